@@ -1,0 +1,42 @@
+"""Turn any Sentence Transformer into a small, fast static embedding model.
+
+    from m2v_core import StaticModel, distill
+
+    model = distill("sentence-transformers/all-MiniLM-L6-v2")
+    model.save_pretrained("my-model")
+    embeddings = StaticModel.from_pretrained("my-model").encode(["a sentence"])
+
+Names are resolved on first use, so that `import m2v_core` loads neither torch nor numba nor gradio.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from m2v_core.distillation.pipeline import distill, distill_from_model
+    from m2v_core.errors import M2VError
+    from m2v_core.model import StaticModel
+    from m2v_core.progress import Progress
+
+__version__ = "0.1.0"
+__all__ = ["M2VError", "Progress", "StaticModel", "distill", "distill_from_model"]
+
+_ROOMS = {
+    "M2VError": "m2v_core.errors",
+    "Progress": "m2v_core.progress",
+    "StaticModel": "m2v_core.model",
+    "distill": "m2v_core.distillation.pipeline",
+    "distill_from_model": "m2v_core.distillation.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'm2v_core' has no attribute {name!r}")
+    return getattr(import_module(_ROOMS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ROOMS])

@@ -1,0 +1,1 @@
+"""Making a static model from a teacher."""

@@ -1,0 +1,79 @@
+"""Progress events, and the one object that makes them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from m2v_core.errors import Cancelled
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a piece of work has come.
+
+    Attributes:
+        stage: What is being done: `"load"`, `"encode"`, `"reduce"`, `"save"`, ...
+        done: Units finished in this stage, 0 to `total`.
+        total: Units in this stage; 0 while unknown.
+        rate: Units per second since the stage began; 0.0 while unknown.
+        eta_seconds: Seconds until the stage ends at this rate; None while unknown.
+    """
+
+    stage: str
+    done: int
+    total: int
+    rate: float
+    eta_seconds: float | None
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+class ProgressReporter:
+    """Turns `start` and `advance` into `Progress` events, and stops the work when asked.
+
+    Work is cancelled in either of two ways: the callback raises (its exception passes through untouched), or
+    `cancel` is set (raises `Cancelled`). Both are looked at on every call, so between any two batches.
+
+    Args:
+        callback: Receives every event, on the thread that does the work; None to report nothing.
+        cancel: Set it from any thread to stop the work.
+    """
+
+    def __init__(
+        self, callback: ProgressCallback | None = None, cancel: threading.Event | None = None
+    ) -> None:
+        self._callback = callback
+        self._cancel = cancel
+        self._stage = ""
+        self._done = 0
+        self._total = 0
+        self._started = 0.0
+
+    def start(self, stage: str, total: int = 0) -> None:
+        """Begin a stage of `total` units (0: unknown)."""
+        self._stage, self._done, self._total = stage, 0, total
+        self._started = time.perf_counter()
+        self._emit()
+
+    def advance(self, units: int) -> None:
+        """Count `units` more as done.
+
+        Raises:
+            Cancelled: `cancel` was set.
+        """
+        self._done += units
+        self._emit()
+
+    def _emit(self) -> None:
+        if self._cancel is not None and self._cancel.is_set():
+            raise Cancelled(f"Cancelled during stage {self._stage!r}; nothing was written.")
+        if self._callback is None:
+            return
+        elapsed_seconds = time.perf_counter() - self._started
+        rate = self._done / elapsed_seconds if self._done and elapsed_seconds > 0 else 0.0
+        eta_seconds = (self._total - self._done) / rate if rate and self._total else None
+        self._callback(Progress(self._stage, self._done, self._total, rate, eta_seconds))
