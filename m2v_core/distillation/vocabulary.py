@@ -274,11 +274,11 @@ def clean_vocabulary(words: Iterable[str], first_line: int = 1) -> CleanedVocabu
 
 
 def _problem_of(word: str, kept: dict[str, None]) -> ProblemKind | None:
-    # Nearly all entries are plain words, and need no look at each character.
-    if word.isascii() and word.isalnum() and len(word) <= MAX_ENTRY_CHARACTERS:
-        return "duplicate" if word in kept else None
     if len(word) > MAX_ENTRY_CHARACTERS:
         return "too_long"
+    # Nearly all entries are printable, and need no look at each character.
+    if word and word.isprintable() and "\ufffd" not in word:
+        return "duplicate" if word in kept else None
     categories = [unicodedata.category(character) for character in word]
     # Format characters (Cf) may stand inside a word, Persian needs them, but they don't make one.
     if all(category[0] == "Z" or category == "Cf" for category in categories):
