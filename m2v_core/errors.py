@@ -1,6 +1,6 @@
 """Every error this library raises on purpose, in one tree.
 
-Each is an `M2VError` and a builtin, so that `except ValueError` keeps working for those who never heard of us.
+Each is an `M2VError` and a builtin, so that `except ValueError` keeps working for any caller.
 A message says what was met, what would be allowed, and what to do next.
 
     M2VError

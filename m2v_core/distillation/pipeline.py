@@ -1,0 +1,290 @@
+"""From a teacher and a vocabulary to a static model, step by step as in the paper.
+
+Source: Model2Vec, https://github.com/MinishLab/model2vec. The recipe `model2vec` is its method as published.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+import m2v_core
+from m2v_core import compression
+from m2v_core.distillation.reduction import PCADims, check_pca_dims, reduce_dims
+from m2v_core.distillation.teacher import Pooling, Teacher
+from m2v_core.distillation.vocabulary import clean_vocabulary
+from m2v_core.distillation.weighting import Weighting, rank_weights
+from m2v_core.errors import InputError
+from m2v_core.model import StaticModel
+from m2v_core.progress import ProgressCallback, ProgressReporter
+from m2v_core.tokenization import build_static_vocabulary, compile_remove_pattern, unknown_token_id
+
+logger = logging.getLogger(__name__)
+
+Recipe = Literal["model2vec"]
+
+_REMOVE_UNUSED = r"\[unused\d+\]"
+_CHOICES = {"pooling": get_args(Pooling), "quantize_to": compression.DTYPES, "recipe": get_args(Recipe)}
+
+
+def distill(
+    model_name: str,
+    vocabulary: Sequence[str] | None = None,
+    device: str | None = None,
+    pca_dims: PCADims = 256,
+    apply_zipf: bool = True,
+    use_subword: bool = True,
+    sif_coefficient: float | None = 1e-4,
+    weighting: Weighting = "sif",
+    token_remove_pattern: str | None = _REMOVE_UNUSED,
+    pooling: Pooling = "mean",
+    quantize_to: str = "float16",
+    vocabulary_quantization: int | None = None,
+    trust_remote_code: bool = False,
+    recipe: Recipe = "model2vec",
+    progress: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+) -> StaticModel:
+    r"""Returns a static model distilled from a Sentence Transformer.
+
+    Args:
+        model_name: A folder, or a repository on the Hub. `sentence-transformers/all-MiniLM-L6-v2` comes along and
+            is used where the Hub can't be reached.
+        vocabulary: Words and phrases by falling frequency. None: the teacher's own pieces.
+        device: `"cpu"`, `"cuda"`, `"mps"`, or None (or `"auto"`) to choose.
+        pca_dims: Dimensions to keep, or the share of variance to explain (0 to 1), or `"auto"` to rotate without
+            reducing, or None for no PCA.
+        apply_zipf: Whether rows are weighted by rank at all.
+        use_subword: With `vocabulary`: True joins its words to the teacher's pieces; False makes a word-level
+            model, for which unknown words yield nothing.
+        sif_coefficient: The a of SIF weights; None weighs all rows alike.
+        weighting: `"sif"`, or `"zipf"` as Model2Vec had it before 0.4.0.
+        token_remove_pattern: The teacher's pieces that begin with a match of this regular expression are dropped.
+        pooling: The teacher's hidden states become a vector by their `"mean"`, the `"first"` or the `"last"`
+            position, or the model's own `"pooler"`.
+        quantize_to: `"float32"`, `"float16"` or `"int8"`.
+        vocabulary_quantization: Share this many rows between all tokens (k-means); None: one row a token.
+        trust_remote_code: Whether code that comes with the teacher may run.
+        recipe: `"model2vec"`, the method as published.
+        progress: Receives `Progress` events of the stages `load`, `encode`, `reduce` and `finish`. An exception
+            it raises stops the work and passes through.
+        cancel: Set it from another thread to stop the work within a batch.
+
+    Returns:
+        A model with `normalize` on; its table is `(n_rows, dim)` of `quantize_to`.
+
+    Raises:
+        InputError: an argument is out of its range.
+        VocabularyError: the vocabulary holds no usable word.
+        NotFoundError, HubError: there is no such teacher, or the Hub can't be reached.
+        TeacherError: the teacher can't be used; RemoteCodeError and TeacherOutputError are of this kind.
+        DeviceError: the device isn't there.
+        MissingExtraError: torch or transformers is not installed.
+        Cancelled: `cancel` was set.
+    """
+    settings = _Settings(
+        vocabulary=None if vocabulary is None else list(vocabulary),
+        pca_dims=pca_dims,
+        use_subword=use_subword,
+        sif_coefficient=sif_coefficient if apply_zipf else None,
+        weighting=weighting if apply_zipf else "sif",
+        token_remove_pattern=token_remove_pattern,
+        pooling=pooling,
+        quantize_to=quantize_to,
+        vocabulary_quantization=vocabulary_quantization,
+        recipe=recipe,
+    )
+    reporter = ProgressReporter(progress, cancel)
+    reporter.start("load")
+    teacher = Teacher.load(model_name, device, trust_remote_code)
+    return _distill(teacher, settings, reporter)
+
+
+def distill_from_model(
+    model: Any,
+    tokenizer: Any,
+    vocabulary: Sequence[str] | None = None,
+    device: str | None = None,
+    pca_dims: PCADims = 256,
+    apply_zipf: bool = True,
+    use_subword: bool = True,
+    sif_coefficient: float | None = 1e-4,
+    weighting: Weighting = "sif",
+    token_remove_pattern: str | None = _REMOVE_UNUSED,
+    pooling: Pooling = "mean",
+    quantize_to: str = "float16",
+    vocabulary_quantization: int | None = None,
+    recipe: Recipe = "model2vec",
+    progress: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+) -> StaticModel:
+    """Returns a static model distilled from a transformers model and fast tokenizer that are loaded already.
+
+    Everything but the first two arguments is as in `distill`. The model comes back as it was: on its device, in its
+    mode and precision.
+
+    Args:
+        model: A transformers `PreTrainedModel`.
+        tokenizer: Its fast tokenizer, of transformers or of tokenizers.
+    """
+    settings = _Settings(
+        vocabulary=None if vocabulary is None else list(vocabulary),
+        pca_dims=pca_dims,
+        use_subword=use_subword,
+        sif_coefficient=sif_coefficient if apply_zipf else None,
+        weighting=weighting if apply_zipf else "sif",
+        token_remove_pattern=token_remove_pattern,
+        pooling=pooling,
+        quantize_to=quantize_to,
+        vocabulary_quantization=vocabulary_quantization,
+        recipe=recipe,
+    )
+    reporter = ProgressReporter(progress, cancel)
+    reporter.start("load")
+    return _distill(Teacher.from_model(model, tokenizer, device), settings, reporter)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a distillation was asked to do, checked before anything is downloaded."""
+
+    vocabulary: list[str] | None
+    pca_dims: PCADims
+    use_subword: bool
+    sif_coefficient: float | None
+    weighting: Weighting
+    token_remove_pattern: str | None
+    pooling: Pooling
+    quantize_to: str
+    vocabulary_quantization: int | None
+    recipe: Recipe
+
+    def __post_init__(self) -> None:
+        check_pca_dims(self.pca_dims)
+        rank_weights(1, self.weighting, self.sif_coefficient)
+        compile_remove_pattern(self.token_remove_pattern)
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(allowed)}.")
+        if self.vocabulary is None and not self.use_subword:
+            raise InputError("use_subword=False makes a word-level model and needs a vocabulary; pass one.")
+        for entry in self.vocabulary or []:
+            if not isinstance(entry, str):
+                raise InputError(f"The vocabulary holds {entry!r}, a {type(entry).__name__}; pass strings.")
+
+    @property
+    def mode(self) -> str:
+        """Which of Model2Vec's three modes this is."""
+        if self.vocabulary is None:
+            return "output"
+        return "vocabulary (subword)" if self.use_subword else "vocabulary (word)"
+
+
+def _distill(teacher: Teacher, settings: _Settings, reporter: ProgressReporter) -> StaticModel:
+    words = settings.vocabulary
+    if words is not None:
+        cleaned = clean_vocabulary(words)
+        for sentence in cleaned.summary():
+            logger.warning("Vocabulary: %s", sentence)
+        words = cleaned.words
+    vocabulary = build_static_vocabulary(
+        teacher.tokenizer,
+        words,
+        settings.use_subword,
+        settings.token_remove_pattern,
+        teacher.pad_token,
+        teacher.max_length,
+    )
+    vectors = teacher.embed(vocabulary.sequences, settings.pooling, reporter)
+    reporter.start("reduce")
+    table = _reduce_and_weight(vectors, settings)
+    reporter.start("finish")
+    return _finish(table, vocabulary.tokenizer, teacher, settings)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of token embeddings on its way into a model.
+
+    Attributes:
+        token_embeddings: `(n_rows, dim) float32`.
+        weights: `(n_vocabulary,) float32`; None for ones.
+        token_mapping: `(n_vocabulary,) int32`; None where token i has row i.
+    """
+
+    token_embeddings: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32] | None = None
+    token_mapping: npt.NDArray[np.int32] | None = None
+
+
+def _reduce_and_weight(vectors: npt.NDArray[np.float32], settings: _Settings) -> _Table:
+    weights = rank_weights(len(vectors), settings.weighting, settings.sif_coefficient).astype(np.float32)
+    if settings.vocabulary_quantization is None:
+        return _Table(reduce_dims(vectors, settings.pca_dims) * weights[:, None])
+    # As in Model2Vec, similar tokens are found in the teacher's space, and the frequency stays out of it.
+    centroids, token_mapping, weights = compression.quantize_vocabulary(
+        vectors, weights, settings.vocabulary_quantization
+    )
+    return _Table(reduce_dims(centroids, settings.pca_dims), weights, token_mapping)
+
+
+def _finish(table: _Table, tokenizer: Tokenizer, teacher: Teacher, settings: _Settings) -> StaticModel:
+    table = _without_unknown(table, tokenizer)
+    token_embeddings = _within_float16(table.token_embeddings)
+    token_embeddings, weights = compression.quantize(
+        token_embeddings, table.weights, table.token_mapping, settings.quantize_to
+    )
+    name = Path(teacher.name).name if Path(teacher.name).is_dir() else teacher.name
+    return StaticModel(
+        token_embeddings,
+        tokenizer,
+        weights=weights,
+        token_mapping=table.token_mapping,
+        normalize=True,
+        base_model_name=name or None,
+        config={
+            "tokenizer_name": name,
+            "apply_pca": settings.pca_dims,
+            "sif_coefficient": settings.sif_coefficient,
+            "pooling": settings.pooling,
+            "m2v": {
+                "recipe": settings.recipe,
+                "mode": settings.mode,
+                "weighting": settings.weighting,
+                "teacher_revision": teacher.revision,
+                "version": m2v_core.__version__,
+            },
+        },
+    )
+
+
+def _without_unknown(table: _Table, tokenizer: Tokenizer) -> _Table:
+    """The table with a row of zeros for the unknown token, which says nothing about a text."""
+    unk_id = unknown_token_id(tokenizer)
+    if unk_id is None:
+        return table
+    token_embeddings, weights, token_mapping = table.token_embeddings, table.weights, table.token_mapping
+    if weights is None or token_mapping is None:
+        if unk_id == len(token_embeddings):  # a word-level tokenizer: the teacher never saw its unknown token
+            token_embeddings = np.vstack([token_embeddings, np.zeros_like(token_embeddings[:1])])
+        token_embeddings[unk_id] = 0.0
+        return _Table(token_embeddings)
+    if unk_id == len(weights):
+        weights, token_mapping = np.append(weights, np.float32(0)), np.append(token_mapping, np.int32(0))
+    weights[unk_id] = 0.0
+    return _Table(token_embeddings, weights, token_mapping)
+
+
+def _within_float16(token_embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The table scaled down, where need be, to what float16 holds: embeddings are unit length in the end."""
+    peak = np.abs(token_embeddings).max(initial=0.0)
+    limit = np.finfo(np.float16).max
+    return token_embeddings if peak <= limit else token_embeddings * np.float32(limit / peak)

@@ -1,0 +1,87 @@
+"""Principal component analysis of the teacher's vectors."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from m2v_core.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+PCADims = int | float | Literal["auto"] | None
+
+_BLOCK_ROWS = 8192  # rows widened to float64 at a time
+
+
+def check_pca_dims(pca_dims: PCADims) -> None:
+    """Holds `pca_dims` to what `reduce_dims` understands.
+
+    Raises:
+        InputError: neither a whole number above 0, nor a share between 0 and 1, nor `"auto"`, nor None.
+    """
+    if pca_dims is None or pca_dims == "auto":
+        return
+    is_number = isinstance(pca_dims, (int, float, np.integer, np.floating)) and not isinstance(pca_dims, bool)
+    if is_number and isinstance(pca_dims, (int, np.integer)) and pca_dims >= 1:
+        return
+    if is_number and isinstance(pca_dims, (float, np.floating)) and 0.0 < pca_dims < 1.0:
+        return
+    raise InputError(
+        f"pca_dims is {pca_dims!r}; use a whole number of dimensions such as 256, a share of the variance "
+        "between 0 and 1 such as 0.9, 'auto' to rotate without reducing, or None for no PCA."
+    )
+
+
+def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims) -> npt.NDArray[np.float32]:
+    """The vectors, centred and rotated onto their leading principal components.
+
+    The eigenvectors of the covariance matrix are exact and, for a table far taller than wide, many times cheaper
+    than a decomposition of the table itself. Each component's sign is such that its largest score is positive.
+
+    Args:
+        vectors: `(n_rows, teacher_dim) float32`.
+        pca_dims: How many components: a number; the smallest number that explains this share of the variance; all
+            of them (`"auto"`); or None to return the vectors as they are.
+
+    Returns:
+        `(n_rows, dim) float32`. More dimensions than the teacher has are cut to the teacher's, with a warning. As in
+        Model2Vec, the vectors stay as they are when there are no more rows than dimensions asked for, with a
+        warning: so few rows don't span the components.
+
+    Raises:
+        InputError: `pca_dims` is none of these.
+
+    Source: Model2Vec's post-processing, https://github.com/MinishLab/model2vec
+    """
+    check_pca_dims(pca_dims)
+    if pca_dims is None:
+        return vectors
+    n_rows, teacher_dim = vectors.shape
+    wanted = teacher_dim if pca_dims == "auto" else pca_dims
+    if wanted > teacher_dim:
+        logger.warning("pca_dims %s is above the teacher's width; %d are kept.", pca_dims, teacher_dim)
+        wanted = teacher_dim
+    if n_rows < 2 or wanted >= n_rows:
+        logger.warning("%d rows are too few for PCA to %s dimensions; no PCA is done.", n_rows, pca_dims)
+        return vectors
+
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((teacher_dim, teacher_dim))
+    for start in range(0, n_rows, _BLOCK_ROWS):
+        centred = vectors[start : start + _BLOCK_ROWS] - mean
+        covariance += centred.T @ centred
+    variances, components = np.linalg.eigh(covariance)
+    variances, components = variances[::-1].clip(min=0.0), components[:, ::-1]  # largest first
+    if isinstance(wanted, (float, np.floating)):
+        explained = np.cumsum(variances) / max(variances.sum(), np.finfo(np.float64).tiny)
+        wanted = min(int(np.searchsorted(explained, wanted)) + 1, teacher_dim)
+
+    rotation = components[:, : int(wanted)].astype(np.float32)
+    scores = (vectors - mean.astype(np.float32)) @ rotation  # (n_rows, dim)
+    peaks = np.abs(scores).argmax(axis=0)
+    scores *= np.where(scores[peaks, np.arange(scores.shape[1])] < 0, -1.0, 1.0).astype(np.float32)
+    return scores
