@@ -8,13 +8,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from numpy.lib.format import write_array_header_1_0
 
 from m2v_core.errors import InputError, M2VError, NotFoundError, SaveError
-from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
+
+if TYPE_CHECKING:
+    from m2v_core.model import StaticModel
 
 TEXTS_PER_BLOCK = 4096  # held in memory at a time, and counted as one step of progress
 NPY_MAGIC = b"\x93NUMPY"

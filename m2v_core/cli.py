@@ -8,6 +8,7 @@ no NumPy, and only `m2v distill` loads torch.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import runpy
 import signal
@@ -64,7 +65,10 @@ def main() -> None:
 
 @contextmanager
 def _errors_as_lines() -> Iterator[None]:
-    """The one place where an error becomes a line and an exit code."""
+    """The one place where an error becomes a line and an exit code, and a warning a line."""
+    logger = logging.getLogger("m2v_core")
+    handler = _LogLines(logging.WARNING)
+    logger.addHandler(handler)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -77,6 +81,8 @@ def _errors_as_lines() -> Iterator[None]:
             raise
         _say(f"Error: {error}", style="bold red")
         raise typer.Exit(1) from None
+    finally:
+        logger.removeHandler(handler)
 
 
 def _print_version(is_asked: bool) -> None:
@@ -360,6 +366,11 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     _say(f"Warning: {message}", style="yellow")
+
+
+class _LogLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(f"Warning: {record.getMessage()}", style="yellow")
 
 
 def _print_facts(**facts: object) -> None:

@@ -1,7 +1,8 @@
 """The floors of the house: who may import whom.
 
 Two tables hold for every module of the wheel and of the app: `ROOMS`, what a room may import of ours, and
-`PACKAGES`, what it may import of others. Imports under TYPE_CHECKING load nothing: only `ROOMS` holds for them.
+`PACKAGES`, what it may import of others. Under TYPE_CHECKING nothing is loaded, so there
+only `ROOMS` holds.
 """
 
 from __future__ import annotations
