@@ -185,7 +185,7 @@ def distill(
     _print_facts(
         rows=f"{len(model.token_embeddings):,}",
         dim=model.dim,
-        size=_megabytes(_folder_bytes(save_path)),
+        size=_size(_folder_bytes(save_path)),
         time=f"{time.perf_counter() - started:.1f} s",
         path=save_path,
     )
@@ -224,6 +224,7 @@ def info(
     static_model = _load(model)
     path = Path(model)
     is_local = path.is_dir()
+    n_bytes = _folder_bytes(path) if is_local else static_model.n_bytes
     facts = {
         "name": path.resolve().name if is_local else model,
         "teacher": static_model.base_model_name,
@@ -234,12 +235,11 @@ def info(
         "tokenizer": json.loads(static_model.tokenizer.to_str())["model"]["type"],
         "normalize": static_model.normalize,
         "max_length": static_model.max_length,
-        "size_bytes": _folder_bytes(path) if is_local else static_model.n_bytes,
     }
     if as_json:
-        _results.print_json(data=facts)
+        _results.print_json(data=facts | {"size_bytes": n_bytes})
     else:
-        _print_facts(**facts | {"size_bytes": _megabytes(facts["size_bytes"])})
+        _print_facts(**facts, size=_size(n_bytes))
 
 
 @app.command("app")
@@ -334,23 +334,34 @@ def _bars(unit: str) -> Iterator[ProgressCallback]:
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%  {task.fields[speed]}"),
+        TextColumn("{task.percentage:>3.0f}%  {task.fields[speed]}  {task.fields[left]}"),
     )
     with Bars(*columns, console=_messages) as bars:
         tasks: dict[str, TaskID] = {}
 
+        def finish() -> None:
+            for task in bars.tasks:
+                bars.update(task.id, total=1, completed=1, left="")
+
         def show(event: Progress) -> None:
             if event.stage not in tasks:
-                for task in bars.tasks:
-                    bars.update(task.id, total=1, completed=1)
-                tasks[event.stage] = bars.add_task(STAGES.get(event.stage, event.stage), speed="")
-            speed = f"{event.rate:,.0f} {unit}/s" if event.stage == "encode" and event.rate else ""
-            if event.eta_seconds is not None and event.done < event.total:
-                minutes, seconds = divmod(round(event.eta_seconds), 60)
-                speed += f"  {minutes}:{seconds:02} left"
-            bars.update(tasks[event.stage], total=event.total or None, completed=event.done, speed=speed)
+                finish()
+                tasks[event.stage] = bars.add_task(STAGES.get(event.stage, event.stage), speed="", left="")
+            is_counted = event.stage == "encode" and event.rate > 0
+            bars.update(
+                tasks[event.stage],
+                total=event.total or None,
+                completed=event.done,
+                speed=f"{event.rate:,.0f} {unit}/s" if is_counted else "",
+                left="" if event.eta_seconds is None else f"{_clock(event.eta_seconds)} left",
+            )
 
         yield show
+        finish()
+
+
+def _clock(seconds: float) -> str:
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02}"
 
 
 def _say(message: str, style: str) -> None:
@@ -382,5 +393,5 @@ def _folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _megabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:.1f} MB"
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.1f} kB"

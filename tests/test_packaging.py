@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from itertools import chain
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from m2v_core import cli
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no TOML parser")
 
@@ -29,3 +32,7 @@ def test_requirement_is_pinned(requirement):
 def test_torch_is_pinned_exactly():
     # `make setup` installs it first, by this very line.
     assert str(PINS["torch"]) == "torch==2.13.0"
+
+
+def test_m2v_is_the_command():
+    assert EntryPoint("m2v", PROJECT["scripts"]["m2v"], "console_scripts").load() is cli.main
