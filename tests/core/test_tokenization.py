@@ -14,10 +14,10 @@ from itertools import product
 import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
-from m2v_core.tokenization import build_static_vocabulary, check_tokenizer, unknown_token_id
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from m2v_core.errors import InputError, ModelFormatError
+from m2v_core.tokenization import build_static_vocabulary, check_tokenizer, unknown_token_id
 from tests import teachers
 
 pytestmark = pytest.mark.skipif(not teachers.CORPUS.is_file(), reason=f"{teachers.CORPUS} is absent")
@@ -100,9 +100,7 @@ def teacher_of(family: str) -> Tokenizer:
 
 def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
     """The tokens of `text` by their names in the vocabulary (a Unigram's `tokens` shows unknown text as it is)."""
-    return [
-        tokenizer.id_to_token(token_id) for token_id in tokenizer.encode(text, add_special_tokens=False).ids
-    ]
+    return [tokenizer.id_to_token(token_id) for token_id in tokenizer.encode(text, add_special_tokens=False).ids]
 
 
 def build(
@@ -395,9 +393,7 @@ def test_words_that_look_like_pieces_or_special_tokens_break_nothing(family: str
 
 
 def test_many_words(family: str):
-    counts = Counter(
-        word for line in teachers.corpus_sentences(3_000) for word in re.findall(r"[A-Za-z]{3,}", line)
-    )
+    counts = Counter(word for line in teachers.corpus_sentences(3_000) for word in re.findall(r"[A-Za-z]{3,}", line))
     words = [word for word, _ in counts.most_common(1_500)]
     for use_subword in (True, False):
         built = build(family, words, use_subword)
@@ -495,9 +491,7 @@ def test_any_vocabulary_holds_the_invariants_or_is_refused(family: str, words: l
 
 @quick
 @given(words=st.lists(plain_word, min_size=1, max_size=6, unique_by=str.casefold), use_subword=st.booleans())
-def test_any_word_of_letters_is_one_token_when_it_stands_alone(
-    family: str, words: list[str], use_subword: bool
-):
+def test_any_word_of_letters_is_one_token_when_it_stands_alone(family: str, words: list[str], use_subword: bool):
     normalizer = teacher_of(family).normalizer
     normal = [normalizer.normalize_str(word) if normalizer else word for word in words]
     # A letter that the normalizer erases or turns to a mark (a half, a superscript) is no letter to the teacher.
