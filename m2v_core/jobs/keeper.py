@@ -1,7 +1,8 @@
 """The process that watches over one worker: `python -m m2v_core.jobs.keeper JOB_FOLDER`, started by a store.
 
-It is small, so it neither runs out of memory nor hangs in somebody's native code. It outlives the app; it stops the worker
-when asked or when the time is over, cleans what the worker prints, and writes down how the job ended.
+It is small, so it neither runs out of memory nor hangs in somebody's native code. It outlives the app; it
+stops the worker when asked or when the time is over, removes secrets from what the worker prints, and writes
+down how the job ended.
 """
 
 from __future__ import annotations
@@ -150,11 +151,9 @@ class Keeper:
             return ("failed", memory.message(self._orders["memory_bytes"]), {})
         if exit_status == -signal.SIGKILL:
             return ("failed", "The worker was killed (out of memory?).", {})
-        return (
-            "failed",
-            f"The worker crashed (exit status {exit_status}). The details are in the log of job {self._folder.id}.",
-            {},
-        )
+        cause = signal.Signals(-exit_status).name if exit_status < 0 else f"exit status {exit_status}"
+        details = f"The details are in the log of job {self._folder.id}."
+        return ("failed", f"The worker crashed ({cause}). {details}", {})
 
     def _finish(self, state: JobState, message: str, outcome: Mapping[str, Any]) -> None:
         if state == "done":
@@ -198,8 +197,8 @@ def _signal(worker: subprocess.Popen[str], number: int) -> None:
 def main(job_folder: str) -> None:
     """Wait for the store's word, then run the job.
 
-    The store writes down that the job runs before it gives the word. Without it (the store died in between) the job is
-    still in the queue, and another will start it.
+    The store writes down that the job runs before it gives the word. Without it (the store died in between),
+    nothing is done.
     """
     line = sys.stdin.readline()
     if line:

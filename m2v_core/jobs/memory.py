@@ -20,9 +20,10 @@ _SHORTAGE = re.compile(
 def cap(memory_bytes: int | None) -> None:
     """Let this process have no more private memory than that, on Linux; elsewhere nothing happens.
 
-    The cap is RLIMIT_DATA: private writable memory, used or not. Importing torch and sentence-transformers takes
-    half a GiB of it, distilling all-MiniLM-L6-v2 about one. RLIMIT_AS would also count what torch merely reserves or maps
-    from files, twice as much and more; and RLIMIT_RSS does nothing. Other systems take the number and ignore it.
+    The cap is RLIMIT_DATA: private writable memory, used or not. Importing torch and transformers takes half
+    a GiB of it, distilling all-MiniLM-L6-v2 about one. RLIMIT_AS would also count what torch merely reserves
+    or maps from files, twice as much and more; RLIMIT_RSS does nothing. Other systems take the number and
+    ignore it.
 
     Source: getrlimit(2).
     """

@@ -1,7 +1,7 @@
 """The process that does one job: `python -m m2v_core.jobs.worker JOB_FOLDER`, started by the keeper.
 
-It reads its orders from standard input, so that secrets pass through no file, argument or environment variable. A
-second line there, or the end of it, asks it to stop.
+It reads its orders from standard input, so that secrets pass through no file, argument or environment
+variable. A second line there, or the end of it, asks it to stop.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def _report(folder: JobFolder, orders: Mapping[str, Any], cancel: threading.Even
     except Cancelled:
         return {"state": "cancelled", "message": "Cancelled."}
     except Exception as error:
-        # The one place where any error will do: whatever a library raises ends as a sentence for people, and with
-        # all its detail in the log.
+        # The one place where any error will do: whatever a library raises ends as a sentence for people, and
+        # with all its detail in the log.
         traceback.print_exc()
         return {"state": "failed", "message": _sentence(error, folder.id, orders["memory_bytes"])}
     return {"state": "done", "message": "Done.", "outcome": outcome}

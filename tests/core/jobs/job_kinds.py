@@ -26,8 +26,9 @@ def count(order):
 
 
 def say(order):
-    print(f"parameters: {order.parameters}; secrets: {dict(order.secrets)}")
-    print("a token of nobody's: hf_" + "x" * 34, file=sys.stderr, flush=True)
+    sys.stdout.write(f"parameters: {order.parameters}; secrets: {dict(order.secrets)}\n")
+    sys.stdout.flush()
+    sys.stderr.write("a token of nobody's: hf_" + "x" * 34 + "\n")
     os.write(2, ("straight to the descriptor: " + order.secrets.get("hf_token", "none") + "\n").encode())
     order.private_cache.mkdir()
     (order.private_cache / "private.bin").write_bytes(b"private")
@@ -74,7 +75,8 @@ def hoard(order):
 
 
 def kill_itself(order):
-    print("last words", flush=True)
+    sys.stdout.write("last words")  # without the end of the line
+    sys.stdout.flush()
     os.kill(os.getpid(), order.parameters.get("signal", signal.SIGKILL))
 
 
@@ -90,3 +92,15 @@ def _progress(stage):
     from m2v_core.progress import Progress
 
     return Progress(stage, 1, 10, 1.0, 9.0)
+
+
+def unspeakable(order):
+    return {"model": object()}
+
+
+def shout(order):
+    line = "x" * 1000 + "\n"
+    for _ in range(order.parameters["n_bytes"] // len(line)):
+        sys.stdout.write(line)
+    sys.stdout.write("y" * 300_000)  # a line that never ends
+    return {}

@@ -1,0 +1,1 @@
+"""Tests of M2V Studio."""
