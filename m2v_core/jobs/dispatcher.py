@@ -171,8 +171,8 @@ class Dispatcher:
         self._end(entry, entry.state.moved("failed", message, time.time()))
 
     def _end(self, entry: Entry, state: StateRecord) -> None:
-        entry.folder.write_state(state)
         entry.folder.remove_leftovers()
+        entry.folder.write_state(state)
 
 
 def is_abandoned(state: StateRecord) -> bool:

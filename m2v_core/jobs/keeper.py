@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from m2v_core.jobs import memory
 from m2v_core.jobs.folder import JobFolder, root_lock
-from m2v_core.jobs.records import FINISHED, JobState, iso_time
+from m2v_core.jobs.records import JobState, iso_time
 from m2v_core.jobs.redaction import Redactor
 
 # Cancelling takes less than two seconds in all: first ask, then SIGTERM, then SIGKILL.
@@ -158,13 +158,13 @@ class Keeper:
     def _finish(self, state: JobState, message: str, outcome: Mapping[str, Any]) -> None:
         if state == "done":
             self._folder.staging.rename(self._folder.result)
+        self._folder.remove_leftovers()
         with root_lock(self._folder.path.parent):
+            self._folder.cancel_flag.unlink(missing_ok=True)
             record = self._folder.read_state()
-            if (
-                record.state not in FINISHED
-            ):  # what has finished never changes, not even when its record was damaged
+            # What has finished never changes, even if it was called so because its record is damaged.
+            if not record.is_finished:
                 self._folder.write_state(record.moved(state, message, time.time(), outcome=outcome))
-            self._folder.remove_leftovers()
 
 
 def _tell(worker: subprocess.Popen[str], line: str) -> None:
