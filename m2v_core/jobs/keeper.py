@@ -147,7 +147,7 @@ class Keeper:
             return (*reason, {})
         if report is not None:
             return (report["state"], report["message"], {})
-        if memory.is_shortage(self._folder.read_log(4000)):
+        if memory.tells_of_shortage(self._folder.read_log(4000)):
             return ("failed", memory.message(self._orders["memory_bytes"]), {})
         if exit_status == -signal.SIGKILL:
             return ("failed", "The worker was killed (out of memory?).", {})

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from m2v_core.errors import InputError
+from m2v_core.errors import InputError, SaveError
 from m2v_core.progress import ProgressReporter
 
 
@@ -64,6 +64,18 @@ def deaf(order):
 
 def refuse(order):
     raise InputError("This teacher has no tokenizer. Choose another.")
+
+
+def lack(order):
+    """Run out of memory where it looks like something else, as when a library can't be loaded."""
+    try:
+        bytearray(order.parameters["n_bytes"])
+    except MemoryError as error:
+        raise InputError("numpy is not installed") from error
+
+
+def save_badly(order):
+    raise SaveError(f"Could not write {order.staging}.")
 
 
 def stumble(order):
