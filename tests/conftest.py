@@ -1,0 +1,65 @@
+"""Fixtures shared by all tests.
+
+No test reaches the real Hub: before anything imports huggingface_hub, which reads its settings on import, the
+whole session is pointed at a loopback Hub with a cache of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hub.server import LoopbackHub
+
+_HUB = LoopbackHub().start()
+_HOME = Path(tempfile.mkdtemp(prefix="m2v-tests-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+os.environ.update(_HUB.environment(_HOME))
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from tests import teachers  # noqa: E402 - imports huggingface_hub
+
+
+@pytest.fixture
+def session_hub() -> Iterator[LoopbackHub]:
+    """The Hub that this process knows as its only one; its list of requests starts empty."""
+    _HUB.requests.clear()
+    yield _HUB
+
+
+@pytest.fixture(scope="session")
+def build_teacher_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a family's teacher, built on first use; treat it as read-only."""
+    if not teachers.CORPUS.is_file():
+        pytest.skip(f"the teachers' tokenizers are trained on {teachers.CORPUS}, which is absent")
+    root = tmp_path_factory.mktemp("teachers")
+
+    def build(family: str) -> Path:
+        folder = root / family
+        return folder if folder.is_dir() else teachers.build_teacher(family, folder)
+
+    return build
+
+
+@pytest.fixture(scope="session", params=teachers.FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """Each tokenizer family in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(family: str, build_teacher_once: Callable[[str], Path]) -> Path:
+    """A small random teacher of each tokenizer family in turn; treat it as read-only."""
+    return build_teacher_once(family)
+
+
+@pytest.fixture
+def broken_teacher(build_teacher_once: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Builds the broken teacher of the given kind (one of `teachers.BROKEN`)."""
+    return lambda kind: teachers.build_broken_teacher(kind, tmp_path / kind)

@@ -1,0 +1,34 @@
+"""The teachers used by the other tests are what they claim to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+
+from tests import teachers
+
+
+def test_a_teacher_opens_as_a_sentence_transformer(teacher_folder: Path):
+    sentences = ["Hello, world!", "two sentences", "C++ don't co-op"]
+    teacher = SentenceTransformer(str(teacher_folder), device="cpu")
+    embeddings = teacher.encode(sentences)
+    assert embeddings.shape == (3, 48)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
+    assert np.abs(embeddings[0] - embeddings[1]).max() > 0.05
+
+
+def test_transformers_and_tokenizer_json_agree(teacher_folder: Path):
+    tokenizer = Tokenizer.from_file(str(teacher_folder / "tokenizer.json"))
+    opened = SentenceTransformer(str(teacher_folder), device="cpu").tokenizer
+    for sentence in teachers.corpus_sentences(100, skip=60_000):
+        assert opened(sentence, truncation=False)["input_ids"] == tokenizer.encode(sentence).ids
+
+
+def test_a_teacher_is_the_same_in_every_run(family: str, teacher_folder: Path, tmp_path: Path):
+    teachers.tokenizer_json.cache_clear()
+    again = teachers.build_teacher(family, tmp_path)
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (again / name).read_bytes() == (teacher_folder / name).read_bytes()
