@@ -41,7 +41,7 @@ class Cleaner:
         return removed
 
     def discard(self, folder: JobFolder) -> None:
-        """Make a job disappear at once; the caller holds the lock of the root, and empties the trash after it."""
+        """Make a job disappear at once; the caller holds the root's lock, and empties the trash later."""
         folder.path.rename(self._root / f"{_TRASH}{folder.id}")
         self._sizes.pop(folder.id, None)
 

@@ -24,8 +24,8 @@ _SECONDS_BETWEEN_LOOKS = 0.25
 _SECONDS_BETWEEN_LOOKS_WHEN_IDLE = 5.0
 _SECONDS_BETWEEN_CLEANINGS = 60.0
 
-# Both belong to the process, not to a store: another store on the same folder may start the job, and the one that started
-# it may be gone when its keeper ends.
+# Both belong to the process, not to a store: another store on the same folder may start the job, and the one
+# that started it may be gone when its keeper ends.
 _secrets: dict[Path, dict[str, str]] = {}
 _keepers: list[subprocess.Popen[str]] = []
 _keepers_lock = threading.Lock()
@@ -148,10 +148,10 @@ class Dispatcher:
             _log.exception("the worker of job %s could not be started", folder.id)
             self._fail(entry, f"The worker could not be started: {error.strerror}.")
             return False
-        # The keeper waits for its orders, and ends if this process dies before it can give them; so a job is either
-        # in the queue or written down as running, and never runs twice.
+        # The keeper waits for its orders, and ends if this process dies before it can give them; so a job is
+        # either in the queue or written down as running, and never runs twice.
         worker = ProcessId.of(keeper.pid) or ProcessId(keeper.pid, "")
-        folder.write_state(state.moved("running", "Running.", time.time(), worker=worker, holder=None))
+        folder.write_state(state.run_by(worker, time.time()))
         drop_secrets(folder)
         orders = {
             "target": kind.target,
@@ -168,17 +168,17 @@ class Dispatcher:
         """Write down that a job could not start; the caller holds the lock of the root."""
         drop_secrets(entry.folder)
         message = f"{message} Start the job again."
-        self._end(entry, entry.state.moved("failed", message, time.time(), holder=None))
+        self._end(entry, entry.state.moved("failed", message, time.time()))
 
     def _end(self, entry: Entry, state: StateRecord) -> None:
-        entry.folder.write_state(state)
         entry.folder.remove_leftovers()
+        entry.folder.write_state(state)
 
 
 def is_abandoned(state: StateRecord) -> bool:
     """Whether a job is said to run and its worker is gone: killed, or lost with the machine.
 
-    The keeper writes down the end of its job before it ends itself, so a state read while it lived may have changed.
+    The keeper writes down the end of its job before it ends itself, so look at the state again first.
     """
     return state.state in ACTIVE and not (state.worker is not None and state.worker.is_alive)
 

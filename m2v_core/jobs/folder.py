@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from m2v_core.jobs.processes import exclusive
-from m2v_core.jobs.records import SpecRecord, StateRecord
+from m2v_core.jobs.records import Json, SpecRecord, StateRecord
 
 DAMAGED = "The record of this job is damaged, so it can't go on. Start it again."
 
@@ -92,7 +92,7 @@ class JobFolder:
     def read_report(self) -> dict[str, Any] | None:
         """How the work ended, as the worker saw it; None if it had no time to say so."""
         try:
-            report = read_json(self._report_file)
+            report: Json = read_json(self._report_file)
         except (OSError, ValueError):
             return None
         return report if isinstance(report, dict) else None
@@ -119,14 +119,9 @@ class JobFolder:
 
     def size_bytes(self) -> int:
         """Bytes of all files in the folder."""
-        total = 0
-        for parent, _, files in os.walk(self.path):
-            for name in files:
-                try:
-                    total += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 - thousands of files
-                except OSError:  # removed meanwhile
-                    continue
-        return total
+        return sum(
+            _size_bytes(Path(parent, name)) for parent, _, files in os.walk(self.path) for name in files
+        )
 
     def _touched_at(self) -> float:
         try:
@@ -135,18 +130,25 @@ class JobFolder:
             return time.time()
 
 
+def _size_bytes(file: Path) -> int:
+    try:
+        return file.lstat().st_size
+    except OSError:  # removed meanwhile
+        return 0
+
+
 def root_lock(root: Path) -> AbstractContextManager[None]:
     """The lock under which any job of a root changes its state."""
     return exclusive(root / ".lock")
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: Path) -> Json:
     """The value in a file; OSError or ValueError if there is none."""
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def replace_json(file: Path, value: Any) -> None:
-    """Write a value beside the file and rename it, so that a reader sees the old one or the new one, whole."""
+def replace_json(file: Path, value: Json) -> None:
+    """Write a value beside the file and rename it: a reader sees the old one or the new one, whole."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     with beside.open("w", encoding="utf-8") as stream:
         # ASCII, so that a lone surrogate in somebody's text survives.

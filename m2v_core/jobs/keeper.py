@@ -1,7 +1,8 @@
 """The process that watches over one worker: `python -m m2v_core.jobs.keeper JOB_FOLDER`, started by a store.
 
-It is small, so it neither runs out of memory nor hangs in somebody's native code. It outlives the app; it stops the worker
-when asked or when the time is over, cleans what the worker prints, and writes down how the job ended.
+It is small, so it neither runs out of memory nor hangs in somebody's native code. It outlives the app; it
+stops the worker when asked or when the time is over, removes secrets from what the worker prints, and writes
+down how the job ended.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import IO, Any
 
 from m2v_core.jobs import memory
 from m2v_core.jobs.folder import JobFolder, root_lock
-from m2v_core.jobs.records import FINISHED, JobState, iso_time
+from m2v_core.jobs.records import JobState, iso_time
 from m2v_core.jobs.redaction import Redactor
 
 # Cancelling takes less than two seconds in all: first ask, then SIGTERM, then SIGKILL.
@@ -146,26 +147,24 @@ class Keeper:
             return (*reason, {})
         if report is not None:
             return (report["state"], report["message"], {})
-        if memory.is_shortage(self._folder.read_log(4000)):
+        if memory.tells_of_shortage(self._folder.read_log(4000)):
             return ("failed", memory.message(self._orders["memory_bytes"]), {})
         if exit_status == -signal.SIGKILL:
             return ("failed", "The worker was killed (out of memory?).", {})
-        return (
-            "failed",
-            f"The worker crashed (exit status {exit_status}). The details are in the log of job {self._folder.id}.",
-            {},
-        )
+        cause = signal.Signals(-exit_status).name if exit_status < 0 else f"exit status {exit_status}"
+        details = f"The details are in the log of job {self._folder.id}."
+        return ("failed", f"The worker crashed ({cause}). {details}", {})
 
     def _finish(self, state: JobState, message: str, outcome: Mapping[str, Any]) -> None:
         if state == "done":
             self._folder.staging.rename(self._folder.result)
+        self._folder.remove_leftovers()
         with root_lock(self._folder.path.parent):
+            self._folder.cancel_flag.unlink(missing_ok=True)
             record = self._folder.read_state()
-            if (
-                record.state not in FINISHED
-            ):  # what has finished never changes, not even when its record was damaged
+            # What has finished never changes, even if it was called so because its record is damaged.
+            if not record.is_finished:
                 self._folder.write_state(record.moved(state, message, time.time(), outcome=outcome))
-            self._folder.remove_leftovers()
 
 
 def _tell(worker: subprocess.Popen[str], line: str) -> None:
@@ -198,8 +197,8 @@ def _signal(worker: subprocess.Popen[str], number: int) -> None:
 def main(job_folder: str) -> None:
     """Wait for the store's word, then run the job.
 
-    The store writes down that the job runs before it gives the word. Without it (the store died in between) the job is
-    still in the queue, and another will start it.
+    The store writes down that the job runs before it gives the word. Without it (the store died in between),
+    nothing is done.
     """
     line = sys.stdin.readline()
     if line:

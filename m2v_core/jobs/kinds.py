@@ -18,8 +18,8 @@ class Kind:
     """One kind of work.
 
     Attributes:
-        target: The function that does it, as `"module:function"`; see `Work`. A name, so that the app need not
-            import what only workers use.
+        target: The function that does it, as `"module:function"`; see `Work`. A name, so that the app need
+            not import what only workers use.
         parameters: The names it takes; None to take any.
         texts: The long lists of text it takes.
     """
@@ -70,6 +70,8 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
         `dim`, `n_tokens` and `n_bytes` of the model.
     """
     use_hub_account(order)
+    reporter = ProgressReporter(order.progress, order.cancel)
+    reporter.start("load")  # before the import below, which takes seconds
     from m2v_core.distillation.pipeline import distill as distill_teacher
 
     model = distill_teacher(
@@ -78,7 +80,6 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
         progress=order.progress,
         cancel=order.cancel,
     )
-    reporter = ProgressReporter(order.progress, order.cancel)
     reporter.start("save", 1)
     model.save_pretrained(order.staging)
     reporter.advance(1)
@@ -88,8 +89,8 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
 def use_hub_account(order: WorkOrder) -> None:
     """Let huggingface_hub act for the job's owner in this process, if they gave their `hf_token`.
 
-    Downloads then go to the job's own cache: in the shared one, what one may read would be another's cache hit. Must come
-    before huggingface_hub is imported, which reads its settings once.
+    Downloads then go to the job's own cache: in the shared one, what one may read would be another's cache
+    hit. Must come before huggingface_hub is imported, which reads its settings once.
     """
     hf_token = order.secrets.get("hf_token")
     if hf_token is None:

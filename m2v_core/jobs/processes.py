@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,17 +16,16 @@ import m2v_core
 if sys.platform != "win32":
     import fcntl
 
-# What a worker may know of the app's environment: where things are, never who we are. HF_TOKEN is missing on purpose.
-_INHERITED = frozenset(
-    """
-    PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR PYTHONPATH VIRTUAL_ENV LD_LIBRARY_PATH DYLD_LIBRARY_PATH
-    HF_HOME HF_HUB_CACHE HUGGINGFACE_HUB_CACHE HF_XET_CACHE HF_ENDPOINT HF_HUB_OFFLINE TRANSFORMERS_OFFLINE
-    HF_HUB_DISABLE_IMPLICIT_TOKEN HF_HUB_DISABLE_XET HF_HUB_DOWNLOAD_TIMEOUT HF_HUB_ETAG_TIMEOUT
-    HF_HUB_DISABLE_TELEMETRY TOKENIZERS_PARALLELISM SENTENCE_TRANSFORMERS_HOME XDG_CACHE_HOME TORCH_HOME NUMBA_CACHE_DIR
-    OMP_NUM_THREADS MKL_NUM_THREADS OPENBLAS_NUM_THREADS NUMBA_NUM_THREADS CUDA_VISIBLE_DEVICES CUDA_HOME
-    HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy
-    SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
-    """.split()
+# What a worker may know of the app's environment: where things are, never who we are. HF_TOKEN is missing on
+# purpose.
+_INHERITED = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|TMPDIR|TZ|LANG|LANGUAGE|LC_\w+|XDG_CACHE_HOME"
+    r"|PYTHONPATH|VIRTUAL_ENV|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH"
+    r"|HF_HOME|HF_HUB_CACHE|HUGGINGFACE_HUB_CACHE|HF_XET_CACHE|HF_ENDPOINT|HF_HUB_OFFLINE|TRANSFORMERS_OFFLINE"
+    r"|HF_HUB_DISABLE_\w+|HF_HUB_DOWNLOAD_TIMEOUT|HF_HUB_ETAG_TIMEOUT"
+    r"|HF_TOKEN_PATH|TORCH_HOME|NUMBA_CACHE_DIR|CUDA_VISIBLE_DEVICES|CUDA_HOME"
+    r"|TOKENIZERS_PARALLELISM|OMP_NUM_THREADS|MKL_NUM_THREADS|OPENBLAS_NUM_THREADS|NUMBA_NUM_THREADS"
+    r"|(?i:(?:http|https|all|no)_proxy)|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
 )
 
 
@@ -71,8 +71,8 @@ def _started(pid: int) -> str | None:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    # The second field is the program's name in brackets, which may hold anything; state is the third field and the
-    # start, in clock ticks since boot, the 22nd. Source: proc_pid_stat(5).
+    # The second field is the program's name in brackets, which may hold anything; the state is the third, and
+    # the start, in clock ticks since boot, the 22nd. Source: proc_pid_stat(5).
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else f"{fields[19]}@{_boot_id()}"
 
@@ -97,9 +97,7 @@ def exclusive(path: Path) -> Iterator[None]:
 
 def worker_environment() -> dict[str, str]:
     """The few variables a worker needs; it finds this very copy of the package first."""
-    environment = {
-        name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith("LC_")
-    }
+    environment = {name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)}
     package_root = str(Path(m2v_core.__file__).resolve().parent.parent)
     inherited = environment.get("PYTHONPATH", "")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, inherited]))

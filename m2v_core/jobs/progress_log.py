@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from m2v_core.jobs.records import Stage
+from m2v_core.jobs.records import Json, Stage
 from m2v_core.progress import Progress
 
 # Fast enough for a smooth bar, slow enough that an hour of work makes about a megabyte.
@@ -29,6 +31,7 @@ class ProgressWriter:
         self._written_at = 0.0
 
     def __call__(self, event: Progress) -> None:
+        """Append the event, or leave it out if the last one was a moment ago."""
         now = time.monotonic()
         is_edge = event.stage != self._stage or (event.total > 0 and event.done >= event.total)
         if not is_edge and now - self._written_at < _SECONDS_BETWEEN_EVENTS:
@@ -68,7 +71,7 @@ class ProgressReader:
         """The latest event and the stages so far.
 
         Args:
-            now: When the stage that is going on is looked at, seconds since the epoch: now, or when the job ended.
+            now: The time, or that of the job's end, in seconds since the epoch.
             is_done: Whether the last stage has been finished too.
         """
         self._follow()
@@ -89,20 +92,18 @@ class ProgressReader:
         whole = fresh[: fresh.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            try:
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # a damaged line costs one event
                 self._take(json.loads(line))
-            except (KeyError, TypeError, ValueError):  # a damaged line costs one event
-                continue
 
-    def _take(self, row: dict[str, object]) -> None:
+    def _take(self, row: Mapping[str, Json]) -> None:
         event = Progress(
             stage=str(row["stage"]),
-            done=int(str(row["done"])),
-            total=int(str(row["total"])),
-            rate=float(str(row["rate"])),
-            eta_seconds=None if row["eta_seconds"] is None else float(str(row["eta_seconds"])),
+            done=int(row["done"]),
+            total=int(row["total"]),
+            rate=float(row["rate"]),
+            eta_seconds=None if row["eta_seconds"] is None else float(row["eta_seconds"]),
         )
-        at = float(str(row["at"]))
+        at = float(row["at"])
         self._latest = event
         if not self._stages or self._stages[-1][0].name != event.stage:
             if self._stages:

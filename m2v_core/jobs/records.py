@@ -10,6 +10,9 @@ from typing import Any, Literal
 from m2v_core.jobs.processes import ProcessId
 from m2v_core.progress import Progress
 
+Json = Any
+"""A plain JSON value: None, bool, int, float, str, list or dict of these."""
+
 JobState = Literal["queued", "running", "cancelling", "done", "failed", "cancelled"]
 ACTIVE: frozenset[JobState] = frozenset({"running", "cancelling"})
 FINISHED: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
@@ -116,7 +119,7 @@ class SpecRecord:
         title: As submitted.
         parameters: As submitted.
         created_at: Seconds since the epoch, no two alike in one root.
-        needs_secrets: Whether it can only start while the process that took it in, and holds its secrets, lives.
+        needs_secrets: Whether only the process that took it in, and holds its secrets, can start it.
     """
 
     owner_hash: str
@@ -180,14 +183,26 @@ class StateRecord:
         """See `Job.is_finished`."""
         return self.state in FINISHED
 
-    def moved(self, state: JobState, message: str, now: float, **changes: Any) -> StateRecord:
-        """This record after one more change of state."""
+    def moved(
+        self, state: JobState, message: str, now: float, outcome: Mapping[str, Any] | None = None
+    ) -> StateRecord:
+        """This record after one more change of state, at `now` seconds since the epoch."""
         history = (*self.history, (iso_time(now), state, message))
-        if state == "running":
-            changes["started_at"] = now
-        if state in FINISHED:
-            changes["finished_at"] = now
-        return replace(self, state=state, message=message, history=history, **changes)
+        return replace(
+            self,
+            state=state,
+            message=message,
+            history=history,
+            # Its secrets have gone to the worker, or have been forgotten.
+            holder=self.holder if state == "queued" else None,
+            started_at=now if state == "running" else self.started_at,
+            finished_at=now if state in FINISHED else self.finished_at,
+            outcome=outcome or {},
+        )
+
+    def run_by(self, worker: ProcessId, now: float) -> StateRecord:
+        """This record once `worker` answers for the job."""
+        return replace(self.moved("running", "Running.", now), worker=worker)
 
     def to_json(self) -> dict[str, Any]:
         """The plain value that `from_json` reads."""
@@ -227,7 +242,7 @@ def iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
 
 
-def _optional_float(value: Any) -> float | None:
+def _optional_float(value: Json) -> float | None:
     return None if value is None else float(value)
 
 

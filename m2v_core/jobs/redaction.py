@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
+
+from m2v_core.jobs.records import Json
 
 REDACTED = "[redacted]"
 
-# Hub tokens are hf_ and 34 letters or digits, older ones api_org_ and 34. Ten are enough to be suspicious in a log;
-# shorter ones would hide names such as hf_transfer.
+# Hub tokens are hf_ and 34 letters or digits, older ones api_org_ and 34. Ten are enough to be suspicious in
+# a log; fewer would hide names such as hf_transfer.
 _HUB_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{10,}")
 # What people type can be a word like hf_somethinglong, so only a full-length one counts.
 _WHOLE_HUB_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}")
@@ -32,7 +33,7 @@ class Redactor:
             text = text.replace(secret, REDACTED)
         return _HUB_TOKEN.sub(REDACTED, text)
 
-    def json(self, value: Any) -> Any:
+    def json(self, value: Json) -> Json:
         """The same JSON value with every string in it, keys too, redacted."""
         if isinstance(value, str):
             return self.text(value)
@@ -42,7 +43,7 @@ class Redactor:
             return [self.json(item) for item in value]
         return value
 
-    def has_secret(self, value: Any) -> bool:
+    def has_secret(self, value: Json) -> bool:
         """Whether any string in a JSON value holds a secret, or a whole Hub token."""
         if isinstance(value, str):
             has_known = any(secret in value for secret in self._secrets)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hmac import compare_digest
 from pathlib import Path
@@ -15,6 +14,7 @@ from secrets import token_hex
 from types import TracebackType
 
 from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError, SaveError
+from m2v_core.jobs.admission import check_spec
 from m2v_core.jobs.cleaner import UNBORN, Cleaner
 from m2v_core.jobs.dispatcher import Dispatcher, after_abandonment, drop_secrets, hold_secrets, is_abandoned
 from m2v_core.jobs.folder import JobFolder, root_lock
@@ -23,13 +23,12 @@ from m2v_core.jobs.kinds import KINDS, Kind
 from m2v_core.jobs.processes import ProcessId
 from m2v_core.jobs.progress_log import ProgressReader
 from m2v_core.jobs.records import ACTIVE, Job, JobLimits, JobSpec, SpecRecord, StateRecord
-from m2v_core.jobs.redaction import Redactor
 
 
 class JobStore:
     """The jobs under one folder, and a thread that starts them when their turn comes.
 
-    Any number of stores, threads and processes may share a folder; `max_running` then bounds them all together.
+    Any number of stores, threads and processes may share a folder; `max_running` then bounds them together.
     Running jobs outlive the store and the process that made it: a new store finds them again.
 
     Every call that names a job names its owner too. Another owner's job is the same as none: `NotFoundError`.
@@ -41,7 +40,8 @@ class JobStore:
         max_per_owner: How many unfinished jobs one owner may have.
         limits: What each worker may use.
         keep_seconds: Finished jobs older than this are removed; None to keep them.
-        keep_bytes: The oldest finished jobs are removed until all jobs together take no more; None for no bound.
+        keep_bytes: The oldest finished jobs are removed until all jobs together take no more; None to keep
+            them.
         kinds: Further kinds of work by name; see `m2v_core.jobs.kinds`.
 
     Raises:
@@ -105,16 +105,18 @@ class JobStore:
         Args:
             spec: What to do.
             owner: Who may see it: any non-empty string that only they know, or that you checked.
-            secrets: Values the work needs that must never reach the disk: `{"hf_token": ...}`. They travel to the
-                worker through a pipe. A job with `hf_token` downloads into a cache of its own, deleted afterwards.
+            secrets: Values the work needs that must never reach the disk: `{"hf_token": ...}`. They travel to
+                the worker through a pipe. A job with `hf_token` downloads into a cache of its own, deleted
+                afterwards.
 
         Raises:
-            InputError: An unknown kind or parameter, a value that is not JSON, or a secret among the parameters.
+            InputError: An unknown kind, parameter or text; a value that is not JSON; a secret among them.
             LimitError: The queue is full, or this owner has as many unfinished jobs as allowed.
             SaveError: The job can't be written.
         """
         secrets = {name: value for name, value in (secrets or {}).items() if value}
-        self._check(spec, owner, secrets)
+        check_spec(spec, secrets, self._kinds)
+        owner_hash = _hash(owner)
         folder = JobFolder(self._root / token_hex(16))
         unborn = JobFolder(self._root / f"{UNBORN}{folder.id}")
         with _saving("The job"):
@@ -123,11 +125,11 @@ class JobStore:
                 unborn.write_texts(spec.texts)
                 with root_lock(self._root):
                     entries = self._index.entries()
-                    self._check_limits(entries, _hash(owner))
+                    self._check_limits(entries, owner_hash)
                     # Strictly later than the others, as it is the order of the queue.
                     now = max([time.time(), *(entry.spec.created_at + 1e-5 for entry in entries)])
                     record = SpecRecord(
-                        owner_hash=_hash(owner),
+                        owner_hash=owner_hash,
                         kind=spec.kind,
                         title=spec.title,
                         parameters=spec.parameters,
@@ -188,9 +190,7 @@ class JobStore:
             entry = self._find(job_id, owner)
             if entry.state.state == "queued":
                 drop_secrets(entry.folder)
-                state = entry.state.moved(
-                    "cancelled", "Cancelled before it started.", time.time(), holder=None
-                )
+                state = entry.state.moved("cancelled", "Cancelled before it started.", time.time())
                 entry.folder.write_state(state)
             elif entry.state.state == "running":
                 # The flag is what the worker's keeper looks for; the state is for everybody else.
@@ -249,56 +249,24 @@ class JobStore:
         """Stop starting jobs. Running ones go on, and a new store finds them again."""
         self._dispatcher.close()
 
-    def _check(self, spec: JobSpec, owner: str, secrets: Mapping[str, str]) -> None:
-        """Refuse what could not be started, or must not be written down."""
-        if not owner:
-            raise InputError("A job needs an owner, any non-empty string; got an empty one.")
-        kind = self._kinds.get(spec.kind)
-        if kind is None:
-            raise InputError(f"No kind of job is called {spec.kind!r}; there are {_names(self._kinds)}.")
-        unknown = set(spec.parameters) - (kind.parameters or set(spec.parameters))
-        if unknown:
-            raise InputError(
-                f"A {spec.kind!r} job has no parameter {_names(unknown)}; it has {_names(kind.parameters or ())}."
-            )
-        unknown = set(spec.texts) - kind.texts
-        if unknown:
-            raise InputError(
-                f"A {spec.kind!r} job takes no text {_names(unknown)}; it takes {_names(kind.texts)}."
-            )
-        for name, lines in spec.texts.items():
-            if isinstance(lines, str) or not all(isinstance(line, str) for line in lines):
-                raise InputError(f"The text {name!r} must be a list of strings.")
-        try:
-            parameters = json.loads(json.dumps(dict(spec.parameters), allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"The parameters of a job must be plain JSON values: {error}.") from error
-        texts = {name: list(lines) for name, lines in spec.texts.items()}
-        if Redactor(secrets.values()).has_secret([spec.title, parameters, texts]):
-            raise InputError(
-                "A parameter, text or title holds an access token, which must not be stored. "
-                "Take it out, and pass it as a secret."
-            )
-
     def _check_limits(self, entries: Sequence[Entry], owner_hash: str) -> None:
         unfinished = [entry for entry in entries if not entry.state.is_finished]
         if len(unfinished) >= self._max_running + self._max_waiting:
             raise LimitError(
-                f"The queue is full: {self._max_waiting} jobs may wait here at once (max_waiting). Try again later."
+                f"The queue is full: {self._max_waiting} jobs may wait here at once (max_waiting). "
+                "Try again later."
             )
         n_own = sum(compare_digest(entry.spec.owner_hash, owner_hash) for entry in unfinished)
         if n_own >= self._max_per_owner:
             raise LimitError(
-                f"You have {n_own} unfinished jobs, and {self._max_per_owner} are allowed at once (max_per_owner). "
-                "Wait for one to end, or cancel one."
+                f"You have {n_own} unfinished jobs, and {self._max_per_owner} are allowed at once "
+                "(max_per_owner). Wait for one to end, or cancel one."
             )
 
     def _find(self, job_id: str, owner: str) -> Entry:
         entry = self._index.find(job_id)
         if entry is None or not compare_digest(entry.spec.owner_hash, _hash(owner)):
-            raise NotFoundError(
-                "No such job among yours; it may have been cleaned away. Look through your list of jobs."
-            )
+            raise NotFoundError("No such job among yours. It may have been cleaned away: list your jobs.")
         return entry
 
     def _queue(self) -> list[str]:
@@ -351,8 +319,6 @@ def _saving(what: str) -> Iterator[None]:
 
 
 def _hash(owner: str) -> str:
+    if not owner:
+        raise InputError("A job needs an owner, any non-empty string; got an empty one.")
     return hashlib.sha256(owner.encode("utf-8", errors="surrogatepass")).hexdigest()
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names)) or "none"

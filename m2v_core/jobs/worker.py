@@ -1,7 +1,7 @@
 """The process that does one job: `python -m m2v_core.jobs.worker JOB_FOLDER`, started by the keeper.
 
-It reads its orders from standard input, so that secrets pass through no file, argument or environment variable. A
-second line there, or the end of it, asks it to stop.
+It reads its orders from standard input, so that secrets pass through no file, argument or environment
+variable. A second line there, or the end of it, asks it to stop.
 """
 
 from __future__ import annotations
@@ -74,23 +74,24 @@ def _report(folder: JobFolder, orders: Mapping[str, Any], cancel: threading.Even
     except Cancelled:
         return {"state": "cancelled", "message": "Cancelled."}
     except Exception as error:
-        # The one place where any error will do: whatever a library raises ends as a sentence for people, and with
-        # all its detail in the log.
+        # The one place where any error will do: whatever a library raises ends as a sentence for people, and
+        # with all its detail in the log.
         traceback.print_exc()
-        return {"state": "failed", "message": _sentence(error, folder.id, orders["memory_bytes"])}
+        return {"state": "failed", "message": _sentence(error, folder, orders["memory_bytes"])}
     return {"state": "done", "message": "Done.", "outcome": outcome}
 
 
-def _sentence(error: Exception, job_id: str, memory_bytes: int | None) -> str:
+def _sentence(error: Exception, folder: JobFolder, memory_bytes: int | None) -> str:
+    if memory.is_shortage(error):
+        return memory.message(memory_bytes)
     if isinstance(error, M2VError):
-        return str(error)
+        # Where the server keeps its jobs is nobody's business.
+        return str(error).replace(str(folder.path), "the job's folder")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return (
             "The disk is full. Make room, or ask whoever runs this installation to, and start the job again."
         )
-    if memory.is_shortage(error):
-        return memory.message(memory_bytes)
-    return f"Something went wrong that was not foreseen. The details are in the log of job {job_id}."
+    return f"Something went wrong that was not foreseen. The details are in the log of job {folder.id}."
 
 
 def _live_modestly(memory_bytes: int | None) -> None:

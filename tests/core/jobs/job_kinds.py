@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from m2v_core.errors import InputError
+from m2v_core.errors import InputError, SaveError
 from m2v_core.progress import ProgressReporter
 
 
@@ -26,8 +26,9 @@ def count(order):
 
 
 def say(order):
-    print(f"parameters: {order.parameters}; secrets: {dict(order.secrets)}")
-    print("a token of nobody's: hf_" + "x" * 34, file=sys.stderr, flush=True)
+    sys.stdout.write(f"parameters: {order.parameters}; secrets: {dict(order.secrets)}\n")
+    sys.stdout.flush()
+    sys.stderr.write("a token of nobody's: hf_" + "x" * 34 + "\n")
     os.write(2, ("straight to the descriptor: " + order.secrets.get("hf_token", "none") + "\n").encode())
     order.private_cache.mkdir()
     (order.private_cache / "private.bin").write_bytes(b"private")
@@ -65,6 +66,18 @@ def refuse(order):
     raise InputError("This teacher has no tokenizer. Choose another.")
 
 
+def lack(order):
+    """Run out of memory where it looks like something else, as when a library can't be loaded."""
+    try:
+        bytearray(order.parameters["n_bytes"])
+    except MemoryError as error:
+        raise InputError("numpy is not installed") from error
+
+
+def save_badly(order):
+    raise SaveError(f"Could not write {order.staging}.")
+
+
 def stumble(order):
     raise ZeroDivisionError("hidden from people")
 
@@ -74,7 +87,8 @@ def hoard(order):
 
 
 def kill_itself(order):
-    print("last words", flush=True)
+    sys.stdout.write("last words")  # without the end of the line
+    sys.stdout.flush()
     os.kill(os.getpid(), order.parameters.get("signal", signal.SIGKILL))
 
 
@@ -90,3 +104,15 @@ def _progress(stage):
     from m2v_core.progress import Progress
 
     return Progress(stage, 1, 10, 1.0, 9.0)
+
+
+def unspeakable(order):
+    return {"model": object()}
+
+
+def shout(order):
+    line = "x" * 1000 + "\n"
+    for _ in range(order.parameters["n_bytes"] // len(line)):
+        sys.stdout.write(line)
+    sys.stdout.write("y" * 300_000)  # a line that never ends
+    return {}
