@@ -27,7 +27,7 @@ from pages.components import (
     notice,
     teacher_picker,
 )
-from pages.job_panel import build_job_panel, finished_model
+from pages.components.job_panel import build_job_panel, finished_model
 
 Mode = Literal["output", "word", "subword"]
 Source = Literal["paste", "upload"]
