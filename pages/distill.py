@@ -262,7 +262,7 @@ def parse_dims(text: str) -> int | float | str | None:
         number = 0.0
     if 0 < number < 1:
         return number
-    if number >= 1 and number == int(number):
+    if number >= 1 and number.is_integer():
         return int(number)
     raise InputError(
         f"Dimensions is {text!r}. Give a whole number such as 256, or a share of the variance such as 0.9."

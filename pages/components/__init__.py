@@ -30,7 +30,7 @@ TEACHER_CHOICES = [
     ("multilingual-e5-small · 100 languages", "intfloat/multilingual-e5-small"),
     ("gte-modernbert-base · English, long texts", "Alibaba-NLP/gte-modernbert-base"),
 ]
-_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _OWNER = re.compile(r"[\w-]{22,64}", re.ASCII)
 
 _DAY_SECONDS = 24 * 3600
