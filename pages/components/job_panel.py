@@ -126,7 +126,7 @@ def _panel(state: str, headline: str, title: str, stages: Sequence[Stage], numbe
     return (
         f'<section class="m2v-job" data-state="{state}" aria-label="Run">'
         f'<p class="m2v-job-title">{escape(title)}</p>'
-        f'<div class="m2v-job-head"><h3 aria-live="polite">{escape(headline)}</h3>'
+        f'<div class="m2v-job-head"><h2 aria-live="polite">{escape(headline)}</h2>'
         f'<span class="m2v-number m2v-percent">{percent} %</span></div>'
         '<div class="m2v-bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{percent}"{busy}>'

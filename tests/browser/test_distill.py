@@ -36,10 +36,19 @@ def open_page(page: sync_api.Page, server: Server, path: str = "/distill") -> sy
 
 
 def choose_teacher(page: sync_api.Page, teacher: Path | str) -> None:
-    box = page.get_by_label("Teacher")
+    box = page.get_by_role("combobox", name="Teacher")
     box.fill(str(teacher))
     box.press("Enter")
     box.press("Tab")
+
+
+def upload_words(page: sync_api.Page, folder: Path) -> None:
+    """Words enough for a run of some seconds."""
+    (folder / "words.txt").write_text("\n".join(WORDS))
+    page.get_by_text("My words only").click()
+    page.get_by_text("Upload a file").click()
+    page.locator("input[type=file]").set_input_files(folder / "words.txt")
+    expect(page.locator(".block.m2v-report")).to_contain_text("8,000 entries ready")
 
 
 def percent(page: sync_api.Page) -> int:
@@ -85,12 +94,10 @@ def test_one_click_on_home_ends_in_a_zip_that_loads(page: sync_api.Page, server:
 
 
 def test_the_bar_moves_and_a_run_outlives_refresh_and_page(
-    page: sync_api.Page, context: sync_api.BrowserContext, server: Server
+    page: sync_api.Page, context: sync_api.BrowserContext, server: Server, tmp_path: Path
 ) -> None:
     panel = open_page(page, server)
-    page.get_by_text("My words only").click()
-    page.get_by_label("One word or phrase on each line").fill("\n".join(WORDS))
-    expect(page.locator(".block.m2v-report")).to_contain_text("8,000 entries ready")
+    upload_words(page, tmp_path)
     height = panel.bounding_box()["height"]
     page.get_by_role("button", name="Distill", exact=True).click()
     expect(panel).to_have_attribute("data-state", "running")
@@ -225,7 +232,7 @@ def test_a_setting_that_can_not_be_used_says_why(page: sync_api.Page, server: Se
     page.get_by_role("button", name="Distill", exact=True).click()
     message = page.locator(".block.m2v-message")
     expect(message).to_contain_text("There are no words yet. Paste some words")
-    page.get_by_text("Subwords of the teacher").click()
+    page.locator(".m2v-choices label", has_text="Subwords of the teacher").click()
     page.get_by_role("button", name="Advanced settings").click()
     page.get_by_label("Tokens to leave out").fill("([")
     page.get_by_role("button", name="Distill", exact=True).click()
@@ -249,6 +256,7 @@ def test_a_run_survives_a_restart_of_the_app(
 ) -> None:
     first = start_server(tmp_path / "studio")
     open_page(page, first)
+    upload_words(page, tmp_path)
     page.get_by_role("button", name="Distill", exact=True).click()
     expect(page.locator(".m2v-job")).to_have_attribute("data-state", "running")
     owner = page.evaluate("localStorage.getItem('m2v-studio-owner')")
