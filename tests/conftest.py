@@ -1,13 +1,36 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests.
+
+No test reaches the real Hub: before anything imports huggingface_hub, which reads its settings on import, the
+whole session is pointed at a loopback Hub with a cache of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import teachers
+from tests.hub.server import LoopbackHub
+
+_HUB = LoopbackHub().start()
+_HOME = Path(tempfile.mkdtemp(prefix="m2v-tests-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+os.environ.update(_HUB.environment(_HOME))
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from tests import teachers  # noqa: E402 - imports huggingface_hub
+
+
+@pytest.fixture
+def session_hub() -> Iterator[LoopbackHub]:
+    """The Hub that this process knows as its only one; its list of requests starts empty."""
+    _HUB.requests.clear()
+    yield _HUB
 
 
 @pytest.fixture(scope="session")
