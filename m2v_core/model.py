@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -14,13 +13,11 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from m2v_core import compression
-from m2v_core.checks import (
+from m2v_core.encoder.texts import (
     checked_batch_size,
-    checked_mapping,
     checked_max_length,
-    checked_table,
     checked_texts,
-    checked_weights,
+    without_surrogates,
 )
 from m2v_core.errors import InputError, ModelFormatError
 from m2v_core.persistence.formats import DEFAULT_MAX_LENGTH, StoredModel
@@ -76,12 +73,12 @@ class StaticModel:
         base_model_name: str | None = None,
         language: list[str] | None = None,
     ) -> None:
-        self.token_embeddings = checked_table(token_embeddings)
+        self.token_embeddings = compression.checked_table(token_embeddings)
         n_rows = len(token_embeddings)
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         check_tokenizer(tokenizer, n_rows if token_mapping is None else len(token_mapping))
-        self.weights = checked_weights(weights, len(vocabulary))
-        self.token_mapping = checked_mapping(token_mapping, len(vocabulary), n_rows)
+        self.weights = compression.checked_weights(weights, len(vocabulary))
+        self.token_mapping = compression.checked_mapping(token_mapping, len(vocabulary), n_rows)
         self.config: dict[str, Any] = copy.deepcopy(dict(config or {}))
         self.base_model_name = base_model_name
         self.language = language
@@ -143,7 +140,7 @@ class StaticModel:
             model = cls(
                 stored.token_embeddings,
                 stored.tokenizer,
-                weights=stored.weights,
+                weights=_without_idle(stored.weights, unknown_token_id(stored.tokenizer)),
                 token_mapping=stored.token_mapping,
                 normalize=stored.normalize if normalize is None else normalize,
                 max_length=stored.max_length if isinstance(max_length, EllipsisType) else max_length,
@@ -395,7 +392,7 @@ class StaticModel:
             encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         except TypeError:
             # UTF-8 has no lone surrogates; looking for them beforehand would cost every call.
-            encodings = self.tokenizer.encode_batch_fast(_without_surrogates(texts), add_special_tokens=False)
+            encodings = self.tokenizer.encode_batch_fast(without_surrogates(texts), add_special_tokens=False)
         unknown = self._unk_token_id
         return [[i for i in encoding.ids[:max_length] if i != unknown] for encoding in encodings]
 
@@ -431,12 +428,10 @@ def _batches(texts: list[str], batch_size: int, show_progress_bar: bool) -> Iter
         yield start, texts[start : start + batch_size]
 
 
-def _without_surrogates(texts: list[str]) -> list[str]:
-    """The texts as UTF-8 can hold them: pairs of surrogates joined, lone ones U+FFFD."""
-    warnings.warn(
-        "Lone surrogates, which are no characters, were read as U+FFFD; to silence this, decode the source "
-        "of the texts with errors='replace'.",
-        UserWarning,
-        stacklevel=4,
-    )
-    return [text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") for text in texts]
+def _without_idle(
+    weights: NDArray[np.float32] | None, unk_token_id: int | None
+) -> NDArray[np.float32] | None:
+    """None for weights that are all 1 but for the unknown token's, in no mean: saving writes such."""
+    if weights is None or not set(np.flatnonzero(weights != 1.0)) <= {unk_token_id}:
+        return weights
+    return None

@@ -72,8 +72,7 @@ def build_static_vocabulary(
     spec: _Spec = json.loads(tokenizer.to_str())
     if spec["model"]["type"] not in _FAMILIES:
         raise TeacherError(
-            f"The teacher's tokenizer is a {spec['model']['type']!r} model; "
-            f"supported are {', '.join(_FAMILIES)}."
+            f"The teacher's tokenizer is a {spec['model']['type']!r} model; supported are {', '.join(_FAMILIES)}."
         )
     reader = _TeacherReader(tokenizer, spec, max_length)
     spec = {**spec, "post_processor": None, "truncation": None, "padding": None}
@@ -156,9 +155,7 @@ class _TeacherReader:
         for start in range(len(dressed) - len(bare) + 1):
             if dressed[start : start + len(bare)] == bare:
                 return dressed[:start], dressed[start + len(bare) :]
-        raise TeacherError(
-            f"The teacher's tokenizer rewrites text when it adds special tokens: {bare} -> {dressed}."
-        )
+        raise TeacherError(f"The teacher's tokenizer rewrites text when it adds special tokens: {bare} -> {dressed}.")
 
     def around(self, bodies: Iterable[list[int]]) -> list[list[int]]:
         """The bodies, cut to what the teacher reads, each between the teacher's special tokens."""
@@ -166,9 +163,7 @@ class _TeacherReader:
 
     def read(self, words: Iterable[str]) -> list[list[int]]:
         """The words as the teacher reads each alone."""
-        encodings = self._tokenizer.encode_batch(
-            [self._lead + word for word in words], add_special_tokens=False
-        )
+        encodings = self._tokenizer.encode_batch([self._lead + word for word in words], add_special_tokens=False)
         return self.around(encoding.ids for encoding in encodings)
 
 
@@ -226,9 +221,7 @@ def _removable_tokens(
     if unk_id is not None:
         kept.add(tokenizer.id_to_token(unk_id))
     special = {token["content"] for token in spec["added_tokens"] if token["special"]}
-    matching = {
-        token for token in tokenizer.get_vocab(with_added_tokens=True) if pattern and pattern.match(token)
-    }
+    matching = {token for token in tokenizer.get_vocab(with_added_tokens=True) if pattern and pattern.match(token)}
     if pattern is not None and len(matching - kept) == len(set(tokenizer.get_vocab()) - kept):
         raise VocabularyError(
             f"token_remove_pattern {token_remove_pattern!r} removes every token; narrow it, or pass None."

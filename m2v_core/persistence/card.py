@@ -110,3 +110,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
         logger.warning("Ignored the front matter of %s: %s", path, error)
         return {}
     return metadata if isinstance(metadata, dict) else {}
+
+
+def as_list(value: object) -> list[str]:
+    """A field of the front matter that may hold one name, several or none."""
+    names = value if isinstance(value, list) else [value]
+    return [name for name in names if isinstance(name, str)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,6 @@ from m2v_core.persistence.formats import (
     Layout,
     StoredModel,
 )
-from m2v_core.tokenization import unknown_token_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,18 +56,17 @@ def load(folder: Path) -> StoredModel:
     # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
     config = _read_config(folder / layout.config) if layout.config == "config.json" else {}
     metadata = card.read_metadata(folder / CARD)
-    language = metadata.get("language")
     normalize = config.get("normalize")
     return StoredModel(
         token_embeddings=table,
         tokenizer=tokenizer,
-        weights=_without_idle(weights, tokenizer),
+        weights=weights,
         token_mapping=mapping,
-        normalize=normalizes if normalize is None else bool(normalize),
+        normalize=normalizes if normalize is None else normalize,
         max_length=config.get("max_length", DEFAULT_MAX_LENGTH),
         config=config,
-        base_model_name=metadata.get("base_model"),
-        language=[language] if isinstance(language, str) else language,
+        base_model_name=next(iter(card.as_list(metadata.get("base_model"))), None),
+        language=card.as_list(metadata.get("language")) or None,
     )
 
 
@@ -175,14 +174,6 @@ def _read_tensors(
     return table, weights, mapping
 
 
-def _without_idle(weights: NDArray[np.float32] | None, tokenizer: Tokenizer) -> NDArray[np.float32] | None:
-    """None for weights that say nothing, such as `_tensors` writes: all 1 but for the unknown token, in no mean."""
-    if weights is None or np.count_nonzero(weights != 1.0) > 1:
-        return weights
-    unknown = unknown_token_id(tokenizer)
-    return None if set(np.flatnonzero(weights != 1.0)) <= {unknown} else weights
-
-
 def _read_tokenizer(path: Path) -> Tokenizer:
     try:
         text = path.read_text(encoding="utf-8")
@@ -190,8 +181,10 @@ def _read_tokenizer(path: Path) -> Tokenizer:
         raise ModelFormatError(f"{path} can't be read ({error}). {_REMEDY}") from error
     try:
         return Tokenizer.from_str(text)
-    # The bindings raise bare Exception for whatever they can't parse.
+    # The bindings raise a bare Exception, of no class of their own, for whatever they can't parse.
     except Exception as error:
+        if type(error) is not Exception:
+            raise
         raise ModelFormatError(f"{path} is no tokenizer that can be read ({error}). {_REMEDY}") from error
 
 
@@ -205,6 +198,9 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path}: max_length is {max_length!r}; it must be a number of tokens, 1 or more, or null. "
             "Correct it there."
         )
+    normalize = config.get("normalize")
+    if not isinstance(normalize, (bool, NoneType)):
+        raise ModelFormatError(f"{path}: normalize is {normalize!r}, not true or false. Correct it there.")
     return config
 
 
