@@ -144,17 +144,11 @@ def distill(
     vocabulary_quantization: Annotated[
         int | None, typer.Option(help="Let all tokens share this many rows (k-means).")
     ] = None,
-    recipe: Annotated[
-        Literal["model2vec"], typer.Option(help="The named set of choices to run with.")
-    ] = "model2vec",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")
-    ] = None,
+    recipe: Annotated[Literal["model2vec"], typer.Option(help="The named set of choices to run with.")] = "model2vec",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")] = None,
     trust_remote_code: Annotated[
         bool,
-        typer.Option(
-            "--trust-remote-code", help="Run code from the teacher's repository. It can do whatever you can."
-        ),
+        typer.Option("--trust-remote-code", help="Run code from the teacher's repository. It can do whatever you can."),
     ] = False,
 ) -> None:
     """Distil a teacher into a static model and save it."""
@@ -201,9 +195,7 @@ def distill(
 def encode(
     model: Annotated[str, typer.Option(help="A model folder, or its Hub name.")],
     input_path: Annotated[Path, typer.Option("--input", help="Text file in UTF-8, one text a line.")],
-    output_path: Annotated[
-        Path, typer.Option("--output", help="NumPy file to write: float32, a row for each line.")
-    ],
+    output_path: Annotated[Path, typer.Option("--output", help="NumPy file to write: float32, a row for each line.")],
 ) -> None:
     """Encode a file of texts into a NumPy array."""
     from m2v_core.bulk import encode_file
@@ -257,9 +249,7 @@ def start_app() -> None:
     checkout = Path(__file__).parent.parent
     script = checkout / "app.py"
     if not script.is_file():
-        raise NotFoundError(
-            "The app is not part of the installed package. Run `m2v app` or `make app` in a checkout."
-        )
+        raise NotFoundError("The app is not part of the installed package. Run `m2v app` or `make app` in a checkout.")
     if find_spec("gradio") is None:
         raise MissingExtraError("gradio", "app")
     sys.path.insert(0, str(checkout))

@@ -103,9 +103,7 @@ def test_readme_flow(tmp_path):
     assert names(tmp_path)[:1] + names(tmp_path)[-3:] == ["out", "texts.txt", "vectors.npy", "vocab.txt"]
 
 
-DISTILL_OPTIONS = {
-    option.name: option for option in typer.main.get_command(cli.app).commands["distill"].params
-}
+DISTILL_OPTIONS = {option.name: option for option in typer.main.get_command(cli.app).commands["distill"].params}
 DISTILL_ARGUMENTS = inspect.signature(pipeline.distill).parameters
 
 
@@ -121,9 +119,7 @@ def test_every_argument_of_distill_is_an_option(name):
 
 @pytest.mark.parametrize("name", ["weighting", "pooling", "recipe", "quantize_to"])
 def test_choices_are_those_of_distill(name):
-    allowed = (
-        compression.DTYPES if name == "quantize_to" else get_args(get_type_hints(pipeline.distill)[name])
-    )
+    allowed = compression.DTYPES if name == "quantize_to" else get_args(get_type_hints(pipeline.distill)[name])
     assert get_args(get_type_hints(cli.distill)[name]) == tuple(allowed)
 
 
@@ -200,9 +196,7 @@ def teacher(build_teacher_once):
         ("--save-path MODEL", "--overwrite"),
     ],
 )
-def test_bad_input_of_distill(
-    arguments, message, teacher, build_teacher_once, model_folder, monkeypatch, tmp_path
-):
+def test_bad_input_of_distill(arguments, message, teacher, build_teacher_once, model_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "blank.txt").touch()
     (tmp_path / "binary.txt").write_bytes(b"a\0b")
@@ -256,9 +250,7 @@ def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypa
     for path in model_folder.iterdir():
         (tmp_path / "broken" / path.name).write_bytes(path.read_bytes()[:40])
     before = names(tmp_path)
-    done = m2v(
-        *[str(model_folder) if word == "MODEL" else word for word in arguments.split()], HF_HUB_OFFLINE="1"
-    )
+    done = m2v(*[str(model_folder) if word == "MODEL" else word for word in arguments.split()], HF_HUB_OFFLINE="1")
     assert_one_error_line(done, message)
     assert names(tmp_path) == before
 
