@@ -13,6 +13,7 @@ A message says what was met, what would be allowed, and what to do next.
     ├── NotFoundError (FileNotFoundError)      no such folder, file or repository
     ├── HubError (ConnectionError)             the Hub can't be reached, or refused
     ├── SaveError (OSError)                    a model or a file could not be written
+    ├── LimitError (RuntimeError)              a limit of this installation refuses; the message names it
     ├── DeviceError (RuntimeError)             the requested device isn't there
     ├── MissingExtraError (ImportError)        an optional dependency isn't installed
     └── Cancelled (RuntimeError)               the caller asked to stop
@@ -57,6 +58,10 @@ class HubError(M2VError, ConnectionError):
 
 class SaveError(M2VError, OSError):
     """A model or a file could not be written; what stood there before still stands."""
+
+
+class LimitError(M2VError, RuntimeError):
+    """A limit of this installation refuses; the message names the limit."""
 
 
 class DeviceError(M2VError, RuntimeError):

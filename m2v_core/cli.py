@@ -1,0 +1,397 @@
+"""The `m2v` command: distil, encode, look at a model, start the app.
+
+Options carry the names of the arguments they become. Results go to standard output; progress, warnings and
+errors to standard error. What a command needs of the core is imported inside it, so that `m2v --help` loads
+no NumPy, and only `m2v distill` loads torch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import runpy
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, TextIO
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from m2v_core import __version__
+from m2v_core.errors import Cancelled, M2VError, MissingExtraError, NotFoundError, SaveError
+from m2v_core.progress import Progress, ProgressCallback, ProgressReporter
+
+if TYPE_CHECKING:
+    from m2v_core.model import StaticModel
+
+INTERRUPTED = 130  # 128 + SIGINT: what a shell expects of a command that Ctrl-C ended
+STAGES = {
+    "start": "Starting",
+    "load": "Loading the teacher",
+    "encode": "Encoding",
+    "reduce": "Reducing dimensions",
+    "finish": "Building the model",
+    "save": "Saving",
+}
+
+_results = Console(highlight=False, soft_wrap=True)
+_messages = Console(highlight=False, soft_wrap=True, stderr=True)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # its tables cut long option names off at 80 columns
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the `m2v` command."""
+    app(prog_name="m2v")
+
+
+@contextmanager
+def _errors_as_lines() -> Iterator[None]:
+    """The one place where an error becomes a line and an exit code, and a warning a line."""
+    logger = logging.getLogger("m2v_core")
+    handler = _LogLines(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
+    except (KeyboardInterrupt, Cancelled):
+        _say("Cancelled; nothing was written.", style="yellow")
+        raise typer.Exit(INTERRUPTED) from None
+    except M2VError as error:
+        if os.environ.get("M2V_DEBUG") == "1":
+            raise
+        _say(f"Error: {error}", style="bold red")
+        raise typer.Exit(1) from None
+    finally:
+        logger.removeHandler(handler)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        _results.print(f"m2v {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _m2v(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Turn any Sentence Transformer into a small, fast static embedding model.
+
+    An error is one line; set M2V_DEBUG=1 to see where it came from.
+    """
+
+
+@app.command()
+@_errors_as_lines()
+def distill(
+    model_name: Annotated[str, typer.Option(help="The teacher: a Hub name or a local folder.")],
+    save_path: Annotated[Path, typer.Option(help="Folder to write the model to.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that is there.")] = False,
+    vocabulary_path: Annotated[
+        Path | None,
+        typer.Option(help="Words to distil, the most frequent first: .txt (one a line), .csv or .tsv."),
+    ] = None,
+    vocabulary_column: Annotated[
+        str | None, typer.Option(help="Column of a .csv or .tsv vocabulary, by name or number.")
+    ] = None,
+    use_subword: Annotated[
+        bool, typer.Option(help="Keep the teacher's subwords beside the words of the vocabulary.")
+    ] = True,
+    token_remove_pattern: Annotated[
+        str, typer.Option(help="Leave out the tokens that this regular expression matches; '' keeps all.")
+    ] = r"\[unused\d+\]",
+    pooling: Annotated[
+        str, typer.Option(help="From a sequence's states to one vector: mean, last, first or pooler.")
+    ] = "mean",
+    pca_dims: Annotated[
+        str,
+        typer.Option(
+            metavar="INT|FLOAT|auto|none",
+            help="Dimensions to keep: a number of them, a share of the variance, auto, or none for all.",
+        ),
+    ] = "256",
+    weighting: Annotated[
+        str, typer.Option(help="Row weights: sif, or zipf as in Model2Vec before 0.4.")
+    ] = "sif",
+    sif_coefficient: Annotated[float, typer.Option(help="The a in the SIF weight a / (a + p).")] = 1e-4,
+    apply_zipf: Annotated[bool, typer.Option(help="Weight rows at all.")] = True,
+    quantize_to: Annotated[str, typer.Option(help="Precision: float32, float16 or int8.")] = "float16",
+    vocabulary_quantization: Annotated[
+        int | None, typer.Option(help="Let all tokens share this many rows (k-means).")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="The named set of choices to run with.")] = "model2vec",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")
+    ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code", help="Run code from the teacher's repository. It can do whatever you can."
+        ),
+    ] = False,
+) -> None:
+    """Distil a teacher into a static model and save it."""
+    _check_save_path(save_path, overwrite)
+    parsed_pca_dims = _parse_pca_dims(pca_dims)
+    vocabulary = None if vocabulary_path is None else _read_words(vocabulary_path, vocabulary_column)
+    started = time.perf_counter()
+    with _bars("tokens") as show, _cancelled_by_interrupt() as cancel:
+        reporter = ProgressReporter(show, cancel)
+        reporter.start("start")  # importing torch takes seconds
+        from m2v_core.distillation.pipeline import distill as distill_teacher
+
+        model = distill_teacher(
+            model_name,
+            vocabulary=vocabulary,
+            device=device,
+            pca_dims=parsed_pca_dims,
+            apply_zipf=apply_zipf,
+            use_subword=use_subword,
+            sif_coefficient=sif_coefficient,
+            weighting=weighting,
+            token_remove_pattern=token_remove_pattern or None,
+            pooling=pooling,
+            quantize_to=quantize_to,
+            vocabulary_quantization=vocabulary_quantization,
+            trust_remote_code=trust_remote_code,
+            recipe=recipe,
+            progress=show,
+            cancel=cancel,
+        )
+        reporter.start("save")
+        model.save_pretrained(save_path)
+    _print_facts(
+        rows=f"{len(model.token_embeddings):,}",
+        dim=model.dim,
+        size=_size(_folder_bytes(save_path)),
+        time=f"{time.perf_counter() - started:.1f} s",
+        path=save_path,
+    )
+
+
+@app.command()
+@_errors_as_lines()
+def encode(
+    model: Annotated[str, typer.Option(help="A model folder, or its Hub name.")],
+    input_path: Annotated[Path, typer.Option("--input", help="Text file in UTF-8, one text a line.")],
+    output_path: Annotated[
+        Path, typer.Option("--output", help="NumPy file to write: float32, a row for each line.")
+    ],
+) -> None:
+    """Encode a file of texts into a NumPy array."""
+    from m2v_core.bulk import encode_file
+
+    static_model = _load(model)
+    started = time.perf_counter()
+    with _bars("texts") as show, _cancelled_by_interrupt() as cancel:
+        n_texts = encode_file(static_model, input_path, output_path, progress=show, cancel=cancel)
+    seconds = time.perf_counter() - started
+    if n_texts == 0:
+        warnings.warn(f"{input_path} is empty, so {output_path} has no rows.", stacklevel=1)
+    speed = f"{n_texts / seconds:,.0f} texts/s"
+    _print_facts(rows=f"{n_texts:,}", dim=static_model.dim, speed=speed, path=output_path)
+
+
+@app.command()
+@_errors_as_lines()
+def info(
+    model: Annotated[str, typer.Argument(help="A model folder, or its Hub name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what a model is: its teacher, size, precision, tokenizer, recipe."""
+    static_model = _load(model)
+    path = Path(model)
+    is_local = path.is_dir()
+    n_bytes = _folder_bytes(path) if is_local else static_model.n_bytes
+    facts = {
+        "name": path.resolve().name if is_local else model,
+        "teacher": static_model.base_model_name,
+        "recipe": static_model.config.get("m2v", {}).get("recipe"),
+        "rows": len(static_model.token_embeddings),
+        "dim": static_model.dim,
+        "precision": str(static_model.token_embeddings.dtype),
+        "tokenizer": json.loads(static_model.tokenizer.to_str())["model"]["type"],
+        "normalize": static_model.normalize,
+        "max_length": static_model.max_length,
+    }
+    if as_json:
+        _results.print_json(data=facts | {"size_bytes": n_bytes})
+    else:
+        _print_facts(**facts, size=_size(n_bytes))
+
+
+@app.command("app")
+@_errors_as_lines()
+def start_app() -> None:
+    """Start the app on http://127.0.0.1:7860.
+
+    GRADIO_SERVER_NAME and GRADIO_SERVER_PORT change the address.
+    """
+    checkout = Path(__file__).parent.parent
+    script = checkout / "app.py"
+    if not script.is_file():
+        raise NotFoundError(
+            "The app is not part of the installed package. Run `m2v app` or `make app` in a checkout."
+        )
+    if find_spec("gradio") is None:
+        raise MissingExtraError("gradio", "app")
+    sys.path.insert(0, str(checkout))
+    runpy.run_path(str(script), run_name="__main__")
+
+
+def _parse_pca_dims(text: str) -> int | float | str | None:
+    if text == "none":
+        return None
+    if text == "auto":
+        return text
+    try:
+        return int(text) if text.lstrip("-").isdecimal() else float(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is neither a number of dimensions, a share of the variance, 'auto' nor 'none'.",
+            param_hint="--pca-dims",
+        ) from None
+
+
+def _check_save_path(path: Path, overwrite: bool) -> None:
+    """Refuse before the work what can't be written after it.
+
+    Raises:
+        SaveError: Something stands at `path` that must stay, or nothing can be written there.
+    """
+    if path.is_file():
+        raise SaveError(f"{path} is a file. Name a folder that doesn't exist yet.")
+    if path.is_dir() and any(path.iterdir()):
+        if not (path / "config.json").is_file() or not any(path.rglob("*.safetensors")):
+            raise SaveError(f"{path} is a folder that holds no model. Name one that doesn't exist yet.")
+        if not overwrite:
+            raise SaveError(f"{path} holds a model already. Name another folder, or add --overwrite.")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise SaveError(f"{path} can't be made: {parent} is no folder that you may write to.")
+
+
+def _read_words(path: Path, column: str | None) -> list[str]:
+    from m2v_core.distillation.vocabulary import clean_vocabulary, open_vocabulary
+
+    vocabulary_file = open_vocabulary(path)
+    cleaned = clean_vocabulary(vocabulary_file.entries(column), vocabulary_file.first_line)
+    for problem in filter(None, [vocabulary_file.warning(), *cleaned.summary()]):
+        warnings.warn(f"{path}: {problem}", stacklevel=1)
+    return cleaned.words
+
+
+def _load(model: str) -> StaticModel:
+    from m2v_core.model import StaticModel
+
+    return StaticModel.from_pretrained(model)
+
+
+@contextmanager
+def _cancelled_by_interrupt() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, beside raising KeyboardInterrupt.
+
+    The exception ends an import or a download at once; the event ends the work where a library swallowed it.
+    """
+    cancel = threading.Event()
+
+    def interrupt(signal_number: int, frame: FrameType | None) -> None:
+        cancel.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield cancel
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _bars(unit: str) -> Iterator[ProgressCallback]:
+    """A bar for each stage; `unit` is what the stage "encode" counts."""
+    columns = (
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%  {task.fields[speed]}  {task.fields[left]}"),
+    )
+    with Bars(*columns, console=_messages) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def finish() -> None:
+            for task in bars.tasks:
+                bars.update(task.id, total=1, completed=1, left="")
+
+        def show(event: Progress) -> None:
+            if event.stage not in tasks:
+                finish()
+                tasks[event.stage] = bars.add_task(STAGES.get(event.stage, event.stage), speed="", left="")
+            is_counted = event.stage == "encode" and event.rate > 0
+            bars.update(
+                tasks[event.stage],
+                total=event.total or None,
+                completed=event.done,
+                speed=f"{event.rate:,.0f} {unit}/s" if is_counted else "",
+                left="" if event.eta_seconds is None else f"{_clock(event.eta_seconds)} left",
+            )
+
+        yield show
+        finish()
+
+
+def _clock(seconds: float) -> str:
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02}"
+
+
+def _say(message: str, style: str) -> None:
+    _messages.print(Text(" ".join(message.splitlines()), style=style))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    _say(f"Warning: {message}", style="yellow")
+
+
+class _LogLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(f"Warning: {record.getMessage()}", style="yellow")
+
+
+def _print_facts(**facts: object) -> None:
+    for name, value in facts.items():
+        _results.print(Text.assemble((f"{name:<10}", "dim"), f" {value}"))
+
+
+def _folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.1f} kB"

@@ -1,0 +1,219 @@
+"""Tables of token embeddings: what they must be, and how to make them smaller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m2v_core.errors import InputError, MissingExtraError, ModelFormatError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DTYPES = ("float32", "float16", "int8")
+INT8_MAX = 127
+
+
+def quantize(
+    token_embeddings: NDArray[Any],
+    weights: NDArray[np.float32] | None,
+    token_mapping: NDArray[np.int32] | None,
+    dtype: str,
+) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+    """The table in another number format, and the weights that keep its meaning.
+
+    Rows are scaled one by one to fill int8, and the scale goes into the weights, where every reader of the
+    format applies it. With one scale for the whole table most rows would get a handful of levels.
+
+    Args:
+        token_embeddings: (n_rows, dim) float64, float32, float16 or int8.
+        weights: (n_vocabulary,) float32, or None for ones.
+        token_mapping: (n_vocabulary,) int32 row of each token, or None where token i has row i.
+        dtype: `"float32"`, `"float16"` or `"int8"`.
+
+    Returns:
+        (n_rows, dim) contiguous of `dtype`, int8 within [-127, 127]; and (n_vocabulary,) float32 weights or
+        None. A token's vector is `weights[token] * table[row]`.
+
+    Raises:
+        InputError: `dtype` is not offered, or float16 can't hold the values.
+    """
+    _check_dtype(dtype)
+    if token_embeddings.dtype == dtype:
+        return np.ascontiguousarray(token_embeddings), weights
+    if dtype == "int8":
+        return _to_int8(token_embeddings, weights, token_mapping)
+
+    table = token_embeddings.astype(np.float32)
+    if token_embeddings.dtype == np.int8 and weights is not None and token_mapping is None:
+        # The weights hold the scale: with one row a token they fit back into the rows.
+        table *= weights[:, None]
+        weights = None
+    if dtype == "float16" and (peak := float(np.abs(table).max(initial=0.0))) > np.finfo(np.float16).max:
+        raise InputError(
+            f"float16 holds values up to 65504, but this table reaches {peak:.4g}; use quantize_to='float32'."
+        )
+    return np.ascontiguousarray(table, dtype=dtype), weights
+
+
+def truncate(token_embeddings: NDArray[Any], dimensionality: int) -> NDArray[Any]:
+    """The first dimensions of every row: after PCA they are those that vary most.
+
+    Args:
+        token_embeddings: (n_rows, dim), any dtype.
+        dimensionality: Dimensions to keep, 1 to dim.
+
+    Returns:
+        (n_rows, dimensionality) contiguous, of the same dtype.
+
+    Raises:
+        InputError: `dimensionality` is out of range.
+    """
+    dim = token_embeddings.shape[1]
+    if not _is_count(dimensionality) or not 1 <= dimensionality <= dim:
+        raise InputError(f"dimensionality must be a whole number from 1 to {dim}, not {dimensionality!r}.")
+    return np.ascontiguousarray(token_embeddings[:, :dimensionality])
+
+
+def quantize_vocabulary(
+    token_embeddings: NDArray[Any],
+    weights: NDArray[np.float32] | None,
+    n_clusters: int,
+    seed: int = 42,
+) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.float32]]:
+    """A table of `n_clusters` shared rows, and for each token its row and its weight.
+
+    k-means over the rows. As in Model2Vec, a table without weights is first brought to unit rows, whose
+    former lengths become the weights: tokens are then grouped by direction, and frequent ones stay short.
+
+    Args:
+        token_embeddings: (n_vocabulary, dim) float32, float16 or int8; one row a token.
+        weights: (n_vocabulary,) float32, or None for ones.
+        n_clusters: Rows to keep, 1 to n_vocabulary.
+        seed: Fixes the starting centres, so that equal input gives equal output.
+
+    Returns:
+        Centroids (n_clusters, dim) of the dtype that came in, float32 for int8; token_mapping (n_vocabulary,)
+        int32 in [0, n_clusters); weights (n_vocabulary,) float32.
+
+    Raises:
+        InputError: `n_clusters` is out of range.
+        MissingExtraError: scikit-learn isn't installed.
+    """
+    n_vocabulary = len(token_embeddings)
+    if not _is_count(n_clusters) or not 1 <= n_clusters <= n_vocabulary:
+        raise InputError(
+            f"vocabulary_quantization must be a whole number from 1 to {n_vocabulary:,}, the rows of this "
+            f"table, not {n_clusters!r}."
+        )
+    try:
+        from sklearn.cluster import KMeans
+    except ImportError as error:
+        raise MissingExtraError("scikit-learn", "distill") from error
+
+    table = token_embeddings.astype(np.float32)
+    if weights is None:
+        weights = np.linalg.norm(table, axis=1).astype(np.float32)  # (n_vocabulary,)
+        np.divide(table, weights[:, None], out=table, where=weights[:, None] > 0)
+    # The best of several starts gains 0.05% of inertia, better starts 1%; they cost 3 and 30 times as long.
+    kmeans = KMeans(n_clusters, init="random", n_init=1, random_state=seed).fit(table)
+
+    dtype = np.float32 if token_embeddings.dtype == np.int8 else token_embeddings.dtype
+    centroids = np.ascontiguousarray(kmeans.cluster_centers_, dtype=dtype)
+    return centroids, kmeans.labels_.astype(np.int32), weights.astype(np.float32)
+
+
+def checked_table(token_embeddings: NDArray[Any]) -> NDArray[Any]:
+    """The table, (n_rows, dim) float32, float16 or int8.
+
+    Raises:
+        InputError: Not such an array.
+        ModelFormatError: It holds NaN or infinity.
+    """
+    if (
+        not isinstance(token_embeddings, np.ndarray)
+        or token_embeddings.ndim != 2
+        or not token_embeddings.size
+    ):
+        shape = getattr(token_embeddings, "shape", type(token_embeddings).__name__)
+        raise InputError(f"token_embeddings must be an array of shape (n_rows, dim), not {shape}.")
+    if str(token_embeddings.dtype) not in DTYPES:
+        raise InputError(f"token_embeddings must be {', '.join(DTYPES)}, not {token_embeddings.dtype}.")
+    if token_embeddings.dtype != np.int8 and not np.isfinite(token_embeddings).all():
+        row = int(np.flatnonzero(~np.isfinite(token_embeddings).all(axis=1))[0])
+        raise ModelFormatError(f"The table of token embeddings holds NaN or infinity, first in row {row:,}.")
+    return token_embeddings
+
+
+def checked_weights(weights: NDArray[Any] | None, n_vocabulary: int) -> NDArray[np.float32] | None:
+    """The weights, (n_vocabulary,) float32.
+
+    Raises:
+        ModelFormatError: Another shape, or NaN or infinity.
+    """
+    if weights is None:
+        return None
+    weights = np.asarray(weights, dtype=np.float32)
+    if weights.shape != (n_vocabulary,):
+        raise ModelFormatError(
+            f"There must be {n_vocabulary:,} weights, one a token; their shape is {weights.shape}."
+        )
+    if not np.isfinite(weights).all():
+        raise ModelFormatError("The weights hold NaN or infinity.")
+    return weights
+
+
+def checked_mapping(
+    token_mapping: NDArray[Any] | None, n_vocabulary: int, n_rows: int
+) -> NDArray[np.int32] | None:
+    """The row of each token, (n_vocabulary,) int32 in [0, n_rows).
+
+    Raises:
+        ModelFormatError: Another shape or dtype, or a row outside the table.
+    """
+    if token_mapping is None:
+        return None
+    token_mapping = np.asarray(token_mapping)
+    if token_mapping.shape != (n_vocabulary,) or not np.issubdtype(token_mapping.dtype, np.integer):
+        raise ModelFormatError(
+            f"token_mapping must be {n_vocabulary:,} integers, one a token, not {token_mapping.dtype} of "
+            f"shape {token_mapping.shape}."
+        )
+    if token_mapping.min() < 0 or token_mapping.max() >= n_rows:
+        raise ModelFormatError(
+            f"token_mapping must point at rows 0 to {n_rows - 1:,}, but spans {token_mapping.min()} to "
+            f"{token_mapping.max()}."
+        )
+    return token_mapping.astype(np.int32, copy=False)
+
+
+def _to_int8(
+    token_embeddings: NDArray[Any],
+    weights: NDArray[np.float32] | None,
+    token_mapping: NDArray[np.int32] | None,
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """The rows in 255 levels each, and the weights with each row's scale folded in."""
+    table = token_embeddings.astype(np.float32)
+    scales = np.abs(table).max(axis=1, initial=0.0) / INT8_MAX  # (n_rows,)
+    # A zero row stays zero under any scale; 1.0 avoids 0 / 0.
+    scales[scales == 0.0] = 1.0
+    table /= scales[:, None]
+    # Subnormal scales round coarsely, so a quotient may end a little above 127.
+    levels = np.clip(np.rint(table, out=table), -INT8_MAX, INT8_MAX, out=table).astype(np.int8)
+    token_scales = scales if token_mapping is None else scales[token_mapping]  # (n_vocabulary,)
+    return levels, token_scales if weights is None else weights * token_scales
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype == "float64":
+        raise InputError(
+            "float64 is not offered: other readers of the format refuse it, and it adds no accuracy; use "
+            "'float32'."
+        )
+    if dtype not in DTYPES:
+        raise InputError(f"quantize_to must be one of {', '.join(map(repr, DTYPES))}, not {dtype!r}.")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

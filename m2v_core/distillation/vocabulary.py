@@ -1,0 +1,378 @@
+"""Reading vocabularies that people made, and saying what is wrong with them.
+
+A vocabulary is a list of entries, a word or a phrase each, sorted by falling frequency: an entry's place is
+its rank. Nothing here reorders it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+import unicodedata
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from m2v_core.errors import NotFoundError, VocabularyError
+
+MAX_ENTRY_CHARACTERS = 100
+
+ProblemKind = Literal["blank", "duplicate", "too_long", "control"]
+
+# What a person is told of each kind: one, many, and what cleaning does about it.
+_KINDS: dict[ProblemKind, tuple[str, str, str]] = {
+    "blank": ("blank line", "blank lines", "left out"),
+    "duplicate": ("duplicate", "duplicates", "the first of each is kept"),
+    "too_long": (
+        "entry that is too long",
+        "entries that are too long",
+        f"left out, the limit is {MAX_ENTRY_CHARACTERS} characters",
+    ),
+    "control": (
+        "entry with control or unreadable characters",
+        "entries with control or unreadable characters",
+        "left out",
+    ),
+}
+_TABLE_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".tab": "\t"}
+# Only these first rows are taken for a header without being told: a column of plain words has none.
+_HEADER_NAMES = frozenset(
+    {"word", "words", "token", "tokens", "term", "terms", "text", "entry", "vocabulary"}
+)
+_BYTE_ORDER_MARKS = (
+    # UTF-32 first: its little-endian mark begins with that of UTF-16.
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_SIGNATURES = (
+    (b"PK\x03\x04", "a spreadsheet or a ZIP archive", "export the sheet as CSV, or unpack the archive"),
+    (b"\xd0\xcf\x11\xe0", "an old Office document", "export the sheet as CSV"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
+    (b"%PDF", "a PDF document", "save its words as plain text, one a line"),
+    (b"PAR1", "a Parquet table", "export it as CSV"),
+)
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\r\f") | {127})
+
+
+@dataclass(frozen=True)
+class VocabularyProblem:
+    """One entry that can't be used.
+
+    Attributes:
+        kind: What is wrong with it.
+        line: Where it stands, counted from 1.
+        entry: The entry as it was met, shortened to 60 characters, invisible characters escaped.
+    """
+
+    kind: ProblemKind
+    line: int
+    entry: str
+
+
+@dataclass(frozen=True)
+class CleanedVocabulary:
+    """What is left of a vocabulary, and what was wrong with the rest.
+
+    Attributes:
+        words: The entries kept, in their order, without surrounding whitespace; at least one.
+        problems: One for each entry left out, in order of line.
+    """
+
+    words: list[str]
+    problems: list[VocabularyProblem]
+
+    @property
+    def counts(self) -> dict[ProblemKind, int]:
+        """How many problems there are of each kind that was met."""
+        return _counts(self.problems)
+
+    def summary(self) -> list[str]:
+        """One sentence a kind of problem, with the first lines that have it; empty if there is none."""
+        return _summary(self.problems)
+
+
+@dataclass(frozen=True)
+class VocabularyFile:
+    """A vocabulary file, decoded and cut into cells.
+
+    Attributes:
+        name: The file's name.
+        encoding: The encoding it was read with.
+        is_encoding_guessed: Nothing in the file proves the encoding; accented letters may be wrong.
+        columns: The names of a table's columns; empty for a text file.
+        default_column: The column taken unless told otherwise; None for a text file, or where only a person
+            can say.
+        first_line: The line on which the first entry stands, counted from 1.
+    """
+
+    name: str
+    encoding: str
+    is_encoding_guessed: bool
+    columns: tuple[str, ...]
+    default_column: str | None
+    first_line: int
+    _rows: list[list[str]]
+
+    def entries(self, column: str | None = None) -> list[str]:
+        """Every entry of a column, unusable ones too, so that positions stay those of the file.
+
+        Args:
+            column: A column's name, or its number counted from 1; None for `default_column`. Text files have
+                none.
+
+        Raises:
+            VocabularyError: No such column, several to choose from, or nothing but blank entries.
+        """
+        index = self._column_index(column)
+        entries = [row[index] if index < len(row) else "" for row in self._rows]
+        if not any(entry.strip() for entry in entries):
+            raise VocabularyError(f"{self.name} holds no entries. Put one word or phrase on each line.")
+        return entries
+
+    def _column_index(self, column: str | None) -> int:
+        if not self.columns:
+            if column is not None:
+                raise VocabularyError(
+                    f"{self.name} is read as plain text, so it has no column {column!r}. "
+                    "Give the file the ending .csv or .tsv, or name no column."
+                )
+            return 0
+        chosen = self.default_column if column is None else column
+        known = ", ".join(repr(name) for name in self.columns[:20])
+        if chosen is None:
+            raise VocabularyError(
+                f"{self.name} has several columns: {known}. Name the one that holds the words."
+            )
+        if chosen in self.columns:
+            return self.columns.index(chosen)
+        if chosen.isdecimal() and 1 <= int(chosen) <= len(self.columns):
+            return int(chosen) - 1
+        raise VocabularyError(f"{self.name} has no column {chosen!r}. Its columns are {known}.")
+
+    def warning(self) -> str | None:
+        """What a person should know about how the file was decoded; None if there is no doubt."""
+        if not self.is_encoding_guessed:
+            return None
+        return (
+            f"{self.name} is not valid UTF-8 and was read as {self.encoding}. "
+            "If accented letters look wrong, save the file as UTF-8."
+        )
+
+
+def open_vocabulary(path: str | Path) -> VocabularyFile:
+    """The vocabulary file at `path`: its encoding found out, its columns named, no entry judged yet.
+
+    Files that end in .csv, .tsv or .tab are tables; every other file holds one entry a line. UTF-8, and
+    UTF-16 and UTF-32 with a byte order mark, are certain; what is none of them is taken for Windows-1252, the
+    superset of Latin-1 that spreadsheets write.
+
+    Raises:
+        NotFoundError: No such file.
+        VocabularyError: The file is empty or isn't text.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFoundError(f"No vocabulary file at {path}. Check the path.") from error
+    except OSError as error:
+        raise VocabularyError(
+            f"{path} can't be read ({error.strerror}). Give the path of a text file."
+        ) from error
+    text, encoding, is_guessed = _decode(content, path.name)
+    delimiters = _TABLE_DELIMITERS.get(path.suffix.lower())
+    if delimiters is None:
+        rows = [[line] for line in split_entries(text)]
+        return VocabularyFile(path.name, encoding, is_guessed, (), None, 1, rows)
+    rows = _read_table(text, delimiters, path.name)
+    columns, default_column, has_header = _name_columns(rows)
+    return VocabularyFile(
+        path.name,
+        encoding,
+        is_guessed,
+        columns,
+        default_column,
+        first_line=2 if has_header else 1,
+        _rows=rows[1:] if has_header else rows,
+    )
+
+
+def read_vocabulary(path: str | Path, column: str | None = None) -> list[str]:
+    """Every entry of a vocabulary file, as it stands there; pass them to `clean_vocabulary`.
+
+    Args:
+        path: A text file with one entry a line, or a .csv or .tsv table.
+        column: The table's column that holds the words, by name or by number counted from 1. Needed only for
+            a table of several columns of which none is called "word", "token", "term" or the like.
+
+    Raises:
+        NotFoundError: No such file.
+        VocabularyError: The file is empty, isn't text, or has no such column.
+    """
+    vocabulary_file = open_vocabulary(path)
+    warning = vocabulary_file.warning()
+    if warning is not None:
+        warnings.warn(warning, UserWarning, stacklevel=2)
+    return vocabulary_file.entries(column)
+
+
+def split_entries(text: str) -> list[str]:
+    """The lines of a text; one line end at its very end begins no further entry.
+
+    `str.splitlines` also cuts at form feeds and other characters that may stand inside an entry.
+    """
+    lines = _LINE_END.split(text)
+    if lines[-1] == "":
+        lines.pop()
+    return lines
+
+
+def clean_vocabulary(words: Iterable[str], first_line: int = 1) -> CleanedVocabulary:
+    """The usable entries, in their order, and the problems of the others.
+
+    Entries lose surrounding whitespace. Left out are blank ones, repetitions of an earlier entry (equal
+    letter by letter: what a teacher's tokenizer merges is not known here), entries of more than 100
+    characters, and entries with control characters or lone surrogates.
+
+    Args:
+        words: The entries, sorted by falling frequency.
+        first_line: The line of the first one, for the problems found.
+
+    Raises:
+        VocabularyError: An entry isn't a string, or none is usable.
+    """
+    if isinstance(words, str):
+        raise VocabularyError("The vocabulary is a single string. Pass a list of words.")
+    kept: dict[str, None] = {}
+    problems: list[VocabularyProblem] = []
+    for line, entry in enumerate(words, first_line):
+        if not isinstance(entry, str):
+            raise VocabularyError(
+                f"Entry {line} of the vocabulary is {entry!r} ({type(entry).__name__}). "
+                "Every entry must be a string."
+            )
+        word = entry.strip()
+        kind = _problem_of(word, kept)
+        if kind is None:
+            kept[word] = None
+        else:
+            problems.append(VocabularyProblem(kind, line, _shown(word)))
+    if not kept:
+        found = " ".join(_summary(problems)) or "It is empty."
+        raise VocabularyError(
+            f"The vocabulary holds no usable entry. {found} Put one word or phrase on each line."
+        )
+    return CleanedVocabulary(list(kept), problems)
+
+
+def _problem_of(word: str, kept: dict[str, None]) -> ProblemKind | None:
+    if len(word) > MAX_ENTRY_CHARACTERS:
+        return "too_long"
+    # Nearly all entries are printable, and need no look at each character.
+    if word and word.isprintable() and "\ufffd" not in word:
+        return "duplicate" if word in kept else None
+    categories = [unicodedata.category(character) for character in word]
+    # Format characters (Cf) may stand inside a word, Persian needs them, but they don't make one.
+    if all(category[0] == "Z" or category == "Cf" for category in categories):
+        return "blank"
+    if "Cc" in categories or "Cs" in categories or "\ufffd" in word:
+        return "control"
+    return "duplicate" if word in kept else None
+
+
+def _shown(word: str) -> str:
+    shortened = word if len(word) <= 60 else word[:59] + "…"
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in shortened
+    )
+
+
+def _counts(problems: list[VocabularyProblem]) -> dict[ProblemKind, int]:
+    counts: dict[ProblemKind, int] = {}
+    for problem in problems:
+        counts[problem.kind] = counts.get(problem.kind, 0) + 1
+    return counts
+
+
+def _summary(problems: list[VocabularyProblem]) -> list[str]:
+    counts = _counts(problems)
+    sentences = []
+    for kind, (one, many, remedy) in _KINDS.items():
+        if kind not in counts:
+            continue
+        lines = [problem.line for problem in problems if problem.kind == kind][:4]
+        where = ", ".join(str(line) for line in lines[:3]) + (", …" if len(lines) > 3 else "")
+        noun, place = (one, "line") if counts[kind] == 1 else (many, "lines")
+        sentences.append(f"{counts[kind]:,} {noun} ({place} {where}): {remedy}.")
+    return sentences
+
+
+def _decode(content: bytes, name: str) -> tuple[str, str, bool]:
+    """The text, its encoding, and whether that encoding is a guess."""
+    if not content.strip():
+        raise VocabularyError(f"{name} is empty. Put one word or phrase on each line.")
+    for signature, found, remedy in _SIGNATURES:
+        if content.startswith(signature):
+            raise VocabularyError(f"{name} is {found}, not text: {remedy}.")
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if content.startswith(mark):
+            try:
+                return content.decode(encoding), encoding.removesuffix("-sig"), False
+            except UnicodeDecodeError as error:
+                raise VocabularyError(
+                    f"{name} says it is {encoding} but is damaged at byte {error.start}. "
+                    "Save it again as UTF-8."
+                ) from error
+    if b"\0" in content:
+        raise VocabularyError(
+            f"{name} holds NUL bytes: it is binary, or UTF-16 without a byte order mark. "
+            "Save it as UTF-8 text."
+        )
+    try:
+        return content.decode("utf-8"), "utf-8", False
+    except UnicodeDecodeError:
+        pass
+    n_control = len(content) - len(content.translate(None, _CONTROL_BYTES))
+    if n_control > len(content) // 100:  # text in any one-byte encoding has next to none
+        raise VocabularyError(f"{name} is binary, not text. Give a UTF-8 text file with one entry a line.")
+    try:
+        return content.decode("cp1252"), "Windows-1252", True
+    except UnicodeDecodeError:
+        return content.decode("latin-1"), "Latin-1", True
+
+
+def _read_table(text: str, delimiters: str, name: str) -> list[list[str]]:
+    first_line = text.lstrip().split("\n", 1)[0]
+    delimiter = max(delimiters, key=first_line.count)  # the first of `delimiters` on a tie
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise VocabularyError(
+            f"{name} can't be read as a table ({error}). Check its quotation marks."
+        ) from error
+
+
+def _name_columns(rows: list[list[str]]) -> tuple[tuple[str, ...], str | None, bool]:
+    """The columns' names, the one to take by default, and whether the first row is a header."""
+    first_row = [cell.strip() for cell in rows[0]]
+    width = max(len(row) for row in rows)
+    known = [cell for cell in first_row if cell.lower() in _HEADER_NAMES]
+    if len(first_row) <= 1 and not known:
+        return ("1",), "1", False
+    # A table of several columns has a header, unless one of its cells is a number: those are data.
+    has_header = bool(known) or not any(re.fullmatch(r"[\d.,%+-]+", cell) for cell in first_row)
+    names = first_row if has_header else []
+    columns = [name or str(number) for number, name in enumerate(names, 1)]
+    columns += [str(number) for number in range(len(columns) + 1, width + 1)]
+    if known:
+        return tuple(columns), known[0], True
+    return tuple(columns), None, has_header

@@ -1,0 +1,182 @@
+"""Nearest neighbours by cosine, exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2v_core.errors import InputError
+
+if TYPE_CHECKING:
+    from m2v_core.model import StaticModel
+
+_BLOCK_BYTES = 256 * 2**20  # of similarities held at once, however many queries come
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """One entry of a vocabulary, and how near it is.
+
+    Attributes:
+        text: The entry as people write it, without the tokenizer's marks.
+        similarity: Cosine with the query, -1 to 1.
+        rank: Its 0-based position in the vocabulary.
+    """
+
+    text: str
+    similarity: float
+    rank: int
+
+
+def unit_rows(vectors: NDArray[np.generic]) -> NDArray[np.float32]:
+    """The rows at length one, `(n_rows, dim) float32`; a row of zeros stays a row of zeros."""
+    rows = np.array(vectors, dtype=np.float32)  # a copy: scaled in place below
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.where(norms > 0, norms, 1)
+    return rows
+
+
+def top_k(
+    queries: NDArray[np.float32], rows: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The `k` rows nearest to each query, the nearest first, and of equally near ones the earlier row first.
+
+    Args:
+        queries: (n_queries, dim) float32, unit rows.
+        rows: (n_rows, dim) float32, unit rows.
+        k: How many to return; all rows if there are fewer.
+
+    Returns:
+        Row numbers (n_queries, min(k, n_rows)) int64 and cosines of the same shape, float32, -1 to 1.
+
+    Raises:
+        InputError: `k` is below 1, or the widths differ.
+    """
+    if k < 1:
+        raise InputError(f"k is {k}; ask for at least 1 neighbour.")
+    if queries.ndim != 2 or rows.ndim != 2 or queries.shape[1] != rows.shape[1]:
+        raise InputError(
+            f"Queries of shape {queries.shape} and rows of shape {rows.shape} don't go together; "
+            "both must be two-dimensional and equally wide."
+        )
+    k = min(k, len(rows))
+    indices = np.empty((len(queries), k), dtype=np.int64)
+    similarities = np.empty((len(queries), k), dtype=np.float32)
+    if k == 0:
+        return indices, similarities
+    block = max(1, _BLOCK_BYTES // (4 * len(rows)))
+    for start in range(0, len(queries), block):
+        scores = queries[start : start + block] @ rows.T  # (block, n_rows)
+        for query, row_scores in enumerate(scores, start):
+            indices[query] = _largest(row_scores, k)
+            similarities[query] = row_scores[indices[query]]
+    np.clip(similarities, -1, 1, out=similarities)  # float32 sums of products overshoot by an ulp or two
+    return indices, similarities
+
+
+def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    # A partition alone would pick at random among rows as near as the k-th.
+    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
+    candidates = np.flatnonzero(scores >= threshold)
+    order = np.argsort(-scores[candidates], kind="stable")[:k]
+    return candidates[order]
+
+
+class WordNeighbors:
+    """Finds the entries of a model's vocabulary nearest to a text.
+
+    Holds the vocabulary's vectors once more, as float32: 4 x dim bytes an entry.
+
+    Args:
+        model: The model to look into.
+        whole_words: Leave out pieces that only continue a word, such as "##ing".
+    """
+
+    def __init__(self, model: StaticModel, whole_words: bool = True) -> None:
+        self._model = model
+        texts, starts_word = readable_tokens(model.tokens)
+        table = model.token_embeddings
+        vectors = table if model.token_mapping is None else table[model.token_mapping]  # (n_vocabulary, dim)
+        keep = np.array([bool(text) for text in texts], dtype=bool)
+        if whole_words:
+            keep &= starts_word
+        # Weights scale rows and change no cosine, but for a row that they silence.
+        keep &= np.any(vectors, axis=1)
+        if model.weights is not None:
+            keep &= model.weights != 0
+        self._ranks = np.flatnonzero(keep)
+        self._texts = [texts[rank] for rank in self._ranks]
+        self._rows = unit_rows(vectors[self._ranks])
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    def search(self, text: str, k: int = 10) -> list[Neighbor]:
+        """The `k` entries nearest to `text`, the nearest first, never `text` itself.
+
+        Empty if the model knows no part of the text.
+
+        Raises:
+            InputError: `k` is below 1.
+        """
+        query = unit_rows(self._model.encode([text]))
+        if not query.any() or not len(self):
+            return []
+        wanted = text.strip().casefold()
+        # The text itself may stand there twice: in capitals and not.
+        n_same = sum(entry.casefold() == wanted for entry in self._texts)
+        indices, similarities = top_k(query, self._rows, k + n_same)
+        found = [
+            Neighbor(self._texts[index], float(similarity), int(self._ranks[index]))
+            for index, similarity in zip(indices[0], similarities[0], strict=True)
+            if self._texts[index].casefold() != wanted
+        ]
+        return found[:k]
+
+
+def readable_tokens(tokens: Sequence[str]) -> tuple[list[str], NDArray[np.bool_]]:
+    """Each token as people write it, and whether it begins a word.
+
+    The marks are those of WordPiece ("##ing" continues a word), Unigram ("▁the" begins one) and byte-level
+    BPE ("Ġthe" begins one, and every byte is a printable character).
+
+    Args:
+        tokens: A whole vocabulary: whether unmarked tokens begin words shows only beside the others.
+
+    Returns:
+        The texts, and (n_tokens,) bool.
+
+    Source: the byte table is `bytes_to_unicode` of https://github.com/openai/gpt-2/blob/master/src/encoder.py.
+    """
+    if any(token.startswith("Ġ") and len(token) > 1 for token in tokens):
+        # A token with other characters than those was added as a word.
+        starts = [token.startswith("Ġ") or not _BYTES.keys() >= set(token) for token in tokens]
+        return [_from_bytes(token).strip() for token in tokens], np.array(starts, dtype=bool)
+    if any(token.startswith("▁") and len(token) > 1 for token in tokens):
+        texts = [token.replace("▁", " ").strip() for token in tokens]
+        return texts, np.array([token.startswith("▁") for token in tokens], dtype=bool)
+    texts = [token.removeprefix("##") if len(token) > 2 else token for token in tokens]
+    return texts, np.array([text == token for text, token in zip(texts, tokens, strict=True)], dtype=bool)
+
+
+def _byte_of_character() -> dict[str, int]:
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+_BYTES = _byte_of_character()
+
+
+def _from_bytes(token: str) -> str:
+    if not _BYTES.keys() >= set(token):
+        return token
+    return bytes(_BYTES[character] for character in token).decode("utf-8", errors="replace")

@@ -1,0 +1,437 @@
+"""The static model: a table of token embeddings, a tokenizer, and the mean."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from os import PathLike
+from pathlib import Path
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from m2v_core import compression
+from m2v_core.encoder.texts import (
+    checked_batch_size,
+    checked_max_length,
+    checked_texts,
+    without_surrogates,
+)
+from m2v_core.errors import InputError, ModelFormatError
+from m2v_core.persistence.formats import DEFAULT_MAX_LENGTH, StoredModel
+from m2v_core.tokenization import check_tokenizer, unknown_token_id
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+# Rows gathered at once for each text while summing: bounds the memory whatever the length of a text.
+_POOLING_BLOCK = 64
+
+
+class StaticModel:
+    """Text to embeddings by looking up a row for each token and taking the mean.
+
+    A model does not change once made, so any number of threads may share one.
+
+    Args:
+        token_embeddings: (n_rows, dim) float32, float16 or int8, finite. Kept as it is, not copied.
+        tokenizer: Its ids are 0 to n_vocabulary - 1. Copied; the copy neither truncates nor pads.
+        weights: (n_vocabulary,) finite float32 factor for each token's row; None for ones.
+        token_mapping: (n_vocabulary,) int32 row of each token, in [0, n_rows); None where token i has row i.
+        normalize: Whether embeddings have unit length.
+        max_length: Tokens read of each text; None for all.
+        config: What `config.json` held, or is to hold. Copied.
+        base_model_name: Name of the teacher.
+        language: Languages of the model, as ISO codes.
+
+    Attributes:
+        token_embeddings: The table, as passed.
+        weights: As passed, float32.
+        token_mapping: As passed, int32.
+        tokenizer: The model's own tokenizer. Read it, don't change it.
+        config: What was passed.
+        base_model_name: As passed.
+        language: As passed.
+
+    Raises:
+        InputError: An argument has the wrong type, dtype, shape or range.
+        ModelFormatError: The parts don't fit together, or hold NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        token_embeddings: NDArray[Any],
+        tokenizer: Tokenizer,
+        *,
+        weights: NDArray[Any] | None = None,
+        token_mapping: NDArray[Any] | None = None,
+        normalize: bool = True,
+        max_length: int | None = DEFAULT_MAX_LENGTH,
+        config: Mapping[str, Any] | None = None,
+        base_model_name: str | None = None,
+        language: list[str] | None = None,
+    ) -> None:
+        self.token_embeddings = compression.checked_table(token_embeddings)
+        n_rows = len(token_embeddings)
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        check_tokenizer(tokenizer, n_rows if token_mapping is None else len(token_mapping))
+        self.weights = compression.checked_weights(weights, len(vocabulary))
+        self.token_mapping = compression.checked_mapping(token_mapping, len(vocabulary), n_rows)
+        self.config: dict[str, Any] = copy.deepcopy(dict(config or {}))
+        self.base_model_name = base_model_name
+        self.language = language
+        self._normalize = bool(normalize)
+        self._max_length = checked_max_length(max_length)
+
+        # Truncating or padding through the tokenizer changes its state, which another thread may be reading.
+        self.tokenizer: Tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self._unk_token_id = unknown_token_id(self.tokenizer)
+        self._tokens = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
+        self._median_token_length = int(np.median([len(token) for token in self._tokens]))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | PathLike[str],
+        token: str | None = None,
+        normalize: bool | None = None,
+        subfolder: str | None = None,
+        quantize_to: str | None = None,
+        dimensionality: int | None = None,
+        vocabulary_quantization: int | None = None,
+        max_length: int | EllipsisType | None = ...,
+        revision: str | None = None,
+    ) -> StaticModel:
+        """The model in a folder or a Hub repository, in any layout of Model2Vec or Sentence Transformers.
+
+        Args:
+            path: A folder, or else a Hub repository such as `"minishlab/potion-base-8M"`.
+            token: Hub token, for private and gated repositories.
+            normalize: Overrules what the model says of itself; None keeps it.
+            subfolder: Folder inside `path` that holds the model.
+            quantize_to: `"float32"`, `"float16"` or `"int8"`; None keeps the number format.
+            dimensionality: Leading dimensions to keep; None for all.
+            vocabulary_quantization: Rows to share between all tokens; None for one row a token.
+            max_length: Overrules the model's own limit in tokens; None for no limit.
+            revision: Branch, tag or commit of the Hub repository.
+
+        Raises:
+            NotFoundError: No such folder and no such repository.
+            HubError: There is no such folder, and the Hub can't be reached or refused.
+            ModelFormatError: The folder holds no static model, or a damaged one.
+            InputError: One of the compressing arguments is out of range.
+            MissingExtraError: `vocabulary_quantization` without scikit-learn.
+        """
+        from m2v_core.persistence import local
+
+        folder = Path(path).expanduser()
+        if not folder.exists():
+            from m2v_core.persistence import hub
+
+            folder = hub.download_model(str(path), token=token, revision=revision, subfolder=subfolder)
+        if subfolder:
+            folder /= subfolder
+        stored = local.load(folder)
+        try:
+            model = cls(
+                stored.token_embeddings,
+                stored.tokenizer,
+                weights=_without_idle(stored.weights, unknown_token_id(stored.tokenizer)),
+                token_mapping=stored.token_mapping,
+                normalize=stored.normalize if normalize is None else normalize,
+                max_length=stored.max_length if isinstance(max_length, EllipsisType) else max_length,
+                config=stored.config,
+                base_model_name=stored.base_model_name,
+                language=stored.language,
+            )
+        except ModelFormatError as error:
+            raise ModelFormatError(f"{folder}: {error}") from error
+        if quantize_to is None and dimensionality is None and vocabulary_quantization is None:
+            return model
+        return model.compressed(quantize_to, dimensionality, vocabulary_quantization)
+
+    def compressed(
+        self,
+        quantize_to: str | None = None,
+        dimensionality: int | None = None,
+        vocabulary_quantization: int | None = None,
+    ) -> StaticModel:
+        """A smaller model; this one stays as it is.
+
+        Args:
+            quantize_to: `"float32"`, `"float16"` or `"int8"`; None keeps the number format.
+            dimensionality: Leading dimensions to keep; None for all.
+            vocabulary_quantization: Rows to share between all tokens; None for one row a token.
+
+        Raises:
+            InputError: An argument is out of range, or the vocabulary is quantized already.
+            MissingExtraError: `vocabulary_quantization` without scikit-learn.
+        """
+        table, weights, mapping = self.token_embeddings, self.weights, self.token_mapping
+        if dimensionality is not None:
+            table = compression.truncate(table, dimensionality)
+        if vocabulary_quantization is not None:
+            if mapping is not None:
+                raise InputError(
+                    f"This model's vocabulary is quantized already, to {len(table):,} rows; start from the "
+                    "full model."
+                )
+            table, mapping, weights = compression.quantize_vocabulary(table, weights, vocabulary_quantization)
+        dtype = quantize_to if quantize_to is not None else str(self.token_embeddings.dtype)
+        table, weights = compression.quantize(table, weights, mapping, dtype)
+        return StaticModel(
+            table,
+            self.tokenizer,
+            weights=weights,
+            token_mapping=mapping,
+            normalize=self.normalize,
+            max_length=self.max_length,
+            config=self.config,
+            base_model_name=self.base_model_name,
+            language=self.language,
+        )
+
+    def save_pretrained(
+        self,
+        path: str | PathLike[str],
+        model_name: str | None = None,
+        subfolder: str | None = None,
+        *,
+        license: str | None = None,
+    ) -> None:
+        """Write the model so that model2vec, Sentence Transformers and this library open it.
+
+        All or nothing: when writing fails, what stood at `path` before still stands.
+
+        Args:
+            path: The folder to write; made when missing, and other files in it are left alone.
+            model_name: Name in the model card; the folder's name when None.
+            subfolder: Folder inside `path` to write to instead.
+            license: SPDX id for the model card; none is stated when None.
+
+        Raises:
+            SaveError: The folder can't be written, or the disk is full.
+        """
+        from m2v_core.persistence import local
+
+        folder = Path(path).expanduser() / (subfolder or "")
+        stored = StoredModel(
+            token_embeddings=self.token_embeddings,
+            tokenizer=self.tokenizer,
+            weights=self.weights,
+            token_mapping=self.token_mapping,
+            normalize=self.normalize,
+            max_length=self.max_length,
+            config=self.config,
+            base_model_name=self.base_model_name,
+            language=self.language,
+        )
+        local.save(folder, stored, unk_token_id=self.unk_token_id, model_name=model_name, license=license)
+
+    @property
+    def dim(self) -> int:
+        """Width of the embeddings."""
+        return int(self.token_embeddings.shape[1])
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The vocabulary; a token's place is its id."""
+        return self._tokens
+
+    @property
+    def normalize(self) -> bool:
+        """Whether embeddings have unit length."""
+        return self._normalize
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens read of each text; None for all."""
+        return self._max_length
+
+    @property
+    def unk_token_id(self) -> int | None:
+        """Id of the unknown token, which is left out of every mean; None when there is none."""
+        return self._unk_token_id
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the table with its weights and mapping."""
+        parts = (self.token_embeddings, self.weights, self.token_mapping)
+        return sum(part.nbytes for part in parts if part is not None)
+
+    def encode(
+        self,
+        sentences: str | Iterable[str],
+        max_length: int | EllipsisType | None = ...,
+        batch_size: int = 1024,
+        show_progress_bar: bool = False,
+        *,
+        normalize: bool | None = None,
+        convert_to_numpy: bool = True,
+        use_multiprocessing: bool = True,
+        multiprocessing_threshold: int = 10_000,
+    ) -> NDArray[np.float32]:
+        """One embedding a text: the mean of its tokens' rows.
+
+        Args:
+            sentences: One text, or any number of them.
+            max_length: Tokens to read of each text; None for all; the model's own limit when not passed. As
+                in Model2Vec, unknown tokens count towards it.
+            batch_size: Texts tokenized at a time; the result does not depend on it.
+            show_progress_bar: Show one on stderr.
+            normalize: Overrules the model's own setting for this call.
+            convert_to_numpy: Accepted for callers that treat every encoder like a Sentence Transformer.
+            use_multiprocessing: Accepted for code written for Model2Vec; tokenizing uses every core anyway.
+            multiprocessing_threshold: As `use_multiprocessing`.
+
+        Returns:
+            (n_sentences, dim) float32, or (dim,) for one text. Unit rows when normalizing; a zero row for a
+            text without known tokens.
+
+        Raises:
+            InputError: Something other than text, or an argument out of range.
+        """
+        if not convert_to_numpy:
+            raise InputError("encode returns NumPy arrays alone; drop convert_to_numpy=False.")
+        limit = self._max_length if isinstance(max_length, EllipsisType) else checked_max_length(max_length)
+        texts = checked_texts(sentences)
+        embeddings = np.zeros((len(texts), self.dim), dtype=np.float32)
+        for start, batch in _batches(texts, checked_batch_size(batch_size), show_progress_bar):
+            embeddings[start : start + len(batch)] = self._pool(self._token_ids(batch, limit))
+        if self._normalize if normalize is None else normalize:
+            norms = np.linalg.norm(embeddings, axis=1, keepdims=True)  # (n_sentences, 1)
+            np.divide(embeddings, norms, out=embeddings, where=norms > 0)
+        return embeddings[0] if isinstance(sentences, str) else embeddings
+
+    def encode_as_sequence(
+        self,
+        sentences: str | Iterable[str],
+        max_length: int | None = None,
+        batch_size: int = 1024,
+        show_progress_bar: bool = False,
+    ) -> NDArray[np.float32] | list[NDArray[np.float32]]:
+        """One embedding a token, in the order of the text, without the unknown ones.
+
+        Args:
+            sentences: One text, or any number of them.
+            max_length: Tokens to read of each text; None for all. As in Model2Vec, the model's own limit does
+                not apply.
+            batch_size: Texts tokenized at a time.
+            show_progress_bar: Show one on stderr.
+
+        Returns:
+            A list of (n_tokens, dim) float32, or one such array for one text; not normalized. A text without
+            known tokens gives (0, dim).
+
+        Raises:
+            InputError: Something other than text, or an argument out of range.
+        """
+        limit = checked_max_length(max_length)
+        texts = checked_texts(sentences)
+        sequences = [
+            self._rows(np.array(ids, dtype=np.int64))
+            for _, batch in _batches(texts, checked_batch_size(batch_size), show_progress_bar)
+            for ids in self._token_ids(batch, limit)
+        ]
+        return sequences[0] if isinstance(sentences, str) else sequences
+
+    def tokenize(self, sentences: str | Iterable[str], max_length: int | None = None) -> list[list[int]]:
+        """The ids of each text's known tokens.
+
+        Args:
+            sentences: One text, or any number of them.
+            max_length: Tokens to read of each text, before the unknown ones are dropped; None for all.
+
+        Raises:
+            InputError: Something other than text, or `max_length` out of range.
+        """
+        return self._token_ids(checked_texts(sentences), checked_max_length(max_length))
+
+    @staticmethod
+    def similarity(a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
+        """Cosine of every embedding in `a` with every one in `b`.
+
+        Args:
+            a: (n, dim) or (dim,).
+            b: (m, dim) or (dim,).
+
+        Returns:
+            (n, m) float32 in [-1, 1]; 0 where either row is zero.
+
+        Raises:
+            InputError: The two don't have the same width.
+        """
+        units = []
+        for embeddings in (
+            np.atleast_2d(np.asarray(a, np.float32)),
+            np.atleast_2d(np.asarray(b, np.float32)),
+        ):
+            norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+            units.append(np.divide(embeddings, norms, out=np.zeros_like(embeddings), where=norms > 0))
+        left, right = units
+        if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
+            raise InputError(
+                f"similarity compares (n, dim) with (m, dim) embeddings, not {left.shape} with {right.shape}."
+            )
+        cosines: NDArray[np.float32] = np.clip(left @ right.T, -1.0, 1.0)
+        return cosines
+
+    def _token_ids(self, texts: list[str], max_length: int | None) -> list[list[int]]:
+        """The ids of each text's known tokens.
+
+        Cut in Model2Vec's order: first characters, which spares tokenizing what can't count; then tokens;
+        and only then are unknown ones dropped.
+        """
+        if max_length is not None:
+            texts = [text[: max_length * self._median_token_length] for text in texts]
+        try:
+            encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        except TypeError:
+            # UTF-8 has no lone surrogates; looking for them beforehand would cost every call.
+            encodings = self.tokenizer.encode_batch_fast(without_surrogates(texts), add_special_tokens=False)
+        unknown = self._unk_token_id
+        return [[i for i in encoding.ids[:max_length] if i != unknown] for encoding in encodings]
+
+    def _rows(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Weighted rows: ids of any shape (...) -> (..., dim) float32."""
+        rows = self.token_embeddings[ids if self.token_mapping is None else self.token_mapping[ids]]
+        rows = rows.astype(np.float32, copy=False)
+        return rows if self.weights is None else rows * self.weights[ids][..., None]
+
+    def _pool(self, sequences: list[list[int]]) -> NDArray[np.float32]:
+        """Means of rows: (n_sequences, dim) float32, a zero row for an empty sequence."""
+        means = np.zeros((len(sequences), self.dim), dtype=np.float32)
+        lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+        for length in np.unique(lengths[lengths > 0]):
+            members = np.flatnonzero(lengths == length)
+            ids = np.array([sequences[i] for i in members], dtype=np.int64)  # (n_members, length)
+            sums = np.zeros((len(members), self.dim), dtype=np.float32)
+            # Blocks have one size whatever the batch, so that a text's sum does not depend on its neighbours.
+            for start in range(0, length, _POOLING_BLOCK):
+                sums += self._rows(ids[:, start : start + _POOLING_BLOCK]).sum(axis=1)
+            means[members] = sums / np.float32(length)
+        return means
+
+
+def _batches(texts: list[str], batch_size: int, show_progress_bar: bool) -> Iterator[tuple[int, list[str]]]:
+    """Each batch with the place of its first text."""
+    starts: Iterable[int] = range(0, len(texts), batch_size)
+    if show_progress_bar:
+        from tqdm.auto import tqdm
+
+        starts = tqdm(starts, unit="batch")
+    for start in starts:
+        yield start, texts[start : start + batch_size]
+
+
+def _without_idle(
+    weights: NDArray[np.float32] | None, unk_token_id: int | None
+) -> NDArray[np.float32] | None:
+    """None for weights that are all 1 but for the unknown token's, in no mean: saving writes such."""
+    if weights is None or not set(np.flatnonzero(weights != 1.0)) <= {unk_token_id}:
+        return weights
+    return None

@@ -1,0 +1,156 @@
+"""Fetching models and teachers from the Hub, with errors that say what to do next."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from m2v_core.errors import HubError, NotFoundError
+from m2v_core.persistence.formats import all_paths
+
+# The root of the HTTP library's errors; which library that is differs between releases of huggingface_hub.
+_HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
+_REPO_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
+
+_OTHER_RUNTIMES = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.h5", "*.msgpack", "*.ot"]
+
+
+def is_repo_id(name: str) -> bool:
+    """Whether `name` could be a repository: `owner/name` or `name`, and no path."""
+    return _REPO_ID.fullmatch(name) is not None
+
+
+def download_model(
+    repo_id: str,
+    *,
+    token: str | None = None,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    endpoint: str | None = None,
+) -> Path:
+    """The folder with a static model's files, fetched where they aren't cached.
+
+    Args:
+        repo_id: `owner/name`.
+        token: For private and gated repositories.
+        revision: Branch, tag or commit.
+        subfolder: Fetch what is in it alone; the returned folder is still the repository's root.
+        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+
+    Raises:
+        NotFoundError: No such repository or revision, or `repo_id` can't be one.
+        HubError: The Hub can't be reached and nothing is cached, or it refused.
+    """
+    prefix = f"{subfolder.strip('/')}/" if subfolder else ""
+    patterns = [prefix + path for path in all_paths()]
+    return download(repo_id, allow_patterns=patterns, token=token, revision=revision, endpoint=endpoint)
+
+
+def download(
+    repo_id: str,
+    *,
+    allow_patterns: Sequence[str],
+    token: str | None = None,
+    revision: str | None = None,
+    endpoint: str | None = None,
+) -> Path:
+    """The folder with the files of a repository that match, fetched where they aren't cached.
+
+    Files for other runtimes than PyTorch (ONNX, OpenVINO, TensorFlow, ...) are left out.
+
+    Args:
+        repo_id: `owner/name`.
+        allow_patterns: Shell-style patterns; `*` also matches slashes.
+        token: For private and gated repositories.
+        revision: Branch, tag or commit.
+        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+
+    Raises:
+        NotFoundError: No such repository or revision, or `repo_id` can't be one.
+        HubError: The Hub can't be reached and nothing is cached, or it refused.
+    """
+    if not is_repo_id(repo_id):
+        raise NotFoundError(
+            f"There is no folder {repo_id}, and it can't be a Hub repository, which is called 'owner/name'. "
+            "Check the path."
+        )
+    with explained(repo_id, revision):
+        return Path(
+            snapshot_download(
+                repo_id,
+                token=token,
+                revision=revision,
+                endpoint=endpoint,
+                allow_patterns=list(allow_patterns),
+                ignore_patterns=_OTHER_RUNTIMES,
+            )
+        )
+
+
+@contextlib.contextmanager
+def explained(repo_id: str, revision: str | None = None) -> Iterator[None]:
+    """Turns what huggingface_hub raises about `repo_id` into this library's errors.
+
+    Raises:
+        NotFoundError: No such repository or revision.
+        HubError: The Hub can't be reached, or refused.
+    """
+    try:
+        yield
+    except HFValidationError as error:
+        raise NotFoundError(f"{repo_id!r} can't be a Hub repository: {error}") from error
+    except GatedRepoError as error:
+        raise HubError(
+            f"{repo_id} is gated. Ask for access on its page, then pass a token of the account that was "
+            "granted it."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise NotFoundError(
+            f"{repo_id} has no revision {revision!r}; check its branches and tags."
+        ) from error
+    except RepositoryNotFoundError as error:
+        # The Hub answers 401 for a repository that isn't there as well as for one that is private.
+        raise NotFoundError(
+            f"There is no folder {repo_id}, and no such repository on the Hub. Check the spelling; if it is "
+            "private, pass a token that may read it."
+        ) from error
+    except HfHubHTTPError as error:
+        raise _refused(repo_id, error) from error
+    except LocalEntryNotFoundError as error:
+        # huggingface_hub tries its cache whenever asking the Hub fails, and then hides why in the cause.
+        if isinstance(error.__cause__, HfHubHTTPError):
+            raise _refused(repo_id, error.__cause__) from error
+        raise _unreachable(repo_id) from error
+    except (OfflineModeIsEnabled, ConnectionError, _HTTP_ERROR) as error:
+        raise _unreachable(repo_id) from error
+
+
+def _refused(repo_id: str, error: HfHubHTTPError) -> HubError:
+    status = error.response.status_code
+    if status in (401, 403):
+        remedy = "The token is invalid or may not do this; pass one that has the right to."
+    elif status == 429:
+        remedy = "Too many requests; wait a few minutes, or pass a token to be allowed more."
+    else:
+        remedy = "Try again in a few minutes."
+    return HubError(f"The Hub answered {status} for {repo_id}. {remedy}")
+
+
+def _unreachable(repo_id: str) -> HubError:
+    return HubError(
+        f"There is no folder {repo_id}, it is not in the Hub's cache, and the Hub can't be reached. Check "
+        "the network, HF_ENDPOINT and HF_HUB_OFFLINE, or pass a local folder."
+    )

@@ -1,0 +1,116 @@
+"""How the app looks: one theme, light and dark, and the style sheet beside this file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gradio.themes import Base, Color, sizes
+
+STYLE_SHEET = Path(__file__).with_name("style.css")
+FAVICON = Path(__file__).with_name("favicon.svg")
+
+# Verdigris, the green that copper stills turn, and greys that lean towards it.
+_ACCENT = Color(
+    name="verdigris",
+    c50="#eefaf7",
+    c100="#d3f2eb",
+    c200="#a9e4d8",
+    c300="#74cfc0",
+    c400="#42b3a4",
+    c500="#24978a",
+    c600="#177a71",
+    c700="#15625c",
+    c800="#154e4a",
+    c900="#14413e",
+    c950="#062624",
+)
+_GREY = Color(
+    name="slate_green",
+    c50="#f6f8f7",
+    c100="#edf1ef",
+    c200="#dde4e1",
+    c300="#c2ccc8",
+    c400="#94a19c",
+    c500="#687672",
+    c600="#4f5c58",
+    c700="#3d4845",
+    c800="#262f2d",
+    c900="#171d1c",
+    c950="#0e1312",
+)
+
+
+def studio_theme() -> Base:
+    """The theme; every colour of the app comes from it or from the variables in the style sheet."""
+    theme: Base = Base(
+        primary_hue=_ACCENT,
+        secondary_hue=_ACCENT,
+        neutral_hue=_GREY,
+        text_size=sizes.text_md,
+        spacing_size=sizes.spacing_md,
+        radius_size=sizes.radius_md,
+    ).set(
+        body_background_fill="*neutral_50",
+        body_background_fill_dark="*neutral_950",
+        body_text_color="*neutral_900",
+        body_text_color_dark="*neutral_100",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        background_fill_primary="white",
+        background_fill_primary_dark="*neutral_900",
+        background_fill_secondary="*neutral_50",
+        background_fill_secondary_dark="*neutral_950",
+        border_color_primary="*neutral_200",
+        border_color_primary_dark="*neutral_800",
+        block_background_fill="white",
+        block_background_fill_dark="*neutral_900",
+        block_border_width="0px",
+        block_border_color="*neutral_200",
+        block_border_color_dark="*neutral_800",
+        block_shadow="none",
+        block_padding="0",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_800",
+        block_title_text_color_dark="*neutral_200",
+        block_title_text_weight="600",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        input_background_fill="white",
+        input_background_fill_dark="*neutral_950",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_700",
+        input_border_color_focus="*primary_600",
+        input_border_color_focus_dark="*primary_400",
+        input_border_width="1px",
+        input_shadow="none",
+        input_shadow_focus="none",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_400",
+        button_primary_background_fill_hover_dark="*primary_300",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="*neutral_950",
+        button_primary_border_color="transparent",
+        button_secondary_background_fill="white",
+        button_secondary_background_fill_hover="*neutral_100",
+        button_secondary_background_fill_dark="*neutral_900",
+        button_secondary_background_fill_hover_dark="*neutral_800",
+        button_secondary_border_color="*neutral_300",
+        button_secondary_border_color_dark="*neutral_700",
+        button_secondary_text_color="*neutral_900",
+        button_secondary_text_color_dark="*neutral_100",
+        button_border_width="1px",
+        button_large_text_weight="600",
+        button_transform_hover="none",
+        checkbox_border_color="*neutral_400",
+        checkbox_border_color_dark="*neutral_600",
+        checkbox_background_color_selected="*primary_700",
+        checkbox_background_color_selected_dark="*primary_400",
+        checkbox_label_background_fill="transparent",
+        checkbox_label_background_fill_dark="transparent",
+        checkbox_label_shadow="none",
+        panel_background_fill="transparent",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+    )
+    return theme

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m2v_core.errors import InputError
+from m2v_core.exploration import neighbors
+from m2v_core.exploration.neighbors import WordNeighbors, readable_tokens, top_k, unit_rows
+
+if TYPE_CHECKING:
+    from m2v_core.model import StaticModel
+
+
+def oracle(query: np.ndarray, rows: np.ndarray, k: int) -> list[int]:
+    """Slow and plain: sort all rows by falling cosine, then by row number."""
+    scores = [float(np.dot(row, query)) for row in rows]
+    return sorted(range(len(rows)), key=lambda row: (-scores[row], row))[:k]
+
+
+@given(seed=st.integers(0, 2**32 - 1), n_rows=st.integers(1, 60), k=st.integers(1, 70))
+def test_top_k_is_what_sorting_gives(seed: int, n_rows: int, k: int) -> None:
+    # Small whole numbers, so that many rows are equally near and every sum is exact.
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(-2, 3, (n_rows, 4)).astype(np.float32) / 16
+    queries = rng.integers(-2, 3, (3, 4)).astype(np.float32) / 16
+    indices, similarities = top_k(queries, rows, k)
+    assert indices.shape == similarities.shape == (3, min(k, n_rows))
+    for query, found, scores in zip(queries, indices, similarities, strict=True):
+        assert found.tolist() == oracle(query, rows, k)
+        np.testing.assert_array_equal(scores, rows[found] @ query)
+
+
+def test_top_k_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows, queries = unit_rows(rng.normal(size=(50, 8))), unit_rows(rng.normal(size=(7, 8)))
+    whole = top_k(queries, rows, 5)
+    monkeypatch.setattr(neighbors, "_BLOCK_BYTES", 400)  # two queries at a time
+    blocks = top_k(queries, rows, 5)
+    np.testing.assert_array_equal(whole[0], blocks[0])
+    np.testing.assert_allclose(whole[1], blocks[1], atol=1e-6)
+
+
+def test_cosines_stay_within_bounds() -> None:
+    rows = unit_rows(np.random.default_rng(0).normal(size=(500, 300)))
+    _, similarities = top_k(rows, rows, 1)
+    assert similarities.max() <= 1
+    np.testing.assert_allclose(similarities, 1, atol=1e-6)
+
+
+def test_unit_rows_leaves_zeros_and_the_caller_alone() -> None:
+    vectors = np.array([[3, 4], [0, 0]], dtype=np.float16)
+    np.testing.assert_allclose(unit_rows(vectors), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    floats = np.array([[3, 4]], dtype=np.float32)
+    unit_rows(floats)
+    np.testing.assert_array_equal(floats, [[3, 4]])
+
+
+def test_no_rows_and_wrong_arguments() -> None:
+    rows = np.zeros((0, 4), dtype=np.float32)
+    query = np.ones((1, 4), dtype=np.float32)
+    assert top_k(query, rows, 3)[0].shape == (1, 0)
+    with pytest.raises(InputError, match="k is 0"):
+        top_k(query, rows, 0)
+    with pytest.raises(InputError, match=r"\(1, 4\) and rows of shape \(2, 3\)"):
+        top_k(query, np.zeros((2, 3), dtype=np.float32), 1)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "texts", "starts_word"),
+    [
+        (
+            ["the", "##ing", "new york", "##", "[UNK]"],
+            ["the", "ing", "new york", "##", "[UNK]"],
+            [1, 0, 1, 1, 1],
+        ),
+        (["▁the", "ing", "▁new▁york", "▁"], ["the", "ing", "new york", ""], [1, 0, 1, 1]),
+        (["Ġthe", "ing", "ĠcafÃ©", "東京"], ["the", "ing", "café", "東京"], [1, 0, 1, 1]),
+        (["the", "of", "new york"], ["the", "of", "new york"], [1, 1, 1]),
+        ([], [], []),
+    ],
+    ids=["WordPiece", "Unigram", "byte-level BPE", "word level", "empty"],
+)
+def test_readable_tokens(tokens: list[str], texts: list[str], starts_word: list[int]) -> None:
+    found, starts = readable_tokens(tokens)
+    assert found == texts
+    assert starts.tolist() == [bool(start) for start in starts_word]
+
+
+def model_of(
+    rows: dict[str, list[float]], weights: list[float] | None = None, mapping: list[int] | None = None
+) -> StaticModel:
+    """A stand-in whose text embedding is the row of that very token."""
+    table = np.array(list(rows.values()), dtype=np.float16)
+    n_vocabulary = len(mapping) if mapping else len(table)
+    tokens = tuple(rows)[:n_vocabulary]
+    return cast(
+        "StaticModel",
+        SimpleNamespace(
+            tokens=tokens,
+            token_embeddings=table,
+            token_mapping=None if mapping is None else np.array(mapping),
+            weights=None if weights is None else np.array(weights, dtype=np.float32),
+            encode=lambda texts: np.array([rows.get(text, [0, 0]) for text in texts], dtype=np.float32),
+        ),
+    )
+
+
+ROWS = {
+    "[UNK]": [0, 0],
+    "king": [1, 0],
+    "King": [1, 0.1],
+    "queen": [1, 0.5],
+    "##ing": [1, 0.01],
+    "cabbage": [-1, 1],
+}
+
+
+def test_search_leaves_out_the_text_itself_pieces_and_empty_rows() -> None:
+    found = WordNeighbors(model_of(ROWS)).search("king", 10)
+    assert [(neighbor.text, neighbor.rank) for neighbor in found] == [("queen", 3), ("cabbage", 5)]
+    assert found[0].similarity == pytest.approx(1 / np.sqrt(1.25), abs=1e-3)
+    assert [neighbor.text for neighbor in WordNeighbors(model_of(ROWS)).search("king", 1)] == ["queen"]
+    assert WordNeighbors(model_of(ROWS), whole_words=False).search("king", 1)[0].text == "ing"
+
+
+def test_search_for_text_the_model_does_not_know() -> None:
+    assert WordNeighbors(model_of(ROWS)).search("xyzzy") == []
+    assert WordNeighbors(model_of({"[UNK]": [0, 0]})).search("king") == []
+
+
+def test_search_follows_weights_and_mapping() -> None:
+    silenced = WordNeighbors(model_of(ROWS, weights=[1, 1, 1, 0, 1, 1]))
+    assert [neighbor.text for neighbor in silenced.search("king")] == ["cabbage"]
+    rows = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.6, 0.8]}
+    shared = WordNeighbors(model_of(rows, mapping=[0, 1, 0]))  # c shares a's row
+    assert [neighbor.text for neighbor in shared.search("a", 1)] == ["c"]

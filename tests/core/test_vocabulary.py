@@ -1,0 +1,223 @@
+import codecs
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m2v_core.distillation.vocabulary import (
+    MAX_ENTRY_CHARACTERS,
+    clean_vocabulary,
+    open_vocabulary,
+    read_vocabulary,
+    split_entries,
+)
+from m2v_core.errors import NotFoundError, VocabularyError
+
+WORDS = ["café", "new york", "東京", "naïve"]
+
+
+def write(folder: Path, content: bytes | str, name: str = "vocabulary.txt") -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\n".join(WORDS).encode(),
+        ("\n".join(WORDS) + "\n").encode(),
+        "\r\n".join(WORDS).encode(),
+        "\r".join(WORDS).encode(),
+        codecs.BOM_UTF8 + "\n".join(WORDS).encode(),
+        codecs.BOM_UTF16_LE + "\n".join(WORDS).encode("utf-16-le"),
+        codecs.BOM_UTF16_BE + "\n".join(WORDS).encode("utf-16-be"),
+        codecs.BOM_UTF32_LE + "\n".join(WORDS).encode("utf-32-le"),
+    ],
+    ids=["utf-8", "last line end", "crlf", "cr", "utf-8 bom", "utf-16-le", "utf-16-be", "utf-32-le"],
+)
+def test_certain_encodings_and_line_ends(
+    tmp_path: Path, content: bytes, recwarn: pytest.WarningsRecorder
+) -> None:
+    assert read_vocabulary(write(tmp_path, content)) == WORDS
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("cp1252", "Windows-1252"), ("latin-1", "Windows-1252")])
+def test_guessed_encoding_warns(tmp_path: Path, encoding: str, shown: str) -> None:
+    path = write(tmp_path, "café\nnaïve".encode(encoding))
+    with pytest.warns(UserWarning, match=f"read as {shown}.*save the file as UTF-8"):
+        assert read_vocabulary(path) == ["café", "naïve"]
+
+
+def test_latin_1_where_windows_1252_has_no_letter(tmp_path: Path) -> None:
+    vocabulary_file = open_vocabulary(write(tmp_path, "café\n".encode("latin-1") * 100 + b"\x81"))
+    assert vocabulary_file.encoding == "Latin-1"
+    assert vocabulary_file.is_encoding_guessed
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty"),
+        (b" \n\n\t\r\n", "empty"),
+        (codecs.BOM_UTF8 + b"\n \n", "no entries"),
+        ("a\nb".encode("utf-16-le"), "NUL bytes.*UTF-16 without a byte order mark.*Save it as UTF-8"),
+        (random.Random(0).randbytes(4000).replace(b"\0", b"\1"), "binary"),
+        (b"PK\x03\x04rest", "spreadsheet.*CSV"),
+        (b"\x1f\x8b\x08rest", "gzip.*unpack"),
+        (b"%PDF-1.7 rest", "PDF"),
+        (codecs.BOM_UTF16_LE + "ab".encode("utf-16-le") + b"x", "damaged at byte"),
+    ],
+)
+def test_what_is_no_vocabulary_says_what_to_do(tmp_path: Path, content: bytes, says: str) -> None:
+    with pytest.raises(VocabularyError, match=says):
+        read_vocabulary(write(tmp_path, content))
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"No vocabulary file at .*nowhere\.txt"):
+        read_vocabulary(tmp_path / "nowhere.txt")
+    with pytest.raises(VocabularyError, match="can't be read"):
+        read_vocabulary(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "expected", "first_line"),
+    [
+        ("v.csv", "rank,word\n1,the\n2,of\n", None, ["the", "of"], 2),
+        ("v.csv", "rang;Wort\n1;der\n2;die\n", "Wort", ["der", "die"], 2),
+        ("v.csv", "rank,word\n1,the\n2,of\n", "1", ["1", "2"], 2),
+        ("v.csv", "the,500\nof,400\n", "1", ["the", "of"], 1),
+        ("v.csv", "the\nof\n", None, ["the", "of"], 1),
+        ("v.csv", "word\nthe\nof\n", None, ["the", "of"], 2),
+        ("v.csv", 'word\n"new york, ny"\n"say ""hi"""\n', None, ["new york, ny", 'say "hi"'], 2),
+        ("v.csv", "n,word\n1,the\n\n2\n3,of\n", None, ["the", "", "", "of"], 2),
+        ("v.TSV", "count\tterm\n3\tnew york\n", None, ["new york"], 2),
+        ("v.tsv", "commas, stay\tx\nhere, too\ty\n", "1", ["here, too"], 2),
+    ],
+)
+def test_tables(
+    tmp_path: Path, name: str, content: str, column: str | None, expected: list[str], first_line: int
+) -> None:
+    path = write(tmp_path, content, name)
+    assert read_vocabulary(path, column) == expected
+    assert open_vocabulary(path).first_line == first_line
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "says"),
+    [
+        ("v.csv", "a,b\n1,2\n", None, "several columns: 'a', 'b'"),
+        ("v.csv", "a,b\n1,2\n", "c", "no column 'c'.*'a', 'b'"),
+        ("v.csv", "a,b\n1,2\n", "3", "no column '3'"),
+        ("v.csv", "word,b\n ,2\n", "word", "no entries"),
+        ("v.csv", 'word\n"' + "x" * 200_000, None, "can't be read as a table"),
+        ("v.txt", "the\nof\n", "word", "plain text.*no column 'word'"),
+    ],
+)
+def test_tables_that_do_not_fit(
+    tmp_path: Path, name: str, content: str, column: str | None, says: str
+) -> None:
+    with pytest.raises(VocabularyError, match=says):
+        read_vocabulary(write(tmp_path, content, name), column)
+
+
+def test_every_kind_of_problem_is_named_with_its_line() -> None:
+    entries = [
+        "the",
+        " of ",
+        "",
+        "the",
+        "x" * 100_000,
+        "a\x07b",
+        "a\tb",
+        "\ud800",
+        "\u200b",
+        "of",
+        "new york",
+    ]
+    cleaned = clean_vocabulary(entries)
+    assert cleaned.words == ["the", "of", "new york"]
+    assert [(problem.line, problem.kind) for problem in cleaned.problems] == [
+        (3, "blank"),
+        (4, "duplicate"),
+        (5, "too_long"),
+        (6, "control"),
+        (7, "control"),
+        (8, "control"),
+        (9, "blank"),
+        (10, "duplicate"),
+    ]
+    assert cleaned.counts == {"blank": 2, "duplicate": 2, "too_long": 1, "control": 3}
+    assert cleaned.summary() == [
+        "2 blank lines (lines 3, 9): left out.",
+        "2 duplicates (lines 4, 10): the first of each is kept.",
+        "1 entry that is too long (line 5): left out, the limit is 100 characters.",
+        "3 entries with control or unreadable characters (lines 6, 7, 8): left out.",
+    ]
+    assert [problem.entry for problem in cleaned.problems][3:6] == ["a\\x07b", "a\\tb", "\\ud800"]
+    assert all(len(problem.entry) <= 60 for problem in cleaned.problems)
+
+
+def test_only_the_first_lines_are_listed() -> None:
+    cleaned = clean_vocabulary(["a"] * 1001, first_line=2)
+    assert cleaned.summary() == ["1,000 duplicates (lines 3, 4, 5, …): the first of each is kept."]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "C++",
+        "x" * MAX_ENTRY_CHARACTERS,
+        "don't",
+        "👩\u200d🚀",
+        "É",
+        "é",
+    ],
+)
+def test_good_words_stay(word: str) -> None:
+    cleaned = clean_vocabulary([word])
+    assert cleaned.words == [word]
+    assert not cleaned.problems
+    assert not cleaned.summary()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "It is empty"),
+        (["", " "], "2 blank lines"),
+        ("the of", "single string"),
+        (["the", None], "Entry 2 .* None"),
+        (["the", 3], "Entry 2 .* 3 \\(int\\)"),
+    ],
+)
+def test_nothing_usable_raises(words: list[str], says: str) -> None:
+    with pytest.raises(VocabularyError, match=says):
+        clean_vocabulary(words)
+
+
+@given(st.lists(st.text(max_size=120)))
+def test_cleaning_keeps_order_loses_nothing_and_is_idempotent(entries: list[str]) -> None:
+    try:
+        cleaned = clean_vocabulary(entries)
+    except VocabularyError:
+        return
+    assert len(cleaned.words) + len(cleaned.problems) == len(entries)
+    assert len(set(cleaned.words)) == len(cleaned.words)
+    stripped = [entry.strip() for entry in entries]
+    positions = [stripped.index(word) for word in cleaned.words]
+    assert positions == sorted(positions)
+    again = clean_vocabulary(cleaned.words)
+    assert again.words == cleaned.words
+    assert not again.problems
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1)))
+def test_split_entries_undoes_joining(entries: list[str]) -> None:
+    assert split_entries("\n".join(entries)) == entries
+    assert split_entries("".join(entry + "\r\n" for entry in entries)) == entries

