@@ -310,9 +310,33 @@ def _join_words(spec: _Spec, pruned: Tokenizer, words: list[str]) -> tuple[Token
         added = [_added_token(word, ids[word], spec, normalized) for word in words]
         return Tokenizer.from_str(json.dumps({**spec, "added_tokens": [*spec["added_tokens"], *added]}))
 
+    spec = _without_spaces_after_words(spec)
     static, words = _build_with(words, build)
     words = [word for word in words if word not in pieces]
     return static, {word: as_piece.get(word, len(pieces) + i) for i, word in enumerate(words)}
+
+
+def _without_spaces_after_words(spec: _Spec) -> _Spec:
+    """The tokenizer as XLM-R has it, told apart from one that sees a space wherever a text is cut.
+
+    It splits at white space and writes a mark before every part. A passed word cuts the text too, and the comma after
+    it would become a marked comma, another piece. Marking spaces instead of parts comes to the same elsewhere.
+    """
+    parts = _parts(spec["pre_tokenizer"], "pretokenizers")
+    if [part["type"] for part in parts] != ["WhitespaceSplit", "Metaspace"] or parts[1]["prepend_scheme"] != "always":
+        return spec
+    single_spaces = [
+        {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+        {"type": "Replace", "pattern": {"Regex": r"\s$"}, "content": ""},
+    ]
+    return {
+        **spec,
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [*_parts(spec["normalizer"], "normalizers"), *single_spaces],
+        },
+        "pre_tokenizer": {**parts[1], "prepend_scheme": "first", "split": True},
+    }
 
 
 def _single_pieces(tokenizer: Tokenizer, opening: str, words: list[str]) -> dict[str, int]:
