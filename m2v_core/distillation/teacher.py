@@ -12,7 +12,7 @@ import json
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -212,7 +212,8 @@ def _locate(model_name: str) -> tuple[Path, str | None]:
     except HubError as error:
         if not is_bundled(model_name):
             raise
-        logger.warning("The Hub can't be reached (%s); the bundled copy of %s is used.", error, BUNDLED_TEACHER)
+        logger.warning("The Hub can't be reached; the bundled copy of %s is used.", BUNDLED_TEACHER)
+        logger.info("What the Hub said: %s", error)
         return bundled_folder(), None
     return folder, folder.name
 
@@ -223,7 +224,7 @@ def _encoder_folder(folder: Path) -> Path:
     if modules_file.is_file():
         for module in json.loads(modules_file.read_text(encoding="utf-8")):
             if module["type"].endswith(".Transformer"):
-                return folder / module["path"]
+                return folder / str(module["path"])
     return folder
 
 
@@ -296,9 +297,8 @@ def resolve_device(device: str | None) -> str:
     if exists and index:
         exists = kind == "cuda" and index.isdecimal() and int(index) < torch.cuda.device_count()
     if not exists:
-        raise DeviceError(
-            f"device is {device!r}, which isn't there; here are: auto, {', '.join(k for k, v in available.items() if v)}."
-        )
+        here = ", ".join(name for name, is_here in available.items() if is_here)
+        raise DeviceError(f"device is {device!r}, which isn't there; here are: auto, {here}.")
     return device
 
 
@@ -307,7 +307,7 @@ def _prepared(model: PreTrainedModel, device: str) -> Iterator[PreTrainedModel]:
     """The model in evaluation mode on its device with plain attention, and afterwards as it was."""
     was_training, was_on = model.training, model.device
     attention = model.config._attn_implementation
-    model.eval().to(device)
+    cast(torch.nn.Module, model).eval().to(device)
     try:
         model.set_attn_implementation("eager")
     except (AttributeError, ValueError, NotImplementedError):
@@ -385,7 +385,7 @@ class _HalfProduct(torch.nn.Module):
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
-        self._linear = linear
+        self._linear: Callable[[torch.Tensor], torch.Tensor] = linear
         self._half_weight = linear.weight.detach().bfloat16()
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:

@@ -478,6 +478,14 @@ def test_no_torch_but_to_distil(arguments, model_folder, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_distilling_without_torch_names_the_remedy(tmp_path):
+    code = "import sys; sys.modules['torch'] = None; from m2v_core.cli import main; main()"
+    arguments = ["distill", "--model-name", BUNDLED, "--save-path", tmp_path / "out"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=OFFLINE)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: torch is not installed; run: pip install 'm2v-studio[distill]'"
+
+
 def test_app_is_refused_outside_a_checkout(monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "m2v_core" / "cli.py"))
     assert_one_error_line(m2v("app"), "make app")
