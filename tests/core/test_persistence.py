@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from m2v_core.errors import InputError, ModelFormatError, NotFoundError, SaveError
 from m2v_core.model import StaticModel
+from m2v_core.persistence.atomic import replacing
 from tests.static_models import DIM, TEXTS, TOKENIZERS, static_model
 
 FILES = {"README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json"}
@@ -366,6 +367,7 @@ SAVE_WITH_LITTLE_ROOM = """
 import resource, sys
 from m2v_core.errors import SaveError
 from m2v_core.model import StaticModel
+from m2v_core.persistence.atomic import replacing
 model = StaticModel.from_pretrained(sys.argv[1], normalize=False)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 try:
@@ -459,3 +461,28 @@ def test_a_new_model_appears_whole(tmp_path):
         for target in targets:
             static_model().save_pretrained(target)
         assert list(sights) == [FILES] * len(targets)
+
+
+def test_a_folder_that_appears_meanwhile_is_written_into(tmp_path):
+    target = tmp_path / "model"
+    with replacing(target, n_bytes=3) as staging:
+        (staging / "deep").mkdir()
+        (staging / "deep/file").write_text("new")
+        (target / "deep").mkdir(parents=True)
+        (target / "deep/file").write_text("old")
+        (target / "other").write_text("theirs")
+    assert names(tmp_path) == {"model", "model/deep", "model/deep/file", "model/other"}
+    assert (target / "deep/file").read_text() == "new"
+
+
+def test_an_interruption_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "deep/model", n_bytes=3) as staging:
+        (staging / "file").write_text("new")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == set()
+
+
+def test_a_byte_order_mark_is_no_obstacle(saved):
+    for name in ("config.json", "README.md", "modules.json"):
+        (saved / name).write_bytes(b"\xef\xbb\xbf" + (saved / name).read_bytes())
+    assert StaticModel.from_pretrained(saved).base_model_name == "org/teacher"
