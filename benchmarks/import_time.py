@@ -42,9 +42,7 @@ def main() -> None:
                 seconds[name].append(measured)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     for name, median in medians.items():
-        print(
-            f"{name:<22} {median:.3f} s beyond NumPy  ({min(seconds[name]):.3f} to {max(seconds[name]):.3f})"
-        )
+        print(f"{name:<22} {median:.3f} s beyond NumPy  ({min(seconds[name]):.3f} to {max(seconds[name]):.3f})")
     ratio = medians["model2vec.StaticModel"] / medians["m2v_core.StaticModel"]
     print(f"StaticModel is imported {ratio:.1f} times as fast as model2vec's")
     RESULT.parent.mkdir(exist_ok=True)

@@ -74,9 +74,7 @@ def _read_lines(path: Path) -> Iterator[str]:
         raise NotFoundError(f"No input file at {path}. Check the path.") from error
     except UnicodeDecodeError as error:
         # The decoder reads ahead of the line, by some kilobytes.
-        raise InputError(
-            f"{path} is not UTF-8, from about line {number + 1} on. Save it as UTF-8."
-        ) from error
+        raise InputError(f"{path} is not UTF-8, from about line {number + 1} on. Save it as UTF-8.") from error
     except OSError as error:
         raise InputError(f"{path} can't be read ({error.strerror}). Give a text file.") from error
 

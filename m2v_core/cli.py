@@ -132,9 +132,7 @@ def distill(
             help="Dimensions to keep: a number of them, a share of the variance, auto, or none for all.",
         ),
     ] = "256",
-    weighting: Annotated[
-        str, typer.Option(help="Row weights: sif, or zipf as in Model2Vec before 0.4.")
-    ] = "sif",
+    weighting: Annotated[str, typer.Option(help="Row weights: sif, or zipf as in Model2Vec before 0.4.")] = "sif",
     sif_coefficient: Annotated[float, typer.Option(help="The a in the SIF weight a / (a + p).")] = 1e-4,
     apply_zipf: Annotated[bool, typer.Option(help="Weight rows at all.")] = True,
     quantize_to: Annotated[str, typer.Option(help="Precision: float32, float16 or int8.")] = "float16",
@@ -142,14 +140,10 @@ def distill(
         int | None, typer.Option(help="Let all tokens share this many rows (k-means).")
     ] = None,
     recipe: Annotated[str, typer.Option(help="The named set of choices to run with.")] = "model2vec",
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")] = None,
     trust_remote_code: Annotated[
         bool,
-        typer.Option(
-            "--trust-remote-code", help="Run code from the teacher's repository. It can do whatever you can."
-        ),
+        typer.Option("--trust-remote-code", help="Run code from the teacher's repository. It can do whatever you can."),
     ] = False,
 ) -> None:
     """Distil a teacher into a static model and save it."""
@@ -196,9 +190,7 @@ def distill(
 def encode(
     model: Annotated[str, typer.Option(help="A model folder, or its Hub name.")],
     input_path: Annotated[Path, typer.Option("--input", help="Text file in UTF-8, one text a line.")],
-    output_path: Annotated[
-        Path, typer.Option("--output", help="NumPy file to write: float32, a row for each line.")
-    ],
+    output_path: Annotated[Path, typer.Option("--output", help="NumPy file to write: float32, a row for each line.")],
 ) -> None:
     """Encode a file of texts into a NumPy array."""
     from m2v_core.bulk import encode_file
@@ -252,9 +244,7 @@ def start_app() -> None:
     checkout = Path(__file__).parent.parent
     script = checkout / "app.py"
     if not script.is_file():
-        raise NotFoundError(
-            "The app is not part of the installed package. Run `m2v app` or `make app` in a checkout."
-        )
+        raise NotFoundError("The app is not part of the installed package. Run `m2v app` or `make app` in a checkout.")
     if find_spec("gradio") is None:
         raise MissingExtraError("gradio", "app")
     sys.path.insert(0, str(checkout))

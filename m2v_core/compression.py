@@ -132,11 +132,7 @@ def checked_table(token_embeddings: NDArray[Any]) -> NDArray[Any]:
         InputError: Not such an array.
         ModelFormatError: It holds NaN or infinity.
     """
-    if (
-        not isinstance(token_embeddings, np.ndarray)
-        or token_embeddings.ndim != 2
-        or not token_embeddings.size
-    ):
+    if not isinstance(token_embeddings, np.ndarray) or token_embeddings.ndim != 2 or not token_embeddings.size:
         shape = getattr(token_embeddings, "shape", type(token_embeddings).__name__)
         raise InputError(f"token_embeddings must be an array of shape (n_rows, dim), not {shape}.")
     if str(token_embeddings.dtype) not in DTYPES:
@@ -157,17 +153,13 @@ def checked_weights(weights: NDArray[Any] | None, n_vocabulary: int) -> NDArray[
         return None
     weights = np.asarray(weights, dtype=np.float32)
     if weights.shape != (n_vocabulary,):
-        raise ModelFormatError(
-            f"There must be {n_vocabulary:,} weights, one a token; their shape is {weights.shape}."
-        )
+        raise ModelFormatError(f"There must be {n_vocabulary:,} weights, one a token; their shape is {weights.shape}.")
     if not np.isfinite(weights).all():
         raise ModelFormatError("The weights hold NaN or infinity.")
     return weights
 
 
-def checked_mapping(
-    token_mapping: NDArray[Any] | None, n_vocabulary: int, n_rows: int
-) -> NDArray[np.int32] | None:
+def checked_mapping(token_mapping: NDArray[Any] | None, n_vocabulary: int, n_rows: int) -> NDArray[np.int32] | None:
     """The row of each token, (n_vocabulary,) int32 in [0, n_rows).
 
     Raises:
@@ -209,8 +201,7 @@ def _to_int8(
 def _check_dtype(dtype: str) -> None:
     if dtype == "float64":
         raise InputError(
-            "float64 is not offered: other readers of the format refuse it, and it adds no accuracy; use "
-            "'float32'."
+            "float64 is not offered: other readers of the format refuse it, and it adds no accuracy; use 'float32'."
         )
     if dtype not in DTYPES:
         raise InputError(f"quantize_to must be one of {', '.join(map(repr, DTYPES))}, not {dtype!r}.")

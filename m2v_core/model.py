@@ -178,8 +178,7 @@ class StaticModel:
         if vocabulary_quantization is not None:
             if mapping is not None:
                 raise InputError(
-                    f"This model's vocabulary is quantized already, to {len(table):,} rows; start from the "
-                    "full model."
+                    f"This model's vocabulary is quantized already, to {len(table):,} rows; start from the full model."
                 )
             table, mapping, weights = compression.quantize_vocabulary(table, weights, vocabulary_quantization)
         dtype = quantize_to if quantize_to is not None else str(self.token_embeddings.dtype)
@@ -430,9 +429,7 @@ def _batches(texts: list[str], batch_size: int, show_progress_bar: bool) -> Iter
         yield start, texts[start : start + batch_size]
 
 
-def _without_idle(
-    weights: NDArray[np.float32] | None, unk_token_id: int | None
-) -> NDArray[np.float32] | None:
+def _without_idle(weights: NDArray[np.float32] | None, unk_token_id: int | None) -> NDArray[np.float32] | None:
     """None for weights that are all 1 but for the unknown token's, in no mean: saving writes such."""
     if weights is None or not set(np.flatnonzero(weights != 1.0)) <= {unk_token_id}:
         return weights

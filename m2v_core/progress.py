@@ -43,9 +43,7 @@ class ProgressReporter:
         cancel: Set it from any thread to stop the work.
     """
 
-    def __init__(
-        self, callback: ProgressCallback | None = None, cancel: threading.Event | None = None
-    ) -> None:
+    def __init__(self, callback: ProgressCallback | None = None, cancel: threading.Event | None = None) -> None:
         self._callback = callback
         self._cancel = cancel
         self._stage = ""

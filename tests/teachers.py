@@ -149,8 +149,7 @@ def _wordpiece(lowercase: bool) -> Json:
     """BERT's: [PAD], [unused0..], [UNK], [CLS], [SEP], [MASK], pieces; [unused..] are no added tokens."""
     words = _word_counts(normalizers.BertNormalizer(lowercase=lowercase), pre_tokenizers.BertPreTokenizer())
     pieces = [
-        piece if begins else f"##{piece}"
-        for piece, begins, _ in _frequent_pieces(words, whole=1_000, partial=700)
+        piece if begins else f"##{piece}" for piece, begins, _ in _frequent_pieces(words, whole=1_000, partial=700)
     ]
     special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
     unused = [f"[unused{number}]" for number in range(20)]
@@ -166,9 +165,7 @@ def _wordpiece(lowercase: bool) -> Json:
             "lowercase": lowercase,
         },
         pre_tokenizer={"type": "BertPreTokenizer"},
-        post_processor=_template(
-            ("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"]), type_ids=True
-        ),
+        post_processor=_template(("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"]), type_ids=True),
         decoder={"type": "WordPiece", "prefix": "##", "cleanup": True},
         model={
             "type": "WordPiece",
@@ -184,9 +181,7 @@ def _unigram() -> Json:
     """XLM-R's: <s> 0, <pad> 1, </s> 2, <unk> 3, pieces with the metaspace, <mask> last; all in the model."""
     words = _word_counts(
         normalizers.Precompiled(PRECOMPILED_CHARSMAP),
-        pre_tokenizers.Sequence(
-            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
-        ),
+        pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]),
     )
     counts: Counter[str] = Counter()
     for piece, _, count in _frequent_pieces(words, whole=800, partial=600):
@@ -215,9 +210,7 @@ def _unigram() -> Json:
     )
 
 
-def _byte_pairs(
-    vocab_size: int, pre_tokenizer: Any = None, normalizer: Any = None
-) -> tuple[list[str], list[Any]]:
+def _byte_pairs(vocab_size: int, pre_tokenizer: Any = None, normalizer: Any = None) -> tuple[list[str], list[Any]]:
     """Pieces and merges of a byte-level BPE without special tokens; the 256 bytes come first."""
     trained = Tokenizer(models.BPE())
     if normalizer is not None:
@@ -289,9 +282,6 @@ def _modernbert() -> Json:
     unused = [f"[unused{number}]" for number in range(10)]
     start = len(before) + len(pieces)
     ids = {token: start + offset for offset, token in enumerate([*plain_after, *special_after, *unused])}
-    model = _bpe_model([*before, *pieces], merges)
-    for token in before:
-        del model["vocab"][token]
     return _assemble(
         [
             _added(0, before[0], special=False),
@@ -303,7 +293,7 @@ def _modernbert() -> Json:
         pre_tokenizer=_byte_level(),
         post_processor=_template(("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])),
         decoder=_byte_level(),
-        model=model,
+        model=_bpe_model([*before, *pieces], merges),
     )
 
 
@@ -409,9 +399,7 @@ def _tokenizer_config(family: str) -> Json:
         },
     }[family]
     tokens = json.loads(tokenizer_json(family))["added_tokens"]
-    decoder = {
-        str(token["id"]): {name: value for name, value in token.items() if name != "id"} for token in tokens
-    }
+    decoder = {str(token["id"]): {name: value for name, value in token.items() if name != "id"} for token in tokens}
     return {**config, "model_max_length": MAX_TOKENS, "added_tokens_decoder": decoder}
 
 

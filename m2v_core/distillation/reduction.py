@@ -81,7 +81,7 @@ def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims) -> npt.NDAr
         wanted = min(int(np.searchsorted(explained, wanted)) + 1, teacher_dim)
 
     rotation = components[:, : int(wanted)].astype(np.float32)
-    scores = (vectors - mean.astype(np.float32)) @ rotation  # (n_rows, dim)
+    scores: npt.NDArray[np.float32] = (vectors - mean.astype(np.float32)) @ rotation  # (n_rows, dim)
     peaks = np.abs(scores).argmax(axis=0)
     scores *= np.where(scores[peaks, np.arange(scores.shape[1])] < 0, -1.0, 1.0).astype(np.float32)
     return scores

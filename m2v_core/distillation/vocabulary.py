@@ -40,9 +40,7 @@ _KINDS: dict[ProblemKind, tuple[str, str, str]] = {
 }
 _TABLE_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".tab": "\t"}
 # Only these first rows are taken for a header without being told: a column of plain words has none.
-_HEADER_NAMES = frozenset(
-    {"word", "words", "token", "tokens", "term", "terms", "text", "entry", "vocabulary"}
-)
+_HEADER_NAMES = frozenset({"word", "words", "token", "tokens", "term", "terms", "text", "entry", "vocabulary"})
 _BYTE_ORDER_MARKS = (
     # UTF-32 first: its little-endian mark begins with that of UTF-16.
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -148,9 +146,7 @@ class VocabularyFile:
         chosen = self.default_column if column is None else column
         known = ", ".join(repr(name) for name in self.columns[:20])
         if chosen is None:
-            raise VocabularyError(
-                f"{self.name} has several columns: {known}. Name the one that holds the words."
-            )
+            raise VocabularyError(f"{self.name} has several columns: {known}. Name the one that holds the words.")
         if chosen in self.columns:
             return self.columns.index(chosen)
         if chosen.isdecimal() and 1 <= int(chosen) <= len(self.columns):
@@ -184,9 +180,7 @@ def open_vocabulary(path: str | Path) -> VocabularyFile:
     except FileNotFoundError as error:
         raise NotFoundError(f"No vocabulary file at {path}. Check the path.") from error
     except OSError as error:
-        raise VocabularyError(
-            f"{path} can't be read ({error.strerror}). Give the path of a text file."
-        ) from error
+        raise VocabularyError(f"{path} can't be read ({error.strerror}). Give the path of a text file.") from error
     text, encoding, is_guessed = _decode(content, path.name)
     delimiters = _TABLE_DELIMITERS.get(path.suffix.lower())
     if delimiters is None:
@@ -256,8 +250,7 @@ def clean_vocabulary(words: Iterable[str], first_line: int = 1) -> CleanedVocabu
     for line, entry in enumerate(words, first_line):
         if not isinstance(entry, str):
             raise VocabularyError(
-                f"Entry {line} of the vocabulary is {entry!r} ({type(entry).__name__}). "
-                "Every entry must be a string."
+                f"Entry {line} of the vocabulary is {entry!r} ({type(entry).__name__}). Every entry must be a string."
             )
         word = entry.strip()
         kind = _problem_of(word, kept)
@@ -267,9 +260,7 @@ def clean_vocabulary(words: Iterable[str], first_line: int = 1) -> CleanedVocabu
             problems.append(VocabularyProblem(kind, line, _shown(word)))
     if not kept:
         found = " ".join(_summary(problems)) or "It is empty."
-        raise VocabularyError(
-            f"The vocabulary holds no usable entry. {found} Put one word or phrase on each line."
-        )
+        raise VocabularyError(f"The vocabulary holds no usable entry. {found} Put one word or phrase on each line.")
     return CleanedVocabulary(list(kept), problems)
 
 
@@ -329,13 +320,11 @@ def _decode(content: bytes, name: str) -> tuple[str, str, bool]:
                 return content.decode(encoding), encoding.removesuffix("-sig"), False
             except UnicodeDecodeError as error:
                 raise VocabularyError(
-                    f"{name} says it is {encoding} but is damaged at byte {error.start}. "
-                    "Save it again as UTF-8."
+                    f"{name} says it is {encoding} but is damaged at byte {error.start}. Save it again as UTF-8."
                 ) from error
     if b"\0" in content:
         raise VocabularyError(
-            f"{name} holds NUL bytes: it is binary, or UTF-16 without a byte order mark. "
-            "Save it as UTF-8 text."
+            f"{name} holds NUL bytes: it is binary, or UTF-16 without a byte order mark. Save it as UTF-8 text."
         )
     try:
         return content.decode("utf-8"), "utf-8", False
@@ -356,9 +345,7 @@ def _read_table(text: str, delimiters: str, name: str) -> list[list[str]]:
     try:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
-        raise VocabularyError(
-            f"{name} can't be read as a table ({error}). Check its quotation marks."
-        ) from error
+        raise VocabularyError(f"{name} can't be read as a table ({error}). Check its quotation marks.") from error
 
 
 def _name_columns(rows: list[list[str]]) -> tuple[tuple[str, ...], str | None, bool]:

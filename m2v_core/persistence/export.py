@@ -8,9 +8,7 @@ from pathlib import Path
 from m2v_core.errors import NotFoundError, SaveError
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a ZIP's dates: the same files make the same archive
-_INCOMPRESSIBLE = frozenset(
-    {".safetensors", ".onnx"}
-)  # weights: deflating costs seconds and saves next to nothing
+_INCOMPRESSIBLE = frozenset({".safetensors", ".onnx"})  # weights: deflating costs seconds and saves next to nothing
 
 
 def write_zip(model_folder: str | Path, zip_path: str | Path) -> Path:
@@ -38,9 +36,7 @@ def write_zip(model_folder: str | Path, zip_path: str | Path) -> Path:
         unfinished.replace(zip_path)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        raise SaveError(
-            f"{zip_path} can't be written ({error.strerror}). Free some space and try again."
-        ) from error
+        raise SaveError(f"{zip_path} can't be written ({error.strerror}). Free some space and try again.") from error
     return zip_path
 
 

@@ -121,13 +121,10 @@ def explained(repo_id: str, revision: str | None = None) -> Iterator[None]:
         raise NotFoundError(f"{repo_id!r} can't be a Hub repository: {error}") from error
     except GatedRepoError as error:
         raise HubError(
-            f"{repo_id} is gated. Ask for access on its page, then pass a token of the account that was "
-            "granted it."
+            f"{repo_id} is gated. Ask for access on its page, then pass a token of the account that was granted it."
         ) from error
     except RevisionNotFoundError as error:
-        raise NotFoundError(
-            f"{repo_id} has no revision {revision!r}; check its branches and tags."
-        ) from error
+        raise NotFoundError(f"{repo_id} has no revision {revision!r}; check its branches and tags.") from error
     except RepositoryNotFoundError as error:
         # The Hub answers 401 for a repository that isn't there as well as for one that is private.
         raise NotFoundError(

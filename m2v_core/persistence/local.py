@@ -108,9 +108,7 @@ def save(
             license=license,
         ),
     }
-    n_bytes = sum(array.nbytes for array in tensors.values()) + sum(
-        len(text.encode()) for text in texts.values()
-    )
+    n_bytes = sum(array.nbytes for array in tensors.values()) + sum(len(text.encode()) for text in texts.values())
     with replacing(folder, n_bytes) as staging:
         save_file(tensors, staging / "model.safetensors")
         for name, text in texts.items():
@@ -123,8 +121,7 @@ def _find_layout(folder: Path) -> Layout:
         nearest = max(LAYOUTS, key=lambda layout: sum((folder / file).is_file() for file in layout.files))
         missing = [file for file in nearest.files if not (folder / file).is_file()]
         raise ModelFormatError(
-            f"{folder} holds no static model: {', '.join(missing)} missing (as {nearest.name} writes them). "
-            f"{_REMEDY}"
+            f"{folder} holds no static model: {', '.join(missing)} missing (as {nearest.name} writes them). {_REMEDY}"
         )
     for layout in complete:
         if layout.table in _tensor_names(folder / layout.tensors):
@@ -157,16 +154,12 @@ def _read_tensors(
                     "Convert it first."
                 )
             table = file.get_tensor(layout.table).astype(_TABLE_DTYPES[dtype], copy=False)
-            weights = (
-                file.get_tensor("weights").astype(np.float32, copy=False) if "weights" in names else None
-            )
+            weights = file.get_tensor("weights").astype(np.float32, copy=False) if "weights" in names else None
             mapping = file.get_tensor("mapping") if "mapping" in names else None
     except (SafetensorError, OSError) as error:
         raise ModelFormatError(f"{path} is truncated or damaged ({error}). {_REMEDY}") from error
     if table.ndim != 2 or not table.size:
-        raise ModelFormatError(
-            f"{path}: the table must be of shape (n_rows, dim), not {table.shape}. {_REMEDY}"
-        )
+        raise ModelFormatError(f"{path}: the table must be of shape (n_rows, dim), not {table.shape}. {_REMEDY}")
     if mapping is not None:
         if not np.issubdtype(mapping.dtype, np.integer):
             raise ModelFormatError(f"{path}: `mapping` must hold integers, not {mapping.dtype}. {_REMEDY}")

@@ -126,9 +126,7 @@ def test_cancel_leaves_nothing(tmp_path):
     cancel = threading.Event()
     (tmp_path / "texts.txt").write_text("one\n")
     with pytest.raises(Cancelled):
-        bulk.encode_file(
-            FailingEncoder(cancel.set), tmp_path / "texts.txt", tmp_path / "vectors.npy", cancel=cancel
-        )
+        bulk.encode_file(FailingEncoder(cancel.set), tmp_path / "texts.txt", tmp_path / "vectors.npy", cancel=cancel)
     assert [path.name for path in tmp_path.iterdir()] == ["texts.txt"]
 
 

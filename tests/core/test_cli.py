@@ -102,9 +102,7 @@ def test_readme_flow(tmp_path):
     assert names(tmp_path)[:1] + names(tmp_path)[-3:] == ["out", "texts.txt", "vectors.npy", "vocab.txt"]
 
 
-DISTILL_OPTIONS = {
-    option.name: option for option in typer.main.get_command(cli.app).commands["distill"].params
-}
+DISTILL_OPTIONS = {option.name: option for option in typer.main.get_command(cli.app).commands["distill"].params}
 DISTILL_ARGUMENTS = inspect.signature(pipeline.distill).parameters
 
 
@@ -246,9 +244,7 @@ def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypa
     for path in model_folder.iterdir():
         (tmp_path / "broken" / path.name).write_bytes(path.read_bytes()[:40])
     before = names(tmp_path)
-    done = m2v(
-        *[str(model_folder) if word == "MODEL" else word for word in arguments.split()], HF_HUB_OFFLINE="1"
-    )
+    done = m2v(*[str(model_folder) if word == "MODEL" else word for word in arguments.split()], HF_HUB_OFFLINE="1")
     assert_one_error_line(done, message)
     assert names(tmp_path) == before
 

@@ -32,9 +32,7 @@ def test_the_same_files_make_the_same_archive(model_folder: Path, tmp_path: Path
     assert write_zip(model_folder, tmp_path / "a.zip").read_bytes() == first
 
 
-def test_nothing_half_written_is_left(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_half_written_is_left(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.zip").write_text("the old one")
 
     def disk_is_full(*_: object, **__: object) -> None:

@@ -38,9 +38,7 @@ def write(folder: Path, content: bytes | str, name: str = "vocabulary.txt") -> P
     ],
     ids=["utf-8", "last line end", "crlf", "cr", "utf-8 bom", "utf-16-le", "utf-16-be", "utf-32-le"],
 )
-def test_certain_encodings_and_line_ends(
-    tmp_path: Path, content: bytes, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_certain_encodings_and_line_ends(tmp_path: Path, content: bytes, recwarn: pytest.WarningsRecorder) -> None:
     assert read_vocabulary(write(tmp_path, content)) == WORDS
     assert not recwarn.list
 
@@ -118,9 +116,7 @@ def test_tables(
         ("v.txt", "the\nof\n", "word", "plain text.*no column 'word'"),
     ],
 )
-def test_tables_that_do_not_fit(
-    tmp_path: Path, name: str, content: str, column: str | None, says: str
-) -> None:
+def test_tables_that_do_not_fit(tmp_path: Path, name: str, content: str, column: str | None, says: str) -> None:
     with pytest.raises(VocabularyError, match=says):
         read_vocabulary(write(tmp_path, content, name), column)
 

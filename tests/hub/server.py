@@ -54,9 +54,7 @@ class Reply:
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
         """`value` as a JSON document."""
-        return cls(
-            status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})}
-        )
+        return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
 
     @classmethod
     def error(
@@ -113,9 +111,7 @@ class LoopbackHub:
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
-        self.url, self.storage_url = (
-            f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers
-        )
+        self.url, self.storage_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers)
 
     def start(self) -> LoopbackHub:
         """Serve, in a thread of its own."""
@@ -334,9 +330,7 @@ def _info(repo: Repo, commit: str, query: Mapping[str, list[str]]) -> dict[str, 
             lfs = {"sha256": entry["lfs"]["oid"], **entry["lfs"]} if "lfs" in entry else None
             sibling |= {"size": entry["size"], "blobId": entry["oid"]} | ({"lfs": lfs} if lfs else {})
     is_static = b'"model2vec"' in files.get("config.json", b"")
-    library = (
-        "model2vec" if is_static else "sentence-transformers" if "modules.json" in files else "transformers"
-    )
+    library = "model2vec" if is_static else "sentence-transformers" if "modules.json" in files else "transformers"
     return {
         "_id": hashlib.md5(repo.repo_id.encode()).hexdigest()[:24],
         "id": repo.repo_id,
@@ -385,9 +379,7 @@ def _get_tree(
     return Reply.json(entries)
 
 
-def _post_paths_info(
-    hub: LoopbackHub, request: Request, body: bytes, kinds: str, repo_id: str, revision: str
-) -> Reply:
+def _post_paths_info(hub: LoopbackHub, request: Request, body: bytes, kinds: str, repo_id: str, revision: str) -> Reply:
     found = hub.find_commit(request, _kind(kinds), repo_id, revision)
     if isinstance(found, Reply):
         return found
@@ -401,8 +393,7 @@ def _get_refs(hub: LoopbackHub, request: Request, _: bytes, kinds: str, repo_id:
     if isinstance(repo, Reply):
         return repo
     branches = [
-        {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit}
-        for name, commit in repo.refs.items()
+        {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit} for name, commit in repo.refs.items()
     ]
     return Reply.json({"branches": branches, "tags": [], "converts": [], "pullRequests": []})
 
@@ -438,22 +429,16 @@ def _list_models(hub: LoopbackHub, request: Request, _: bytes) -> Reply:
     query = {name: values[0] for name, values in request.query.items()}
     search, author = query.get("search", "").lower(), query.get("author")
     wanted = set(request.query.get("filter", []))
-    infos = [
-        _info(repo, repo.refs["main"], {}) for repo in hub.visible_models(request) if "main" in repo.refs
-    ]
+    infos = [_info(repo, repo.refs["main"], {}) for repo in hub.visible_models(request) if "main" in repo.refs]
     infos = [
         info
         for info in infos
-        if search in info["id"].lower()
-        and (author is None or info["author"] == author)
-        and wanted <= set(info["tags"])
+        if search in info["id"].lower() and (author is None or info["author"] == author) and wanted <= set(info["tags"])
     ]
     start, size = int(query.get("cursor", 0)), min(int(query.get("limit", PAGE_SIZE)), PAGE_SIZE)
     headers = {}
     if start + size < len(infos):
-        following = [
-            (name, value) for name, values in request.query.items() for value in values if name != "cursor"
-        ]
+        following = [(name, value) for name, values in request.query.items() for value in values if name != "cursor"]
         address = f"{hub.url}{request.path}?{urlencode([*following, ('cursor', start + size)])}"
         headers["Link"] = f'<{address}>; rel="next"'
     return Reply.json(infos[start : start + size], headers=headers)
@@ -464,9 +449,7 @@ def _whoami(hub: LoopbackHub, request: Request, _: bytes) -> Reply:
     if name is None:
         return Reply.error(401, "Invalid username or password.")
     access = {"type": "access_token", "accessToken": {"displayName": "loopback", "role": "write"}}
-    return Reply.json(
-        {"type": "user", "id": "0" * 24, "name": name, "fullname": name, "orgs": [], "auth": access}
-    )
+    return Reply.json({"type": "user", "id": "0" * 24, "name": name, "fullname": name, "orgs": [], "auth": access})
 
 
 _API = r"/api/(?P<kinds>models|datasets|spaces)/(?P<repo_id>[^/]+(?:/[^/]+)?)"

@@ -69,9 +69,7 @@ def test_a_folder_can_be_added(hub: LoopbackHub, tmp_path: Path):
 def test_every_kind_of_repository(kind: str, hub: LoopbackHub, api: HfApi, tmp_path: Path):
     commit = hub.add("someone/thing", FILES, kind=kind)
     assert api.repo_info("someone/thing", repo_type=kind).sha == commit
-    folder = snapshot_download(
-        "someone/thing", repo_type=kind, endpoint=hub.url, token=False, cache_dir=tmp_path
-    )
+    folder = snapshot_download("someone/thing", repo_type=kind, endpoint=hub.url, token=False, cache_dir=tmp_path)
     assert read(folder) == FILES
     other = "dataset" if kind == "model" else "model"
     with pytest.raises(RepositoryNotFoundError):
@@ -136,9 +134,7 @@ def test_revisions(hub: LoopbackHub, api: HfApi, tmp_path: Path):
 def test_a_second_download_asks_but_does_not_fetch(hub: LoopbackHub, tmp_path: Path):
     hub.add("someone/model", FILES)
     for _ in range(2):
-        hf_hub_download(
-            "someone/model", "model.safetensors", endpoint=hub.url, token=False, cache_dir=tmp_path
-        )
+        hf_hub_download("someone/model", "model.safetensors", endpoint=hub.url, token=False, cache_dir=tmp_path)
     assert len([path for path in hub.paths("HEAD") if path.endswith("model.safetensors")]) == 2
     assert len([path for path in hub.paths("GET") if path.startswith("/blobs/")]) == 1
 
@@ -164,9 +160,7 @@ def test_private_and_gated_repositories_open_with_a_token(hub: LoopbackHub, api:
         api.model_info("someone/private")
     assert api.model_info("someone/gated").gated == "manual"
     with pytest.raises(GatedRepoError):
-        hf_hub_download(
-            "someone/gated", "config.json", endpoint=hub.url, token=False, cache_dir=tmp_path / "a"
-        )
+        hf_hub_download("someone/gated", "config.json", endpoint=hub.url, token=False, cache_dir=tmp_path / "a")
     for repo_id in ("someone/private", "someone/gated"):
         folder = snapshot_download(repo_id, endpoint=hub.url, token="hf_loopback", cache_dir=tmp_path / "b")
         assert read(folder) == FILES
@@ -210,9 +204,7 @@ def test_models_are_listed_searched_and_paged(hub: LoopbackHub, api: HfApi):
         (500, None, HfHubHTTPError),
     ],
 )
-def test_errors_on_demand(
-    status: int, error_code: str | None, error: type[Exception], hub: LoopbackHub, api: HfApi
-):
+def test_errors_on_demand(status: int, error_code: str | None, error: type[Exception], hub: LoopbackHub, api: HfApi):
     hub.add("someone/model", FILES)
     with hub.failing(r"^/api/models/someone/", status=status, error_code=error_code):
         with pytest.raises(error) as caught:
@@ -225,9 +217,7 @@ def test_errors_on_demand(
 def test_a_failure_can_pass(hub: LoopbackHub, tmp_path: Path):
     hub.add("someone/model", FILES)
     with hub.failing(r"^/blobs/", status=429, headers={"Retry-After": "0"}, times=1):
-        path = hf_hub_download(
-            "someone/model", "model.safetensors", endpoint=hub.url, token=False, cache_dir=tmp_path
-        )
+        path = hf_hub_download("someone/model", "model.safetensors", endpoint=hub.url, token=False, cache_dir=tmp_path)
     assert Path(path).read_bytes() == FILES["model.safetensors"]
     assert len([path for path in hub.paths() if path.startswith("/blobs/")]) == 2
 
@@ -241,9 +231,7 @@ def test_a_connection_cut_before_the_answer(hub: LoopbackHub, api: HfApi):
 def test_a_download_cut_half_way_resumes(hub: LoopbackHub, tmp_path: Path):
     hub.add("someone/model", FILES)
     with hub.failing(r"^/blobs/", cut_after=300_000, times=1):
-        path = hf_hub_download(
-            "someone/model", "model.safetensors", endpoint=hub.url, token=False, cache_dir=tmp_path
-        )
+        path = hf_hub_download("someone/model", "model.safetensors", endpoint=hub.url, token=False, cache_dir=tmp_path)
     assert Path(path).read_bytes() == FILES["model.safetensors"]
 
 
