@@ -84,9 +84,7 @@ def write(
     return folder
 
 
-def expected_embeddings(
-    tokenizer: Tokenizer, rows: np.ndarray, normalize: bool, max_length: int = 512
-) -> np.ndarray:
+def expected_embeddings(tokenizer: Tokenizer, rows: np.ndarray, normalize: bool, max_length: int = 512) -> np.ndarray:
     return StaticModel(rows, tokenizer, normalize=normalize, max_length=max_length).encode(TEXTS)
 
 
@@ -130,9 +128,7 @@ def test_0_2_to_0_5(tmp_path: Path, config, modules, normalize, dtype):
     )
 
 
-@pytest.mark.parametrize(
-    "tokenizer", [renamed_unigram, TOKENIZERS["byte-level BPE"], TOKENIZERS["WordPiece"]]
-)
+@pytest.mark.parametrize("tokenizer", [renamed_unigram, TOKENIZERS["byte-level BPE"], TOKENIZERS["WordPiece"]])
 @pytest.mark.parametrize("config", [V0_3_9, V0_7, V0_10], ids=["0.6", "0.7", "0.10"])
 @pytest.mark.parametrize("mapping_dtype", [np.int32, np.int64, None])
 @pytest.mark.parametrize("weights_dtype", [np.float16, np.float32, np.float64, None])
@@ -153,9 +149,7 @@ def test_0_6_on(tmp_path: Path, tokenizer, config, mapping_dtype, weights_dtype)
 
     model = StaticModel.from_pretrained(tmp_path)
     max_length = config.get("max_length", 512)
-    np.testing.assert_allclose(
-        model.encode(TEXTS), expected_embeddings(tokenizer, rows, True, max_length), atol=1e-6
-    )
+    np.testing.assert_allclose(model.encode(TEXTS), expected_embeddings(tokenizer, rows, True, max_length), atol=1e-6)
     assert model.max_length == max_length
     assert model.config == config
     theirs = model2vec.StaticModel.from_pretrained(tmp_path)

@@ -30,9 +30,7 @@ every_model = pytest.mark.parametrize(
 
 @every_model
 def test_model2vec_agrees(tmp_path: Path, kind, dtype, n_clusters, normalize):
-    model = static_model(
-        kind, dtype=dtype, n_clusters=n_clusters, normalize=normalize, base_model_name="org/teacher"
-    )
+    model = static_model(kind, dtype=dtype, n_clusters=n_clusters, normalize=normalize, base_model_name="org/teacher")
     model.save_pretrained(tmp_path)
     theirs = model2vec.StaticModel.from_pretrained(tmp_path)
     tolerance = TOLERANCE[dtype] * (1 if normalize else 20)

@@ -75,9 +75,7 @@ def test_plain_int8_has_no_scale_to_lose():
     np.testing.assert_array_equal(back, plain)
     tokenizer = TOKENIZERS["WordLevel"]()
     model = StaticModel(plain[:1].repeat(tokenizer.get_vocab_size(), axis=0), tokenizer)
-    np.testing.assert_allclose(
-        model.encode("the"), plain[0] / np.linalg.norm(plain[0].astype(float)), rtol=1e-6
-    )
+    np.testing.assert_allclose(model.encode("the"), plain[0] / np.linalg.norm(plain[0].astype(float)), rtol=1e-6)
 
 
 def test_zero_rows_stay_zero():

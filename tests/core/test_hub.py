@@ -40,18 +40,14 @@ def files_under(folder: Path) -> set[str]:
 
 
 def test_a_model_is_fetched_by_its_name(repo_id):
-    np.testing.assert_array_equal(
-        StaticModel.from_pretrained(repo_id).encode(TEXTS), static_model().encode(TEXTS)
-    )
+    np.testing.assert_array_equal(StaticModel.from_pretrained(repo_id).encode(TEXTS), static_model().encode(TEXTS))
 
 
 def test_only_what_a_model_consists_of_is_fetched(session_hub, folder):
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     session_hub.add("someone/big", {**files, "onnx/model.onnx": b"x" * 99, "pytorch_model.bin": b"x" * 99})
     fetched = hub.download_model("someone/big")
-    assert {path.relative_to(fetched).as_posix() for path in fetched.rglob("*") if path.is_file()} == set(
-        files
-    )
+    assert {path.relative_to(fetched).as_posix() for path in fetched.rglob("*") if path.is_file()} == set(files)
 
 
 def test_a_subfolder_is_fetched_alone(session_hub, folder):
@@ -65,9 +61,7 @@ def test_a_revision_is_fetched(session_hub, repo_id, tmp_path):
     static_model("Unigram").save_pretrained(tmp_path)
     commit = session_hub.add(repo_id, tmp_path, revision="v2")
     for revision in ("v2", commit):
-        assert (
-            StaticModel.from_pretrained(repo_id, revision=revision).tokens == static_model("Unigram").tokens
-        )
+        assert StaticModel.from_pretrained(repo_id, revision=revision).tokens == static_model("Unigram").tokens
     assert StaticModel.from_pretrained(repo_id).tokens == static_model().tokens
 
 
@@ -92,9 +86,7 @@ def test_another_hub_can_be_named(folder):
 
 
 def test_files_of_other_runtimes_are_left_out(session_hub):
-    session_hub.add(
-        "someone/teacher", {"config.json": b"{}", "openvino/config.json": b"{}", "1_P/config.json": b"{}"}
-    )
+    session_hub.add("someone/teacher", {"config.json": b"{}", "openvino/config.json": b"{}", "1_P/config.json": b"{}"})
     fetched = hub.download("someone/teacher", allow_patterns=["*.json"])
     found = {path.relative_to(fetched).as_posix() for path in fetched.rglob("*.json")}
     assert found == {"config.json", "1_P/config.json"}
@@ -162,9 +154,7 @@ def test_what_is_cached_needs_no_hub(session_hub, repo_id):
 def test_offline_is_told_apart(tmp_path):
     code = "from m2v_core.persistence import hub\nhub.download_model('someone/model')"
     environment = {**os.environ, **client_environment("http://127.0.0.1:9", tmp_path), "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "m2v_core.errors.HubError" in result.stderr
     assert "HF_HUB_OFFLINE" in result.stderr
 

@@ -127,9 +127,7 @@ def test_the_passed_tokenizer_is_left_alone():
     assert model.tokenizer.to_str() == own
 
 
-@pytest.mark.parametrize(
-    "sentences", [list(LINES), LINES, iter(LINES), np.array(LINES), dict.fromkeys(LINES).keys()]
-)
+@pytest.mark.parametrize("sentences", [list(LINES), LINES, iter(LINES), np.array(LINES), dict.fromkeys(LINES).keys()])
 def test_any_iterable_of_texts_will_do(sentences):
     np.testing.assert_array_equal(MODELS["Unigram"].encode(sentences), MODELS["Unigram"].encode(list(LINES)))
 
@@ -207,9 +205,7 @@ def test_a_progress_bar_goes_to_stderr(capsys):
 
 def test_arguments_of_other_encoders_are_understood():
     model = MODELS["WordPiece"]
-    embeddings = model.encode(
-        TEXTS, convert_to_numpy=True, use_multiprocessing=False, multiprocessing_threshold=1
-    )
+    embeddings = model.encode(TEXTS, convert_to_numpy=True, use_multiprocessing=False, multiprocessing_threshold=1)
     np.testing.assert_array_equal(embeddings, model.encode(TEXTS))
     with pytest.raises(InputError, match="NumPy"):
         model.encode(TEXTS, convert_to_numpy=False)

@@ -146,9 +146,7 @@ def test_a_shared_row_is_silenced_by_its_weight(tmp_path):
 
 def test_a_mapping_without_weights_can_be_saved(tmp_path):
     quantized = static_model(n_clusters=20)
-    model = StaticModel(
-        quantized.token_embeddings, quantized.tokenizer, token_mapping=quantized.token_mapping
-    )
+    model = StaticModel(quantized.token_embeddings, quantized.tokenizer, token_mapping=quantized.token_mapping)
     model.save_pretrained(tmp_path)
     loaded = StaticModel.from_pretrained(tmp_path)
     assert loaded.weights is None
@@ -343,9 +341,7 @@ def test_normalize_must_be_yes_or_no(saved):
 )
 def test_tensors_that_do_not_fit_are_named(saved, change, said):
     tensors = change(load_file(saved / "model.safetensors"))
-    save_file(
-        {name: np.ascontiguousarray(array) for name, array in tensors.items()}, saved / "model.safetensors"
-    )
+    save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, saved / "model.safetensors")
     with pytest.raises(ModelFormatError, match=said) as caught:
         StaticModel.from_pretrained(saved)
     assert str(saved) in str(caught.value)
@@ -389,8 +385,7 @@ def test_a_full_disk_leaves_the_earlier_model(saved, tmp_path, room_bytes):
     message = save_with_little_room(saved, saved, room_bytes)
     assert f"Could not write {saved}" in message
     needed, free = (
-        int(number.replace(",", ""))
-        for number in re.search(r"needs ([\d,]+) .*and ([\d,]+)", message).groups()
+        int(number.replace(",", "")) for number in re.search(r"needs ([\d,]+) .*and ([\d,]+)", message).groups()
     )
     assert needed >= len(before["model.safetensors"]) * 0.9
     assert 0 < free <= shutil.disk_usage(saved).total
