@@ -138,9 +138,7 @@ class Dispatcher:
         secrets = _secrets.get(folder.path, {})
         if entry.spec.needs_secrets and not secrets:
             if state.holder is None or not state.holder.is_alive:
-                self._fail(
-                    entry, "The app restarted before this job's turn, and its sign-in is not kept on disk."
-                )
+                self._fail(entry, "The app restarted before this job's turn, and its sign-in is not kept on disk.")
             return False  # the process that holds them will start it
         try:
             keeper = _start_keeper(folder)

@@ -127,11 +127,7 @@ class Keeper:
             if self._folder.cancel_flag.exists():
                 return ("cancelled", "Cancelled.")
             if time.monotonic() - started_at > wall_seconds:
-                limit = (
-                    f"{wall_seconds / 60:.3g} minutes"
-                    if wall_seconds >= 60
-                    else f"{wall_seconds:.3g} seconds"
-                )
+                limit = f"{wall_seconds / 60:.3g} minutes" if wall_seconds >= 60 else f"{wall_seconds:.3g} seconds"
                 return ("failed", f"Stopped after {limit}, the limit for one job here.")
             if self._is_shutting_down:
                 return ("failed", "Stopped with the machine it ran on. Start it again.")

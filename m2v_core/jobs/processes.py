@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import m2v_core
-
 if sys.platform != "win32":
     import fcntl
 
@@ -98,7 +96,7 @@ def exclusive(path: Path) -> Iterator[None]:
 def worker_environment() -> dict[str, str]:
     """The few variables a worker needs; it finds this very copy of the package first."""
     environment = {name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)}
-    package_root = str(Path(m2v_core.__file__).resolve().parent.parent)
+    package_root = str(Path(__file__).resolve().parents[2])
     inherited = environment.get("PYTHONPATH", "")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, inherited]))
     environment["PYTHONSAFEPATH"] = "1"  # nothing is imported from wherever the app was started

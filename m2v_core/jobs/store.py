@@ -253,8 +253,7 @@ class JobStore:
         unfinished = [entry for entry in entries if not entry.state.is_finished]
         if len(unfinished) >= self._max_running + self._max_waiting:
             raise LimitError(
-                f"The queue is full: {self._max_waiting} jobs may wait here at once (max_waiting). "
-                "Try again later."
+                f"The queue is full: {self._max_waiting} jobs may wait here at once (max_waiting). Try again later."
             )
         n_own = sum(compare_digest(entry.spec.owner_hash, owner_hash) for entry in unfinished)
         if n_own >= self._max_per_owner:

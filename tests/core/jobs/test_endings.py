@@ -37,10 +37,7 @@ def test_an_expected_error_is_the_message(run):
 def test_an_unexpected_error_is_a_plain_sentence_and_the_rest_is_in_the_log(run):
     store, job = run("stumble")
     assert job.state == "failed"
-    assert (
-        job.message
-        == f"Something went wrong that was not foreseen. The details are in the log of job {job.id}."
-    )
+    assert job.message == f"Something went wrong that was not foreseen. The details are in the log of job {job.id}."
     assert "ZeroDivisionError: hidden from people" in store.log(job.id, "ada")
     assert store.log(job.id, "ada", max_chars=10) == store.log(job.id, "ada")[-10:]
 

@@ -78,9 +78,7 @@ def test_words_that_look_a_little_like_tokens_are_words(make_store):
 
 def test_the_owner_is_kept_as_a_hash(make_store, root: Path):
     store = make_store()
-    store.wait(
-        store.submit(JobSpec("count"), "a-random-browser-id"), "a-random-browser-id", timeout_seconds=30
-    )
+    store.wait(store.submit(JobSpec("count"), "a-random-browser-id"), "a-random-browser-id", timeout_seconds=30)
     _assert_nowhere(root, "a-random-browser-id")
 
 
@@ -96,6 +94,4 @@ def test_only_its_user_can_look_into_a_root(make_store, root: Path):
 def test_redaction_takes_the_longer_secret_first():
     redactor = Redactor(["abc", "abcdef", ""])
     assert redactor.text("abcdef, abc, ab") == f"{REDACTED}, {REDACTED}, ab"
-    assert redactor.json({"abc": ["abcdef", 1, None, {"x": "abc"}]}) == {
-        REDACTED: [REDACTED, 1, None, {"x": REDACTED}]
-    }
+    assert redactor.json({"abc": ["abcdef", 1, None, {"x": "abc"}]}) == {REDACTED: [REDACTED, 1, None, {"x": REDACTED}]}
