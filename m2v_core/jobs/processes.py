@@ -61,7 +61,12 @@ class ProcessId:
 def _started(pid: int) -> str | None:
     if not sys.platform.startswith("linux"):
         answer = subprocess.run(
-            ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+            ["ps", "-o", "stat=,lstart=", "-p", str(pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+            # The same words for the same time, whatever the settings of the app that asks.
+            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
         )
         status, _, started = answer.stdout.strip().partition(" ")
         return None if not started or status.startswith("Z") else started.strip()

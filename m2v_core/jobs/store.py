@@ -154,14 +154,15 @@ class JobStore:
             NotFoundError: No such job, or not this owner's.
         """
         entry = self._find(job_id, owner)
-        queue = self._queue() if entry.state.state == "queued" else []
+        queue = _queue(self._index.entries()) if entry.state.state == "queued" else []
         return self._view(entry, queue)
 
     def list_jobs(self, owner: str) -> list[Job]:
         """This owner's jobs, the newest first."""
         owner_hash = _hash(owner)
-        queue = self._queue()
-        own = [entry for entry in self._index.entries() if compare_digest(entry.spec.owner_hash, owner_hash)]
+        entries = self._index.entries()
+        queue = _queue(entries)
+        own = [entry for entry in entries if compare_digest(entry.spec.owner_hash, owner_hash)]
         return [self._view(entry, queue) for entry in reversed(own)]
 
     def wait(self, job_id: str, owner: str, timeout_seconds: float | None = None) -> Job:
@@ -268,9 +269,6 @@ class JobStore:
             raise NotFoundError("No such job among yours. It may have been cleaned away: list your jobs.")
         return entry
 
-    def _queue(self) -> list[str]:
-        return [entry.folder.id for entry in self._index.entries() if entry.state.state == "queued"]
-
     def _view(self, entry: Entry, queue: Sequence[str]) -> Job:
         spec, state = entry.spec, entry.state
         if is_abandoned(state):
@@ -315,6 +313,10 @@ def _saving(what: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise SaveError(f"{what} can't be written: {error.strerror or error}.") from error
+
+
+def _queue(entries: Sequence[Entry]) -> list[str]:
+    return [entry.folder.id for entry in entries if entry.state.state == "queued"]
 
 
 def _hash(owner: str) -> str:
