@@ -1,0 +1,127 @@
+"""The kinds of work a job can do. To add one: write a function, add a line to `KINDS`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from m2v_core.progress import ProgressCallback, ProgressReporter
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of work.
+
+    Attributes:
+        target: The function that does it, as `"module:function"`; see `Work`. A name, so that the app need
+            not import what only workers use.
+        parameters: The names it takes; None to take any.
+        texts: The long lists of text it takes.
+    """
+
+    target: str
+    parameters: frozenset[str] | None = None
+    texts: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """What the function behind a kind receives, in the worker.
+
+    Attributes:
+        parameters: As submitted.
+        texts: As submitted.
+        secrets: As submitted; they must not be written anywhere.
+        staging: An empty folder for the result; it becomes the result when the function returns.
+        private_cache: Where to keep downloads made with a secret; gone when the job ends.
+        progress: Receives progress.
+        cancel: Set when the work should stop; then raise `Cancelled`.
+    """
+
+    parameters: Mapping[str, Any]
+    texts: Mapping[str, list[str]]
+    secrets: Mapping[str, str]
+    staging: Path
+    private_cache: Path
+    progress: ProgressCallback
+    cancel: threading.Event
+
+
+Work = Callable[[WorkOrder], Mapping[str, Any]]
+"""Does the work, fills `staging`, and returns what is worth knowing of the result, as plain JSON values."""
+
+
+def load_work(target: str) -> Work:
+    """The function behind `"module:function"`."""
+    module, _, name = target.partition(":")
+    work: Work = getattr(importlib.import_module(module), name)
+    return work
+
+
+def distill(order: WorkOrder) -> Mapping[str, Any]:
+    """Distil a teacher and save the model.
+
+    Returns:
+        `dim`, `n_tokens` and `n_bytes` of the model.
+    """
+    use_hub_account(order)
+    reporter = ProgressReporter(order.progress, order.cancel)
+    reporter.start("load")  # before the import below, which takes seconds
+    from m2v_core.distillation.pipeline import distill as distill_teacher
+
+    model = distill_teacher(
+        **order.parameters,
+        vocabulary=order.texts.get("vocabulary"),
+        progress=order.progress,
+        cancel=order.cancel,
+    )
+    reporter.start("save", 1)
+    model.save_pretrained(order.staging)
+    reporter.advance(1)
+    return {"dim": model.dim, "n_tokens": len(model.tokens), "n_bytes": model.n_bytes}
+
+
+def use_hub_account(order: WorkOrder) -> None:
+    """Let huggingface_hub act for the job's owner in this process, if they gave their `hf_token`.
+
+    Downloads then go to the job's own cache: in the shared one, what one may read would be another's cache
+    hit. Must come before huggingface_hub is imported, which reads its settings once.
+    """
+    hf_token = order.secrets.get("hf_token")
+    if hf_token is None:
+        return
+    # Set in here, so it is no part of the environment that other processes can look up.
+    os.environ["HF_TOKEN"] = hf_token
+    os.environ.pop("HF_HUB_DISABLE_IMPLICIT_TOKEN", None)
+    os.environ["HF_HUB_CACHE"] = str(order.private_cache / "hub")
+    os.environ["HF_XET_CACHE"] = str(order.private_cache / "xet")
+
+
+KINDS: Mapping[str, Kind] = {
+    "distill": Kind(
+        target="m2v_core.jobs.kinds:distill",
+        parameters=frozenset(
+            {
+                "model_name",
+                "device",
+                "pca_dims",
+                "apply_zipf",
+                "use_subword",
+                "sif_coefficient",
+                "weighting",
+                "token_remove_pattern",
+                "pooling",
+                "quantize_to",
+                "vocabulary_quantization",
+                "trust_remote_code",
+                "recipe",
+            }
+        ),
+        texts=frozenset({"vocabulary"}),
+    ),
+}
