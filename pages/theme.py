@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gradio.themes import Base, Color, sizes
+from gradio.themes.utils.fonts import LocalFont
 
 STYLE_SHEET = Path(__file__).with_name("style.css")
 FAVICON = Path(__file__).with_name("favicon.svg")
@@ -49,6 +50,9 @@ def studio_theme() -> Base:
         text_size=sizes.text_md,
         spacing_size=sizes.spacing_md,
         radius_size=sizes.radius_md,
+        # Regular and bold only: the semibold files that come with Gradio hold no Latin letters.
+        font=[LocalFont("IBM Plex Sans", (400, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
+        font_mono=[LocalFont("IBM Plex Mono", (400, 700)), "ui-monospace", "Consolas", "monospace"],
     ).set(
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
@@ -72,7 +76,7 @@ def studio_theme() -> Base:
         block_label_text_color="*neutral_700",
         block_title_text_color="*neutral_800",
         block_title_text_color_dark="*neutral_200",
-        block_title_text_weight="600",
+        block_title_text_weight="700",
         block_info_text_color="*neutral_600",
         block_info_text_color_dark="*neutral_400",
         input_background_fill="white",
@@ -100,7 +104,7 @@ def studio_theme() -> Base:
         button_secondary_text_color="*neutral_900",
         button_secondary_text_color_dark="*neutral_100",
         button_border_width="1px",
-        button_large_text_weight="600",
+        button_large_text_weight="700",
         button_transform_hover="none",
         checkbox_border_color="*neutral_400",
         checkbox_border_color_dark="*neutral_600",

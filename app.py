@@ -1,0 +1,55 @@
+"""M2V Studio in the browser: `python app.py`, then http://127.0.0.1:7860.
+
+`GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT` say where it listens, `M2V_STUDIO_HOME` where it keeps its jobs
+and models.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before Gradio is imported, which reads it then.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import gradio as gr
+
+from pages import PAGES
+from pages.job_panel import served_folder
+from pages.theme import FAVICON, STYLE_SHEET, studio_theme
+
+_MAX_UPLOAD = "100mb"
+
+
+def build_app() -> gr.Blocks:
+    """The app with all its pages, not yet launched."""
+    # Uploads and downloads stay out of the system's temporary folder, which others can read.
+    os.environ["GRADIO_TEMP_DIR"] = str(served_folder())
+    first, *others = PAGES
+    app: gr.Blocks = gr.Blocks(title="M2V Studio", analytics_enabled=False)
+    with app:
+        first.build()
+    for page in others:
+        with app.route(page.title, page.path):
+            page.build()
+    return app
+
+
+def main() -> None:
+    """Serve the app until it is interrupted."""
+    app = build_app()
+    app.queue(default_concurrency_limit=16)
+    app.launch(
+        theme=studio_theme(),
+        # Not `css=`: Gradio rewrites that, and its media queries then match nothing.
+        head=f"<style>{STYLE_SHEET.read_text(encoding='utf-8')}</style>",
+        favicon_path=FAVICON,
+        footer_links=[],
+        # A typed password would be kept in the browser's history of runs.
+        run_history=False,
+        max_file_size=_MAX_UPLOAD,
+        ssr_mode=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

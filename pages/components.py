@@ -1,0 +1,163 @@
+"""Widgets that two or more pages use, and the few things of the server they stand on."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import re
+import secrets
+import sys
+import uuid
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Literal
+
+import gradio as gr
+
+from m2v_core.errors import InputError, M2VError
+from m2v_core.exploration.neighbors import Neighbor
+from m2v_core.jobs import JobStore
+
+logger = logging.getLogger(__name__)
+
+BUNDLED_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
+# Well known, without code of their own, of every tokenizer family; all but the first come from the Hub.
+TEACHER_CHOICES = [
+    ("all-MiniLM-L6-v2 · bundled, works offline", BUNDLED_TEACHER),
+    ("bge-base-en-v1.5 · English", "BAAI/bge-base-en-v1.5"),
+    ("multilingual-e5-small · 100 languages", "intfloat/multilingual-e5-small"),
+    ("gte-modernbert-base · English, long texts", "Alibaba-NLP/gte-modernbert-base"),
+]
+_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_OWNER = re.compile(r"[\w-]{22,64}", re.ASCII)
+
+_DAY_SECONDS = 24 * 3600
+
+
+def is_space() -> bool:
+    """Whether strangers use this app: it runs as a Hugging Face Space."""
+    return "SPACE_ID" in os.environ
+
+
+def data_folder() -> Path:
+    """Where jobs and models are kept: `M2V_STUDIO_HOME`, or the platform's place for this user's data."""
+    if os.environ.get("M2V_STUDIO_HOME"):
+        return Path(os.environ["M2V_STUDIO_HOME"]).expanduser().resolve()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
+    return base / "m2v-studio"
+
+
+@functools.cache
+def job_store() -> JobStore:
+    """The app's one job store; finished jobs are kept for 30 days, or until they take more than 20 GB."""
+    return JobStore(data_folder() / "jobs", keep_seconds=30 * _DAY_SECONDS, keep_bytes=20 * 10**9)
+
+
+def owner_state() -> gr.BrowserState:
+    """The random id by which the server knows a browser: kept there, and the same on every page."""
+    return gr.BrowserState(None, storage_key="m2v-studio-owner", secret="m2v-studio")
+
+
+def known_owner(owner: str | None) -> str:
+    """The browser's id; a new one on its first visit."""
+    return owner if owner and _OWNER.fullmatch(owner) else secrets.token_urlsafe(24)
+
+
+def teacher_picker() -> gr.Dropdown:
+    """A box that offers teachers and takes any other."""
+    info = "Pick one, or type the Hub id of any Sentence Transformer"
+    return gr.Dropdown(
+        TEACHER_CHOICES,
+        value=BUNDLED_TEACHER,
+        allow_custom_value=True,
+        label="Teacher",
+        info=f"{info}." if is_space() else f"{info} or the path of a folder.",
+        elem_classes="m2v-teacher",
+    )
+
+
+def checked_teacher(name: str | None) -> str:
+    """The teacher's name without surrounding space.
+
+    Raises:
+        InputError: None is given; or, on a Space, something else than a Hub id.
+    """
+    name = (name or "").strip()
+    if not name:
+        raise InputError(
+            "No teacher is chosen. Pick one from the list, or type the id of a model on the Hub."
+        )
+    # On a Space, a path would let strangers look around on the server.
+    if is_space() and not _REPO_ID.fullmatch(name):
+        raise InputError(f"{name!r} is no Hub id. Type an owner and a name, such as {BUNDLED_TEACHER}.")
+    return name
+
+
+def model_title(teacher: str) -> str:
+    """What a model made from `teacher` is called: "m2v-all-MiniLM-L6-v2"."""
+    return "m2v-" + re.split(r"[/\\]", teacher.rstrip("/\\"))[-1]
+
+
+def format_bytes(n_bytes: int) -> str:
+    """A size in decimal units, as file managers show it: "15.2 MB"."""
+    if n_bytes < 1000:
+        return f"{n_bytes} bytes"
+    value = float(n_bytes)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.95 or unit == "GB":
+            break
+    return f"{value:.1f} {unit}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration at the precision one cares for: "0.8 s", "12 s", "3 min 05 s", "1 h 02 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def notice(kind: Literal["info", "good", "error"], title: str, paragraphs: Sequence[str] = ()) -> str:
+    """A boxed message, as HTML."""
+    role = "alert" if kind == "error" else "status"
+    body = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
+    return f'<div class="m2v-notice m2v-{kind}" role="{role}"><strong>{escape(title)}</strong>{body}</div>'
+
+
+def error_notice(error: Exception, title: str) -> str:
+    """What people read of an error: its message if it is one of ours, else where to look."""
+    if isinstance(error, M2VError):
+        return notice("error", title, [str(error)])
+    incident = uuid.uuid4().hex[:8]
+    logger.error("Incident %s", incident, exc_info=error)
+    return notice(
+        "error",
+        "Something went wrong that should not have.",
+        [f"Try again. If it happens again, report what the server's log says of “Incident {incident}”."],
+    )
+
+
+def neighbors_html(neighbors: Sequence[Neighbor], query: str) -> str:
+    """Similar words, each with its cosine as a number and a bar."""
+    if not neighbors:
+        return notice("info", "The model knows no part of this.", ["Try another word."])
+    rows = "".join(
+        f'<li><span class="m2v-word">{escape(neighbor.text)}</span>'
+        '<span class="m2v-meter" aria-hidden="true">'
+        f'<span style="width:{100 * max(0.0, neighbor.similarity):.1f}%"></span></span>'
+        f'<span class="m2v-number">{neighbor.similarity:.2f}</span></li>'
+        for neighbor in neighbors
+    )
+    return f'<ol class="m2v-neighbors" aria-label="Similar to {escape(query)}">{rows}</ol>'

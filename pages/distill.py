@@ -1,0 +1,415 @@
+"""Distill: teacher, vocabulary and settings on one side, the run and what came out on the other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any, Literal
+
+import gradio as gr
+
+from m2v_core.distillation.vocabulary import (
+    CleanedVocabulary,
+    VocabularyFile,
+    clean_vocabulary,
+    open_vocabulary,
+    split_entries,
+)
+from m2v_core.errors import InputError, M2VError, VocabularyError
+from m2v_core.jobs import JobSpec
+from pages.components import (
+    checked_teacher,
+    error_notice,
+    job_store,
+    model_title,
+    neighbors_html,
+    notice,
+    teacher_picker,
+)
+from pages.job_panel import build_job_panel, finished_model
+
+Mode = Literal["output", "word", "subword"]
+Source = Literal["paste", "upload"]
+
+# The first line of each is its name; the style sheet sets it apart.
+_MODES: list[tuple[str, Mode]] = [
+    ("Subwords of the teacher\nReads any text and needs nothing from you. The place to begin.", "output"),
+    (
+        "Subwords and my words\nYour words and phrases get vectors of their own; other text still works.",
+        "subword",
+    ),
+    ("My words only\nThe smallest model. Text outside your list counts for nothing.", "word"),
+]
+_DIMENSIONS = [
+    ("64", "64"),
+    ("128", "128"),
+    ("256 · usual", "256"),
+    ("512", "512"),
+    ("As many as the teacher has", "none"),
+    ("Chosen for me: 95 % of the variance", "0.95"),
+]
+_WEIGHTINGS = [("SIF", "sif"), ("Zipf", "zipf"), ("None", "none")]
+_POOLINGS = [
+    ("Mean of all tokens", "mean"),
+    ("Last token", "last"),
+    ("First token, [CLS]", "first"),
+    ("The teacher's pooler", "pooler"),
+]
+_PRECISIONS = [("float32", "float32"), ("float16", "float16"), ("int8", "int8")]
+_DEVICES = [("Best there is", "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple MPS", "mps")]
+_UNUSED_PATTERN = r"\[unused\d+\]"
+_PREVIEW_WORDS = 12
+_SUFFIXES = [".txt", ".csv", ".tsv"]
+
+
+def build() -> None:
+    """The page, in the current Blocks context."""
+    gr.HTML(
+        '<header class="m2v-head"><h1>Distill</h1><p>A teacher reads its vocabulary once. '
+        "What is left is a table of vectors: small, fast, and without the teacher.</p></header>",
+        apply_default_css=False,
+    )
+    with gr.Row(elem_classes="m2v-columns"):
+        with gr.Column(scale=7, elem_classes="m2v-form"):
+            with gr.Column(elem_classes="m2v-card"):
+                teacher = teacher_picker()
+            with gr.Column(elem_classes="m2v-card"):
+                mode = gr.Radio(_MODES, value="output", label="Vocabulary", elem_classes="m2v-choices")
+                with gr.Column(visible=False, elem_classes="m2v-words") as words_box:
+                    source = gr.Radio(
+                        [("Paste words", "paste"), ("Upload a file", "upload")],
+                        value="paste",
+                        label="Your words, the most frequent first",
+                        elem_classes="m2v-switch",
+                    )
+                    pasted = gr.Textbox(
+                        lines=6,
+                        max_lines=12,
+                        label="One word or phrase on each line",
+                        placeholder="heart attack\nmyocardial infarction\naspirin",
+                        elem_classes="m2v-paste",
+                    )
+                    with gr.Column(visible=False) as upload_box:
+                        upload = gr.File(
+                            file_types=_SUFFIXES,
+                            label="Text with one entry a line, or a CSV or TSV table",
+                            height=120,
+                            elem_classes="m2v-upload",
+                        )
+                        column = gr.Dropdown(
+                            [], label="Column that holds the words", visible=False, elem_classes="m2v-column"
+                        )
+                    report = gr.HTML("", apply_default_css=False, elem_classes="m2v-report")
+                    clean = gr.Button("Clean", visible=False, elem_classes="m2v-clean")
+                    is_cleaned = gr.State(False)
+            with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
+                with gr.Row():
+                    dims = gr.Dropdown(
+                        _DIMENSIONS,
+                        value="256",
+                        allow_custom_value=True,
+                        label="Dimensions",
+                        info="A number, or a share of the variance such as 0.9.",
+                    )
+                    precision = gr.Dropdown(
+                        _PRECISIONS,
+                        value="float16",
+                        label="Precision",
+                        info="int8 halves the size once more.",
+                    )
+                with gr.Row():
+                    weighting = gr.Dropdown(
+                        _WEIGHTINGS,
+                        value="sif",
+                        label="Weighting",
+                        info="How much less frequent words count.",
+                    )
+                    sif_coefficient = gr.Textbox(
+                        "0.0001", label="SIF coefficient", info="Smaller: frequent words count less."
+                    )
+                with gr.Row():
+                    pooling = gr.Dropdown(
+                        _POOLINGS,
+                        value="mean",
+                        label="Pooling",
+                        info="How the teacher's output becomes one vector.",
+                    )
+                    device = gr.Dropdown(
+                        _DEVICES, value="auto", label="Device", info="Where the teacher runs."
+                    )
+                with gr.Row():
+                    clusters = gr.Textbox(
+                        "",
+                        label="Shared rows",
+                        placeholder="none",
+                        info="Tokens share this many rows; empty for a row each.",
+                    )
+                    remove_pattern = gr.Textbox(
+                        _UNUSED_PATTERN,
+                        label="Tokens to leave out",
+                        info="A regular expression; empty to keep all.",
+                    )
+        with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
+            panel = build_job_panel("Distill")
+            with panel.result:
+                query = gr.Textbox(
+                    label="Find similar words",
+                    placeholder="Type a word and press Enter",
+                    max_lines=1,
+                    submit_btn="Search",
+                    elem_classes="m2v-query",
+                )
+                neighbors = gr.HTML("", apply_default_css=False, elem_classes="m2v-found")
+
+    settings = [dims, weighting, sif_coefficient, pooling, precision, clusters, remove_pattern, device]
+    words = [source, pasted, upload, column]
+    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings])
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    linted: list[Any] = [column, report, clean, is_cleaned]
+    mode.change(lambda chosen: gr.Column(visible=chosen != "output"), mode, words_box, **quiet)
+    source.change(
+        lambda chosen: (gr.Textbox(visible=chosen == "paste"), gr.Column(visible=chosen == "upload")),
+        source,
+        [pasted, upload_box],
+        **quiet,
+    )
+    gr.on([pasted.input, source.change], lint, words, linted, trigger_mode="always_last", **quiet)
+    gr.on([upload.upload, upload.clear], lint_file, upload, linted, **quiet)
+    column.input(lint, words, linted, **quiet)
+    clean.click(clean_words, words, [pasted, report, clean, is_cleaned], **quiet)
+    query.submit(
+        search, [panel.owner, panel.job_id, query], neighbors, show_progress="hidden", api_name="search"
+    )
+    # Words found in one model say nothing of the next.
+    panel.job_id.change(lambda: ("", ""), None, [query, neighbors], **quiet)
+
+
+def submit(
+    owner: str,
+    teacher: str | None,
+    mode: Mode,
+    source: Source,
+    pasted: str,
+    upload: str | None,
+    column: str | None,
+    is_cleaned: bool,
+    dims: str,
+    weighting: str,
+    sif_coefficient: str,
+    pooling: str,
+    precision: str,
+    clusters: str,
+    remove_pattern: str,
+    device: str,
+) -> str:
+    """The id of a new job that distils `teacher` with these settings.
+
+    Raises:
+        M2VError: A setting can't be used, the vocabulary has problems, or the queue is full.
+    """
+    teacher = checked_teacher(teacher)
+    parameters: dict[str, Any] = {
+        "model_name": teacher,
+        "pca_dims": parse_dims(dims),
+        "pooling": pooling,
+        "quantize_to": precision,
+        "token_remove_pattern": parse_pattern(remove_pattern),
+        "vocabulary_quantization": parse_clusters(clusters),
+        "device": device,
+        "apply_zipf": weighting != "none",
+    }
+    if weighting != "none":
+        parameters["weighting"] = weighting
+    if weighting == "sif":
+        parameters["sif_coefficient"] = parse_coefficient(sif_coefficient)
+    texts: dict[str, list[str]] = {}
+    if mode != "output":
+        parameters["use_subword"] = mode == "subword"
+        texts["vocabulary"] = usable_words(source, pasted, upload, column, is_cleaned)
+    return job_store().submit(JobSpec("distill", parameters, texts, model_title(teacher)), owner)
+
+
+def usable_words(
+    source: Source, pasted: str, upload: str | None, column: str | None, is_cleaned: bool
+) -> list[str]:
+    """The words to distil.
+
+    Raises:
+        VocabularyError: There are none, or they have problems that nobody has agreed to leave out.
+    """
+    cleaned = _read_words(source, pasted, upload, column)
+    if cleaned is None:
+        what = "Paste some words" if source == "paste" else "Upload a file"
+        raise VocabularyError(f"There are no words yet. {what}, or choose the subwords of the teacher.")
+    if cleaned.problems and not is_cleaned:
+        n_problems = len(cleaned.problems)
+        entries = "1 entry" if n_problems == 1 else f"{n_problems:,} entries"
+        raise VocabularyError(f"{entries} of your vocabulary can't be used. Press Clean to leave them out.")
+    return cleaned.words
+
+
+def parse_dims(text: str) -> int | float | str | None:
+    """`pca_dims` as `distill` takes it.
+
+    Raises:
+        InputError: Neither a whole number, a share below 1, "auto" nor "none".
+    """
+    text = str(text).strip().lower()
+    if text in {"", "none"}:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if 0 < number < 1:
+        return number
+    if number >= 1 and number == int(number):
+        return int(number)
+    raise InputError(
+        f"Dimensions is {text!r}. Give a whole number such as 256, or a share of the variance such as 0.9."
+    )
+
+
+def parse_coefficient(text: str) -> float:
+    """The SIF coefficient.
+
+    Raises:
+        InputError: It is no number above zero.
+    """
+    try:
+        coefficient = float(text)
+    except ValueError:
+        coefficient = 0.0
+    if not 0 < coefficient < float("inf"):
+        raise InputError(f"The SIF coefficient is {text!r}. Give a number above 0, usually 0.0001.")
+    return coefficient
+
+
+def parse_clusters(text: str) -> int | None:
+    """How many rows the tokens share; None for a row each.
+
+    Raises:
+        InputError: It is no whole number above zero.
+    """
+    text = (text or "").strip()
+    if text in {"", "none"}:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"Shared rows is {text!r}. Give a whole number such as 10000, or leave it empty.")
+    return int(text)
+
+
+def parse_pattern(text: str) -> str | None:
+    """The regular expression of tokens to leave out; None to keep all.
+
+    Raises:
+        InputError: It is no regular expression.
+    """
+    text = (text or "").strip()
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise InputError(
+            f"Tokens to leave out is {text!r}, which is no regular expression: {error}. "
+            f"The usual one is {_UNUSED_PATTERN}"
+        ) from error
+    return text or None
+
+
+def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
+    """What the page says of a new file: its columns to pick from, and the judgement on the words."""
+    if upload is None:
+        return gr.Dropdown(choices=[], value=None, visible=False), "", gr.Button(visible=False), False
+    try:
+        vocabulary_file = open_vocabulary(upload)
+    except M2VError as error:
+        message = error_notice(error, "This file can't be used")
+        return gr.Dropdown(choices=[], value=None, visible=False), message, gr.Button(visible=False), False
+    picker = gr.Dropdown(
+        choices=list(vocabulary_file.columns),
+        value=vocabulary_file.default_column,
+        visible=len(vocabulary_file.columns) > 1,
+    )
+    if vocabulary_file.columns and vocabulary_file.default_column is None:
+        hint = notice("info", "Which column holds the words?", ["Pick it above."])
+        return picker, hint, gr.Button(visible=False), False
+    _, *rest = lint("upload", "", upload, vocabulary_file.default_column)
+    return picker, *rest
+
+
+def lint(source: Source, pasted: str, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
+    """What the page says of the words, and whether it offers to clean them."""
+    try:
+        cleaned = _read_words(source, pasted, upload, column)
+    except M2VError as error:
+        return gr.skip(), error_notice(error, "These words can't be used"), gr.Button(visible=False), False
+    if cleaned is None:
+        return gr.skip(), "", gr.Button(visible=False), False
+    n_problems = len(cleaned.problems)
+    button = gr.Button(
+        f"Clean: keep {len(cleaned.words):,}, leave out {n_problems:,}", visible=n_problems > 0
+    )
+    return gr.skip(), report_html(cleaned, _file_note(source, upload)), button, False
+
+
+def clean_words(
+    source: Source, pasted: str, upload: str | None, column: str | None
+) -> tuple[Any, str, Any, bool]:
+    """The words without the unusable ones: in the box where they were pasted, or noted for the upload."""
+    cleaned = _read_words(source, pasted, upload, column)
+    if cleaned is None:
+        return gr.skip(), "", gr.Button(visible=False), False
+    kept = CleanedVocabulary(cleaned.words, [])
+    note = f"{len(cleaned.problems):,} left out." if source == "upload" else ""
+    text = "\n".join(cleaned.words) if source == "paste" else gr.skip()
+    return text, report_html(kept, note), gr.Button(visible=False), True
+
+
+def report_html(cleaned: CleanedVocabulary, note: str = "") -> str:
+    """How many words there are, what is wrong with the others, and the first ones to recognise them by."""
+    n_words = f"{len(cleaned.words):,} " + ("entry" if len(cleaned.words) == 1 else "entries")
+    title = f"{n_words} ready" if not cleaned.problems else f"{n_words} usable, {len(cleaned.problems):,} not"
+    shown = "".join(f"<li>{escape(_short(word))}</li>" for word in cleaned.words[:_PREVIEW_WORDS])
+    more = "<li>…</li>" if len(cleaned.words) > _PREVIEW_WORDS else ""
+    paragraphs = [*cleaned.summary(), *([note] if note else [])]
+    kind: Literal["info", "good"] = "info" if cleaned.problems else "good"
+    return notice(kind, title, paragraphs) + f'<ol class="m2v-preview">{shown}{more}</ol>'
+
+
+def search(owner: str | None, job_id: str, query: str) -> str:
+    """The words of the finished model that are most like `query`, as HTML."""
+    if not query.strip():
+        return ""
+    try:
+        return neighbors_html(finished_model(owner, job_id).search(query[:10_000], 12), query)
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return error_notice(error, "This search did not work")
+
+
+def _read_words(
+    source: Source, pasted: str, upload: str | None, column: str | None
+) -> CleanedVocabulary | None:
+    if source == "paste":
+        return clean_vocabulary(split_entries(pasted)) if pasted.strip() else None
+    if upload is None:
+        return None
+    vocabulary_file: VocabularyFile = open_vocabulary(upload)
+    chosen = column if vocabulary_file.columns else None
+    return clean_vocabulary(vocabulary_file.entries(chosen), vocabulary_file.first_line)
+
+
+def _file_note(source: Source, upload: str | None) -> str:
+    if source == "paste" or upload is None:
+        return ""
+    return open_vocabulary(upload).warning() or ""
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= 24 else word[:23] + "…"
+
+
+__all__: Sequence[str] = ["build"]

@@ -1,0 +1,366 @@
+"""The panel that follows a run: its progress, its Cancel button, and what came out."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from m2v_core.errors import NotFoundError
+from m2v_core.exploration.neighbors import WordNeighbors
+from m2v_core.jobs import Job, Stage
+from m2v_core.model import StaticModel
+from m2v_core.persistence.export import write_zip
+from pages.components import (
+    data_folder,
+    error_notice,
+    format_bytes,
+    format_seconds,
+    job_store,
+    known_owner,
+    owner_state,
+)
+
+# Every stage of a distillation, what people call it, and its usual share of the whole time.
+_STAGES = {
+    "start": ("Start up", 0.15),
+    "load": ("Load the teacher", 0.10),
+    "encode": ("Read the vocabulary", 0.60),
+    "reduce": ("Reduce dimensions", 0.08),
+    "finish": ("Weight and quantize", 0.03),
+    "save": ("Save the model", 0.04),
+}
+_TICK_SECONDS = 0.5
+_SERVED_SECONDS = 24 * 3600.0
+
+Components = Sequence[gr.components.Component]
+
+
+def job_html(job: Job | None) -> str:
+    """The run as HTML: title, bar, numbers, stages; as high in every state, so that nothing jumps."""
+    if job is None:
+        return _panel("idle", "Ready", "No run yet", 0.0, "", "", ())
+    stages = all_stages(job)
+    fraction, elapsed = overall_fraction(stages), format_seconds(job.elapsed_seconds)
+    if job.state == "queued":
+        place = (
+            "Next in the queue" if job.queue_position == 1 else f"Number {job.queue_position} in the queue"
+        )
+        return _panel("queued", place, job.title, 0.0, "Waiting for a free place", "", ())
+    if job.state == "done":
+        return _panel("done", "Done", job.title, 1.0, f"{elapsed} in all", "", stages)
+    if job.state == "cancelled":
+        return _panel("cancelled", "Cancelled", job.title, fraction, "Nothing was saved", elapsed, stages)
+    if job.state == "failed":
+        panel = _panel("failed", "Failed", job.title, fraction, "Nothing was saved", elapsed, stages)
+        return panel + _failure(job)
+    if job.state == "cancelling":
+        return _panel("running", "Cancelling", job.title, fraction, "", elapsed, stages)
+    progress = job.progress
+    headline = _STAGES[stages[-1].name][0] if stages[-1].name in _STAGES else "Working"
+    speed = ""
+    if progress and progress.stage == "encode" and progress.total:
+        speed = f"{progress.done:,} of {progress.total:,} tokens"
+        if progress.rate:
+            speed += f" · {progress.rate:,.0f}/s"
+    if progress and progress.eta_seconds is not None:
+        elapsed += f" · {_time_left(progress.eta_seconds)}"
+    return _panel("running", headline, job.title, fraction, speed, elapsed, stages)
+
+
+def all_stages(job: Job) -> tuple[Stage, ...]:
+    """The job's stages, with the start of its process, which the job itself can't time, before them."""
+    in_stages = sum(stage.seconds for stage in job.stages)
+    start_seconds = max(0.0, job.elapsed_seconds - in_stages)
+    return (Stage("start", 0, 0, start_seconds, bool(job.stages) or job.state == "done"), *job.stages)
+
+
+def overall_fraction(stages: Sequence[Stage]) -> float:
+    """How much of a run is behind it, 0 to 1; it never falls while the run goes on."""
+    fraction = 0.0
+    for stage in stages:
+        share = _STAGES[stage.name][1] if stage.name in _STAGES else 0.0
+        if stage.is_finished:
+            fraction += share
+        elif stage.total:
+            fraction += share * min(1.0, stage.done / stage.total)
+    return min(fraction, 0.99)
+
+
+def _time_left(eta_seconds: float) -> str:
+    if eta_seconds < 60:
+        return f"about {math.ceil(eta_seconds)} s left"
+    return f"about {math.ceil(eta_seconds / 60)} min left"
+
+
+def _panel(
+    state: str, headline: str, title: str, fraction: float, left: str, right: str, stages: Sequence[Stage]
+) -> str:
+    percent = math.floor(100 * fraction)
+    # A stage that can't be counted shows that it is alive, and claims no more.
+    is_counted = state != "running" or (stages and stages[-1].done > 0)
+    busy = "" if is_counted else " data-busy"
+    return (
+        f'<section class="m2v-job" data-state="{state}" aria-label="Run">'
+        f'<p class="m2v-job-title">{escape(title)}</p>'
+        f'<div class="m2v-job-head"><h3 aria-live="polite">{escape(headline)}</h3>'
+        f'<span class="m2v-number m2v-percent">{percent} %</span></div>'
+        '<div class="m2v-bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{percent}"{busy}>'
+        f'<div style="width:{100 * fraction:.2f}%"></div></div>'
+        f'<p class="m2v-job-numbers m2v-number"><span>{escape(left)}</span><span>{escape(right)}</span></p>'
+        f"{_stage_list(stages, state)}</section>"
+    )
+
+
+def _stage_list(stages: Sequence[Stage], state: str) -> str:
+    reached = {stage.name: stage for stage in stages}
+    ended = {"failed": "failed here", "cancelled": "stopped here"}.get(state, "going on")
+    rows = []
+    for name, (label, _) in _STAGES.items():
+        stage = reached.get(name)
+        mark = "not begun" if stage is None else "finished" if stage.is_finished else ended
+        seconds = "" if stage is None else format_seconds(stage.seconds)
+        rows.append(
+            f'<li data-mark="{mark}"><span class="m2v-mark" role="img" aria-label="{mark}"></span>'
+            f'<span>{label}</span><span class="m2v-number">{seconds}</span></li>'
+        )
+    return f'<ol class="m2v-stages">{"".join(rows)}</ol>'
+
+
+def _failure(job: Job) -> str:
+    where = next((_STAGES[stage.name][0] for stage in all_stages(job) if not stage.is_finished), "")
+    while_doing = f" while it was at “{escape(where)}”" if where else ""
+    return (
+        f'<div class="m2v-notice m2v-error" role="alert"><strong>It stopped{while_doing}</strong>'
+        f"<p>{escape(job.message)}</p>"
+        "<p>Your settings are as they were: change what is needed and run it again. "
+        f"If you ask for help, give the job's id: <code>{escape(job.id)}</code></p></div>"
+    )
+
+
+def result_html(job: Job) -> str:
+    """The finished model in four numbers."""
+    facts = [
+        ("Size", format_bytes(int(job.outcome["n_bytes"]))),
+        ("Tokens", f"{int(job.outcome['n_tokens']):,}"),
+        ("Dimensions", f"{int(job.outcome['dim']):,}"),
+        ("Made in", format_seconds(job.elapsed_seconds)),
+    ]
+    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    return f'<dl class="m2v-facts">{cells}</dl>'
+
+
+def newest_job(owner: str) -> Job | None:
+    """What a page shows when it opens: the newest job that is going on, else the newest."""
+    jobs = job_store().list_jobs(owner)
+    return next((job for job in jobs if not job.is_finished), jobs[0] if jobs else None)
+
+
+def find_job(owner: str | None, job_id: str) -> Job | None:
+    """The job that a page shows; None if there is none, or it has been removed."""
+    if not (owner and job_id):
+        return None
+    try:
+        return job_store().get(job_id, owner)
+    except NotFoundError:
+        return None
+
+
+def finished_model(owner: str | None, job_id: str) -> WordNeighbors:
+    """The vocabulary of a finished model, ready to be searched; the last few stay in memory.
+
+    Raises:
+        NotFoundError: No such job, not this owner's, or not done.
+    """
+    return _word_neighbors(job_store().result_folder(job_id, owner or "nobody"))
+
+
+@functools.lru_cache(maxsize=4)
+def _word_neighbors(model_folder: Path) -> WordNeighbors:
+    return WordNeighbors(StaticModel.from_pretrained(str(model_folder)))
+
+
+def served_folder() -> Path:
+    """Where files for download are put: whoever knows the address of a file in here can fetch it."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or data_folder() / "served")
+
+
+def model_zip(owner: str, job: Job) -> Path:
+    """The finished model as a ZIP, in a place the app serves from.
+
+    Raises:
+        NotFoundError: Not this owner's job, or not done.
+        SaveError: The archive can't be written.
+    """
+    model_folder = job_store().result_folder(job.id, owner)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", job.title).strip("-.")[:80] or "model"
+    # The address is the only key to the file, so it must not follow from the job's id, which people pass on.
+    zip_path = served_folder() / _served_key(job.id) / f"{name}.zip"
+    if not zip_path.exists():
+        remove_old_files(served_folder())
+        zip_path.parent.mkdir(parents=True, exist_ok=True)
+        write_zip(model_folder, zip_path)
+    return zip_path
+
+
+@functools.lru_cache(maxsize=1000)
+def _served_key(job_id: str) -> str:
+    return secrets.token_hex(16)
+
+
+def remove_old_files(folder: Path, age_seconds: float = _SERVED_SECONDS) -> None:
+    """Remove what has lain in `folder` for over a day: uploads, and archives that can be made again."""
+    oldest = time.time() - age_seconds
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and path.stat().st_mtime < oldest:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class JobPanel:
+    """The panel's components, and the events between them.
+
+    Attributes:
+        owner: Whose jobs are shown.
+        job_id: The job that is shown; empty for none.
+        start: Starts a run; gives way to `cancel` while one is going on.
+        message: Why a run could not be started.
+        result: Shown once the job is done; a page may put more into it.
+    """
+
+    owner: gr.BrowserState
+    job_id: gr.State
+    view: gr.HTML
+    start: gr.Button
+    cancel: gr.Button
+    message: gr.HTML
+    result: gr.Column
+    facts: gr.HTML
+    download: gr.DownloadButton
+    timer: gr.Timer
+
+    def connect(self, submit: Callable[..., str], inputs: Components) -> None:
+        """Bring the panel to life.
+
+        Args:
+            submit: Called as `submit(owner, *values of inputs)` when the start button is pressed; returns the
+                id of a new job, or raises, and the panel says why.
+            inputs: The components whose values it takes.
+        """
+
+        def start(owner: str | None, *values: Any) -> list[Any]:
+            owner = known_owner(owner)
+            try:
+                job = find_job(owner, submit(owner, *values))
+            except Exception as error:  # the last frame of ours: Gradio would show none of it
+                return [owner, *_keep_all_but_message(error_notice(error, "This can't run yet"))]
+            return [owner, *panel_values(owner, job)]
+
+        shown: list[Any] = [
+            self.job_id,
+            self.view,
+            self.start,
+            self.cancel,
+            self.message,
+            self.result,
+            self.facts,
+            self.download,
+            self.timer,
+        ]
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        self.start.click(start, [self.owner, *inputs], [self.owner, *shown], **quiet)
+        self.cancel.click(cancel, [self.owner, self.job_id], shown, **quiet)
+        self.timer.tick(follow, [self.owner, self.job_id], shown, **quiet)
+        page = Context.root_block
+        assert page is not None  # components can't be made outside one
+        page.load(attach, self.owner, [self.owner, *shown], **quiet)
+
+
+def attach(owner: str | None) -> list[Any]:
+    """What a page shows when it opens: this browser's id, and its newest job."""
+    owner = known_owner(owner)
+    return [owner, *panel_values(owner, newest_job(owner))]
+
+
+def follow(owner: str | None, job_id: str) -> list[Any]:
+    """What the panel shows half a second later; while the job goes on only its view changes."""
+    job = find_job(owner, job_id)
+    if job is None or job.is_finished:
+        return panel_values(owner or "", job)
+    return [gr.skip(), job_html(job), *[gr.skip()] * 7]
+
+
+def cancel(owner: str | None, job_id: str) -> list[Any]:
+    """What the panel shows when its job is told to stop."""
+    job = find_job(owner, job_id)
+    if job is not None and owner:
+        job = job_store().cancel(job_id, owner)
+    return panel_values(owner or "", job)
+
+
+def panel_values(owner: str, job: Job | None) -> list[Any]:
+    """A value for each component: id, view, start, cancel, message, result, facts, ZIP, timer."""
+    is_running = job is not None and not job.is_finished
+    is_done = job is not None and job.state == "done"
+    message, download = "", gr.DownloadButton(value=None)
+    if job is not None and is_done:
+        try:
+            zip_path = model_zip(owner, job)
+            label = f"Download ZIP · {format_bytes(zip_path.stat().st_size)}"
+            download = gr.DownloadButton(label=label, value=str(zip_path))
+        except Exception as error:  # the model is there all the same
+            message = error_notice(error, "The ZIP could not be made")
+    return [
+        job.id if job else "",
+        job_html(job),
+        gr.Button(visible=not is_running, variant="secondary" if is_done else "primary"),
+        gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
+        message,
+        gr.Column(visible=is_done),
+        result_html(job) if job is not None and is_done else "",
+        download,
+        gr.Timer(active=is_running),
+    ]
+
+
+def _keep_all_but_message(message: str) -> list[Any]:
+    return [*[gr.skip()] * 4, message, *[gr.skip()] * 4]
+
+
+def build_job_panel(start_label: str) -> JobPanel:
+    """A new panel in the current Blocks context; `connect` it once the page's inputs exist."""
+    owner, job_id = owner_state(), gr.State("")
+    start = gr.Button(start_label, variant="primary", size="lg", elem_classes="m2v-start")
+    stop = gr.Button("Cancel", size="lg", visible=False, elem_classes="m2v-cancel")
+    message = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+    view = gr.HTML(job_html(None), apply_default_css=False)
+    with gr.Column(visible=False, elem_classes="m2v-result") as result:
+        facts = gr.HTML("", apply_default_css=False)
+        download = gr.DownloadButton(
+            "Download ZIP", variant="primary", size="lg", elem_classes="m2v-download"
+        )
+    return JobPanel(
+        owner,
+        job_id,
+        view,
+        start,
+        stop,
+        message,
+        result,
+        facts,
+        download,
+        gr.Timer(_TICK_SECONDS, active=False),
+    )
