@@ -14,7 +14,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import gradio as gr
 
 from pages import PAGES
-from pages.job_panel import served_folder
+from pages.components.job_panel import served_folder
 from pages.theme import FAVICON, STYLE_SHEET, studio_theme
 
 _MAX_UPLOAD = "100mb"

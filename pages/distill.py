@@ -16,7 +16,7 @@ from m2v_core.distillation.vocabulary import (
     open_vocabulary,
     split_entries,
 )
-from m2v_core.errors import InputError, M2VError, VocabularyError
+from m2v_core.errors import InputError, VocabularyError
 from m2v_core.jobs import JobSpec
 from pages.components import (
     checked_teacher,
@@ -27,7 +27,7 @@ from pages.components import (
     notice,
     teacher_picker,
 )
-from pages.job_panel import build_job_panel, finished_model
+from pages.components.job_panel import build_job_panel, finished_model
 
 Mode = Literal["output", "word", "subword"]
 Source = Literal["paste", "upload"]
@@ -110,7 +110,7 @@ def build() -> None:
                         value="256",
                         allow_custom_value=True,
                         label="Dimensions",
-                        info="A number, or a share of the variance such as 0.9.",
+                        info="A number, or a share of variance: 0.9.",
                     )
                     precision = gr.Dropdown(
                         _PRECISIONS,
@@ -123,32 +123,30 @@ def build() -> None:
                         _WEIGHTINGS,
                         value="sif",
                         label="Weighting",
-                        info="How much less frequent words count.",
+                        info="How much more rare words count.",
                     )
                     sif_coefficient = gr.Textbox(
-                        "0.0001", label="SIF coefficient", info="Smaller: frequent words count less."
+                        "0.0001", label="SIF coefficient", info="Smaller: common words count less."
                     )
                 with gr.Row():
                     pooling = gr.Dropdown(
                         _POOLINGS,
                         value="mean",
                         label="Pooling",
-                        info="How the teacher's output becomes one vector.",
+                        info="What each vector is taken from.",
                     )
-                    device = gr.Dropdown(
-                        _DEVICES, value="auto", label="Device", info="Where the teacher runs."
-                    )
+                    device = gr.Dropdown(_DEVICES, value="auto", label="Device", info="Where the teacher runs.")
                 with gr.Row():
                     clusters = gr.Textbox(
                         "",
                         label="Shared rows",
                         placeholder="none",
-                        info="Tokens share this many rows; empty for a row each.",
+                        info="Empty: each token has its own row.",
                     )
                     remove_pattern = gr.Textbox(
                         _UNUSED_PATTERN,
                         label="Tokens to leave out",
-                        info="A regular expression; empty to keep all.",
+                        info="A regular expression, or empty.",
                     )
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
             panel = build_job_panel("Distill")
@@ -175,13 +173,12 @@ def build() -> None:
         [pasted, upload_box],
         **quiet,
     )
-    gr.on([pasted.input, source.change], lint, words, linted, trigger_mode="always_last", **quiet)
+    # Not `input`, which a paste with the mouse does not fire.
+    gr.on([pasted.change, source.change], lint, words, linted, trigger_mode="always_last", **quiet)
     gr.on([upload.upload, upload.clear], lint_file, upload, linted, **quiet)
     column.input(lint, words, linted, **quiet)
     clean.click(clean_words, words, [pasted, report, clean, is_cleaned], **quiet)
-    query.submit(
-        search, [panel.owner, panel.job_id, query], neighbors, show_progress="hidden", api_name="search"
-    )
+    query.submit(search, [panel.owner, panel.job_id, query], neighbors, show_progress="hidden", api_name="search")
     # Words found in one model say nothing of the next.
     panel.job_id.change(lambda: ("", ""), None, [query, neighbors], **quiet)
 
@@ -231,9 +228,7 @@ def submit(
     return job_store().submit(JobSpec("distill", parameters, texts, model_title(teacher)), owner)
 
 
-def usable_words(
-    source: Source, pasted: str, upload: str | None, column: str | None, is_cleaned: bool
-) -> list[str]:
+def usable_words(source: Source, pasted: str, upload: str | None, column: str | None, is_cleaned: bool) -> list[str]:
     """The words to distil.
 
     Raises:
@@ -267,7 +262,7 @@ def parse_dims(text: str) -> int | float | str | None:
         number = 0.0
     if 0 < number < 1:
         return number
-    if number >= 1 and number == int(number):
+    if number >= 1 and number.is_integer():
         return int(number)
     raise InputError(
         f"Dimensions is {text!r}. Give a whole number such as 256, or a share of the variance such as 0.9."
@@ -326,7 +321,7 @@ def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
         return gr.Dropdown(choices=[], value=None, visible=False), "", gr.Button(visible=False), False
     try:
         vocabulary_file = open_vocabulary(upload)
-    except M2VError as error:
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
         message = error_notice(error, "This file can't be used")
         return gr.Dropdown(choices=[], value=None, visible=False), message, gr.Button(visible=False), False
     picker = gr.Dropdown(
@@ -345,20 +340,16 @@ def lint(source: Source, pasted: str, upload: str | None, column: str | None) ->
     """What the page says of the words, and whether it offers to clean them."""
     try:
         cleaned = _read_words(source, pasted, upload, column)
-    except M2VError as error:
+    except Exception as error:  # as above
         return gr.skip(), error_notice(error, "These words can't be used"), gr.Button(visible=False), False
     if cleaned is None:
         return gr.skip(), "", gr.Button(visible=False), False
     n_problems = len(cleaned.problems)
-    button = gr.Button(
-        f"Clean: keep {len(cleaned.words):,}, leave out {n_problems:,}", visible=n_problems > 0
-    )
+    button = gr.Button(f"Clean: keep {len(cleaned.words):,}, leave out {n_problems:,}", visible=n_problems > 0)
     return gr.skip(), report_html(cleaned, _file_note(source, upload)), button, False
 
 
-def clean_words(
-    source: Source, pasted: str, upload: str | None, column: str | None
-) -> tuple[Any, str, Any, bool]:
+def clean_words(source: Source, pasted: str, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
     """The words without the unusable ones: in the box where they were pasted, or noted for the upload."""
     cleaned = _read_words(source, pasted, upload, column)
     if cleaned is None:
@@ -390,9 +381,7 @@ def search(owner: str | None, job_id: str, query: str) -> str:
         return error_notice(error, "This search did not work")
 
 
-def _read_words(
-    source: Source, pasted: str, upload: str | None, column: str | None
-) -> CleanedVocabulary | None:
+def _read_words(source: Source, pasted: str, upload: str | None, column: str | None) -> CleanedVocabulary | None:
     if source == "paste":
         return clean_vocabulary(split_entries(pasted)) if pasted.strip() else None
     if upload is None:

@@ -6,7 +6,7 @@ import gradio as gr
 
 from m2v_core.jobs import JobSpec
 from pages.components import checked_teacher, job_store, model_title, teacher_picker
-from pages.job_panel import build_job_panel
+from pages.components.job_panel import build_job_panel
 
 
 def build() -> None:

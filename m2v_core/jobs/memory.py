@@ -12,7 +12,7 @@ if sys.platform != "win32":
 # What libraries say when an allocation fails; not a GPU's "CUDA out of memory", which no cap of ours caused.
 _SHORTAGE = re.compile(
     r"can't allocate memory|cannot allocate memory|unable to allocate|bad_alloc|can't start new thread"
-    r"|thread creation failed|MemoryError",
+    r"|thread creation failed|failed to map segment|MemoryError",
     re.IGNORECASE,
 )
 
@@ -21,9 +21,8 @@ def cap(memory_bytes: int | None) -> None:
     """Let this process have no more private memory than that, on Linux; elsewhere nothing happens.
 
     The cap is RLIMIT_DATA: private writable memory, used or not. Importing torch and transformers takes half
-    a GiB of it, distilling all-MiniLM-L6-v2 about one. RLIMIT_AS would also count what torch merely reserves
-    or maps from files, twice as much and more; RLIMIT_RSS does nothing. Other systems take the number and
-    ignore it.
+    a GiB of it, distilling all-MiniLM-L6-v2 0.85 GiB. RLIMIT_AS would also count what torch merely reserves
+    or maps from files, twice as much; RLIMIT_RSS does nothing. Other systems take the number and ignore it.
 
     Source: getrlimit(2).
     """
@@ -31,16 +30,24 @@ def cap(memory_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
 
-def is_shortage(error: Exception | str) -> bool:
-    """Whether an error, or the end of a log, tells of an allocation that failed."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    return _SHORTAGE.search(str(error)) is not None
+def is_shortage(error: BaseException) -> bool:
+    """Whether an error, or one that led to it, tells of an allocation that failed."""
+    link: BaseException | None = error
+    # Along the chain, since a library that can't be loaded for lack of memory looks like one not installed.
+    while link is not None:
+        is_enomem = isinstance(link, OSError) and link.errno == errno.ENOMEM
+        if isinstance(link, MemoryError) or is_enomem or tells_of_shortage(str(link)):
+            return True
+        link = link.__cause__ or link.__context__
+    return False
+
+
+def tells_of_shortage(text: str) -> bool:
+    """Whether a message, or the end of a log, tells of an allocation that failed."""
+    return _SHORTAGE.search(text) is not None
 
 
 def message(memory_bytes: int | None) -> str:
     """The sentence for a job that ran out of memory."""
-    limit = (
-        "there is" if memory_bytes is None else f"the {memory_bytes / 2**30:.3g} GiB that a job may use here"
-    )
+    limit = "there is" if memory_bytes is None else f"the {memory_bytes / 2**30:.3g} GiB that a job may use here"
     return f"The job needed more memory than {limit}. A smaller teacher or vocabulary needs less."

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import m2v_core
-
 if sys.platform != "win32":
     import fcntl
 
@@ -23,7 +21,7 @@ _INHERITED = re.compile(
     r"|PYTHONPATH|VIRTUAL_ENV|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH"
     r"|HF_HOME|HF_HUB_CACHE|HUGGINGFACE_HUB_CACHE|HF_XET_CACHE|HF_ENDPOINT|HF_HUB_OFFLINE|TRANSFORMERS_OFFLINE"
     r"|HF_HUB_DISABLE_\w+|HF_HUB_DOWNLOAD_TIMEOUT|HF_HUB_ETAG_TIMEOUT"
-    r"|SENTENCE_TRANSFORMERS_HOME|TORCH_HOME|NUMBA_CACHE_DIR|CUDA_VISIBLE_DEVICES|CUDA_HOME"
+    r"|HF_TOKEN_PATH|TORCH_HOME|NUMBA_CACHE_DIR|CUDA_VISIBLE_DEVICES|CUDA_HOME"
     r"|TOKENIZERS_PARALLELISM|OMP_NUM_THREADS|MKL_NUM_THREADS|OPENBLAS_NUM_THREADS|NUMBA_NUM_THREADS"
     r"|(?i:(?:http|https|all|no)_proxy)|SSL_CERT_FILE|SSL_CERT_DIR|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
 )
@@ -63,7 +61,12 @@ class ProcessId:
 def _started(pid: int) -> str | None:
     if not sys.platform.startswith("linux"):
         answer = subprocess.run(
-            ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+            ["ps", "-o", "stat=,lstart=", "-p", str(pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+            # The same words for the same time, whatever the settings of the app that asks.
+            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
         )
         status, _, started = answer.stdout.strip().partition(" ")
         return None if not started or status.startswith("Z") else started.strip()
@@ -98,7 +101,7 @@ def exclusive(path: Path) -> Iterator[None]:
 def worker_environment() -> dict[str, str]:
     """The few variables a worker needs; it finds this very copy of the package first."""
     environment = {name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)}
-    package_root = str(Path(m2v_core.__file__).resolve().parent.parent)
+    package_root = str(Path(__file__).resolve().parents[2])
     inherited = environment.get("PYTHONPATH", "")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, inherited]))
     environment["PYTHONSAFEPATH"] = "1"  # nothing is imported from wherever the app was started

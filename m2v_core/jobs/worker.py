@@ -77,20 +77,19 @@ def _report(folder: JobFolder, orders: Mapping[str, Any], cancel: threading.Even
         # The one place where any error will do: whatever a library raises ends as a sentence for people, and
         # with all its detail in the log.
         traceback.print_exc()
-        return {"state": "failed", "message": _sentence(error, folder.id, orders["memory_bytes"])}
+        return {"state": "failed", "message": _sentence(error, folder, orders["memory_bytes"])}
     return {"state": "done", "message": "Done.", "outcome": outcome}
 
 
-def _sentence(error: Exception, job_id: str, memory_bytes: int | None) -> str:
-    if isinstance(error, M2VError):
-        return str(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return (
-            "The disk is full. Make room, or ask whoever runs this installation to, and start the job again."
-        )
+def _sentence(error: Exception, folder: JobFolder, memory_bytes: int | None) -> str:
     if memory.is_shortage(error):
         return memory.message(memory_bytes)
-    return f"Something went wrong that was not foreseen. The details are in the log of job {job_id}."
+    if isinstance(error, M2VError):
+        # Where the server keeps its jobs is nobody's business.
+        return str(error).replace(str(folder.path), "the job's folder")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full. Make room, or ask whoever runs this installation to, and start the job again."
+    return f"Something went wrong that was not foreseen. The details are in the log of job {folder.id}."
 
 
 def _live_modestly(memory_bytes: int | None) -> None:

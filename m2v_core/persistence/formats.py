@@ -54,14 +54,14 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("model2vec 0.2 on", "model.safetensors", "embeddings", "tokenizer.json", "config.json"),
     Layout("model2vec 0.1", "embeddings.safetensors", "embeddings", "tokenizer.json", "config.json"),
     Layout(
-        "sentence-transformers",
+        "older sentence-transformers",
         "0_StaticEmbedding/model.safetensors",
         "embedding.weight",
         "0_StaticEmbedding/tokenizer.json",
         "config_sentence_transformers.json",
     ),
     Layout(
-        "sentence-transformers, in one folder",
+        "sentence-transformers",
         "model.safetensors",
         "embedding.weight",
         "tokenizer.json",

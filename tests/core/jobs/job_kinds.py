@@ -1,13 +1,14 @@
 """Small kinds of work, run by real workers in the tests."""
 
 import ctypes
+import errno
 import os
 import signal
 import sys
 import time
 from pathlib import Path
 
-from m2v_core.errors import InputError
+from m2v_core.errors import InputError, SaveError
 from m2v_core.progress import ProgressReporter
 
 
@@ -37,6 +38,14 @@ def say(order):
     return {"echo": order.secrets.get("hf_token")}
 
 
+def ramble(order):
+    """A line too long to look through, with a secret wherever it may be cut."""
+    for before in range(99_960, 100_001):
+        sys.stdout.write("." * before + order.secrets["hf_token"] + "." * 100_000 + "\n")
+    sys.stdout.write("the end\n" + "y" * 150_000)
+    return {}
+
+
 def look_around(order):
     """What other processes can see of this one."""
     pid, parent = os.getpid(), os.getppid()
@@ -64,6 +73,22 @@ def deaf(order):
 
 def refuse(order):
     raise InputError("This teacher has no tokenizer. Choose another.")
+
+
+def lack(order):
+    """Run out of memory where it looks like something else, as when a library can't be loaded."""
+    try:
+        bytearray(order.parameters["n_bytes"])
+    except MemoryError as error:
+        raise InputError("numpy is not installed") from error
+
+
+def save_badly(order):
+    raise SaveError(f"Could not write {order.staging}.")
+
+
+def find_no_room(order):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def stumble(order):
@@ -102,5 +127,4 @@ def shout(order):
     line = "x" * 1000 + "\n"
     for _ in range(order.parameters["n_bytes"] // len(line)):
         sys.stdout.write(line)
-    sys.stdout.write("y" * 300_000)  # a line that never ends
     return {}

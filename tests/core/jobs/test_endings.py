@@ -37,12 +37,19 @@ def test_an_expected_error_is_the_message(run):
 def test_an_unexpected_error_is_a_plain_sentence_and_the_rest_is_in_the_log(run):
     store, job = run("stumble")
     assert job.state == "failed"
-    assert (
-        job.message
-        == f"Something went wrong that was not foreseen. The details are in the log of job {job.id}."
-    )
+    assert job.message == f"Something went wrong that was not foreseen. The details are in the log of job {job.id}."
     assert "ZeroDivisionError: hidden from people" in store.log(job.id, "ada")
     assert store.log(job.id, "ada", max_chars=10) == store.log(job.id, "ada")[-10:]
+
+
+def test_a_message_tells_no_path_of_the_server(run):
+    _, job = run("save_badly")
+    assert job.message == "Could not write the job's folder/staging."
+
+
+def test_a_full_disk_is_a_sentence(run):
+    _, job = run("find_no_room")
+    assert job.message.startswith("The disk is full.")
 
 
 def test_a_result_that_cannot_be_written_down_fails_the_job(run):
@@ -80,8 +87,9 @@ def test_a_worker_killed_with_its_keeper_is_a_failed_job(make_store):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds the cap")
-def test_a_worker_stays_below_its_memory(run, root):
-    _, job = run("hoard", n_bytes=2**30)
+@pytest.mark.parametrize("kind", ["hoard", "lack"])
+def test_a_worker_stays_below_its_memory(run, root, kind: str):
+    _, job = run(kind, n_bytes=2**30)
     assert job.state == "failed"
     assert job.message.startswith("The job needed more memory than the 1 GiB that a job may use here.")
     assert not (root / job.id / "staging").exists()

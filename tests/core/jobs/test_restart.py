@@ -96,9 +96,7 @@ def test_a_worker_is_told_from_a_later_process_of_the_same_number(make_store, ro
     job_id = store.submit(JobSpec("count"), "ada")
     store.wait(job_id, "ada", timeout_seconds=30)
     store.close()
-    _rewrite(
-        root, job_id, state="running", finished_at=None, worker={"pid": os.getpid(), "started": "yesterday"}
-    )
+    _rewrite(root, job_id, state="running", finished_at=None, worker={"pid": os.getpid(), "started": "yesterday"})
     assert make_store().get(job_id, "ada").state == "failed"
 
 
@@ -113,9 +111,7 @@ def test_a_cancelled_job_whose_worker_is_gone_was_cancelled(make_store, root: Pa
 
 def test_two_apps_on_one_root_run_each_job_once_and_not_too_many(make_store, root: Path, tmp_path: Path):
     file = tmp_path / "signatures"
-    jobs = [
-        ["sign", {"file": str(file), "name": f"job-{number}", "seconds": 0.1}, None] for number in range(4)
-    ]
+    jobs = [["sign", {"file": str(file), "name": f"job-{number}", "seconds": 0.1}, None] for number in range(4)]
     app, _ = _start_app(root, jobs, max_running=2)
     other, _ = _start_app(root, [], max_running=2)
     store = make_store(max_running=2)

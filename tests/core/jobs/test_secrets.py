@@ -38,6 +38,13 @@ def test_a_secret_is_nowhere_on_disk(run, root: Path, fail: bool):
     assert not (root / job.id / "cache").exists()  # where private downloads were
 
 
+def test_no_half_of_a_secret_is_left_where_a_long_line_is_cut(run):
+    store, job = run("ramble", secrets={"hf_token": _TOKEN})
+    log = store.log(job.id, "ada")
+    assert "the end" in log
+    assert not any(_TOKEN[start : start + 6] in log for start in range(len(_TOKEN) - 6))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_secret_is_in_no_list_of_processes(run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_TOKEN", _TOKEN[::-1])
@@ -78,9 +85,7 @@ def test_words_that_look_a_little_like_tokens_are_words(make_store):
 
 def test_the_owner_is_kept_as_a_hash(make_store, root: Path):
     store = make_store()
-    store.wait(
-        store.submit(JobSpec("count"), "a-random-browser-id"), "a-random-browser-id", timeout_seconds=30
-    )
+    store.wait(store.submit(JobSpec("count"), "a-random-browser-id"), "a-random-browser-id", timeout_seconds=30)
     _assert_nowhere(root, "a-random-browser-id")
 
 
@@ -96,6 +101,4 @@ def test_only_its_user_can_look_into_a_root(make_store, root: Path):
 def test_redaction_takes_the_longer_secret_first():
     redactor = Redactor(["abc", "abcdef", ""])
     assert redactor.text("abcdef, abc, ab") == f"{REDACTED}, {REDACTED}, ab"
-    assert redactor.json({"abc": ["abcdef", 1, None, {"x": "abc"}]}) == {
-        REDACTED: [REDACTED, 1, None, {"x": REDACTED}]
-    }
+    assert redactor.json({"abc": ["abcdef", 1, None, {"x": "abc"}]}) == {REDACTED: [REDACTED, 1, None, {"x": REDACTED}]}

@@ -64,10 +64,7 @@ def test_the_queue_keeps_the_order_and_tells_the_place(make_store, tmp_path: Pat
     store = make_store(max_running=1)
     file = tmp_path / "signatures"
     names = ["first", "second", "third", "fourth"]
-    ids = [
-        store.submit(JobSpec("sign", {"file": str(file), "name": name, "seconds": 0.5}), "ada")
-        for name in names
-    ]
+    ids = [store.submit(JobSpec("sign", {"file": str(file), "name": name, "seconds": 0.5}), "ada") for name in names]
     wait_until(lambda: store.get(ids[0], "ada").state == "running")
     assert [store.get(job_id, "ada").queue_position for job_id in ids] == [None, 1, 2, 3]
     assert store.get(ids[1], "ada").elapsed_seconds == 0.0
@@ -106,9 +103,7 @@ def test_another_owner_sees_nothing(make_store):
             with pytest.raises(NotFoundError) as caught:
                 call(wrong_id, "eve")
             # An unknown job and another's must not be told apart.
-            assert (
-                str(caught.value) == "No such job among yours. It may have been cleaned away: list your jobs."
-            )
+            assert str(caught.value) == "No such job among yours. It may have been cleaned away: list your jobs."
     assert store.list_jobs("eve") == []
     assert store.get(job_id, "ada").state == "done"
 

@@ -35,8 +35,8 @@ from pages.components import (
 
 # Every stage of a distillation, what people call it, and its usual share of the whole time.
 _STAGES = {
-    "start": ("Start up", 0.15),
-    "load": ("Load the teacher", 0.10),
+    "start": ("Start up", 0.05),
+    "load": ("Load the teacher", 0.20),
     "encode": ("Read the vocabulary", 0.60),
     "reduce": ("Reduce dimensions", 0.08),
     "finish": ("Weight and quantize", 0.03),
@@ -51,33 +51,45 @@ Components = Sequence[gr.components.Component]
 def job_html(job: Job | None) -> str:
     """The run as HTML: title, bar, numbers, stages; as high in every state, so that nothing jumps."""
     if job is None:
-        return _panel("idle", "Ready", "No run yet", 0.0, "", "", ())
+        return _panel("idle", "Ready", "No run yet", (), _Numbers())
     stages = all_stages(job)
-    fraction, elapsed = overall_fraction(stages), format_seconds(job.elapsed_seconds)
     if job.state == "queued":
-        place = (
-            "Next in the queue" if job.queue_position == 1 else f"Number {job.queue_position} in the queue"
-        )
-        return _panel("queued", place, job.title, 0.0, "Waiting for a free place", "", ())
-    if job.state == "done":
-        return _panel("done", "Done", job.title, 1.0, f"{elapsed} in all", "", stages)
-    if job.state == "cancelled":
-        return _panel("cancelled", "Cancelled", job.title, fraction, "Nothing was saved", elapsed, stages)
+        place = "Next in the queue" if job.queue_position == 1 else f"Number {job.queue_position} in the queue"
+        return _panel("queued", place, job.title, (), _Numbers("Waiting for a free place"))
+    numbers = _numbers(job, stages)
     if job.state == "failed":
-        panel = _panel("failed", "Failed", job.title, fraction, "Nothing was saved", elapsed, stages)
-        return panel + _failure(job)
-    if job.state == "cancelling":
-        return _panel("running", "Cancelling", job.title, fraction, "", elapsed, stages)
-    progress = job.progress
-    headline = _STAGES[stages[-1].name][0] if stages[-1].name in _STAGES else "Working"
-    speed = ""
-    if progress and progress.stage == "encode" and progress.total:
-        speed = f"{progress.done:,} of {progress.total:,} tokens"
-        if progress.rate:
-            speed += f" · {progress.rate:,.0f}/s"
-    if progress and progress.eta_seconds is not None:
-        elapsed += f" · {_time_left(progress.eta_seconds)}"
-    return _panel("running", headline, job.title, fraction, speed, elapsed, stages)
+        return _panel("failed", "Failed", job.title, stages, numbers) + _failure(job, stages)
+    if job.is_finished:
+        return _panel(job.state, job.state.capitalize(), job.title, stages, numbers)
+    headline = "Cancelling" if job.state == "cancelling" else _label(stages[-1])
+    return _panel("running", headline, job.title, stages, numbers)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    elapsed: str = ""
+    time_left: str = ""
+    count: str = ""
+    rate: str = ""
+
+
+def _numbers(job: Job, stages: Sequence[Stage]) -> _Numbers:
+    encode = next((stage for stage in stages if stage.name == "encode" and stage.total), None)
+    count = rate = ""
+    if encode is not None:
+        count = f"{encode.done:,} of {encode.total:,} tokens"
+        if encode.done and encode.seconds:
+            rate = f"{encode.done / encode.seconds:,.0f} a second"
+    elapsed, time_left = format_seconds(job.elapsed_seconds), ""
+    if job.is_finished:
+        return _Numbers(f"{elapsed} in all", "", count, rate)
+    if job.progress is not None and job.progress.eta_seconds is not None:
+        time_left = _time_left(job.progress.eta_seconds)
+    return _Numbers(f"{elapsed} so far", time_left, count, rate)
+
+
+def _label(stage: Stage) -> str:
+    return _STAGES[stage.name][0] if stage.name in _STAGES else stage.name.capitalize()
 
 
 def all_stages(job: Job) -> tuple[Stage, ...]:
@@ -105,9 +117,8 @@ def _time_left(eta_seconds: float) -> str:
     return f"about {math.ceil(eta_seconds / 60)} min left"
 
 
-def _panel(
-    state: str, headline: str, title: str, fraction: float, left: str, right: str, stages: Sequence[Stage]
-) -> str:
+def _panel(state: str, headline: str, title: str, stages: Sequence[Stage], numbers: _Numbers) -> str:
+    fraction = 1.0 if state == "done" else overall_fraction(stages)
     percent = math.floor(100 * fraction)
     # A stage that can't be counted shows that it is alive, and claims no more.
     is_counted = state != "running" or (stages and stages[-1].done > 0)
@@ -120,7 +131,9 @@ def _panel(
         '<div class="m2v-bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{percent}"{busy}>'
         f'<div style="width:{100 * fraction:.2f}%"></div></div>'
-        f'<p class="m2v-job-numbers m2v-number"><span>{escape(left)}</span><span>{escape(right)}</span></p>'
+        '<p class="m2v-job-numbers m2v-number">'
+        f"<span>{numbers.elapsed}</span><span>{numbers.time_left}</span>"
+        f"<span>{numbers.count}</span><span>{numbers.rate}</span></p>"
         f"{_stage_list(stages, state)}</section>"
     )
 
@@ -140,13 +153,12 @@ def _stage_list(stages: Sequence[Stage], state: str) -> str:
     return f'<ol class="m2v-stages">{"".join(rows)}</ol>'
 
 
-def _failure(job: Job) -> str:
-    where = next((_STAGES[stage.name][0] for stage in all_stages(job) if not stage.is_finished), "")
-    while_doing = f" while it was at “{escape(where)}”" if where else ""
+def _failure(job: Job, stages: Sequence[Stage]) -> str:
+    where = next((f" at “{escape(_label(stage))}”" for stage in stages if not stage.is_finished), "")
     return (
-        f'<div class="m2v-notice m2v-error" role="alert"><strong>It stopped{while_doing}</strong>'
+        f'<div class="m2v-notice m2v-error" role="alert"><strong>It stopped{where}</strong>'
         f"<p>{escape(job.message)}</p>"
-        "<p>Your settings are as they were: change what is needed and run it again. "
+        "<p>Nothing was saved. Change what is needed and run it again. "
         f"If you ask for help, give the job's id: <code>{escape(job.id)}</code></p></div>"
     )
 
@@ -349,9 +361,7 @@ def build_job_panel(start_label: str) -> JobPanel:
     view = gr.HTML(job_html(None), apply_default_css=False)
     with gr.Column(visible=False, elem_classes="m2v-result") as result:
         facts = gr.HTML("", apply_default_css=False)
-        download = gr.DownloadButton(
-            "Download ZIP", variant="primary", size="lg", elem_classes="m2v-download"
-        )
+        download = gr.DownloadButton("Download ZIP", variant="primary", size="lg", elem_classes="m2v-download")
     return JobPanel(
         owner,
         job_id,

@@ -30,7 +30,7 @@ TEACHER_CHOICES = [
     ("multilingual-e5-small · 100 languages", "intfloat/multilingual-e5-small"),
     ("gte-modernbert-base · English, long texts", "Alibaba-NLP/gte-modernbert-base"),
 ]
-_REPO_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _OWNER = re.compile(r"[\w-]{22,64}", re.ASCII)
 
 _DAY_SECONDS = 24 * 3600
@@ -91,9 +91,7 @@ def checked_teacher(name: str | None) -> str:
     """
     name = (name or "").strip()
     if not name:
-        raise InputError(
-            "No teacher is chosen. Pick one from the list, or type the id of a model on the Hub."
-        )
+        raise InputError("No teacher is chosen. Pick one from the list, or type the id of a model on the Hub.")
     # On a Space, a path would let strangers look around on the server.
     if is_space() and not _REPO_ID.fullmatch(name):
         raise InputError(f"{name!r} is no Hub id. Type an owner and a name, such as {BUNDLED_TEACHER}.")

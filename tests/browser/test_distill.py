@@ -1,0 +1,286 @@
+"""What a person does: distil, leave and come back, cancel, bring words of their own, search, take the ZIP."""
+
+from __future__ import annotations
+
+import re
+import signal
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from m2v_core.model import StaticModel
+from tests.browser.conftest import Server
+
+sync_api = pytest.importorskip("playwright.sync_api")
+expect = sync_api.expect
+
+RUN_MS = 240_000  # a distillation, on a machine with other things to do
+WORDS = ["king", "queen", "prince", "throne", *(f"entry {number}" for number in range(7996))]
+FOCUSED = """(() => {
+  const focused = document.activeElement;
+  return focused.getAttribute("aria-label") || focused.value || focused.innerText;
+})()"""
+PROBLEMS = "rank,word,count\n1,heart attack,9\n2,aspirin,8\n3,,7\n4,aspirin,6\n5," + "x" * 150 + ",5\n6,new york,4\n"
+
+
+def open_page(page: sync_api.Page, server: Server, path: str = "/distill") -> sync_api.Locator:
+    """The job panel of a page, once the server has said what it shows."""
+    page.goto(server.address + path)
+    page.wait_for_function("localStorage.getItem('m2v-studio-owner') !== null")
+    panel = page.locator(".m2v-job")
+    expect(panel).to_be_visible()
+    return panel
+
+
+def choose_teacher(page: sync_api.Page, teacher: Path | str) -> None:
+    box = page.get_by_label("Teacher")
+    box.fill(str(teacher))
+    box.press("Enter")
+    box.press("Tab")
+
+
+def percent(page: sync_api.Page) -> int:
+    return int(page.locator(".m2v-bar").get_attribute("aria-valuenow") or 0)
+
+
+@pytest.fixture(scope="session")
+def small_teacher(build_teacher_once: Callable[[str], Path]) -> Path:
+    return build_teacher_once("wordpiece")
+
+
+def test_first_page_is_served_soon_and_without_torch(server: Server) -> None:
+    # Eight seconds on two idle cores; three times that when others use them too.
+    assert server.seconds_to_first_page < 24
+    maps = Path(f"/proc/{server.process.pid}/maps")
+    if maps.exists():
+        assert "libtorch" not in maps.read_text()
+
+
+def test_one_click_on_home_ends_in_a_zip_that_loads(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
+    panel = open_page(page, server, "/")
+    page.get_by_role("button", name="Make my model").click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
+    facts = page.locator(".m2v-facts")
+    expect(facts).to_contain_text("29,525")
+    expect(facts).to_contain_text("256")
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download ZIP").click()
+    assert download.value.suggested_filename == "m2v-all-MiniLM-L6-v2.zip"
+    download.value.save_as(tmp_path / "model.zip")
+    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+        archive.extractall(tmp_path)
+    model = StaticModel.from_pretrained(str(tmp_path / "m2v-all-MiniLM-L6-v2"))
+    assert (len(model.tokens), model.dim) == (29_525, 256)
+    close, far = model.similarity(model.encode(["a small dog"]), model.encode(["a puppy", "interest rates"]))[0]
+    assert close > far
+    assert np.isfinite(model.encode(["anything at all"])).all()
+
+    page.get_by_role("link", name="Tune it on the Distill page").click()
+    expect(page.locator(".m2v-job")).to_have_attribute("data-state", "done")
+
+
+def test_the_bar_moves_and_a_run_outlives_refresh_and_page(
+    page: sync_api.Page, context: sync_api.BrowserContext, server: Server
+) -> None:
+    panel = open_page(page, server)
+    page.get_by_text("My words only").click()
+    page.get_by_label("One word or phrase on each line").fill("\n".join(WORDS))
+    expect(page.locator(".block.m2v-report")).to_contain_text("8,000 entries ready")
+    height = panel.bounding_box()["height"]
+    page.get_by_role("button", name="Distill", exact=True).click()
+    expect(panel).to_have_attribute("data-state", "running")
+    expect(panel).to_contain_text("of 8,000 tokens", timeout=RUN_MS)
+    expect(panel).to_contain_text("a second", timeout=RUN_MS)
+    expect(panel).to_contain_text("so far")
+    assert panel.bounding_box()["height"] == pytest.approx(height, abs=1)
+    seen = {percent(page)}
+
+    page.reload()
+    expect(page.locator('.m2v-job[data-state="running"]')).to_be_visible()
+    second = context.new_page()
+    open_page(second, server)
+    expect(second.locator('.m2v-job:not([data-state="idle"])')).to_be_visible()
+    while panel.get_attribute("data-state") == "running":
+        seen.add(percent(page))
+        page.wait_for_timeout(250)
+    assert len(seen) >= 3, seen
+    for tab in (page, second):
+        expect(tab.locator(".m2v-job")).to_have_attribute("data-state", "done", timeout=RUN_MS)
+        expect(tab.get_by_role("button", name="Download ZIP")).to_be_visible()
+
+    query = page.get_by_label("Find similar words")
+    query.fill("king")
+    query.press("Enter")
+    found = page.locator(".m2v-neighbors li")
+    expect(found).to_have_count(12)
+    assert {"queen", "prince", "throne"} <= set(page.locator(".m2v-neighbors .m2v-word").all_inner_texts())
+    query.fill("<img src=x onerror=alert(1)> ☃")
+    query.press("Enter")
+    expect(page.locator(".block.m2v-found")).not_to_contain_text("queen")
+    assert page.locator(".block.m2v-found img").count() == 0
+
+    # Another person sees none of it.
+    stranger = context.browser.new_context()
+    other = stranger.new_page()
+    open_page(other, server)
+    expect(other.locator('.m2v-job[data-state="idle"]')).to_be_visible()
+    stranger.close()
+
+
+def test_cancel(page: sync_api.Page, server: Server) -> None:
+    panel = open_page(page, server)
+    page.get_by_role("button", name="Distill", exact=True).click()
+    expect(panel).to_contain_text("Load the teacher")
+    page.get_by_role("button", name="Cancel").click()
+    expect(panel).to_have_attribute("data-state", "cancelled", timeout=10_000)
+    expect(page.get_by_role("button", name="Distill", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Download ZIP")).to_have_count(0)
+
+
+def test_an_uploaded_table_with_problems_is_cleaned_and_distilled(
+    page: sync_api.Page, server: Server, small_teacher: Path, tmp_path: Path
+) -> None:
+    panel = open_page(page, server)
+    choose_teacher(page, small_teacher)
+    page.get_by_text("Subwords and my words").click()
+    page.get_by_text("Upload a file").click()
+    (tmp_path / "words.csv").write_text(PROBLEMS)
+    page.locator("input[type=file]").set_input_files(tmp_path / "words.csv")
+    report = page.locator(".block.m2v-report")
+    expect(report).to_contain_text("3 entries usable, 3 not")
+    expect(report).to_contain_text("1 blank line (line 4): left out.")
+    expect(report).to_contain_text("1 duplicate (line 5): the first of each is kept.")
+    expect(report).to_contain_text("the limit is 100 characters")
+    expect(page.get_by_label("Column that holds the words")).to_have_value("word")
+
+    page.get_by_role("button", name="Distill", exact=True).click()
+    expect(page.locator(".block.m2v-message")).to_contain_text("Press Clean")
+    page.get_by_role("button", name="Clean: keep 3, leave out 3").click()
+    expect(report).to_contain_text("3 entries ready")
+    page.get_by_role("button", name="Distill", exact=True).click()
+    expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
+    expect(page.locator(".block.m2v-message")).not_to_contain_text("Press Clean")
+    query = page.get_by_label("Find similar words")
+    query.fill("heart attack")
+    query.press("Enter")
+    expect(page.locator(".m2v-neighbors li")).to_have_count(12)
+
+
+def test_pasted_words_only_and_other_settings(page: sync_api.Page, server: Server, small_teacher: Path) -> None:
+    panel = open_page(page, server)
+    choose_teacher(page, small_teacher)
+    page.get_by_text("My words only").click()
+    page.get_by_label("One word or phrase on each line").fill("heart attack\naspirin\n\nnew york\naspirin\nfever\npain")
+    expect(page.locator(".block.m2v-report")).to_contain_text("5 entries usable, 2 not")
+    page.get_by_role("button", name="Clean: keep 5, leave out 2").click()
+    expect(page.get_by_label("One word or phrase on each line")).to_have_value(
+        "heart attack\naspirin\nnew york\nfever\npain"
+    )
+    expect(page.locator(".block.m2v-report")).to_contain_text("5 entries ready")
+    page.get_by_role("button", name="Advanced settings").click()
+    dims = page.get_by_label("Dimensions")
+    dims.fill("4")
+    dims.press("Enter")
+    dims.press("Tab")
+    page.get_by_label("Precision").click()
+    page.get_by_role("option", name="float32").click()
+    page.get_by_role("button", name="Distill", exact=True).click()
+    expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
+    facts = page.locator(".m2v-facts")
+    expect(facts).to_contain_text(re.compile(r"Dimensions\s*4"))
+    expect(facts).to_contain_text(re.compile(r"Tokens\s*6"))  # five words and the unknown token
+    query = page.get_by_label("Find similar words")
+    query.fill("zebra")
+    query.press("Enter")
+    expect(page.locator(".block.m2v-found")).to_contain_text("The model knows no part of this.")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("words.csv", b"PK\x03\x04", "export the sheet as CSV"),
+        ("words.txt", b" \n", "is empty"),
+        ("words.txt", "a\nb".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+    ],
+)
+def test_a_file_that_can_not_be_used_says_why(
+    page: sync_api.Page, server: Server, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    open_page(page, server)
+    page.get_by_text("My words only").click()
+    page.get_by_text("Upload a file").click()
+    (tmp_path / name).write_bytes(content)
+    page.locator("input[type=file]").set_input_files(tmp_path / name)
+    expect(page.locator(".block.m2v-report")).to_contain_text(says)
+
+
+def test_a_setting_that_can_not_be_used_says_why(page: sync_api.Page, server: Server) -> None:
+    open_page(page, server)
+    page.get_by_text("My words only").click()
+    page.get_by_role("button", name="Distill", exact=True).click()
+    message = page.locator(".block.m2v-message")
+    expect(message).to_contain_text("There are no words yet. Paste some words")
+    page.get_by_text("Subwords of the teacher").click()
+    page.get_by_role("button", name="Advanced settings").click()
+    page.get_by_label("Tokens to leave out").fill("([")
+    page.get_by_role("button", name="Distill", exact=True).click()
+    expect(message).to_contain_text("no regular expression")
+
+
+def test_a_teacher_that_is_not_there_says_what_to_do(page: sync_api.Page, server: Server) -> None:
+    panel = open_page(page, server)
+    choose_teacher(page, "nobody/no-such-model")
+    page.get_by_role("button", name="Distill", exact=True).click()
+    expect(panel).to_have_attribute("data-state", "failed", timeout=RUN_MS)
+    failure = page.locator(".m2v-error")
+    expect(failure).to_contain_text("nobody/no-such-model")
+    expect(failure).to_contain_text("Nothing was saved.")
+    assert re.fullmatch("[0-9a-f]{32}", failure.locator("code").inner_text())
+    expect(page.get_by_role("button", name="Distill", exact=True)).to_be_visible()
+
+
+def test_a_run_survives_a_restart_of_the_app(
+    page: sync_api.Page, start_server: Callable[[Path], Server], tmp_path: Path
+) -> None:
+    first = start_server(tmp_path / "studio")
+    open_page(page, first)
+    page.get_by_role("button", name="Distill", exact=True).click()
+    expect(page.locator(".m2v-job")).to_have_attribute("data-state", "running")
+    owner = page.evaluate("localStorage.getItem('m2v-studio-owner')")
+    first.process.send_signal(signal.SIGINT)
+    first.process.wait(30)
+    second = start_server(tmp_path / "studio")
+    # Another port is another place to the browser, which a restart in daily life is not.
+    page.goto(second.address + "/theme.css")
+    page.evaluate("owner => localStorage.setItem('m2v-studio-owner', owner)", owner)
+    panel = open_page(page, second)
+    expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
+
+
+def test_everything_is_reached_by_keyboard(page: sync_api.Page, server: Server) -> None:
+    open_page(page, server)
+    reached = set()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate(FOCUSED))
+    assert {"Home", "Teacher", "output", "word", "Distill"} <= reached
+    assert any(name.startswith("Advanced settings") for name in reached)
+
+
+@pytest.mark.parametrize("path", ["/", "/distill"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_runs_off_a_phone(browser: sync_api.Browser, server: Server, path: str, theme: str) -> None:
+    phone = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=theme)
+    page = phone.new_page()
+    open_page(page, server, path)
+    if path == "/distill":
+        page.get_by_text("My words only").click()
+        page.get_by_role("button", name="Advanced settings").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert (page.locator(".dark").count() > 0) == (theme == "dark")
+    phone.close()

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from m2v_core.errors import InputError
+from m2v_core.exploration.neighbors import Neighbor
+from pages import components
+from pages.components import (
+    checked_teacher,
+    error_notice,
+    format_bytes,
+    format_seconds,
+    known_owner,
+    model_title,
+    neighbors_html,
+    notice,
+)
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (15_116_800, "15.1 MB"),
+        (999_960, "1.0 MB"),
+        (2 * 10**12, "2000.0 GB"),
+    ],
+)
+def test_format_bytes(n_bytes: int, text: str) -> None:
+    assert format_bytes(n_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (3599.6, "1 h 00 min"),
+        (3720, "1 h 02 min"),
+    ],
+)
+def test_format_seconds(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text
+
+
+def test_foreign_text_is_escaped() -> None:
+    assert EVIL not in notice("error", EVIL, [EVIL])
+    assert EVIL not in error_notice(InputError(EVIL), EVIL)
+    assert EVIL not in neighbors_html([Neighbor(EVIL, 0.5, 0)], EVIL)
+
+
+def test_a_deliberate_error_speaks_for_itself() -> None:
+    html = error_notice(InputError("pca_dims is 0. Give 1 or more."), "This can't run yet")
+    assert "This can&#x27;t run yet" in html
+    assert "pca_dims is 0. Give 1 or more." in html
+
+
+def test_any_other_error_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        html = error_notice(RuntimeError("a path: /srv/secret"), "")
+    assert "/srv/secret" not in html
+    incident = caplog.records[0].getMessage().split()[-1]
+    assert incident in html
+    assert "/srv/secret" in caplog.text
+
+
+def test_neighbors_show_word_bar_and_number() -> None:
+    html = neighbors_html([Neighbor("queen", 0.876, 3), Neighbor("cabbage", -0.2, 5)], "king")
+    assert html.index("queen") < html.index("cabbage")
+    assert "width:87.6%" in html and "0.88" in html
+    assert "width:0.0%" in html and "-0.20" in html
+    assert "knows no part of this" in neighbors_html([], "xyzzy")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "title"),
+    [
+        ("sentence-transformers/all-MiniLM-L6-v2", "m2v-all-MiniLM-L6-v2"),
+        ("/home/ada/teachers/mine/", "m2v-mine"),
+        ("C:\\teachers\\mine", "m2v-mine"),
+    ],
+)
+def test_model_title(teacher: str, title: str) -> None:
+    assert model_title(teacher) == title
+
+
+def test_any_teacher_is_good_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert checked_teacher(" ./mine ") == "./mine"
+    for nothing in (None, "", "  "):
+        with pytest.raises(InputError, match="No teacher is chosen"):
+            checked_teacher(nothing)
+
+
+@pytest.mark.parametrize("name", ["/etc", "../../etc/passwd", "./mine", "a/b/c", "a\\b", "name", "a/b\n", "a/ b"])
+def test_a_space_takes_hub_ids_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("SPACE_ID", "owner/space")
+    assert checked_teacher("BAAI/bge-small-en-v1.5") == "BAAI/bge-small-en-v1.5"
+    if name == "a/b\n":
+        assert checked_teacher(name) == "a/b"
+    else:
+        with pytest.raises(InputError, match="no Hub id"):
+            checked_teacher(name)
+
+
+def test_an_owner_is_kept_if_it_is_one_of_ours() -> None:
+    owner = known_owner(None)
+    assert known_owner(owner) == owner
+    assert known_owner("") != known_owner("")
+    for foreign in ("short", "x" * 65, "../" * 10, "a b " * 8):
+        assert known_owner(foreign) != foreign
+
+
+def test_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("M2V_STUDIO_HOME", str(tmp_path / "here"))
+    assert components.data_folder() == (tmp_path / "here").resolve()
+    monkeypatch.delenv("M2V_STUDIO_HOME")
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert components.data_folder() == tmp_path / "m2v-studio"

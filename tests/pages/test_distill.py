@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from m2v_core.errors import InputError, VocabularyError
+from m2v_core.exploration.neighbors import Neighbor
+from pages import distill, home
+from pages.distill import (
+    clean_words,
+    lint,
+    lint_file,
+    parse_clusters,
+    parse_coefficient,
+    parse_dims,
+    parse_pattern,
+    search,
+    submit,
+    usable_words,
+)
+from tests.pages.conftest import FakeStore
+
+OWNER = "owner-owner-owner-owner-1"
+WriteFile = Callable[[str, str], str]
+DEFAULTS: dict[str, Any] = {
+    "teacher": "BAAI/bge-small-en-v1.5",
+    "mode": "output",
+    "source": "paste",
+    "pasted": "",
+    "upload": None,
+    "column": None,
+    "is_cleaned": False,
+    "dims": "256",
+    "weighting": "sif",
+    "sif_coefficient": "0.0001",
+    "pooling": "mean",
+    "precision": "float16",
+    "clusters": "",
+    "remove_pattern": r"\[unused\d+\]",
+    "device": "auto",
+}
+
+
+def test_the_defaults_are_those_of_distill(store: FakeStore) -> None:
+    submit(OWNER, **DEFAULTS)
+    spec, owner = store.submitted[0]
+    assert owner == OWNER
+    assert spec.title == "m2v-bge-small-en-v1.5"
+    assert spec.parameters == {
+        "model_name": "BAAI/bge-small-en-v1.5",
+        "pca_dims": 256,
+        "pooling": "mean",
+        "quantize_to": "float16",
+        "token_remove_pattern": r"\[unused\d+\]",
+        "vocabulary_quantization": None,
+        "device": "auto",
+        "apply_zipf": True,
+        "weighting": "sif",
+        "sif_coefficient": 1e-4,
+    }
+    assert not spec.texts
+
+
+@pytest.mark.parametrize(("mode", "use_subword"), [("subword", True), ("word", False)])
+def test_words_go_along(store: FakeStore, mode: str, use_subword: bool) -> None:
+    submit(OWNER, **DEFAULTS | {"mode": mode, "pasted": "new york\naspirin\n"})
+    spec, _ = store.submitted[0]
+    assert spec.parameters["use_subword"] is use_subword
+    assert spec.texts == {"vocabulary": ["new york", "aspirin"]}
+
+
+@pytest.mark.parametrize(
+    ("weighting", "expected"),
+    [
+        ("zipf", {"apply_zipf": True, "weighting": "zipf"}),
+        ("none", {"apply_zipf": False}),
+    ],
+)
+def test_weighting(store: FakeStore, weighting: str, expected: dict[str, Any]) -> None:
+    submit(OWNER, **DEFAULTS | {"weighting": weighting, "sif_coefficient": "ignored"})
+    parameters = store.submitted[0][0].parameters
+    assert {
+        key: parameters[key] for key in parameters if key in ("apply_zipf", "weighting", "sif_coefficient")
+    } == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"teacher": " "}, "No teacher is chosen"),
+        ({"mode": "word"}, "no words yet. Paste some words"),
+        ({"mode": "word", "source": "upload"}, "Upload a file"),
+        ({"mode": "word", "pasted": "a\n\nb"}, "1 entry .* Press Clean"),
+        ({"mode": "word", "pasted": "\n \n"}, "no words yet"),
+        ({"dims": "many"}, "Dimensions is 'many'"),
+        ({"sif_coefficient": "0"}, "SIF coefficient is '0'"),
+        ({"clusters": "-3"}, "Shared rows is '-3'"),
+        ({"remove_pattern": "(["}, "no regular expression"),
+    ],
+)
+def test_what_can_not_run_is_refused_before_the_queue(store: FakeStore, change: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        submit(OWNER, **DEFAULTS | change)
+    assert not store.submitted
+
+
+def test_home_asks_for_nothing_but_a_teacher(store: FakeStore) -> None:
+    home.submit(OWNER, "BAAI/bge-small-en-v1.5")
+    spec, _ = store.submitted[0]
+    assert spec.parameters == {"model_name": "BAAI/bge-small-en-v1.5"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("256", 256),
+        (" 256 ", 256),
+        ("256.0", 256),
+        ("0.95", 0.95),
+        ("auto", "auto"),
+        ("none", None),
+        ("", None),
+        (64, 64),
+    ],
+)
+def test_dims(text: str, value: object) -> None:
+    assert parse_dims(text) == value
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "nan", "inf", "1e400", "wide"])
+def test_dims_that_are_none(text: str) -> None:
+    with pytest.raises(InputError, match="Dimensions is"):
+        parse_dims(text)
+
+
+def test_other_settings() -> None:
+    assert parse_coefficient("1e-3") == 1e-3
+    for text in ("nan", "inf", "-1", "small", ""):
+        with pytest.raises(InputError):
+            parse_coefficient(text)
+    assert parse_clusters(" 4096 ") == 4096
+    assert parse_clusters("") is None
+    for text in ("0", "2.5", "²"):
+        with pytest.raises(InputError):
+            parse_clusters(text)
+    assert parse_pattern("") is None
+    assert parse_pattern(r"\d+") == r"\d+"
+
+
+def test_pasted_words_are_judged_and_cleaned() -> None:
+    pasted = "heart attack\naspirin\n\naspirin"
+    _, report, button, is_cleaned = lint("paste", pasted, None, None)
+    assert "2 entries usable, 2 not" in report
+    assert "1 blank line (line 3): left out." in report
+    assert button.visible and button.value == "Clean: keep 2, leave out 2"
+    assert not is_cleaned
+    text, report, button, is_cleaned = clean_words("paste", pasted, None, None)
+    assert text == "heart attack\naspirin"
+    assert "2 entries ready" in report and not button.visible and is_cleaned
+    assert lint("paste", text, None, None)[2].visible is False
+
+
+def test_nothing_pasted_says_nothing() -> None:
+    _, report, button, _ = lint("paste", " \n", None, None)
+    assert report == "" and not button.visible
+
+
+def test_words_are_escaped_where_they_are_shown() -> None:
+    assert "<b>" not in lint("paste", "<b>bold</b>\n<b>bold</b>", None, None)[1]
+
+
+def test_an_uploaded_table(vocabulary_file: WriteFile) -> None:
+    path = vocabulary_file("words.csv", "rank,word\n1,the\n2,\n3,of\n")
+    column, report, button, _ = lint_file(path)
+    assert [name for name, _ in column.choices] == ["rank", "word"]
+    assert column.value == "word" and column.visible
+    assert "1 blank line (line 3)" in report and button.visible
+    with pytest.raises(VocabularyError, match="Press Clean"):
+        usable_words("upload", "", path, "word", False)
+    assert usable_words("upload", "", path, "word", True) == ["the", "of"]
+    assert "1 left out." in clean_words("upload", "", path, "word")[1]
+
+
+def test_a_table_whose_column_only_a_person_knows(vocabulary_file: WriteFile) -> None:
+    path = vocabulary_file("words.csv", "rang,Wort\n1,der\n2,die\n")
+    column, report, button, _ = lint_file(path)
+    assert column.value is None and "Which column" in report and not button.visible
+    assert "2 entries ready" in lint("upload", "", path, "Wort")[1]
+    with pytest.raises(VocabularyError, match="several columns"):
+        usable_words("upload", "", path, None, False)
+
+
+def test_an_uploaded_text_needs_no_column(vocabulary_file: WriteFile) -> None:
+    path = vocabulary_file("words.txt", "the\nof\n")
+    column, report, _, _ = lint_file(path)
+    assert not column.visible and "2 entries ready" in report
+    assert usable_words("upload", "", path, "left over from another file", False) == ["the", "of"]
+
+
+def test_a_guessed_encoding_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_bytes("café\nnaïve".encode("latin-1"))
+    assert "was read as Windows-1252" in lint_file(str(path))[1]
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_bytes(b"PK\x03\x04")
+    column, report, button, _ = lint_file(str(path))
+    assert "This file can&#x27;t be used" in report and "export the sheet as CSV" in report
+    assert not column.visible and not button.visible
+
+
+def test_a_file_taken_away_again() -> None:
+    column, report, button, _ = lint_file(None)
+    assert not column.visible and report == "" and not button.visible
+
+
+def test_search(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SimpleNamespace(search=lambda query, k: [Neighbor("queen", 0.9, 0)] if query == "king" else [])
+    monkeypatch.setattr(distill, "finished_model", lambda owner, job_id: model)
+    assert "queen" in search(OWNER, "id", "king")
+    assert "knows no part" in search(OWNER, "id", "xyzzy")
+    assert search(OWNER, "id", "  ") == ""
+
+
+def test_search_in_a_model_that_is_gone(store: FakeStore) -> None:
+    assert "This search did not work" in search(OWNER, "0" * 32, "king")

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import os
+import re
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from m2v_core.errors import NotFoundError
+from m2v_core.jobs import Stage
+from m2v_core.persistence import export
+from pages.components.job_panel import (
+    all_stages,
+    attach,
+    cancel,
+    find_job,
+    finished_model,
+    follow,
+    job_html,
+    model_zip,
+    newest_job,
+    overall_fraction,
+    panel_values,
+    remove_old_files,
+    result_html,
+)
+from tests.pages.conftest import JOB_ID, FakeStore, done_job, encoding_job, make_job
+
+EVIL = "<img src=x onerror=alert(1)>"
+OWNER = "owner-owner-owner-owner-1"
+(ID, VIEW, START, CANCEL, MESSAGE, RESULT, FACTS, DOWNLOAD, TIMER) = range(9)
+JOBS = {
+    "none": None,
+    "queued": make_job("queued", queue_position=3),
+    "starting": make_job(elapsed_seconds=2.0),
+    "running": encoding_job(250),
+    "cancelling": encoding_job(250, state="cancelling"),
+    "cancelled": encoding_job(250, state="cancelled"),
+    "failed": encoding_job(250, state="failed", message="The teacher returned NaN. Try float32."),
+    "done": done_job(),
+}
+
+
+def text_of(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)).strip()
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_state_has_the_same_parts_so_that_nothing_jumps(name: str) -> None:
+    section = job_html(JOBS[name]).partition("</section>")[0]
+    assert re.findall(r"<(\w+)", section) == re.findall(r"<(\w+)", job_html(None).partition("</section>")[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("none", ["Ready", "No run yet"]),
+        ("queued", ["Number 3 in the queue", "m2v-teacher"]),
+        ("starting", ["Start up", "2.0 s so far", "0 %"]),
+        ("running", ["Read the vocabulary", "250 of 1,000 tokens", "62 a second", "7.0 s so far", "about 12 s left"]),
+        ("cancelling", ["Cancelling"]),
+        ("cancelled", ["Cancelled", "7.0 s in all"]),
+        ("failed", ["Failed", "It stopped at “Read the vocabulary”", "Try float32.", "Nothing was saved", JOB_ID]),
+        ("done", ["Done", "100 %", "9.4 s in all"]),
+    ],
+)
+def test_what_each_state_says(name: str, says: list[str]) -> None:
+    shown = text_of(job_html(JOBS[name]))
+    for text in says:
+        assert text in shown
+
+
+def test_next_in_the_queue_and_minutes_left() -> None:
+    assert "Next in the queue" in job_html(make_job("queued", queue_position=1))
+    assert "about 4 min left" in job_html(encoding_job(20, total=1000))
+
+
+def test_an_unknown_stage_is_shown_by_its_name() -> None:
+    job = make_job(stages=(Stage("calibrate", 0, 0, 1.0, False),))
+    assert "Calibrate" in text_of(job_html(job))
+
+
+def test_the_bar_never_falls_and_ends_below_one() -> None:
+    fractions = [overall_fraction(all_stages(make_job()))]
+    done: list[Stage] = []
+    for name in ("load", "encode", "reduce", "finish", "save"):
+        going_on = [Stage(name, units, 2, 1.0, False) for units in (0, 1, 2)]
+        fractions += [overall_fraction(all_stages(make_job(stages=(*done, stage)))) for stage in going_on]
+        done.append(Stage(name, 2, 2, 1.0, True))
+    assert fractions == sorted(fractions)
+    assert fractions[0] == 0
+    assert 0.9 < fractions[-1] <= 0.99
+
+
+def test_the_bar_is_alive_where_it_can_not_count() -> None:
+    assert "data-busy" in job_html(JOBS["starting"])
+    for name in ("none", "queued", "running", "failed", "done"):
+        assert "data-busy" not in job_html(JOBS[name])
+
+
+def test_foreign_text_is_escaped() -> None:
+    for state in ("queued", "running", "failed", "done"):
+        assert EVIL not in job_html(make_job(state, title=EVIL, message=EVIL))
+
+
+def test_result_in_four_numbers() -> None:
+    assert text_of(result_html(done_job())) == "Size 15.1 MB Tokens 29,525 Dimensions 256 Made in 9.4 s"
+
+
+def test_a_running_job_swaps_start_for_cancel_and_ticks(store: FakeStore) -> None:
+    values = panel_values(OWNER, store.add(OWNER, encoding_job(250)))
+    assert values[ID] == JOB_ID
+    assert not values[START].visible and values[CANCEL].visible and values[CANCEL].interactive
+    assert values[TIMER].active and not values[RESULT].visible
+
+
+def test_cancel_can_not_be_pressed_twice(store: FakeStore) -> None:
+    assert not panel_values(OWNER, make_job("cancelling"))[CANCEL].interactive
+
+
+def test_a_finished_job_offers_its_zip(store: FakeStore) -> None:
+    values = panel_values(OWNER, store.add(OWNER, done_job()))
+    assert values[START].visible and not values[CANCEL].visible and not values[TIMER].active
+    assert values[RESULT].visible and "29,525" in values[FACTS]
+    zip_path = model_zip(OWNER, done_job())
+    assert zip_path.name == "m2v-teacher.zip"
+    with zipfile.ZipFile(zip_path) as archive:
+        assert archive.namelist() == ["m2v-teacher/config.json"]
+
+
+def test_a_full_disk_spoils_the_zip_alone(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disk_is_full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export, "_add", disk_is_full)
+    values = panel_values(OWNER, store.add(OWNER, done_job()))
+    assert "No space left on device" in values[MESSAGE]
+    assert values[RESULT].visible
+
+
+def test_the_zip_is_made_once_under_an_address_that_does_not_follow_from_the_job(store: FakeStore) -> None:
+    job = store.add(OWNER, done_job(title="../../evil name\n"))
+    zip_path = model_zip(OWNER, job)
+    assert model_zip(OWNER, job) == zip_path
+    assert JOB_ID not in str(zip_path)
+    assert len(zip_path.parent.name) == 32
+    assert zip_path.name == "evil-name.zip"
+    assert zip_path.resolve().is_relative_to(Path(os.environ["GRADIO_TEMP_DIR"]).resolve())
+
+
+def test_nobody_sees_anothers_job(store: FakeStore) -> None:
+    job = store.add(OWNER, done_job())
+    other = "another-another-another-1"
+    assert find_job(other, JOB_ID) is None
+    assert newest_job(other) is None
+    assert follow(other, JOB_ID)[ID] == ""
+    assert cancel(other, JOB_ID)[ID] == ""
+    for call in (
+        lambda: model_zip(other, job),
+        lambda: finished_model(other, JOB_ID),
+        lambda: finished_model(None, JOB_ID),
+    ):
+        with pytest.raises(NotFoundError):
+            call()
+    assert store.get(JOB_ID, OWNER).state == "done"
+
+
+def test_a_page_opens_with_the_job_that_is_going_on(store: FakeStore) -> None:
+    store.add(OWNER, encoding_job(250, id="a" * 32, created_at=1.0))
+    store.add(OWNER, done_job(id="b" * 32, created_at=2.0))
+    owner, job_id, *_ = attach(OWNER)
+    assert (owner, job_id) == (OWNER, "a" * 32)
+    store.add(OWNER, done_job(id="a" * 32, created_at=1.0))
+    assert attach(OWNER)[1] == "b" * 32
+
+
+def test_a_first_visit_gets_an_id_and_an_empty_panel(store: FakeStore) -> None:
+    owner, job_id, view, *_ = attach(None)
+    assert len(owner) >= 22 and job_id == "" and "No run yet" in view
+
+
+def test_ticks_change_the_view_alone_until_the_end(store: FakeStore) -> None:
+    store.add(OWNER, encoding_job(250))
+    values = follow(OWNER, JOB_ID)
+    assert "250 of 1,000" in values[VIEW]
+    assert [value for index, value in enumerate(values) if index != VIEW] == [{"__type__": "update"}] * 8
+    store.add(OWNER, done_job())
+    assert not follow(OWNER, JOB_ID)[TIMER].active
+
+
+def test_a_job_that_was_removed_leaves_an_empty_panel(store: FakeStore) -> None:
+    values = follow(OWNER, JOB_ID)
+    assert values[ID] == "" and not values[TIMER].active and values[START].visible
+
+
+def test_cancel(store: FakeStore) -> None:
+    store.add(OWNER, encoding_job(250))
+    assert "Cancelling" in cancel(OWNER, JOB_ID)[VIEW]
+
+
+def test_old_files_go(tmp_path: Path) -> None:
+    for name, age in (("old", 100_000), ("new", 10)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("x")
+        os.utime(tmp_path / name, (time.time() - age, time.time() - age))
+    remove_old_files(tmp_path)
+    remove_old_files(tmp_path / "nowhere")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
