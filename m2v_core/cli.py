@@ -222,10 +222,11 @@ def info(
     path = Path(model)
     is_local = path.is_dir()
     n_bytes = _folder_bytes(path) if is_local else static_model.n_bytes
+    settings = static_model.config.get("m2v")
     facts = {
         "name": path.resolve().name if is_local else model,
         "teacher": static_model.base_model_name,
-        "recipe": static_model.config.get("m2v", {}).get("recipe"),
+        "recipe": settings.get("recipe") if isinstance(settings, dict) else None,
         "rows": len(static_model.token_embeddings),
         "dim": static_model.dim,
         "precision": str(static_model.token_embeddings.dtype),
@@ -372,7 +373,7 @@ class _LogLines(logging.Handler):
 
 def _print_facts(**facts: object) -> None:
     for name, value in facts.items():
-        _results.print(Text.assemble((f"{name:<10}", "dim"), f" {value}"))
+        _results.print(Text.assemble((f"{name:<10}", "dim"), f" {'-' if value is None else value}"))
 
 
 def _folder_bytes(folder: Path) -> int:

@@ -446,6 +446,15 @@ def test_info_for_people(model_folder):
     assert facts["size"].endswith("kB")
 
 
+def test_info_of_a_model_that_says_little(model_folder, tmp_path):
+    known = StaticModel.from_pretrained(model_folder)
+    StaticModel(known.token_embeddings, known.tokenizer, config={"m2v": "something else"}).save_pretrained(tmp_path)
+    info = json.loads(m2v("info", tmp_path, "--json").stdout)
+    assert (info["teacher"], info["recipe"]) == (None, None)
+    facts = dict(line.split(maxsplit=1) for line in m2v("info", tmp_path).stdout.splitlines())
+    assert (facts["teacher"], facts["recipe"]) == ("-", "-")
+
+
 def test_long_paths_are_not_cut(model_folder, tmp_path):
     folder = tmp_path / ("a" * 100)
     folder.mkdir()
