@@ -68,9 +68,7 @@ def refused_endpoint() -> str:
 
 def warnings_of(found: dict[str, Any]) -> str:
     return "\n".join(
-        message
-        for level, logger, message in found["records"]
-        if level == "WARNING" and logger.startswith("m2v_core")
+        message for level, logger, message in found["records"] if level == "WARNING" and logger.startswith("m2v_core")
     )
 
 

@@ -68,9 +68,7 @@ class Oracle:
 
     def __init__(self, folder: Path, family: str) -> None:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.model = AutoModel.from_pretrained(
-            folder, dtype=torch.float32, attn_implementation="eager"
-        ).eval()
+        self.model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
         prefix, suffix = SPECIAL[family]
         self.prefix = [self.tokenizer.token_to_id(token) for token in prefix]
         self.suffix = [self.tokenizer.token_to_id(token) for token in suffix]
@@ -202,9 +200,7 @@ def test_the_unknown_token_s_row_is_zero(family: str, output_model: StaticModel)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_each_word_is_what_the_teacher_makes_of_it(
-    family: str, teacher_folder: Path, oracle: Oracle, pooling: str
-):
+def test_each_word_is_what_the_teacher_makes_of_it(family: str, teacher_folder: Path, oracle: Oracle, pooling: str):
     words = [*PHRASES, "zanzibarian", "floccinaucinihilipilification"]
     if pooling == "pooler" and family not in teachers.HAS_POOLER:
         with pytest.raises((InputError, TeacherError), match="pooler"):
@@ -223,9 +219,7 @@ def test_joined_words_are_what_the_teacher_makes_of_them(joined_model: StaticMod
     assert max(cosines(found, candidate).min() for candidate in candidates) > 1 - 1e-3
 
 
-def test_joined_words_leave_the_pieces_as_they_are(
-    family: str, output_model: StaticModel, joined_model: StaticModel
-):
+def test_joined_words_leave_the_pieces_as_they_are(family: str, output_model: StaticModel, joined_model: StaticModel):
     assert joined_model.tokens[: len(output_model.tokens)] == output_model.tokens
     known = known_rows(output_model, family)
     assert_same_rows(rows(joined_model)[known], rows(output_model)[known], tolerance=1e-3)
@@ -237,9 +231,7 @@ def test_few_words_are_exact(wordpiece: Path, word_vectors: np.ndarray):
     assert model.token_embeddings.dtype == np.float32
 
 
-def test_rows_of_word_level_keep_the_order_passed_and_the_unknown_token_is_zero(
-    family: str, teacher_folder: Path
-):
+def test_rows_of_word_level_keep_the_order_passed_and_the_unknown_token_is_zero(family: str, teacher_folder: Path):
     words = ["zebra", "banana", "ice cream", "apple"]
     model = distill(str(teacher_folder), words, use_subword=False, **RAW)
     assert [ids[0] for ids in model.tokenize(words)] == [0, 1, 2, 3]
@@ -353,9 +345,7 @@ def test_pca_dims_that_mean_nothing_are_refused(wordpiece: Path, pca_dims: Any):
 
 
 @pytest.mark.parametrize(("n_words", "pca_dims"), [(200, 49), (200, 10_000), (10, 32), (10, 48)])
-def test_pca_dims_beyond_width_or_rows(
-    wordpiece: Path, caplog: pytest.LogCaptureFixture, n_words: int, pca_dims: int
-):
+def test_pca_dims_beyond_width_or_rows(wordpiece: Path, caplog: pytest.LogCaptureFixture, n_words: int, pca_dims: int):
     try:
         with caplog.at_level(logging.WARNING, logger="m2v_core"):
             model = distill(str(wordpiece), corpus_words(n_words), use_subword=False, pca_dims=pca_dims)
@@ -413,9 +403,7 @@ def test_zipf_weights():
 def test_weights_from_end_to_end(
     wordpiece: Path, word_vectors: np.ndarray, options: dict[str, Any], expected: np.ndarray
 ):
-    model = distill(
-        str(wordpiece), corpus_words(200), use_subword=False, **{**RAW, "apply_zipf": True, **options}
-    )
+    model = distill(str(wordpiece), corpus_words(200), use_subword=False, **{**RAW, "apply_zipf": True, **options})
     found = word_rows(model, corpus_words(200))
     np.testing.assert_allclose(found, word_vectors * expected[:, None], rtol=1e-3, atol=1e-5)
 
@@ -455,17 +443,13 @@ def test_number_formats(wordpiece: Path, quantize_to: str):
     assert model.token_embeddings.dtype == np.dtype(quantize_to)
     found, expected = word_rows(model, corpus_words(200)), word_rows(exact, corpus_words(200))
     assert cosines(found, expected).min() > 0.999
-    np.testing.assert_allclose(
-        np.linalg.norm(found, axis=1), np.linalg.norm(expected, axis=1), rtol=0.02, atol=0
-    )
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(expected, axis=1), rtol=0.02, atol=0)
 
 
 @pytest.mark.parametrize("quantize_to", ["float32", "int8"])
 def test_vocabulary_quantization_shares_rows(wordpiece: Path, word_vectors: np.ndarray, quantize_to: str):
     options = {**RAW, "quantize_to": quantize_to}
-    model = distill(
-        str(wordpiece), corpus_words(200), use_subword=False, vocabulary_quantization=20, **options
-    )
+    model = distill(str(wordpiece), corpus_words(200), use_subword=False, vocabulary_quantization=20, **options)
     assert model.token_embeddings.shape == (20, 48)
     assert model.token_mapping is not None
     assert model.token_mapping.shape == (len(model.tokens),)
@@ -612,9 +596,7 @@ def test_an_unknown_repository(session_hub: LoopbackHub):
     assert session_hub.paths()
 
 
-@pytest.mark.parametrize(
-    "name", ["./no/such/folder", "/no/such/folder", "..", "a b", "", "x/y/z", "~/teacher"]
-)
+@pytest.mark.parametrize("name", ["./no/such/folder", "/no/such/folder", "..", "a b", "", "x/y/z", "~/teacher"])
 def test_a_name_that_is_nothing(name: str):
     with pytest.raises((NotFoundError, TeacherError, InputError)):
         distill(name)
@@ -691,9 +673,7 @@ def test_custom_code_does_not_run_unasked(broken_teacher: Callable[[str], Path])
     assert not (folder / "EXECUTED").exists()
 
 
-def test_custom_code_from_the_hub_does_not_run_unasked(
-    session_hub: LoopbackHub, broken_teacher: Callable[[str], Path]
-):
+def test_custom_code_from_the_hub_does_not_run_unasked(session_hub: LoopbackHub, broken_teacher: Callable[[str], Path]):
     folder = broken_teacher("custom-code")
     session_hub.add("someone/with-code", folder)
     with pytest.raises(RemoteCodeError, match="someone/with-code"):
@@ -761,9 +741,7 @@ def test_a_damaged_file(tmp_path: Path, wordpiece: Path, file: str, content: byt
 
 
 def test_a_static_model_is_no_teacher(tmp_path: Path, wordpiece: Path):
-    distill(str(wordpiece), corpus_words(20), use_subword=False, pca_dims=8).save_pretrained(
-        tmp_path / "model"
-    )
+    distill(str(wordpiece), corpus_words(20), use_subword=False, pca_dims=8).save_pretrained(tmp_path / "model")
     with pytest.raises(TeacherError):
         distill(str(tmp_path / "model"))
 
@@ -807,9 +785,7 @@ def test_a_device_that_is_not_there(wordpiece: Path, device: str):
 
 @pytest.mark.parametrize("device", [None, "auto", "cpu"])
 def test_devices_that_are_there(wordpiece: Path, device: str | None):
-    assert (
-        distill(str(wordpiece), corpus_words(20), use_subword=False, pca_dims=None, device=device).dim == 48
-    )
+    assert distill(str(wordpiece), corpus_words(20), use_subword=False, pca_dims=None, device=device).dim == 48
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
