@@ -1,9 +1,10 @@
 # The verbs: setup app test check bench fix. Continuous integration runs the same ones.
 VENV := .venv
 BIN := $(VENV)/bin
-# The first Python here that the project supports; `make setup PYTHON=...` overrules it.
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
-	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null \
+# The first Python here that the pinned packages run on (they have left 3.10, which the library supports);
+# `make setup PYTHON=...` overrules it.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$python && break; done)
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
@@ -14,7 +15,7 @@ setup: $(VENV)/.installed
 # Debian's Python comes without ensurepip; the pip beside it can fill an environment from outside.
 # torch comes first and exactly pinned, so that nothing else pulls in another build of it.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed; none was found." >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed; none was found." >&2; exit 1; }
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version); this takes some minutes, once."
 	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
 		$(PYTHON) -m venv --without-pip --clear $(VENV) && \

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from numpy.lib.format import write_array_header_1_0
 
-from m2v_core.errors import InputError, M2VError, NotFoundError, SaveError
+from m2v_core.errors import InputError, NotFoundError, SaveError
+from m2v_core.persistence.atomic import replacing
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def encode_file(
         model: Encodes.
         input_path: UTF-8 text, with or without a byte order mark; lines end in LF or CRLF.
         output_path: NumPy file to write: `(n_texts, dim)` float32. It appears when complete; until then, a
-            NumPy file that stands there stays.
+            NumPy file that stands there stays. Missing folders are made.
         progress: Receives one stage, "encode", in texts.
         cancel: Set it to stop.
 
@@ -46,12 +45,17 @@ def encode_file(
         Cancelled: `cancel` was set; nothing was written.
     """
     input_path, output_path = Path(input_path), Path(output_path)
+    if output_path.exists() and not _is_array(output_path):
+        raise SaveError(f"{output_path} exists and is no NumPy file. Name another output.")
     n_texts = sum(1 for _ in _read_lines(input_path))
     reporter = ProgressReporter(progress, cancel)
     reporter.start("encode", n_texts)
-    with _replacing(output_path) as output:
-        shape = (n_texts, model.dim)
-        write_array_header_1_0(output, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    header = {"descr": "<f4", "fortran_order": False, "shape": (n_texts, model.dim)}
+    with (
+        replacing(output_path.absolute().parent, 4 * n_texts * model.dim) as staging,
+        (staging / output_path.name).open("wb") as output,
+    ):
+        write_array_header_1_0(output, header)
         texts = _read_lines(input_path)
         n_encoded = 0
         while block := list(itertools.islice(texts, TEXTS_PER_BLOCK)):
@@ -77,24 +81,6 @@ def _read_lines(path: Path) -> Iterator[str]:
         raise InputError(f"{path} is not UTF-8, from about line {number + 1} on. Save it as UTF-8.") from error
     except OSError as error:
         raise InputError(f"{path} can't be read ({error.strerror}). Give a text file.") from error
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place when the block ends well, and goes otherwise."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        if path.exists() and not _is_array(path):
-            raise SaveError(f"{path} exists and is no NumPy file. Name another output.")
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    except M2VError:  # some are an OSError too
-        raise
-    except OSError as error:
-        raise SaveError(f"{path} can't be written ({error.strerror}). Name another output.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _is_array(path: Path) -> bool:

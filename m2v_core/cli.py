@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -71,7 +71,7 @@ def _errors_as_lines() -> Iterator[None]:
     logger.addHandler(handler)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = lambda message, *_: _say(f"Warning: {message}", style="yellow")
             yield
     except (KeyboardInterrupt, Cancelled):
         _say("Cancelled; nothing was written.", style="yellow")
@@ -123,7 +123,8 @@ def distill(
         str, typer.Option(help="Leave out the tokens that this regular expression matches; '' keeps all.")
     ] = r"\[unused\d+\]",
     pooling: Annotated[
-        str, typer.Option(help="From a sequence's states to one vector: mean, last, first or pooler.")
+        Literal["mean", "last", "first", "pooler"],
+        typer.Option(help="How a sequence's hidden states become one vector."),
     ] = "mean",
     pca_dims: Annotated[
         str,
@@ -132,14 +133,18 @@ def distill(
             help="Dimensions to keep: a number of them, a share of the variance, auto, or none for all.",
         ),
     ] = "256",
-    weighting: Annotated[str, typer.Option(help="Row weights: sif, or zipf as in Model2Vec before 0.4.")] = "sif",
+    weighting: Annotated[
+        Literal["sif", "zipf"], typer.Option(help="Row weights; zipf is that of Model2Vec before 0.4.")
+    ] = "sif",
     sif_coefficient: Annotated[float, typer.Option(help="The a in the SIF weight a / (a + p).")] = 1e-4,
     apply_zipf: Annotated[bool, typer.Option(help="Weight rows at all.")] = True,
-    quantize_to: Annotated[str, typer.Option(help="Precision: float32, float16 or int8.")] = "float16",
+    quantize_to: Annotated[
+        Literal["float32", "float16", "int8"], typer.Option(help="Precision of the table.")
+    ] = "float16",
     vocabulary_quantization: Annotated[
         int | None, typer.Option(help="Let all tokens share this many rows (k-means).")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="The named set of choices to run with.")] = "model2vec",
+    recipe: Annotated[Literal["model2vec"], typer.Option(help="The named set of choices to run with.")] = "model2vec",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")] = None,
     trust_remote_code: Annotated[
         bool,
@@ -217,10 +222,11 @@ def info(
     path = Path(model)
     is_local = path.is_dir()
     n_bytes = _folder_bytes(path) if is_local else static_model.n_bytes
+    settings = static_model.config.get("m2v")
     facts = {
         "name": path.resolve().name if is_local else model,
         "teacher": static_model.base_model_name,
-        "recipe": static_model.config.get("m2v", {}).get("recipe"),
+        "recipe": settings.get("recipe") if isinstance(settings, dict) else None,
         "rows": len(static_model.token_embeddings),
         "dim": static_model.dim,
         "precision": str(static_model.token_embeddings.dtype),
@@ -251,11 +257,11 @@ def start_app() -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
-def _parse_pca_dims(text: str) -> int | float | str | None:
+def _parse_pca_dims(text: str) -> int | float | Literal["auto"] | None:
     if text == "none":
         return None
     if text == "auto":
-        return text
+        return "auto"
     try:
         return int(text) if text.lstrip("-").isdecimal() else float(text)
     except ValueError:
@@ -271,10 +277,12 @@ def _check_save_path(path: Path, overwrite: bool) -> None:
     Raises:
         SaveError: Something stands at `path` that must stay, or nothing can be written there.
     """
+    from m2v_core.persistence.formats import is_model_folder
+
     if path.is_file():
         raise SaveError(f"{path} is a file. Name a folder that doesn't exist yet.")
     if path.is_dir() and any(path.iterdir()):
-        if not (path / "config.json").is_file() or not any(path.rglob("*.safetensors")):
+        if not is_model_folder(path):
             raise SaveError(f"{path} is a folder that holds no model. Name one that doesn't exist yet.")
         if not overwrite:
             raise SaveError(f"{path} holds a model already. Name another folder, or add --overwrite.")
@@ -358,17 +366,6 @@ def _say(message: str, style: str) -> None:
     _messages.print(Text(" ".join(message.splitlines()), style=style))
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    _say(f"Warning: {message}", style="yellow")
-
-
 class _LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         _say(f"Warning: {record.getMessage()}", style="yellow")
@@ -376,7 +373,7 @@ class _LogLines(logging.Handler):
 
 def _print_facts(**facts: object) -> None:
     for name, value in facts.items():
-        _results.print(Text.assemble((f"{name:<10}", "dim"), f" {value}"))
+        _results.print(Text.assemble((f"{name:<10}", "dim"), f" {'-' if value is None else value}"))
 
 
 def _folder_bytes(folder: Path) -> int:

@@ -50,7 +50,7 @@ def quantize(
         # The weights hold the scale: with one row a token they fit back into the rows.
         table *= weights[:, None]
         weights = None
-    if dtype == "float16" and (peak := float(np.abs(table).max(initial=0.0))) > np.finfo(np.float16).max:
+    if dtype == "float16" and (peak := float(np.abs(table).max(initial=0.0))) > 65504:
         raise InputError(
             f"float16 holds values up to 65504, but this table reaches {peak:.4g}; use quantize_to='float32'."
         )
@@ -116,8 +116,9 @@ def quantize_vocabulary(
     if weights is None:
         weights = np.linalg.norm(table, axis=1).astype(np.float32)  # (n_vocabulary,)
         np.divide(table, weights[:, None], out=table, where=weights[:, None] > 0)
-    # The best of several starts gains 0.05% of inertia, better starts 1%; they cost 3 and 30 times as long.
-    kmeans = KMeans(n_clusters, init="random", n_init=1, random_state=seed).fit(table)
+    # Few centres depend on where they start. Of a thousand, the best of three starts gains 0.05% of inertia.
+    n_starts = 10 if n_clusters < 100 else 1
+    kmeans = KMeans(n_clusters, init="random", n_init=n_starts, random_state=seed).fit(table)
 
     dtype = np.float32 if token_embeddings.dtype == np.int8 else token_embeddings.dtype
     centroids = np.ascontiguousarray(kmeans.cluster_centers_, dtype=dtype)

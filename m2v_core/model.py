@@ -140,7 +140,7 @@ class StaticModel:
             model = cls(
                 stored.token_embeddings,
                 stored.tokenizer,
-                weights=_without_idle(stored.weights, unknown_token_id(stored.tokenizer)),
+                weights=stored.weights,
                 token_mapping=stored.token_mapping,
                 normalize=stored.normalize if normalize is None else normalize,
                 max_length=stored.max_length if isinstance(max_length, EllipsisType) else max_length,
@@ -150,6 +150,7 @@ class StaticModel:
             )
         except ModelFormatError as error:
             raise ModelFormatError(f"{folder}: {error}") from error
+        model.weights = _without_idle(model.weights, model.unk_token_id)
         if quantize_to is None and dimensionality is None and vocabulary_quantization is None:
             return model
         return model.compressed(quantize_to, dimensionality, vocabulary_quantization)
@@ -408,11 +409,12 @@ class StaticModel:
         for length in np.unique(lengths[lengths > 0]):
             members = np.flatnonzero(lengths == length)
             ids = np.array([sequences[i] for i in members], dtype=np.int64)  # (n_members, length)
-            sums = np.zeros((len(members), self.dim), dtype=np.float32)
-            # Blocks have one size whatever the batch, so that a text's sum does not depend on its neighbours.
+            # Blocks of one size, whatever the batch: a text's sum does not depend on its neighbours. float64
+            # between them, for a float32 sum of a million rows is off in the fourth digit.
+            sums = np.zeros((len(members), self.dim))
             for start in range(0, length, _POOLING_BLOCK):
                 sums += self._rows(ids[:, start : start + _POOLING_BLOCK]).sum(axis=1)
-            means[members] = sums / np.float32(length)
+            means[members] = sums / length
         return means
 
 

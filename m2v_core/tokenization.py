@@ -23,7 +23,6 @@ from m2v_core.errors import InputError, ModelFormatError, TeacherError, Vocabula
 
 logger = logging.getLogger(__name__)
 
-_WORD_LEVEL_UNKNOWN = "[UNK]"
 _FAMILIES = ("WordPiece", "Unigram", "BPE", "WordLevel")
 
 _Spec = dict[str, Any]  # the tokenizer's JSON form
@@ -36,11 +35,14 @@ class StaticVocabulary:
     Attributes:
         tokenizer: The static model's tokenizer: no special tokens added, no truncation, no padding.
         sequences: One sequence of teacher ids per row, in row order, with the teacher's special tokens around
-            it. In word-level mode the unknown token is one more id after these, and has no sequence.
+            it.
+        ranks: The rank of each row: its own number, but for a passed word that the teacher has as one piece already:
+            then that piece's.
     """
 
     tokenizer: Tokenizer
     sequences: list[list[int]]
+    ranks: list[int]
 
 
 def build_static_vocabulary(
@@ -81,17 +83,21 @@ def build_static_vocabulary(
         vocabulary = _as_the_teacher_spells(vocabulary, normalizer)
         if not use_subword:
             return _word_level(spec, vocabulary, reader, normalizer)
+    elif not use_subword:
+        raise InputError("use_subword=False makes a word-level model and needs a vocabulary; pass one.")
 
     pruned = _prune(spec, tokenizer, _removable_tokens(spec, tokenizer, token_remove_pattern, pad_token))
     static = Tokenizer.from_str(json.dumps(pruned))
     pieces = sorted(static.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
     teacher_ids = tokenizer.get_vocab(with_added_tokens=True)
     sequences = reader.around([teacher_ids[piece]] for piece, _ in pieces)
+    ranks = list(range(len(pieces)))
     if vocabulary is not None:
         static, joined = _join_words(pruned, static, vocabulary)
-        sequences += reader.read(joined)
+        sequences += reader.read(joined.keys())
+        ranks += joined.values()
     check_tokenizer(static, len(sequences))
-    return StaticVocabulary(static, sequences)
+    return StaticVocabulary(static, sequences, ranks)
 
 
 def compile_remove_pattern(token_remove_pattern: str | None) -> re.Pattern[str] | None:
@@ -149,6 +155,12 @@ class _TeacherReader:
         # no space of its own tells the two apart.
         self._lead = _lead(spec)
 
+    @property
+    def unknown_token(self) -> str | None:
+        """The string of the unknown token, if the teacher has one."""
+        unk_id = unknown_token_id(self._tokenizer)
+        return None if unk_id is None else self._tokenizer.id_to_token(unk_id)
+
     def _special_ids(self) -> tuple[list[int], list[int]]:
         bare: list[int] = self._tokenizer.encode("a", add_special_tokens=False).ids
         dressed: list[int] = self._tokenizer.encode("a").ids
@@ -165,6 +177,10 @@ class _TeacherReader:
         """The words as the teacher reads each alone."""
         encodings = self._tokenizer.encode_batch([self._lead + word for word in words], add_special_tokens=False)
         return self.around(encoding.ids for encoding in encodings)
+
+    def unknown(self) -> list[int]:
+        """What it reads for the unknown token, or for its first piece where it has none."""
+        return self.around([[unknown_token_id(self._tokenizer) or 0]])[0]
 
 
 def _lead(spec: _Spec) -> str:
@@ -239,8 +255,9 @@ def _prune(spec: _Spec, tokenizer: Tokenizer, removed: set[str]) -> _Spec:
         pieces = [piece for piece, _ in model["vocab"]]
         model["unk_id"] = None if unknown is None else pieces.index(unknown)
     else:
-        by_id = sorted(model["vocab"], key=model["vocab"].__getitem__)
-        pieces = [piece for piece in by_id if piece not in removed]
+        # Added tokens go into the vocabulary at their place, or those after them would change their rank.
+        every_id = tokenizer.get_vocab(with_added_tokens=True)
+        pieces = [piece for piece in sorted(every_id, key=every_id.__getitem__) if piece not in removed]
         model["vocab"] = {piece: i for i, piece in enumerate(pieces)}
     if model["type"] == "BPE":
         model["merges"] = _possible_merges(model)
@@ -274,17 +291,16 @@ def _added_token(word: str, token_id: int, spec: _Spec, normalized: bool) -> _Sp
     }
 
 
-def _join_words(spec: _Spec, pruned: Tokenizer, words: list[str]) -> tuple[Tokenizer, list[str]]:
-    """The tokenizer with the words after the teacher's pieces, and the words that got a row of their own."""
-    alone = pruned.encode_batch(words, add_special_tokens=False)
-    inside = pruned.encode_batch([_lead(spec) + word for word in words], add_special_tokens=False)
-    unk_id = unknown_token_id(pruned)
-    whole = [len(a.ids) == len(b.ids) == 1 and a.ids[0] != unk_id for a, b in zip(alone, inside, strict=True)]
-    words = [word for word, is_piece in zip(words, whole, strict=True) if not is_piece]
-    logger.info("%d of the words are pieces of the teacher already; %d join them.", sum(whole), len(words))
-    if not words:
-        return pruned, []
+def _join_words(spec: _Spec, pruned: Tokenizer, words: list[str]) -> tuple[Tokenizer, dict[str, int]]:
+    """The tokenizer with the words after the teacher's pieces, and the words that got a row, with their ranks."""
     pieces: dict[str, int] = pruned.get_vocab(with_added_tokens=True)
+    as_piece = _single_pieces(pruned, _lead(spec), words)
+    # Where spaces are part of pieces, a word has one piece after a space, and others after a bracket.
+    anywhere = [_single_pieces(pruned, opening, words) for opening in ("", "(")]
+    words = [word for word in words if not (word in as_piece and all(word in found for found in anywhere))]
+    logger.info("%d of the words join the teacher's pieces; the others are among them already.", len(words))
+    if not words:
+        return pruned, {}
     normalized = not _marks_spaces(pruned.normalizer)
 
     def build(words: list[str]) -> Tokenizer:
@@ -294,15 +310,54 @@ def _join_words(spec: _Spec, pruned: Tokenizer, words: list[str]) -> tuple[Token
         added = [_added_token(word, ids[word], spec, normalized) for word in words]
         return Tokenizer.from_str(json.dumps({**spec, "added_tokens": [*spec["added_tokens"], *added]}))
 
+    spec = _without_spaces_after_words(spec)
     static, words = _build_with(words, build)
-    return static, [word for word in words if word not in pieces]
+    words = [word for word in words if word not in pieces]
+    return static, {word: as_piece.get(word, len(pieces) + i) for i, word in enumerate(words)}
+
+
+def _without_spaces_after_words(spec: _Spec) -> _Spec:
+    """The tokenizer as XLM-R has it, told apart from one that sees a space wherever a text is cut.
+
+    It splits at white space and writes a mark before every part. A passed word cuts the text too, and the comma after
+    it would become a marked comma, another piece. Marking spaces instead of parts comes to the same elsewhere.
+    """
+    parts = _parts(spec["pre_tokenizer"], "pretokenizers")
+    if [part["type"] for part in parts] != ["WhitespaceSplit", "Metaspace"] or parts[1]["prepend_scheme"] != "always":
+        return spec
+    single_spaces = [
+        {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+        {"type": "Replace", "pattern": {"Regex": r"\s$"}, "content": ""},
+    ]
+    return {
+        **spec,
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [*_parts(spec["normalizer"], "normalizers"), *single_spaces],
+        },
+        "pre_tokenizer": {**parts[1], "prepend_scheme": "first", "split": True},
+    }
+
+
+def _single_pieces(tokenizer: Tokenizer, opening: str, words: list[str]) -> dict[str, int]:
+    """The words that, after this opening, are one known piece, with its id."""
+    unk_id = unknown_token_id(tokenizer)
+    found = {}
+    for word, encoding in zip(
+        words, tokenizer.encode_batch([opening + word for word in words], add_special_tokens=False), strict=True
+    ):
+        inside = [i for i, (_, end) in zip(encoding.ids, encoding.offsets, strict=True) if end > len(opening)]
+        if len(inside) == 1 and inside[0] != unk_id and len(encoding.ids) <= 1 + bool(opening.strip()):
+            found[word] = inside[0]
+    return found
 
 
 def _word_level(
     spec: _Spec, words: list[str], reader: _TeacherReader, normalizer: normalizers.Normalizer | None
 ) -> StaticVocabulary:
     """Only the words: their ids are their ranks, and the unknown token comes last."""
-    words = [word for word in words if word != _WORD_LEVEL_UNKNOWN]
+    unknown = reader.unknown_token or "[UNK]"
+    words = [word for word in words if word != unknown]
     splitter = pre_tokenizers.BertPreTokenizer()  # at white space and punctuation
     spec = {
         **spec,
@@ -316,14 +371,15 @@ def _word_level(
         return [part for part, _ in splitter.pre_tokenize_str(text)] != [word]
 
     def build(words: list[str]) -> Tokenizer:
-        ids = {word: i for i, word in enumerate([*words, _WORD_LEVEL_UNKNOWN])}
+        ids = {word: i for i, word in enumerate([*words, unknown])}
         added = [_added_token(word, ids[word], spec, normalized=True) for word in words if is_phrase(word)]
-        model = {"type": "WordLevel", "vocab": ids, "unk_token": _WORD_LEVEL_UNKNOWN}
+        model = {"type": "WordLevel", "vocab": ids, "unk_token": unknown}
         return Tokenizer.from_str(json.dumps({**spec, "added_tokens": added, "model": model}))
 
     static, words = _build_with(words, build)
-    check_tokenizer(static, len(words) + 1)
-    return StaticVocabulary(static, reader.read(words))
+    sequences = [*reader.read(words), reader.unknown()]
+    check_tokenizer(static, len(sequences))
+    return StaticVocabulary(static, sequences, list(range(len(sequences))))
 
 
 def _build_with(words: list[str], build: Callable[[list[str]], Tokenizer]) -> tuple[Tokenizer, list[str]]:

@@ -18,6 +18,9 @@ import pytest
 from tests.hub.server import LoopbackHub
 
 _HUB = LoopbackHub().start()
+# The bundled teacher's name is refused, so that its bundled copy is what it means.
+_REFUSAL = _HUB.failing("/all-MiniLM-L6-v2(/|$)", status=403, message="Not from here.")
+_REFUSAL.__enter__()
 _HOME = Path(tempfile.mkdtemp(prefix="m2v-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ.update(_HUB.environment(_HOME))

@@ -282,9 +282,6 @@ def _modernbert() -> Json:
     unused = [f"[unused{number}]" for number in range(10)]
     start = len(before) + len(pieces)
     ids = {token: start + offset for offset, token in enumerate([*plain_after, *special_after, *unused])}
-    model = _bpe_model([*before, *pieces], merges)
-    for token in before:
-        del model["vocab"][token]
     return _assemble(
         [
             _added(0, before[0], special=False),
@@ -296,7 +293,7 @@ def _modernbert() -> Json:
         pre_tokenizer=_byte_level(),
         post_processor=_template(("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])),
         decoder=_byte_level(),
-        model=model,
+        model=_bpe_model([*before, *pieces], merges),
     )
 
 

@@ -24,9 +24,10 @@ def test_exported_name_resolves(name):
     assert exported.__doc__
 
 
-def test_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'Student'"):
-        m2v_core.Student  # noqa: B018
+@pytest.mark.parametrize("name", ["Student", "model_", "_private"])
+def test_unknown_name_is_an_attribute_error(name):
+    with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+        getattr(m2v_core, name)
 
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "numba", "gradio", "sklearn", "scipy", "pandas")

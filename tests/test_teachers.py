@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,15 @@ def test_a_teacher_opens_as_a_sentence_transformer(teacher_folder: Path):
     assert embeddings.shape == (3, 48)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
     assert np.abs(embeddings[0] - embeddings[1]).max() > 0.05
+
+
+def test_the_tokenizer_is_sound(teacher_folder: Path):
+    tokenizer = Tokenizer.from_file(str(teacher_folder / "tokenizer.json"))
+    vocabulary = tokenizer.get_vocab()
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    for token in json.loads((teacher_folder / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]:
+        assert tokenizer.token_to_id(token["content"]) == token["id"]
+    assert all(tokenizer.id_to_token(token_id) == token for token, token_id in vocabulary.items())
 
 
 def test_transformers_and_tokenizer_json_agree(teacher_folder: Path):

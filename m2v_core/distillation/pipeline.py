@@ -205,7 +205,8 @@ def _distill(teacher: Teacher, settings: _Settings, reporter: ProgressReporter) 
     )
     vectors = teacher.embed(vocabulary.sequences, settings.pooling, reporter)
     reporter.start("reduce")
-    table = _reduce_and_weight(vectors, settings)
+    weights = rank_weights(len(vectors), settings.weighting, settings.sif_coefficient)[vocabulary.ranks]
+    table = _reduce_and_weight(vectors, weights.astype(np.float32), settings)
     reporter.start("finish")
     return _finish(table, vocabulary.tokenizer, teacher, settings)
 
@@ -225,8 +226,9 @@ class _Table:
     token_mapping: npt.NDArray[np.int32] | None = None
 
 
-def _reduce_and_weight(vectors: npt.NDArray[np.float32], settings: _Settings) -> _Table:
-    weights = rank_weights(len(vectors), settings.weighting, settings.sif_coefficient).astype(np.float32)
+def _reduce_and_weight(
+    vectors: npt.NDArray[np.float32], weights: npt.NDArray[np.float32], settings: _Settings
+) -> _Table:
     if settings.vocabulary_quantization is None:
         return _Table(reduce_dims(vectors, settings.pca_dims) * weights[:, None])
     # As in Model2Vec, similar tokens are found in the teacher's space, and the frequency stays out of it.
@@ -273,12 +275,8 @@ def _without_unknown(table: _Table, tokenizer: Tokenizer) -> _Table:
         return table
     token_embeddings, weights, token_mapping = table.token_embeddings, table.weights, table.token_mapping
     if weights is None or token_mapping is None:
-        if unk_id == len(token_embeddings):  # a word-level tokenizer: the teacher never saw its unknown token
-            token_embeddings = np.vstack([token_embeddings, np.zeros_like(token_embeddings[:1])])
         token_embeddings[unk_id] = 0.0
         return _Table(token_embeddings)
-    if unk_id == len(weights):
-        weights, token_mapping = np.append(weights, np.float32(0)), np.append(token_mapping, np.int32(0))
     weights[unk_id] = 0.0
     return _Table(token_embeddings, weights, token_mapping)
 

@@ -20,7 +20,8 @@ from m2v_core.jobs.records import ACTIVE, JobLimits, StateRecord
 
 _log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LOOKS = 0.25
+_SECONDS_BETWEEN_GLANCES = 0.2
+_SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_LOOKS_WHEN_IDLE = 5.0
 _SECONDS_BETWEEN_CLEANINGS = 60.0
 
@@ -91,7 +92,6 @@ class Dispatcher:
 
     def look(self) -> bool:
         """Fail the jobs whose worker is gone, start those whose turn it is; True while any is unfinished."""
-        _reap()
         unfinished = self._unfinished()
         if not self._has_work(unfinished):
             return bool(unfinished)
@@ -116,8 +116,15 @@ class Dispatcher:
                     self._cleaned_at = time.monotonic()
             except OSError:  # a full disk, too many open files: may be over the next time
                 _log.exception("the job store %s could not be looked after", self._root)
-            self._news.wait(_SECONDS_BETWEEN_LOOKS if is_busy else _SECONDS_BETWEEN_LOOKS_WHEN_IDLE)
-            self._news.clear()
+            self._rest(_SECONDS_BETWEEN_LOOKS if is_busy else _SECONDS_BETWEEN_LOOKS_WHEN_IDLE)
+
+    def _rest(self, seconds: float) -> None:
+        """Wait, but no longer than until something happens: a full look reads every job's date."""
+        until = time.monotonic() + seconds
+        while not _has_ended_keepers() and time.monotonic() < until:
+            if self._news.wait(_SECONDS_BETWEEN_GLANCES if _keepers else seconds):
+                self._news.clear()
+                return
 
     def _unfinished(self) -> list[Entry]:
         states = ACTIVE | {"queued"}
@@ -138,9 +145,7 @@ class Dispatcher:
         secrets = _secrets.get(folder.path, {})
         if entry.spec.needs_secrets and not secrets:
             if state.holder is None or not state.holder.is_alive:
-                self._fail(
-                    entry, "The app restarted before this job's turn, and its sign-in is not kept on disk."
-                )
+                self._fail(entry, "The app restarted before this job's turn, and its sign-in is not kept on disk.")
             return False  # the process that holds them will start it
         try:
             keeper = _start_keeper(folder)
@@ -208,7 +213,9 @@ def _start_keeper(folder: JobFolder) -> subprocess.Popen[str]:
     return keeper
 
 
-def _reap() -> None:
-    """Let ended keepers go, so that none stays behind as a zombie."""
+def _has_ended_keepers() -> bool:
+    """Whether a keeper has ended since the last call; lets them go, so that none stays behind as a zombie."""
     with _keepers_lock:
+        n_before = len(_keepers)
         _keepers[:] = [keeper for keeper in _keepers if keeper.poll() is None]
+        return len(_keepers) < n_before

@@ -119,9 +119,7 @@ class JobFolder:
 
     def size_bytes(self) -> int:
         """Bytes of all files in the folder."""
-        return sum(
-            _size_bytes(Path(parent, name)) for parent, _, files in os.walk(self.path) for name in files
-        )
+        return sum(_size_bytes(Path(parent, name)) for parent, _, files in os.walk(self.path) for name in files)
 
     def _touched_at(self) -> float:
         try:

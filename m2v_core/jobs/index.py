@@ -54,9 +54,7 @@ class JobIndex:
     def entries(self) -> list[Entry]:
         """All jobs, the oldest first, which is the order of the queue."""
         found = (self.find(path.name) for path in self._root.iterdir())
-        return sorted(
-            (entry for entry in found if entry is not None), key=lambda entry: entry.spec.created_at
-        )
+        return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.spec.created_at)
 
     def _state(self, folder: JobFolder) -> StateRecord:
         # The stamp comes first: a change in between is then read again next time.

@@ -49,10 +49,16 @@ class LogWriter:
 
     def drain(self, pipe: IO[str]) -> None:
         """Copy lines until the other end is closed."""
-        # Bounded lines: the start of a longer one is dropped, as a secret across the cut would go unseen.
-        while line := pipe.readline(_MAX_LINE_CHARS):
-            if line.endswith("\n") or len(line) < _MAX_LINE_CHARS:
-                self.write(line)
+        # A line that doesn't fit is dropped as a whole: half a secret at the cut would go unseen.
+        is_cut = False
+        while piece := pipe.readline(_MAX_LINE_CHARS):
+            is_end = piece.endswith("\n")
+            is_cut = is_cut or (not is_end and len(piece) >= _MAX_LINE_CHARS)
+            if not is_cut:
+                self.write(piece)
+            elif is_end:
+                self.write(f"[a line of more than {_MAX_LINE_CHARS} characters is not kept]\n")
+                is_cut = False
 
     def note(self, text: str) -> None:
         """Add a remark of the keeper's own, with the time."""
@@ -127,11 +133,7 @@ class Keeper:
             if self._folder.cancel_flag.exists():
                 return ("cancelled", "Cancelled.")
             if time.monotonic() - started_at > wall_seconds:
-                limit = (
-                    f"{wall_seconds / 60:.3g} minutes"
-                    if wall_seconds >= 60
-                    else f"{wall_seconds:.3g} seconds"
-                )
+                limit = f"{wall_seconds / 60:.3g} minutes" if wall_seconds >= 60 else f"{wall_seconds:.3g} seconds"
                 return ("failed", f"Stopped after {limit}, the limit for one job here.")
             if self._is_shutting_down:
                 return ("failed", "Stopped with the machine it ran on. Start it again.")
@@ -157,7 +159,10 @@ class Keeper:
 
     def _finish(self, state: JobState, message: str, outcome: Mapping[str, Any]) -> None:
         if state == "done":
-            self._folder.staging.rename(self._folder.result)
+            try:
+                self._folder.staging.rename(self._folder.result)
+            except OSError as error:
+                state, message, outcome = "failed", f"The result could not be kept: {error.strerror}.", {}
         self._folder.remove_leftovers()
         with root_lock(self._folder.path.parent):
             self._folder.cancel_flag.unlink(missing_ok=True)

@@ -49,7 +49,5 @@ def tells_of_shortage(text: str) -> bool:
 
 def message(memory_bytes: int | None) -> str:
     """The sentence for a job that ran out of memory."""
-    limit = (
-        "there is" if memory_bytes is None else f"the {memory_bytes / 2**30:.3g} GiB that a job may use here"
-    )
+    limit = "there is" if memory_bytes is None else f"the {memory_bytes / 2**30:.3g} GiB that a job may use here"
     return f"The job needed more memory than {limit}. A smaller teacher or vocabulary needs less."

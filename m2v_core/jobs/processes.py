@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import m2v_core
-
 if sys.platform != "win32":
     import fcntl
 
@@ -63,7 +61,12 @@ class ProcessId:
 def _started(pid: int) -> str | None:
     if not sys.platform.startswith("linux"):
         answer = subprocess.run(
-            ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+            ["ps", "-o", "stat=,lstart=", "-p", str(pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+            # The same words for the same time, whatever the settings of the app that asks.
+            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
         )
         status, _, started = answer.stdout.strip().partition(" ")
         return None if not started or status.startswith("Z") else started.strip()
@@ -98,7 +101,7 @@ def exclusive(path: Path) -> Iterator[None]:
 def worker_environment() -> dict[str, str]:
     """The few variables a worker needs; it finds this very copy of the package first."""
     environment = {name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)}
-    package_root = str(Path(m2v_core.__file__).resolve().parent.parent)
+    package_root = str(Path(__file__).resolve().parents[2])
     inherited = environment.get("PYTHONPATH", "")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, inherited]))
     environment["PYTHONSAFEPATH"] = "1"  # nothing is imported from wherever the app was started

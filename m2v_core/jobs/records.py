@@ -183,9 +183,7 @@ class StateRecord:
         """See `Job.is_finished`."""
         return self.state in FINISHED
 
-    def moved(
-        self, state: JobState, message: str, now: float, outcome: Mapping[str, Any] | None = None
-    ) -> StateRecord:
+    def moved(self, state: JobState, message: str, now: float, outcome: Mapping[str, Any] | None = None) -> StateRecord:
         """This record after one more change of state, at `now` seconds since the epoch."""
         history = (*self.history, (iso_time(now), state, message))
         return replace(
@@ -209,9 +207,7 @@ class StateRecord:
         return {
             "state": self.state,
             "message": self.message,
-            "history": [
-                {"time": time, "state": state, "message": text} for time, state, text in self.history
-            ],
+            "history": [{"time": time, "state": state, "message": text} for time, state, text in self.history],
             "holder": _process_to_json(self.holder),
             "worker": _process_to_json(self.worker),
             "started_at": self.started_at,

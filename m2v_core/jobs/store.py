@@ -154,14 +154,15 @@ class JobStore:
             NotFoundError: No such job, or not this owner's.
         """
         entry = self._find(job_id, owner)
-        queue = self._queue() if entry.state.state == "queued" else []
+        queue = _queue(self._index.entries()) if entry.state.state == "queued" else []
         return self._view(entry, queue)
 
     def list_jobs(self, owner: str) -> list[Job]:
         """This owner's jobs, the newest first."""
         owner_hash = _hash(owner)
-        queue = self._queue()
-        own = [entry for entry in self._index.entries() if compare_digest(entry.spec.owner_hash, owner_hash)]
+        entries = self._index.entries()
+        queue = _queue(entries)
+        own = [entry for entry in entries if compare_digest(entry.spec.owner_hash, owner_hash)]
         return [self._view(entry, queue) for entry in reversed(own)]
 
     def wait(self, job_id: str, owner: str, timeout_seconds: float | None = None) -> Job:
@@ -253,8 +254,7 @@ class JobStore:
         unfinished = [entry for entry in entries if not entry.state.is_finished]
         if len(unfinished) >= self._max_running + self._max_waiting:
             raise LimitError(
-                f"The queue is full: {self._max_waiting} jobs may wait here at once (max_waiting). "
-                "Try again later."
+                f"The queue is full: {self._max_waiting} jobs may wait here at once (max_waiting). Try again later."
             )
         n_own = sum(compare_digest(entry.spec.owner_hash, owner_hash) for entry in unfinished)
         if n_own >= self._max_per_owner:
@@ -268,9 +268,6 @@ class JobStore:
         if entry is None or not compare_digest(entry.spec.owner_hash, _hash(owner)):
             raise NotFoundError("No such job among yours. It may have been cleaned away: list your jobs.")
         return entry
-
-    def _queue(self) -> list[str]:
-        return [entry.folder.id for entry in self._index.entries() if entry.state.state == "queued"]
 
     def _view(self, entry: Entry, queue: Sequence[str]) -> Job:
         spec, state = entry.spec, entry.state
@@ -316,6 +313,10 @@ def _saving(what: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise SaveError(f"{what} can't be written: {error.strerror or error}.") from error
+
+
+def _queue(entries: Sequence[Entry]) -> list[str]:
+    return [entry.folder.id for entry in entries if entry.state.state == "queued"]
 
 
 def _hash(owner: str) -> str:

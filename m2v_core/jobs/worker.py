@@ -88,9 +88,7 @@ def _sentence(error: Exception, folder: JobFolder, memory_bytes: int | None) -> 
         # Where the server keeps its jobs is nobody's business.
         return str(error).replace(str(folder.path), "the job's folder")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return (
-            "The disk is full. Make room, or ask whoever runs this installation to, and start the job again."
-        )
+        return "The disk is full. Make room, or ask whoever runs this installation to, and start the job again."
     return f"Something went wrong that was not foreseen. The details are in the log of job {folder.id}."
 
 

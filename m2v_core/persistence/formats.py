@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
@@ -43,20 +44,24 @@ class Layout:
         """The paths that must be there."""
         return self.tensors, self.tokenizer, self.config
 
+    def is_in(self, folder: Path) -> bool:
+        """Whether those are there; what is in them is not looked at."""
+        return all((folder / file).is_file() for file in self.files)
+
 
 # The first is what we write, and the first that a folder satisfies is the one it is read as.
 LAYOUTS: tuple[Layout, ...] = (
     Layout("model2vec 0.2 on", "model.safetensors", "embeddings", "tokenizer.json", "config.json"),
     Layout("model2vec 0.1", "embeddings.safetensors", "embeddings", "tokenizer.json", "config.json"),
     Layout(
-        "sentence-transformers",
+        "older sentence-transformers",
         "0_StaticEmbedding/model.safetensors",
         "embedding.weight",
         "0_StaticEmbedding/tokenizer.json",
         "config_sentence_transformers.json",
     ),
     Layout(
-        "sentence-transformers, in one folder",
+        "sentence-transformers",
         "model.safetensors",
         "embedding.weight",
         "tokenizer.json",
@@ -68,6 +73,11 @@ LAYOUTS: tuple[Layout, ...] = (
 def all_paths() -> list[str]:
     """Every path that any layout uses, sorted: what to fetch of a repository."""
     return sorted({MODULES, CARD, *(path for layout in LAYOUTS for path in layout.files)})
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether the files of some layout are in `folder`, damaged or not."""
+    return any(layout.is_in(folder) for layout in LAYOUTS)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -87,17 +88,23 @@ def download(
             f"There is no folder {repo_id}, and it can't be a Hub repository, which is called 'owner/name'. "
             "Check the path."
         )
+    fetch = partial(
+        snapshot_download,
+        repo_id,
+        token=token,
+        revision=revision,
+        endpoint=endpoint,
+        allow_patterns=list(allow_patterns),
+        ignore_patterns=_OTHER_RUNTIMES,
+    )
     with explained(repo_id, revision):
-        return Path(
-            snapshot_download(
-                repo_id,
-                token=token,
-                revision=revision,
-                endpoint=endpoint,
-                allow_patterns=list(allow_patterns),
-                ignore_patterns=_OTHER_RUNTIMES,
-            )
-        )
+        try:
+            return Path(fetch())
+        except HfHubHTTPError:
+            raise
+        except _HTTP_ERROR:
+            # huggingface_hub looks into its cache only when it can't connect, not when a connection breaks.
+            return Path(fetch(local_files_only=True))
 
 
 @contextlib.contextmanager

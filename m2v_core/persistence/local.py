@@ -116,7 +116,7 @@ def save(
 
 
 def _find_layout(folder: Path) -> Layout:
-    complete = [layout for layout in LAYOUTS if all((folder / file).is_file() for file in layout.files)]
+    complete = [layout for layout in LAYOUTS if layout.is_in(folder)]
     if not complete:
         nearest = max(LAYOUTS, key=lambda layout: sum((folder / file).is_file() for file in layout.files))
         missing = [file for file in nearest.files if not (folder / file).is_file()]

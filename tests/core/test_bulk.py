@@ -61,6 +61,12 @@ def test_blocks_are_joined_in_order(monkeypatch, tmp_path):
     ]
 
 
+def test_missing_folders_are_made(tmp_path):
+    (tmp_path / "texts.txt").write_text("one\n")
+    bulk.encode_file(LengthEncoder(), tmp_path / "texts.txt", tmp_path / "new" / "folder" / "vectors.npy")
+    assert np.load(tmp_path / "new" / "folder" / "vectors.npy").shape == (1, 2)
+
+
 def test_an_array_is_replaced(tmp_path):
     assert encode(b"one\n", tmp_path) == [3]
     assert encode(b"three\n", tmp_path) == [5]
@@ -83,12 +89,19 @@ def test_unusable_input(make, error, message, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] in ([], ["texts.txt"])
 
 
-@pytest.mark.parametrize("output", ["texts.txt", "folder", "absent/vectors.npy"])
-def test_unusable_output_stays_as_it_was(output, tmp_path):
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("texts.txt", "no NumPy file"),
+        ("folder", "no NumPy file"),
+        ("texts.txt/vectors.npy", "Could not write"),
+    ],
+)
+def test_unusable_output_stays_as_it_was(output, message, tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("one\n")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(SaveError, match="Name another output"):
+    with pytest.raises(SaveError, match=message):
         bulk.encode_file(LengthEncoder(), texts, tmp_path / output)
     assert texts.read_text() == "one\n"
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["folder", "texts.txt"]

@@ -1,6 +1,7 @@
 """Small kinds of work, run by real workers in the tests."""
 
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -35,6 +36,14 @@ def say(order):
     if order.parameters.get("fail"):
         raise InputError(f"The Hub refused {order.secrets['hf_token']}.")
     return {"echo": order.secrets.get("hf_token")}
+
+
+def ramble(order):
+    """A line too long to look through, with a secret wherever it may be cut."""
+    for before in range(99_960, 100_001):
+        sys.stdout.write("." * before + order.secrets["hf_token"] + "." * 100_000 + "\n")
+    sys.stdout.write("the end\n" + "y" * 150_000)
+    return {}
 
 
 def look_around(order):
@@ -78,6 +87,10 @@ def save_badly(order):
     raise SaveError(f"Could not write {order.staging}.")
 
 
+def find_no_room(order):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def stumble(order):
     raise ZeroDivisionError("hidden from people")
 
@@ -114,5 +127,4 @@ def shout(order):
     line = "x" * 1000 + "\n"
     for _ in range(order.parameters["n_bytes"] // len(line)):
         sys.stdout.write(line)
-    sys.stdout.write("y" * 300_000)  # a line that never ends
     return {}

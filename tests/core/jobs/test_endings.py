@@ -47,6 +47,11 @@ def test_a_message_tells_no_path_of_the_server(run):
     assert job.message == "Could not write the job's folder/staging."
 
 
+def test_a_full_disk_is_a_sentence(run):
+    _, job = run("find_no_room")
+    assert job.message.startswith("The disk is full.")
+
+
 def test_a_result_that_cannot_be_written_down_fails_the_job(run):
     _, job = run("unspeakable")
     assert job.state == "failed"

@@ -38,6 +38,13 @@ def test_a_secret_is_nowhere_on_disk(run, root: Path, fail: bool):
     assert not (root / job.id / "cache").exists()  # where private downloads were
 
 
+def test_no_half_of_a_secret_is_left_where_a_long_line_is_cut(run):
+    store, job = run("ramble", secrets={"hf_token": _TOKEN})
+    log = store.log(job.id, "ada")
+    assert "the end" in log
+    assert not any(_TOKEN[start : start + 6] in log for start in range(len(_TOKEN) - 6))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_secret_is_in_no_list_of_processes(run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_TOKEN", _TOKEN[::-1])

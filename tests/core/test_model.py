@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+
+from m2v_core.errors import InputError, ModelFormatError
+from m2v_core.model import StaticModel
+from tests.static_models import DIM, LINES, TEXTS, TOKENIZERS, random_table, slow_embedding, static_model
+
+MODELS = {kind: static_model(kind) for kind in TOKENIZERS}
+any_model = st.sampled_from(list(MODELS.values()))
+any_text = st.text() | st.text("abcdefgh THE\u0130\u00df.,'\t\n") | st.sampled_from(TEXTS)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("n_clusters", [None, 20])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_an_embedding_is_the_mean_of_rows(kind, n_clusters, dtype, normalize):
+    model = static_model(kind, dtype=dtype, n_clusters=n_clusters, normalize=normalize)
+    embeddings = model.encode(TEXTS)
+    assert embeddings.dtype == np.float32
+    np.testing.assert_allclose(embeddings, [slow_embedding(model, text) for text in TEXTS], atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("max_length", [1, 2, 7, 100, None])
+def test_characters_then_tokens_are_cut(kind, max_length):
+    embeddings = MODELS[kind].encode(TEXTS, max_length=max_length)
+    expected = [slow_embedding(MODELS[kind], text, max_length) for text in TEXTS]
+    np.testing.assert_allclose(embeddings, expected, atol=2e-6)
+
+
+def test_unknown_tokens_count_towards_the_limit():
+    model = MODELS["WordLevel"]
+    assert model.tokens[model.unk_token_id] == "[UNK]"
+    assert model.tokenize("zzz the sea", max_length=2) == model.tokenize("the")
+    np.testing.assert_array_equal(model.encode("zzz zzz the", max_length=2), np.zeros(DIM))
+
+
+def test_the_models_own_limit_is_the_default():
+    model = static_model(max_length=2)
+    np.testing.assert_array_equal(model.encode("sea sea the fox"), model.encode("sea sea"))
+    assert not np.array_equal(model.encode("sea sea the fox", max_length=None), model.encode("sea sea"))
+    assert len(model.encode_as_sequence("sea sea the fox")) == 4
+    assert len(model.encode_as_sequence("sea sea the fox", max_length=2)) == 2
+
+
+@settings(deadline=None)
+@given(any_model, any_text)
+def test_any_text_is_encoded_as_defined(model, text):
+    np.testing.assert_allclose(model.encode(text), slow_embedding(model, text), atol=2e-6)
+
+
+@settings(deadline=None)
+@given(any_model, st.lists(any_text, max_size=12), st.integers(1, 5), st.randoms())
+def test_neighbours_batches_and_order_make_no_difference(model, texts, batch_size, random):
+    embeddings = model.encode(texts)
+    assert embeddings.shape == (len(texts), DIM)
+    np.testing.assert_array_equal(model.encode(texts, batch_size=batch_size), embeddings)
+    for text, embedding in zip(texts, embeddings, strict=True):
+        np.testing.assert_array_equal(model.encode(text), embedding)
+    order = random.sample(range(len(texts)), len(texts))
+    np.testing.assert_array_equal(
+        model.encode([texts[i] for i in order]).reshape(-1, DIM), embeddings[order].reshape(-1, DIM)
+    )
+
+
+@settings(deadline=None)
+@given(any_model, st.lists(any_text, min_size=1, max_size=6))
+def test_lengths_are_one_or_zero(model, texts):
+    norms = np.linalg.norm(model.encode(texts), axis=1)
+    is_known = [bool(ids) for ids in model.tokenize(texts, max_length=512)]
+    np.testing.assert_allclose(norms, np.array(is_known, dtype=float), atol=1e-5)
+
+
+@settings(deadline=None)
+@given(any_model, any_text)
+def test_a_sequence_has_one_row_a_known_token(model, text):
+    rows = model.encode_as_sequence(text)
+    ids = model.tokenize(text)[0]
+    assert rows.shape == (len(ids), DIM)
+    assert rows.dtype == np.float32
+    assert model.unk_token_id not in ids
+    np.testing.assert_array_equal(rows, model.token_embeddings[ids].reshape(-1, DIM))
+
+
+def test_sequences_apply_weights_and_mapping():
+    model = static_model(dtype="int8", n_clusters=20, normalize=False)
+    for text, rows in zip(TEXTS, model.encode_as_sequence(TEXTS), strict=True):
+        if len(rows):
+            np.testing.assert_allclose(rows.mean(axis=0), slow_embedding(model, text, None), atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_threads_share_a_model(kind):
+    model = MODELS[kind]
+    batches = [[f"{text} {i}" for text in TEXTS] for i in range(128)]
+    limits = [1 + i % 30 for i in range(128)]
+    alone = [model.encode(batch, limit) for batch, limit in zip(batches, limits, strict=True)]
+    with ThreadPoolExecutor(32) as pool:
+        together = list(pool.map(model.encode, batches, limits))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_passed_tokenizer_is_left_alone():
+    tokenizer = TOKENIZERS["WordPiece"]()
+    tokenizer.enable_truncation(3)
+    tokenizer.enable_padding(length=9)
+    before = tokenizer.to_str()
+    model = StaticModel(random_table(tokenizer.get_vocab_size()), tokenizer)
+    assert len(model.tokenize("the fox sells sea shells")[0]) == 5
+    assert tokenizer.to_str() == before
+    own = model.tokenizer.to_str()
+    model.encode(TEXTS, max_length=4)
+    assert model.tokenizer.to_str() == own
+
+
+@pytest.mark.parametrize("sentences", [list(LINES), LINES, iter(LINES), np.array(LINES), dict.fromkeys(LINES).keys()])
+def test_any_iterable_of_texts_will_do(sentences):
+    np.testing.assert_array_equal(MODELS["Unigram"].encode(sentences), MODELS["Unigram"].encode(list(LINES)))
+
+
+def test_shapes():
+    model = MODELS["WordPiece"]
+    assert model.encode("the").shape == (DIM,)
+    assert model.encode(["the"]).shape == (1, DIM)
+    assert model.encode([]).shape == (0, DIM)
+    assert model.encode([]).dtype == np.float32
+    assert model.encode_as_sequence([]) == []
+    assert model.tokenize([]) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [*((kind, "") for kind in TOKENIZERS), ("WordPiece", " \U0001f984"), ("WordLevel", " \U0001f984")],
+)
+def test_no_known_token_gives_zeros(kind, text):
+    np.testing.assert_array_equal(MODELS[kind].encode(text), np.zeros(DIM, np.float32))
+
+
+def test_what_a_model_says_of_itself():
+    model = static_model("WordLevel", dtype="float16")
+    vocabulary = model.tokenizer.get_vocab()
+    assert model.dim == DIM
+    assert [vocabulary[token] for token in model.tokens] == list(range(len(vocabulary)))
+    assert (model.normalize, model.max_length) == (True, 512)
+    assert model.n_bytes == len(vocabulary) * DIM * 2
+    quantized = static_model("WordLevel", dtype="int8", n_clusters=10)
+    assert quantized.n_bytes == 10 * DIM + len(vocabulary) * 8
+    assert MODELS["byte-level BPE"].unk_token_id is None
+
+
+def test_normalize_can_be_overruled_for_a_call():
+    model, plain = static_model(), static_model(normalize=False)
+    np.testing.assert_array_equal(model.encode(TEXTS, normalize=False), plain.encode(TEXTS))
+    np.testing.assert_array_equal(plain.encode(TEXTS, normalize=True), model.encode(TEXTS))
+
+
+def test_similarity_is_the_cosine():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((4, 8)), rng.standard_normal((3, 8))
+    a[1] = 0
+    similarities = StaticModel.similarity(a, b)
+    assert similarities.dtype == np.float32
+    for i, j in np.ndindex(4, 3):
+        lengths = np.linalg.norm(a[i]) * np.linalg.norm(b[j])
+        assert similarities[i, j] == pytest.approx(a[i] @ b[j] / lengths if lengths else 0, abs=1e-6)
+    assert StaticModel.similarity(a[0], a[0]).tolist() == [[pytest.approx(1.0)]]
+    assert abs(StaticModel.similarity(a, a)).max() <= 1.0
+    with pytest.raises(InputError, match="dim"):
+        StaticModel.similarity(a, b[:, :5])
+
+
+def test_copies_and_pickles_encode_alike():
+    model = static_model(dtype="int8", n_clusters=20)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(twin.encode(TEXTS), model.encode(TEXTS))
+
+
+def test_config_is_a_copy():
+    config = {"m2v": {"recipe": "model2vec"}}
+    model = static_model(config=config)
+    config["m2v"]["recipe"] = "changed"
+    assert model.config == {"m2v": {"recipe": "model2vec"}}
+
+
+def test_a_progress_bar_goes_to_stderr(capsys):
+    MODELS["WordPiece"].encode(TEXTS, batch_size=4, show_progress_bar=True)
+    output = capsys.readouterr()
+    assert "4/4" in output.err
+    assert output.out == ""
+
+
+def test_arguments_of_other_encoders_are_understood():
+    model = MODELS["WordPiece"]
+    embeddings = model.encode(TEXTS, convert_to_numpy=True, use_multiprocessing=False, multiprocessing_threshold=1)
+    np.testing.assert_array_equal(embeddings, model.encode(TEXTS))
+    with pytest.raises(InputError, match="NumPy"):
+        model.encode(TEXTS, convert_to_numpy=False)
+    with pytest.raises(TypeError):
+        model.encode(TEXTS, convert_to_tensor=True)
+
+
+@pytest.mark.parametrize("method", ["encode", "encode_as_sequence", "tokenize"])
+@pytest.mark.parametrize(
+    ("sentences", "said"),
+    [
+        (None, "NoneType"),
+        (7, "int"),
+        (b"bytes", "bytes"),
+        ({"a": "b"}, "dict"),
+        (["fine", None], "number 1 .* NoneType"),
+        (["fine", "fine", 3.5], "number 2 .* float"),
+        ([["nested"]], "number 0 .* list"),
+        ([b"bytes"], "number 0 .* bytes"),
+    ],
+)
+def test_what_is_no_text_is_refused(method, sentences, said):
+    with pytest.raises(InputError, match=said):
+        getattr(MODELS["WordPiece"], method)(sentences)
+
+
+@pytest.mark.parametrize("max_length", [0, -1, 1.5, "8", True])
+def test_a_limit_that_is_none_is_refused(max_length):
+    with pytest.raises(InputError, match=r"max_length .* None for no limit"):
+        MODELS["WordPiece"].encode("the", max_length=max_length)
+    with pytest.raises(InputError, match="max_length"):
+        static_model(max_length=max_length)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, "8", True, None])
+def test_a_batch_size_that_is_none_is_refused(batch_size):
+    with pytest.raises(InputError, match="batch_size"):
+        MODELS["WordPiece"].encode(["the"], batch_size=batch_size)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_lone_surrogates_are_replaced_with_a_warning(kind):
+    model = MODELS[kind]
+    with pytest.warns(UserWarning, match=r"U\+FFFD") as caught:
+        embeddings = model.encode(["fine", "the \ud800 fox", "sea \udfff", "\ud83e\udd84 sea"])
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = model.encode(["fine", "the \ufffd fox", "sea \ufffd", "\U0001f984 sea"])
+    np.testing.assert_array_equal(embeddings, expected)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("unit", ["the sea ", "x"])
+def test_ten_megabytes_are_no_trouble(kind, unit):
+    model = MODELS[kind]
+    text = unit * (10_000_000 // len(unit))
+    started = time.perf_counter()
+    np.testing.assert_array_equal(model.encode(text), model.encode(text[:100_000]))
+    assert time.perf_counter() - started < 3  # reading it all takes longer
+
+
+def test_a_million_tokens_are_summed_exactly():
+    model = MODELS["WordLevel"]
+    text = "the sea " * 500_000
+    np.testing.assert_allclose(model.encode(text, max_length=None), model.encode("the sea"), atol=1e-6)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the resource module is POSIX only")
+def test_long_texts_do_not_gather_all_their_rows():
+    import tracemalloc
+
+    tokenizer = TOKENIZERS["WordLevel"]()
+    model = StaticModel(random_table(tokenizer.get_vocab_size(), dim=1024), tokenizer)
+    text = "the sea " * 50_000
+    tracemalloc.start()
+    model.encode(text, max_length=None)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 100_000 * 1024
+
+
+def vocabulary_of(ids):
+    return Tokenizer(models.WordLevel({f"w{i}": i for i in ids}, unk_token="w0"))
+
+
+@pytest.mark.parametrize(
+    ("table", "ids", "error", "said"),
+    [
+        (np.ones((4, 2), np.float32), range(3), ModelFormatError, "3 .*4"),
+        (np.ones((3, 2), np.float32), [0, 1, 5], ModelFormatError, "contiguous"),
+        (np.ones((3, 2), np.float64), range(3), InputError, "float64"),
+        (np.ones(3, np.float32), range(3), InputError, "shape"),
+        (np.ones((3, 0), np.float32), range(3), InputError, "shape"),
+        ([[1.0]], range(1), InputError, "array"),
+        (np.full((3, 2), np.nan, np.float32), range(3), ModelFormatError, "NaN .* row 0"),
+        (np.full((3, 2), np.inf, np.float16), range(3), ModelFormatError, "infinity"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(table, ids, error, said):
+    with pytest.raises(error, match=said):
+        StaticModel(table, vocabulary_of(ids))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"weights": np.ones(2)}, "3 weights"),
+        ({"weights": np.full(3, np.nan)}, "NaN"),
+        ({"token_mapping": np.array([0, 1, 3])}, "0 to 2, but spans 0 to 3"),
+        ({"token_mapping": np.array([0, 1, -1])}, "0 to 2, but spans -1 to 1"),
+        ({"token_mapping": np.array([0, 1])}, "3 tokens .*2 rows"),
+        ({"token_mapping": np.ones(3)}, "integers"),
+    ],
+)
+def test_weights_and_mappings_that_do_not_fit_are_refused(arguments, said):
+    with pytest.raises(ModelFormatError, match=said):
+        StaticModel(np.ones((3, 2), np.float32), vocabulary_of(range(3)), **arguments)
