@@ -78,8 +78,10 @@ def _numbers(job: Job, stages: Sequence[Stage]) -> _Numbers:
     count = rate = ""
     if encode is not None:
         count = f"{encode.done:,} of {encode.total:,} tokens"
-        if encode.done and encode.seconds:
-            rate = f"{encode.done / encode.seconds:,.0f} a second"
+        per_second = encode.done / encode.seconds if encode.seconds else 0.0
+        if not encode.is_finished and job.progress is not None and job.progress.stage == "encode":
+            per_second = job.progress.rate  # that of the last batch: it does not sink while the next is under way
+        rate = f"{per_second:,.0f} a second" if per_second else ""
     elapsed, time_left = format_seconds(job.elapsed_seconds), ""
     if job.is_finished:
         return _Numbers(f"{elapsed} in all", "", count, rate)
