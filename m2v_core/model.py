@@ -253,6 +253,14 @@ class StaticModel:
         return self._max_length
 
     @property
+    def max_characters(self) -> int | None:
+        """Characters read of each text, before it is cut into tokens; None for all.
+
+        Source: Model2Vec cuts a text to `max_length` tokens of median length, which spares tokenizing the rest.
+        """
+        return None if self._max_length is None else self._max_length * self._median_token_length
+
+    @property
     def unk_token_id(self) -> int | None:
         """Id of the unknown token, which is left out of every mean; None when there is none."""
         return self._unk_token_id

@@ -19,12 +19,12 @@ _BLOCK_BYTES = 256 * 2**20  # of similarities held at once, however many queries
 
 @dataclass(frozen=True)
 class Neighbor:
-    """One entry of a vocabulary, and how near it is.
+    """One entry of a vocabulary, or one document, and how near it is.
 
     Attributes:
-        text: The entry as people write it, without the tokenizer's marks.
+        text: The document; the entry as people write it, without the tokenizer's marks.
         similarity: Cosine with the query, -1 to 1.
-        rank: Its 0-based position in the vocabulary.
+        rank: Its 0-based position in the vocabulary, or among the documents.
     """
 
     text: str
@@ -115,6 +115,35 @@ class WordNeighbors:
     def __len__(self) -> int:
         return len(self._ranks)
 
+    @property
+    def model(self) -> StaticModel:
+        """The model looked into."""
+        return self._model
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The entries as people write them, by rank."""
+        return self._texts
+
+    @property
+    def ranks(self) -> NDArray[np.int64]:
+        """Each entry's rank, rising, (n_entries,) int64."""
+        return self._ranks
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """Each entry's vector, (n_entries, dim) float32, unit rows. Read it, don't change it."""
+        return self._rows
+
+    def norms(self) -> NDArray[np.float32]:
+        """How much each entry counts in a mean, (n_entries,) float32, above 0: its row's length times its weight."""
+        table, mapping = self._model.token_embeddings, self._model.token_mapping
+        lengths = np.linalg.norm(table.astype(np.float32), axis=1)
+        lengths = lengths[self._ranks if mapping is None else mapping[self._ranks]]
+        if self._model.weights is not None:
+            lengths = lengths * np.abs(self._model.weights[self._ranks])
+        return np.asarray(lengths, dtype=np.float32)
+
     def search(self, text: str, k: int = 10) -> list[Neighbor]:
         """The `k` entries nearest to `text`, the nearest first, never `text` itself.
 
@@ -136,6 +165,43 @@ class WordNeighbors:
             if self._texts[index].casefold() != wanted
         ]
         return found[:k]
+
+
+class DocumentNeighbors:
+    """Finds the documents nearest to a text, exactly.
+
+    Holds the documents' embeddings: 4 x dim bytes each, 100 MB for 100,000 of 256 dimensions.
+
+    Args:
+        model: Encodes the documents, at once, and every query.
+        documents: The texts to search; their place is their rank.
+    """
+
+    def __init__(self, model: StaticModel, documents: Sequence[str]) -> None:
+        self._model = model
+        self._documents = list(documents)
+        self._rows = unit_rows(model.encode(self._documents))
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def search(self, text: str, k: int = 10) -> list[Neighbor]:
+        """The `k` documents nearest to `text`, the nearest first; a document that equals it comes first.
+
+        Documents of which the model knows no part are left out; empty if it knows no part of the text.
+
+        Raises:
+            InputError: `k` is below 1.
+        """
+        query = unit_rows(self._model.encode([text]))
+        if not query.any() or not len(self):
+            return []
+        indices, similarities = top_k(query, self._rows, k)
+        return [
+            Neighbor(self._documents[index], float(similarity), int(index))
+            for index, similarity in zip(indices[0], similarities[0], strict=True)
+            if self._rows[index].any()
+        ]
 
 
 def readable_tokens(tokens: Sequence[str]) -> tuple[list[str], NDArray[np.bool_]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from m2v_core.errors import InputError
 from m2v_core.exploration import neighbors
-from m2v_core.exploration.neighbors import WordNeighbors, readable_tokens, top_k, unit_rows
+from m2v_core.exploration.neighbors import DocumentNeighbors, WordNeighbors, readable_tokens, top_k, unit_rows
 
 if TYPE_CHECKING:
     from m2v_core.model import StaticModel
@@ -139,3 +139,31 @@ def test_search_follows_weights_and_mapping() -> None:
     rows = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.6, 0.8]}
     shared = WordNeighbors(model_of(rows, mapping=[0, 1, 0]))  # c shares a's row
     assert [neighbor.text for neighbor in shared.search("a", 1)] == ["c"]
+
+
+def test_norms_are_lengths_times_weights() -> None:
+    words = WordNeighbors(model_of(ROWS, weights=[1, 2, 1, 1, 1, 0.5]))
+    assert list(words.texts) == ["king", "King", "queen", "cabbage"]
+    assert words.ranks.tolist() == [1, 2, 3, 5]
+    expected = [2, np.hypot(1, 0.1), np.hypot(1, 0.5), np.sqrt(2) / 2]
+    np.testing.assert_allclose(words.norms(), expected, rtol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(words.rows, axis=1), 1, rtol=1e-6)
+    shared = WordNeighbors(model_of({"a": [3.0, 4.0], "b": [0.0, 1.0]}, mapping=[1, 0]))
+    assert shared.norms().tolist() == [1, 5]
+
+
+def test_documents() -> None:
+    documents = ["king", "no such words", "cabbage", "queen", "king"]
+    index = DocumentNeighbors(model_of(ROWS), documents)
+    found = index.search("king", 10)
+    assert [(neighbor.text, neighbor.rank) for neighbor in found] == [
+        ("king", 0),
+        ("king", 4),
+        ("queen", 3),
+        ("cabbage", 2),
+    ]
+    assert found[0].similarity == pytest.approx(1)
+    assert [neighbor.rank for neighbor in index.search("queen", 1)] == [3]
+    assert index.search("xyzzy") == []
+    with pytest.raises(InputError, match="k is 0"):
+        index.search("king", 0)

@@ -1,0 +1,123 @@
+"""Why two texts are as similar as they are: each piece's share of the cosine.
+
+A text's embedding is the mean of its pieces' rows, so the cosine of two texts is a sum with one term a piece:
+for a piece with row r in a text whose rows sum to S, and the other text's unit embedding u, that is r·u / |S|.
+The shares are exact, not an estimate, and those of either text sum to the cosine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2v_core.encoder.texts import without_surrogates
+
+if TYPE_CHECKING:
+    from m2v_core.model import StaticModel
+
+SpanKind = Literal["known", "unknown", "unread", "between"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a text.
+
+    Attributes:
+        text: The characters.
+        kind: `"known"`: it has rows. `"unknown"`: the model has no row for it. `"unread"`: it lies behind what the
+            model reads of a text. `"between"`: white space, or what the tokenizer drops.
+        share: Its part of the cosine; 0 unless known.
+    """
+
+    text: str
+    kind: SpanKind
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A similarity and where it comes from.
+
+    Attributes:
+        similarity: Cosine of the two texts, -1 to 1; 0 if one has no known piece.
+        a: The first text in spans; their texts joined are the text, their shares sum to the similarity.
+        b: The second, likewise.
+    """
+
+    similarity: float
+    a: tuple[Span, ...]
+    b: tuple[Span, ...]
+
+
+def explain_similarity(model: StaticModel, a: str, b: str) -> Explanation:
+    """The cosine of two texts, and the share that each piece of either has in it."""
+    texts = [text if _is_unicode(text) else without_surrogates([text])[0] for text in (a, b)]
+    rows = [_known_rows(model, text) for text in texts]
+    sums = [known.sum(axis=0) for known in rows]  # (dim,) float64 each
+    norms = [float(np.linalg.norm(total)) for total in sums]
+    if not all(norms):
+        left, right = (_spans(model, text, np.zeros(len(known))) for text, known in zip(texts, rows, strict=True))
+        return Explanation(0.0, left, right)
+    product = norms[0] * norms[1]
+    similarity = float(np.clip(sums[0] @ sums[1] / product, -1, 1))
+    left = _spans(model, texts[0], rows[0] @ sums[1] / product)
+    right = _spans(model, texts[1], rows[1] @ sums[0] / product)
+    return Explanation(similarity, left, right)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _known_rows(model: StaticModel, text: str) -> NDArray[np.float64]:
+    """The rows that the text's mean is taken of: (n_known, dim)."""
+    sequence = model.encode_as_sequence(text, max_length=model.max_length)
+    return np.asarray(sequence, dtype=np.float64).reshape(-1, model.dim)
+
+
+def _spans(model: StaticModel, text: str, shares: NDArray[np.float64]) -> tuple[Span, ...]:
+    """The text cut at its pieces.
+
+    Args:
+        model: Whose pieces.
+        text: What to cut.
+        shares: (n_known,), in the order of the text.
+    """
+    read = text[: model.max_characters]
+    encoding = model.tokenizer.encode(read, add_special_tokens=False)
+    tokens = list(zip(encoding.ids, encoding.offsets, strict=True))[: model.max_length]
+    stretches: list[tuple[int, int, SpanKind, float]] = []
+    rest = iter(shares)
+    for token_id, (start, end) in tokens:
+        is_known = token_id != model.unk_token_id
+        share = float(next(rest)) if is_known else 0.0
+        while start < end and text[start].isspace():
+            start += 1  # byte-level pieces take the space before them along
+        is_empty_before = bool(stretches) and stretches[-1][0] == stretches[-1][1]
+        if stretches and (start < stretches[-1][1] or start == end or is_empty_before):
+            # The bytes of one character may be several pieces, and a mark of a space has no character at all.
+            first, last, kind, so_far = stretches[-1]
+            merged: SpanKind = "known" if is_known or kind == "known" else "unknown"
+            stretches[-1] = (start if is_empty_before else first, max(last, end), merged, so_far + share)
+        else:
+            stretches.append((start, end, "known" if is_known else "unknown", share))
+    n_read = len(read) if len(encoding.ids) == len(tokens) else (stretches[-1][1] if stretches else 0)
+    spans: list[Span] = []
+    place = 0
+    for start, end, kind, share in stretches:
+        if start > place:
+            spans.append(Span(text[place:start], "between"))
+        spans.append(Span(text[start:end], kind, share))
+        place = end
+    if n_read > place:
+        spans.append(Span(text[place:n_read], "between"))
+    if len(text) > max(n_read, place):
+        spans.append(Span(text[max(n_read, place) :], "unread"))
+    return tuple(spans)

@@ -1,0 +1,160 @@
+"""Maps: the rows of a model in two dimensions, by PCA at once or by UMAP.
+
+A map is for looking around. Distances on it are not those of the model: ask `neighbors` for what is near.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import secrets
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2v_core.errors import InputError, MissingExtraError, SaveError
+from m2v_core.exploration.neighbors import top_k
+
+MAX_POINTS = 50_000  # more are slow in a browser, and no eye tells them apart
+UMAP_NEIGHBORS = 15  # umap-learn's own default
+_SEED = 0
+_VERSION = 1  # to be raised whenever the same rows would give another map
+_MAX_CACHED = 200  # maps of at most 400 kB
+_INITIAL_SPREAD = 10.0  # umap-learn scales its own starts to this
+
+
+def sample_rows(n_rows: int, max_points: int = MAX_POINTS) -> NDArray[np.int64]:
+    """Which rows a map shows: all of them, or an even draw of `max_points`, the same each time.
+
+    Returns:
+        Row numbers, rising, (min(n_rows, max_points),) int64.
+
+    Raises:
+        InputError: `max_points` is below 1.
+    """
+    if max_points < 1:
+        raise InputError(f"max_points is {max_points}; a map needs at least 1 point.")
+    if n_rows <= max_points:
+        return np.arange(n_rows, dtype=np.int64)
+    drawn = np.random.default_rng(_SEED).choice(n_rows, max_points, replace=False)
+    return np.sort(drawn.astype(np.int64))
+
+
+def pca_map(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows on their two leading principal components.
+
+    Args:
+        rows: (n_rows, dim) float32.
+
+    Returns:
+        (n_rows, 2) float32, centred on 0; a column of zeros where there is no such component. Each component's
+        sign is such that its largest score is positive.
+    """
+    points = np.zeros((len(rows), 2), dtype=np.float32)
+    if len(rows) < 2:
+        return points
+    centred = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    _, components = np.linalg.eigh((centred.T @ centred).astype(np.float64))  # smallest first
+    leading = components[:, ::-1][:, :2].astype(np.float32)
+    points[:, : leading.shape[1]] = centred @ leading
+    peaks = points[np.abs(points).argmax(axis=0), [0, 1]]
+    points *= np.where(peaks < 0, -1, 1).astype(np.float32)
+    return points
+
+
+def umap_map(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The rows laid out so that near ones stay together: UMAP by cosine, the same each time on one machine.
+
+    It starts from the PCA map and from exact neighbours, so that nothing in it is drawn by lot but the order
+    of its steps, and that is seeded.
+
+    Args:
+        rows: (n_rows, dim) float32, unit rows.
+
+    Returns:
+        (n_rows, 2) float32. The PCA map if there are too few rows to have neighbours.
+
+    Raises:
+        MissingExtraError: umap-learn is not installed.
+
+    Source: https://arxiv.org/abs/1802.03426
+    """
+    if len(rows) <= UMAP_NEIGHBORS + 1:
+        return pca_map(rows)
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise MissingExtraError("umap-learn", "app") from error
+
+    neighbors, similarities = top_k(rows, rows, UMAP_NEIGHBORS)
+    start = pca_map(rows)
+    start *= _INITIAL_SPREAD / max(float(np.abs(start).max()), 1e-9)
+    # Equal rows would start, and so stay, on one spot.
+    start += np.random.default_rng(_SEED).normal(scale=1e-4, size=start.shape).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a seed means one thread, and that new rows can't be added
+        layout = UMAP(
+            n_neighbors=UMAP_NEIGHBORS,
+            metric="cosine",
+            init=start,
+            random_state=_SEED,
+            precomputed_knn=(neighbors.astype(np.int32), (1 - similarities).clip(min=0), None),
+        )
+        points: NDArray[np.float32] = layout.fit_transform(rows).astype(np.float32)
+    return points
+
+
+def umap_key(rows: NDArray[np.float32]) -> str:
+    """The name under which the UMAP of exactly these rows is kept; depends on their content alone."""
+    digest = hashlib.sha256(f"umap {_VERSION} {UMAP_NEIGHBORS} {_SEED} {rows.shape}".encode())
+    digest.update(np.ascontiguousarray(rows, dtype="<f4").data)
+    return f"umap-{digest.hexdigest()[:40]}"
+
+
+def read_map(path: Path) -> NDArray[np.float32] | None:
+    """A cached map, (n_rows, 2) float32; None if there is none, or no whole one."""
+    try:
+        points = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    is_map = points.ndim == 2 and points.shape[1] == 2 and points.dtype == np.float32
+    return points if is_map and np.isfinite(points).all() else None
+
+
+def write_map(path: Path, points: NDArray[np.float32]) -> None:
+    """Keep a map: all of it or nothing. The oldest go once there are over 200.
+
+    Raises:
+        SaveError: It can't be written.
+    """
+    unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            np.save(file, points)
+        unfinished.replace(path)
+    except OSError as error:
+        raise SaveError(f"The map can't be kept at {path}: {error.strerror or error}. Make room there.") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # another process may be doing the same
+        kept = sorted(path.parent.glob("umap-*.npy"), key=lambda file: file.stat().st_mtime)
+        for old in kept[:-_MAX_CACHED]:
+            old.unlink(missing_ok=True)
+
+
+def cached_umap_map(rows: NDArray[np.float32], folder: Path) -> NDArray[np.float32]:
+    """As `umap_map`, at once where the map of these rows is in `folder` already.
+
+    Raises:
+        MissingExtraError: umap-learn is not installed.
+        SaveError: The map can't be written to `folder`.
+    """
+    path = folder / f"{umap_key(rows)}.npy"
+    points = read_map(path)
+    if points is None or len(points) != len(rows):
+        points = umap_map(rows)
+        write_map(path, points)
+    return points

@@ -1,0 +1,34 @@
+"""Tables for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from m2v_core.errors import SaveError
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def plain_cell(text: str) -> str:
+    """The text so that no spreadsheet runs it as a formula: an apostrophe before what would be taken for one.
+
+    Source: https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str | int | float]]) -> None:
+    """Write a table that spreadsheets open as it is: UTF-8 with a mark, texts neutralised, numbers left alone.
+
+    Raises:
+        SaveError: It can't be written.
+    """
+    try:
+        with path.open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows([plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    except OSError as error:
+        raise SaveError(f"The table can't be written to {path}: {error.strerror or error}. Make room there.") from error
