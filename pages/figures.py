@@ -16,7 +16,6 @@ ColorBy = Literal["rank", "norm"]
 
 # Middle tones: they stand out on white and on near-black.
 _SCALE = [[0.0, "#c2571a"], [0.35, "#cf9a2f"], [0.65, "#34a596"], [1.0, "#2b6c9e"]]
-_FOUND = "#d6336c"
 
 
 def map_figure(
@@ -27,7 +26,7 @@ def map_figure(
     color_by: ColorBy,
     method: str,
 ) -> Figure:
-    """A vocabulary as a scatter of points; a second, empty trace is for words that were looked for.
+    """A vocabulary as a scatter of points.
 
     Args:
         texts: Each word, as people write it.
@@ -39,13 +38,8 @@ def map_figure(
     """
     import plotly.graph_objects as go  # takes a second
 
-    if color_by == "rank":
-        values = np.log10(ranks.astype(np.float32) + 1)
-        exponents = list(range(int(values.max(initial=0)) + 1))
-        bar = {"title": {"text": "Rank"}, "tickvals": exponents, "ticktext": [f"{10**n:,}" for n in exponents]}
-    else:
-        values = norms
-        bar = {"title": {"text": "Norm"}}
+    values = ranks.astype(np.float32) + 1 if color_by == "rank" else norms
+    bar = {"title": {"text": color_by.capitalize()}, "tickformat": ",~r" if color_by == "rank" else ".2~f"}
     # Hundreds of points are to be seen, and tens of thousands not to be one blot.
     size = float(np.interp(len(texts), [200, 30_000], [9, 3.5]))
     words = go.Scattergl(
@@ -55,7 +49,7 @@ def map_figure(
         customdata=np.column_stack([ranks.astype(np.float32) + 1, norms]).astype(np.float32),
         mode="markers",
         marker={
-            "color": values.astype(np.float32),
+            "color": values,
             "colorscale": _SCALE,
             "size": size,
             "opacity": 0.75,
@@ -65,18 +59,9 @@ def map_figure(
         unselected={"marker": {"opacity": 0.08}},
         hovertemplate="<b>%{text}</b><br>rank %{customdata[0]:,}<br>norm %{customdata[1]:.2f}<extra></extra>",
     )
-    found = go.Scatter(
-        x=[],
-        y=[],
-        text=[],
-        mode="markers+text",
-        marker={"symbol": "circle-open", "size": 12, "color": _FOUND, "line": {"width": 2}},
-        textposition="top center",
-        hoverinfo="skip",
-    )
     axis = {"showgrid": True, "zeroline": False, "showticklabels": False}
     return go.Figure(
-        [words, found],
+        [words],
         {
             "xaxis": {**axis, "title": {"text": f"{method} 1"}},
             "yaxis": {**axis, "title": {"text": f"{method} 2"}},

@@ -29,7 +29,7 @@ function themed(layout) {
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: style.fontFamily, size: 13, color: color("--body-text-color") },
     hoverlabel: { bgcolor: color("--m2v-card"), bordercolor: color("--border-color-primary"),
-      font: { color: color("--body-text-color") } },
+      font: { family: style.fontFamily, color: color("--body-text-color") } },
     xaxis: { ...layout.xaxis, ...axis },
     yaxis: { ...layout.yaxis, ...axis },
   };
@@ -49,19 +49,27 @@ async function draw() {
     target.m2vListens = true;
     target.on("plotly_selected", (event) => {
       if (!event) return;
-      const points = event.points.filter((point) => point.curveNumber === 0);
-      trigger("select", { points: points.map((point) => point.pointNumber) });
+      trigger("select", { points: event.points.map((point) => point.pointNumber) });
     });
     target.on("plotly_deselect", () => trigger("select", { points: [] }));
   }
   target.dataset.drawn = String(Number(target.dataset.drawn || 0) + 1);
 }
 
+// The words looked for, as labels: those lie above the points, where a second trace would lie below.
 function mark() {
   const target = plot();
   if (!target?.data || !window.Plotly) return;
+  const style = getComputedStyle(element);
+  const color = (name) => style.getPropertyValue(name).trim();
   const found = props.found || { x: [], y: [], text: [] };
-  window.Plotly.restyle(target, { x: [found.x], y: [found.y], text: [found.text] }, [1]);
+  const annotations = found.x.map((x, place) => ({
+    x, y: found.y[place], text: found.text[place], ax: 0, ay: place ? -20 : -34, borderpad: 2,
+    arrowhead: 6, arrowsize: 1.2, arrowwidth: 1, arrowcolor: color("--body-text-color"),
+    bgcolor: color(place ? "--m2v-card" : "--m2v-strong"), bordercolor: color("--border-color-primary"),
+    font: { size: 13, color: color(place ? "--body-text-color" : "--m2v-card") },
+  })).reverse();
+  window.Plotly.relayout(target, { annotations });
 }
 
 function use(tool) {

@@ -1,0 +1,81 @@
+"""What a person does with a model: search it, search their texts, look at the map, and ask why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.browser.conftest import Server
+
+sync_api = pytest.importorskip("playwright.sync_api")
+expect = sync_api.expect
+
+RUN_MS = 240_000
+LASSO = """(target) => {
+  const data = target._fullData[0];
+  const x = [Math.min(...data.x) - 1, 0, 0, Math.min(...data.x) - 1];
+  const y = [Math.min(...data.y) - 1, Math.min(...data.y) - 1, 0, 0];
+  const inside = [...data.x.keys()].filter((i) => data.x[i] < 0 && data.y[i] < 0);
+  target.emit("plotly_selected", { points: inside.map((i) => ({ pointNumber: i })), lassoPoints: { x, y } });
+  return inside.length;
+}"""
+
+
+def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
+    page.goto(server.address + "/explore")
+    expect(page.get_by_text("No model yet")).to_be_visible()
+    expect(page.get_by_role("tab")).to_have_count(0)
+    page.goto(server.address + "/")
+    page.get_by_role("button", name="Make my model").click()
+    expect(page.locator(".m2v-job")).to_have_attribute("data-state", "done", timeout=RUN_MS)
+
+    page.goto(server.address + "/explore")
+    expect(page.get_by_text("No model yet")).to_have_count(0)
+    query = page.get_by_label("A word or a text")
+    query.fill("king")
+    query.press("Enter")
+    expect(page.locator(".m2v-neighbors li")).to_have_count(15)
+    assert {"queen", "throne"} <= set(page.locator(".m2v-neighbors .m2v-word").all_inner_texts())
+
+    page.get_by_role("tab", name="Documents").click()
+    page.get_by_label("One text on each line").fill(
+        "The printer is out of paper.\nHow do I reset my password?\n<img src=x onerror=alert(1)>"
+    )
+    expect(page.get_by_text("3 texts ready")).to_be_visible()
+    query = page.get_by_label("What are you looking for?")
+    query.fill("change the password of my account")
+    query.press("Enter")
+    expect(page.locator(".m2v-document").first).to_have_text("How do I reset my password?")
+    assert page.locator(".m2v-documents img").count() == 0
+
+    page.get_by_role("tab", name="Map").click()
+    plot = page.locator(".m2v-plot[data-drawn]")
+    expect(plot).to_be_visible(timeout=60_000)
+    find = page.get_by_label("Find a word")
+    find.fill("king")
+    find.press("Enter")
+    expect(plot.locator(".annotation-text").get_by_text("queen", exact=True)).to_be_visible()
+    n_selected = plot.evaluate(LASSO)
+    button = page.get_by_text(f"Download CSV · {n_selected:,} words")
+    expect(button).to_be_visible()
+    with page.expect_download() as download:
+        button.click()
+    download.value.save_as(tmp_path / "words.csv")
+    assert len((tmp_path / "words.csv").read_text(encoding="utf-8-sig").splitlines()) == n_selected + 1
+
+    page.get_by_role("tab", name="Scores").click()
+    page.get_by_label("One text").fill("A dog sleeps \U0001f984")
+    page.get_by_role("button", name="Explain the score").click()
+    expect(page.locator(".m2v-piece").get_by_text("dog", exact=True)).to_be_visible()
+    expect(page.locator(".m2v-unknown")).to_contain_text("unknown")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_runs_off_a_phone(browser: sync_api.Browser, server: Server, theme: str) -> None:
+    phone = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=theme)
+    page = phone.new_page()
+    page.goto(server.address + "/explore")
+    expect(page.get_by_text("No model yet")).to_be_visible(timeout=30_000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    phone.close()
