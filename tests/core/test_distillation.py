@@ -281,16 +281,17 @@ def test_a_saved_model_opens_as_it_was(
     np.testing.assert_allclose(opened.encode(texts), model.encode(texts), atol=1e-6)
 
 
+@pytest.mark.parametrize("words", [None, ["zebra", "the", "floccinaucinihilipilification", "Zanzibar"]])
 @pytest.mark.parametrize("family", ["wordpiece", "wordpiece-cased"])
-def test_against_the_published_package(family: str, build_teacher_once: Callable[[str], Path]):
+def test_against_the_published_package(family: str, words: list[str] | None, build_teacher_once: Callable[[str], Path]):
     model2vec = pytest.importorskip("model2vec.distill")
     tokenizer = AutoTokenizer.from_pretrained(build_teacher_once(family))
     # In double precision nothing is gained by bfloat16, so rounding is all that may differ.
     model = AutoModel.from_pretrained(build_teacher_once(family)).double()
-    options: dict[str, Any] = {"pca_dims": 16, "device": "cpu", "quantize_to": "float32"}
+    options: dict[str, Any] = {"vocabulary": words, "pca_dims": 16, "device": "cpu", "quantize_to": "float32"}
     theirs = model2vec.distill_from_model(model, tokenizer, **options)
     ours = distill_from_model(model, tokenizer, **options)
-    sentences = teachers.corpus_sentences(200, skip=10_000)
+    sentences = [*teachers.corpus_sentences(200, skip=10_000), "a zebra in Zanzibar", "floccinaucinihilipilification"]
     left, right = (found.encode(sentences).astype(np.float64) for found in (theirs, ours))
     left /= np.linalg.norm(left, axis=1, keepdims=True)
     right /= np.linalg.norm(right, axis=1, keepdims=True)
