@@ -37,7 +37,7 @@ _REMOVE_UNUSED = r"\[unused\d+\]"
 
 
 def distill(
-    model_name: str,
+    model_name: str | Path,
     vocabulary: Sequence[str] | None = None,
     device: str | None = None,
     pca_dims: PCADims = 256,
@@ -118,7 +118,7 @@ def distill(
         read = _read_vocabulary(Teacher.load(source, device, trust_remote_code), settings, reporter)
         if cache is not None:
             cache.keep(source, settings, read)
-    return _make_model(read, settings, reporter, source, model_name)
+    return _make_model(read, settings, reporter, source, source.name)
 
 
 def distill_from_model(
@@ -262,9 +262,14 @@ def _without_unknown(table: _Table, tokenizer: Tokenizer) -> _Table:
     if unk_id is None:
         return table
     token_embeddings, weights, token_mapping = table.token_embeddings, table.weights, table.token_mapping
+    # At word level the teacher read the words alone, and the unknown token comes after them.
     if weights is None or token_mapping is None:
+        if unk_id == len(token_embeddings):
+            token_embeddings = np.append(token_embeddings, np.zeros_like(token_embeddings[:1]), axis=0)
         token_embeddings[unk_id] = 0.0
         return _Table(token_embeddings)
+    if unk_id == len(weights):
+        weights, token_mapping = np.append(weights, np.float32(0)), np.append(token_mapping, np.int32(0))
     weights[unk_id] = 0.0
     return _Table(token_embeddings, weights, token_mapping)
 

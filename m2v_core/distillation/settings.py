@@ -47,8 +47,12 @@ class Settings:
                 raise InputError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(allowed)}.")
         if self.vocabulary is None and not self.use_subword:
             raise InputError("use_subword=False makes a word-level model and needs a vocabulary; pass one.")
-        if isinstance(self.vocabulary, str):
-            raise InputError("vocabulary is one string; pass a list of words, or read a file of them first.")
+        if self.vocabulary is not None and (
+            isinstance(self.vocabulary, str) or not isinstance(self.vocabulary, Sequence)
+        ):
+            raise InputError(
+                f"vocabulary is a {type(self.vocabulary).__name__}; pass a list of words, or read a file of them first."
+            )
         for entry in self.vocabulary or ():
             if not isinstance(entry, str):
                 raise InputError(f"The vocabulary holds {entry!r}, a {type(entry).__name__}; pass strings.")

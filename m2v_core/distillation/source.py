@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from m2v_core.distillation.bundled import BUNDLED_TEACHER, bundled_folder, is_bundled
-from m2v_core.errors import HubError
+from m2v_core.errors import HubError, InputError
 from m2v_core.persistence import hub
 
 logger = logging.getLogger(__name__)
@@ -40,14 +40,21 @@ class TeacherSource:
         return f"{self.folder.resolve()}[{listing}]"
 
 
-def locate_teacher(model_name: str) -> TeacherSource:
+def locate_teacher(model_name: str | Path) -> TeacherSource:
     """The teacher's files, downloaded where they have to be.
 
     Raises:
+        InputError: the name is no string.
         NotFoundError: neither a folder nor a repository of this name exists.
         HubError: the Hub can't be reached, and the teacher is not the bundled one.
         TeacherError: the bundled teacher's files were changed.
     """
+    if not isinstance(model_name, (str, Path)):
+        raise InputError(
+            f"model_name is {model_name!r}, a {type(model_name).__name__}; pass a folder or a name on the Hub such "
+            f"as {BUNDLED_TEACHER!r}."
+        )
+    model_name = str(model_name)
     if Path(model_name).is_dir():
         return TeacherSource(model_name, Path(model_name))
     try:

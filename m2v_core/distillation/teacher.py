@@ -187,11 +187,14 @@ class Teacher:
 def _encoder_folder(folder: Path) -> Path:
     """The folder of the transformer within a Sentence Transformer."""
     modules_file = folder / "modules.json"
-    if modules_file.is_file():
-        for module in json.loads(modules_file.read_text(encoding="utf-8")):
-            if module["type"].endswith(".Transformer"):
-                return folder / str(module["path"])
-    return folder
+    if not modules_file.is_file():
+        return folder
+    try:
+        modules = json.loads(modules_file.read_text(encoding="utf-8"))
+        paths = [str(module["path"]) for module in modules if module["type"].endswith(".Transformer")]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TeacherError(f"{modules_file} is damaged ({error!r}); download the teacher again.") from error
+    return folder / paths[0] if paths else folder
 
 
 def _refuse_remote_code(folder: Path, model_name: str, trust_remote_code: bool) -> None:
