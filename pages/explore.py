@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
 from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.errors import InputError, LimitError, M2VError
@@ -138,9 +139,9 @@ def build() -> None:
         build_word_map(picker.owner, picker.model_id, map_tab, [words_tab, documents_tab, why_tab])
     why_tab.select(explain, [*model, text_a, text_b], explained, **quiet)
     gr.on([explain_button.click, text_a.submit, text_b.submit], explain, [*model, text_a, text_b], explained, **quiet)
-    gr.api(similar_words, api_name="similar_words")
-    gr.api(similar_documents, api_name="similar_documents")
-    gr.api(similarity_shares, api_name="similarity_shares")
+    api(similar_words, api_name="similar_words")
+    api(similar_documents, api_name="similar_documents")
+    api(similarity_shares, api_name="similarity_shares")
 
 
 def _count_slider(value: int) -> gr.Slider:

@@ -1,14 +1,14 @@
 // The map: draws `value`, a plotly figure as JSON, and sends "select" with the numbers of the points in a lasso.
-const SCRIPT = props.script;
 let queue = Promise.resolve();
 
 function plotly() {
   window.m2vPlotly ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    script.src = SCRIPT;
+    script.src = plot().dataset.script;
     script.onload = () => resolve(window.Plotly);
     script.onerror = () => {
       window.m2vPlotly = undefined;
+      plot().textContent = "The map could not be loaded. Reload the page.";
       reject(new Error("plotly.js did not load"));
     };
     document.head.append(script);
@@ -62,9 +62,10 @@ function mark() {
   if (!target?.data || !window.Plotly) return;
   const style = getComputedStyle(element);
   const color = (name) => style.getPropertyValue(name).trim();
-  const found = props.found || { x: [], y: [], text: [] };
-  const annotations = found.x.map((x, place) => ({
-    x, y: found.y[place], text: found.text[place], ax: 0, ay: place ? -20 : -34, borderpad: 2,
+  const found = props.found || { points: [], text: [] };
+  const { x, y } = target._fullData[0];
+  const annotations = found.points.map((point, place) => ({
+    x: x[point], y: y[point], text: found.text[place], ax: 0, ay: place ? -20 : -34, borderpad: 2,
     arrowhead: 6, arrowsize: 1.2, arrowwidth: 1, arrowcolor: color("--body-text-color"),
     bgcolor: color(place ? "--m2v-card" : "--m2v-strong"), bordercolor: color("--border-color-primary"),
     font: { size: 13, color: color(place ? "--body-text-color" : "--m2v-card") },

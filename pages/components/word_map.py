@@ -39,7 +39,7 @@ _TEMPLATE = """
   <button type="button" data-tool-of="lasso" aria-pressed="false">Lasso</button>
   <button type="button" data-reset>Reset</button>
 </div>
-<div class="m2v-plot" role="img" aria-label="Map of the vocabulary"></div>
+<div class="m2v-plot" data-script="%s" role="img" aria-label="Map of the vocabulary"></div>
 """
 _LASSO_HINT = (
     '<p class="m2v-next">Choose Lasso and draw around some words: they are listed here, and can be saved as CSV.</p>'
@@ -104,11 +104,10 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     map_status = gr.HTML("", apply_default_css=False, elem_classes="m2v-map-status")
     word_map = gr.HTML(
         None,
-        html_template=_TEMPLATE,
+        html_template=_TEMPLATE % escape(_plotly_address()),
         js_on_load=_SCRIPT.read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_classes="m2v-map",
-        script=_plotly_address(),
         found=None,
     )
     map_found = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
@@ -123,10 +122,10 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     gr.on([other.select for other in other_tabs], lambda: False, None, is_map_open, **quiet)
     tab.select(lambda: True, None, is_map_open, **quiet).then(show_map, map_inputs, drawn, **quiet)
     gr.on([model_id.change, method.change, color_by.change], show_map, map_inputs, drawn, **quiet)
-    model_id.change(forget_selection, None, [selection, download, find, map_found], **quiet)
+    model_id.change(forget_selection, None, [selection, download, find, map_found, word_map], **quiet)
     map_timer.tick(follow_map, map_inputs, drawn, **quiet)
     word_map.select(show_selection, [owner, model_id, method], [selection, download], **quiet)
-    find.submit(find_on_map, [owner, model_id, method, find], [word_map, map_found], **quiet)
+    find.submit(find_on_map, [owner, model_id, find], [word_map, map_found], **quiet)
 
 
 def show_map(owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, is_open: bool) -> list[Any]:
@@ -185,13 +184,12 @@ def _status_html(data: MapData, waiting: str) -> str:
     return f'<p class="m2v-map-facts"><span>{n_shown:,} words</span>{badge}{wait}</p>'
 
 
-def find_on_map(owner: str | None, model_id: str | None, method: Method, text: str) -> tuple[Any, str]:
+def find_on_map(owner: str | None, model_id: str | None, text: str) -> tuple[Any, str]:
     """The marks of a word and its nearest on the map, and what there is to say."""
     if not text.strip():
         return gr.HTML(found=None), ""
     try:
         data = _map_data(picked_words(owner, model_id))
-        points, _, _ = _layout(data, method)
         places = _places(data)
         nearest = data.words.search(text[:_MAX_QUERY_CHARACTERS], _N_FOUND)
         own = places.get(text.strip().casefold())
@@ -202,7 +200,7 @@ def find_on_map(owner: str | None, model_id: str | None, method: Method, text: s
     if not marked:
         return gr.HTML(found=None), notice("info", "Nothing like it is on this map.", ["Try another word."])
     texts = [escape(data.words.texts[data.shown[place]]) for place in marked]
-    found = {"x": points[marked, 0].tolist(), "y": points[marked, 1].tolist(), "text": texts}
+    found = {"points": marked, "text": texts}
     if own is None:
         return gr.HTML(found=found), notice("info", f"“{text.strip()[:80]}” is no word of this map.", [_ONLY_NEAREST])
     return gr.HTML(found=found), ""
@@ -248,9 +246,9 @@ def show_selection(owner: str | None, model_id: str | None, method: Method, even
     return selection_html(rows), button
 
 
-def forget_selection() -> tuple[str, Any, str, str]:
-    """What stands under the map of another model: nothing that was found in the last one."""
-    return _LASSO_HINT, gr.DownloadButton(visible=False), "", ""
+def forget_selection() -> tuple[str, Any, str, str, Any]:
+    """What stands around the map of another model: nothing that was found in the last one."""
+    return _LASSO_HINT, gr.DownloadButton(visible=False), "", "", gr.HTML(found=None)
 
 
 def checked_points(points: object, n_points: int) -> list[int]:

@@ -73,7 +73,7 @@ def test_another_owners_model_answers_nothing(model: Any, owner: str | None) -> 
         explore.search_documents(owner, JOB_ID, documents, "sea", 5),
         explore.explain(owner, JOB_ID, "sea", "shell"),
         word_map.show_map(owner, JOB_ID, "PCA", "rank", True)[1],
-        word_map.find_on_map(owner, JOB_ID, "PCA", "sea")[1],
+        word_map.find_on_map(owner, JOB_ID, "sea")[1],
         word_map.show_selection(owner, JOB_ID, "PCA", SimpleNamespace(points=[0]))[0],
     ]
     assert all('role="alert"' in answer for answer in answers)
@@ -159,16 +159,16 @@ def test_umap_comes_when_it_is_ready(model: Any, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_word_is_found_with_its_neighbours_in_full_space(model: Any) -> None:
-    marks, message = word_map.find_on_map(*MODEL, "PCA", " SEA ")
+    marks, message = word_map.find_on_map(*MODEL, " SEA ")
     found = marks.props["found"]
     nearest = [neighbor.text for neighbor in finished_model(*MODEL).search("sea", 8)]
     assert found["text"] == ["sea", *nearest] and message == ""
     data = word_map._map_data(finished_model(*MODEL))
-    assert found["x"][0] == pytest.approx(float(data.pca[data.texts.index("sea"), 0]))
-    marks, message = word_map.find_on_map(*MODEL, "PCA", "the lazy sea")
+    assert [data.texts[point] for point in found["points"]] == found["text"]
+    marks, message = word_map.find_on_map(*MODEL, "the lazy sea")
     assert "no word of this map" in message and len(marks.props["found"]["text"]) == 8
-    assert "Nothing like it" in word_map.find_on_map(*MODEL, "PCA", "\u4e2d")[1]
-    assert word_map.find_on_map(*MODEL, "PCA", "")[0].props["found"] is None
+    assert "Nothing like it" in word_map.find_on_map(*MODEL, "\u4e2d")[1]
+    assert word_map.find_on_map(*MODEL, "")[0].props["found"] is None
 
 
 def test_a_lasso_becomes_a_table_and_a_csv(model: Any) -> None:
