@@ -38,7 +38,7 @@ def map_figure(
     """
     import plotly.graph_objects as go  # takes a second
 
-    values = ranks.astype(np.float32) + 1 if color_by == "rank" else norms
+    values = ranks.astype(np.float32) if color_by == "rank" else norms
     bar = {"title": {"text": color_by.capitalize()}, "tickformat": ",~r" if color_by == "rank" else ".2~f"}
     # Hundreds of points are to be seen, and tens of thousands not to be one blot.
     size = float(np.interp(len(texts), [200, 30_000], [9, 3.5]))
@@ -46,7 +46,7 @@ def map_figure(
         x=points[:, 0],
         y=points[:, 1],
         text=[escape(text) for text in texts],
-        customdata=np.column_stack([ranks.astype(np.float32) + 1, norms]).astype(np.float32),
+        customdata=np.column_stack([ranks.astype(np.float32), norms]).astype(np.float32),
         mode="markers",
         marker={
             "color": values,

@@ -227,7 +227,7 @@ def show_selection(owner: str | None, model_id: str | None, method: Method, even
         rows = [
             (
                 data.words.texts[data.shown[place]],
-                int(data.words.ranks[data.shown[place]]) + 1,
+                int(data.words.ranks[data.shown[place]]),
                 round(float(data.norms[place]), 4),
                 round(float(points[place, 0]), 4),
                 round(float(points[place, 1]), 4),

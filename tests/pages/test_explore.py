@@ -178,7 +178,7 @@ def test_a_lasso_becomes_a_table_and_a_csv(model: Any) -> None:
     with Path(button.value["path"]).open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["word", "rank", "norm", "PCA 1", "PCA 2"]
-    assert [int(row[1]) for row in rows[1:]] == [int(data.ranks[3]) + 1, int(data.ranks[7]) + 1]
+    assert [int(row[1]) for row in rows[1:]] == [data.ranks[3], data.ranks[7]]
     assert word_map.show_selection(*MODEL, "PCA", SimpleNamespace(points=[]))[0] == word_map._LASSO_HINT
 
 
