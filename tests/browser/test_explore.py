@@ -65,7 +65,7 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     assert len((tmp_path / "words.csv").read_text(encoding="utf-8-sig").splitlines()) == n_selected + 1
 
     page.get_by_role("tab", name="Scores").click()
-    page.get_by_label("One text").fill("A dog sleeps \U0001f984")
+    page.get_by_label("One text", exact=True).fill("A dog sleeps \U0001f984")
     page.get_by_role("button", name="Explain the score").click()
     expect(page.locator(".m2v-piece").get_by_text("dog", exact=True)).to_be_visible()
     expect(page.locator(".m2v-unknown")).to_contain_text("unknown")
