@@ -51,7 +51,7 @@ Components = Sequence[gr.components.Component]
 def job_html(job: Job | None) -> str:
     """The run as HTML: title, bar, numbers, stages; as high in every state, so that nothing jumps."""
     if job is None:
-        return _panel("idle", "Ready", "No run yet", (), _Numbers())
+        return _panel("idle", "Ready", "No run yet", (), _Numbers("Press the button, and this follows:"))
     stages = all_stages(job)
     if job.state == "queued":
         place = "Next in the queue" if job.queue_position == 1 else f"Number {job.queue_position} in the queue"
