@@ -304,11 +304,11 @@ class Library:
             NotFoundError: No such model, or not this owner's.
             SaveError: It can't be removed.
         """
-        record = self.get(model_id, owner)
+        self.get(model_id, owner)
         shelf = self._shelf(owner)
         with _saving("The library"), exclusive(shelf / ".lock"):
             # The job goes first: one that is there would bring the model back.
-            if record.source == "job" and self._jobs is not None:
+            if self._jobs is not None:
                 with contextlib.suppress(NotFoundError):
                     self._jobs.delete(model_id, owner)
             self._discard(shelf / model_id)
@@ -360,19 +360,13 @@ class Library:
         unborn = shelf / f"{_UNBORN}{token_hex(8)}"
         with _saving("The model"):
             try:
-                (unborn / "model").mkdir(mode=0o700, parents=True)
+                shelf.mkdir(mode=0o700, exist_ok=True)
+                unborn.mkdir()
+                (unborn / "model").mkdir()
                 self._check_limits(shelf, 0)  # before the work, and again below, when nobody can come between
                 fill(unborn / "model")
                 model = StaticModel.from_pretrained(str(unborn / "model"))
-                record = replace(
-                    about,
-                    teacher=about.teacher or model.base_model_name,
-                    dim=model.dim,
-                    n_rows=len(model.token_embeddings),
-                    n_tokens=len(model.tokens),
-                    dtype=str(model.token_embeddings.dtype),
-                    n_bytes=sum(file.stat().st_size for file in (unborn / "model").rglob("*") if file.is_file()),
-                )
+                record = _described(about, model, unborn / "model")
                 with exclusive(shelf / ".lock"):
                     if (earlier := _read_record(shelf / record.id)) is not None:
                         return earlier
@@ -427,10 +421,7 @@ class Library:
         return free
 
     def _shelf(self, owner: str) -> Path:
-        shelf = self._root / hash_owner(owner)
-        with _saving("The library's folder"):
-            shelf.mkdir(mode=0o700, exist_ok=True)
-        return shelf
+        return self._root / hash_owner(owner)
 
     def _shelves(self) -> list[Path]:
         return [path for path in self._root.iterdir() if path.is_dir() and not path.name.startswith(".")]
@@ -481,13 +472,44 @@ def _usable_name(name: str) -> str:
     return seen[:_MAX_NAME_CHARS].strip() or "model"
 
 
+def _described(about: ModelRecord, model: StaticModel, path: Path) -> ModelRecord:
+    """The record with what the model and its files say of themselves."""
+    return replace(
+        about,
+        teacher=about.teacher or model.base_model_name,
+        dim=model.dim,
+        n_rows=len(model.token_embeddings),
+        n_tokens=len(model.tokens),
+        dtype=str(model.token_embeddings.dtype),
+        n_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+    )
+
+
 def _read_record(folder: Path) -> ModelRecord | None:
-    """The record; None for a model that isn't there, or whose record nobody can read."""
+    """The record, made anew where it is damaged; None without a model that can be opened."""
     try:
         record = ModelRecord.from_json(read_json(folder / "record.json"))
+        if record.id == folder.name:
+            return record
+    except FileNotFoundError:
+        if not (folder / "model").is_dir():
+            return None
     except (OSError, KeyError, TypeError, ValueError):
+        pass
+    return _recovered(folder)
+
+
+def _recovered(folder: Path) -> ModelRecord | None:
+    """A record of what the model itself still tells: not its name and not its recipe."""
+    try:
+        model = StaticModel.from_pretrained(str(folder / "model"))
+        about = ModelRecord(folder.name, f"Recovered {folder.name[:6]}", None, source="folder")
+        about = replace(about, added_at=(folder / "model").stat().st_mtime)
+        record = _described(about, model, folder / "model")
+        replace_json(folder / "record.json", record.to_json())
+    except (M2VError, OSError):
         return None
-    return record if record.id == folder.name else None
+    return record
 
 
 def _model_folders(shelf: Path) -> Iterator[Path]:
