@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import zipfile
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def write_zip(model_folder: str | Path, zip_path: str | Path) -> Path:
     model_folder, zip_path = Path(model_folder), Path(zip_path)
     if not model_folder.is_dir():
         raise NotFoundError(f"No model folder at {model_folder}. Save a model there first.")
-    unfinished = zip_path.with_name(f".{zip_path.name}.part")
+    # A name of its own, so that two who write the same archive don't write into each other's.
+    unfinished = zip_path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with zipfile.ZipFile(unfinished, "w") as archive:
             for path in sorted(model_folder.rglob("*")):

@@ -78,12 +78,14 @@ def _numbers(job: Job, stages: Sequence[Stage]) -> _Numbers:
     count = rate = ""
     if encode is not None:
         count = f"{encode.done:,} of {encode.total:,} tokens"
-        if encode.done and encode.seconds:
-            rate = f"{encode.done / encode.seconds:,.0f} a second"
+        per_second = encode.done / encode.seconds if encode.seconds else 0.0
+        if not encode.is_finished and job.progress is not None and job.progress.stage == "encode":
+            per_second = job.progress.rate  # that of the last batch: it does not sink while the next is under way
+        rate = f"{per_second:,.0f} a second" if per_second else ""
     elapsed, time_left = format_seconds(job.elapsed_seconds), ""
     if job.is_finished:
         return _Numbers(f"{elapsed} in all", "", count, rate)
-    if job.progress is not None and job.progress.eta_seconds is not None:
+    if job.progress is not None and job.progress.eta_seconds:
         time_left = _time_left(job.progress.eta_seconds)
     return _Numbers(f"{elapsed} so far", time_left, count, rate)
 
@@ -126,7 +128,7 @@ def _panel(state: str, headline: str, title: str, stages: Sequence[Stage], numbe
     return (
         f'<section class="m2v-job" data-state="{state}" aria-label="Run">'
         f'<p class="m2v-job-title">{escape(title)}</p>'
-        f'<div class="m2v-job-head"><h3 aria-live="polite">{escape(headline)}</h3>'
+        f'<div class="m2v-job-head"><h2 aria-live="polite">{escape(headline)}</h2>'
         f'<span class="m2v-number m2v-percent">{percent} %</span></div>'
         '<div class="m2v-bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{percent}"{busy}>'
@@ -293,7 +295,9 @@ class JobPanel:
             self.timer,
         ]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        self.start.click(start, [self.owner, *inputs], [self.owner, *shown], **quiet)
+        started = self.start.click(start, [self.owner, *inputs], [self.owner, *shown], **quiet)
+        # The pressed button is gone; whoever uses the keyboard stands on the one that took its place.
+        started.then(None, js="() => { document.querySelector('button.m2v-cancel')?.focus(); }", **quiet)
         self.cancel.click(cancel, [self.owner, self.job_id], shown, **quiet)
         self.timer.tick(follow, [self.owner, self.job_id], shown, **quiet)
         page = Context.root_block

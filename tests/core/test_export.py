@@ -1,4 +1,5 @@
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,11 @@ def test_nothing_half_written_is_left(model_folder: Path, tmp_path: Path, monkey
 def test_no_model(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="nowhere"):
         write_zip(tmp_path / "nowhere", tmp_path / "a.zip")
+
+
+def test_two_at_once_do_not_spoil_each_other(model_folder: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: write_zip(model_folder, tmp_path / "a.zip"), range(16)))
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.testzip() is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip", "model"]
