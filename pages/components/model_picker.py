@@ -186,6 +186,7 @@ def empty_html(is_busy: bool) -> str:
 
 
 def _checked(owner: str | None, model_id: str | None) -> tuple[str, str]:
-    if not owner or not model_id:
+    # From the API anything may come.
+    if not (isinstance(owner, str) and isinstance(model_id, str) and owner and model_id):
         raise NotFoundError("No model is picked. Pick one above; if there is none, distill one first.")
     return model_id, owner
