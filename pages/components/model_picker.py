@@ -110,7 +110,6 @@ def build_model_picker(owner: gr.BrowserState | None = None, label: str = "Model
         visible=False,
         # Choices come and go in other tabs; who may use which model is checked where it is loaded.
         allow_custom_value=True,
-        filterable=False,
         elem_classes="m2v-model",
     )
     empty = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")

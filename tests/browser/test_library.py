@@ -51,7 +51,7 @@ def test_a_model_is_uploaded_used_renamed_and_deleted(
     np.testing.assert_array_equal(fetched.encode(TEXTS), static_model().encode(TEXTS))
 
     page.get_by_role("button", name="Use it from Python").click()
-    snippet = page.locator(".m2v-snippet").inner_text()
+    snippet = page.locator(".block.m2v-snippet").inner_text()
     key, model = (re.search(rf'{name}="(.+?)"', snippet)[1] for name in ("key", "model"))
     client = Client(server.address, verbose=False)
     rows = client.predict(model=model, texts=["the fox"], key=key, api_name="/encode")
@@ -89,7 +89,7 @@ def test_a_finished_distillation_enters_by_itself(
     open_library(page, server)
     tab = context.new_page()
     tab.goto(server.address + "/distill")
-    box = tab.get_by_label("Teacher")
+    box = tab.get_by_role("combobox", name="Teacher")
     box.fill(str(build_teacher_once("wordpiece")))
     box.press("Enter")
     box.press("Tab")
