@@ -145,6 +145,10 @@ def distill(
         int | None, typer.Option(help="Let all tokens share this many rows (k-means).")
     ] = None,
     recipe: Annotated[Literal["model2vec"], typer.Option(help="The named set of choices to run with.")] = "model2vec",
+    cache_folder: Annotated[
+        Path | None,
+        typer.Option(help="Keep the teacher's vectors here, to distil again with other settings in a second."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")] = None,
     trust_remote_code: Annotated[
         bool,
@@ -176,6 +180,7 @@ def distill(
             vocabulary_quantization=vocabulary_quantization,
             trust_remote_code=trust_remote_code,
             recipe=recipe,
+            cache_folder=cache_folder,
             progress=show,
             cancel=cancel,
         )

@@ -39,6 +39,7 @@ class WorkOrder:
         secrets: As submitted; they must not be written anywhere.
         staging: An empty folder for the result; it becomes the result when the function returns.
         private_cache: Where to keep downloads made with a secret; gone when the job ends.
+        shared_cache: Where to keep what may serve any other job; never for what a secret gave access to.
         progress: Receives progress.
         cancel: Set when the work should stop; then raise `Cancelled`.
     """
@@ -48,6 +49,7 @@ class WorkOrder:
     secrets: Mapping[str, str]
     staging: Path
     private_cache: Path
+    shared_cache: Path
     progress: ProgressCallback
     cancel: threading.Event
 
@@ -77,6 +79,7 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     model = distill_teacher(
         **order.parameters,
         vocabulary=order.texts.get("vocabulary"),
+        cache_folder=None if order.secrets else order.shared_cache,
         progress=order.progress,
         cancel=order.cancel,
     )
