@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pages import distill, explore, home
+from pages import distill, explore, home, library
 
 
 @dataclass(frozen=True)
@@ -27,4 +27,5 @@ PAGES = (
     Page("Home", "/", home.build),
     Page("Distill", "/distill", distill.build),
     Page("Explore", "/explore", explore.build),
+    Page("Library", "/library", library.build),
 )

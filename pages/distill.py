@@ -165,7 +165,7 @@ def build() -> None:
     gr.on([upload.upload, upload.clear], lint_file, upload, linted, **quiet)
     column.input(lint, words, linted, **quiet)
     clean.click(clean_words, words, [pasted, report, clean, is_cleaned], **quiet)
-    query.submit(search, [panel.owner, panel.job_id, query], neighbors, **quiet)
+    query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
     panel.job_id.change(restore, [panel.owner, panel.job_id], [teacher, *settings], **quiet)
     # Words found in one model say nothing of the next.
     panel.job_id.change(lambda: ("", ""), None, [query, neighbors], **quiet)

@@ -18,7 +18,7 @@ from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
 from m2v_core.model import StaticModel
 from pages.components import error_notice, neighbors_html, notice
 from pages.components.findings import documents_html, explanation_html
-from pages.components.finished_models import build_model_picker, picked_words
+from pages.components.model_picker import build_model_picker, picked_words
 from pages.components.word_map import build_word_map
 
 MAX_DOCUMENTS = 100_000

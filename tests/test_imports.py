@@ -28,12 +28,13 @@ ROOMS: dict[str, set[str]] = {
     # The ends never know each other, but for the Encoder protocol.
     **dict.fromkeys(ENDS, MODEL | {"evaluation.encoders"}),
     "jobs": MODEL | ENDS,
+    "library": MODEL | {"jobs"},
     "cli": MODEL | ENDS,
     "__main__": {"cli"},
     "m2v_core": {"model", "errors", "progress", "distillation"},  # distillation for types only, see below
     "figures": MODEL | ENDS,
-    "components": MODEL | ENDS | {"jobs", "m2v_core", "figures"},
-    "page": MODEL | ENDS | {"jobs", "m2v_core", "figures", "components"},
+    "components": MODEL | ENDS | {"jobs", "library", "m2v_core", "figures"},
+    "page": MODEL | ENDS | {"jobs", "library", "m2v_core", "figures", "components"},
     "pages": {"page"},
     "app": {"pages", "page", "components", "errors"},
 }
@@ -57,6 +58,7 @@ PACKAGES: dict[str, set[str]] = {
     "distributed": {"numpy"},
     "bulk": {"numpy"},
     "jobs": {"numpy", "psutil"},
+    "library": set(),
     "cli": {"typer", "rich"},
     "__main__": set(),
     "m2v_core": set(),

@@ -116,7 +116,7 @@ class JobStore:
         """
         secrets = {name: value for name, value in (secrets or {}).items() if value}
         check_spec(spec, secrets, self._kinds)
-        owner_hash = _hash(owner)
+        owner_hash = hash_owner(owner)
         folder = JobFolder(self._root / token_hex(16))
         unborn = JobFolder(self._root / f"{UNBORN}{folder.id}")
         with _saving("The job"):
@@ -159,7 +159,7 @@ class JobStore:
 
     def list_jobs(self, owner: str) -> list[Job]:
         """This owner's jobs, the newest first."""
-        owner_hash = _hash(owner)
+        owner_hash = hash_owner(owner)
         entries = self._index.entries()
         queue = _queue(entries)
         own = [entry for entry in entries if compare_digest(entry.spec.owner_hash, owner_hash)]
@@ -265,7 +265,7 @@ class JobStore:
 
     def _find(self, job_id: str, owner: str) -> Entry:
         entry = self._index.find(job_id)
-        if entry is None or not compare_digest(entry.spec.owner_hash, _hash(owner)):
+        if entry is None or not compare_digest(entry.spec.owner_hash, hash_owner(owner)):
             raise NotFoundError("No such job among yours. It may have been cleaned away: list your jobs.")
         return entry
 
@@ -319,7 +319,12 @@ def _queue(entries: Sequence[Entry]) -> list[str]:
     return [entry.folder.id for entry in entries if entry.state.state == "queued"]
 
 
-def _hash(owner: str) -> str:
+def hash_owner(owner: str) -> str:
+    """What stands on disk for an owner: whoever reads it can't take the owner's place.
+
+    Raises:
+        InputError: An empty owner.
+    """
     if not owner:
-        raise InputError("A job needs an owner, any non-empty string; got an empty one.")
+        raise InputError("A job or a model needs an owner, any non-empty string; got an empty one.")
     return hashlib.sha256(owner.encode("utf-8", errors="surrogatepass")).hexdigest()

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from m2v_core.errors import HubError, NotFoundError
+from m2v_core.errors import HubError, LimitError, NotFoundError
 from m2v_core.persistence.formats import all_paths
 
 # The root of the HTTP library's errors; which library that is differs between releases of huggingface_hub.
@@ -58,6 +58,27 @@ def download_model(
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     patterns = [prefix + path for path in all_paths()]
     return download(repo_id, allow_patterns=patterns, token=token, revision=revision, endpoint=endpoint)
+
+
+def check_model_bytes(repo_id: str, max_bytes: int) -> None:
+    """Refuse a repository whose model is too large, before anything of it is fetched.
+
+    When the Hub can't be asked nothing is refused: then nothing can be fetched either.
+
+    Raises:
+        LimitError: The files that `download_model` would fetch have more than `max_bytes`.
+        NotFoundError: `repo_id` can't be a repository.
+    """
+    if not is_repo_id(repo_id):
+        raise NotFoundError(f"{repo_id!r} is no Hub repository, which is called 'owner/name'. Check the spelling.")
+    try:
+        files = HfApi().model_info(repo_id, files_metadata=True).siblings or ()
+    except (HfHubHTTPError, OfflineModeIsEnabled, ConnectionError, _HTTP_ERROR):
+        return
+    wanted = set(all_paths())
+    n_bytes = sum(file.size or 0 for file in files if file.rfilename in wanted)
+    if n_bytes > max_bytes:
+        raise LimitError(f"{repo_id} has {n_bytes:,} bytes, and {max_bytes:,} are allowed here for a model.")
 
 
 def download(

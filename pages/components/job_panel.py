@@ -51,7 +51,7 @@ Components = Sequence[gr.components.Component]
 def job_html(job: Job | None) -> str:
     """The run as HTML: title, bar, numbers, stages; as high in every state, so that nothing jumps."""
     if job is None:
-        return _panel("idle", "Ready", "No run yet", (), _Numbers())
+        return _panel("idle", "Ready", "No run yet", (), _Numbers("Press the button, and this follows:"))
     stages = all_stages(job)
     if job.state == "queued":
         place = "Next in the queue" if job.queue_position == 1 else f"Number {job.queue_position} in the queue"
@@ -85,7 +85,7 @@ def _numbers(job: Job, stages: Sequence[Stage]) -> _Numbers:
     elapsed, time_left = format_seconds(job.elapsed_seconds), ""
     if job.is_finished:
         return _Numbers(f"{elapsed} in all", "", count, rate)
-    if job.progress is not None and job.progress.eta_seconds is not None:
+    if job.progress is not None and job.progress.eta_seconds:
         time_left = _time_left(job.progress.eta_seconds)
     return _Numbers(f"{elapsed} so far", time_left, count, rate)
 

@@ -22,8 +22,8 @@ from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.projection import pca_map, sample_rows, umap_key
 from m2v_core.exploration.tables import write_csv
 from pages.components import data_folder, error_notice, format_seconds, notice
-from pages.components.finished_models import picked_words
 from pages.components.job_panel import remove_old_files, served_folder
+from pages.components.model_picker import picked_words
 from pages.figures import ColorBy, map_figure
 
 Method = Literal["PCA", "UMAP"]

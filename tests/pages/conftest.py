@@ -10,7 +10,7 @@ from m2v_core.errors import NotFoundError
 from m2v_core.jobs import Job, JobSpec, Stage
 from m2v_core.progress import Progress
 from pages import components, distill, home
-from pages.components import finished_models, job_panel
+from pages.components import job_panel
 
 JOB_ID = "0123456789abcdef" * 2
 
@@ -89,7 +89,7 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeStore
     result.mkdir()
     (result / "config.json").write_text("{}")
     fake = FakeStore(result)
-    for module in (components, finished_models, job_panel, distill, home):
+    for module in (components, job_panel, distill, home):
         monkeypatch.setattr(module, "job_store", lambda: fake)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
     monkeypatch.delenv("SPACE_ID", raising=False)

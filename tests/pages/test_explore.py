@@ -6,21 +6,19 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import gradio as gr
 import numpy as np
 import pytest
 
-from m2v_core.errors import InputError, LimitError, M2VError
+from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError
 from m2v_core.exploration.background import PendingMap
 from m2v_core.exploration.explanation import Explanation, Span
-from m2v_core.exploration.neighbors import Neighbor
+from m2v_core.exploration.neighbors import Neighbor, WordNeighbors
 from pages import explore
-from pages.components import findings, finished_models, word_map
-from pages.components.job_panel import finished_model
+from pages.components import findings, word_map
 from pages.figures import map_figure
-from tests.pages.conftest import JOB_ID, FakeStore, done_job, make_job
+from tests.pages.conftest import JOB_ID, FakeStore
 from tests.static_models import static_model
 
 OWNER = "A" * 32
@@ -30,43 +28,29 @@ TEXTS = "The quick fox\n\n  Rivers run to the sea \nSea shells by the sea shore\
 
 
 @pytest.fixture
-def model(store: FakeStore) -> Iterator[Any]:
+def model(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[WordNeighbors]:
     """A small model as the only one of its owner."""
-    made = static_model("WordPiece")
-    made.save_pretrained(store.result)
-    store.add(OWNER, done_job())
-    yield made
+    words = WordNeighbors(static_model("WordPiece"))
+
+    def picked(owner: str | None, model_id: str | None) -> WordNeighbors:
+        if (owner, model_id) != MODEL:
+            raise NotFoundError("no such model")
+        return words
+
+    for module in (explore, word_map):
+        monkeypatch.setattr(module, "picked_words", picked)
+    yield words
     for cached in (word_map._map_data, word_map._places, explore._document_index):
         cached.cache_clear()
 
 
-def request(**query: str) -> Any:
-    return SimpleNamespace(query_params=query)
-
-
-def test_without_a_model_the_page_says_what_to_do(store: FakeStore) -> None:
-    store.add(OWNER, make_job("running"))
-    owner, box, message = finished_models.attach(OWNER, request())
-    assert owner == OWNER and box.visible is False
-    assert 'href="distill"' in message
+def test_without_a_model_there_are_no_tabs() -> None:
     tabs, *_ = explore.show_model(OWNER, None, "", 10)
     assert tabs.visible is False
 
 
-def test_models_to_pick_from(store: FakeStore) -> None:
-    for number, state in enumerate(("done", "done", "failed")):
-        job = done_job(id=f"{number}" * 32, created_at=float(number))
-        store.add(OWNER, job if state == "done" else make_job(state, id="f" * 32))
-    store.add("B" * 32, done_job(id="b" * 32))
-    _, box, message = finished_models.attach(OWNER, request())
-    assert [choice[1] for choice in box.choices] == ["1" * 32, "0" * 32]
-    assert box.value == "1" * 32 and message == ""
-    assert finished_models.attach(OWNER, request(model="0" * 32))[1].value == "0" * 32
-    assert finished_models.attach(OWNER, request(model="b" * 32))[1].value == "1" * 32
-
-
 @pytest.mark.parametrize("owner", ["B" * 32, None])
-def test_another_owners_model_answers_nothing(model: Any, owner: str | None) -> None:
+def test_another_owners_model_answers_nothing(model: WordNeighbors, owner: str | None) -> None:
     documents, _ = explore.read_documents("paste", TEXTS, None)
     answers = [
         explore.search_words(owner, JOB_ID, "sea", 5),
@@ -81,18 +65,16 @@ def test_another_owners_model_answers_nothing(model: Any, owner: str | None) -> 
         explore.similar_words(owner or "", JOB_ID, "sea")
 
 
-def test_words(model: Any) -> None:
+def test_words(model: WordNeighbors) -> None:
     html = explore.search_words(*MODEL, "sea", 5)
     assert html.count("<li>") == 5
     assert explore.search_words(*MODEL, "  ", 5) == explore._WORDS_HINT
     assert "Ask for 1 to 100" in explore.search_words(*MODEL, "sea", 101)
     found = explore.similar_words(*MODEL, "sea", 3)
-    assert found == [
-        {"word": n.text, "similarity": n.similarity, "rank": n.rank} for n in finished_model(*MODEL).search("sea", 3)
-    ]
+    assert found == [{"word": n.text, "similarity": n.similarity, "rank": n.rank} for n in model.search("sea", 3)]
 
 
-def test_documents(model: Any, vocabulary_file: Callable[[str, str], str]) -> None:
+def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], str]) -> None:
     documents, report = explore.read_documents("paste", TEXTS, None)
     assert documents is not None and "3 texts ready" in report
     assert documents.texts == ("The quick fox", "Rivers run to the sea", "Sea shells by the sea shore")
@@ -121,27 +103,27 @@ def test_the_limit_on_documents_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert explore.as_documents(["a", " ", "b"]) is not None
 
 
-def test_the_map_is_drawn_when_it_is_open(model: Any) -> None:
+def test_the_map_is_drawn_when_it_is_open(model: WordNeighbors) -> None:
     assert word_map.show_map(*MODEL, "PCA", "rank", False)[0] is None
     assert word_map.show_map(OWNER, None, "PCA", "rank", True)[0] is None
     figure, status, timer = word_map.show_map(*MODEL, "PCA", "norm", True)
-    words = finished_model(*MODEL)
+    words = model
     (trace,) = json.loads(figure)["data"]
     assert trace["type"] == "scattergl" and len(trace["text"]) == len(words)
     assert f"{len(words)} words" in status and "sampled" not in status
     assert timer.active is False
 
 
-def test_a_map_of_too_many_words_says_that_it_is_sampled(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_map_of_too_many_words_says_that_it_is_sampled(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(word_map, "sample_rows", lambda n_rows: np.arange(0, n_rows, 2))
     figure, status, _ = word_map.show_map(*MODEL, "PCA", "rank", True)
-    n_words = len(finished_model(*MODEL))
+    n_words = len(model)
     assert len(json.loads(figure)["data"][0]["text"]) == -(-n_words // 2)
     assert f"sampled from {n_words}" in status
 
 
-def test_umap_comes_when_it_is_ready(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = word_map._map_data(finished_model(*MODEL))
+def test_umap_comes_when_it_is_ready(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = word_map._map_data(model)
     answers = [PendingMap(None, 3.0), PendingMap(None, 4.0), *[PendingMap(data.pca * 2, 5.0)] * 2]
     monkeypatch.setattr(word_map, "_map_maker", lambda: SimpleNamespace(get=lambda rows, key: answers.pop(0)))
     figure, status, timer = word_map.show_map(*MODEL, "UMAP", "rank", True)
@@ -158,12 +140,12 @@ def test_umap_comes_when_it_is_ready(model: Any, monkeypatch: pytest.MonkeyPatch
     assert "its process ended early" in status and timer.active is False
 
 
-def test_a_word_is_found_with_its_neighbours_in_full_space(model: Any) -> None:
+def test_a_word_is_found_with_its_neighbours_in_full_space(model: WordNeighbors) -> None:
     marks, message = word_map.find_on_map(*MODEL, " SEA ")
     found = marks.props["found"]
-    nearest = [neighbor.text for neighbor in finished_model(*MODEL).search("sea", 8)]
+    nearest = [neighbor.text for neighbor in model.search("sea", 8)]
     assert found["text"] == ["sea", *nearest] and message == ""
-    data = word_map._map_data(finished_model(*MODEL))
+    data = word_map._map_data(model)
     assert [data.texts[point] for point in found["points"]] == found["text"]
     marks, message = word_map.find_on_map(*MODEL, "the lazy sea")
     assert "no word of this map" in message and len(marks.props["found"]["text"]) == 8
@@ -171,8 +153,8 @@ def test_a_word_is_found_with_its_neighbours_in_full_space(model: Any) -> None:
     assert word_map.find_on_map(*MODEL, "")[0].props["found"] is None
 
 
-def test_a_lasso_becomes_a_table_and_a_csv(model: Any) -> None:
-    data = word_map._map_data(finished_model(*MODEL))
+def test_a_lasso_becomes_a_table_and_a_csv(model: WordNeighbors) -> None:
+    data = word_map._map_data(model)
     table, button = word_map.show_selection(*MODEL, "PCA", SimpleNamespace(points=[7, 3, 7]))
     assert re.findall(r'class="m2v-word">(.*?)<', table) == [data.texts[3], data.texts[7]]
     with Path(button.value["path"]).open(encoding="utf-8-sig", newline="") as file:
@@ -188,7 +170,7 @@ def test_a_selection_that_is_none_is_refused(points: object) -> None:
         word_map.checked_points(points, 10)
 
 
-def test_why(model: Any) -> None:
+def test_why(model: WordNeighbors) -> None:
     html = explore.explain(*MODEL, "the lazy dog \U0001f984", "the quick fox")
     answer = explore.similarity_shares(*MODEL, "the lazy dog", "the quick fox")
     assert sum(span["share"] for span in answer["a"]) == pytest.approx(answer["similarity"])

@@ -1,0 +1,191 @@
+"""The box that picks a model: once picked, it is picked on every page."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from m2v_core.errors import NotFoundError
+from m2v_core.exploration.neighbors import WordNeighbors
+from m2v_core.library import Library, ModelRecord
+from m2v_core.model import StaticModel
+from pages.components import (
+    data_folder,
+    error_notice,
+    format_bytes,
+    is_space,
+    job_store,
+    known_owner,
+    notice,
+    owner_state,
+)
+
+_TICK_SECONDS = 2.0
+_MONTH_SECONDS = 30 * 24 * 3600
+
+
+@functools.cache
+def model_library() -> Library:
+    """The app's one library; on a Space with limits, and unused models are kept for 30 days."""
+    root = data_folder() / "models"
+    if not is_space():
+        return Library(root, jobs=job_store())
+    return Library(
+        root,
+        jobs=job_store(),
+        max_models_per_owner=20,
+        max_model_bytes=500 * 10**6,
+        max_bytes=20 * 10**9,
+        keep_seconds=_MONTH_SECONDS,
+    )
+
+
+def picked_model(owner: str | None, model_id: str | None) -> StaticModel:
+    """The model that a page's picker shows; the last few stay in memory.
+
+    Raises:
+        NotFoundError: None is picked, or it isn't this owner's.
+        ModelFormatError: Its files are damaged.
+    """
+    return model_library().load(*_checked(owner, model_id))
+
+
+def picked_words(owner: str | None, model_id: str | None) -> WordNeighbors:
+    """The vocabulary of that model, ready to be searched; the last few stay in memory.
+
+    Raises:
+        NotFoundError: None is picked, or it isn't this owner's.
+        ModelFormatError: Its files are damaged.
+    """
+    return _words(picked_model(owner, model_id))
+
+
+@functools.lru_cache(maxsize=4)
+def _words(model: StaticModel) -> WordNeighbors:
+    return WordNeighbors(model)
+
+
+def picked_record(owner: str | None, model_id: str | None) -> ModelRecord:
+    """What the library knows of that model: name, teacher, size, ...
+
+    Raises:
+        NotFoundError: None is picked, or it isn't this owner's.
+    """
+    return model_library().get(*_checked(owner, model_id))
+
+
+@dataclass(frozen=True)
+class ModelPicker:
+    """The picker's components.
+
+    Attributes:
+        owner: Whose models are offered; pass it to every handler.
+        model_id: The box; its value is the id of the picked model, None for none. Its `change` event tells a
+            page that another model is picked, and once after opening that one is picked at all.
+        empty: Says what to do first while there is no model; hidden otherwise.
+    """
+
+    owner: gr.BrowserState
+    model_id: gr.Dropdown
+    empty: gr.HTML
+    timer: gr.Timer
+
+
+def build_model_picker(owner: gr.BrowserState | None = None, label: str = "Model") -> ModelPicker:
+    """A new picker in the current Blocks context, alive at once.
+
+    Args:
+        owner: The page's own, when it has one already, such as a job panel's.
+        label: What stands above the box.
+    """
+    owner = owner or owner_state()
+    box = gr.Dropdown(
+        [],
+        value=None,
+        label=label,
+        visible=False,
+        # Choices come and go in other tabs; who may use which model is checked where it is loaded.
+        allow_custom_value=True,
+        elem_classes="m2v-model",
+    )
+    empty = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+    timer = gr.Timer(_TICK_SECONDS, active=False)
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    page = Context.root_block
+    assert page is not None  # components can't be made outside one
+    page.load(attach, owner, [owner, box, empty, timer], **quiet)
+    timer.tick(refresh, [owner, box], [box, empty, timer], **quiet)
+    box.focus(refresh, [owner, box], [box, empty, timer], **quiet)
+    box.input(pick, [owner, box], [empty], **quiet)
+    return ModelPicker(owner, box, empty, timer)
+
+
+def attach(owner: str | None, request: gr.Request) -> list[Any]:
+    """What a page's picker shows when the page opens: owner, box, message, timer.
+
+    `?model=ID` in the page's address picks that model, here and everywhere.
+    """
+    owner = known_owner(owner)
+    wanted = str(request.query_params.get("model", ""))
+    message = ""
+    if wanted:
+        try:
+            model_library().pick(wanted, owner)
+        except Exception as error:  # the last frame of ours: Gradio would show none of it
+            message = error_notice(error, "This model can't be shown")
+    return [owner, *_values(owner, None, message)]
+
+
+def refresh(owner: str | None, model_id: str | None) -> list[Any]:
+    """What the picker shows a while later: a distillation may have finished meanwhile."""
+    return _values(known_owner(owner), model_id, "")
+
+
+def pick(owner: str | None, model_id: str | None) -> str:
+    """Remember what was picked; what there is to say if that fails."""
+    try:
+        model_library().pick(*_checked(owner, model_id))
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return error_notice(error, "This model can't be picked")
+    return ""
+
+
+def choice_label(record: ModelRecord) -> str:
+    """A model in one line: "m2v-all-MiniLM-L6-v2 · 256 dimensions · 15.2 MB"."""
+    return f"{record.name} · {record.dim:,} dimensions · {format_bytes(record.n_bytes)}"
+
+
+def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
+    records = model_library().list_models(owner)
+    if model_id not in {record.id for record in records}:
+        picked = model_library().picked(owner)
+        model_id = picked.id if picked else None
+    box = gr.Dropdown(
+        choices=[(choice_label(record), record.id) for record in records], value=model_id, visible=bool(records)
+    )
+    is_busy = any(not job.is_finished for job in job_store().list_jobs(owner))
+    if not records and not message:
+        message = empty_html(is_busy)
+    return [box, message, gr.Timer(active=is_busy)]
+
+
+def empty_html(is_busy: bool) -> str:
+    """What to do first, when there is no model."""
+    if is_busy:
+        return notice("info", "Your first model is being made", ["It appears here when it is ready."])
+    return (
+        '<div class="m2v-notice m2v-info" role="status"><strong>No model yet</strong>'
+        '<p class="m2v-next"><a href="distill">Distill your first one</a>, which takes about a minute, '
+        'or <a href="library">open one you have</a>.</p></div>'
+    )
+
+
+def _checked(owner: str | None, model_id: str | None) -> tuple[str, str]:
+    # From the API anything may come.
+    if not (isinstance(owner, str) and isinstance(model_id, str) and owner and model_id):
+        raise NotFoundError("No model is picked. Pick one above; if there is none, distill one first.")
+    return model_id, owner
