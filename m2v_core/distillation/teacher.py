@@ -203,6 +203,17 @@ class Teacher:
         return vectors
 
 
+def locate_teacher(model_name: str) -> Path:
+    """The teacher's folder on this machine, downloaded where need be; one that needs its own code is refused.
+
+    Raises:
+        M2VError: as `Teacher.load`.
+    """
+    folder, _ = _locate(model_name)
+    _refuse_remote_code(_encoder_folder(folder), model_name, trust_remote_code=False)
+    return folder
+
+
 def _locate(model_name: str) -> tuple[Path, str | None]:
     """The teacher's folder, and its commit if it came from the Hub."""
     if Path(model_name).is_dir():
