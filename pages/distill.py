@@ -27,7 +27,7 @@ from pages.components import (
     notice,
     teacher_picker,
 )
-from pages.components.job_panel import build_job_panel, finished_model
+from pages.components.job_panel import build_job_panel, find_job, finished_model
 
 Mode = Literal["output", "word", "subword"]
 Source = Literal["paste", "upload"]
@@ -40,14 +40,6 @@ _MODES: list[tuple[str, Mode]] = [
         "subword",
     ),
     ("My words only\nThe smallest model. Text outside your list counts for nothing.", "word"),
-]
-_DIMENSIONS = [
-    ("64", "64"),
-    ("128", "128"),
-    ("256 · usual", "256"),
-    ("512", "512"),
-    ("As many as the teacher has", "none"),
-    ("Chosen for me: 95 % of the variance", "0.95"),
 ]
 _WEIGHTINGS = [("SIF", "sif"), ("Zipf", "zipf"), ("None", "none")]
 _POOLINGS = [
@@ -105,13 +97,8 @@ def build() -> None:
                     is_cleaned = gr.State(False)
             with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
                 with gr.Row():
-                    dims = gr.Dropdown(
-                        _DIMENSIONS,
-                        value="256",
-                        allow_custom_value=True,
-                        label="Dimensions",
-                        info="A number, or a share of variance: 0.9.",
-                    )
+                    # No list to pick from: on Enter it would take the first entry that holds what was typed.
+                    dims = gr.Textbox("256", label="Dimensions", info="Or a share of variance, 0.9; none for all.")
                     precision = gr.Dropdown(
                         _PRECISIONS,
                         value="float16",
@@ -179,6 +166,7 @@ def build() -> None:
     column.input(lint, words, linted, **quiet)
     clean.click(clean_words, words, [pasted, report, clean, is_cleaned], **quiet)
     query.submit(search, [panel.owner, panel.job_id, query], neighbors, **quiet)
+    panel.job_id.change(restore, [panel.owner, panel.job_id], [teacher, *settings], **quiet)
     # Words found in one model say nothing of the next.
     panel.job_id.change(lambda: ("", ""), None, [query, neighbors], **quiet)
 
@@ -228,6 +216,26 @@ def submit(
     return job_store().submit(JobSpec("distill", parameters, texts, model_title(teacher)), owner)
 
 
+def restore(owner: str | None, job_id: str) -> list[Any]:
+    """The teacher and the settings of a job, so that one can go on from there after a refresh or from Home."""
+    job = find_job(owner, job_id)
+    if job is None:
+        return [gr.skip()] * 9
+    parameters = job.parameters
+    dims, clusters = parameters.get("pca_dims", 256), parameters.get("vocabulary_quantization")
+    return [
+        parameters["model_name"],
+        "none" if dims is None else str(dims),
+        parameters.get("weighting", "sif") if parameters.get("apply_zipf", True) else "none",
+        f"{parameters['sif_coefficient']:g}" if "sif_coefficient" in parameters else gr.skip(),
+        parameters.get("pooling", "mean"),
+        parameters.get("quantize_to", "float16"),
+        "" if clusters is None else str(clusters),
+        parameters.get("token_remove_pattern", _UNUSED_PATTERN) or "",
+        parameters.get("device", "auto"),
+    ]
+
+
 def usable_words(source: Source, pasted: str, upload: str | None, column: str | None, is_cleaned: bool) -> list[str]:
     """The words to distil.
 
@@ -265,7 +273,8 @@ def parse_dims(text: str) -> int | float | str | None:
     if number >= 1 and number.is_integer():
         return int(number)
     raise InputError(
-        f"Dimensions is {text!r}. Give a whole number such as 256, or a share of the variance such as 0.9."
+        f"Dimensions is {text!r}. Give a whole number such as 256, a share of the variance such as 0.9, "
+        "or none for as many as the teacher has."
     )
 
 

@@ -47,6 +47,6 @@ _STEPS = """
 <ol class="m2v-steps">
   <li><strong>Pick a teacher</strong><span>The one that is set comes bundled and works offline.</span></li>
   <li><strong>Press the button</strong><span>Close the page if you like: the run goes on.</span></li>
-  <li><strong>Take the ZIP</strong><span>It opens here, in model2vec and in sentence-transformers.</span></li>
+  <li><strong>Take the ZIP</strong><span>It opens in model2vec and in sentence-transformers.</span></li>
 </ol>
 """

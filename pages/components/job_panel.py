@@ -295,7 +295,9 @@ class JobPanel:
             self.timer,
         ]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        self.start.click(start, [self.owner, *inputs], [self.owner, *shown], **quiet)
+        started = self.start.click(start, [self.owner, *inputs], [self.owner, *shown], **quiet)
+        # The pressed button is gone; whoever uses the keyboard stands on the one that took its place.
+        started.then(None, js="() => { document.querySelector('button.m2v-cancel')?.focus(); }", **quiet)
         self.cancel.click(cancel, [self.owner, self.job_id], shown, **quiet)
         self.timer.tick(follow, [self.owner, self.job_id], shown, **quiet)
         page = Context.root_block

@@ -18,6 +18,9 @@ import pytest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'm2v-studio[dev]' for the browser tests")
 
+# Generous: a busy machine is no failure of the app.
+WAIT_MS = 30_000
+playwright.expect.set_options(timeout=WAIT_MS)
 ROOT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -114,7 +117,7 @@ def browser() -> Iterator[playwright.Browser]:
 def context(browser: playwright.Browser) -> Iterator[playwright.BrowserContext]:
     """One person's browser: storage of its own, no jobs yet."""
     made = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    made.set_default_timeout(30_000)
+    made.set_default_timeout(2 * WAIT_MS)
     yield made
     made.close()
 

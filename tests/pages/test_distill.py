@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from m2v_core.errors import InputError, VocabularyError
@@ -18,11 +19,12 @@ from pages.distill import (
     parse_coefficient,
     parse_dims,
     parse_pattern,
+    restore,
     search,
     submit,
     usable_words,
 )
-from tests.pages.conftest import FakeStore
+from tests.pages.conftest import JOB_ID, FakeStore, make_job
 
 OWNER = "owner-owner-owner-owner-1"
 WriteFile = Callable[[str, str], str]
@@ -218,6 +220,41 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 def test_a_file_taken_away_again() -> None:
     column, report, button, _ = lint_file(None)
     assert not column.visible and report == "" and not button.visible
+
+
+def test_settings_come_back_with_the_job(store: FakeStore) -> None:
+    changed = {
+        "teacher": "a/b",
+        "dims": "0.9",
+        "weighting": "none",
+        "pooling": "last",
+        "precision": "int8",
+        "clusters": "4096",
+        "remove_pattern": "",
+        "device": "cpu",
+    }
+    job_id = submit(OWNER, **DEFAULTS | changed)
+    store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
+    teacher, *settings = restore(OWNER, job_id)
+    assert teacher == "a/b"
+    assert [settings[0], settings[1], *settings[3:]] == ["0.9", "none", "last", "int8", "4096", "", "cpu"]
+    assert restore("somebody-else-entirely-1", job_id) == [gr.skip()] * 9
+
+
+def test_a_job_of_home_brings_the_defaults(store: FakeStore) -> None:
+    store.add(OWNER, make_job(parameters={"model_name": "a/b"}))
+    teacher, *settings = restore(OWNER, JOB_ID)
+    names = ("dims", "weighting", "sif_coefficient", "pooling", "precision", "clusters", "remove_pattern", "device")
+    expected = [DEFAULTS[name] for name in names]
+    expected[2] = gr.skip()
+    assert (teacher, settings) == ("a/b", expected)
+
+
+def test_every_setting_returns_as_it_was_sent(store: FakeStore) -> None:
+    job_id = submit(OWNER, **DEFAULTS | {"dims": "none", "sif_coefficient": "0.00005"})
+    store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
+    _, dims, weighting, coefficient, *_ = restore(OWNER, job_id)
+    assert (dims, weighting, coefficient) == ("none", "sif", "5e-05")
 
 
 def test_search(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
