@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pages import distill, home
+from pages import compare, distill, home
 
 
 @dataclass(frozen=True)
@@ -26,4 +26,5 @@ class Page:
 PAGES = (
     Page("Home", "/", home.build),
     Page("Distill", "/distill", distill.build),
+    Page("Compare", "/compare", compare.build),
 )
