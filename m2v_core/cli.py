@@ -435,6 +435,8 @@ def _print_facts(**facts: object) -> None:
 
 
 def _print_speeds(comparison: SpeedComparison) -> None:
+    from m2v_core.speed import rate_text
+
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("encoder", overflow="fold")
     for heading in ("sentences/s", "slowest - fastest", "size", "fidelity", "threads", "device"):
@@ -443,8 +445,8 @@ def _print_speeds(comparison: SpeedComparison) -> None:
         facts = encoder.facts
         table.add_row(
             facts.name,
-            f"{encoder.sentences_per_second:,.0f}{'*' if encoder.is_extrapolated else ''}",
-            f"{encoder.slowest:,.0f} - {encoder.fastest:,.0f}",
+            f"{rate_text(encoder.sentences_per_second)}{'*' if encoder.is_extrapolated else ''}",
+            f"{rate_text(encoder.slowest)} - {rate_text(encoder.fastest)}",
             "-" if facts.size_bytes is None else _size(facts.size_bytes),
             "-" if encoder.fidelity is None else f"{encoder.fidelity:.3f}",
             str(facts.n_threads),

@@ -277,6 +277,11 @@ def _fidelities(
     return judged, len(common[teacher])
 
 
+def rate_text(rate: float) -> str:
+    """A rate as people read it: "5,388", "19", "4.2"."""
+    return f"{rate:,.0f}" if rate >= 9.95 else f"{rate:.1f}"
+
+
 def read_texts(path: str | Path) -> list[str]:
     """The texts of a file in UTF-8, one a line, without the blank ones.
 

@@ -13,7 +13,7 @@ from gradio.context import Context
 
 from m2v_core.errors import InputError
 from m2v_core.jobs import JobSpec
-from m2v_core.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, EncoderSpeed, SpeedComparison
+from m2v_core.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, EncoderSpeed, SpeedComparison, rate_text
 from pages import figures
 from pages.components import (
     BUNDLED_TEACHER,
@@ -63,7 +63,7 @@ def build() -> None:
                 with gr.Row():
                     rounds = gr.Slider(3, 15, DEFAULT_ROUNDS, step=1, label="Rounds", info="Each with other texts.")
                     seconds = gr.Slider(
-                        5, 120, DEFAULT_SECONDS, step=5, label="Seconds for each", info="Slower ones read fewer texts."
+                        5, 120, DEFAULT_SECONDS, step=5, label="Seconds for each", info="Slow ones read less."
                     )
                 with_peer = gr.Checkbox(False, label="Run each model in the model2vec package too")
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
@@ -94,7 +94,8 @@ class MeasurableModel:
     Attributes:
         id: What the page calls it by.
         name: What people call it.
-        details: What tells it from others of that name.
+        details: Its dimensions and precision, which tell it from others of that name.
+        n_tokens: Entries of its vocabulary.
         folder: Where it lies on the server.
         teacher: What it was distilled from.
     """
@@ -102,6 +103,7 @@ class MeasurableModel:
     id: str
     name: str
     details: str
+    n_tokens: int
     folder: str
     teacher: str
 
@@ -113,8 +115,8 @@ def measurable_models(owner: str) -> list[MeasurableModel]:
         MeasurableModel(
             id=job.id,
             name=job.title,
-            details=f"{job.outcome['dim']:,} dimensions · {job.outcome['n_tokens']:,} tokens · "
-            f"{job.parameters.get('quantize_to', 'float16')}",
+            details=f"{job.outcome['dim']:,} dim {job.parameters.get('quantize_to', 'float16')}",
+            n_tokens=int(job.outcome["n_tokens"]),
             folder=str(store.result_folder(job.id, owner)),
             teacher=str(job.parameters["model_name"]),
         )
@@ -128,7 +130,7 @@ def offer(owner: str | None) -> list[Any]:
     owner = known_owner(owner)
     offered = measurable_models(owner)
     boxes = gr.CheckboxGroup(
-        choices=[(f"{model.name}\n{model.details}", model.id) for model in offered],
+        choices=[(f"{model.name}\n{model.details} · {model.n_tokens:,} tokens", model.id) for model in offered],
         value=[model.id for model in offered[:1]],
         visible=bool(offered),
     )
@@ -247,9 +249,9 @@ def _headline(comparison: SpeedComparison) -> str:
     if teacher is None or not static:
         return "<h2>What was measured</h2>"
     best = max(static, key=lambda speed: speed.sentences_per_second)
-    ratio = _ratio(best, teacher)
-    about = " (the teacher's speed is extrapolated)" if teacher.is_extrapolated else ""
-    return f"<h2>{escape(best.facts.name)} reads {ratio} as fast as its teacher here{about}</h2>"
+    than = escape(teacher.facts.name.rpartition("/")[2])
+    how = ", whose speed is extrapolated" if teacher.is_extrapolated else ""
+    return f"<h2>{escape(best.facts.name)} reads {_ratio(best, teacher)} as fast as {than}{how}</h2>"
 
 
 def _ratio(speed: EncoderSpeed, teacher: EncoderSpeed) -> str:
@@ -261,8 +263,8 @@ def _row(speed: EncoderSpeed, comparison: SpeedComparison) -> str:
     facts, teacher = speed.facts, comparison.teacher
     mark = ' <span class="m2v-tag">extrapolated</span>' if speed.is_extrapolated else ""
     cells = [
-        f"{speed.sentences_per_second:,.0f}{mark}",
-        f"{speed.slowest:,.0f} to {speed.fastest:,.0f}",
+        f"{rate_text(speed.sentences_per_second)}{mark}",
+        f"{rate_text(speed.slowest)} to {rate_text(speed.fastest)}",
         "-" if teacher is None else "1" if facts.role == "teacher" else _ratio(speed, teacher),
         "-" if speed.fidelity is None else f"{speed.fidelity:.3f}",
         "-" if facts.size_bytes is None else format_bytes(facts.size_bytes),

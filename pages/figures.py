@@ -6,6 +6,8 @@ import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from m2v_core.speed import rate_text
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -52,10 +54,11 @@ def speed_bars(comparison: SpeedComparison) -> Figure:
     )
     labels: list[dict[str, Any]] = []
     for place, speed in enumerate(fastest_last):
-        rate = f"{speed.sentences_per_second:,.0f}" + (" · extrapolated" if speed.is_extrapolated else "")
         at = {"y": place, "yref": "y", "xref": "paper", "yshift": 24, "showarrow": False}
-        labels.append({**at, "x": 0, "xanchor": "left", "text": _short(speed.facts.name)})
-        labels.append({**at, "x": 1, "xanchor": "right", "text": f"<b>{rate}</b>"})
+        labels.append({**at, "x": 0, "xanchor": "left", "text": _short(speed)})
+        labels.append({**at, "x": 1, "xanchor": "right", "text": f"<b>{rate_text(speed.sentences_per_second)}</b>"})
+        if speed.is_extrapolated:
+            labels.append({**at, "x": 1, "xanchor": "right", "yshift": 0, "text": "extrapolated"})
     return go.Figure(
         bars,
         {
@@ -68,7 +71,7 @@ def speed_bars(comparison: SpeedComparison) -> Figure:
                 "range": [low, high],
                 "dtick": 1,
                 "tickformat": ",~r",
-                "title": {"text": "sentences a second, log scale"},
+                "title": {"text": "sentences a second, log scale", **_AXIS_TITLE},
                 "zeroline": False,
                 "fixedrange": True,
             },
@@ -103,7 +106,8 @@ def speed_bubbles(comparison: SpeedComparison) -> Figure:
             x=[x],
             y=[speed.sentences_per_second],
             mode="markers",
-            name=_short(speed.facts.name),
+            cliponaxis=False,
+            name=_short(speed) + (", extrapolated" if speed.is_extrapolated else ""),
             marker={
                 "color": colors[speed.facts.name],
                 "opacity": 0.8,
@@ -121,15 +125,15 @@ def speed_bubbles(comparison: SpeedComparison) -> Figure:
     if has_fidelity:
         left = min((x for _, x in shown), default=0.0)
         x_axis: dict[str, Any] = {
-            "title": {"text": "fidelity: rank correlation with the teacher"},
-            "range": [min(0.0, left - 0.1) if left < 0.1 else left - 0.15, 1.08],
+            "title": {"text": "fidelity, 1 for the teacher itself", **_AXIS_TITLE},
+            "range": [min(0.0, left - 0.1) if left < 0.1 else left - 0.15, 1.12],
             "tickformat": ".1f",
             "dtick": 0.1 if left > 0.4 else 0.2,
         }
     else:
         x_low, x_high = _decades(*[[x for _, x in shown] or [1.0]] * 2)
         x_axis = {
-            "title": {"text": "size on disk in MB, log scale"},
+            "title": {"text": "size on disk in MB, log scale", **_AXIS_TITLE},
             "type": "log",
             "range": [x_low, x_high],
             "dtick": 1,
@@ -138,18 +142,24 @@ def speed_bubbles(comparison: SpeedComparison) -> Figure:
         bubbles,
         {
             **_LAYOUT,
-            "height": 380 + 22 * len(shown),
+            "height": 400 + 22 * len(shown),
             "title": {"text": f"Speed against {what}", **_TITLE},
             "xaxis": {**x_axis, "zeroline": False, "fixedrange": True},
             "yaxis": {
                 "type": "log",
-                "range": [low, high],
+                "range": [low - 0.3, high + 0.3],
                 "dtick": 1,
                 "tickformat": ",~r",
-                "title": {"text": "sentences a second, log scale"},
                 "zeroline": False,
                 "fixedrange": True,
             },
+            "annotations": [
+                {
+                    "text": "sentences a second, log scale",
+                    **{"x": 0, "xref": "paper", "xanchor": "left", "xshift": -56},
+                    **{"y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 4, "showarrow": False},
+                }
+            ],
             "showlegend": True,
             "legend": {
                 "orientation": "v",
@@ -161,17 +171,18 @@ def speed_bubbles(comparison: SpeedComparison) -> Figure:
                 "itemclick": False,
                 "itemdoubleclick": False,
             },
-            "margin": {**_LAYOUT["margin"], "l": 56, "b": 72 + 22 * len(shown)},
+            "margin": {**_LAYOUT["margin"], "l": 56, "t": 64, "b": 72 + 22 * len(shown)},
         },
     )
 
 
 _TITLE: dict[str, Any] = {"x": 0, "xref": "container", "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 6}}
+_AXIS_TITLE: dict[str, Any] = {"font": {"size": 13}, "standoff": 8}
 _LAYOUT: dict[str, Any] = {
     "template": "none",
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
-    "margin": {"l": 4, "r": 12, "t": 44, "b": 52},
+    "margin": {"l": 14, "r": 12, "t": 44, "b": 52},
     "font": {"family": "IBM Plex Sans, ui-sans-serif, system-ui, sans-serif", "size": 13},
     "showlegend": False,
     "autosize": True,
@@ -200,8 +211,9 @@ def _hover(speed: EncoderSpeed) -> str:
     facts = speed.facts
     lines = [
         f"<b>{escape(facts.name)}</b>",
-        f"{speed.sentences_per_second:,.0f} sentences a second" + (", extrapolated" if speed.is_extrapolated else ""),
-        f"rounds: {speed.slowest:,.0f} to {speed.fastest:,.0f}",
+        f"{rate_text(speed.sentences_per_second)} sentences a second"
+        + (", extrapolated" if speed.is_extrapolated else ""),
+        f"rounds: {rate_text(speed.slowest)} to {rate_text(speed.fastest)}",
         f"{len(speed.round_seconds)} rounds of {speed.texts_per_round:,} texts",
         f"{facts.device}, {facts.n_threads} thread" + ("" if facts.n_threads == 1 else "s"),
     ]
@@ -212,5 +224,7 @@ def _hover(speed: EncoderSpeed) -> str:
     return "<br>".join(lines)
 
 
-def _short(name: str) -> str:
-    return escape(name if len(name) <= 34 else name[:33] + "…")
+def _short(speed: EncoderSpeed) -> str:
+    """The name without its owner on the Hub; of a long one the ends, as names often differ at theirs."""
+    name = speed.facts.name.rpartition("/")[2] if speed.facts.role == "teacher" else speed.facts.name
+    return escape(name if len(name) <= 36 else f"{name[:14]}…{name[-21:]}")

@@ -100,7 +100,7 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
     parameters = order.parameters
     reporter = ProgressReporter(order.progress, order.cancel)
     with_peer = bool(parameters.get("with_peer"))
-    reporter.start("load", len(parameters["models"]) * (1 + with_peer) + bool(parameters.get("teacher")))
+    reporter.start("load")  # uncounted, as nobody knows beforehand how long a teacher takes
     from m2v_core.evaluation.encoders import Encoder, Model2VecEncoder, StaticEncoder, TeacherEncoder
     from m2v_core.evaluation.fidelity import rank_correlation
     from m2v_core.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SAMPLE_NAME, compare_speed, sample_texts
@@ -108,16 +108,16 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
     encoders: list[Encoder] = []
     for model in parameters["models"]:
         encoders.append(StaticEncoder.load(model["path"], model["name"]))
-        reporter.advance(1)
+        reporter.advance(0)
         if with_peer:
             encoders.append(Model2VecEncoder(model["path"], f"{model['name']} (model2vec)"))
-            reporter.advance(1)
+            reporter.advance(0)
     if parameters.get("teacher"):
         from m2v_core.distillation.teacher import locate_teacher, resolve_device
 
         device = resolve_device(parameters.get("device"))
         encoders.append(TeacherEncoder(locate_teacher(parameters["teacher"]), parameters["teacher"], device))
-        reporter.advance(1)
+        reporter.advance(0)
     own_texts = order.texts.get("texts")
     comparison = compare_speed(
         encoders,

@@ -208,13 +208,21 @@ def _failure(look: _Look, job: Job, stages: Sequence[Stage]) -> str:
 
 
 def result_html(job: Job) -> str:
-    """The finished model in four numbers."""
-    facts = [
-        ("Size", format_bytes(int(job.outcome["n_bytes"]))),
-        ("Tokens", f"{int(job.outcome['n_tokens']):,}"),
-        ("Dimensions", f"{int(job.outcome['dim']):,}"),
-        ("Made in", format_seconds(job.elapsed_seconds)),
-    ]
+    """The finished model, or the measurement, in four numbers."""
+    if job.kind == "speed":
+        facts = [
+            ("Encoders", f"{len(job.outcome['encoders'])}"),
+            ("Rounds", f"{int(job.outcome['rounds'])}"),
+            ("Texts a round", f"{int(job.outcome['texts_per_round']):,}"),
+            ("Measured in", format_seconds(job.elapsed_seconds)),
+        ]
+    else:
+        facts = [
+            ("Size", format_bytes(int(job.outcome["n_bytes"]))),
+            ("Tokens", f"{int(job.outcome['n_tokens']):,}"),
+            ("Dimensions", f"{int(job.outcome['dim']):,}"),
+            ("Made in", format_seconds(job.elapsed_seconds)),
+        ]
     cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     return f'<dl class="m2v-facts">{cells}</dl>'
 
@@ -412,7 +420,7 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any
         gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
         message,
         gr.Column(visible=is_done),
-        result_html(job) if job is not None and is_done and job.kind == "distill" else "",
+        result_html(job) if job is not None and is_done else "",
         download,
         gr.Timer(active=is_running),
         job.id if job is not None and is_done else "",
