@@ -15,13 +15,13 @@ from pathlib import Path
 
 ROUNDS = 3
 RUNS = {
-    "m2v_core": "from m2v_core import distill",
+    "m2v_core": "from m2v_core import distill; import m2v_core.distillation.teacher",
     "model2vec": "from model2vec.distill import distill",
 }
 TIMED = """
 import json, resource, sys, time
-import torch, transformers
 {statement}
+import torch, transformers
 from m2v_core.distillation.bundled import bundled_folder
 started = time.perf_counter()
 model = distill(str(bundled_folder()), pca_dims=256, device="cpu")

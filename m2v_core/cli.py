@@ -149,6 +149,10 @@ def distill(
         int | None, typer.Option(help="Let all tokens share this many rows (k-means).")
     ] = None,
     recipe: Annotated[Literal["model2vec"], typer.Option(help="The named set of choices to run with.")] = "model2vec",
+    cache_folder: Annotated[
+        Path | None,
+        typer.Option(help="Keep the teacher's vectors here, to distil again with other settings in a second."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")] = None,
     trust_remote_code: Annotated[
         bool,
@@ -180,6 +184,7 @@ def distill(
             vocabulary_quantization=vocabulary_quantization,
             trust_remote_code=trust_remote_code,
             recipe=recipe,
+            cache_folder=cache_folder,
             progress=show,
             cancel=cancel,
         )
@@ -279,9 +284,9 @@ def speed(
             if with_peer:
                 encoders.append(Model2VecEncoder(model, f"{model} (model2vec)"))
         if teacher is not None:
-            from m2v_core.distillation.teacher import locate_teacher, resolve_device
+            from m2v_core.distillation.teacher import resolve_device, trusted_folder
 
-            encoders.append(TeacherEncoder(locate_teacher(teacher), teacher, resolve_device(device)))
+            encoders.append(TeacherEncoder(trusted_folder(teacher), teacher, resolve_device(device)))
         comparison = compare_speed(
             encoders,
             texts,

@@ -35,7 +35,7 @@ class StaticVocabulary:
     Attributes:
         tokenizer: The static model's tokenizer: no special tokens added, no truncation, no padding.
         sequences: One sequence of teacher ids per row, in row order, with the teacher's special tokens around
-            it.
+            it. At word level the unknown token is one more id after these, and no teacher reads it.
         ranks: The rank of each row: its own number, but for a passed word that the teacher has as one piece already:
             then that piece's.
     """
@@ -177,10 +177,6 @@ class _TeacherReader:
         """The words as the teacher reads each alone."""
         encodings = self._tokenizer.encode_batch([self._lead + word for word in words], add_special_tokens=False)
         return self.around(encoding.ids for encoding in encodings)
-
-    def unknown(self) -> list[int]:
-        """What it reads for the unknown token, or for its first piece where it has none."""
-        return self.around([[unknown_token_id(self._tokenizer) or 0]])[0]
 
 
 def _lead(spec: _Spec) -> str:
@@ -377,8 +373,8 @@ def _word_level(
         return Tokenizer.from_str(json.dumps({**spec, "added_tokens": added, "model": model}))
 
     static, words = _build_with(words, build)
-    sequences = [*reader.read(words), reader.unknown()]
-    check_tokenizer(static, len(sequences))
+    sequences = reader.read(words)
+    check_tokenizer(static, len(sequences) + 1)
     return StaticVocabulary(static, sequences, list(range(len(sequences))))
 
 

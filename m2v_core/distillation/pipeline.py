@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,25 +18,26 @@ from tokenizers import Tokenizer
 
 import m2v_core
 from m2v_core import compression
-from m2v_core.distillation.reduction import PCADims, check_pca_dims, reduce_dims
-from m2v_core.distillation.teacher import Pooling, Teacher
+from m2v_core.distillation.reduction import PCADims, reduce_dims
+from m2v_core.distillation.settings import Pooling, Recipe, Settings
+from m2v_core.distillation.source import TeacherSource, locate_teacher
+from m2v_core.distillation.vectors import TeacherVectors, VectorCache
 from m2v_core.distillation.vocabulary import clean_vocabulary
 from m2v_core.distillation.weighting import Weighting, rank_weights
-from m2v_core.errors import InputError
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
-from m2v_core.tokenization import build_static_vocabulary, compile_remove_pattern, unknown_token_id
+from m2v_core.tokenization import build_static_vocabulary, unknown_token_id
+
+if TYPE_CHECKING:
+    from m2v_core.distillation.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
-Recipe = Literal["model2vec"]
-
 _REMOVE_UNUSED = r"\[unused\d+\]"
-_CHOICES = {"pooling": get_args(Pooling), "quantize_to": compression.DTYPES, "recipe": get_args(Recipe)}
 
 
 def distill(
-    model_name: str,
+    model_name: str | Path,
     vocabulary: Sequence[str] | None = None,
     device: str | None = None,
     pca_dims: PCADims = 256,
@@ -50,6 +51,7 @@ def distill(
     vocabulary_quantization: int | None = None,
     trust_remote_code: bool = False,
     recipe: Recipe = "model2vec",
+    cache_folder: str | Path | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> StaticModel:
@@ -74,6 +76,8 @@ def distill(
         vocabulary_quantization: Share this many rows between all tokens (k-means); None: one row a token.
         trust_remote_code: Whether code that comes with the teacher may run.
         recipe: `"model2vec"`, the method as published.
+        cache_folder: Keep the teacher's vectors here, and take them from here the next time: then other dimensions,
+            weights or precisions take a second. Up to 2 GiB.
         progress: Receives `Progress` events of the stages `load`, `encode`, `reduce` and `finish`. An exception
             it raises stops the work and passes through.
         cancel: Set it from another thread to stop the work within a batch.
@@ -90,12 +94,13 @@ def distill(
         MissingExtraError: torch or transformers is not installed.
         Cancelled: `cancel` was set.
     """
-    settings = _Settings(
-        vocabulary=None if vocabulary is None else list(vocabulary),
+    settings = Settings(
+        vocabulary=vocabulary,
         pca_dims=pca_dims,
+        apply_zipf=apply_zipf,
         use_subword=use_subword,
-        sif_coefficient=sif_coefficient if apply_zipf else None,
-        weighting=weighting if apply_zipf else "sif",
+        sif_coefficient=sif_coefficient,
+        weighting=weighting,
         token_remove_pattern=token_remove_pattern,
         pooling=pooling,
         quantize_to=quantize_to,
@@ -104,8 +109,16 @@ def distill(
     )
     reporter = ProgressReporter(progress, cancel)
     reporter.start("load")
-    teacher = Teacher.load(model_name, device, trust_remote_code)
-    return _distill(teacher, settings, reporter)
+    source = locate_teacher(model_name)
+    cache = None if cache_folder is None else VectorCache(cache_folder)
+    read = None if cache is None else cache.find(source, settings)
+    if read is None:
+        from m2v_core.distillation.teacher import Teacher  # torch is not needed until here
+
+        read = _read_vocabulary(Teacher.load(source, device, trust_remote_code), settings, reporter)
+        if cache is not None:
+            cache.keep(source, settings, read)
+    return _make_model(read, settings, reporter, source, source.name)
 
 
 def distill_from_model(
@@ -135,12 +148,13 @@ def distill_from_model(
         model: A transformers `PreTrainedModel`.
         tokenizer: Its fast tokenizer, of transformers or of tokenizers.
     """
-    settings = _Settings(
-        vocabulary=None if vocabulary is None else list(vocabulary),
+    settings = Settings(
+        vocabulary=vocabulary,
         pca_dims=pca_dims,
+        apply_zipf=apply_zipf,
         use_subword=use_subword,
-        sif_coefficient=sif_coefficient if apply_zipf else None,
-        weighting=weighting if apply_zipf else "sif",
+        sif_coefficient=sif_coefficient,
+        weighting=weighting,
         token_remove_pattern=token_remove_pattern,
         pooling=pooling,
         quantize_to=quantize_to,
@@ -149,46 +163,14 @@ def distill_from_model(
     )
     reporter = ProgressReporter(progress, cancel)
     reporter.start("load")
-    return _distill(Teacher.from_model(model, tokenizer, device), settings, reporter)
+    from m2v_core.distillation.teacher import Teacher
+
+    read = _read_vocabulary(Teacher.from_model(model, tokenizer, device), settings, reporter)
+    return _make_model(read, settings, reporter, None, str(getattr(model, "name_or_path", "")))
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What a distillation was asked to do, checked before anything is downloaded."""
-
-    vocabulary: list[str] | None
-    pca_dims: PCADims
-    use_subword: bool
-    sif_coefficient: float | None
-    weighting: Weighting
-    token_remove_pattern: str | None
-    pooling: Pooling
-    quantize_to: str
-    vocabulary_quantization: int | None
-    recipe: Recipe
-
-    def __post_init__(self) -> None:
-        check_pca_dims(self.pca_dims)
-        rank_weights(1, self.weighting, self.sif_coefficient)
-        compile_remove_pattern(self.token_remove_pattern)
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(allowed)}.")
-        if self.vocabulary is None and not self.use_subword:
-            raise InputError("use_subword=False makes a word-level model and needs a vocabulary; pass one.")
-        for entry in self.vocabulary or []:
-            if not isinstance(entry, str):
-                raise InputError(f"The vocabulary holds {entry!r}, a {type(entry).__name__}; pass strings.")
-
-    @property
-    def mode(self) -> str:
-        """Which of Model2Vec's three modes this is."""
-        if self.vocabulary is None:
-            return "output"
-        return "vocabulary (subword)" if self.use_subword else "vocabulary (word)"
-
-
-def _distill(teacher: Teacher, settings: _Settings, reporter: ProgressReporter) -> StaticModel:
+def _read_vocabulary(teacher: Teacher, settings: Settings, reporter: ProgressReporter) -> TeacherVectors:
+    """The slow part: the teacher reads each entry of the vocabulary."""
     words = settings.vocabulary
     if words is not None:
         cleaned = clean_vocabulary(words)
@@ -204,11 +186,44 @@ def _distill(teacher: Teacher, settings: _Settings, reporter: ProgressReporter) 
         teacher.max_length,
     )
     vectors = teacher.embed(vocabulary.sequences, settings.pooling, reporter)
+    return TeacherVectors(vectors, np.asarray(vocabulary.ranks), vocabulary.tokenizer)
+
+
+def _make_model(
+    read: TeacherVectors, settings: Settings, reporter: ProgressReporter, source: TeacherSource | None, name: str
+) -> StaticModel:
+    """The fast part: reduce, weight, compress."""
     reporter.start("reduce")
-    weights = rank_weights(len(vectors), settings.weighting, settings.sif_coefficient)[vocabulary.ranks]
-    table = _reduce_and_weight(vectors, weights.astype(np.float32), settings)
+    table = _reduce_and_weight(read, settings)
     reporter.start("finish")
-    return _finish(table, vocabulary.tokenizer, teacher, settings)
+    table = _without_unknown(table, read.tokenizer)
+    token_embeddings, weights = compression.quantize(
+        _within_float16(table.token_embeddings), table.weights, table.token_mapping, settings.quantize_to
+    )
+    if Path(name).is_dir():
+        name = Path(name).resolve().name  # where it lies is nobody else's business
+    return StaticModel(
+        token_embeddings,
+        read.tokenizer,
+        weights=weights,
+        token_mapping=table.token_mapping,
+        normalize=True,
+        base_model_name=name or None,
+        config={
+            "tokenizer_name": name,
+            "apply_pca": settings.pca_dims,
+            "sif_coefficient": settings.sif_coefficient if settings.apply_zipf else None,
+            "pooling": settings.pooling,
+            "m2v": {
+                "recipe": settings.recipe,
+                "mode": settings.mode,
+                "weighting": settings.weighting if settings.apply_zipf else None,
+                "token_remove_pattern": settings.token_remove_pattern,
+                "teacher_revision": None if source is None else source.revision,
+                "version": m2v_core.__version__,
+            },
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -226,46 +241,19 @@ class _Table:
     token_mapping: npt.NDArray[np.int32] | None = None
 
 
-def _reduce_and_weight(
-    vectors: npt.NDArray[np.float32], weights: npt.NDArray[np.float32], settings: _Settings
-) -> _Table:
+def _reduce_and_weight(read: TeacherVectors, settings: Settings) -> _Table:
+    n_rows = len(read.vectors)
+    weights = np.ones(n_rows, dtype=np.float32)
+    if settings.apply_zipf:
+        by_rank = rank_weights(n_rows, settings.weighting, settings.sif_coefficient)
+        weights = by_rank[read.ranks].astype(np.float32)
     if settings.vocabulary_quantization is None:
-        return _Table(reduce_dims(vectors, settings.pca_dims) * weights[:, None])
+        return _Table(reduce_dims(read.vectors, settings.pca_dims) * weights[:, None])
     # As in Model2Vec, similar tokens are found in the teacher's space, and the frequency stays out of it.
     centroids, token_mapping, weights = compression.quantize_vocabulary(
-        vectors, weights, settings.vocabulary_quantization
+        read.vectors, weights, settings.vocabulary_quantization
     )
     return _Table(reduce_dims(centroids, settings.pca_dims), weights, token_mapping)
-
-
-def _finish(table: _Table, tokenizer: Tokenizer, teacher: Teacher, settings: _Settings) -> StaticModel:
-    table = _without_unknown(table, tokenizer)
-    token_embeddings = _within_float16(table.token_embeddings)
-    token_embeddings, weights = compression.quantize(
-        token_embeddings, table.weights, table.token_mapping, settings.quantize_to
-    )
-    name = Path(teacher.name).name if Path(teacher.name).is_dir() else teacher.name
-    return StaticModel(
-        token_embeddings,
-        tokenizer,
-        weights=weights,
-        token_mapping=table.token_mapping,
-        normalize=True,
-        base_model_name=name or None,
-        config={
-            "tokenizer_name": name,
-            "apply_pca": settings.pca_dims,
-            "sif_coefficient": settings.sif_coefficient,
-            "pooling": settings.pooling,
-            "m2v": {
-                "recipe": settings.recipe,
-                "mode": settings.mode,
-                "weighting": settings.weighting,
-                "teacher_revision": teacher.revision,
-                "version": m2v_core.__version__,
-            },
-        },
-    )
 
 
 def _without_unknown(table: _Table, tokenizer: Tokenizer) -> _Table:
@@ -274,9 +262,14 @@ def _without_unknown(table: _Table, tokenizer: Tokenizer) -> _Table:
     if unk_id is None:
         return table
     token_embeddings, weights, token_mapping = table.token_embeddings, table.weights, table.token_mapping
+    # At word level the teacher read the words alone, and the unknown token comes after them.
     if weights is None or token_mapping is None:
+        if unk_id == len(token_embeddings):
+            token_embeddings = np.append(token_embeddings, np.zeros_like(token_embeddings[:1]), axis=0)
         token_embeddings[unk_id] = 0.0
         return _Table(token_embeddings)
+    if unk_id == len(weights):
+        weights, token_mapping = np.append(weights, np.float32(0)), np.append(token_mapping, np.int32(0))
     weights[unk_id] = 0.0
     return _Table(token_embeddings, weights, token_mapping)
 

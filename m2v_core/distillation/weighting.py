@@ -37,7 +37,8 @@ def rank_weights(
     """
     if weighting not in get_args(Weighting):
         raise InputError(f"weighting is {weighting!r}; use one of {', '.join(get_args(Weighting))}.")
-    if sif_coefficient is not None and not 0.0 < sif_coefficient < 1.0:
+    is_number = isinstance(sif_coefficient, (int, float, np.number)) and not isinstance(sif_coefficient, bool)
+    if sif_coefficient is not None and not (is_number and 0.0 < sif_coefficient < 1.0):
         raise InputError(f"sif_coefficient is {sif_coefficient!r}; use a number between 0 and 1 such as 1e-4, or None.")
     ranks = np.arange(n_rows, dtype=np.float64)
     if weighting == "zipf":

@@ -130,7 +130,7 @@ class TeacherEncoder:
     """A Sentence Transformer with all its modules, as sentence-transformers runs it by default.
 
     Args:
-        folder: Where it lies on disk; see `m2v_core.distillation.teacher.locate_teacher`.
+        folder: Where it lies on disk; see `m2v_core.distillation.teacher.trusted_folder`.
         name: What people call it; the folder's name when None.
         device: `"cpu"`, `"cuda"`, ...; see `m2v_core.distillation.teacher.resolve_device`.
 

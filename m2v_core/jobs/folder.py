@@ -31,6 +31,8 @@ class JobFolder:
         report.json      how the work ended, from the worker to the process that watches it
         cache/           downloads made with a secret; gone when the job ends
 
+    Beside the folder of all jobs stands `teacher_vectors/`, which jobs without a secret share.
+
     Args:
         path: The folder; its name is the job's id.
     """
@@ -44,6 +46,7 @@ class JobFolder:
         self.staging = path / "staging"
         self.result = path / "result"
         self.private_cache = path / "cache"
+        self.shared_cache = path.parent.parent / "teacher_vectors"
         self._report_file = path / "report.json"
         self._spec_file = path / "spec.json"
         self._state_file = path / "state.json"

@@ -40,6 +40,7 @@ class WorkOrder:
         secrets: As submitted; they must not be written anywhere.
         staging: An empty folder for the result; it becomes the result when the function returns.
         private_cache: Where to keep downloads made with a secret; gone when the job ends.
+        shared_cache: Where to keep what may serve any other job; never for what a secret gave access to.
         progress: Receives progress.
         cancel: Set when the work should stop; then raise `Cancelled`.
     """
@@ -49,6 +50,7 @@ class WorkOrder:
     secrets: Mapping[str, str]
     staging: Path
     private_cache: Path
+    shared_cache: Path
     progress: ProgressCallback
     cancel: threading.Event
 
@@ -78,6 +80,7 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     model = distill_teacher(
         **order.parameters,
         vocabulary=order.texts.get("vocabulary"),
+        cache_folder=None if order.secrets else order.shared_cache,
         progress=order.progress,
         cancel=order.cancel,
     )
@@ -113,10 +116,10 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
             encoders.append(Model2VecEncoder(model["path"], f"{model['name']} (model2vec)"))
             reporter.advance(0)
     if parameters.get("teacher"):
-        from m2v_core.distillation.teacher import locate_teacher, resolve_device
+        from m2v_core.distillation.teacher import resolve_device, trusted_folder
 
         device = resolve_device(parameters.get("device"))
-        encoders.append(TeacherEncoder(locate_teacher(parameters["teacher"]), parameters["teacher"], device))
+        encoders.append(TeacherEncoder(trusted_folder(parameters["teacher"]), parameters["teacher"], device))
         reporter.advance(0)
     own_texts = order.texts.get("texts")
     comparison = compare_speed(

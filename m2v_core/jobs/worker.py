@@ -66,6 +66,7 @@ def _report(folder: JobFolder, orders: Mapping[str, Any], cancel: threading.Even
                 secrets=orders["secrets"],
                 staging=folder.staging,
                 private_cache=folder.private_cache,
+                shared_cache=folder.shared_cache,
                 progress=ProgressWriter(folder.progress_file),
                 cancel=cancel,
             )

@@ -122,7 +122,7 @@ def _numbers(look: _Look, job: Job, stages: Sequence[Stage]) -> _Numbers:
     elapsed, time_left = format_seconds(job.elapsed_seconds), ""
     if job.is_finished:
         return _Numbers(f"{elapsed} in all", "", count, rate)
-    if job.progress is not None and job.progress.eta_seconds is not None:
+    if job.progress is not None and job.progress.eta_seconds:
         time_left = _time_left(job.progress.eta_seconds)
     return _Numbers(f"{elapsed} so far", time_left, count, rate)
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(find_spec(PACKAGE) is None, reason=f"{PACKAGE} is not installed")
 
 SCRIPT = """
-import json, logging, sys, time
+import json, logging, sys
 records = []
 class Keep(logging.Handler):
     def emit(self, record):
@@ -34,14 +34,13 @@ class Keep(logging.Handler):
 logging.getLogger().addHandler(Keep())
 from m2v_core import distill
 for name in sys.argv[1:]:
-    started = time.perf_counter()
     try:
         model = distill(name, ["king", "queen", "banana"], use_subword=False, pca_dims=None, device="cpu")
         found = {"dim": model.dim, "teacher": model.base_model_name,
                  "finite": bool((abs(model.encode(["king"])) < 2).all())}
     except Exception as error:
         found = {"error": [t.__name__ for t in type(error).__mro__], "message": str(error)}
-    found |= {"records": records[:], "seconds": time.perf_counter() - started}
+    found["records"] = records[:]
     records.clear()
     print(json.dumps(found))
 """
@@ -80,12 +79,10 @@ def test_without_a_network(tmp_path: Path):
     )
     assert "HubError" in unknown["error"]
     assert "someone/teacher" in unknown["message"]
-    assert unknown["seconds"] < 20
     assert bundled["dim"] == 384
     assert bundled["teacher"] == NAME
     assert bundled["finite"]
     assert "all-MiniLM-L6-v2" in warnings_of(bundled)
-    assert bundled["seconds"] < 30
 
 
 def test_a_tampered_copy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

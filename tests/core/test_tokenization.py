@@ -119,7 +119,9 @@ def _build(family: str, vocabulary: tuple[str, ...] | None, use_subword: bool, p
     sequences = [list(sequence) for sequence in static.sequences]
     tokenizer = Tokenizer.from_str(static.tokenizer.to_str())
     assert len(static.ranks) == len(sequences)
-    return Built(tokenizer, len(sequences), sequences)
+    # Word level has one row more, the last, for the unknown token, which the teacher need not read.
+    word_level = words is not None and not use_subword
+    return Built(tokenizer, len(sequences) + word_level, sequences)
 
 
 def check_invariants(built: Built, family: str) -> None:

@@ -25,7 +25,7 @@ def teacher(build_teacher_once) -> Path:
 def test_the_parameters_are_those_of_distill():
     from m2v_core.distillation.pipeline import distill
 
-    names = set(inspect.signature(distill).parameters) - {"progress", "cancel"}
+    names = set(inspect.signature(distill).parameters) - {"progress", "cancel", "cache_folder"}
     assert KINDS["distill"].parameters | KINDS["distill"].texts == names
 
 

@@ -1,0 +1,65 @@
+"""What a distillation is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from m2v_core.compression import DTYPES
+from m2v_core.distillation.reduction import PCADims, check_pca_dims
+from m2v_core.distillation.weighting import Weighting, rank_weights
+from m2v_core.errors import InputError
+from m2v_core.tokenization import compile_remove_pattern
+
+Pooling = Literal["mean", "last", "first", "pooler"]
+Recipe = Literal["model2vec"]
+
+_CHOICES = {"pooling": get_args(Pooling), "quantize_to": DTYPES, "recipe": get_args(Recipe)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `distill` but for the teacher, checked before anything is downloaded.
+
+    Raises:
+        InputError: an argument is out of its range.
+    """
+
+    vocabulary: Sequence[str] | None
+    pca_dims: PCADims
+    apply_zipf: bool
+    use_subword: bool
+    sif_coefficient: float | None
+    weighting: Weighting
+    token_remove_pattern: str | None
+    pooling: Pooling
+    quantize_to: str
+    vocabulary_quantization: int | None
+    recipe: Recipe
+
+    def __post_init__(self) -> None:
+        check_pca_dims(self.pca_dims)
+        rank_weights(1, self.weighting, self.sif_coefficient)
+        compile_remove_pattern(self.token_remove_pattern)
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(allowed)}.")
+        if self.vocabulary is None and not self.use_subword:
+            raise InputError("use_subword=False makes a word-level model and needs a vocabulary; pass one.")
+        if self.vocabulary is not None and (
+            isinstance(self.vocabulary, str) or not isinstance(self.vocabulary, Sequence)
+        ):
+            raise InputError(
+                f"vocabulary is a {type(self.vocabulary).__name__}; pass a list of words, or read a file of them first."
+            )
+        for entry in self.vocabulary or ():
+            if not isinstance(entry, str):
+                raise InputError(f"The vocabulary holds {entry!r}, a {type(entry).__name__}; pass strings.")
+
+    @property
+    def mode(self) -> str:
+        """Which of Model2Vec's three modes this is."""
+        if self.vocabulary is None:
+            return "output"
+        return "vocabulary (subword)" if self.use_subword else "vocabulary (word)"

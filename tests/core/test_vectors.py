@@ -1,0 +1,99 @@
+"""The cache of teacher vectors: what it serves is what the teacher would give."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from m2v_core import distill
+from m2v_core.distillation import vectors
+
+WORDS = ["river", "new york", "bank"]
+
+
+@pytest.fixture
+def wordpiece_teacher(build_teacher_once, tmp_path: Path) -> Path:
+    return shutil.copytree(build_teacher_once("wordpiece"), tmp_path / "teacher")
+
+
+@pytest.fixture
+def distil(tmp_path: Path, wordpiece_teacher: Path):
+    def run(**settings):
+        return distill(str(wordpiece_teacher), cache_folder=tmp_path / "cache", device="cpu", **settings)
+
+    return run
+
+
+@pytest.fixture
+def entries(tmp_path: Path):
+    return lambda: sorted((tmp_path / "cache").glob("*"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pca_dims": 8},
+        {"pca_dims": None, "weighting": "zipf"},
+        {"pca_dims": 8, "quantize_to": "int8", "apply_zipf": False},
+        {"pca_dims": 8, "vocabulary_quantization": 50},
+    ],
+)
+def test_a_kept_reading_gives_the_same_model(distil, entries, wordpiece_teacher: Path, settings, monkeypatch):
+    distil(pca_dims=16)
+    assert len(entries()) == 1
+    plain = distill(str(wordpiece_teacher), device="cpu", **settings)
+    # From here on nobody can load a teacher.
+    monkeypatch.setattr("m2v_core.distillation.teacher.Teacher.load", None)
+    kept = distil(**settings)
+    np.testing.assert_array_equal(kept.token_embeddings, plain.token_embeddings)
+    assert kept.tokenizer.to_str() == plain.tokenizer.to_str()
+    assert kept.config == plain.config
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"pooling": "first"},
+        {"vocabulary": WORDS},
+        {"vocabulary": WORDS, "use_subword": False},
+        {"token_remove_pattern": "a"},
+    ],
+)
+def test_another_reading_is_another_entry(distil, entries, settings):
+    distil()
+    distil(**settings)
+    assert len(entries()) == 2
+
+
+def test_a_changed_teacher_is_read_again(distil, entries, wordpiece_teacher: Path):
+    distil()
+    weights = wordpiece_teacher / "model.safetensors"
+    weights.write_bytes(weights.read_bytes())
+    distil()
+    assert len(entries()) == 2
+
+
+def test_a_damaged_entry_is_made_again(distil, entries, caplog):
+    expected = distil()
+    (entry,) = entries()
+    entry.write_bytes(entry.read_bytes()[:1000])
+    again = distil()
+    np.testing.assert_array_equal(again.token_embeddings, expected.token_embeddings)
+    assert "damaged" in caplog.text
+
+
+def test_the_oldest_entries_make_room(distil, entries, monkeypatch):
+    distil()
+    (first,) = entries()
+    monkeypatch.setattr(vectors, "_MAX_BYTES", 1.5 * first.stat().st_size)
+    distil(pooling="first")
+    assert len(entries()) == 1
+    assert not first.exists()
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(wordpiece_teacher: Path, tmp_path: Path, caplog):
+    (tmp_path / "cache").write_text("a file stands here")
+    model = distill(str(wordpiece_teacher), cache_folder=tmp_path / "cache", device="cpu")
+    assert model.dim
+    assert "could not be kept" in caplog.text
