@@ -46,6 +46,6 @@ def test_a_model_is_measured_beside_its_teacher(
         expect(numbers.locator("tbody tr")).to_have_count(2)
         expect(numbers).to_contain_text("Median of 5 rounds")
         expect(numbers).to_contain_text("CPUs")
-    expect(page.get_by_role("link", name="Download JSON")).to_be_visible()
+    expect(page.get_by_role("button", name="Download JSON")).to_be_visible()
     open_page(page, server, "/distill")
     expect(page.get_by_role("button", name="Download ZIP")).to_be_visible()  # nor is the measurement that one's

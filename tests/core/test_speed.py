@@ -258,13 +258,14 @@ def test_the_job_measures_models_and_teacher(model_folder, teacher, tmp_path):
         "seconds": 3.0,
     }
     order = WorkOrder(
-        parameters,
-        {"texts": TEXTS},
-        {},
-        staging,
-        tmp_path / "cache",
-        lambda event: stages.append(event.stage),
-        threading.Event(),
+        parameters=parameters,
+        texts={"texts": TEXTS},
+        secrets={},
+        staging=staging,
+        private_cache=tmp_path / "cache",
+        shared_cache=tmp_path / "shared_cache",
+        progress=lambda event: stages.append(event.stage),
+        cancel=threading.Event(),
     )
     outcome = speed(order)
     assert json.loads((staging / "speed.json").read_text()) == json.loads(json.dumps(outcome))
