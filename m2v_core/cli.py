@@ -1,8 +1,8 @@
-"""The `m2v` command: distil, encode, look at a model, start the app.
+"""The `m2v` command: distil, encode, measure, look at a model, start the app.
 
 Options carry the names of the arguments they become. Results go to standard output; progress, warnings and
 errors to standard error. What a command needs of the core is imported inside it, so that `m2v --help` loads
-no NumPy, and only `m2v distill` loads torch.
+no NumPy, and only what runs a teacher loads torch.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
+from rich.table import Table
 from rich.text import Text
 
 from m2v_core import __version__
@@ -35,6 +36,7 @@ from m2v_core.progress import Progress, ProgressCallback, ProgressReporter
 
 if TYPE_CHECKING:
     from m2v_core.model import StaticModel
+    from m2v_core.speed import SpeedComparison
 
 INTERRUPTED = 130  # 128 + SIGINT: what a shell expects of a command that Ctrl-C ended
 STAGES = {
@@ -44,6 +46,8 @@ STAGES = {
     "reduce": "Reducing dimensions",
     "finish": "Building the model",
     "save": "Saving",
+    "warm": "Warming up",
+    "measure": "Measuring",
 }
 
 _results = Console(highlight=False, soft_wrap=True)
@@ -245,6 +249,60 @@ def info(
         _print_facts(**facts, size=_size(n_bytes))
 
 
+@app.command()
+@_errors_as_lines()
+def speed(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Model folders, or their Hub names.")],
+    teacher: Annotated[
+        str | None, typer.Option(help="Measure this Sentence Transformer too, and each model's fidelity to it.")
+    ] = None,
+    texts_path: Annotated[
+        Path | None,
+        typer.Option("--texts", help="Text file in UTF-8, one text a line. [default: sentences that come with Python]"),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each; no round reads what another has read.")] = 5,
+    seconds: Annotated[
+        float, typer.Option(help="Time for each; who needs more reads fewer texts, and is marked as extrapolated.")
+    ] = 15.0,
+    with_peer: Annotated[
+        bool, typer.Option("--with-peer", help="Measure each model in the model2vec package too.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="Where the teacher runs: cpu, cuda, mps or auto.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure models side by side: the same texts, the same machine, in turn."""
+    with _bars("texts") as show, _cancelled_by_interrupt() as cancel:
+        ProgressReporter(show, cancel).start("start")
+        from m2v_core.evaluation.encoders import Encoder, Model2VecEncoder, StaticEncoder, TeacherEncoder
+        from m2v_core.evaluation.fidelity import rank_correlation
+        from m2v_core.speed import SAMPLE_NAME, compare_speed, read_texts, sample_texts
+
+        texts = sample_texts() if texts_path is None else read_texts(texts_path)
+        encoders: list[Encoder] = []
+        for model in models:
+            encoders.append(StaticEncoder.load(model, model))
+            if with_peer:
+                encoders.append(Model2VecEncoder(model, f"{model} (model2vec)"))
+        if teacher is not None:
+            from m2v_core.distillation.teacher import resolve_device, trusted_folder
+
+            encoders.append(TeacherEncoder(trusted_folder(teacher), teacher, resolve_device(device)))
+        comparison = compare_speed(
+            encoders,
+            texts,
+            texts_name=SAMPLE_NAME if texts_path is None else str(texts_path),
+            rounds=rounds,
+            seconds=seconds,
+            judge=rank_correlation,
+            progress=show,
+            cancel=cancel,
+        )
+    if as_json:
+        _results.print_json(data=comparison.to_json())
+    else:
+        _print_speeds(comparison)
+
+
 @app.command("app")
 @_errors_as_lines()
 def start_app() -> None:
@@ -379,6 +437,47 @@ class _LogLines(logging.Handler):
 def _print_facts(**facts: object) -> None:
     for name, value in facts.items():
         _results.print(Text.assemble((f"{name:<10}", "dim"), f" {'-' if value is None else value}"))
+
+
+def _print_speeds(comparison: SpeedComparison) -> None:
+    from m2v_core.speed import rate_text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("encoder", overflow="fold")
+    for heading in ("sentences/s", "slowest - fastest", "size", "fidelity", "threads", "device"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for encoder in sorted(comparison.encoders, key=lambda encoder: -encoder.sentences_per_second):
+        facts = encoder.facts
+        table.add_row(
+            facts.name,
+            f"{rate_text(encoder.sentences_per_second)}{'*' if encoder.is_extrapolated else ''}",
+            f"{rate_text(encoder.slowest)} - {rate_text(encoder.fastest)}",
+            "-" if facts.size_bytes is None else _size(facts.size_bytes),
+            "-" if encoder.fidelity is None else f"{encoder.fidelity:.3f}",
+            str(facts.n_threads),
+            facts.device,
+        )
+    _results.print(table)
+    machine = comparison.machine
+    _results.print(
+        f"Median of {comparison.rounds} rounds of {comparison.texts_per_round:,} texts ({comparison.texts_name}, "
+        f"{comparison.mean_characters:.0f} characters on average), tokenizing included. {machine.processor}, "
+        f"{machine.n_cpus} CPUs, {machine.system}, Python {machine.python}.",
+        style="dim",
+    )
+    for encoder in comparison.encoders:
+        if encoder.is_extrapolated:
+            _results.print(
+                f"* {encoder.facts.name} is extrapolated: it read {encoder.texts_per_round:,} of the "
+                f"{comparison.texts_per_round:,} texts of each round in its {comparison.seconds:g} seconds.",
+                style="dim",
+            )
+    if comparison.judged_texts:
+        _results.print(
+            f"Fidelity: rank correlation with the teacher's similarities of all pairs of {comparison.judged_texts} "
+            "texts.",
+            style="dim",
+        )
 
 
 def _folder_bytes(folder: Path) -> int:

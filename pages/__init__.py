@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pages import distill, explore, home, library
+from pages import compare, distill, explore, home, library
 
 
 @dataclass(frozen=True)
@@ -27,5 +27,6 @@ PAGES = (
     Page("Home", "/", home.build),
     Page("Distill", "/distill", distill.build),
     Page("Explore", "/explore", explore.build),
+    Page("Compare", "/compare", compare.build),
     Page("Library", "/library", library.build),
 )

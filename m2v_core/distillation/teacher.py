@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
 from m2v_core.distillation.settings import Pooling
-from m2v_core.distillation.source import TeacherSource
+from m2v_core.distillation.source import TeacherSource, locate_teacher
 from m2v_core.errors import (
     DeviceError,
     InputError,
@@ -186,6 +186,17 @@ class Teacher:
                 reporter.advance(len(indices))
         assert vectors is not None, "a vocabulary is never empty"
         return vectors
+
+
+def trusted_folder(model_name: str) -> Path:
+    """The teacher's folder on this machine, downloaded where need be; one that needs its own code is refused.
+
+    Raises:
+        M2VError: as `locate_teacher` and `Teacher.load`.
+    """
+    folder = locate_teacher(model_name).folder
+    _refuse_remote_code(_encoder_folder(folder), model_name, trust_remote_code=False)
+    return folder
 
 
 def _encoder_folder(folder: Path) -> Path:

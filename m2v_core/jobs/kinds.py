@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -89,6 +90,52 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     return {"dim": model.dim, "n_tokens": len(model.tokens), "n_bytes": model.n_bytes}
 
 
+def speed(order: WorkOrder) -> Mapping[str, Any]:
+    """Measure encoders side by side.
+
+    `models` is a list of `{"name": ..., "path": ...}`; `teacher` a name, or None; `with_peer` measures each model
+    in the model2vec package too; `texts` are read instead of the sample that comes along.
+
+    Returns:
+        `SpeedComparison.to_json()`; the same is in `speed.json`.
+    """
+    use_hub_account(order)
+    parameters = order.parameters
+    reporter = ProgressReporter(order.progress, order.cancel)
+    with_peer = bool(parameters.get("with_peer"))
+    reporter.start("load")  # uncounted, as nobody knows beforehand how long a teacher takes
+    from m2v_core.evaluation.encoders import Encoder, Model2VecEncoder, StaticEncoder, TeacherEncoder
+    from m2v_core.evaluation.fidelity import rank_correlation
+    from m2v_core.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SAMPLE_NAME, compare_speed, sample_texts
+
+    encoders: list[Encoder] = []
+    for model in parameters["models"]:
+        encoders.append(StaticEncoder.load(model["path"], model["name"]))
+        reporter.advance(0)
+        if with_peer:
+            encoders.append(Model2VecEncoder(model["path"], f"{model['name']} (model2vec)"))
+            reporter.advance(0)
+    if parameters.get("teacher"):
+        from m2v_core.distillation.teacher import resolve_device, trusted_folder
+
+        device = resolve_device(parameters.get("device"))
+        encoders.append(TeacherEncoder(trusted_folder(parameters["teacher"]), parameters["teacher"], device))
+        reporter.advance(0)
+    own_texts = order.texts.get("texts")
+    comparison = compare_speed(
+        encoders,
+        own_texts or sample_texts(),
+        texts_name="own texts" if own_texts else SAMPLE_NAME,
+        rounds=parameters.get("rounds", DEFAULT_ROUNDS),
+        seconds=parameters.get("seconds", DEFAULT_SECONDS),
+        judge=rank_correlation,
+        progress=order.progress,
+        cancel=order.cancel,
+    ).to_json()
+    (order.staging / "speed.json").write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
+    return comparison
+
+
 def use_hub_account(order: WorkOrder) -> None:
     """Let huggingface_hub act for the job's owner in this process, if they gave their `hf_token`.
 
@@ -126,5 +173,10 @@ KINDS: Mapping[str, Kind] = {
             }
         ),
         texts=frozenset({"vocabulary"}),
+    ),
+    "speed": Kind(
+        target="m2v_core.jobs.kinds:speed",
+        parameters=frozenset({"models", "teacher", "with_peer", "device", "rounds", "seconds"}),
+        texts=frozenset({"texts"}),
     ),
 }

@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
-from m2v_core.errors import NotFoundError
+from m2v_core.errors import NotFoundError, SaveError
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.jobs import Job, Stage
 from m2v_core.model import StaticModel
@@ -33,14 +33,49 @@ from pages.components import (
     owner_state,
 )
 
-# Every stage of a distillation, what people call it, and its usual share of the whole time.
-_STAGES = {
-    "start": ("Start up", 0.05),
-    "load": ("Load the teacher", 0.20),
-    "encode": ("Read the vocabulary", 0.60),
-    "reduce": ("Reduce dimensions", 0.08),
-    "finish": ("Weight and quantize", 0.03),
-    "save": ("Save the model", 0.04),
+
+@dataclass(frozen=True)
+class _Look:
+    """How one kind of job is shown.
+
+    Attributes:
+        stages: Every stage, what people call it, and its usual share of the whole time.
+        counted: The stage whose units are shown.
+        unit: What these units are.
+        loss: What a failure means.
+    """
+
+    stages: Mapping[str, tuple[str, float]]
+    counted: str
+    unit: str
+    loss: str
+
+
+_LOOKS: Mapping[str, _Look] = {
+    "distill": _Look(
+        {
+            "start": ("Start up", 0.05),
+            "load": ("Load the teacher", 0.20),
+            "encode": ("Read the vocabulary", 0.60),
+            "reduce": ("Reduce dimensions", 0.08),
+            "finish": ("Weight and quantize", 0.03),
+            "save": ("Save the model", 0.04),
+        },
+        "encode",
+        "tokens",
+        "Nothing was saved.",
+    ),
+    "speed": _Look(
+        {
+            "start": ("Start up", 0.05),
+            "load": ("Load the encoders", 0.30),
+            "warm": ("Warm up", 0.10),
+            "measure": ("Measure in turn", 0.55),
+        },
+        "measure",
+        "turns",
+        "Nothing was measured.",
+    ),
 }
 _TICK_SECONDS = 0.5
 _SERVED_SECONDS = 24 * 3600.0
@@ -48,21 +83,22 @@ _SERVED_SECONDS = 24 * 3600.0
 Components = Sequence[gr.components.Component]
 
 
-def job_html(job: Job | None) -> str:
+def job_html(job: Job | None, kind: str = "distill") -> str:
     """The run as HTML: title, bar, numbers, stages; as high in every state, so that nothing jumps."""
     if job is None:
-        return _panel("idle", "Ready", "No run yet", (), _Numbers("Press the button, and this follows:"))
+        return _panel(_LOOKS[kind], "idle", "Ready", "No run yet", (), _Numbers("Press the button, and this follows:"))
+    look = _LOOKS[job.kind]
     stages = all_stages(job)
     if job.state == "queued":
         place = "Next in the queue" if job.queue_position == 1 else f"Number {job.queue_position} in the queue"
-        return _panel("queued", place, job.title, (), _Numbers("Waiting for a free place"))
-    numbers = _numbers(job, stages)
+        return _panel(look, "queued", place, job.title, (), _Numbers("Waiting for a free place"))
+    numbers = _numbers(look, job, stages)
     if job.state == "failed":
-        return _panel("failed", "Failed", job.title, stages, numbers) + _failure(job, stages)
+        return _panel(look, "failed", "Failed", job.title, stages, numbers) + _failure(look, job, stages)
     if job.is_finished:
-        return _panel(job.state, job.state.capitalize(), job.title, stages, numbers)
-    headline = "Cancelling" if job.state == "cancelling" else _label(stages[-1])
-    return _panel("running", headline, job.title, stages, numbers)
+        return _panel(look, job.state, job.state.capitalize(), job.title, stages, numbers)
+    headline = "Cancelling" if job.state == "cancelling" else _label(look, stages[-1])
+    return _panel(look, "running", headline, job.title, stages, numbers)
 
 
 @dataclass(frozen=True)
@@ -73,13 +109,14 @@ class _Numbers:
     rate: str = ""
 
 
-def _numbers(job: Job, stages: Sequence[Stage]) -> _Numbers:
-    encode = next((stage for stage in stages if stage.name == "encode" and stage.total), None)
+def _numbers(look: _Look, job: Job, stages: Sequence[Stage]) -> _Numbers:
+    counted = next((stage for stage in stages if stage.name == look.counted and stage.total), None)
     count = rate = ""
-    if encode is not None:
-        count = f"{encode.done:,} of {encode.total:,} tokens"
-        per_second = encode.done / encode.seconds if encode.seconds else 0.0
-        if not encode.is_finished and job.progress is not None and job.progress.stage == "encode":
+    if counted is not None:
+        count = f"{counted.done:,} of {counted.total:,} {look.unit}"
+    if counted is not None and look.unit == "tokens":  # nobody cares how many turns a second there are
+        per_second = counted.done / counted.seconds if counted.seconds else 0.0
+        if not counted.is_finished and job.progress is not None and job.progress.stage == look.counted:
             per_second = job.progress.rate  # that of the last batch: it does not sink while the next is under way
         rate = f"{per_second:,.0f} a second" if per_second else ""
     elapsed, time_left = format_seconds(job.elapsed_seconds), ""
@@ -90,8 +127,8 @@ def _numbers(job: Job, stages: Sequence[Stage]) -> _Numbers:
     return _Numbers(f"{elapsed} so far", time_left, count, rate)
 
 
-def _label(stage: Stage) -> str:
-    return _STAGES[stage.name][0] if stage.name in _STAGES else stage.name.capitalize()
+def _label(look: _Look, stage: Stage) -> str:
+    return look.stages[stage.name][0] if stage.name in look.stages else stage.name.capitalize()
 
 
 def all_stages(job: Job) -> tuple[Stage, ...]:
@@ -101,11 +138,16 @@ def all_stages(job: Job) -> tuple[Stage, ...]:
     return (Stage("start", 0, 0, start_seconds, bool(job.stages) or job.state == "done"), *job.stages)
 
 
-def overall_fraction(stages: Sequence[Stage]) -> float:
+def overall_fraction(stages: Sequence[Stage], kind: str = "distill") -> float:
     """How much of a run is behind it, 0 to 1; it never falls while the run goes on."""
+    shares = _LOOKS[kind].stages
+    return _fraction(shares, stages)
+
+
+def _fraction(shares: Mapping[str, tuple[str, float]], stages: Sequence[Stage]) -> float:
     fraction = 0.0
     for stage in stages:
-        share = _STAGES[stage.name][1] if stage.name in _STAGES else 0.0
+        share = shares[stage.name][1] if stage.name in shares else 0.0
         if stage.is_finished:
             fraction += share
         elif stage.total:
@@ -119,8 +161,8 @@ def _time_left(eta_seconds: float) -> str:
     return f"about {math.ceil(eta_seconds / 60)} min left"
 
 
-def _panel(state: str, headline: str, title: str, stages: Sequence[Stage], numbers: _Numbers) -> str:
-    fraction = 1.0 if state == "done" else overall_fraction(stages)
+def _panel(look: _Look, state: str, headline: str, title: str, stages: Sequence[Stage], numbers: _Numbers) -> str:
+    fraction = 1.0 if state == "done" else _fraction(look.stages, stages)
     percent = math.floor(100 * fraction)
     # A stage that can't be counted shows that it is alive, and claims no more.
     is_counted = state != "running" or (stages and stages[-1].done > 0)
@@ -136,15 +178,15 @@ def _panel(state: str, headline: str, title: str, stages: Sequence[Stage], numbe
         '<p class="m2v-job-numbers m2v-number">'
         f"<span>{numbers.elapsed}</span><span>{numbers.time_left}</span>"
         f"<span>{numbers.count}</span><span>{numbers.rate}</span></p>"
-        f"{_stage_list(stages, state)}</section>"
+        f"{_stage_list(look, stages, state)}</section>"
     )
 
 
-def _stage_list(stages: Sequence[Stage], state: str) -> str:
+def _stage_list(look: _Look, stages: Sequence[Stage], state: str) -> str:
     reached = {stage.name: stage for stage in stages}
     ended = {"failed": "failed here", "cancelled": "stopped here"}.get(state, "going on")
     rows = []
-    for name, (label, _) in _STAGES.items():
+    for name, (label, _) in look.stages.items():
         stage = reached.get(name)
         mark = "not begun" if stage is None else "finished" if stage.is_finished else ended
         seconds = "" if stage is None else format_seconds(stage.seconds)
@@ -155,31 +197,39 @@ def _stage_list(stages: Sequence[Stage], state: str) -> str:
     return f'<ol class="m2v-stages">{"".join(rows)}</ol>'
 
 
-def _failure(job: Job, stages: Sequence[Stage]) -> str:
-    where = next((f" at “{escape(_label(stage))}”" for stage in stages if not stage.is_finished), "")
+def _failure(look: _Look, job: Job, stages: Sequence[Stage]) -> str:
+    where = next((f" at “{escape(_label(look, stage))}”" for stage in stages if not stage.is_finished), "")
     return (
         f'<div class="m2v-notice m2v-error" role="alert"><strong>It stopped{where}</strong>'
         f"<p>{escape(job.message)}</p>"
-        "<p>Nothing was saved. Change what is needed and run it again. "
+        f"<p>{look.loss} Change what is needed and run it again. "
         f"If you ask for help, give the job's id: <code>{escape(job.id)}</code></p></div>"
     )
 
 
 def result_html(job: Job) -> str:
-    """The finished model in four numbers."""
-    facts = [
-        ("Size", format_bytes(int(job.outcome["n_bytes"]))),
-        ("Tokens", f"{int(job.outcome['n_tokens']):,}"),
-        ("Dimensions", f"{int(job.outcome['dim']):,}"),
-        ("Made in", format_seconds(job.elapsed_seconds)),
-    ]
+    """The finished model, or the measurement, in four numbers."""
+    if job.kind == "speed":
+        facts = [
+            ("Encoders", f"{len(job.outcome['encoders'])}"),
+            ("Rounds", f"{int(job.outcome['rounds'])}"),
+            ("Texts a round", f"{int(job.outcome['texts_per_round']):,}"),
+            ("Measured in", format_seconds(job.elapsed_seconds)),
+        ]
+    else:
+        facts = [
+            ("Size", format_bytes(int(job.outcome["n_bytes"]))),
+            ("Tokens", f"{int(job.outcome['n_tokens']):,}"),
+            ("Dimensions", f"{int(job.outcome['dim']):,}"),
+            ("Made in", format_seconds(job.elapsed_seconds)),
+        ]
     cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     return f'<dl class="m2v-facts">{cells}</dl>'
 
 
-def newest_job(owner: str) -> Job | None:
-    """What a page shows when it opens: the newest job that is going on, else the newest."""
-    jobs = job_store().list_jobs(owner)
+def newest_job(owner: str, kind: str = "distill") -> Job | None:
+    """What a page shows when it opens: the newest job of its kind that is going on, else the newest."""
+    jobs = [job for job in job_store().list_jobs(owner) if job.kind == kind]
     return next((job for job in jobs if not job.is_finished), jobs[0] if jobs else None)
 
 
@@ -230,6 +280,25 @@ def model_zip(owner: str, job: Job) -> Path:
     return zip_path
 
 
+def result_file(owner: str, job: Job) -> Path:
+    """The one file that a measurement made, in a place the app serves from.
+
+    Raises:
+        NotFoundError: Not this owner's job, or not done.
+        SaveError: It can't be copied there.
+    """
+    made = next(job_store().result_folder(job.id, owner).glob("*.json"))
+    served = served_folder() / _served_key(job.id) / made.name
+    if not served.exists():
+        remove_old_files(served_folder())
+        try:
+            served.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made, served)
+        except OSError as error:
+            raise SaveError(f"{made.name} can't be copied for download: {error.strerror or error}.") from error
+    return served
+
+
 @functools.lru_cache(maxsize=1000)
 def _served_key(job_id: str) -> str:
     return secrets.token_hex(16)
@@ -253,6 +322,8 @@ class JobPanel:
         start: Starts a run; gives way to `cancel` while one is going on.
         message: Why a run could not be started.
         result: Shown once the job is done; a page may put more into it.
+        done_id: The job that is shown once it is done, else empty; its change tells a page to show more.
+        kind: The kind of job it follows.
     """
 
     owner: gr.BrowserState
@@ -265,6 +336,8 @@ class JobPanel:
     facts: gr.HTML
     download: gr.DownloadButton
     timer: gr.Timer
+    done_id: gr.State
+    kind: str
 
     def connect(self, submit: Callable[..., str], inputs: Components) -> None:
         """Bring the panel to life.
@@ -293,55 +366,56 @@ class JobPanel:
             self.facts,
             self.download,
             self.timer,
+            self.done_id,
         ]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         started = self.start.click(start, [self.owner, *inputs], [self.owner, *shown], **quiet)
         # The pressed button is gone; whoever uses the keyboard stands on the one that took its place.
         started.then(None, js="() => { document.querySelector('button.m2v-cancel')?.focus(); }", **quiet)
-        self.cancel.click(cancel, [self.owner, self.job_id], shown, **quiet)
-        self.timer.tick(follow, [self.owner, self.job_id], shown, **quiet)
+        self.cancel.click(functools.partial(cancel, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
+        self.timer.tick(functools.partial(follow, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
         page = Context.root_block
         assert page is not None  # components can't be made outside one
-        page.load(attach, self.owner, [self.owner, *shown], **quiet)
+        page.load(functools.partial(attach, kind=self.kind), self.owner, [self.owner, *shown], **quiet)
 
 
-def attach(owner: str | None) -> list[Any]:
+def attach(owner: str | None, kind: str = "distill") -> list[Any]:
     """What a page shows when it opens: this browser's id, and its newest job."""
     owner = known_owner(owner)
-    return [owner, *panel_values(owner, newest_job(owner))]
+    return [owner, *panel_values(owner, newest_job(owner, kind), kind)]
 
 
-def follow(owner: str | None, job_id: str) -> list[Any]:
+def follow(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
     """What the panel shows half a second later; while the job goes on only its view changes."""
     job = find_job(owner, job_id)
     if job is None or job.is_finished:
-        return panel_values(owner or "", job)
-    return [gr.skip(), job_html(job), *[gr.skip()] * 7]
+        return panel_values(owner or "", job, kind)
+    return [gr.skip(), job_html(job), *[gr.skip()] * 8]
 
 
-def cancel(owner: str | None, job_id: str) -> list[Any]:
+def cancel(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
     """What the panel shows when its job is told to stop."""
     job = find_job(owner, job_id)
     if job is not None and owner:
         job = job_store().cancel(job_id, owner)
-    return panel_values(owner or "", job)
+    return panel_values(owner or "", job, kind)
 
 
-def panel_values(owner: str, job: Job | None) -> list[Any]:
-    """A value for each component: id, view, start, cancel, message, result, facts, ZIP, timer."""
+def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any]:
+    """A value for each component: id, view, start, cancel, message, result, facts, download, timer, done id."""
     is_running = job is not None and not job.is_finished
     is_done = job is not None and job.state == "done"
     message, download = "", gr.DownloadButton(value=None)
     if job is not None and is_done:
         try:
-            zip_path = model_zip(owner, job)
-            label = f"Download ZIP · {format_bytes(zip_path.stat().st_size)}"
-            download = gr.DownloadButton(label=label, value=str(zip_path))
-        except Exception as error:  # the model is there all the same
-            message = error_notice(error, "The ZIP could not be made")
+            what, file = ("ZIP", model_zip(owner, job)) if job.kind == "distill" else ("JSON", result_file(owner, job))
+            label = f"Download {what} · {format_bytes(file.stat().st_size)}"
+            download = gr.DownloadButton(label=label, value=str(file))
+        except Exception as error:  # the result is there all the same
+            message = error_notice(error, "The download could not be made")
     return [
         job.id if job else "",
-        job_html(job),
+        job_html(job, kind),
         gr.Button(visible=not is_running, variant="secondary" if is_done else "primary"),
         gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
         message,
@@ -349,20 +423,26 @@ def panel_values(owner: str, job: Job | None) -> list[Any]:
         result_html(job) if job is not None and is_done else "",
         download,
         gr.Timer(active=is_running),
+        job.id if job is not None and is_done else "",
     ]
 
 
 def _keep_all_but_message(message: str) -> list[Any]:
-    return [*[gr.skip()] * 4, message, *[gr.skip()] * 4]
+    return [*[gr.skip()] * 4, message, *[gr.skip()] * 5]
 
 
-def build_job_panel(start_label: str) -> JobPanel:
-    """A new panel in the current Blocks context; `connect` it once the page's inputs exist."""
+def build_job_panel(start_label: str, kind: str = "distill") -> JobPanel:
+    """A new panel in the current Blocks context; `connect` it once the page's inputs exist.
+
+    Args:
+        start_label: What the button says.
+        kind: The kind of job it follows; see `m2v_core.jobs.kinds`.
+    """
     owner, job_id = owner_state(), gr.State("")
     start = gr.Button(start_label, variant="primary", size="lg", elem_classes="m2v-start")
     stop = gr.Button("Cancel", size="lg", visible=False, elem_classes="m2v-cancel")
     message = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
-    view = gr.HTML(job_html(None), apply_default_css=False)
+    view = gr.HTML(job_html(None, kind), apply_default_css=False)
     with gr.Column(visible=False, elem_classes="m2v-result") as result:
         facts = gr.HTML("", apply_default_css=False)
         download = gr.DownloadButton("Download ZIP", variant="primary", size="lg", elem_classes="m2v-download")
@@ -377,4 +457,6 @@ def build_job_panel(start_label: str) -> JobPanel:
         facts,
         download,
         gr.Timer(_TICK_SECONDS, active=False),
+        gr.State(""),
+        kind,
     )

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m2v_core.errors import InputError
+from m2v_core.evaluation.encoders import EncoderFacts
+from m2v_core.jobs import Job, Stage
+from m2v_core.library import ModelRecord
+from m2v_core.speed import EncoderSpeed, Machine, SpeedComparison
+from pages import compare
+from pages.compare import numbers_html, offer, parse_texts, show, submit, their_teacher, unique_names
+from pages.components.job_panel import job_html, newest_job, panel_values
+from pages.figures import speed_bars, speed_bubbles
+from tests.pages.conftest import JOB_ID, FakeStore, done_job, make_job
+
+OWNER = "owner-owner-owner-owner-1"
+EVIL = "<img src=x onerror=alert(1)>"
+TEACHER = "some/teacher"
+
+
+def measured(*, with_teacher: bool = True, name: str = "my model") -> SpeedComparison:
+    fidelity = 0.8 if with_teacher else None
+    static = EncoderSpeed(
+        EncoderFacts(name, "static", 256, "cpu", 2, 15_700_000), 300, (0.02, 0.03, 0.06), False, fidelity
+    )
+    teacher = EncoderSpeed(EncoderFacts(TEACHER, "teacher", 384, "cpu", 2, 91_600_000), 24, (2.0, 3.0, 4.0), True)
+    encoders = (static, teacher) if with_teacher else (static,)
+    machine = Machine("Some CPU", 2, "Linux x86_64", "3.11.7")
+    return SpeedComparison(encoders, 300, 3, 15.0, 101.0, "own texts", 72 if with_teacher else 0, machine)
+
+
+def model_job(**changes: Any) -> Job:
+    return done_job(**({"parameters": {"model_name": TEACHER, "quantize_to": "int8"}} | changes))
+
+
+def speed_job(**changes: Any) -> Job:
+    outcome = json.loads(json.dumps(measured().to_json()))
+    fields = {"kind": "speed", "title": "speed of my model", "outcome": outcome, "elapsed_seconds": 20.0}
+    return make_job("done", **(fields | changes))
+
+
+class Shelf:
+    """A library of the models that the store's jobs made."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+
+    def list_models(self, owner: str) -> list[ModelRecord]:
+        return [
+            ModelRecord(
+                id=job.id,
+                name=job.title,
+                teacher=job.parameters["model_name"],
+                dim=job.outcome["dim"],
+                n_tokens=job.outcome["n_tokens"],
+                dtype=job.parameters.get("quantize_to", "float16"),
+            )
+            for job in self.store.list_jobs(owner)
+            if job.kind == "distill" and job.state == "done"
+        ]
+
+    def folder(self, model_id: str, owner: str) -> Path:
+        return self.store.result_folder(model_id, owner)
+
+
+@pytest.fixture
+def jobs(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> FakeStore:
+    monkeypatch.setattr(compare, "job_store", lambda: store)
+    monkeypatch.setattr(compare, "model_library", lambda: Shelf(store))
+    return store
+
+
+def start(**changes: Any) -> str:
+    values: dict[str, Any] = {
+        "chosen": [JOB_ID],
+        "with_teacher": True,
+        "teacher": TEACHER,
+        "source": "sample",
+        "own_texts": "",
+        "rounds": 5,
+        "seconds": 15,
+        "with_peer": False,
+    }
+    return submit(OWNER, **(values | changes))
+
+
+def test_without_a_model_the_page_says_what_to_do_first(jobs: FakeStore) -> None:
+    _, boxes, empty, _ = offer(OWNER)
+    assert not boxes.visible and "Distill your first one" in empty
+    with pytest.raises(InputError, match="distill one first"):
+        start()
+
+
+def test_the_newest_model_is_chosen_with_its_teacher(jobs: FakeStore) -> None:
+    jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
+    jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0, parameters={"model_name": "other/teacher"}))
+    jobs.add(OWNER, speed_job(id="c" * 32, created_at=3.0))
+    owner, boxes, empty, teacher = offer(OWNER)
+    assert (owner, boxes.value, empty, teacher) == (OWNER, ["b" * 32], "", "other/teacher")
+    assert [value for _, value in boxes.choices] == ["b" * 32, "a" * 32]
+    assert their_teacher(OWNER, ["a" * 32]) == TEACHER
+
+
+def test_what_is_submitted(jobs: FakeStore) -> None:
+    jobs.add(OWNER, model_job())
+    start(with_teacher=False, source="own", own_texts="\n".join(f"text {i}" for i in range(9)), with_peer=True)
+    spec, owner = jobs.submitted[0]
+    assert (spec.kind, owner, spec.title) == ("speed", OWNER, "speed of m2v-teacher")
+    assert spec.parameters == {
+        "models": [{"name": "m2v-teacher", "path": str(jobs.result)}],
+        "teacher": None,
+        "with_peer": True,
+        "rounds": 5,
+        "seconds": 15.0,
+    }
+    assert len(spec.texts["texts"]) == 9
+
+
+def test_anothers_model_is_none(jobs: FakeStore) -> None:
+    jobs.add("another-another-another-1", model_job())
+    with pytest.raises(InputError, match="No model is chosen"):
+        start()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teacher": " "}, "No teacher"),
+        ({"source": "own", "own_texts": "one\none\ntwo"}, "2 different texts are too few for 5 rounds"),
+    ],
+)
+def test_what_is_refused(jobs: FakeStore, changes: dict[str, Any], message: str) -> None:
+    jobs.add(OWNER, model_job())
+    with pytest.raises(InputError, match=message):
+        start(**changes)
+    assert not jobs.submitted
+
+
+def test_no_paths_on_a_space(jobs: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs.add(OWNER, model_job())
+    monkeypatch.setenv("SPACE_ID", "some/space")
+    with pytest.raises(InputError, match="no Hub id"):
+        start(teacher="/etc")
+
+
+def test_too_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "_MAX_TEXTS", 10)
+    with pytest.raises(InputError, match="11 texts are more than the 10"):
+        parse_texts("\n".join(map(str, range(11))), 5)
+
+
+def test_names_are_told_apart(jobs: FakeStore) -> None:
+    outcome = {"dim": 64, "n_tokens": 10, "n_bytes": 640}
+    jobs.add(OWNER, model_job(id="a" * 32, title="other"))
+    for letter, changes in (("b", {}), ("c", {}), ("d", {"outcome": outcome})):
+        jobs.add(OWNER, model_job(id=letter * 32, **changes))
+    assert unique_names(compare.measurable_models(OWNER)) == [
+        "other",
+        "m2v-teacher · 256 dim int8 (1)",
+        "m2v-teacher · 256 dim int8 (2)",
+        "m2v-teacher · 64 dim int8",
+    ]
+
+
+def test_a_measurement_is_shown(jobs: FakeStore) -> None:
+    jobs.add(OWNER, speed_job())
+    measured_box, bars, bubbles, numbers = show(OWNER, JOB_ID)
+    assert measured_box.visible and len(bars.data) == 1 and len(bubbles.data) == 2
+    for text in (
+        "my model reads 1,250 times as fast as teacher, whose speed is extrapolated",
+        "10,000",
+        "5,000 to 15,000",
+        "Median of 3 rounds",
+        "the same 300 texts",
+        "Some CPU, 2 CPUs",
+        "2 threads",
+        "some/teacher read 24 of the 300 texts",
+        "15.7 MB",
+        "0.800",
+        "all pairs of 72 texts",
+    ):
+        assert text in numbers
+    assert not show("another-another-another-1", JOB_ID)[0].visible
+    assert not show(OWNER, "")[0].visible
+
+
+def test_a_damaged_measurement_says_so(jobs: FakeStore) -> None:
+    jobs.add(OWNER, speed_job(outcome={"encoders": 3}))
+    shown, bars, _, message = show(OWNER, JOB_ID)
+    assert shown.visible and bars is None and "Incident" in message
+
+
+def test_bars_have_units_spread_and_marks() -> None:
+    figure = speed_bars(measured())
+    (bars,) = figure.data
+    assert list(bars.x) == pytest.approx([8, 10_000])
+    assert list(bars.error_x.array) == pytest.approx([4, 5_000])
+    assert list(bars.error_x.arrayminus) == pytest.approx([2, 5_000])
+    assert list(bars.marker.pattern.shape) == ["/", ""]
+    assert [label.text for label in figure.layout.annotations] == [
+        "teacher",
+        "<b>8.0</b>",
+        "extrapolated",
+        "my model",
+        "<b>10,000</b>",
+    ]
+    assert figure.layout.xaxis.type == "log" and "sentences a second" in figure.layout.xaxis.title.text
+    assert figure.layout.xaxis.range == (0, 5)
+    assert "rounds: 5,000 to 15,000" in bars.customdata[1]
+
+
+def test_bubbles_show_fidelity_or_size() -> None:
+    with_fidelity = speed_bubbles(measured())
+    assert [trace.x[0] for trace in with_fidelity.data] == [0.8, 1.0]
+    assert [trace.name for trace in with_fidelity.data] == ["my model", "teacher, extrapolated"]
+    assert "fidelity" in with_fidelity.layout.xaxis.title.text
+    with_size = speed_bubbles(measured(with_teacher=False))
+    assert with_size.data[0].x[0] == pytest.approx(15.7)
+    assert "MB" in with_size.layout.xaxis.title.text and with_size.layout.xaxis.type == "log"
+
+
+def test_names_are_text_and_never_markup() -> None:
+    comparison = measured(name=EVIL)
+    assert "<img" not in numbers_html(comparison)
+    assert "<img" not in speed_bars(comparison).to_json() + speed_bubbles(comparison).to_json()
+
+
+def test_the_panel_follows_its_own_kind(jobs: FakeStore) -> None:
+    jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
+    job = jobs.add(OWNER, speed_job(created_at=2.0))
+    assert newest_job(OWNER).id == "a" * 32  # type: ignore[union-attr]
+    assert newest_job(OWNER, "speed") == job
+    (jobs.result / "config.json").rename(jobs.result / "speed.json")
+    *_, download, _, done_id = values = panel_values(OWNER, job, "speed")
+    assert done_id == JOB_ID and "JSON" in download.label and "Texts a round" in values[6]
+    running = make_job(kind="speed", stages=(Stage("measure", 2, 10, 3.0, False),), elapsed_seconds=4.0)
+    assert "2 of 10 turns" in job_html(running) and "Measure in turn" in job_html(running)
+    assert "Warm up" in job_html(None, "speed")
