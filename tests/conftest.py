@@ -25,7 +25,7 @@ _HOME = Path(tempfile.mkdtemp(prefix="m2v-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ.update(_HUB.environment(_HOME))
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the teacher's module does, which some tests load after torch
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # test runs share the processor
 
 from tests import teachers  # noqa: E402 - imports huggingface_hub
 

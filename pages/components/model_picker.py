@@ -167,7 +167,7 @@ def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
     box = gr.Dropdown(
         choices=[(choice_label(record), record.id) for record in records], value=model_id, visible=bool(records)
     )
-    is_busy = any(not job.is_finished for job in job_store().list_jobs(owner))
+    is_busy = any(job.kind == "distill" and not job.is_finished for job in job_store().list_jobs(owner))
     if not records and not message:
         message = empty_html(is_busy)
     return [box, message, gr.Timer(active=is_busy)]
