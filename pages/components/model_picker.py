@@ -69,15 +69,6 @@ def _words(model: StaticModel) -> WordNeighbors:
     return WordNeighbors(model)
 
 
-def picked_record(owner: str | None, model_id: str | None) -> ModelRecord:
-    """What the library knows of that model: name, teacher, size, ...
-
-    Raises:
-        NotFoundError: None is picked, or it isn't this owner's.
-    """
-    return model_library().get(*_checked(owner, model_id))
-
-
 @dataclass(frozen=True)
 class ModelPicker:
     """The picker's components.
