@@ -41,7 +41,8 @@ def cluster_rows(rows: NDArray[np.float32], n_clusters: int = N_CLUSTERS) -> NDA
     by_size = np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable")
     place = np.empty(n_clusters, dtype=np.int32)
     place[by_size] = np.arange(n_clusters, dtype=np.int32)
-    return place[labels]
+    groups: NDArray[np.int32] = place[labels]
+    return groups
 
 
 def cluster_names(

@@ -14,6 +14,7 @@ from m2v_core.exploration.rows import RowIndex, unit_rows
 if TYPE_CHECKING:
     from m2v_core.model import StaticModel
 
+
 @dataclass(frozen=True)
 class Neighbor:
     """One entry of a vocabulary, or one document, and how near it is.
@@ -38,9 +39,7 @@ class VectorNeighbors:
         ranks: What stands as each one's rank, (n_texts,) int64; their places when None.
     """
 
-    def __init__(
-        self, texts: Sequence[str], rows: NDArray[np.float32], ranks: NDArray[np.int64] | None = None
-    ) -> None:
+    def __init__(self, texts: Sequence[str], rows: NDArray[np.float32], ranks: NDArray[np.int64] | None = None) -> None:
         self._texts = texts
         self._rows = rows
         self._ranks = ranks
