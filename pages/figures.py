@@ -42,7 +42,7 @@ class PointColors:
         title: What stands above the scale.
         values: (n_points,) numbers; of groups, the number of each point's group.
         tick_format: How the scale writes its numbers, in d3's notation.
-        is_share: Whether the scale goes from 0 to 1.
+        is_share: Whether they are shares, 0 to 1.
         are_groups: Whether equal values are groups, each with a colour of its own and no scale.
     """
 
@@ -61,7 +61,11 @@ class PointColors:
             values = self.values % n_colors
             return {"color": values, "colorscale": scale, "cmin": -0.5, "cmax": n_colors - 0.5, "showscale": False}
         bar = {"title": {"text": self.title}, "tickformat": self.tick_format}
-        limits = {"cmin": 0, "cmax": max(float(self.values.max(initial=0)), 0.01)} if self.is_share else {}
+        limits = {}
+        if self.is_share:
+            # Nearly all shares are high: a scale from 0 would give them one colour.
+            low = np.floor(10 * np.quantile(self.values.astype(np.float32), 0.01)) / 10 if len(self.values) else 0.0
+            limits = {"cmin": min(float(low), 0.9), "cmax": 1.0}
         return {
             "color": self.values,
             "colorscale": _SCALE,

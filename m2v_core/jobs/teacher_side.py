@@ -20,7 +20,7 @@ from m2v_core.progress import ProgressReporter
 if TYPE_CHECKING:
     from m2v_core.evaluation.encoders import TeacherEncoder
 
-MAX_WORDS = 200_000  # six minutes of all-MiniLM-L6-v2 on two cores
+MAX_WORDS = 200_000  # some minutes of all-MiniLM-L6-v2 on two cores
 MAX_DOCUMENTS = 5_000  # one to five minutes of it, for sentences and for full pages
 _VECTORS, _OVERLAP = "vectors.npy", "overlap.npy"
 _TEXTS_A_STEP = 512  # between two reports of progress

@@ -195,7 +195,8 @@ def _look(data: MapData, owner: str | None, model_id: str | None, color_by: Colo
     if color_by == "overlap":
         overlap, job = words_overlap(owner, model_id)
         if overlap is not None and len(overlap) == len(data.shown):
-            mean = f"On average {overlap.mean():.0%} of a word's {OVERLAP_NEIGHBORS} nearest are the teacher's too."
+            share = f"{100 * overlap.mean():.0f} %"
+            mean = f"On average {share} of a word's {OVERLAP_NEIGHBORS} nearest are the teacher's too."
             colors = PointColors("Overlap", overlap, ".0%", is_share=True)
             return _Look(colors, message=f'<p class="m2v-next">{mean}</p>')
         if job is not None and not job.is_finished:
