@@ -9,14 +9,16 @@ from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 from gradio.events import api
 
 from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.errors import InputError, LimitError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
 from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
+from m2v_core.jobs.kept_texts import KeptTexts
 from m2v_core.model import StaticModel
-from pages.components import error_notice, neighbors_html, notice
+from pages.components import data_folder, error_notice, is_space, neighbors_html, notice
 from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html
 from pages.components.model_picker import build_model_picker, picked_words
 from pages.components.teacher_side import (
@@ -32,6 +34,8 @@ from pages.components.word_map import build_word_map
 MAX_DOCUMENTS = 100_000
 _MAX_QUERY_CHARACTERS = 10_000
 _MAX_RESULTS = 100
+_MAX_SHOWN_CHARACTERS = 200_000  # of kept texts; more are ready all the same, but no text box likes them
+_DAY_SECONDS = 24 * 3600
 _FILE_SUFFIXES = [".txt", ".csv", ".tsv"]
 
 
@@ -84,6 +88,7 @@ def build() -> None:
                     elem_classes="m2v-upload",
                 )
                 documents_report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+                forget = gr.Button("Forget these texts", visible=False, size="sm", elem_classes="m2v-forget")
                 documents = gr.State(None)
             with gr.Column(scale=7, elem_classes="m2v-card"):
                 document_query = gr.Textbox(
@@ -130,12 +135,16 @@ def build() -> None:
     )
     gr.on(
         [pasted.change, source.change, upload.upload, upload.clear],
-        read_documents,
-        [source, pasted, upload],
-        [documents, documents_report],
+        take_documents,
+        [picker.owner, source, pasted, upload],
+        [documents, documents_report, forget],
         trigger_mode="always_last",
         **quiet,
     )
+    page = Context.root_block
+    assert page is not None  # components can't be made outside one
+    page.load(find_documents, picker.owner, [pasted, documents, documents_report, forget], **quiet)
+    forget.click(forget_documents, picker.owner, [pasted, upload, documents, documents_report, forget], **quiet)
     gr.on(
         [document_query.submit, n_documents.release, documents_switch.ready_id.change],
         follow_documents_search,
@@ -215,6 +224,48 @@ def _searching(
     if teacher is not None and query.strip() and not teacher.is_ready(query[:_MAX_QUERY_CHARACTERS]):
         yield beside_waiting_html(alone(), teacher.teacher, notice("info", "The teacher is being loaded", _LOADING))
     yield whole()
+
+
+@functools.cache
+def kept_texts() -> KeptTexts:
+    """The documents that people have put in: kept for a day on a Space, else for a month."""
+    return KeptTexts(data_folder() / "documents", _DAY_SECONDS * (1 if is_space() else 30))
+
+
+def take_documents(
+    owner: str | None, source: str, pasted: str, upload: str | None
+) -> tuple[Documents | None, str, Any]:
+    """A person's documents, kept for the next time they open the page; what the page says, and whether to forget."""
+    documents, report = read_documents(source, pasted, upload)
+    try:
+        if owner and documents is not None:
+            kept_texts().keep(documents.texts, owner)
+        elif owner and source == "paste" and not pasted.strip():
+            kept_texts().forget(owner)
+    except M2VError as error:  # they can be searched all the same
+        report += error_notice(error, "These documents will be gone after a refresh")
+    return documents, report, gr.Button(visible=documents is not None)
+
+
+def find_documents(owner: str | None) -> list[Any]:
+    """What the page shows when it opens: texts, documents, what there is to say, and whether to forget."""
+    documents = as_documents(kept_texts().find(owner)) if owner else None
+    if documents is None:
+        return [gr.skip(), None, "", gr.Button(visible=False)]
+    text = "\n".join(documents.texts)
+    n_texts = len(documents.texts)
+    report = notice(
+        "good", f"{n_texts:,} {'text' if n_texts == 1 else 'texts'} ready", ["Kept from the last time you were here."]
+    )
+    is_short = len(text) <= _MAX_SHOWN_CHARACTERS
+    return [text if is_short else gr.skip(), documents, report, gr.Button(visible=True)]
+
+
+def forget_documents(owner: str | None) -> list[Any]:
+    """The page without documents, after the server has removed them."""
+    if owner:
+        kept_texts().forget(owner)
+    return ["", None, None, "", gr.Button(visible=False)]
 
 
 def read_documents(source: str, pasted: str, upload: str | None) -> tuple[Documents | None, str]:

@@ -21,6 +21,7 @@ from m2v_core.exploration.explanation import Explanation, Span
 from m2v_core.exploration.neighbors import Neighbor, WordNeighbors
 from m2v_core.exploration.rows import unit_rows
 from m2v_core.jobs import Job, JobSpec, JobState
+from m2v_core.jobs.kept_texts import KeptTexts
 from pages import explore
 from pages.components import findings, neighbors_html, teacher_side, word_map
 from pages.components.teacher_side import Documents
@@ -108,6 +109,24 @@ def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], s
     assert explore.read_documents("upload", "", None) == (None, "")
     documents, report = explore.read_documents("upload", "", vocabulary_file("a.txt", "PK\x03\x04"))
     assert documents is None and 'role="alert"' in report
+
+
+def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kept = KeptTexts(tmp_path, 60)
+    monkeypatch.setattr(explore, "kept_texts", lambda: kept)
+    assert explore.find_documents(OWNER)[1] is None
+    documents, report, forget = explore.take_documents(OWNER, "paste", TEXTS, None)
+    assert "3 texts ready" in report and forget.visible
+    text, found, report, forget = explore.find_documents(OWNER)
+    assert found == documents and text.splitlines() == list(found.texts) and "Kept from the last time" in report
+    assert explore.find_documents("B" * 32)[1] is None and explore.find_documents(None)[1] is None
+    explore.take_documents(OWNER, "upload", "", None)  # another way in is looked at; nothing is given up
+    assert explore.find_documents(OWNER)[1] == documents
+    explore.take_documents(OWNER, "paste", " ", None)
+    assert explore.find_documents(OWNER)[1] is None
+    explore.take_documents(OWNER, "paste", TEXTS, None)
+    explore.forget_documents(OWNER)
+    assert kept.find(OWNER) == []
 
 
 def test_the_limit_on_documents_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
