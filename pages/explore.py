@@ -324,10 +324,10 @@ def search_documents(
     owner: str | None, model_id: str | None, documents: Documents | None, query: str, k: float, ready_id: str = ""
 ) -> str:
     """The documents that are most like `query`, as HTML; see `search_words`."""
-    if documents is None:
-        return notice("info", "There are no documents yet", ["Paste some texts, or upload a file."])
     if not query.strip():
         return _DOCUMENTS_HINT
+    if documents is None:
+        return notice("info", "There are no documents yet", ["Paste some texts, or upload a file."])
     try:
         query = query[:_MAX_QUERY_CHARACTERS]
         found = _document_index(picked_words(owner, model_id).model, documents).search(query, _checked_k(k))

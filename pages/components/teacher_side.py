@@ -131,7 +131,7 @@ def follow(
     try:
         teacher = teacher_of(owner, model_id)
         job = find_reading(kind, owner, model_id, documents)
-        if may_start and (job is None or job.state in ("failed", "cancelled")):
+        if may_start and (job is None or job.state in ("failed", "cancelling", "cancelled")):
             job = _submit(kind, owner, model_id, documents, teacher)
         if job is not None and job.state == "done" and may_start:
             teacher_queries().prepare(teacher)

@@ -313,6 +313,9 @@ def test_a_reading_that_failed_says_why_and_is_tried_again_when_asked(jobs: Jobs
     assert len(jobs.jobs) == 2
     is_on, status, *_ = teacher_side.cancel("teacher_words", *MODEL, None)
     assert is_on is False and status == "" and jobs.jobs[-1].state == "cancelled"
+    jobs.finish("cancelling")  # whoever turns it on again before that one has ended wants a new one
+    words_switch(True)
+    assert [job.state for job in jobs.jobs] == ["failed", "cancelling", "running"]
 
 
 def test_a_model_without_a_teacher_says_so(jobs: Jobs) -> None:
