@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 from gradio.events import api
 
 from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.errors import InputError, LimitError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
 from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
+from m2v_core.jobs.kept_texts import KeptTexts
 from m2v_core.model import StaticModel
-from pages.components import error_notice, neighbors_html, notice
-from pages.components.findings import documents_html, explanation_html
+from pages.components import data_folder, error_notice, is_space, neighbors_html, notice
+from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html
 from pages.components.model_picker import build_model_picker, picked_words
+from pages.components.teacher_side import (
+    Documents,
+    TeacherNeighbors,
+    build_teacher_switch,
+    ready_documents,
+    ready_words,
+    teacher_checkbox,
+)
 from pages.components.word_map import build_word_map
 
 MAX_DOCUMENTS = 100_000
 _MAX_QUERY_CHARACTERS = 10_000
 _MAX_RESULTS = 100
+_MAX_SHOWN_CHARACTERS = 200_000  # of kept texts; more are ready all the same, but no text box likes them
+_DAY_SECONDS = 24 * 3600
 _FILE_SUFFIXES = [".txt", ".csv", ".tsv"]
-
-
-@dataclass(frozen=True)
-class Documents:
-    """A person's texts, the same as others of the same key.
-
-    Attributes:
-        texts: One document each.
-        key: Digest of their content.
-    """
-
-    texts: tuple[str, ...] = field(compare=False, repr=False)
-    key: str
 
 
 def build() -> None:
@@ -60,7 +59,10 @@ def build() -> None:
                 submit_btn="Search",
                 elem_classes="m2v-query",
             )
-            n_words = _count_slider(15)
+            with gr.Row(elem_classes="m2v-search-settings"):
+                n_words = _count_slider(15)
+                words_beside = teacher_checkbox()
+            words_switch = build_teacher_switch("teacher_words", words_beside)
             found_words = gr.HTML(_WORDS_HINT, apply_default_css=False, elem_classes="m2v-found")
         with gr.Tab("Documents", id="documents") as documents_tab, gr.Row(elem_classes="m2v-columns"):
             with gr.Column(scale=5, elem_classes="m2v-card"):
@@ -86,6 +88,7 @@ def build() -> None:
                     elem_classes="m2v-upload",
                 )
                 documents_report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+                forget = gr.Button("Forget these texts", visible=False, size="sm", elem_classes="m2v-forget")
                 documents = gr.State(None)
             with gr.Column(scale=7, elem_classes="m2v-card"):
                 document_query = gr.Textbox(
@@ -96,7 +99,10 @@ def build() -> None:
                     submit_btn="Search",
                     elem_classes="m2v-query",
                 )
-                n_documents = _count_slider(10)
+                with gr.Row(elem_classes="m2v-search-settings"):
+                    n_documents = _count_slider(10)
+                    documents_beside = teacher_checkbox()
+                documents_switch = build_teacher_switch("teacher_documents", documents_beside)
                 found_documents = gr.HTML(_DOCUMENTS_HINT, apply_default_css=False, elem_classes="m2v-found")
         with gr.Tab("Map", id="map") as map_tab:
             map_card = gr.Column(elem_classes="m2v-card")
@@ -111,7 +117,15 @@ def build() -> None:
     picker.model_id.change(
         show_model, [*model, query, n_words], [tabs, found_words, found_documents, explained], **quiet
     )
-    gr.on([query.submit, n_words.release], search_words, [*model, query, n_words], found_words, **quiet)
+    gr.on(
+        [query.submit, n_words.release, words_switch.ready_id.change],
+        follow_words_search,
+        [*model, query, n_words, words_switch.ready_id],
+        found_words,
+        trigger_mode="always_last",
+        **quiet,
+    )
+    words_switch.connect(picker.owner, picker.model_id, gr.State(None), [picker.model_id.change])
 
     source.change(
         lambda chosen: (gr.Textbox(visible=chosen == "paste"), gr.File(visible=chosen == "upload")),
@@ -121,18 +135,30 @@ def build() -> None:
     )
     gr.on(
         [pasted.change, source.change, upload.upload, upload.clear],
-        read_documents,
-        [source, pasted, upload],
-        [documents, documents_report],
+        take_documents,
+        [picker.owner, source, pasted, upload],
+        [documents, documents_report, forget],
         trigger_mode="always_last",
         **quiet,
     )
+    page = Context.root_block
+    assert page is not None  # components can't be made outside one
+    page.load(find_documents, picker.owner, [pasted, documents, documents_report, forget], **quiet)
+    forget.click(forget_documents, picker.owner, [pasted, upload, documents, documents_report, forget], **quiet)
     gr.on(
-        [document_query.submit, n_documents.release],
-        search_documents,
-        [*model, documents, document_query, n_documents],
+        [document_query.submit, n_documents.release, documents_switch.ready_id.change],
+        follow_documents_search,
+        [*model, documents, document_query, n_documents, documents_switch.ready_id],
         found_documents,
+        trigger_mode="always_last",
         **quiet,
+    )
+    documents_switch.connect(
+        picker.owner,
+        picker.model_id,
+        documents,
+        starts=[document_query.submit],
+        looks=[documents.change, picker.model_id.change],
     )
 
     with map_card:
@@ -155,15 +181,91 @@ def show_model(owner: str | None, model_id: str | None, query: str, k: float) ->
     return gr.Tabs(visible=True), search_words(owner, model_id, query, k), _DOCUMENTS_HINT, ""
 
 
-def search_words(owner: str | None, model_id: str | None, query: str, k: float) -> str:
-    """The words of the model that are most like `query`, as HTML."""
+def follow_words_search(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str) -> Iterator[str]:
+    """What `search_words` returns; before it, where the teacher has to be loaded, what is there already."""
+    yield from _searching(
+        lambda: ready_words(owner, model_id, ready_id),
+        query,
+        lambda: search_words(owner, model_id, query, k),
+        lambda: search_words(owner, model_id, query, k, ready_id),
+    )
+
+
+def search_words(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str = "") -> str:
+    """The words of the model that are most like `query`, as HTML.
+
+    Args:
+        owner: Whose model it is.
+        model_id: Which one.
+        query: A word or a text.
+        k: How many.
+        ready_id: The job in which the teacher read the words, to set what it finds beside them; empty for none.
+    """
     if not query.strip():
         return _WORDS_HINT
     try:
-        words = picked_words(owner, model_id)
-        return neighbors_html(words.search(query[:_MAX_QUERY_CHARACTERS], _checked_k(k)), query)
+        query = query[:_MAX_QUERY_CHARACTERS]
+        found = picked_words(owner, model_id).search(query, _checked_k(k))
+        teacher = ready_words(owner, model_id, ready_id)
+        if teacher is None:
+            return neighbors_html(found, query)
+        return beside_html(neighbors_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         return error_notice(error, "This search did not work")
+
+
+def _searching(
+    ready: Callable[[], TeacherNeighbors | None], query: str, alone: Callable[[], str], whole: Callable[[], str]
+) -> Iterator[str]:
+    try:
+        teacher = ready()
+    except M2VError:  # the search itself meets it again, and says so
+        teacher = None
+    if teacher is not None and query.strip() and not teacher.is_ready(query[:_MAX_QUERY_CHARACTERS]):
+        yield beside_waiting_html(alone(), teacher.teacher, notice("info", "The teacher is being loaded", _LOADING))
+    yield whole()
+
+
+@functools.cache
+def kept_texts() -> KeptTexts:
+    """The documents that people have put in: kept for a day on a Space, else for a month."""
+    return KeptTexts(data_folder() / "documents", _DAY_SECONDS * (1 if is_space() else 30))
+
+
+def take_documents(
+    owner: str | None, source: str, pasted: str, upload: str | None
+) -> tuple[Documents | None, str, Any]:
+    """A person's documents, kept for the next time they open the page; what the page says, and whether to forget."""
+    documents, report = read_documents(source, pasted, upload)
+    try:
+        if owner and documents is not None:
+            kept_texts().keep(documents.texts, owner)
+        elif owner and source == "paste" and not pasted.strip():
+            kept_texts().forget(owner)
+    except M2VError as error:  # they can be searched all the same
+        report += error_notice(error, "These documents will be gone after a refresh")
+    return documents, report, gr.Button(visible=documents is not None)
+
+
+def find_documents(owner: str | None) -> list[Any]:
+    """What the page shows when it opens: texts, documents, what there is to say, and whether to forget."""
+    documents = as_documents(kept_texts().find(owner)) if owner else None
+    if documents is None:
+        return [gr.skip(), None, "", gr.Button(visible=False)]
+    text = "\n".join(documents.texts)
+    n_texts = len(documents.texts)
+    report = notice(
+        "good", f"{n_texts:,} {'text' if n_texts == 1 else 'texts'} ready", ["Kept from the last time you were here."]
+    )
+    is_short = len(text) <= _MAX_SHOWN_CHARACTERS
+    return [text if is_short else gr.skip(), documents, report, gr.Button(visible=True)]
+
+
+def forget_documents(owner: str | None) -> list[Any]:
+    """The page without documents, after the server has removed them."""
+    if owner:
+        kept_texts().forget(owner)
+    return ["", None, None, "", gr.Button(visible=False)]
 
 
 def read_documents(source: str, pasted: str, upload: str | None) -> tuple[Documents | None, str]:
@@ -206,15 +308,33 @@ def as_documents(lines: Sequence[str]) -> Documents | None:
     return Documents(texts, digest.hexdigest())
 
 
-def search_documents(owner: str | None, model_id: str | None, documents: Documents | None, query: str, k: float) -> str:
-    """The documents that are most like `query`, as HTML."""
-    if documents is None:
-        return notice("info", "There are no documents yet", ["Paste some texts, or upload a file."])
+def follow_documents_search(
+    owner: str | None, model_id: str | None, documents: Documents | None, query: str, k: float, ready_id: str
+) -> Iterator[str]:
+    """What `search_documents` returns; before it, where the teacher has to be loaded, what is there already."""
+    yield from _searching(
+        lambda: None if documents is None else ready_documents(owner, model_id, documents, ready_id),
+        query,
+        lambda: search_documents(owner, model_id, documents, query, k),
+        lambda: search_documents(owner, model_id, documents, query, k, ready_id),
+    )
+
+
+def search_documents(
+    owner: str | None, model_id: str | None, documents: Documents | None, query: str, k: float, ready_id: str = ""
+) -> str:
+    """The documents that are most like `query`, as HTML; see `search_words`."""
     if not query.strip():
         return _DOCUMENTS_HINT
+    if documents is None:
+        return notice("info", "There are no documents yet", ["Paste some texts, or upload a file."])
     try:
-        index = _document_index(picked_words(owner, model_id).model, documents)
-        return documents_html(index.search(query[:_MAX_QUERY_CHARACTERS], _checked_k(k)), query)
+        query = query[:_MAX_QUERY_CHARACTERS]
+        found = _document_index(picked_words(owner, model_id).model, documents).search(query, _checked_k(k))
+        teacher = ready_documents(owner, model_id, documents, ready_id)
+        if teacher is None:
+            return documents_html(found, query)
+        return beside_html(documents_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
     except Exception as error:  # as above
         return error_notice(error, "This search did not work")
 
@@ -273,6 +393,7 @@ def _checked_k(k: float) -> int:
     return int(k)
 
 
+_LOADING = ["The first time this takes some seconds."]
 _WORDS_HINT = notice("info", "What does the model find similar?", ["Try a name, a verb, or a whole sentence."])
 _DOCUMENTS_HINT = notice(
     "info", "Search by meaning", ["Put in your texts, then ask in your own words. Nothing leaves this server."]

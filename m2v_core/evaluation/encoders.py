@@ -162,9 +162,11 @@ class TeacherEncoder:
         width = int(self._model.encode("width", show_progress_bar=False).shape[-1])
         self.facts = EncoderFacts(name, "teacher", width, on, torch.get_num_threads(), disk_bytes(folder))
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `Encoder`."""
-        embeddings: NDArray[np.float32] = self._model.encode(list(texts), show_progress_bar=False)
+    def encode(self, texts: Sequence[str], batch_size: int = 32) -> NDArray[np.float32]:
+        """See `Encoder`; by default in batches as large as sentence-transformers' own."""
+        embeddings: NDArray[np.float32] = self._model.encode(
+            list(texts), batch_size=batch_size, show_progress_bar=False
+        )
         return embeddings
 
 

@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine, exact."""
+"""Nearest neighbours by cosine: the words of a model, and documents."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.errors import InputError
+from m2v_core.exploration.rows import RowIndex, unit_rows
 
 if TYPE_CHECKING:
     from m2v_core.model import StaticModel
-
-_BLOCK_BYTES = 256 * 2**20  # of similarities held at once, however many queries come
 
 
 @dataclass(frozen=True)
@@ -32,58 +30,49 @@ class Neighbor:
     rank: int
 
 
-def unit_rows(vectors: NDArray[np.generic]) -> NDArray[np.float32]:
-    """The rows at length one, `(n_rows, dim) float32`; a row of zeros stays a row of zeros."""
-    rows = np.array(vectors, dtype=np.float32)  # a copy: scaled in place below
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows /= np.where(norms > 0, norms, 1)
-    return rows
-
-
-def top_k(
-    queries: NDArray[np.float32], rows: NDArray[np.float32], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The `k` rows nearest to each query, the nearest first, and of equally near ones the earlier row first.
+class VectorNeighbors:
+    """Finds the texts nearest to a vector, among texts whose vectors are there already.
 
     Args:
-        queries: (n_queries, dim) float32, unit rows.
-        rows: (n_rows, dim) float32, unit rows.
-        k: How many to return; all rows if there are fewer.
-
-    Returns:
-        Row numbers (n_queries, min(k, n_rows)) int64 and cosines of the same shape, float32, -1 to 1.
-
-    Raises:
-        InputError: `k` is below 1, or the widths differ.
+        texts: What is searched.
+        rows: Their vectors, (n_texts, dim) float32, unit rows or zeros; may be mapped from a file.
+        ranks: What stands as each one's rank, (n_texts,) int64; their places when None.
     """
-    if k < 1:
-        raise InputError(f"k is {k}; ask for at least 1 neighbour.")
-    if queries.ndim != 2 or rows.ndim != 2 or queries.shape[1] != rows.shape[1]:
-        raise InputError(
-            f"Queries of shape {queries.shape} and rows of shape {rows.shape} don't go together; "
-            "both must be two-dimensional and equally wide."
-        )
-    k = min(k, len(rows))
-    indices = np.empty((len(queries), k), dtype=np.int64)
-    similarities = np.empty((len(queries), k), dtype=np.float32)
-    if k == 0:
-        return indices, similarities
-    block = max(1, _BLOCK_BYTES // (4 * len(rows)))
-    for start in range(0, len(queries), block):
-        scores = queries[start : start + block] @ rows.T  # (block, n_rows)
-        for query, row_scores in enumerate(scores, start):
-            indices[query] = _largest(row_scores, k)
-            similarities[query] = row_scores[indices[query]]
-    np.clip(similarities, -1, 1, out=similarities)  # float32 sums of products overshoot by an ulp or two
-    return indices, similarities
 
+    def __init__(self, texts: Sequence[str], rows: NDArray[np.float32], ranks: NDArray[np.int64] | None = None) -> None:
+        self._texts = texts
+        self._rows = rows
+        self._ranks = ranks
+        self._index = RowIndex(rows)
 
-def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    # A partition alone would pick at random among rows as near as the k-th.
-    threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-    candidates = np.flatnonzero(scores >= threshold)
-    order = np.argsort(-scores[candidates], kind="stable")[:k]
-    return candidates[order]
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def search(self, query: NDArray[np.float32], k: int = 10, without: str | None = None) -> list[Neighbor]:
+        """The `k` texts nearest to a vector, the nearest first; texts whose vector is zero are left out.
+
+        Args:
+            query: (dim,) float32, of any length; nothing is near a vector of zeros.
+            k: How many to return.
+            without: Leave this text out, in capitals and not.
+
+        Raises:
+            InputError: `k` is below 1, or the widths differ.
+            MissingExtraError: There are over a million texts, and usearch is not installed.
+        """
+        unit = unit_rows(query[None])
+        if not unit.any() or not len(self):
+            return []
+        wanted = None if without is None else without.strip().casefold()
+        # The text itself may stand there more than once.
+        n_same = 0 if wanted is None else sum(text.casefold() == wanted for text in self._texts)
+        indices, similarities = self._index.search(unit, k + n_same)
+        found = [
+            Neighbor(self._texts[index], float(similarity), int(index if self._ranks is None else self._ranks[index]))
+            for index, similarity in zip(indices[0], similarities[0], strict=True)
+            if self._rows[index].any() and (wanted is None or self._texts[index].casefold() != wanted)
+        ]
+        return found[:k]
 
 
 class WordNeighbors:
@@ -111,6 +100,7 @@ class WordNeighbors:
         self._ranks = np.flatnonzero(keep)
         self._texts = [texts[rank] for rank in self._ranks]
         self._rows = unit_rows(vectors[self._ranks])
+        self._index = VectorNeighbors(self._texts, self._rows, self._ranks)
 
     def __len__(self) -> int:
         return len(self._ranks)
@@ -152,23 +142,11 @@ class WordNeighbors:
         Raises:
             InputError: `k` is below 1.
         """
-        query = unit_rows(self._model.encode([text]))
-        if not query.any() or not len(self):
-            return []
-        wanted = text.strip().casefold()
-        # The text itself may stand there twice: in capitals and not.
-        n_same = sum(entry.casefold() == wanted for entry in self._texts)
-        indices, similarities = top_k(query, self._rows, k + n_same)
-        found = [
-            Neighbor(self._texts[index], float(similarity), int(self._ranks[index]))
-            for index, similarity in zip(indices[0], similarities[0], strict=True)
-            if self._texts[index].casefold() != wanted
-        ]
-        return found[:k]
+        return self._index.search(self._model.encode([text])[0], k, without=text)
 
 
 class DocumentNeighbors:
-    """Finds the documents nearest to a text, exactly.
+    """Finds the documents nearest to a text.
 
     Holds the documents' embeddings: 4 x dim bytes each, 100 MB for 100,000 of 256 dimensions.
 
@@ -179,11 +157,11 @@ class DocumentNeighbors:
 
     def __init__(self, model: StaticModel, documents: Sequence[str]) -> None:
         self._model = model
-        self._documents = list(documents)
-        self._rows = unit_rows(model.encode(self._documents))
+        texts = list(documents)
+        self._index = VectorNeighbors(texts, unit_rows(model.encode(texts)))
 
     def __len__(self) -> int:
-        return len(self._documents)
+        return len(self._index)
 
     def search(self, text: str, k: int = 10) -> list[Neighbor]:
         """The `k` documents nearest to `text`, the nearest first; a document that equals it comes first.
@@ -193,15 +171,7 @@ class DocumentNeighbors:
         Raises:
             InputError: `k` is below 1.
         """
-        query = unit_rows(self._model.encode([text]))
-        if not query.any() or not len(self):
-            return []
-        indices, similarities = top_k(query, self._rows, k)
-        return [
-            Neighbor(self._documents[index], float(similarity), int(index))
-            for index, similarity in zip(indices[0], similarities[0], strict=True)
-            if self._rows[index].any()
-        ]
+        return self._index.search(self._model.encode([text])[0], k)
 
 
 def readable_tokens(tokens: Sequence[str]) -> tuple[list[str], NDArray[np.bool_]]:

@@ -5,23 +5,20 @@ A map is for looking around. Distances on it are not those of the model: ask `ne
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import secrets
 import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.errors import InputError, MissingExtraError, SaveError
-from m2v_core.exploration.neighbors import top_k
+from m2v_core.errors import InputError, MissingExtraError
+from m2v_core.exploration.arrays import content_key, read_array, write_array
+from m2v_core.exploration.rows import top_k
 
 MAX_POINTS = 50_000  # more are slow in a browser, and no eye tells them apart
 UMAP_NEIGHBORS = 15  # umap-learn's own default
 _SEED = 0
 _VERSION = 1  # to be raised whenever the same rows would give another map
-_MAX_CACHED = 200  # maps of at most 400 kB
 _INITIAL_SPREAD = 10.0  # umap-learn scales its own starts to this
 
 
@@ -108,41 +105,15 @@ def umap_map(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def umap_key(rows: NDArray[np.float32]) -> str:
     """The name under which the UMAP of exactly these rows is kept; depends on their content alone."""
-    digest = hashlib.sha256(f"umap {_VERSION} {UMAP_NEIGHBORS} {_SEED} {rows.shape}".encode())
-    digest.update(np.ascontiguousarray(rows, dtype="<f4").data)
-    return f"umap-{digest.hexdigest()[:40]}"
+    return content_key("umap", rows, _VERSION, UMAP_NEIGHBORS, _SEED)
 
 
 def read_map(path: Path) -> NDArray[np.float32] | None:
     """A cached map, (n_rows, 2) float32; None if there is none, or no whole one."""
-    try:
-        points = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    points = read_array(path)
+    if points is None or points.ndim != 2 or points.shape[1] != 2 or points.dtype != np.float32:
         return None
-    is_map = points.ndim == 2 and points.shape[1] == 2 and points.dtype == np.float32
-    return points if is_map and np.isfinite(points).all() else None
-
-
-def write_map(path: Path, points: NDArray[np.float32]) -> None:
-    """Keep a map: all of it or nothing. The oldest go once there are over 200.
-
-    Raises:
-        SaveError: It can't be written.
-    """
-    unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            np.save(file, points)
-        unfinished.replace(path)
-    except OSError as error:
-        raise SaveError(f"The map can't be kept at {path}: {error.strerror or error}. Make room there.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # another process may be doing the same
-        kept = sorted(path.parent.glob("umap-*.npy"), key=lambda file: file.stat().st_mtime)
-        for old in kept[:-_MAX_CACHED]:
-            old.unlink(missing_ok=True)
+    return points if np.isfinite(points).all() else None
 
 
 def cached_umap_map(rows: NDArray[np.float32], folder: Path) -> NDArray[np.float32]:
@@ -156,5 +127,5 @@ def cached_umap_map(rows: NDArray[np.float32], folder: Path) -> NDArray[np.float
     points = read_map(path)
     if points is None or len(points) != len(rows):
         points = umap_map(rows)
-        write_map(path, points)
+        write_array(path, points, "The map")
     return points

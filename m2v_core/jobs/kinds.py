@@ -179,4 +179,13 @@ KINDS: Mapping[str, Kind] = {
         parameters=frozenset({"models", "teacher", "with_peer", "device", "rounds", "seconds"}),
         texts=frozenset({"texts"}),
     ),
+    "teacher_words": Kind(
+        target="m2v_core.jobs.teacher_side:read_words",
+        parameters=frozenset({"model", "model_id", "teacher", "device"}),
+    ),
+    "teacher_documents": Kind(
+        target="m2v_core.jobs.teacher_side:read_documents",
+        parameters=frozenset({"teacher", "key", "device"}),
+        texts=frozenset({"documents"}),
+    ),
 }

@@ -9,7 +9,7 @@ import re
 import secrets
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 from pathlib import Path
 from typing import Literal
@@ -147,15 +147,23 @@ def error_notice(error: Exception, title: str) -> str:
     )
 
 
-def neighbors_html(neighbors: Sequence[Neighbor], query: str) -> str:
-    """Similar words, each with its cosine as a number and a bar."""
+def neighbors_html(neighbors: Sequence[Neighbor], query: str, both: Collection[int] = ()) -> str:
+    """Similar words, each with its cosine as a number and a bar; those whose rank is in `both` are marked."""
     if not neighbors:
         return notice("info", "The model knows no part of this.", ["Try another word."])
     rows = "".join(
-        f'<li><span class="m2v-word">{escape(neighbor.text)}</span>'
+        f'<li{both_mark(neighbor, both)[0]}><span class="m2v-word">{escape(neighbor.text)}'
+        f"{both_mark(neighbor, both)[1]}</span>"
         '<span class="m2v-meter" aria-hidden="true">'
         f'<span style="width:{100 * max(0.0, neighbor.similarity):.1f}%"></span></span>'
         f'<span class="m2v-number">{neighbor.similarity:.2f}</span></li>'
         for neighbor in neighbors
     )
     return f'<ol class="m2v-neighbors" aria-label="Similar to {escape(query)}">{rows}</ol>'
+
+
+def both_mark(neighbor: Neighbor, both: Collection[int]) -> tuple[str, str]:
+    """The attribute that marks what two lists share, and the words that say it to those who don't see it."""
+    if neighbor.rank not in both:
+        return "", ""
+    return ' class="m2v-both"', '<span class="m2v-unseen"> (in both)</span>'

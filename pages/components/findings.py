@@ -2,27 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from html import escape
 
+from m2v_core.exploration.agreement import found_by_both
 from m2v_core.exploration.explanation import Explanation, Span
 from m2v_core.exploration.neighbors import Neighbor
-from pages.components import notice
+from pages.components import both_mark, notice
 
 
-def documents_html(found: Sequence[Neighbor], query: str) -> str:
-    """Documents, each with its place, its cosine as a number and a bar."""
+def documents_html(found: Sequence[Neighbor], query: str, both: Collection[int] = ()) -> str:
+    """Documents, each with its place, its cosine as a number and a bar; those in `both` are marked."""
     if not found:
         return notice("info", "The model knows no part of this.", ["Try other words."])
     rows = "".join(
-        f'<li><span class="m2v-place m2v-number">{neighbor.rank + 1:,}</span>'
-        f'<span class="m2v-document">{escape(neighbor.text)}</span>'
+        f'<li{both_mark(neighbor, both)[0]}><span class="m2v-place m2v-number">{neighbor.rank + 1:,}</span>'
+        f'<span class="m2v-document">{escape(neighbor.text)}{both_mark(neighbor, both)[1]}</span>'
         '<span class="m2v-meter" aria-hidden="true">'
         f'<span style="width:{100 * max(0.0, neighbor.similarity):.1f}%"></span></span>'
         f'<span class="m2v-number">{neighbor.similarity:.2f}</span></li>'
         for neighbor in found
     )
     return f'<ol class="m2v-documents" aria-label="Similar to {escape(query)}">{rows}</ol>'
+
+
+def beside_html(
+    listed: Callable[[Sequence[Neighbor], str, Collection[int]], str],
+    found: Sequence[Neighbor],
+    by_teacher: Sequence[Neighbor],
+    teacher: str,
+    query: str,
+) -> str:
+    """What the static model and its teacher found, side by side, what both found marked.
+
+    Args:
+        listed: `neighbors_html` or `documents_html`.
+        found: By the static model.
+        by_teacher: By its teacher.
+        teacher: What it is called.
+        query: What was asked.
+    """
+    both = found_by_both(found, by_teacher)
+    n_listed = max(len(found), len(by_teacher))
+    share = f"{len(both)} of {n_listed} in both" if n_listed else "Neither found anything"
+    return _columns(
+        f'<p class="m2v-overlap" role="status"><strong>{share}</strong>'
+        '<span class="m2v-both-key">marked like this</span></p>',
+        listed(found, query, both),
+        teacher,
+        listed(by_teacher, query, both),
+    )
+
+
+def beside_waiting_html(found: str, teacher: str, message: str) -> str:
+    """What the static model found, beside why there is nothing of the teacher's."""
+    return _columns('<p class="m2v-overlap"></p>', found, teacher, message)
+
+
+def _columns(head: str, found: str, teacher: str, by_teacher: str) -> str:
+    short = escape(re.split(r"[/\\]", teacher.rstrip("/\\"))[-1])
+    return (
+        f'{head}<div class="m2v-beside"><section aria-label="Static model"><h3>Static model</h3>{found}</section>'
+        f'<section aria-label="Teacher"><h3>Teacher <small>{short}</small></h3>{by_teacher}</section></div>'
+    )
 
 
 def explanation_html(explanation: Explanation) -> str:

@@ -17,16 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import InputError, MissingExtraError
+from m2v_core.exploration.agreement import OVERLAP_NEIGHBORS
 from m2v_core.exploration.background import MapMaker
+from m2v_core.exploration.clusters import cached_clusters, cluster_names
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.projection import pca_map, sample_rows, umap_key
 from m2v_core.exploration.tables import write_csv
 from pages.components import data_folder, error_notice, format_seconds, notice
 from pages.components.job_panel import remove_old_files, served_folder
 from pages.components.model_picker import picked_words
-from pages.figures import ColorBy, map_figure
+from pages.components.teacher_side import reading_text, words_overlap
+from pages.figures import CLUSTER_COLORS, PointColors, map_figure
 
 Method = Literal["PCA", "UMAP"]
+ColorBy = Literal["rank", "norm", "cluster", "overlap"]
 
 _MAX_QUERY_CHARACTERS = 10_000
 _MAX_TABLE_ROWS = 100
@@ -43,6 +47,11 @@ _TEMPLATE = """
 """
 _LASSO_HINT = (
     '<p class="m2v-next">Choose Lasso and draw around some words: they are listed here, and can be saved as CSV.</p>'
+)
+_NO_TEACHER = notice(
+    "info",
+    "The teacher has not read this model's words",
+    ["Open Words above and turn on “Beside the teacher”; then these colours show where both agree."],
 )
 _ONLY_NEAREST = "The words nearest to it are marked."
 
@@ -91,7 +100,10 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     with gr.Row(elem_classes="m2v-map-settings"):
         method = gr.Radio(["PCA", "UMAP"], value="PCA", label="Layout", elem_classes="m2v-switch")
         color_by = gr.Radio(
-            [("Rank", "rank"), ("Norm", "norm")], value="rank", label="Colour by", elem_classes="m2v-switch"
+            [("Rank", "rank"), ("Norm", "norm"), ("Cluster", "cluster"), ("Teacher overlap", "overlap")],
+            value="rank",
+            label="Colour by",
+            elem_classes="m2v-switch",
         )
         find = gr.Textbox(
             "",
@@ -135,22 +147,69 @@ def show_map(owner: str | None, model_id: str | None, method: Method, color_by: 
     try:
         data = _map_data(picked_words(owner, model_id))
         points, drawn_method, waiting = _layout(data, method)
-        figure = map_figure(data.texts, data.ranks, data.norms, points, color_by, drawn_method).to_json()
-        return [figure, _status_html(data, waiting), gr.Timer(active=bool(waiting))]
+        look = _look(data, owner, model_id, color_by)
+        figure = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method).to_json()
+        is_waiting = bool(waiting or look.waiting)
+        return [figure, _status_html(data, waiting, look), gr.Timer(active=is_waiting)]
     except Exception as error:  # as above
         return [gr.skip(), error_notice(error, "This map can't be drawn"), gr.Timer(active=False)]
 
 
 def follow_map(owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, is_open: bool) -> list[Any]:
-    """What the map shows a second later: the same, until the UMAP is ready."""
+    """What the map shows a second later: the same, until what it waits for is ready."""
     try:
         data = _map_data(picked_words(owner, model_id))
         _, _, waiting = _layout(data, method)
+        look = _look(data, owner, model_id, color_by)
     except Exception as error:  # as above
         return [gr.skip(), error_notice(error, "This map can't be drawn"), gr.Timer(active=False)]
-    if waiting:
-        return [gr.skip(), _status_html(data, waiting), gr.skip()]
+    if waiting or look.waiting:
+        return [gr.skip(), _status_html(data, waiting, look), gr.skip()]
     return show_map(owner, model_id, method, color_by, is_open)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the colours of a map say.
+
+    Attributes:
+        colors: For the figure.
+        groups: What each group is called; empty where the colours are no groups.
+        waiting: What is still waited for; empty for nothing.
+        message: What there is to say, as HTML.
+    """
+
+    colors: PointColors
+    groups: Sequence[str] = ()
+    waiting: str = ""
+    message: str = ""
+
+
+def _look(data: MapData, owner: str | None, model_id: str | None, color_by: ColorBy) -> _Look:
+    by_rank = PointColors("Rank", data.ranks.astype(np.float32), ",~r")
+    if color_by == "norm":
+        return _Look(PointColors("Norm", data.norms))
+    if color_by == "cluster":
+        labels, names = _clusters(data)
+        return _Look(PointColors("Cluster", labels, are_groups=True), names)
+    if color_by == "overlap":
+        overlap, job = words_overlap(owner, model_id)
+        if overlap is not None and len(overlap) == len(data.shown):
+            share = f"{100 * overlap.mean():.0f} %"
+            mean = f"On average {share} of a word's {OVERLAP_NEIGHBORS} nearest are the teacher's too."
+            colors = PointColors("Overlap", overlap, ".0%", is_share=True)
+            return _Look(colors, message=f'<p class="m2v-next">{mean}</p>')
+        if job is not None and not job.is_finished:
+            return _Look(by_rank, waiting=reading_text(job))
+        return _Look(by_rank, message=_NO_TEACHER)
+    return _Look(by_rank)
+
+
+@functools.lru_cache(maxsize=4)
+def _clusters(data: MapData) -> tuple[NDArray[np.int32], list[str]]:
+    """Each shown word's group, and what the groups are called."""
+    labels = cached_clusters(data.rows, data_folder() / "maps")
+    return labels, cluster_names(labels, data.texts, data.ranks)
 
 
 @functools.lru_cache(maxsize=4)
@@ -177,11 +236,26 @@ def _layout(data: MapData, method: Method) -> tuple[NDArray[np.float32], Method,
     return pending.points, "UMAP", ""
 
 
-def _status_html(data: MapData, waiting: str) -> str:
+def _status_html(data: MapData, waiting: str, look: _Look) -> str:
     n_shown, n_all = len(data.shown), len(data.words)
     badge = f'<span class="m2v-badge">sampled from {n_all:,}</span>' if n_shown < n_all else ""
-    wait = f'<span class="m2v-badge m2v-waiting" role="status">{escape(waiting)}</span>' if waiting else ""
-    return f'<p class="m2v-map-facts"><span>{n_shown:,} words</span>{badge}{wait}</p>'
+    waits = "".join(
+        f'<span class="m2v-badge m2v-waiting" role="status">{escape(text)}</span>'
+        for text in filter(None, [waiting, look.waiting])
+    )
+    facts = f'<p class="m2v-map-facts"><span>{n_shown:,} words</span>{badge}{waits}</p>'
+    return f"{facts}{look.message}{legend_html(look.groups)}"
+
+
+def legend_html(groups: Sequence[str]) -> str:
+    """What the colours of groups mean; empty without any."""
+    if not groups:
+        return ""
+    rows = "".join(
+        f'<li><span style="background:{CLUSTER_COLORS[place % len(CLUSTER_COLORS)]}"></span>{escape(name)}</li>'
+        for place, name in enumerate(groups)
+    )
+    return f'<ul class="m2v-legend" aria-label="Clusters, by their most frequent words">{rows}</ul>'
 
 
 def find_on_map(owner: str | None, model_id: str | None, text: str) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,8 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     expect(page.locator(".m2v-neighbors li")).to_have_count(15)
     assert {"queen", "throne"} <= set(page.locator(".m2v-neighbors .m2v-word").all_inner_texts())
 
+    stands_beside_its_teacher(page)
+
     page.get_by_role("tab", name="Documents").click()
     page.get_by_label("One text on each line").fill(
         "The printer is out of paper.\nHow do I reset my password?\n<img src=x onerror=alert(1)>"
@@ -48,6 +51,10 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     query.press("Enter")
     expect(page.locator(".m2v-document").first).to_have_text("How do I reset my password?")
     assert page.locator(".m2v-documents img").count() == 0
+    page.locator("label:visible", has_text="Beside the teacher").click()
+    expect(page.locator(".m2v-beside .m2v-documents")).to_have_count(2, timeout=RUN_MS)
+    expect(page.get_by_text("3 of 3 in both")).to_be_visible()
+    assert page.locator(".m2v-documents img").count() == 0
 
     page.get_by_role("tab", name="Map").click()
     plot = page.locator(".m2v-plot[data-drawn]")
@@ -56,6 +63,10 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     find.fill("king")
     find.press("Enter")
     expect(plot.locator(".annotation-text").get_by_text("queen", exact=True)).to_be_visible()
+    page.locator("label", has_text="Teacher overlap").click()
+    expect(page.get_by_text("nearest are the teacher's too")).to_be_visible()
+    page.locator("label", has_text="Cluster").click()
+    expect(page.locator(".m2v-legend li")).to_have_count(10)
     n_selected = plot.evaluate(LASSO)
     button = page.get_by_text(f"Download CSV · {n_selected:,} words")
     expect(button).to_be_visible()
@@ -69,6 +80,32 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     page.get_by_role("button", name="Explain the score").click()
     expect(page.locator(".m2v-piece").get_by_text("dog", exact=True)).to_be_visible()
     expect(page.locator(".m2v-unknown")).to_contain_text("unknown")
+
+
+def stands_beside_its_teacher(page: sync_api.Page) -> None:
+    """The switch makes the teacher read the words, once; then both lists stand side by side, on a phone stacked."""
+    page.locator("label:visible", has_text="Beside the teacher").click()
+    expect(page.locator(".m2v-reading .m2v-bar")).to_be_visible()
+    page.locator("button:visible", has_text="Cancel").click()
+    expect(page.get_by_role("checkbox", name="Beside the teacher").first).not_to_be_checked()
+    expect(page.locator(".m2v-reading")).to_have_count(0)
+    page.locator("label:visible", has_text="Beside the teacher").click()
+    columns = page.locator(".m2v-beside > section")
+    expect(columns).to_have_count(2, timeout=RUN_MS)
+    expect(page.locator(".m2v-overlap strong")).to_have_text(re.compile(r"^\d+ of 15 in both$"))
+    marked = [set(columns.nth(place).locator(".m2v-both .m2v-word").all_text_contents()) for place in (0, 1)]
+    assert marked[0] == marked[1] and any("queen" in word for word in marked[0])
+    query = page.get_by_label("A word or a text")
+    query.fill("a cold winter morning")
+    query.press("Enter")
+    expect(page.locator(".m2v-beside ol[aria-label*=winter]")).to_have_count(2, timeout=RUN_MS)
+    left, right = columns.nth(0).bounding_box(), columns.nth(1).bounding_box()
+    assert left and right and left["y"] == right["y"] and right["x"] >= left["x"] + left["width"]
+    page.set_viewport_size({"width": 390, "height": 844})
+    left, right = columns.nth(0).bounding_box(), columns.nth(1).bounding_box()
+    assert left and right and left["x"] == right["x"] and right["y"] >= left["y"] + left["height"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2v_core.errors import InputError
-from m2v_core.exploration import neighbors
-from m2v_core.exploration.neighbors import DocumentNeighbors, WordNeighbors, readable_tokens, top_k, unit_rows
+from m2v_core.exploration import rows as row_module
+from m2v_core.exploration.neighbors import DocumentNeighbors, WordNeighbors, readable_tokens
+from m2v_core.exploration.rows import top_k, unit_rows
 
 if TYPE_CHECKING:
     from m2v_core.model import StaticModel
@@ -39,7 +40,7 @@ def test_top_k_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     rows, queries = unit_rows(rng.normal(size=(50, 8))), unit_rows(rng.normal(size=(7, 8)))
     whole = top_k(queries, rows, 5)
-    monkeypatch.setattr(neighbors, "_BLOCK_BYTES", 400)  # two queries at a time
+    monkeypatch.setattr(row_module, "_BLOCK_BYTES", 400)  # two queries at a time
     blocks = top_k(queries, rows, 5)
     np.testing.assert_array_equal(whole[0], blocks[0])
     np.testing.assert_allclose(whole[1], blocks[1], atol=1e-6)

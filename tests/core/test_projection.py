@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from m2v_core.errors import InputError, M2VError, MissingExtraError
-from m2v_core.exploration import background, projection
+from m2v_core.exploration import arrays, background
+from m2v_core.exploration.arrays import write_array
 from m2v_core.exploration.background import MapMaker
-from m2v_core.exploration.neighbors import unit_rows
 from m2v_core.exploration.projection import (
     cached_umap_map,
     pca_map,
@@ -19,8 +19,8 @@ from m2v_core.exploration.projection import (
     sample_rows,
     umap_key,
     umap_map,
-    write_map,
 )
+from m2v_core.exploration.rows import unit_rows
 
 
 def clusters(n_rows: int, n_clusters: int = 3, dim: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +74,7 @@ def test_the_key_is_of_the_content() -> None:
 def test_what_is_no_map_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "umap-a.npy"
     assert read_map(path) is None
-    write_map(path, np.ones((3, 2), dtype=np.float32))
+    write_array(path, np.ones((3, 2), dtype=np.float32), "The map")
     np.testing.assert_array_equal(read_map(path), np.ones((3, 2)))
     whole = path.read_bytes()
     for damaged in (b"", whole[:20], whole[:-1]):
@@ -86,9 +86,9 @@ def test_what_is_no_map_is_not_read(tmp_path: Path) -> None:
 
 
 def test_the_cache_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projection, "_MAX_CACHED", 2)
+    monkeypatch.setattr(arrays, "_MAX_CACHED", 2)
     for number in range(4):
-        write_map(tmp_path / f"umap-{number}.npy", np.zeros((1, 2), dtype=np.float32))
+        write_array(tmp_path / f"umap-{number}.npy", np.zeros((1, 2), dtype=np.float32), "The map")
         time.sleep(0.01)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["umap-2.npy", "umap-3.npy"]
 

@@ -4,21 +4,29 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import gradio as gr
 import numpy as np
 import pytest
 
 from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError
+from m2v_core.exploration.agreement import neighbor_overlap
 from m2v_core.exploration.background import PendingMap
 from m2v_core.exploration.explanation import Explanation, Span
 from m2v_core.exploration.neighbors import Neighbor, WordNeighbors
+from m2v_core.exploration.rows import unit_rows
+from m2v_core.jobs import Job, JobSpec, JobState
+from m2v_core.jobs.kept_texts import KeptTexts
 from pages import explore
-from pages.components import findings, word_map
-from pages.figures import map_figure
-from tests.pages.conftest import JOB_ID, FakeStore
+from pages.components import findings, neighbors_html, teacher_side, word_map
+from pages.components.teacher_side import Documents
+from pages.figures import CLUSTER_COLORS, PointColors, map_figure
+from tests.pages.conftest import JOB_ID, FakeStore, make_job
 from tests.static_models import static_model
 
 OWNER = "A" * 32
@@ -37,10 +45,17 @@ def model(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[WordNei
             raise NotFoundError("no such model")
         return words
 
-    for module in (explore, word_map):
+    for module in (explore, word_map, teacher_side):
         monkeypatch.setattr(module, "picked_words", picked)
     yield words
-    for cached in (word_map._map_data, word_map._places, explore._document_index):
+    for cached in (
+        word_map._map_data,
+        word_map._places,
+        word_map._clusters,
+        explore._document_index,
+        teacher_side._word_neighbors,
+        teacher_side._document_neighbors,
+    ):
         cached.cache_clear()
 
 
@@ -94,6 +109,24 @@ def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], s
     assert explore.read_documents("upload", "", None) == (None, "")
     documents, report = explore.read_documents("upload", "", vocabulary_file("a.txt", "PK\x03\x04"))
     assert documents is None and 'role="alert"' in report
+
+
+def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kept = KeptTexts(tmp_path, 60)
+    monkeypatch.setattr(explore, "kept_texts", lambda: kept)
+    assert explore.find_documents(OWNER)[1] is None
+    documents, report, forget = explore.take_documents(OWNER, "paste", TEXTS, None)
+    assert "3 texts ready" in report and forget.visible
+    text, found, report, forget = explore.find_documents(OWNER)
+    assert found == documents and text.splitlines() == list(found.texts) and "Kept from the last time" in report
+    assert explore.find_documents("B" * 32)[1] is None and explore.find_documents(None)[1] is None
+    explore.take_documents(OWNER, "upload", "", None)  # another way in is looked at; nothing is given up
+    assert explore.find_documents(OWNER)[1] == documents
+    explore.take_documents(OWNER, "paste", " ", None)
+    assert explore.find_documents(OWNER)[1] is None
+    explore.take_documents(OWNER, "paste", TEXTS, None)
+    explore.forget_documents(OWNER)
+    assert kept.find(OWNER) == []
 
 
 def test_the_limit_on_documents_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,8 +216,179 @@ def test_foreign_text_is_escaped() -> None:
     htmls = [
         findings.explanation_html(Explanation(0.5, spans, spans)),
         findings.documents_html([Neighbor(EVIL, 0.5, 0)], EVIL),
+        findings.beside_html(neighbors_html, [Neighbor(EVIL, 0.5, 0)], [Neighbor(EVIL, 0.5, 0)], EVIL, EVIL),
         word_map.selection_html([(EVIL, 1, 1.0, 0.0, 0.0)]),
+        word_map.legend_html([EVIL]),
     ]
     assert not any("<img" in html for html in htmls)
-    figure = map_figure([EVIL], np.array([0]), np.ones(1, np.float32), np.zeros((1, 2), np.float32), "rank", "PCA")
+    colors = PointColors("Rank", np.zeros(1))
+    figure = map_figure([EVIL], np.array([0]), np.ones(1, np.float32), np.zeros((1, 2), np.float32), colors, "PCA")
     assert "<img" not in figure.data[0].text[0]
+
+
+class Jobs:
+    """The readings of one owner, in the state a test gives them; the vectors are true ones of a random teacher."""
+
+    def __init__(self, folder: Path, words: WordNeighbors) -> None:
+        self.jobs: list[Job] = []
+        self.folder = folder
+        rng = np.random.default_rng(0)
+        vectors = unit_rows(words.rows @ rng.normal(size=(words.rows.shape[1], 12)))
+        np.save(folder / "vectors.npy", vectors)
+        np.save(folder / "overlap.npy", neighbor_overlap(words.rows, vectors))
+        self.vectors = vectors
+
+    def list_jobs(self, owner: str) -> list[Job]:
+        return self.jobs[::-1] if owner == OWNER else []
+
+    def submit(self, spec: JobSpec, owner: str) -> str:
+        assert owner == OWNER
+        job = replace(make_job("running"), id=f"reading-{len(self.jobs)}", kind=spec.kind, parameters=spec.parameters)
+        self.jobs.append(job)
+        return job.id
+
+    def get(self, job_id: str, owner: str) -> Job:
+        return next(job for job in self.list_jobs(owner) if job.id == job_id)
+
+    def finish(self, state: JobState, message: str = "") -> None:
+        self.jobs[-1] = replace(self.jobs[-1], state=state, message=message)
+
+    def cancel(self, job_id: str, owner: str) -> None:
+        assert self.get(job_id, owner)
+        self.finish("cancelled")
+
+    def delete(self, job_id: str, owner: str) -> None:
+        self.jobs.remove(self.get(job_id, owner))
+
+    def result_folder(self, job_id: str, owner: str) -> Path:
+        assert self.get(job_id, owner).state == "done"
+        return self.folder
+
+
+@pytest.fixture
+def jobs(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Jobs:
+    (tmp_path / "reading").mkdir()
+    found = Jobs(tmp_path / "reading", model)
+    record = SimpleNamespace(teacher="somebody/teacher", name="mine")
+
+    def get(model_id: str, owner: str) -> SimpleNamespace:
+        if (owner, model_id) != MODEL:
+            raise NotFoundError("no such model")
+        return record
+
+    library = SimpleNamespace(get=get, folder=lambda *_: tmp_path / "model", record=record)
+    monkeypatch.setattr(teacher_side, "model_library", lambda: library)
+    monkeypatch.setattr(teacher_side, "job_store", lambda: found)
+    queries = SimpleNamespace(
+        prepare=lambda teacher: None,
+        is_ready=lambda teacher, text: False,
+        embed=lambda teacher, text: found.vectors[0],
+    )
+    monkeypatch.setattr(teacher_side, "teacher_queries", lambda: queries)
+    return found
+
+
+def words_switch(may_start: bool, owner: str = OWNER, is_on: bool = True) -> list[Any]:
+    return teacher_side.follow("teacher_words", owner, JOB_ID, None, is_on, may_start)
+
+
+def test_the_switch_starts_one_reading_and_says_when_it_is_ready(jobs: Jobs) -> None:
+    assert words_switch(True, is_on=False)[0] == "" and not jobs.jobs
+    status, stop, timer, ready = words_switch(True)
+    assert "m2v-reading" in status and stop.visible and timer.active and ready == ""
+    words_switch(True)
+    assert len(jobs.jobs) == 1 and jobs.jobs[0].parameters["teacher"] == "somebody/teacher"
+    jobs.finish("done")
+    status, stop, timer, ready = words_switch(False)
+    assert (status, stop.visible, timer.active, ready) == ("", False, False, jobs.jobs[0].id)
+    assert "no such model" in words_switch(True, owner="B" * 32)[0]
+
+
+def test_a_reading_that_failed_says_why_and_is_tried_again_when_asked(jobs: Jobs) -> None:
+    words_switch(True)
+    jobs.finish("failed", f"It broke. {EVIL}")
+    status, *_, ready = words_switch(False)
+    assert "It broke." in status and "<img" not in status and ready == ""
+    words_switch(True)
+    assert len(jobs.jobs) == 2
+    is_on, status, *_ = teacher_side.cancel("teacher_words", *MODEL, None)
+    assert is_on is False and status == "" and jobs.jobs[-1].state == "cancelled"
+    jobs.finish("cancelling")  # whoever turns it on again before that one has ended wants a new one
+    words_switch(True)
+    assert [job.state for job in jobs.jobs] == ["failed", "cancelling", "running"]
+
+
+def test_a_model_without_a_teacher_says_so(jobs: Jobs) -> None:
+    teacher_side.model_library().record.teacher = None  # type: ignore[attr-defined]
+    assert "doesn&#x27;t say which teacher" in words_switch(True)[0] and not jobs.jobs
+
+
+def test_on_a_space_a_teacher_is_a_name_on_the_hub(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACE_ID", "somebody/space")
+    teacher_side.model_library().record.teacher = "/etc"  # type: ignore[attr-defined]
+    assert "is no Hub id" in words_switch(True)[0] and not jobs.jobs
+
+
+def test_words_of_both_stand_side_by_side_and_what_both_found_is_marked(jobs: Jobs, model: WordNeighbors) -> None:
+    words_switch(True)
+    ready = jobs.jobs[0].id
+    assert "m2v-beside" not in explore.search_words(*MODEL, "sea", 10, ready)  # not ready yet
+    jobs.finish("done")
+    html = explore.search_words(*MODEL, "sea", 10, ready)
+    static = {one.rank for one in model.search("sea", 10)}
+    scores = jobs.vectors @ jobs.vectors[list(model.texts).index("sea")]
+    scores[list(model.texts).index("sea")] = -2
+    teacher = {int(model.ranks[place]) for place in np.argsort(-scores)[:10]}
+    n_both = len(static & teacher)
+    assert 0 < n_both < 10
+    assert f"{n_both} of 10 in both" in html and html.count('class="m2v-both"') == 2 * n_both
+    assert html.count("<li") == 20 and "Teacher <small>teacher</small>" in html
+    assert "m2v-beside" not in explore.search_words(*MODEL, "sea", 10, "another job")
+    first, second = explore.follow_words_search(*MODEL, "the sea and the fox", 5, ready)
+    assert "is being loaded" in first and "in both" in second
+    assert len(list(explore.follow_words_search(*MODEL, "sea", 5, ready))) == 1  # it has read this word
+
+
+def test_documents_beside_the_teacher(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents, _ = explore.read_documents("paste", TEXTS, None)
+    assert documents is not None
+    switch = partial(teacher_side.follow, "teacher_documents", *MODEL)
+    assert "It does when you search" in switch(documents, True, False)[0] and not jobs.jobs
+    assert switch(None, True, True)[0] == ""
+    switch(documents, True, True)
+    assert jobs.jobs[0].parameters == {"teacher": "somebody/teacher", "key": documents.key}
+    np.save(jobs.folder / "vectors.npy", jobs.vectors[:3])
+    jobs.finish("done")
+    html = explore.search_documents(*MODEL, documents, "sea", 5, jobs.jobs[0].id)
+    # Of one text the model knows no part, or all three are in both.
+    assert "3 of 3 in both" in html and html.count("<li") == 6
+    many = Documents(tuple(map(str, range(5001))), "many")
+    assert "5,001 texts" in switch(many, True, True)[0] and len(jobs.jobs) == 1
+    for number in range(7):
+        switch(Documents(("a",), str(number)), True, True)
+        jobs.finish("done")
+    assert len(jobs.jobs) == teacher_side._MAX_KEPT
+
+
+def test_clusters_have_a_legend(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(word_map, "data_folder", lambda: tmp_path)
+    figure, status, _ = word_map.show_map(*MODEL, "PCA", "cluster", True)
+    _, names = word_map._clusters(word_map._map_data(model))
+    assert status.count("<li>") == len(names) == 10
+    (trace,) = json.loads(figure)["data"]
+    scale = dict(map(tuple, trace["marker"]["colorscale"]))
+    assert list(dict.fromkeys(scale.values())) == list(CLUSTER_COLORS)
+    assert trace["marker"]["showscale"] is False and list((tmp_path / "maps").glob("clusters-*.npy"))
+
+
+def test_overlap_colours_need_the_teacher_and_say_so(jobs: Jobs) -> None:
+    _, status, timer = word_map.show_map(*MODEL, "PCA", "overlap", True)
+    assert "turn on “Beside the teacher”" in status and timer.active is False
+    words_switch(True)
+    _, status, timer = word_map.show_map(*MODEL, "PCA", "overlap", True)
+    assert "Once:" in status and timer.active is True
+    jobs.finish("done")
+    figure, status, timer = word_map.follow_map(*MODEL, "PCA", "overlap", True)
+    overlap = np.load(jobs.folder / "overlap.npy")
+    assert f"On average {100 * overlap.mean():.0f} %" in status and timer.active is False
+    assert "shared neighbours" in json.loads(figure)["data"][0]["hovertemplate"]

@@ -1,0 +1,352 @@
+"""The switch that sets the teacher beside the static model, and what the teacher finds."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from m2v_core.errors import InputError, NotFoundError
+from m2v_core.exploration.neighbors import Neighbor, VectorNeighbors, WordNeighbors
+from m2v_core.jobs import Job, JobSpec
+from m2v_core.jobs.teacher_queries import TeacherQueries
+from m2v_core.jobs.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
+from pages.components import checked_teacher, error_notice, job_store, notice
+from pages.components.model_picker import model_library, picked_words
+
+Kind = Literal["teacher_words", "teacher_documents"]
+
+_TICK_SECONDS = 0.7
+_MAX_KEPT = 5  # readings of documents, each owner
+# Each stage: what people read of it, and its usual share of the whole time.
+_STAGES: dict[Kind, dict[str, tuple[str, float]]] = {
+    "teacher_words": {
+        "load": ("loading the teacher", 0.15),
+        "encode": ("the teacher reads the words", 0.65),
+        "compare": ("comparing neighbours", 0.2),
+    },
+    "teacher_documents": {"load": ("loading the teacher", 0.3), "encode": ("the teacher reads the documents", 0.7)},
+}
+
+
+@dataclass(frozen=True)
+class Documents:
+    """A person's texts, the same as others of the same key.
+
+    Attributes:
+        texts: One document each.
+        key: Digest of their content.
+    """
+
+    texts: tuple[str, ...] = field(compare=False, repr=False)
+    key: str
+
+
+@dataclass(frozen=True)
+class TeacherSwitch:
+    """The switch's components.
+
+    Attributes:
+        is_on: The switch.
+        ready_id: The job whose vectors are there; empty while there are none. Its change tells a page to search anew.
+        shown: What `follow` returns values for.
+    """
+
+    kind: Kind
+    is_on: gr.Checkbox
+    status: gr.HTML
+    cancel: gr.Button
+    timer: gr.Timer
+    ready_id: gr.State
+
+    @property
+    def shown(self) -> list[Any]:
+        """The components that `follow` returns values for."""
+        return [self.status, self.cancel, self.timer, self.ready_id]
+
+    def connect(
+        self, owner: Any, model_id: Any, documents: Any, starts: Sequence[Any], looks: Sequence[Any] = ()
+    ) -> None:
+        """Bring the switch to life.
+
+        Args:
+            owner: Whose model it is.
+            model_id: Which one.
+            documents: What the teacher reads besides; a state of None for its words.
+            starts: Events that make the teacher read, where it has not.
+            looks: Events after which it may have read something else.
+        """
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        inputs = [owner, model_id, documents, self.is_on]
+        start = functools.partial(follow, self.kind, may_start=True)
+        look = functools.partial(follow, self.kind, may_start=False)
+        gr.on([self.is_on.change, *starts], start, inputs, self.shown, **quiet)
+        gr.on([self.timer.tick, *looks], look, inputs, self.shown, **quiet)
+        self.cancel.click(
+            functools.partial(cancel, self.kind), [owner, model_id, documents], [self.is_on, *self.shown], **quiet
+        )
+
+
+def teacher_checkbox() -> gr.Checkbox:
+    """The switch itself."""
+    return gr.Checkbox(False, label="Beside the teacher", elem_classes="m2v-beside-switch")
+
+
+def build_teacher_switch(kind: Kind, is_on: gr.Checkbox) -> TeacherSwitch:
+    """What belongs to a switch, in the current Blocks context; `connect` it once the page's inputs exist.
+
+    Args:
+        kind: What the teacher reads.
+        is_on: The switch, made by `teacher_checkbox`.
+    """
+    with gr.Row(elem_classes="m2v-reading-row"):
+        status = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+        stop = gr.Button("Cancel", visible=False, size="sm", elem_classes="m2v-cancel-reading")
+    return TeacherSwitch(kind, is_on, status, stop, gr.Timer(_TICK_SECONDS, active=False), gr.State(""))
+
+
+def follow(
+    kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool, may_start: bool
+) -> list[Any]:
+    """What a switch shows: status, Cancel button, whether to look again soon, and the job that is ready.
+
+    Args:
+        kind: What the teacher reads.
+        owner: Whose model it is.
+        model_id: Which one.
+        documents: What the teacher reads, if not the words.
+        is_on: Whether the switch is on.
+        may_start: Whether to make the teacher read what it has not.
+    """
+    if not is_on or not (owner and model_id) or (kind == "teacher_documents" and documents is None):
+        return _switch_values("")
+    try:
+        teacher = teacher_of(owner, model_id)
+        job = find_reading(kind, owner, model_id, documents)
+        if may_start and (job is None or job.state in ("failed", "cancelling", "cancelled")):
+            job = _submit(kind, owner, model_id, documents, teacher)
+        if job is not None and job.state == "done" and may_start:
+            teacher_queries().prepare(teacher)
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return _switch_values(error_notice(error, "The teacher can't be set beside it"))
+    if job is None:
+        return _switch_values(notice("info", "The teacher has not read these texts", ["It does when you search."]))
+    if job.state == "done":
+        return _switch_values("", ready_id=job.id)
+    if job.state == "failed":
+        return _switch_values(notice("error", "The teacher can't be set beside it", [job.message]))
+    if job.state == "cancelled":
+        return _switch_values("")
+    return _switch_values(reading_html(job), is_going=True)
+
+
+def cancel(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None) -> list[Any]:
+    """The switch turned off, and its reading stopped."""
+    try:
+        job = find_reading(kind, owner or "", model_id or "", documents)
+        if job is not None and not job.is_finished:
+            job_store().cancel(job.id, owner or "")
+    except Exception as error:  # as above
+        return [gr.skip(), *_switch_values(error_notice(error, "This could not be stopped"))]
+    return [False, *_switch_values("")]
+
+
+def _switch_values(status: str, is_going: bool = False, ready_id: str = "") -> list[Any]:
+    return [status, gr.Button(visible=is_going), gr.Timer(active=is_going), ready_id]
+
+
+def teacher_of(owner: str, model_id: str) -> str:
+    """The teacher of a model: a name on the Hub or, not on a Space, a folder.
+
+    Raises:
+        NotFoundError: No such model, or not this owner's.
+        InputError: The model doesn't say who its teacher was, or names none that may be used here.
+    """
+    teacher = model_library().get(model_id, owner).teacher
+    if not teacher:
+        raise InputError(
+            "This model doesn't say which teacher it was made from, so there is nothing to set beside it. "
+            "A model distilled here knows its teacher."
+        )
+    return checked_teacher(teacher)
+
+
+def find_reading(kind: Kind, owner: str, model_id: str, documents: Documents | None = None) -> Job | None:
+    """The newest job in which the teacher reads these words or documents; None without any."""
+    if not (owner and model_id):
+        return None
+    if kind == "teacher_words":
+        wanted = {"model_id": model_id}
+    elif documents is not None:
+        wanted = {"key": documents.key, "teacher": teacher_of(owner, model_id)}
+    else:
+        return None
+    for job in job_store().list_jobs(owner):
+        if job.kind == kind and wanted.items() <= dict(job.parameters).items():
+            return job
+    return None
+
+
+def _submit(kind: Kind, owner: str, model_id: str, documents: Documents | None, teacher: str) -> Job:
+    store = job_store()
+    name = model_library().get(model_id, owner).name
+    if kind == "teacher_words":
+        check_word_count(len(picked_words(owner, model_id)))
+        folder = model_library().folder(model_id, owner)
+        parameters = {"model": str(folder), "model_id": model_id, "teacher": teacher}
+        return store.get(store.submit(JobSpec(kind, parameters, {}, f"words of {name}"), owner), owner)
+    assert documents is not None
+    check_document_count(len(documents.texts))
+    finished = [job for job in store.list_jobs(owner) if job.kind == kind and job.is_finished]
+    for old in finished[_MAX_KEPT - 1 :]:
+        store.delete(old.id, owner)
+    spec = JobSpec(kind, {"teacher": teacher, "key": documents.key}, {"documents": documents.texts}, "documents")
+    return store.get(store.submit(spec, owner), owner)
+
+
+@functools.cache
+def teacher_queries() -> TeacherQueries:
+    """The app's teachers that are kept warm."""
+    return TeacherQueries()
+
+
+class TeacherNeighbors:
+    """What the teacher finds among the words of a model, or among documents.
+
+    Args:
+        teacher: Its name.
+        texts: What it has read.
+        vectors: What it made of them, (n_texts, dim) float32, unit rows.
+        ranks: What stands as each one's rank; their places when None.
+        without_itself: Whether the query is left out of what is found.
+
+    Raises:
+        NotFoundError: The vectors are of other texts.
+    """
+
+    def __init__(
+        self,
+        teacher: str,
+        texts: Sequence[str],
+        vectors: NDArray[np.float32],
+        ranks: NDArray[np.int64] | None = None,
+        without_itself: bool = False,
+    ) -> None:
+        if len(vectors) != len(texts):
+            raise NotFoundError("What the teacher read is of other texts. Turn “Beside the teacher” off and on again.")
+        self.teacher = teacher
+        self._vectors = vectors
+        self._places = {text: place for place, text in reversed(list(enumerate(texts)))}
+        self._index = VectorNeighbors(texts, vectors, ranks)
+        self._without_itself = without_itself
+
+    def is_ready(self, query: str) -> bool:
+        """Whether a search will answer at once."""
+        return query.strip() in self._places or teacher_queries().is_ready(self.teacher, query)
+
+    def search(self, query: str, k: int) -> list[Neighbor]:
+        """The `k` texts that the teacher finds nearest to the query, the nearest first.
+
+        Raises:
+            TeacherError: The teacher can't be loaded or used.
+        """
+        place = self._places.get(query.strip())
+        vector = teacher_queries().embed(self.teacher, query) if place is None else np.array(self._vectors[place])
+        return self._index.search(vector, k, without=query if self._without_itself else None)
+
+
+def ready_words(owner: str | None, model_id: str | None, ready_id: str) -> TeacherNeighbors | None:
+    """The words as the teacher sees them; None where that job is none of this model's.
+
+    Raises:
+        M2VError: What it read is gone, or the model is.
+    """
+    job = find_reading("teacher_words", owner or "", model_id or "") if ready_id else None
+    if job is None or job.id != ready_id or job.state != "done":
+        return None
+    folder = job_store().result_folder(job.id, owner or "")
+    return _word_neighbors(folder, teacher_of(owner or "", model_id or ""), picked_words(owner, model_id))
+
+
+@functools.lru_cache(maxsize=4)
+def _word_neighbors(folder: Path, teacher: str, words: WordNeighbors) -> TeacherNeighbors:
+    return TeacherNeighbors(teacher, words.texts, kept_vectors(folder), words.ranks, without_itself=True)
+
+
+def ready_documents(
+    owner: str | None, model_id: str | None, documents: Documents, ready_id: str
+) -> TeacherNeighbors | None:
+    """The documents as the teacher sees them; None where that job is none of theirs.
+
+    Raises:
+        M2VError: What it read is gone, or the model is.
+    """
+    job = find_reading("teacher_documents", owner or "", model_id or "", documents) if ready_id else None
+    if job is None or job.id != ready_id or job.state != "done":
+        return None
+    folder = job_store().result_folder(job.id, owner or "")
+    return _document_neighbors(folder, teacher_of(owner or "", model_id or ""), documents)
+
+
+@functools.lru_cache(maxsize=4)
+def _document_neighbors(folder: Path, teacher: str, documents: Documents) -> TeacherNeighbors:
+    return TeacherNeighbors(teacher, documents.texts, kept_vectors(folder))
+
+
+def words_overlap(owner: str | None, model_id: str | None) -> tuple[NDArray[np.float32] | None, Job | None]:
+    """Each shown word's share of neighbours that the teacher has too, and the job that has measured it or will.
+
+    Raises:
+        M2VError: What was measured is gone, or the model is.
+    """
+    job = find_reading("teacher_words", owner or "", model_id or "")
+    if job is None or job.state != "done":
+        return None, job
+    return kept_overlap(job_store().result_folder(job.id, owner or "")), job
+
+
+def reading_html(job: Job) -> str:
+    """A job that is going on: what it does, how far it is, and for how much longer."""
+    percent = math.floor(100 * _fraction(job))
+    left = job.progress.eta_seconds if job.progress is not None and job.progress.stage == "encode" else None
+    time_left = f" · about {math.ceil(left)} s left" if left else ""
+    is_counted = job.state == "running" and percent > 0
+    return (
+        f'<div class="m2v-reading" role="status"><p><span>{escape(reading_text(job))}</span>'
+        f'<span class="m2v-number">{percent} %{time_left}</span></p>'
+        '<div class="m2v-bar" role="progressbar" aria-label="How far the teacher is" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{percent}"{"" if is_counted else " data-busy"}>'
+        f'<div style="width:{percent}%"></div></div></div>'
+    )
+
+
+def reading_text(job: Job) -> str:
+    """What a job does just now, as a sentence: "Once: the teacher reads the words, 1,024 of 23,694"."""
+    if job.state == "queued":
+        return f"Number {job.queue_position} in the queue" if job.queue_position else "Waiting in the queue"
+    if job.state == "cancelling":
+        return "Stopping"
+    stage = job.stages[-1] if job.stages else None
+    label = _labels(job).get(stage.name, ("starting", 0.0))[0] if stage else "starting"
+    count = f", {stage.done:,} of {stage.total:,}" if stage and stage.total else ""
+    return f"Once: {label}{count}"
+
+
+def _labels(job: Job) -> dict[str, tuple[str, float]]:
+    return _STAGES["teacher_words" if job.kind == "teacher_words" else "teacher_documents"]
+
+
+def _fraction(job: Job) -> float:
+    fraction = 0.0
+    for stage in job.stages:
+        share = _labels(job).get(stage.name, ("", 0.0))[1]
+        fraction += share if stage.is_finished else share * stage.done / stage.total if stage.total else 0.0
+    return min(fraction, 0.99)
