@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
@@ -126,6 +127,16 @@ def download(
         except _HTTP_ERROR:
             # huggingface_hub looks into its cache only when it can't connect, not when a connection breaks.
             return Path(fetch(local_files_only=True))
+
+
+def matching(paths: Iterable[str], allow_patterns: Sequence[str]) -> list[str]:
+    """Those of a repository's files that `download` would fetch."""
+    return [
+        path
+        for path in paths
+        if any(fnmatchcase(path, pattern) for pattern in allow_patterns)
+        and not any(fnmatchcase(path, pattern) for pattern in _OTHER_RUNTIMES)
+    ]
 
 
 @contextlib.contextmanager

@@ -16,15 +16,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+
+import yaml
 
 LFS_SUFFIXES = (".safetensors", ".bin", ".onnx", ".model")
 PAGE_SIZE = 20
@@ -110,13 +114,12 @@ class LoopbackHub:
         self._faults: list[_Fault] = []
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"hub": self})
-        self._servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
+        self._servers = [_Server(("127.0.0.1", 0), handler) for _ in range(2)]
         self.url, self.storage_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in self._servers)
 
     def start(self) -> LoopbackHub:
         """Serve, in a thread of its own."""
         for server in self._servers:
-            server.daemon_threads = True
             threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -348,7 +351,29 @@ def _info(repo: Repo, commit: str, query: Mapping[str, list[str]]) -> dict[str, 
         "lastModified": TIMESTAMP,
         "createdAt": TIMESTAMP,
         "siblings": siblings,
+        **_counted(files),
+        **({"cardData": card} if (card := read_metadata(files.get("README.md", b""))) else {}),
     }
+
+
+def _counted(files: Files) -> dict[str, Any]:
+    """What the Hub counts in safetensors files: the parameters by dtype, from the headers."""
+    by_dtype: dict[str, int] = {}
+    for path, content in files.items():
+        length = int.from_bytes(content[:8], "little")
+        if not path.endswith(".safetensors") or content[8:9] != b"{":
+            continue
+        header = json.loads(content[8 : 8 + length])
+        for tensor in (tensor for name, tensor in header.items() if name != "__metadata__"):
+            by_dtype[tensor["dtype"]] = by_dtype.get(tensor["dtype"], 0) + math.prod(tensor["shape"])
+    return {"safetensors": {"parameters": by_dtype, "total": sum(by_dtype.values())}} if by_dtype else {}
+
+
+def read_metadata(card: bytes) -> dict[str, Any]:
+    """The front matter of a README.md; empty where it has none."""
+    parts = card.decode().split("---\n")
+    metadata = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0] else None
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _kind(plural: str | None) -> str:
@@ -472,6 +497,30 @@ _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Reply]]] = [
         ),
     )
 ]
+
+
+class _Server(ThreadingHTTPServer):
+    """A server whose open connections end with it: clients keep theirs for the next request."""
+
+    daemon_threads = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._open: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
