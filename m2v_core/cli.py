@@ -47,6 +47,9 @@ STAGES = {
     "reduce": "Reducing dimensions",
     "finish": "Building the model",
     "save": "Saving",
+    "connect": "Asking the Hub",
+    "upload": "Uploading",
+    "verify": "Checking",
     "warm": "Warming up",
     "measure": "Measuring",
 }
@@ -355,6 +358,45 @@ def speed(
         _results.print_json(data=comparison.to_json())
     else:
         _print_speeds(comparison)
+
+
+@app.command()
+@_errors_as_lines()
+def push(
+    model: Annotated[str, typer.Argument(help="A model folder.")],
+    repo_id: Annotated[str, typer.Argument(help="owner/name, or a name under your own account.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everyone see it; a new repository is private.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch to commit to, made when missing. [default: main]")
+    ] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose it as a pull request.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that is there.")] = False,
+    message: Annotated[str | None, typer.Option(help="What the commit is called.")] = None,
+    license: Annotated[str | None, typer.Option(help="SPDX id for the model card. [default: that of its card]")] = None,
+) -> None:
+    """Publish a model on the Hub, and check what arrived.
+
+    The token is that of `hf auth login` or of HF_TOKEN.
+    """
+    from m2v_core.persistence.card import as_list, read_metadata
+
+    static_model = _load(model)
+    stated = as_list(read_metadata(Path(model) / "README.md").get("license"))
+    with _bars("bytes") as show, _cancelled_by_interrupt() as cancel:
+        done = static_model.push_to_hub(
+            repo_id,
+            private=not public,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=message,
+            overwrite=overwrite,
+            license=license or next(iter(stated), None),
+            progress=show,
+            cancel=cancel,
+        )
+    if not done.verified:
+        warnings.warn("It is on the Hub, but could not be fetched again to check it.", stacklevel=1)
+    _print_facts(url=done.pr_url or done.url, commit=done.commit, revision=done.revision, verified=done.verified)
 
 
 @app.command("app")
