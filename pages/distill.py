@@ -190,7 +190,7 @@ def submit(
     teacher: str | None,
     mode: Mode,
     source: Source,
-    pasted: str,
+    pasted: str | None,
     upload: str | None,
     column: str | None,
     is_cleaned: bool,
@@ -254,7 +254,7 @@ def check(
     teacher: str | None,
     mode: Mode,
     source: Source,
-    pasted: str,
+    pasted: str | None,
     upload: str | None,
     column: str | None,
     dims: str,
@@ -291,7 +291,9 @@ def check(
     )
 
 
-def usable_words(source: Source, pasted: str, upload: str | None, column: str | None, is_cleaned: bool) -> list[str]:
+def usable_words(
+    source: Source, pasted: str | None, upload: str | None, column: str | None, is_cleaned: bool
+) -> list[str]:
     """The words to distil.
 
     Raises:
@@ -400,7 +402,7 @@ def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
     return picker, *rest
 
 
-def lint(source: Source, pasted: str, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
+def lint(source: Source, pasted: str | None, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
     """What the page says of the words, and whether it offers to clean them."""
     try:
         cleaned = _read_words(source, pasted, upload, column)
@@ -413,7 +415,9 @@ def lint(source: Source, pasted: str, upload: str | None, column: str | None) ->
     return gr.skip(), report_html(cleaned, _file_note(source, upload)), button, False
 
 
-def clean_words(source: Source, pasted: str, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
+def clean_words(
+    source: Source, pasted: str | None, upload: str | None, column: str | None
+) -> tuple[Any, str, Any, bool]:
     """The words without the unusable ones: in the box where they were pasted, or noted for the upload."""
     cleaned = _read_words(source, pasted, upload, column)
     if cleaned is None:
@@ -445,9 +449,9 @@ def search(owner: str | None, job_id: str, query: str) -> str:
         return error_notice(error, "This search did not work")
 
 
-def _read_words(source: Source, pasted: str, upload: str | None, column: str | None) -> CleanedVocabulary | None:
+def _read_words(source: Source, pasted: str | None, upload: str | None, column: str | None) -> CleanedVocabulary | None:
     if source == "paste":
-        return clean_vocabulary(split_entries(pasted)) if pasted.strip() else None
+        return clean_vocabulary(split_entries(pasted)) if pasted and pasted.strip() else None
     if upload is None:
         return None
     vocabulary_file: VocabularyFile = open_vocabulary(upload)

@@ -123,10 +123,13 @@ def _get_refs(hub: LoopbackHub, request: Request, _: bytes, kinds: str, repo_id:
     repo = hub.find(request, kind(kinds), repo_id)
     if isinstance(repo, Reply):
         return repo
-    branches = [
-        {"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit} for name, commit in repo.refs.items()
-    ]
-    return Reply.json({"branches": branches, "tags": [], "converts": [], "pullRequests": []})
+    branches, proposals = [], []
+    for name, commit in repo.refs.items():
+        if name.startswith("refs/pr/"):
+            proposals.append({"name": name, "ref": name, "targetCommit": commit})
+        else:
+            branches.append({"name": name, "ref": f"refs/heads/{name}", "targetCommit": commit})
+    return Reply.json({"branches": branches, "tags": [], "converts": [], "pullRequests": proposals})
 
 
 def _get_file(

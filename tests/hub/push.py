@@ -240,7 +240,7 @@ def _changed(hub: LoopbackHub, before: Files, operations: list[Mapping[str, Any]
         elif operation["key"] == "deletedFile":
             tree.pop(path, None)
         elif operation["key"] == "deletedFolder":
-            tree = {name: content for name, content in tree.items() if not name.startswith(f"{path}/")}
+            tree = {name: content for name, content in tree.items() if not name.startswith(f"{path.rstrip('/')}/")}
     return tree
 
 
