@@ -9,39 +9,33 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import json
 import logging
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
-    LocalTokenNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import ModelInfo
 
-from m2v_core.errors import Cancelled, HubError, InputError, M2VError, NotFoundError, RepoExistsError
+from m2v_core.errors import HubError, InputError, NotFoundError, RepoExistsError
 from m2v_core.persistence.formats import CARD, all_paths, is_model_folder
-from m2v_core.persistence.hub import HTTP_ERROR
+from m2v_core.persistence.hub_attempts import Attempts
+from m2v_core.persistence.watched import WatchedFile
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
 _IN_A_NEW_REPO = frozenset({".gitattributes"})
-_PAUSES = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth attempt
-_LONGEST_PAUSE = 60.0  # a Hub that asks for more is better tried again later
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -156,40 +150,40 @@ class _Push:
         self.repo_id = repo_id
         self.revision = revision
         self._reporter = reporter
-        self._cancel = cancel or threading.Event()
-        self._state = "Nothing was sent, and the Hub is as it was."
-        self._stale: list[str] = []
+        self._attempts = Attempts(repo_id, cancel)
+        self._parent: str | None = None
 
     def open(self, *, private: bool, create_pr: bool, overwrite: bool) -> None:
         """Make sure that there is a repository, and a branch with room for the model."""
         if "/" not in self.repo_id:
-            account = self._tried(lambda: self.api.whoami(), "sign in")
+            account = self._attempts.run(lambda: self.api.whoami(), "sign in")
             self.repo_id = f"{account['name']}/{self.repo_id}"
+            self._attempts.renamed(self.repo_id)
         if self._info(None) is None:
             if create_pr:
                 raise NotFoundError(
                     f"There is no {self.repo_id} to open a pull request on, or this token may not see it. Leave out "
                     "create_pr to make it."
                 )
-            self._tried(self._create(private), "make it")
-            self._state = f"{self.repo_id} stays on the Hub, empty; the next push goes into it."
+            self._attempts.run(self._create(private), "make it")
+            self._attempts.state = f"{self.repo_id} stays on the Hub, empty; the next push goes into it."
         if self.revision != "main" and self._info(self.revision) is None:
-            branch = self.revision
-            self._tried(lambda: self.api.create_branch(self.repo_id, branch=branch, exist_ok=True), "make the branch")
-            self._stale = self._remnants(self._info(branch))  # a new branch takes nothing from main
-            return
+            self._attempts.run(
+                lambda: self.api.create_branch(self.repo_id, branch=self.revision, exist_ok=True), "make the branch"
+            )
+            return  # it has what main has, which is lost to nobody
         present = self._info(self.revision)
+        self._parent = present.sha if present else None
         paths = {file.rfilename for file in (present.siblings if present else None) or ()}
         if paths <= _IN_A_NEW_REPO:
             return
-        self._state = f"What {self.repo_id} held before is as it was."
+        self._attempts.state = f"What {self.repo_id} held before is as it was."
         if not overwrite and not create_pr:
             raise RepoExistsError(
                 f"{self.repo_id} exists already and has files on {self.revision!r}. Choose another name, or say what "
                 "you want: a pull request (create_pr), a branch of its own (revision), or a new version in place of "
                 "the old one (overwrite)."
             )
-        self._stale = self._remnants(present)
 
     def _create(self, private: bool) -> Callable[[], None]:
         def create() -> None:
@@ -197,27 +191,31 @@ class _Push:
                 self.api.create_repo(self.repo_id, private=private)
             except HfHubHTTPError as error:
                 # It is there: made by an attempt whose answer was lost, or by someone else. What it holds decides.
-                if error.response.status_code != 409 or self._info(None) is None:
+                if error.response.status_code != 409 or self._ask(None) is None:
                     raise
 
         return create
 
     def _info(self, revision: str | None) -> ModelInfo | None:
         """What the Hub knows of the repository; None where it, or its revision, doesn't exist."""
+        return self._attempts.run(lambda: self._ask(revision), "look it up")
 
-        def ask() -> ModelInfo | None:
-            try:
-                return self.api.model_info(self.repo_id, revision=revision)
-            except (RevisionNotFoundError, RepositoryNotFoundError):
-                return None
+    def _ask(self, revision: str | None) -> ModelInfo | None:
+        try:
+            return self.api.model_info(self.repo_id, revision=revision)
+        except (RevisionNotFoundError, RepositoryNotFoundError):
+            return None
 
-        return self._tried(ask, "look it up")
-
-    @staticmethod
-    def _remnants(info: ModelInfo | None) -> list[str]:
-        """Files of a model that would be read beside, or instead of, those of its successor."""
-        paths = [file.rfilename for file in (info.siblings if info else None) or ()]
-        return [path for path in paths if path in all_paths() or path.endswith((".safetensors", ".onnx"))]
+    def _remnants(self, files: Mapping[str, Path | bytes]) -> list[str]:
+        """Files of another model that would be read beside, or instead of, this one's."""
+        present = self._ask(self.revision)
+        paths = [file.rfilename for file in (present.siblings if present else None) or ()]
+        layouts = all_paths()
+        return [
+            path
+            for path in paths
+            if path not in files and (path in layouts or path.endswith((".safetensors", ".onnx")))
+        ]
 
     def commit(self, files: Mapping[str, Path | bytes], create_pr: bool, message: str, is_watched: bool) -> CommitInfo:
         """Upload what the Hub doesn't have, and commit."""
@@ -232,32 +230,34 @@ class _Push:
                     # A file that we hand over opened tells how far it is read. Without anyone to tell, the path
                     # is better: then the client may choose Xet.
                     if is_watched:
-                        source = opened.enter_context(_Watched(content, self._reporter))
+                        source = opened.enter_context(WatchedFile(content, self._reporter))
                     additions.append(CommitOperationAdd(path, source))
-                    if isinstance(source, _Watched):
+                    if isinstance(source, WatchedFile):
                         source.is_counting = True
-                deletions = [CommitOperationDelete(path) for path in self._stale if path not in files]
+                deletions = [CommitOperationDelete(path) for path in self._remnants(files)]
                 return self.api.create_commit(
                     self.repo_id,
                     [*additions, *deletions],
                     commit_message=message,
                     revision=None if create_pr else self.revision,
                     create_pr=create_pr,
+                    # Whoever pushes meanwhile is not overwritten: the Hub refuses.
+                    parent_commit=None if create_pr else self._parent,
                 )
 
         # A second pull request would be one too many, should the answer to the first have been lost.
         what = "open the pull request (look there whether it did, before you push again)" if create_pr else "upload"
-        return self._tried(attempt, what, may_repeat=not create_pr)
+        return self._attempts.run(attempt, what, may_repeat=not create_pr)
 
     def verify(self, files: Mapping[str, Path | bytes], commit: str, token: str | None) -> bool:
         """Whether the commit holds these files, which are fetched for it."""
-        self._state = f"The model is on the Hub, in commit {commit[:7]} of {self.repo_id}."
+        self._attempts.state = f"The model is on the Hub, in commit {commit[:7]} of {self.repo_id}."
         self._reporter.start("verify", sum(_size(content) for content in files.values()))
         with tempfile.TemporaryDirectory(prefix="m2v-verify-") as folder:
             for path, content in files.items():
                 fetch = _Fetch(self.api, self.repo_id, path, commit, token, folder)
                 try:
-                    fetched = self._tried(fetch, "fetch it again")
+                    fetched = self._attempts.run(fetch, "fetch it again")
                 except HubError as error:
                     logger.warning("%s was pushed but could not be verified: %s", self.repo_id, error)
                     return False
@@ -269,58 +269,6 @@ class _Push:
                 fetched.unlink()
                 self._reporter.advance(_size(content))
         return True
-
-    def _tried(self, action: Callable[[], _T], what: str, may_repeat: bool = True) -> _T:
-        """What `action` returns, after a few attempts where its failure may pass.
-
-        Raises:
-            M2VError: It failed for good; the message says what the Hub holds now.
-        """
-        for pause in (*_PAUSES, None):
-            if self._cancel.is_set():
-                raise self._cancelled()
-            try:
-                return action()
-            except Exception as error:
-                causes = list(_causes(error))
-                if any(isinstance(cause, Cancelled) for cause in causes):
-                    raise self._cancelled() from error
-                known = next(filter(_is_of_the_hub, causes), None)
-                if known is None or isinstance(error, M2VError):
-                    raise
-                wait = _pause(known, pause) if may_repeat and not _was_repeated(causes) else None
-                if wait is None:
-                    raise self._explained(known, what) from error
-                logger.warning("The Hub: %s. Trying again in %.0f s.", _first_line(known), wait)
-                self._cancel.wait(wait)
-        raise AssertionError("the last attempt returns or raises")
-
-    def _cancelled(self) -> Cancelled:
-        return Cancelled(f"Cancelled. {self._state}")
-
-    def _explained(self, error: BaseException, what: str) -> M2VError:
-        intro, ending = f"{self.repo_id} could not be published: ", f"{self._state} Your copy is untouched."
-        if isinstance(error, LocalTokenNotFoundError):
-            return HubError(f"{intro}no one is signed in. Run `hf auth login` or pass a token. {ending}")
-        if _is_about_the_card(error):
-            return InputError(f"{intro}the Hub refuses its model card. {_first_line(error)} {ending}")
-        if not isinstance(error, HfHubHTTPError):
-            return HubError(
-                f"{intro}the Hub can't be reached to {what}. Check network and HF_ENDPOINT, and push again. {ending}"
-            )
-        status = error.response.status_code
-        remedies = {
-            401: "The token is missing or invalid. Sign in, or pass a token that may write.",
-            403: "This account or token may not write there. Choose a name under your own account, or use a token "
-            "with write access.",
-            404: "It is not there any more, or is private to another account. Check the name and the token.",
-            409: "Something else is changing it just now. Wait a moment and push again.",
-            412: "Someone has changed it meanwhile. Push again.",
-            413: "It is larger than the Hub allows.",
-            429: "Too many requests. Wait some minutes and push again.",
-        }
-        remedy = remedies.get(status, "This is the Hub's fault and should pass. Push again in some minutes.")
-        return HubError(f"{intro}the Hub answered {status} when asked to {what}. {remedy} {ending}")
 
 
 @dataclass(frozen=True)
@@ -347,47 +295,6 @@ class _Fetch:
         return Path(fetched)
 
 
-class _Watched(io.BufferedReader):
-    """A file or bytes that report how far they were read, each byte once however often it is sent."""
-
-    def __init__(self, content: Path | bytes, reporter: ProgressReporter) -> None:
-        super().__init__(io.FileIO(content) if isinstance(content, Path) else _BytesIO(content))
-        self._reporter = reporter
-        self._reported = 0
-        self.is_counting = False
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """The next bytes; stops the upload when it is cancelled."""
-        content = super().read(size)
-        if self.is_counting:
-            n_new = max(0, self.tell() - self._reported)
-            self._reported += n_new
-            self._reporter.advance(n_new)
-        return content
-
-
-class _BytesIO(io.RawIOBase):
-    """Bytes as an unbuffered file."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = io.BytesIO(content)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        return self._content.readinto(buffer)
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._content.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._content.tell()
-
-
 def _size(content: Path | bytes) -> int:
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
@@ -400,47 +307,3 @@ def _sha256(content: Path | bytes) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it, the first cause last: uploads wrap theirs."""
-    current: BaseException | None = error
-    while current is not None:
-        yield current
-        current = current.__cause__
-
-
-def _is_of_the_hub(error: BaseException) -> bool:
-    """Whether this is what went wrong between the Hub and us, rather than in here."""
-    # What should be JSON and is not comes from a proxy in front of a Hub that is down.
-    kinds = (HTTP_ERROR, ConnectionError, json.JSONDecodeError, LocalTokenNotFoundError)
-    return isinstance(error, kinds) or _is_about_the_card(error)
-
-
-def _is_about_the_card(error: BaseException) -> bool:
-    return type(error) is ValueError and "README.md" in str(error)
-
-
-def _pause(error: BaseException, pause: float | None) -> float | None:
-    """Seconds until the next attempt; None where there is none to be made."""
-    if pause is None or _is_about_the_card(error) or isinstance(error, LocalTokenNotFoundError):
-        return None
-    if not isinstance(error, HfHubHTTPError):
-        return pause
-    if error.response.status_code not in _PASSING:
-        return None
-    asked = error.response.headers.get("Retry-After", "")
-    wait = float(asked) if asked.isdecimal() else pause
-    return wait if wait <= _LONGEST_PAUSE else None
-
-
-def _was_repeated(causes: list[BaseException]) -> bool:
-    """Whether the client itself has tried this six times by now: it does so for all that has to do with uploads."""
-    if any(isinstance(cause, RuntimeError) and "while uploading" in str(cause) for cause in causes):
-        return True
-    responses = [cause.response for cause in causes if isinstance(cause, HfHubHTTPError)]
-    return any("/preupload/" in str(found.url) or "/info/lfs/" in str(found.url) for found in responses)
-
-
-def _first_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +21,7 @@ from m2v_core.model import StaticModel
 from m2v_core.persistence.card import Measured
 from m2v_core.persistence.hub_push import check_repo_id, push_folder
 from m2v_core.progress import Progress
-from tests.hub.server import LoopbackHub, User
+from tests.hub.server import LoopbackHub, User, client_environment
 from tests.static_models import static_model
 
 TEXTS = ["heart attack", "myocardial infarction", ""]
@@ -303,6 +307,24 @@ def test_each_request_fails_once_and_the_push_goes_on(
     assert len(hub.repo("ada/model").commits) == 2, "and nothing was committed twice"
 
 
+def test_an_answer_that_is_lost_while_overwriting(hub: LoopbackHub, model_folder: Path, waits: list[float]) -> None:
+    hub.add("ada/model", {"embeddings.safetensors": b"old"})
+    with hub.failing("/commit/", cut_after=0, times=1):
+        assert push_folder(model_folder, "ada/model", token=ADA, overwrite=True, endpoint=hub.url).verified
+    assert on_hub(hub) == content(model_folder)
+    assert len(hub.repo("ada/model").commits) == 2
+
+
+def test_whoever_pushes_meanwhile_is_not_overwritten(hub: LoopbackHub, model_folder: Path) -> None:
+    def interfere(event: Progress) -> None:
+        if event.stage == "upload" and "theirs.txt" not in hub.files("ada/model"):
+            hub.add("ada/model", {"theirs.txt": b"theirs"})
+
+    with pytest.raises(HubError, match="412.*Someone has changed it"):
+        push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url, progress=interfere)
+    assert on_hub(hub) == {"theirs.txt": b"theirs"}
+
+
 def test_a_pull_request_is_not_opened_twice(hub: LoopbackHub, model_folder: Path, waits: list[float]) -> None:
     hub.add("ada/model", {"embeddings.safetensors": b"old"})
     with (
@@ -400,3 +422,28 @@ def test_a_hub_that_is_down(model_folder: Path, waits: list[float]) -> None:
         pass
     with pytest.raises(HubError, match="can't be reached to look it up.*Nothing was sent"):
         push_folder(model_folder, "ada/model", token=ADA, endpoint=down.url)
+
+
+def test_unwatched_it_goes_by_xet(hub: LoopbackHub, model_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hf_xet")
+    weights = (model_folder / "model.safetensors").read_bytes()
+    hub.xet_folder = tmp_path / "cas"
+    hub.xet_folder.mkdir()
+    hub.blobs[hashlib.sha256(weights).hexdigest()] = weights  # the folder can't be read by hash, as the Hub's can
+    code = (
+        "import sys; from pathlib import Path; from m2v_core.persistence.hub_push import push_folder;"
+        "assert push_folder(Path(sys.argv[1]), 'ada/model', token=sys.argv[2]).verified"
+    )
+    environment = {**os.environ, **client_environment(hub.url, tmp_path / "home"), "HF_HUB_DISABLE_XET": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model_folder), ADA],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [path for path in hub.paths() if "/xet-write-token/" in path]
+    assert hub.paths("PUT") == []
+    assert [path for path in hub.xet_folder.rglob("*") if path.is_file()]
+    assert on_hub(hub) == content(model_folder)
