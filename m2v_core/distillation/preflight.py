@@ -6,34 +6,22 @@
 from __future__ import annotations
 
 import functools
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from m2v_core.distillation.bundled import bundled_folder, is_bundled
 from m2v_core.distillation.reduction import PCADims
 from m2v_core.distillation.source import TEACHER_FILES
+from m2v_core.distillation.teacher_files import Access, TeacherFiles, files_of_folder, files_of_repo, number, text_of
 from m2v_core.errors import HubError
-from m2v_core.persistence import card, hub, hub_info
+from m2v_core.persistence import hub
 from m2v_core.tokenization import FAMILIES, build_static_vocabulary, unknown_token_id
 
-Access = Literal["public", "gated", "private", "folder", "bundled"]
-
-_FILES = (
-    "config.json",
-    "modules.json",
-    "sentence_bert_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "README.md",
-)
 _MAX_LENGTH = 512  # of what a teacher is given to read; see teacher.py
 # Measured with all-MiniLM-L6-v2 (10.8 million parameters beside its embeddings) on two cores of a Xeon server:
 # 2,535 entries of three tokens a second, and six seconds until the first one.
@@ -131,13 +119,13 @@ def look_up(
     name = str(model_name)
     folder = Path(name)
     if folder.is_dir():
-        return _judged(_of_folder(name, folder, "folder"), max_parameters)
+        return _judged(files_of_folder(name, folder, "folder"), max_parameters)
     try:
-        known = _of_repo(name, token, endpoint)
+        known = files_of_repo(name, token, endpoint)
     except HubError:
         if not is_bundled(name):
             raise
-        known = _of_folder(name, bundled_folder(), "bundled")
+        known = files_of_folder(name, bundled_folder(), "bundled")
     return _judged(known, max_parameters)
 
 
@@ -214,57 +202,13 @@ def _dim(teacher_dim: int | None, pca_dims: PCADims, n_rows: int) -> tuple[int |
     return (teacher_dim if wanted >= n_rows else wanted), False
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """A teacher's files as they were found; `contents` is None behind a closed gate."""
-
-    name: str
-    access: Access
-    commit: str | None
-    license: str | None
-    sizes: Mapping[str, int]
-    n_parameters: int | None
-    contents: Mapping[str, bytes] | None
-
-
-def _of_repo(name: str, token: str | None, endpoint: str | None) -> _Raw:
-    found = hub_info.repo_facts(name, token=token, endpoint=endpoint)
-    contents = hub_info.read_files(found, _FILES, token=token, endpoint=endpoint)
-    if contents is not None:
-        nested = [path for path in (f"{_encoder_path(contents)}/{file}" for file in _FILES[:6]) if path in found.sizes]
-        contents |= hub_info.read_files(found, nested, token=token, endpoint=endpoint) or {}
-    return _Raw(name, found.access, found.commit, found.license, found.sizes, found.n_parameters, contents)
-
-
-def _of_folder(name: str, folder: Path, access: Access) -> _Raw:
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    wanted = [path for path in sizes if path.rpartition("/")[2] in _FILES]
-    contents = {path: (folder / path).read_bytes() for path in wanted}
-    metadata = card.read_metadata(folder / "README.md")
-    license_name = metadata.get("license")
-    weights = [folder / path for path in sizes if path.endswith(".safetensors")]
-    return _Raw(
-        name=name,
-        access=access,
-        commit=None,
-        license=license_name if isinstance(license_name, str) else None,
-        sizes=sizes,
-        n_parameters=sum(map(_parameters_in, weights)) or None,
-        contents=contents,
-    )
-
-
-def _judged(raw: _Raw, max_parameters: int | None) -> TeacherFacts:
-    contents = raw.contents or {}
-    prefix = _encoder_path(contents)
-    config = _json(contents, f"{prefix}/config.json") or _json(contents, "config.json")
-    tokenizer_config = _json(contents, f"{prefix}/tokenizer_config.json") or _json(contents, "tokenizer_config.json")
-    special = _json(contents, f"{prefix}/special_tokens_map.json") or _json(contents, "special_tokens_map.json")
-    tokenizer = _tokenizer(contents.get(f"{prefix}/tokenizer.json", contents.get("tokenizer.json")))
+def _judged(raw: TeacherFiles, max_parameters: int | None) -> TeacherFacts:
+    config, tokenizer_config = raw.json("config.json"), raw.json("tokenizer_config.json")
+    special, tokenizer = raw.json("special_tokens_map.json"), raw.tokenizer()
     family = None if tokenizer is None else type(tokenizer.model).__name__
-    teacher_dim = _number(config, "hidden_size", "d_model", "dim", "n_embd")
+    teacher_dim = number(config, "hidden_size", "d_model", "dim", "n_embd")
     n_pieces = None if tokenizer is None else tokenizer.get_vocab_size(with_added_tokens=True)
-    n_embeddings = (_number(config, "vocab_size") or n_pieces or 0) * (teacher_dim or 0)
+    n_embeddings = (number(config, "vocab_size") or n_pieces or 0) * (teacher_dim or 0)
     is_remote = raw.access in ("public", "gated", "private")
     return TeacherFacts(
         name=raw.name,
@@ -275,22 +219,23 @@ def _judged(raw: _Raw, max_parameters: int | None) -> TeacherFacts:
         n_parameters=raw.n_parameters,
         n_embedding_parameters=n_embeddings,
         teacher_dim=teacher_dim,
-        max_length=_max_length(contents, config, tokenizer_config),
+        max_length=_max_length(raw),
         family=family,
         n_pieces=n_pieces,
-        problems=tuple(_problems(raw, config, family, max_parameters)),
+        problems=tuple(_problems(raw, family, max_parameters)),
         tokenizer=tokenizer if family in FAMILIES else None,
-        pad_token=_text(tokenizer_config.get("pad_token")) or _text(special.get("pad_token")),
+        pad_token=text_of(tokenizer_config.get("pad_token")) or text_of(special.get("pad_token")),
     )
 
 
-def _problems(raw: _Raw, config: Mapping[str, Any], family: str | None, max_parameters: int | None) -> list[str]:
+def _problems(raw: TeacherFiles, family: str | None, max_parameters: int | None) -> list[str]:
     if raw.contents is None:
         return [
             f"{raw.name} is gated. Ask for access on its page, and sign in with the account that was granted it; "
             "or choose another teacher."
         ]
     found = []
+    config = raw.json("config.json")
     names = [path.rpartition("/")[2] for path in raw.sizes]
     if not config:
         found.append(
@@ -346,74 +291,11 @@ def _needs_own_code(config: Mapping[str, Any]) -> bool:
     return not (Path(spec.origin).parent / "models" / model_type).is_dir()
 
 
-def _encoder_path(contents: Mapping[str, bytes]) -> str:
-    """The folder of the transformer within a Sentence Transformer; empty for its root."""
-    try:
-        modules = json.loads(contents.get("modules.json", b"[]"))
-        paths = [str(module["path"]) for module in modules if module["type"].endswith(".Transformer")]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return ""
-    return paths[0].strip("/.") if paths else ""
-
-
-def _max_length(
-    contents: Mapping[str, bytes], config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]
-) -> int | None:
+def _max_length(raw: TeacherFiles) -> int | None:
     """The shortest of the limits that the files state."""
     stated = [
-        _number(_json(contents, "sentence_bert_config.json"), "max_seq_length"),
-        _number(tokenizer_config, "model_max_length"),
-        _number(config, "max_position_embeddings", "n_positions"),
+        number(raw.json("sentence_bert_config.json"), "max_seq_length"),
+        number(raw.json("tokenizer_config.json"), "model_max_length"),
+        number(raw.json("config.json"), "max_position_embeddings", "n_positions"),
     ]
-    # "No limit" is written as 10^30.
-    return min((limit for limit in stated if limit is not None and limit < 10**9), default=None)
-
-
-def _json(contents: Mapping[str, bytes], path: str) -> Mapping[str, Any]:
-    """A JSON object; empty where there is none that can be read."""
-    try:
-        value = json.loads(contents.get(path.lstrip("/"), b"{}"))
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _tokenizer(content: bytes | None) -> Tokenizer | None:
-    if content is None:
-        return None
-    try:
-        return Tokenizer.from_str(content.decode("utf-8"))
-    # The bindings raise a bare Exception for whatever they can't parse.
-    except Exception as error:
-        if type(error) is not Exception and not isinstance(error, UnicodeDecodeError):
-            raise
-        return None
-
-
-def _number(values: Mapping[str, Any], *names: str) -> int | None:
-    for name in names:
-        value = values.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
-            return int(value)
-    return None
-
-
-def _text(value: object) -> str | None:
-    """A token as a settings file writes it: a string, or an object with its content."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else None
-
-
-def _parameters_in(path: Path) -> int:
-    """How many numbers a safetensors file holds, from its header; 0 for one that is damaged.
-
-    Source: the header is 8 bytes of length, then JSON: https://github.com/huggingface/safetensors#format
-    """
-    try:
-        with path.open("rb") as file:
-            n_bytes = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(min(n_bytes, 100 << 20)))
-        return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return 0
+    return min((limit for limit in stated if limit is not None), default=None)

@@ -149,6 +149,16 @@ def test_damaged_files_are_no_crash(build_teacher_once, tmp_path: Path):
     assert plan(facts).n_bytes is None
 
 
+def test_numbers_without_sense_are_no_crash(build_teacher_once, tmp_path: Path):
+    folder = tmp_path / "odd"
+    shutil.copytree(build_teacher_once("wordpiece"), folder)
+    (folder / "config.json").write_text('{"hidden_size": 1e999, "vocab_size": "many", "max_position_embeddings": -1}')
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": 1000000000000000019884624838656}')
+    facts = look_up(folder)
+    assert facts.teacher_dim is None
+    assert plan(facts).n_bytes is None
+
+
 def test_a_gate_needs_a_token(session_hub: LoopbackHub, build_teacher_once, tmp_path: Path):
     publish(session_hub, build_teacher_once("wordpiece"), "someone/gated", gated=True)
     closed = look_up("someone/gated")
