@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from m2v_core.model import StaticModel
     from m2v_core.speed import SpeedComparison
 
+DEFAULT_REMOVE_PATTERN = r"\[unused\d+\]"  # as in distill, which is imported late
 INTERRUPTED = 130  # 128 + SIGINT: what a shell expects of a command that Ctrl-C ended
 STAGES = {
     "start": "Starting",
@@ -46,6 +47,9 @@ STAGES = {
     "reduce": "Reducing dimensions",
     "finish": "Building the model",
     "save": "Saving",
+    "connect": "Asking the Hub",
+    "upload": "Uploading",
+    "verify": "Checking",
     "warm": "Warming up",
     "measure": "Measuring",
 }
@@ -125,7 +129,7 @@ def distill(
     ] = True,
     token_remove_pattern: Annotated[
         str, typer.Option(help="Leave out the tokens that this regular expression matches; '' keeps all.")
-    ] = r"\[unused\d+\]",
+    ] = DEFAULT_REMOVE_PATTERN,
     pooling: Annotated[
         Literal["mean", "last", "first", "pooler"],
         typer.Option(help="How a sequence's hidden states become one vector."),
@@ -197,6 +201,59 @@ def distill(
         time=f"{time.perf_counter() - started:.1f} s",
         path=save_path,
     )
+
+
+@app.command()
+@_errors_as_lines()
+def preflight(
+    teacher: Annotated[str, typer.Argument(help="A Hub name, or a local folder.")],
+    pca_dims: Annotated[str, typer.Option(metavar="INT|FLOAT|auto|none", help="As for distill.")] = "256",
+    quantize_to: Annotated[Literal["float32", "float16", "int8"], typer.Option(help="As for distill.")] = "float16",
+    vocabulary_path: Annotated[Path | None, typer.Option(help="As for distill.")] = None,
+    vocabulary_column: Annotated[str | None, typer.Option(help="As for distill.")] = None,
+    use_subword: Annotated[bool, typer.Option(help="As for distill.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say whether a teacher can be distilled, what that takes and what it gives; fetches no weights.
+
+    The exit code is 1 for a teacher that can't be distilled.
+    """
+    from m2v_core.distillation.preflight import look_up, plan
+
+    parsed_pca_dims = _parse_pca_dims(pca_dims)
+    words = None if vocabulary_path is None else _read_words(vocabulary_path, vocabulary_column)
+    facts = look_up(teacher)
+    planned = plan(
+        facts,
+        vocabulary=words,
+        use_subword=use_subword,
+        token_remove_pattern=DEFAULT_REMOVE_PATTERN,
+        pca_dims=parsed_pca_dims,
+        quantize_to=quantize_to,
+    )
+    if as_json:
+        _results.print_json(data=facts.to_json() | planned.to_json())
+    else:
+        bound = "at most " if planned.is_upper_bound else ""
+        _print_facts(
+            teacher=facts.name,
+            access=facts.access,
+            commit=facts.commit,
+            license=facts.license,
+            download=_size(facts.download_bytes) if facts.download_bytes else "nothing",
+            parameters=None if facts.n_parameters is None else f"{facts.n_parameters:,}",
+            tokenizer=None if facts.family is None else f"{facts.family}, {facts.n_pieces:,} pieces",
+            width=facts.teacher_dim,
+            max_length=facts.max_length,
+            rows=None if planned.n_rows is None else f"{planned.n_rows:,}",
+            dim=None if planned.dim is None else f"{bound}{planned.dim}",
+            size=None if planned.n_bytes is None else f"{bound}{_size(planned.n_bytes)}",
+            time=None if planned.seconds is None else f"about {_clock(planned.seconds)} on two cores",
+        )
+    for problem in facts.problems:
+        _say(f"Error: {problem}", style="bold red")
+    if facts.problems:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -301,6 +358,45 @@ def speed(
         _results.print_json(data=comparison.to_json())
     else:
         _print_speeds(comparison)
+
+
+@app.command()
+@_errors_as_lines()
+def push(
+    model: Annotated[str, typer.Argument(help="A model folder.")],
+    repo_id: Annotated[str, typer.Argument(help="owner/name, or a name under your own account.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everyone see it; a new repository is private.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch to commit to, made when missing. [default: main]")
+    ] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose it as a pull request.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that is there.")] = False,
+    message: Annotated[str | None, typer.Option(help="What the commit is called.")] = None,
+    license: Annotated[str | None, typer.Option(help="SPDX id for the model card. [default: that of its card]")] = None,
+) -> None:
+    """Publish a model on the Hub, and check what arrived.
+
+    The token is that of `hf auth login` or of HF_TOKEN.
+    """
+    from m2v_core.persistence.card import as_list, read_metadata
+
+    static_model = _load(model)
+    stated = as_list(read_metadata(Path(model) / "README.md").get("license"))
+    with _bars("bytes") as show, _cancelled_by_interrupt() as cancel:
+        done = static_model.push_to_hub(
+            repo_id,
+            private=not public,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=message,
+            overwrite=overwrite,
+            license=license or next(iter(stated), None),
+            progress=show,
+            cancel=cancel,
+        )
+    if not done.verified:
+        warnings.warn("It is on the Hub, but could not be fetched again to check it.", stacklevel=1)
+    _print_facts(url=done.pr_url or done.url, commit=done.commit, revision=done.revision, verified=done.verified)
 
 
 @app.command("app")

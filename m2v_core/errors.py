@@ -12,6 +12,7 @@ A message says what was met, what would be allowed, and what to do next.
     ├── ModelFormatError (ValueError)          a folder that holds no static model, or a damaged one
     ├── NotFoundError (FileNotFoundError)      no such folder, file or repository
     ├── HubError (ConnectionError)             the Hub can't be reached, or refused
+    │   └── RepoExistsError                    it has a model of this name, and nobody said to overwrite it
     ├── SaveError (OSError)                    a model or a file could not be written
     ├── LimitError (RuntimeError)              a limit of this installation refuses; the message names it
     ├── DeviceError (RuntimeError)             the requested device isn't there
@@ -54,6 +55,10 @@ class NotFoundError(M2VError, FileNotFoundError):
 
 class HubError(M2VError, ConnectionError):
     """The Hub can't be reached, or it refused."""
+
+
+class RepoExistsError(HubError):
+    """The Hub has a model of this name, and nobody said to overwrite it."""
 
 
 class SaveError(M2VError, OSError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -21,10 +23,14 @@ from m2v_core.encoder.texts import (
 )
 from m2v_core.errors import InputError, ModelFormatError
 from m2v_core.persistence.formats import DEFAULT_MAX_LENGTH, StoredModel
+from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.tokenization import check_tokenizer, unknown_token_id
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from m2v_core.persistence.card import Measured
+    from m2v_core.persistence.hub_push import Pushed
 
 # Rows gathered at once for each text while summing: bounds the memory whatever the length of a text.
 _POOLING_BLOCK = 64
@@ -105,6 +111,7 @@ class StaticModel:
         vocabulary_quantization: int | None = None,
         max_length: int | EllipsisType | None = ...,
         revision: str | None = None,
+        endpoint: str | None = None,
     ) -> StaticModel:
         """The model in a folder or a Hub repository, in any layout of Model2Vec or Sentence Transformers.
 
@@ -118,6 +125,7 @@ class StaticModel:
             vocabulary_quantization: Rows to share between all tokens; None for one row a token.
             max_length: Overrules the model's own limit in tokens; None for no limit.
             revision: Branch, tag or commit of the Hub repository.
+            endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
 
         Raises:
             NotFoundError: No such folder and no such repository.
@@ -132,7 +140,9 @@ class StaticModel:
         if not folder.exists():
             from m2v_core.persistence import hub
 
-            folder = hub.download_model(str(path), token=token, revision=revision, subfolder=subfolder)
+            folder = hub.download_model(
+                str(path), token=token, revision=revision, subfolder=subfolder, endpoint=endpoint
+            )
         if subfolder:
             folder /= subfolder
         stored = local.load(folder)
@@ -202,6 +212,7 @@ class StaticModel:
         subfolder: str | None = None,
         *,
         license: str | None = None,
+        measured: Measured | None = None,
     ) -> None:
         """Write the model so that model2vec, Sentence Transformers and this library open it.
 
@@ -212,6 +223,7 @@ class StaticModel:
             model_name: Name in the model card; the folder's name when None.
             subfolder: Folder inside `path` to write to instead.
             license: SPDX id for the model card; none is stated when None.
+            measured: What was measured of the model, for its card.
 
         Raises:
             SaveError: The folder can't be written, or the disk is full.
@@ -230,7 +242,77 @@ class StaticModel:
             base_model_name=self.base_model_name,
             language=self.language,
         )
-        local.save(folder, stored, unk_token_id=self.unk_token_id, model_name=model_name, license=license)
+        local.save(
+            folder,
+            stored,
+            unk_token_id=self.unk_token_id,
+            model_name=model_name,
+            license=license,
+            measured=measured,
+        )
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        token: str | None = None,
+        private: bool = True,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+        *,
+        overwrite: bool = False,
+        license: str | None = None,
+        measured: Measured | None = None,
+        endpoint: str | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Pushed:
+        """Publish the model on the Hub with a model card, in one commit, and check what arrived.
+
+        Nothing that is there is overwritten unasked. When it fails, nothing half is on the Hub, and the same call
+        goes on where it ended; `persistence.hub_push.push_folder` says more.
+
+        Args:
+            repo_id: `owner/name`, or `name` for the token's own account.
+            token: Hub token that may write; None for the one that huggingface_hub has.
+            private: Whether a new repository is private; an existing one keeps what it is.
+            revision: Branch to commit to, made when missing; None for `main`.
+            create_pr: Propose it as a pull request instead.
+            commit_message: What the commit is called.
+            overwrite: Whether to replace a model that is there already.
+            license: SPDX id for the model card; none is stated when None.
+            measured: What was measured of the model, for its card.
+            endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+            progress: Receives the stages `"save"`, `"connect"`, `"upload"` (bytes) and `"verify"` (bytes).
+            cancel: Set it to stop.
+
+        Raises:
+            InputError: `repo_id` can't be a name, or the Hub refuses the card.
+            RepoExistsError: There is a model already, and nobody said to overwrite it.
+            HubError: The Hub can't be reached, or refused; the message says what it holds now.
+            SaveError: The model can't be written to the system's temporary folder.
+            Cancelled: `cancel` was set.
+        """
+        from m2v_core.persistence import hub_push
+
+        hub_push.check_repo_id(repo_id)
+        ProgressReporter(progress, cancel).start("save")
+        with tempfile.TemporaryDirectory(prefix="m2v-push-") as folder:
+            path = Path(folder) / "model"
+            self.save_pretrained(path, repo_id, license=license, measured=measured)
+            return hub_push.push_folder(
+                path,
+                repo_id,
+                token=token,
+                private=private,
+                revision=revision,
+                create_pr=create_pr,
+                overwrite=overwrite,
+                commit_message=commit_message,
+                endpoint=endpoint,
+                progress=progress,
+                cancel=cancel,
+            )
 
     @property
     def dim(self) -> int:

@@ -23,7 +23,7 @@ from m2v_core.errors import InputError, ModelFormatError, TeacherError, Vocabula
 
 logger = logging.getLogger(__name__)
 
-_FAMILIES = ("WordPiece", "Unigram", "BPE", "WordLevel")
+FAMILIES = ("WordPiece", "Unigram", "BPE", "WordLevel")
 
 _Spec = dict[str, Any]  # the tokenizer's JSON form
 
@@ -72,9 +72,9 @@ def build_static_vocabulary(
         TeacherError: the tokenizer is of a kind that can't be edited.
     """
     spec: _Spec = json.loads(tokenizer.to_str())
-    if spec["model"]["type"] not in _FAMILIES:
+    if spec["model"]["type"] not in FAMILIES:
         raise TeacherError(
-            f"The teacher's tokenizer is a {spec['model']['type']!r} model; supported are {', '.join(_FAMILIES)}."
+            f"The teacher's tokenizer is a {spec['model']['type']!r} model; supported are {', '.join(FAMILIES)}."
         )
     reader = _TeacherReader(tokenizer, spec, max_length)
     spec = {**spec, "post_processor": None, "truncation": None, "padding": None}

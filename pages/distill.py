@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, Literal
 
 import gradio as gr
+from gradio.context import Context
 
 from m2v_core.distillation.vocabulary import (
     CleanedVocabulary,
@@ -28,6 +29,7 @@ from pages.components import (
     teacher_picker,
 )
 from pages.components.job_panel import build_job_panel, find_job, finished_model
+from pages.components.preflight_card import WAITING, preflight
 
 Mode = Literal["output", "word", "subword"]
 Source = Literal["paste", "upload"]
@@ -66,6 +68,7 @@ def build() -> None:
         with gr.Column(scale=7, elem_classes="m2v-form"):
             with gr.Column(elem_classes="m2v-card"):
                 teacher = teacher_picker()
+                card = gr.HTML(WAITING, apply_default_css=False)
             with gr.Column(elem_classes="m2v-card"):
                 mode = gr.Radio(_MODES, value="output", label="Vocabulary", elem_classes="m2v-choices")
                 with gr.Column(visible=False, elem_classes="m2v-words") as words_box:
@@ -151,6 +154,8 @@ def build() -> None:
     words = [source, pasted, upload, column]
     panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings])
 
+    root = Context.root_block
+    assert root is not None  # components can't be made outside one
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     linted: list[Any] = [column, report, clean, is_cleaned]
     mode.change(lambda chosen: gr.Column(visible=chosen != "output"), mode, words_box, **quiet)
@@ -165,6 +170,15 @@ def build() -> None:
     gr.on([upload.upload, upload.clear], lint_file, upload, linted, **quiet)
     column.input(lint, words, linted, **quiet)
     clean.click(clean_words, words, [pasted, report, clean, is_cleaned], **quiet)
+    shaping: list[Any] = [teacher, mode, *words, dims, precision, clusters, remove_pattern]
+    gr.on(
+        [root.load, *(component.change for component in shaping)],
+        check,
+        shaping,
+        [card, panel.start],
+        trigger_mode="always_last",
+        **quiet,
+    )
     query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
     panel.job_id.change(restore, [panel.owner, panel.job_id], [teacher, *settings], **quiet)
     # Words found in one model say nothing of the next.
@@ -176,7 +190,7 @@ def submit(
     teacher: str | None,
     mode: Mode,
     source: Source,
-    pasted: str,
+    pasted: str | None,
     upload: str | None,
     column: str | None,
     is_cleaned: bool,
@@ -236,7 +250,50 @@ def restore(owner: str | None, job_id: str) -> list[Any]:
     ]
 
 
-def usable_words(source: Source, pasted: str, upload: str | None, column: str | None, is_cleaned: bool) -> list[str]:
+def check(
+    teacher: str | None,
+    mode: Mode,
+    source: Source,
+    pasted: str | None,
+    upload: str | None,
+    column: str | None,
+    dims: str,
+    precision: str,
+    clusters: str,
+    remove_pattern: str,
+) -> tuple[str, Any]:
+    """The pre-flight card for what is chosen, and whether the button can be pressed; never raises.
+
+    Settings that can't be used yet, as while one types, count as their defaults: pressing the button says why.
+    """
+
+    def parsed(parse: Callable[[str], Any], text: str, default: Any) -> Any:
+        try:
+            return parse(text)
+        except InputError:
+            return default
+
+    words: list[str] | None = None
+    if mode != "output":
+        try:
+            cleaned = _read_words(source, pasted, upload, column)
+        except Exception:  # the report beside the words says it
+            cleaned = None
+        words = [] if cleaned is None else cleaned.words
+    return preflight(
+        teacher,
+        words,
+        mode != "word",
+        parsed(parse_dims, dims, 256),
+        precision,
+        parsed(parse_clusters, clusters, None),
+        parsed(parse_pattern, remove_pattern, None),
+    )
+
+
+def usable_words(
+    source: Source, pasted: str | None, upload: str | None, column: str | None, is_cleaned: bool
+) -> list[str]:
     """The words to distil.
 
     Raises:
@@ -345,7 +402,7 @@ def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
     return picker, *rest
 
 
-def lint(source: Source, pasted: str, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
+def lint(source: Source, pasted: str | None, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
     """What the page says of the words, and whether it offers to clean them."""
     try:
         cleaned = _read_words(source, pasted, upload, column)
@@ -358,7 +415,9 @@ def lint(source: Source, pasted: str, upload: str | None, column: str | None) ->
     return gr.skip(), report_html(cleaned, _file_note(source, upload)), button, False
 
 
-def clean_words(source: Source, pasted: str, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
+def clean_words(
+    source: Source, pasted: str | None, upload: str | None, column: str | None
+) -> tuple[Any, str, Any, bool]:
     """The words without the unusable ones: in the box where they were pasted, or noted for the upload."""
     cleaned = _read_words(source, pasted, upload, column)
     if cleaned is None:
@@ -390,9 +449,9 @@ def search(owner: str | None, job_id: str, query: str) -> str:
         return error_notice(error, "This search did not work")
 
 
-def _read_words(source: Source, pasted: str, upload: str | None, column: str | None) -> CleanedVocabulary | None:
+def _read_words(source: Source, pasted: str | None, upload: str | None, column: str | None) -> CleanedVocabulary | None:
     if source == "paste":
-        return clean_vocabulary(split_entries(pasted)) if pasted.strip() else None
+        return clean_vocabulary(split_entries(pasted)) if pasted and pasted.strip() else None
     if upload is None:
         return None
     vocabulary_file: VocabularyFile = open_vocabulary(upload)

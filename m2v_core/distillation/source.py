@@ -12,7 +12,7 @@ from m2v_core.persistence import hub
 
 logger = logging.getLogger(__name__)
 
-_TEACHER_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "README.md")
+TEACHER_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "README.md")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def locate_teacher(model_name: str | Path) -> TeacherSource:
     if Path(model_name).is_dir():
         return TeacherSource(model_name, Path(model_name))
     try:
-        folder = hub.download(model_name, allow_patterns=_TEACHER_FILES)
+        folder = hub.download(model_name, allow_patterns=TEACHER_FILES)
     except HubError as error:
         if not is_bundled(model_name):
             raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from m2v_core.errors import HubError, LimitError, NotFoundError
 from m2v_core.persistence.formats import all_paths
 
 # The root of the HTTP library's errors; which library that is differs between releases of huggingface_hub.
-_HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
+HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
 _REPO_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.h5", "*.msgpack", "*.ot"]
@@ -73,7 +74,7 @@ def check_model_bytes(repo_id: str, max_bytes: int) -> None:
         raise NotFoundError(f"{repo_id!r} is no Hub repository, which is called 'owner/name'. Check the spelling.")
     try:
         files = HfApi().model_info(repo_id, files_metadata=True).siblings or ()
-    except (HfHubHTTPError, OfflineModeIsEnabled, ConnectionError, _HTTP_ERROR):
+    except (HfHubHTTPError, OfflineModeIsEnabled, ConnectionError, HTTP_ERROR):
         return
     wanted = set(all_paths())
     n_bytes = sum(file.size or 0 for file in files if file.rfilename in wanted)
@@ -123,9 +124,19 @@ def download(
             return Path(fetch())
         except HfHubHTTPError:
             raise
-        except _HTTP_ERROR:
+        except HTTP_ERROR:
             # huggingface_hub looks into its cache only when it can't connect, not when a connection breaks.
             return Path(fetch(local_files_only=True))
+
+
+def matching(paths: Iterable[str], allow_patterns: Sequence[str]) -> list[str]:
+    """Those of a repository's files that `download` would fetch."""
+    return [
+        path
+        for path in paths
+        if any(fnmatchcase(path, pattern) for pattern in allow_patterns)
+        and not any(fnmatchcase(path, pattern) for pattern in _OTHER_RUNTIMES)
+    ]
 
 
 @contextlib.contextmanager
@@ -159,7 +170,7 @@ def explained(repo_id: str, revision: str | None = None) -> Iterator[None]:
         if isinstance(error.__cause__, HfHubHTTPError):
             raise _refused(repo_id, error.__cause__) from error
         raise _unreachable(repo_id) from error
-    except (OfflineModeIsEnabled, ConnectionError, _HTTP_ERROR) as error:
+    except (OfflineModeIsEnabled, ConnectionError, HTTP_ERROR) as error:
         raise _unreachable(repo_id) from error
 
 

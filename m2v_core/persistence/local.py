@@ -77,6 +77,7 @@ def save(
     unk_token_id: int | None,
     model_name: str | None = None,
     license: str | None = None,
+    measured: card.Measured | None = None,
 ) -> None:
     """Write a model that model2vec, Sentence Transformers and this library open, and agree on.
 
@@ -87,6 +88,7 @@ def save(
             then agree with those that drop them.
         model_name: Name in the card; the folder's own when None.
         license: SPDX id for the card; none is stated when None.
+        measured: What was measured of the model, for the card.
 
     Raises:
         SaveError: Writing failed; what stood in `folder` still stands.
@@ -94,6 +96,7 @@ def save(
     """
     tensors = _tensors(stored, unk_token_id)
     table = tensors["embeddings"]
+    n_shared_rows = None if stored.token_mapping is None else len(table)
     texts = {
         "config.json": _json(_config(stored, table)),
         MODULES: _json(_modules(stored.normalize)),
@@ -106,6 +109,9 @@ def save(
             base_model_name=stored.base_model_name,
             language=stored.language,
             license=license,
+            n_bytes=sum(array.nbytes for array in tensors.values()),
+            recipe=card.Recipe.of(stored.config, str(table.dtype), n_shared_rows),
+            measured=measured,
         ),
     }
     n_bytes = sum(array.nbytes for array in tensors.values()) + sum(len(text.encode()) for text in texts.values())

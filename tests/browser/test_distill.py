@@ -295,3 +295,22 @@ def test_nothing_runs_off_a_phone(browser: sync_api.Browser, server: Server, pat
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert (page.locator(".dark").count() > 0) == (theme == "dark")
     phone.close()
+
+
+def test_the_card_says_what_a_run_takes_and_blocks_what_can_not_work(
+    page: sync_api.Page, server: Server, small_teacher: Path, tmp_path: Path
+) -> None:
+    open_page(page, server)
+    card, button = page.locator(".m2v-preflight"), page.get_by_role("button", name="Distill", exact=True)
+    expect(card).to_contain_text("15.1 MB")
+    expect(card).to_contain_text("29,525 rows of 256")
+    page.get_by_role("button", name="Advanced settings").click()
+    page.get_by_label("Dimensions").fill("64")
+    expect(card).to_contain_text("29,525 rows of 64")
+    (tmp_path / "config.json").write_text('{"model_type": "mine", "auto_map": {"AutoModel": "mine.Model"}}')
+    choose_teacher(page, tmp_path)
+    expect(card.get_by_role("alert")).to_contain_text("code of its own")
+    expect(button).to_be_disabled()
+    choose_teacher(page, small_teacher)
+    expect(card).to_contain_text("a folder on this machine")
+    expect(button).to_be_enabled()

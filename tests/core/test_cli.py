@@ -514,3 +514,40 @@ def test_app_without_gradio_names_the_remedy(monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "m2v_core" / "cli.py"))
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     assert_one_error_line(m2v("app"), "pip install 'm2v-studio[app]'")
+
+
+def test_preflight(session_hub, tmp_path):
+    done = m2v("preflight", BUNDLED)
+    assert done.exit_code == 0, done.output
+    for said in ("bundled", "apache-2.0", "WordPiece, 30,522 pieces", "29,525", "15.1 MB", "on two cores"):
+        assert said in done.output
+    done = m2v("preflight", BUNDLED, "--pca-dims", "64", "--quantize-to", "int8", "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["n_rows"], facts["dim"], facts["n_bytes"]) == (29525, 64, 29525 * (64 + 4))
+    assert facts["problems"] == []
+    (tmp_path / "config.json").write_text('{"model_type": "mine", "auto_map": {"AutoModel": "mine.Model"}}')
+    done = m2v("preflight", tmp_path)
+    assert done.exit_code == 1
+    assert "code of its own" in done.stderr
+
+
+def test_push_without_an_account(session_hub, model_folder):
+    done = m2v("push", model_folder, "tester/refused")
+    assert done.exit_code == 1
+    assert "401" in done.stderr
+    assert "Sign in" in done.stderr
+    assert not session_hub.has("model", "tester/refused")
+
+
+def test_push_uses_the_token_that_is_logged_in(session_hub, model_folder):
+    env = os.environ | {"HF_TOKEN": "hf_loopback", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0"}
+    command = [sys.executable, "-m", "m2v_core", "push", str(model_folder), "pushed-by-command", "--license", "mit"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "verified   True" in done.stdout
+    assert session_hub.repo("tester/pushed-by-command").private
+    assert b"license: mit" in session_hub.files("tester/pushed-by-command")["README.md"]
+    again = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert again.returncode == 1
+    assert "exists already" in again.stderr
+    assert "Traceback" not in again.stderr

@@ -83,6 +83,7 @@ def test_another_hub_can_be_named(folder):
         other.add("someone/elsewhere", folder)
         fetched = hub.download_model("someone/elsewhere", endpoint=other.url)
         assert (fetched / "model.safetensors").is_file()
+        assert StaticModel.from_pretrained("someone/elsewhere", endpoint=other.url).dim == static_model().dim
 
 
 def test_files_of_other_runtimes_are_left_out(session_hub):

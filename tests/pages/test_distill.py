@@ -267,3 +267,8 @@ def test_search(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_search_in_a_model_that_is_gone(store: FakeStore) -> None:
     assert "This search did not work" in search(OWNER, "0" * 32, "king")
+
+
+def test_a_box_that_nobody_touched_holds_no_words() -> None:
+    with pytest.raises(VocabularyError, match="no words yet"):
+        usable_words("paste", None, None, None, False)

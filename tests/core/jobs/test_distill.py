@@ -13,6 +13,7 @@ import pytest
 from m2v_core.jobs import JobLimits, JobSpec
 from m2v_core.jobs.kinds import KINDS
 from tests.core.jobs.conftest import wait_until
+from tests.hub.server import User
 
 LIMITS = JobLimits(memory_bytes=3 * 2**30, wall_seconds=300.0)
 
@@ -64,7 +65,7 @@ def test_a_distillation_is_cancelled_while_it_imports(make_store, teacher: Path)
 
 def test_a_private_teacher_needs_the_token(make_store, session_hub, teacher: Path, root: Path):
     session_hub.add("somebody/private-teacher", teacher, private=True)
-    session_hub.users["hf_" + "P" * 34] = "ada"
+    session_hub.users["hf_" + "P" * 34] = User("ada", "admin")
     store = make_store(limits=LIMITS)
     spec = JobSpec("distill", {"model_name": "somebody/private-teacher", "pca_dims": 16})
     with_token = store.submit(spec, "ada", secrets={"hf_token": "hf_" + "P" * 34})

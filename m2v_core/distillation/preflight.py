@@ -1,0 +1,301 @@
+"""What a distillation would need and give, from metadata alone: no weights are fetched, no torch is loaded.
+
+`look_up` asks about a teacher once; `plan` then says what each choice of settings would make of it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from m2v_core.distillation.bundled import bundled_folder, is_bundled
+from m2v_core.distillation.reduction import PCADims
+from m2v_core.distillation.source import TEACHER_FILES
+from m2v_core.distillation.teacher_files import Access, TeacherFiles, files_of_folder, files_of_repo, number, text_of
+from m2v_core.errors import HubError
+from m2v_core.persistence import hub
+from m2v_core.tokenization import FAMILIES, build_static_vocabulary, unknown_token_id
+
+_MAX_LENGTH = 512  # of what a teacher is given to read; see teacher.py
+# Measured with all-MiniLM-L6-v2 (10.8 million parameters beside its embeddings) on two cores of a Xeon server:
+# 2,535 entries of three tokens a second, and six seconds until the first one.
+_FLOPS_A_SECOND = 1.6e11
+_START_SECONDS = 6.0
+_ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
+
+
+@dataclass(frozen=True)
+class TeacherFacts:
+    """What is known of a teacher before it is fetched; None where nothing says.
+
+    Attributes:
+        name: As it was asked for.
+        access: Who may read it, or where it is instead of on the Hub.
+        commit: The commit that the Hub's facts are of.
+        license: As its card states it.
+        download_bytes: What a distillation fetches; 0 for a local one. What is cached already counts too.
+        n_parameters: All of them, embeddings included.
+        n_embedding_parameters: Those of its token embeddings, which take no time.
+        teacher_dim: Width of its vectors.
+        max_length: Longest text it was made for, in tokens.
+        family: `"WordPiece"`, `"Unigram"`, `"BPE"`, ...
+        n_pieces: Size of its vocabulary.
+        problems: Why it can't be distilled, a sentence or two each; empty when it can.
+        tokenizer: To plan with.
+        pad_token: Its padding token.
+    """
+
+    name: str
+    access: Access
+    commit: str | None
+    license: str | None
+    download_bytes: int
+    n_parameters: int | None
+    n_embedding_parameters: int
+    teacher_dim: int | None
+    max_length: int | None
+    family: str | None
+    n_pieces: int | None
+    problems: tuple[str, ...]
+    tokenizer: Tokenizer | None = None
+    pad_token: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the tokenizer, as plain JSON values."""
+        hidden = ("tokenizer", "pad_token", "problems")
+        return {name: value for name, value in vars(self).items() if name not in hidden} | {
+            "problems": list(self.problems)
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What settings make of a teacher; None where nothing says.
+
+    Attributes:
+        n_rows: Rows of the table.
+        dim: Their width.
+        is_upper_bound: Whether `dim` and `n_bytes` are the most it can be, as a share of the variance decides.
+        n_bytes: Of the table with its weights and mapping: `StaticModel.n_bytes` of the result.
+        seconds: About how long it takes on two CPU cores, without the download.
+    """
+
+    n_rows: int | None
+    dim: int | None
+    is_upper_bound: bool
+    n_bytes: int | None
+    seconds: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as plain JSON values."""
+        return dict(vars(self))
+
+
+def look_up(
+    model_name: str | Path,
+    *,
+    token: str | None = None,
+    endpoint: str | None = None,
+    max_parameters: int | None = None,
+) -> TeacherFacts:
+    """What is known of a teacher before it is fetched.
+
+    Args:
+        model_name: A folder, or a repository on the Hub; the bundled teacher where the Hub can't be reached.
+        token: Hub token, for private and gated repositories.
+        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+        max_parameters: The most that are allowed here; more is a problem.
+
+    Raises:
+        NotFoundError: No such folder and no such repository.
+        HubError: The Hub can't be reached, and the teacher is not the bundled one.
+    """
+    name = str(model_name)
+    folder = Path(name)
+    if folder.is_dir():
+        return _judged(files_of_folder(name, folder, "folder"), max_parameters)
+    try:
+        known = files_of_repo(name, token, endpoint)
+    except HubError:
+        if not is_bundled(name):
+            raise
+        known = files_of_folder(name, bundled_folder(), "bundled")
+    return _judged(known, max_parameters)
+
+
+def plan(
+    facts: TeacherFacts,
+    *,
+    vocabulary: Sequence[str] | None = None,
+    use_subword: bool = True,
+    token_remove_pattern: str | None = None,
+    pca_dims: PCADims = 256,
+    quantize_to: str = "float16",
+    vocabulary_quantization: int | None = None,
+) -> Plan:
+    """What `distill` with these settings would make of the teacher, without distilling.
+
+    The rows are counted by building the static model's tokenizer, as a distillation does.
+
+    Args:
+        facts: From `look_up`.
+        vocabulary: As in `distill`, like all that follow.
+
+    Raises:
+        InputError: `token_remove_pattern` is no regular expression.
+        VocabularyError: The vocabulary holds no usable word.
+        TeacherError: The tokenizer is of a kind that can't be edited.
+    """
+    if facts.tokenizer is None:
+        return Plan(None, None, False, None, None)
+    words = None if vocabulary is None else tuple(vocabulary)
+    n_read, n_tokens, n_entries = _count(facts, words, use_subword, token_remove_pattern)
+    n_rows = n_entries if vocabulary_quantization is None else min(vocabulary_quantization, n_read)
+    dim, is_upper_bound = _dim(facts.teacher_dim, pca_dims, n_read if vocabulary_quantization is None else n_rows)
+    n_bytes = None
+    if dim is not None:
+        n_bytes = n_rows * dim * _ITEM_BYTES[quantize_to]
+        if vocabulary_quantization is not None:
+            n_bytes += 2 * 4 * n_entries  # weights and mapping
+        elif quantize_to == "int8":
+            n_bytes += 4 * n_entries  # each row's scale
+    seconds = None
+    if facts.n_parameters is not None:
+        n_busy = max(facts.n_parameters - facts.n_embedding_parameters, 0)
+        seconds = _START_SECONDS + 2 * n_busy * n_tokens / _FLOPS_A_SECOND
+    return Plan(n_rows, dim, is_upper_bound, n_bytes, seconds)
+
+
+@functools.lru_cache(maxsize=4)
+def _count(
+    facts: TeacherFacts, vocabulary: tuple[str, ...] | None, use_subword: bool, token_remove_pattern: str | None
+) -> tuple[int, int, int]:
+    """Entries that the teacher reads, its tokens in them, and entries of the static vocabulary."""
+    assert facts.tokenizer is not None
+    static = build_static_vocabulary(
+        facts.tokenizer,
+        vocabulary,
+        use_subword,
+        token_remove_pattern,
+        facts.pad_token,
+        min(facts.max_length or _MAX_LENGTH, _MAX_LENGTH),
+    )
+    n_read = len(static.sequences)
+    # At word level the unknown token has a row that the teacher does not read.
+    n_entries = n_read + (unknown_token_id(static.tokenizer) == n_read)
+    return n_read, sum(map(len, static.sequences)), n_entries
+
+
+def _dim(teacher_dim: int | None, pca_dims: PCADims, n_rows: int) -> tuple[int | None, bool]:
+    """The width that `reduction.reduce_dims` comes to, and whether it is the most it can be."""
+    if teacher_dim is None or pca_dims is None or pca_dims == "auto" or n_rows < 2:
+        return teacher_dim, False
+    if isinstance(pca_dims, float):
+        return teacher_dim, True
+    wanted = min(int(pca_dims), teacher_dim)
+    return (teacher_dim if wanted >= n_rows else wanted), False
+
+
+def _judged(raw: TeacherFiles, max_parameters: int | None) -> TeacherFacts:
+    config, tokenizer_config = raw.json("config.json"), raw.json("tokenizer_config.json")
+    special, tokenizer = raw.json("special_tokens_map.json"), raw.tokenizer()
+    family = None if tokenizer is None else type(tokenizer.model).__name__
+    teacher_dim = number(config, "hidden_size", "d_model", "dim", "n_embd")
+    n_pieces = None if tokenizer is None else tokenizer.get_vocab_size(with_added_tokens=True)
+    n_embeddings = (number(config, "vocab_size") or n_pieces or 0) * (teacher_dim or 0)
+    is_remote = raw.access in ("public", "gated", "private")
+    return TeacherFacts(
+        name=raw.name,
+        access=raw.access,
+        commit=raw.commit,
+        license=raw.license,
+        download_bytes=(sum(raw.sizes[path] for path in hub.matching(raw.sizes, TEACHER_FILES)) if is_remote else 0),
+        n_parameters=raw.n_parameters,
+        n_embedding_parameters=n_embeddings,
+        teacher_dim=teacher_dim,
+        max_length=_max_length(raw),
+        family=family,
+        n_pieces=n_pieces,
+        problems=tuple(_problems(raw, family, max_parameters)),
+        tokenizer=tokenizer if family in FAMILIES else None,
+        pad_token=text_of(tokenizer_config.get("pad_token")) or text_of(special.get("pad_token")),
+    )
+
+
+def _problems(raw: TeacherFiles, family: str | None, max_parameters: int | None) -> list[str]:
+    if raw.contents is None:
+        return [
+            f"{raw.name} is gated. Ask for access on its page, and sign in with the account that was granted it; "
+            "or choose another teacher."
+        ]
+    found = []
+    config = raw.json("config.json")
+    names = [path.rpartition("/")[2] for path in raw.sizes]
+    if not config:
+        found.append(
+            f"{raw.name} has no config.json that can be read, so it is no Sentence Transformer. Choose another teacher."
+        )
+    elif config.get("model_type") == "model2vec":
+        found.append(f"{raw.name} is a static model already. Choose the Sentence Transformer that it was made from.")
+    elif _needs_own_code(config):
+        found.append(
+            f"{raw.name} asks to run code of its own, which could do anything. It is not run here; choose another "
+            "teacher."
+        )
+    if not any(name.endswith(".safetensors") for name in names):
+        is_pickled = any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in names)
+        found.append(
+            f"{raw.name} has its weights as a pickle alone, which can run code when it is opened. Choose one with "
+            "model.safetensors, or ask its authors to convert it."
+            if is_pickled
+            else f"{raw.name} has no model.safetensors. Choose a teacher that has."
+        )
+    if family is None:
+        found.append(
+            f"{raw.name} has no tokenizer.json that can be read. A fast tokenizer is needed: choose another teacher, "
+            "or ask its authors for one."
+        )
+    elif family not in FAMILIES:
+        found.append(f"{raw.name} has a {family} tokenizer; supported are {', '.join(FAMILIES)}. Choose another.")
+    if max_parameters is not None and raw.n_parameters is not None and raw.n_parameters > max_parameters:
+        found.append(
+            f"{raw.name} has {raw.n_parameters:,} parameters, and {max_parameters:,} are allowed here. Choose a "
+            "smaller teacher, or run the studio on a machine of your own."
+        )
+    if max_parameters is not None and raw.n_parameters is None and _weight_bytes(raw.sizes) > 4 * max_parameters:
+        found.append(
+            f"{raw.name} has {_weight_bytes(raw.sizes):,} bytes of weights, and {max_parameters:,} parameters are "
+            "allowed here. Choose a smaller teacher, or run the studio on a machine of your own."
+        )
+    return found
+
+
+def _weight_bytes(sizes: Mapping[str, int]) -> int:
+    return sum(n_bytes for path, n_bytes in sizes.items() if path.endswith(".safetensors"))
+
+
+def _needs_own_code(config: Mapping[str, Any]) -> bool:
+    """Whether loading needs code from the repository: it brings some, and transformers has none of this name."""
+    if not config.get("auto_map"):
+        return False
+    spec = find_spec("transformers")
+    model_type = str(config.get("model_type", "")).replace("-", "_")
+    if spec is None or spec.origin is None or not model_type.isidentifier():
+        return True
+    return not (Path(spec.origin).parent / "models" / model_type).is_dir()
+
+
+def _max_length(raw: TeacherFiles) -> int | None:
+    """The shortest of the limits that the files state."""
+    stated = [
+        number(raw.json("sentence_bert_config.json"), "max_seq_length"),
+        number(raw.json("tokenizer_config.json"), "model_max_length"),
+        number(raw.json("config.json"), "max_position_embeddings", "n_positions"),
+    ]
+    return min((limit for limit in stated if limit is not None), default=None)

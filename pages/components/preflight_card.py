@@ -1,0 +1,159 @@
+"""The pre-flight card: what a run would need and give, before it is started."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from m2v_core.distillation.preflight import Plan, TeacherFacts, look_up, plan
+from m2v_core.distillation.reduction import PCADims
+from m2v_core.errors import HubError, M2VError
+from pages.components import checked_teacher, error_notice, format_bytes, is_space, notice
+
+# A Space has two cores and 16 GB for everyone.
+_SPACE_MAX_PARAMETERS = 700_000_000
+_KEPT_SECONDS = 600.0
+_MAX_KEPT = 32
+_ACCESS = {
+    "public": "public on the Hub",
+    "gated": "gated on the Hub",
+    "private": "private on the Hub",
+    "folder": "a folder on this machine",
+    "bundled": "bundled, works offline",
+}
+_kept: dict[str, tuple[float, TeacherFacts]] = {}
+
+WAITING = (
+    '<section class="m2v-preflight" aria-label="Before you start" aria-busy="true"><h2>Before you start</h2>'
+    "<p>Looking the teacher up</p></section>"
+)
+
+
+def teacher_facts(name: str) -> TeacherFacts:
+    """What is known of a teacher; for ten minutes it is not asked for again.
+
+    Raises:
+        M2VError: As `checked_teacher` and `look_up`.
+    """
+    now = time.monotonic()
+    if name in _kept and now - _kept[name][0] < _KEPT_SECONDS:
+        return _kept[name][1]
+    facts = look_up(name, max_parameters=_SPACE_MAX_PARAMETERS if is_space() else None)
+    # A folder may change, and is read at once; a gate may open.
+    if not Path(name).is_dir() and not facts.problems:
+        while len(_kept) >= _MAX_KEPT:
+            _kept.pop(next(iter(_kept)), None)
+        _kept[name] = (now, facts)
+    return facts
+
+
+def preflight(
+    teacher: str | None,
+    words: Sequence[str] | None,
+    use_subword: bool,
+    pca_dims: PCADims,
+    quantize_to: str,
+    vocabulary_quantization: int | None,
+    token_remove_pattern: str | None,
+) -> tuple[str, Any]:
+    """The card as HTML, and whether the start button can be pressed.
+
+    Args:
+        teacher: As it stands in the box.
+        words: The words to distil; None for the teacher's own pieces; empty while there are none yet.
+        use_subword: As in `distill`, like all that follow.
+    """
+    try:
+        name = checked_teacher(teacher)
+        facts = teacher_facts(name)
+    except HubError as error:
+        # It may be in the cache, or the Hub may be back by the time of the run.
+        return _card(notice("info", "Nothing is known of this teacher yet", [str(error)])), gr.Button(interactive=True)
+    except M2VError as error:
+        return _card(error_notice(error, "This teacher can't be used")), gr.Button(interactive=False)
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return _card(error_notice(error, "")), gr.Button(interactive=True)
+    if facts.problems:
+        said = notice("error", "This teacher can't be distilled here", facts.problems)
+        return _card(said + _facts_html(_teacher_rows(facts))), gr.Button(interactive=False)
+    try:
+        if words is not None and not words:
+            planned, hint = None, "Add words above to see size and time."
+        else:
+            planned = plan(
+                facts,
+                vocabulary=words,
+                use_subword=use_subword,
+                token_remove_pattern=token_remove_pattern,
+                pca_dims=pca_dims,
+                quantize_to=quantize_to,
+                vocabulary_quantization=vocabulary_quantization,
+            )
+            hint = "Time is an estimate for two CPU cores and leaves the download out."
+    except M2VError as error:
+        planned, hint = None, str(error)
+    except Exception as error:  # as above
+        return _card(_facts_html(_teacher_rows(facts)) + error_notice(error, "")), gr.Button(interactive=True)
+    rows = [*_plan_rows(planned), *_teacher_rows(facts)]
+    return _card(_facts_html(rows) + f"<p>{escape(hint)}</p>"), gr.Button(interactive=True)
+
+
+def _teacher_rows(facts: TeacherFacts) -> list[tuple[str, str]]:
+    tokenizer = "unknown" if facts.family is None else facts.family
+    if facts.family is not None and facts.n_pieces is not None:
+        tokenizer += f", {facts.n_pieces:,} pieces"
+    parameters = "unknown" if facts.n_parameters is None else short_count(facts.n_parameters)
+    if facts.teacher_dim is not None:
+        parameters += f", {facts.teacher_dim:,} wide"
+    where = _ACCESS[facts.access] + (f", {facts.commit[:7]}" if facts.commit else "")
+    return [
+        ("Teacher", where),
+        ("Download", format_bytes(facts.download_bytes) if facts.download_bytes else "none"),
+        ("Parameters", parameters),
+        ("Reads up to", "unknown" if facts.max_length is None else f"{facts.max_length:,} tokens"),
+        ("Tokenizer", tokenizer),
+        ("Licence", facts.license or "not stated"),
+    ]
+
+
+def _plan_rows(planned: Plan | None) -> list[tuple[str, str]]:
+    if planned is None:
+        return [("Model size", "not known yet"), ("Time", "not known yet"), ("Table", "not known yet")]
+    bound = "at most " if planned.is_upper_bound else ""
+    size = "unknown" if planned.n_bytes is None else bound + format_bytes(planned.n_bytes)
+    rows = "unknown" if planned.n_rows is None else f"{planned.n_rows:,}"
+    dim = "unknown" if planned.dim is None else f"{bound}{planned.dim:,}"
+    seconds = "unknown" if planned.seconds is None else about(planned.seconds)
+    return [("Model size", size), ("Time", seconds), ("Table", f"{rows} rows of {dim}")]
+
+
+def about(seconds: float) -> str:
+    """A time that is no more than an estimate: "about 20 s", "about 3 min", "about 2 h"."""
+    if seconds < 55:
+        return f"about {max(5, 5 * round(seconds / 5))} s"
+    if seconds < 3300:
+        return f"about {max(1, round(seconds / 60))} min"
+    return f"about {max(1, round(seconds / 3600))} h"
+
+
+def short_count(count: int) -> str:
+    """A large number as people say it: "22.7 million"."""
+    if count < 1_000_000:
+        return f"{count:,}"
+    if count < 1_000_000_000:
+        return f"{count / 1e6:.1f} million"
+    return f"{count / 1e9:.1f} billion"
+
+
+def _facts_html(rows: Sequence[tuple[str, str]]) -> str:
+    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows)
+    return f"<dl>{cells}</dl>"
+
+
+def _card(body: str) -> str:
+    return f'<section class="m2v-preflight" aria-label="Before you start"><h2>Before you start</h2>{body}</section>'

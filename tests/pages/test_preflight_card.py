@@ -1,0 +1,146 @@
+"""The pre-flight card: what it says, what it blocks, and that it never raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pages import distill
+from pages.components import BUNDLED_TEACHER, preflight_card
+from pages.components.preflight_card import about, short_count
+from tests.hub.server import LoopbackHub
+
+DEFAULTS: dict[str, Any] = {
+    "teacher": BUNDLED_TEACHER,
+    "mode": "output",
+    "source": "paste",
+    "pasted": "",
+    "upload": None,
+    "column": None,
+    "dims": "256",
+    "precision": "float16",
+    "clusters": "",
+    "remove_pattern": r"\[unused\d+\]",
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(preflight_card, "_kept", {})
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    yield
+
+
+def check(**changes: Any) -> tuple[str, bool]:
+    html, button = distill.check(**DEFAULTS | changes)
+    return html, button.interactive
+
+
+def test_the_bundled_teacher() -> None:
+    html, can_start = check()
+    assert can_start
+    for said in (
+        "15.1 MB",
+        "29,525 rows of 256",
+        "about 20 s",
+        "22.7 million",
+        "WordPiece, 30,522 pieces",
+        "apache-2.0",
+    ):
+        assert said in html
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dims": "128"}, "29,525 rows of 128"),
+        ({"dims": "0.9"}, "at most 384"),
+        ({"dims": "12x"}, "29,525 rows of 256"),
+        ({"precision": "int8"}, "7.7 MB"),
+        ({"clusters": "1000"}, "1,000 rows of 256"),
+        ({"remove_pattern": ""}, "30,519 rows of 256"),
+        ({"remove_pattern": "["}, "30,519 rows of 256"),
+        ({"mode": "word"}, "Add words above"),
+        ({"mode": "word", "pasted": "king\nqueen\nheart attack"}, "4 rows of 384"),
+        ({"mode": "subword", "pasted": "king\nheart attack"}, "29,526 rows of 256"),
+    ],
+    ids=str,
+)
+def test_settings_count(changes: dict[str, Any], said: str) -> None:
+    html, can_start = check(**changes)
+    assert said in html
+    assert can_start
+
+
+@pytest.mark.parametrize("kind", ["custom-code", "no-tokenizer"])
+def test_what_cannot_work_blocks_the_button(broken_teacher: Callable[[str], Path], kind: str) -> None:
+    html, can_start = check(teacher=str(broken_teacher(kind)))
+    assert not can_start
+    assert "can&#x27;t be distilled here" in html
+    assert 'role="alert"' in html
+
+
+def test_no_such_teacher_blocks_the_button(session_hub: LoopbackHub) -> None:
+    html, can_start = check(teacher="nobody/<b>nothing</b>")
+    assert not can_start
+    assert "<b>" not in html
+    assert not check(teacher="nobody/nothing")[1]
+    assert not check(teacher=None)[1]
+
+
+def test_a_hub_that_fails_does_not_block(session_hub: LoopbackHub) -> None:
+    with session_hub.failing("/api/models/some/teacher", status=500):
+        html, can_start = check(teacher="some/teacher")
+    assert can_start
+    assert "Nothing is known of this teacher yet" in html
+
+
+def test_a_failure_of_ours_does_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(preflight_card, "look_up", fail)
+    html, can_start = check()
+    assert can_start
+    assert "Incident" in html
+
+
+def test_a_space_has_a_limit_and_takes_no_path(
+    monkeypatch: pytest.MonkeyPatch, session_hub: LoopbackHub, build_teacher_once: Callable[[str], Path]
+) -> None:
+    folder = build_teacher_once("wordpiece")
+    session_hub.add("someone/large", folder)
+    monkeypatch.setenv("SPACE_ID", "someone/space")
+    assert not check(teacher=str(folder))[1]
+    assert check(teacher="someone/large")[1]
+    monkeypatch.setattr(preflight_card, "_kept", {})
+    monkeypatch.setattr(preflight_card, "_SPACE_MAX_PARAMETERS", 10)
+    html, can_start = check(teacher="someone/large")
+    assert not can_start
+    assert "10 are allowed here" in html
+
+
+def test_a_teacher_is_asked_for_once(session_hub: LoopbackHub, build_teacher_once: Callable[[str], Path]) -> None:
+    session_hub.add("someone/asked", build_teacher_once("wordpiece"))
+    check(teacher="someone/asked")
+    session_hub.requests.clear()
+    check(teacher="someone/asked", dims="32")
+    assert session_hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(1, "about 5 s"), (18, "about 20 s"), (70, "about 1 min"), (7300, "about 2 h")]
+)
+def test_an_estimate_is_round(seconds: float, said: str) -> None:
+    assert about(seconds) == said
+
+
+def test_large_numbers() -> None:
+    assert [short_count(count) for count in (999, 22_713_728, 7_000_000_000)] == [
+        "999",
+        "22.7 million",
+        "7.0 billion",
+    ]
