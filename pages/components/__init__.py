@@ -56,8 +56,8 @@ def data_folder() -> Path:
 
 @functools.cache
 def job_store() -> JobStore:
-    """The app's one job store; finished jobs are kept for 30 days, or until they take more than 20 GB."""
-    return JobStore(data_folder() / "jobs", keep_seconds=30 * _DAY_SECONDS, keep_bytes=20 * 10**9)
+    """The app's one job store: two run at once; finished ones are kept for 30 days, or until they take 20 GB."""
+    return JobStore(data_folder() / "jobs", max_running=2, keep_seconds=30 * _DAY_SECONDS, keep_bytes=20 * 10**9)
 
 
 def owner_state() -> gr.BrowserState:
@@ -68,6 +68,20 @@ def owner_state() -> gr.BrowserState:
 def known_owner(owner: str | None) -> str:
     """The browser's id; a new one on its first visit."""
     return owner if owner and _OWNER.fullmatch(owner) else secrets.token_urlsafe(24)
+
+
+def checked_owner(owner: object) -> str:
+    """The id that came with a request of a program, which must not be one that others could guess.
+
+    Raises:
+        InputError: It is no id of the kind that `known_owner` makes.
+    """
+    if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+        raise InputError(
+            "owner must be a key of 22 to 64 letters, digits, - or _. Call /new_owner for one, once, and keep it; "
+            "the Library page shows your browser's."
+        )
+    return owner
 
 
 def teacher_picker() -> gr.Dropdown:

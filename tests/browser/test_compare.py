@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import Server
 from tests.browser.test_distill import RUN_MS, choose_teacher, open_page
+from tests.live_app import Server
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from m2v_core.model import StaticModel
-from tests.browser.conftest import Server
+from tests.live_app import Server
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
