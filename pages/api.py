@@ -17,7 +17,8 @@ from gradio.events import api
 from m2v_core.errors import InputError, LimitError, M2VError
 from m2v_core.jobs import Job, JobSpec
 from m2v_core.jobs.kinds import KINDS
-from pages.components import checked_owner, checked_teacher, job_store, known_owner, model_title
+from pages import components
+from pages.components import checked_owner, checked_teacher, job_store, model_title
 from pages.components.archive import archive_of, delete_model
 from pages.components.model_picker import model_library, picked_model
 
@@ -62,7 +63,7 @@ def _answering(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters,
 
 def new_owner() -> str:
     """A new key. Keep it: it alone leads back to the jobs and models that are made with it."""
-    return known_owner(None)
+    return components.new_owner()
 
 
 @_answering
