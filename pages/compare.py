@@ -52,7 +52,7 @@ def build() -> None:
                 teacher = teacher_picker()
             with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
                 source = gr.Radio(
-                    [("Sentences that come along", "sample"), ("Paste mine", "own"), ("Upload mine", "upload")],
+                    [("Our sample", "sample"), ("Paste mine", "own"), ("Upload mine", "upload")],
                     value="sample",
                     label="What they read",
                     elem_classes="m2v-switch",
@@ -247,7 +247,7 @@ def read_file(upload: str | None) -> list[str]:
         M2VError: There is no file, or it can't be read.
     """
     if upload is None:
-        raise InputError("There is no file yet. Upload one, or choose the sentences that come along.")
+        raise InputError("There is no file yet. Upload one, or choose our sample.")
     return open_vocabulary(upload).entries()
 
 
@@ -272,7 +272,7 @@ def usable_texts(lines: Sequence[str], rounds: int) -> list[str]:
     if len(texts) <= rounds:
         raise InputError(
             f"{len(texts)} different texts are too few for {rounds} rounds, which never read a text twice. "
-            "Give some hundreds, or choose the sentences that come along."
+            "Give some hundreds, or choose our sample."
         )
     if len(texts) > _MAX_TEXTS:
         raise InputError(f"{len(texts):,} texts are more than the {_MAX_TEXTS:,} that are read here. Give fewer.")
