@@ -6,6 +6,7 @@ and models.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 # Before Gradio is imported, which reads it then.
@@ -13,7 +14,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
 
-from pages import PAGES
+from pages import PAGES, api
 from pages.components.job_panel import served_folder
 from pages.theme import FAVICON, STYLE_SHEET, studio_theme
 
@@ -28,6 +29,7 @@ def build_app() -> gr.Blocks:
     app: gr.Blocks = gr.Blocks(title="M2V Studio", analytics_enabled=False)
     with app:
         first.build()
+        api.build()
     for page in others:
         with app.route(page.title, page.path):
             page.build()
@@ -37,6 +39,9 @@ def build_app() -> gr.Blocks:
 def main() -> None:
     """Serve the app until it is interrupted."""
     app = build_app()
+    offers_tools = importlib.util.find_spec("mcp") is not None
+    # Gradio's own would make a tool of every endpoint, of those that delete too.
+    setattr(gr.mcp, "GradioMCPServer", api.ReadOnlyTools)  # noqa: B010 - to mypy a class is no variable
     app.queue(default_concurrency_limit=16)
     app.launch(
         theme=studio_theme(),
@@ -48,6 +53,7 @@ def main() -> None:
         run_history=False,
         max_file_size=_MAX_UPLOAD,
         ssr_mode=False,
+        mcp_server=offers_tools,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pages import compare, distill, explore, home, library
+from pages import api, compare, distill, explore, home, library
 
 
 @dataclass(frozen=True)
@@ -30,3 +30,5 @@ PAGES = (
     Page("Compare", "/compare", compare.build),
     Page("Library", "/library", library.build),
 )
+
+__all__ = ["PAGES", "Page", "api"]

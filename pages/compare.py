@@ -5,32 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal
 
 import gradio as gr
 from gradio.context import Context
 
-from m2v_core.errors import InputError
+from m2v_core.distillation.vocabulary import open_vocabulary
+from m2v_core.errors import InputError, NotFoundError
 from m2v_core.jobs import JobSpec
-from m2v_core.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, EncoderSpeed, SpeedComparison, rate_text
+from m2v_core.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SpeedComparison
 from pages import figures
 from pages.components import (
     BUNDLED_TEACHER,
     checked_teacher,
     error_notice,
-    format_bytes,
     job_store,
     known_owner,
+    notice,
     teacher_picker,
 )
 from pages.components.job_panel import build_job_panel, find_job
+from pages.components.measurements import numbers_html
 from pages.components.model_picker import model_library
 
-TextSource = Literal["sample", "own"]
+TextSource = Literal["sample", "own", "upload"]
 
 _MAX_MODELS = 6
 _MAX_TEXTS = 100_000
+_TICK_SECONDS = 3.0
+_FILE_SUFFIXES = [".txt", ".csv", ".tsv"]
 
 
 def build() -> None:
@@ -49,7 +52,7 @@ def build() -> None:
                 teacher = teacher_picker()
             with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
                 source = gr.Radio(
-                    [("Sentences that come along", "sample"), ("My own texts", "own")],
+                    [("Our sample", "sample"), ("Paste mine", "own"), ("Upload mine", "upload")],
                     value="sample",
                     label="What they read",
                     elem_classes="m2v-switch",
@@ -61,6 +64,14 @@ def build() -> None:
                     label="One text on each line, better some hundreds",
                     elem_classes="m2v-paste",
                 )
+                with gr.Column(visible=False, elem_classes="m2v-words") as upload_box:
+                    upload = gr.File(
+                        file_types=_FILE_SUFFIXES,
+                        label="Text with one entry a line, or a CSV or TSV table",
+                        height=120,
+                        elem_classes="m2v-upload",
+                    )
+                    upload_report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
                 with gr.Row():
                     rounds = gr.Slider(3, 15, DEFAULT_ROUNDS, step=1, label="Rounds", info="Each with other texts.")
                     seconds = gr.Slider(
@@ -77,14 +88,24 @@ def build() -> None:
                 bubbles = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
         numbers = gr.HTML("", apply_default_css=False)
 
-    panel.connect(submit, [models, with_teacher, teacher, source, own_texts, rounds, seconds, with_peer])
+    panel.connect(submit, [models, with_teacher, teacher, source, own_texts, upload, rounds, seconds, with_peer])
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     page = Context.root_block
     assert page is not None  # components can't be made outside one
-    page.load(offer, panel.owner, [panel.owner, models, empty, teacher], **quiet)
+    listed, timer = gr.State([]), gr.Timer(_TICK_SECONDS)
+    offered: list[Any] = [models, empty, teacher, listed]
+    page.load(offer, panel.owner, [panel.owner, *offered], **quiet)
+    # Models come and go in other tabs.
+    timer.tick(refresh, [panel.owner, models, listed], offered, **quiet)
     models.input(their_teacher, [panel.owner, models], teacher, **quiet)
     with_teacher.change(lambda is_on: gr.Dropdown(visible=is_on), with_teacher, teacher, **quiet)
-    source.change(lambda chosen: gr.Textbox(visible=chosen == "own"), source, own_texts, **quiet)
+    source.change(
+        lambda chosen: (gr.Textbox(visible=chosen == "own"), gr.Column(visible=chosen == "upload")),
+        source,
+        [own_texts, upload_box],
+        **quiet,
+    )
+    gr.on([upload.upload, upload.clear], judge_file, upload, upload_report, **quiet)
     panel.done_id.change(show, [panel.owner, panel.done_id], [measured, bars, bubbles, numbers], **quiet)
 
 
@@ -125,16 +146,43 @@ def measurable_models(owner: str) -> list[MeasurableModel]:
     ]
 
 
-def offer(owner: str | None) -> list[Any]:
-    """What the page shows when it opens: owner, the models, what to do without any, the newest one's teacher."""
+def offer(owner: str | None, request: gr.Request) -> list[Any]:
+    """What the page shows when it opens: owner, and what `refresh` says.
+
+    The model that is picked everywhere is ticked; `?model=ID` in the page's address picks another.
+    """
     owner = known_owner(owner)
-    offered = measurable_models(owner)
-    boxes = gr.CheckboxGroup(
-        choices=[(f"{model.name}\n{model.details} · {model.n_tokens:,} tokens", model.id) for model in offered],
-        value=[model.id for model in offered[:1]],
-        visible=bool(offered),
-    )
-    return [owner, boxes, "" if offered else _EMPTY, offered[0].teacher if offered else BUNDLED_TEACHER]
+    wanted, message = str(request.query_params.get("model", "")), ""
+    if wanted:
+        try:
+            model_library().pick(wanted, owner)
+        except NotFoundError as error:
+            message = error_notice(error, "This model can't be shown")
+    boxes, empty, teacher, listed = _offered(owner, measurable_models(owner), [])
+    return [owner, boxes, message or empty, teacher, listed]
+
+
+def refresh(owner: str | None, chosen: Sequence[str], listed: list[tuple[str, str]]) -> list[Any]:
+    """What the page shows a while later: models, what to do without any, a teacher, and what is listed now."""
+    owner = known_owner(owner)
+    models = measurable_models(owner)
+    if _entries(models) == listed:
+        return [gr.skip()] * 4
+    boxes, empty, teacher, now_listed = _offered(owner, models, chosen)
+    return [boxes, empty, gr.skip() if chosen else teacher, now_listed]
+
+
+def _offered(owner: str, models: Sequence[MeasurableModel], chosen: Sequence[str]) -> list[Any]:
+    ticked = [model for model in models if model.id in chosen]
+    if not ticked and (picked := model_library().picked(owner)):
+        ticked = [model for model in models if model.id == picked.id]
+    entries = _entries(models)
+    boxes = gr.CheckboxGroup(choices=entries, value=[model.id for model in ticked], visible=bool(models))
+    return [boxes, "" if models else _EMPTY, ticked[0].teacher if ticked else BUNDLED_TEACHER, entries]
+
+
+def _entries(models: Sequence[MeasurableModel]) -> list[tuple[str, str]]:
+    return [(f"{model.name}\n{model.details} · {model.n_tokens:,} tokens", model.id) for model in models]
 
 
 def their_teacher(owner: str | None, chosen: Sequence[str]) -> Any:
@@ -150,6 +198,7 @@ def submit(
     teacher: str | None,
     source: TextSource,
     own_texts: str,
+    upload: str | None,
     rounds: float,
     seconds: float,
     with_peer: bool,
@@ -173,7 +222,10 @@ def submit(
         "rounds": int(rounds),
         "seconds": float(seconds),
     }
-    texts = {"texts": parse_texts(own_texts, int(rounds))} if source == "own" else {}
+    texts: dict[str, list[str]] = {}
+    if source != "sample":
+        lines = own_texts.splitlines() if source == "own" else read_file(upload)
+        texts["texts"] = usable_texts(lines, int(rounds))
     more = f" and {len(models) - 1} more" if len(models) > 1 else ""
     return job_store().submit(JobSpec("speed", parameters, texts, f"speed of {models[0].name}{more}"), owner)
 
@@ -188,20 +240,42 @@ def unique_names(models: Sequence[MeasurableModel]) -> list[str]:
     ]
 
 
-def parse_texts(pasted: str, rounds: int) -> list[str]:
-    """The pasted texts, one a line, without blank ones and repetitions.
+def read_file(upload: str | None) -> list[str]:
+    """The texts of an uploaded file, none judged yet.
+
+    Raises:
+        M2VError: There is no file, or it can't be read.
+    """
+    if upload is None:
+        raise InputError("There is no file yet. Upload one, or choose our sample.")
+    return open_vocabulary(upload).entries()
+
+
+def judge_file(upload: str | None) -> str:
+    """What the page says of a new file."""
+    if upload is None:
+        return ""
+    try:
+        n_texts = len(usable_texts(read_file(upload), rounds=0))
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return error_notice(error, "This file can't be used")
+    return notice("good", f"{n_texts:,} different {'text' if n_texts == 1 else 'texts'} ready")
+
+
+def usable_texts(lines: Sequence[str], rounds: int) -> list[str]:
+    """The texts without blank ones and repetitions.
 
     Raises:
         InputError: They are too few for the rounds, or too many.
     """
-    texts = list(dict.fromkeys(line.strip() for line in (pasted or "").splitlines() if line.strip()))
+    texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if len(texts) <= rounds:
         raise InputError(
             f"{len(texts)} different texts are too few for {rounds} rounds, which never read a text twice. "
-            "Paste some hundreds, or choose the sentences that come along."
+            "Give some hundreds, or choose our sample."
         )
     if len(texts) > _MAX_TEXTS:
-        raise InputError(f"{len(texts):,} texts are more than the {_MAX_TEXTS:,} that are read here. Paste fewer.")
+        raise InputError(f"{len(texts):,} texts are more than the {_MAX_TEXTS:,} that are read here. Give fewer.")
     return texts
 
 
@@ -220,80 +294,6 @@ def show(owner: str | None, job_id: str) -> list[Any]:
         ]
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         return [gr.Column(visible=True), None, None, error_notice(error, "This measurement can't be shown")]
-
-
-def numbers_html(comparison: SpeedComparison) -> str:
-    """All that was measured and how, as a table and a few sentences."""
-    by_speed = sorted(comparison.encoders, key=lambda speed: -speed.sentences_per_second)
-    rows = "".join(_row(speed, comparison) for speed in by_speed)
-    headings = (
-        "Encoder",
-        "Sentences a second",
-        "Slowest to fastest round",
-        "Against teacher",
-        "Fidelity",
-        "On disk",
-        "Runs on",
-    )
-    return (
-        f'<section class="m2v-card m2v-numbers"><div class="m2v-headline">{_headline(comparison)}</div>'
-        '<div class="m2v-table" tabindex="0" role="region" aria-label="Measured speeds"><table><thead><tr>'
-        + "".join(f'<th scope="col">{heading}</th>' for heading in headings)
-        + f"</tr></thead><tbody>{rows}</tbody></table></div>{_conditions(comparison)}</section>"
-    )
-
-
-def _headline(comparison: SpeedComparison) -> str:
-    teacher = comparison.teacher
-    static = [speed for speed in comparison.encoders if speed.facts.role == "static"]
-    if teacher is None or not static:
-        return "<h2>What was measured</h2>"
-    best = max(static, key=lambda speed: speed.sentences_per_second)
-    than = escape(teacher.facts.name.rpartition("/")[2])
-    how = ", whose speed is extrapolated" if teacher.is_extrapolated else ""
-    return f"<h2>{escape(best.facts.name)} reads {_ratio(best, teacher)} as fast as {than}{how}</h2>"
-
-
-def _ratio(speed: EncoderSpeed, teacher: EncoderSpeed) -> str:
-    ratio = speed.sentences_per_second / teacher.sentences_per_second
-    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
-
-
-def _row(speed: EncoderSpeed, comparison: SpeedComparison) -> str:
-    facts, teacher = speed.facts, comparison.teacher
-    mark = ' <span class="m2v-tag">extrapolated</span>' if speed.is_extrapolated else ""
-    cells = [
-        f"{rate_text(speed.sentences_per_second)}{mark}",
-        f"{rate_text(speed.slowest)} to {rate_text(speed.fastest)}",
-        "-" if teacher is None else "1" if facts.role == "teacher" else _ratio(speed, teacher),
-        "-" if speed.fidelity is None else f"{speed.fidelity:.3f}",
-        "-" if facts.size_bytes is None else format_bytes(facts.size_bytes),
-        f"{escape(facts.device)}, {facts.n_threads} thread{'' if facts.n_threads == 1 else 's'}",
-    ]
-    return f'<tr><th scope="row">{escape(facts.name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-
-
-def _conditions(comparison: SpeedComparison) -> str:
-    machine = comparison.machine
-    sentences = [
-        f"Median of {comparison.rounds} rounds after a warm-up. In each round every encoder in turn reads the same "
-        f"{comparison.texts_per_round:,} texts, which no other round reads; the time covers tokenizing. "
-        f"Texts: {comparison.texts_name}, {comparison.mean_characters:.0f} characters on average.",
-        f"Measured on {machine.processor}, {machine.n_cpus} CPUs, {machine.system}, Python {machine.python}, "
-        "with whatever else ran there.",
-    ]
-    sentences += [
-        f"Extrapolated: {speed.facts.name} read {speed.texts_per_round:,} of the {comparison.texts_per_round:,} texts "
-        f"of each round in its {comparison.seconds:g} seconds; its speed is that of the texts it read."
-        for speed in comparison.encoders
-        if speed.is_extrapolated
-    ]
-    if comparison.judged_texts:
-        sentences.append(
-            "Fidelity: rank correlation with the teacher's similarities of all pairs of "
-            f"{comparison.judged_texts} texts."
-        )
-    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
 
 
 _EMPTY = (

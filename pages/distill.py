@@ -17,7 +17,7 @@ from m2v_core.distillation.vocabulary import (
     open_vocabulary,
     split_entries,
 )
-from m2v_core.errors import InputError, VocabularyError
+from m2v_core.errors import InputError, NotFoundError, VocabularyError
 from m2v_core.jobs import JobSpec
 from pages.components import (
     checked_teacher,
@@ -54,6 +54,7 @@ _PRECISIONS = [("float32", "float32"), ("float16", "float16"), ("int8", "int8")]
 _DEVICES = [("Best there is", "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple MPS", "mps")]
 _UNUSED_PATTERN = r"\[unused\d+\]"
 _PREVIEW_WORDS = 12
+_MAX_RESTORED_WORDS = 50_000  # more would choke the text box
 _SUFFIXES = [".txt", ".csv", ".tsv"]
 
 
@@ -181,6 +182,7 @@ def build() -> None:
     )
     query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
     panel.job_id.change(restore, [panel.owner, panel.job_id], [teacher, *settings], **quiet)
+    panel.job_id.change(restore_words, [panel.owner, panel.job_id, pasted, upload], [mode, source, pasted], **quiet)
     # Words found in one model say nothing of the next.
     panel.job_id.change(lambda: ("", ""), None, [query, neighbors], **quiet)
 
@@ -289,6 +291,23 @@ def check(
         parsed(parse_clusters, clusters, None),
         parsed(parse_pattern, remove_pattern, None),
     )
+
+
+def restore_words(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> list[Any]:
+    """Mode, source and words of a job; words that are in the boxes already stay, with all else as it is."""
+    job = find_job(owner, job_id)
+    if job is None or owner is None or pasted or upload:
+        return [gr.skip()] * 3
+    try:
+        words = job_store().texts(job_id, owner).get("vocabulary")
+    except NotFoundError:
+        return [gr.skip()] * 3
+    if words is None:
+        return ["output", gr.skip(), gr.skip()]
+    mode: Mode = "subword" if job.parameters.get("use_subword", True) else "word"
+    if len(words) > _MAX_RESTORED_WORDS:
+        return [mode, gr.skip(), gr.skip()]
+    return [mode, "paste", "\n".join(words)]
 
 
 def usable_words(

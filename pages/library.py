@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import secrets
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -14,11 +11,9 @@ from typing import Any, Literal
 
 import gradio as gr
 from gradio.context import Context
-from gradio.events import api
 
-from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError
+from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.library import ModelRecord
-from m2v_core.persistence.export import write_zip
 from pages.components import (
     error_notice,
     format_bytes,
@@ -28,16 +23,13 @@ from pages.components import (
     notice,
     owner_state,
 )
-from pages.components.job_panel import remove_old_files, served_folder
-from pages.components.model_picker import model_library, picked_model, picked_words
+from pages.components.archive import archive_of, delete_model, file_name
+from pages.components.model_picker import model_library
 
 Way = Literal["upload", "hub", "folder"]
 
 _TICK_SECONDS = 2.0
 _SUFFIXES = [".zip", ".safetensors", ".json", ".md"]
-_MAX_TEXTS = 1000
-_MAX_CHARS = 20_000
-_MAX_RESULTS = 100
 
 _SETTINGS = {
     "pca_dims": "dimensions",
@@ -128,8 +120,6 @@ def build() -> None:
     keep.click(lambda: gr.Column(visible=False), None, confirm, **quiet)
     really.click(delete, [owner, models], shown, **quiet)
     download.click(make_zip, [owner, models], [archive, done], **quiet).success(None, js=_FETCH, **quiet)
-    api(encode, api_name="encode")
-    api(search, api_name="search")
 
 
 def attach(owner: str | None, request: gr.Request) -> list[Any]:
@@ -250,86 +240,18 @@ def delete(owner: str | None, model_id: str | None) -> list[Any]:
     """What the page shows once a model is gone."""
     owner = known_owner(owner)
     try:
-        name = model_library().get(model_id or "", owner).name
-        model_library().delete(model_id or "", owner)
+        name = delete_model(owner, model_id or "")
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         return values(owner, model_id, message=error_notice(error, "It could not be deleted"))
-    shutil.rmtree(served_folder() / _zip_key(model_id or ""), ignore_errors=True)
     return values(owner, message=notice("good", f"{name} is deleted"))
 
 
 def make_zip(owner: str | None, model_id: str | None) -> list[Any]:
     """The model's archive, for the browser to fetch, and why there is none if so."""
     try:
-        return [gr.DownloadButton(value=str(zip_of(known_owner(owner), model_id or ""))), ""]
+        return [gr.DownloadButton(value=str(archive_of(known_owner(owner), model_id or ""))), ""]
     except M2VError as error:
         raise gr.Error(str(error)) from error
-
-
-def zip_of(owner: str, model_id: str) -> Path:
-    """The model's archive in a place the app serves from, under an address nobody can guess.
-
-    Raises:
-        NotFoundError: Not this owner's model.
-        SaveError: The archive can't be written.
-    """
-    record = model_library().get(model_id, owner)
-    folder = served_folder() / _zip_key(model_id)
-    zip_path = folder / f"{_file_name(record)}.zip"
-    if not zip_path.exists():
-        remove_old_files(served_folder())
-        folder.mkdir(parents=True, exist_ok=True)
-        write_zip(model_library().folder(model_id, owner), zip_path)
-    return zip_path
-
-
-@functools.lru_cache(maxsize=1000)
-def _zip_key(model_id: str) -> str:
-    return secrets.token_hex(16)
-
-
-def encode(model: str, texts: list[str], key: str) -> list[list[float]]:
-    """Embeddings of texts by a model of your library, one list of numbers a text.
-
-    Args:
-        model: The model's id, as the Library page shows it.
-        texts: Up to 1,000 texts.
-        key: Your library's key, as the Library page shows it.
-    """
-    try:
-        return [row.tolist() for row in picked_model(key, model).encode(_checked_texts(texts))]
-    except M2VError as error:
-        raise gr.Error(str(error)) from error
-
-
-def search(model: str, query: str, key: str, n_results: int = 10) -> list[dict[str, Any]]:
-    """The words of a model of your library that are most like a text: text, similarity and rank of each.
-
-    Args:
-        model: The model's id, as the Library page shows it.
-        query: A word or a text.
-        key: Your library's key, as the Library page shows it.
-        n_results: How many, up to 100.
-    """
-    try:
-        [text] = _checked_texts([query])
-        if not isinstance(n_results, int) or not 1 <= n_results <= _MAX_RESULTS:
-            raise InputError(f"n_results is {n_results!r}; ask for 1 to {_MAX_RESULTS}.")
-        found = picked_words(key, model).search(text, n_results)
-    except M2VError as error:
-        raise gr.Error(str(error)) from error
-    return [{"text": word.text, "similarity": word.similarity, "rank": word.rank} for word in found]
-
-
-def _checked_texts(texts: Any) -> list[str]:
-    """The texts of a request, which nothing has looked at yet."""
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise InputError("texts must be a list of strings.")
-    if len(texts) > _MAX_TEXTS:
-        raise LimitError(f"{len(texts):,} texts came at once, and {_MAX_TEXTS:,} are allowed. Send them in parts.")
-    if any(len(text) > _MAX_CHARS for text in texts):
-        raise LimitError(f"A text may have {_MAX_CHARS:,} characters here. Cut the longer ones.")
-    return texts
 
 
 def values(owner: str, model_id: str | None = None, message: str = "", done: str = "") -> list[Any]:
@@ -413,16 +335,16 @@ def snippet_html(record: ModelRecord, owner: str) -> str:
     """Python that uses the model: from the ZIP, and through this app."""
     local = (
         "from m2v_core import StaticModel\n\n"
-        f"model = StaticModel.from_pretrained({_file_name(record)!r})  # the ZIP, unpacked\n"
+        f"model = StaticModel.from_pretrained({file_name(record)!r})  # the ZIP, unpacked\n"
         'embeddings = model.encode(["a sentence"])'
     )
     remote = (
         "from gradio_client import Client\n\n"
         'client = Client("http://127.0.0.1:7860")  # this app\'s address\n'
         "embeddings = client.predict(\n"
-        f'    model="{record.id}",\n'
+        f'    owner="{owner}",  # your key\n'
+        f'    model_id="{record.id}",\n'
         '    texts=["a sentence"],\n'
-        f'    key="{owner}",\n'
         '    api_name="/encode",\n'
         ")"
     )
@@ -431,11 +353,6 @@ def snippet_html(record: ModelRecord, owner: str) -> str:
         "<p>Through this app. The key opens all of your library, so keep it to yourself:</p>"
         f"<pre>{escape(remote)}</pre>"
     )
-
-
-def _file_name(record: ModelRecord) -> str:
-    safe = "".join(character if character.isalnum() or character in "._-" else "-" for character in record.name)
-    return safe.strip("-.") or "model"
 
 
 def _date(record: ModelRecord) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub.server import LoopbackHub
+from tests.live_app import Server, start_app
 
 _HUB = LoopbackHub().start()
 # The bundled teacher's name is refused, so that its bundled copy is what it means.
@@ -67,3 +68,23 @@ def teacher_folder(family: str, build_teacher_once: Callable[[str], Path]) -> Pa
 def broken_teacher(build_teacher_once: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
     """Builds the broken teacher of the given kind (one of `teachers.BROKEN`)."""
     return lambda kind: teachers.build_broken_teacher(kind, tmp_path / kind)
+
+
+@pytest.fixture(scope="session")
+def start_server() -> Iterator[Callable[[Path], Server]]:
+    """Starts an app with the given data folder; stopped at the end of the session."""
+    servers: list[Server] = []
+
+    def start(home: Path) -> Server:
+        servers.append(start_app(home))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def server(start_server: Callable[[Path], Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """The app that most tests share; each browser context, and each key, is another person to it."""
+    return start_server(tmp_path_factory.mktemp("studio"))

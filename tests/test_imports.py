@@ -39,7 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "app": {"pages", "page", "components", "errors"},
 }
 
-PAGES = {"home", "distill", "explore", "compare", "evaluate", "publish", "library"}
+PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
 
 BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "numba", "typer", "rich"}
 PACKAGES: dict[str, set[str]] = {

@@ -230,6 +230,18 @@ class JobStore:
             raise NotFoundError(f"This job has no result: it is {entry.state.state}.")
         return entry.folder.result
 
+    def texts(self, job_id: str, owner: str) -> dict[str, list[str]]:
+        """The job's long lists of text by name, as submitted.
+
+        Raises:
+            NotFoundError: No such job, not this owner's, or its texts are gone or damaged.
+        """
+        folder = self._find(job_id, owner).folder
+        try:
+            return folder.read_texts()
+        except (OSError, ValueError) as error:
+            raise NotFoundError("The texts of this job can't be read. It may have been cleaned away.") from error
+
     def log(self, job_id: str, owner: str, max_chars: int = 20_000) -> str:
         """The end of the job's log, secrets removed; empty before it starts.
 

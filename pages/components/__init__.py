@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import sys
+import threading
 import uuid
 from collections.abc import Collection, Sequence
 from html import escape
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import gradio as gr
+from gradio.context import LocalContext
 
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.neighbors import Neighbor
@@ -34,6 +36,7 @@ _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _OWNER = re.compile(r"[\w-]{22,64}", re.ASCII)
 
 _DAY_SECONDS = 24 * 3600
+_first_owner_lock = threading.Lock()
 
 
 def is_space() -> bool:
@@ -56,8 +59,8 @@ def data_folder() -> Path:
 
 @functools.cache
 def job_store() -> JobStore:
-    """The app's one job store; finished jobs are kept for 30 days, or until they take more than 20 GB."""
-    return JobStore(data_folder() / "jobs", keep_seconds=30 * _DAY_SECONDS, keep_bytes=20 * 10**9)
+    """The app's one job store: two run at once; finished ones are kept for 30 days, or until they take 20 GB."""
+    return JobStore(data_folder() / "jobs", max_running=2, keep_seconds=30 * _DAY_SECONDS, keep_bytes=20 * 10**9)
 
 
 def owner_state() -> gr.BrowserState:
@@ -66,8 +69,41 @@ def owner_state() -> gr.BrowserState:
 
 
 def known_owner(owner: str | None) -> str:
-    """The browser's id; a new one on its first visit."""
-    return owner if owner and _OWNER.fullmatch(owner) else secrets.token_urlsafe(24)
+    """The browser's id; on its first visit a new one, the same for all that the page asks until it has it.
+
+    Whoever is quick uploads a file before the page has had its first answer, and must find it again.
+    """
+    if owner and _OWNER.fullmatch(owner):
+        return owner
+    request = LocalContext.request.get(None)
+    if request is None or not request.session_hash:
+        return new_owner()
+    with _first_owner_lock:
+        return _first_owner(request.session_hash)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _first_owner(session_hash: str) -> str:
+    return new_owner()
+
+
+def new_owner() -> str:
+    """An id that nobody can guess."""
+    return secrets.token_urlsafe(24)
+
+
+def checked_owner(owner: object) -> str:
+    """The id that came with a request of a program, which must not be one that others could guess.
+
+    Raises:
+        InputError: It is no id of the kind that `new_owner` makes.
+    """
+    if not isinstance(owner, str) or not _OWNER.fullmatch(owner):
+        raise InputError(
+            "owner must be a key of 22 to 64 letters, digits, - or _. Call /new_owner for one, once, and keep it; "
+            "the Library page shows your browser's."
+        )
+    return owner
 
 
 def teacher_picker() -> gr.Dropdown:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import Server
+from m2v_core.persistence.export import write_zip
 from tests.browser.test_distill import RUN_MS, choose_teacher, open_page
+from tests.live_app import Server
+from tests.static_models import static_model
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
@@ -49,3 +51,40 @@ def test_a_model_is_measured_beside_its_teacher(
     expect(page.get_by_role("button", name="Download JSON")).to_be_visible()
     open_page(page, server, "/distill")
     expect(page.get_by_role("button", name="Download ZIP")).to_be_visible()  # nor is the measurement that one's
+
+
+def test_a_model_made_in_another_tab_appears(
+    page: sync_api.Page, context: sync_api.BrowserContext, server: Server, tmp_path: Path
+) -> None:
+    open_page(page, server, "/compare")
+    expect(page.get_by_text("No model to measure yet")).to_be_visible()
+    tab = context.new_page()
+    tab.goto(server.address + "/library")
+    for name in ("mine", "second"):
+        static_model().save_pretrained(tmp_path / name)
+        archive = write_zip(tmp_path / name, tmp_path / f"{name}.zip")
+        tab.locator("input[type=file]").set_input_files(archive)
+        expect(tab.locator(".m2v-good")).to_contain_text(f"{name} is in your library")
+        expect(page.locator(".m2v-models")).to_contain_text(name)
+    expect(page.get_by_text("No model to measure yet")).to_have_count(0)
+    boxes = page.locator(".m2v-models input")
+    expect(boxes).to_have_count(2)
+    assert [box.is_checked() for box in boxes.all()] == [False, True]  # the first one stays ticked
+
+    # The Library's link picks its model.
+    tab.get_by_text("mine").first.click()
+    expect(tab.locator(".m2v-model-name")).to_have_text("mine")
+    tab.get_by_role("link", name="Compare speed").click()
+    expect(tab.locator(".m2v-models label", has_text="mine").locator("input")).to_be_checked()
+    expect(tab.locator(".m2v-models label", has_text="second").locator("input")).not_to_be_checked()
+
+    page.get_by_role("button", name="Advanced settings").click()
+    page.get_by_text("Upload mine").click()
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(f"a text of number {number}" for number in range(40)), encoding="utf-8")
+    page.locator("input[type=file]").set_input_files(texts)
+    expect(page.locator(".m2v-form .m2v-good")).to_contain_text("40 different texts ready")
+    page.get_by_label("Measure the teacher too").uncheck()
+    page.get_by_role("button", name="Measure").click()
+    expect(page.locator(".m2v-job")).to_have_attribute("data-state", "done", timeout=RUN_MS)
+    expect(page.locator(".m2v-numbers")).to_contain_text("Texts: own texts")

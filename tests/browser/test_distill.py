@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from m2v_core.model import StaticModel
-from tests.browser.conftest import Server
+from tests.live_app import Server
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
@@ -201,6 +201,9 @@ def test_pasted_words_only_and_other_settings(page: sync_api.Page, server: Serve
     expect(facts).to_contain_text("Tokens6Dimensions")  # five words and the unknown token
     page.reload()
     expect(page.get_by_role("combobox", name="Teacher")).to_have_value(str(small_teacher))
+    expect(page.get_by_label("My words only")).to_be_checked()
+    expect(page.locator(".m2v-paste textarea")).to_have_value("heart attack\naspirin\nnew york\nfever\npain")
+    expect(page.locator(".block.m2v-report")).to_contain_text("5 entries ready")
     page.get_by_role("button", name="Advanced settings").click()
     expect(page.get_by_label("Dimensions")).to_have_value("3")
     query = page.get_by_label("Find similar words")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import Server
+from tests.live_app import Server
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect

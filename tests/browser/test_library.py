@@ -11,7 +11,7 @@ from gradio_client import Client
 
 from m2v_core.model import StaticModel
 from m2v_core.persistence.export import write_zip
-from tests.browser.conftest import Server
+from tests.live_app import Server
 from tests.static_models import TEXTS, static_model
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -52,13 +52,12 @@ def test_a_model_is_uploaded_used_renamed_and_deleted(
 
     page.get_by_role("button", name="Use it from Python").click()
     snippet = page.locator(".block.m2v-snippet").inner_text()
-    key, model = (re.search(rf'{name}="(.+?)"', snippet)[1] for name in ("key", "model"))
+    key, model = (re.search(rf'{name}="(.+?)"', snippet)[1] for name in ("owner", "model_id"))
     client = Client(server.address, verbose=False)
-    rows = client.predict(model=model, texts=["the fox"], key=key, api_name="/encode")
+    rows = client.predict(owner=key, model_id=model, texts=["the fox"], api_name="/encode")
     np.testing.assert_allclose(rows, static_model().encode(["the fox"]), atol=1e-6)
-    assert len(client.predict(model=model, query="sea", key=key, n_results=3, api_name="/search")) == 3
     with pytest.raises(Exception, match="No such model among yours"):
-        client.predict(model=model, texts=["the fox"], key="another", api_name="/encode")
+        client.predict(owner="another" * 4, model_id=model, texts=["the fox"], api_name="/encode")
 
     # Another person sees none of it, not even by its address.
     stranger = context.browser.new_context()

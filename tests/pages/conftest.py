@@ -69,6 +69,10 @@ class FakeStore:
             raise NotFoundError("no such job")
         return self.jobs[job_id][1]
 
+    def texts(self, job_id: str, owner: str) -> dict[str, list[str]]:
+        self.get(job_id, owner)
+        return {name: list(lines) for name, lines in self.submitted[-1][0].texts.items()} if self.submitted else {}
+
     def list_jobs(self, owner: str) -> list[Job]:
         jobs = [job for job_owner, job in self.jobs.values() if job_owner == owner]
         return sorted(jobs, key=lambda job: -job.created_at)

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from m2v_core.errors import InputError
+from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.evaluation.encoders import EncoderFacts
 from m2v_core.jobs import Job, Stage
 from m2v_core.library import ModelRecord
 from m2v_core.speed import EncoderSpeed, Machine, SpeedComparison
 from pages import compare
-from pages.compare import numbers_html, offer, parse_texts, show, submit, their_teacher, unique_names
+from pages.compare import judge_file, offer, refresh, show, submit, their_teacher, unique_names, usable_texts
 from pages.components.job_panel import job_html, newest_job, panel_values
+from pages.components.measurements import numbers_html
 from pages.figures import speed_bars, speed_bubbles
 from tests.pages.conftest import JOB_ID, FakeStore, done_job, make_job
 
@@ -48,6 +51,7 @@ class Shelf:
 
     def __init__(self, store: FakeStore) -> None:
         self.store = store
+        self.picked_id = ""
 
     def list_models(self, owner: str) -> list[ModelRecord]:
         return [
@@ -66,11 +70,21 @@ class Shelf:
     def folder(self, model_id: str, owner: str) -> Path:
         return self.store.result_folder(model_id, owner)
 
+    def pick(self, model_id: str, owner: str) -> None:
+        if model_id not in {record.id for record in self.list_models(owner)}:
+            raise NotFoundError("No such model among yours.")
+        self.picked_id = model_id
+
+    def picked(self, owner: str) -> ModelRecord | None:
+        records = self.list_models(owner)
+        return next((record for record in records if record.id == self.picked_id), records[0] if records else None)
+
 
 @pytest.fixture
 def jobs(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     monkeypatch.setattr(compare, "job_store", lambda: store)
-    monkeypatch.setattr(compare, "model_library", lambda: Shelf(store))
+    shelf = Shelf(store)
+    monkeypatch.setattr(compare, "model_library", lambda: shelf)
     return store
 
 
@@ -81,6 +95,7 @@ def start(**changes: Any) -> str:
         "teacher": TEACHER,
         "source": "sample",
         "own_texts": "",
+        "upload": None,
         "rounds": 5,
         "seconds": 15,
         "with_peer": False,
@@ -88,8 +103,12 @@ def start(**changes: Any) -> str:
     return submit(OWNER, **(values | changes))
 
 
+def request(**query: str) -> Any:
+    return SimpleNamespace(query_params=query)
+
+
 def test_without_a_model_the_page_says_what_to_do_first(jobs: FakeStore) -> None:
-    _, boxes, empty, _ = offer(OWNER)
+    _, boxes, empty, _, _ = offer(OWNER, request())
     assert not boxes.visible and "Distill your first one" in empty
     with pytest.raises(InputError, match="distill one first"):
         start()
@@ -99,10 +118,62 @@ def test_the_newest_model_is_chosen_with_its_teacher(jobs: FakeStore) -> None:
     jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
     jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0, parameters={"model_name": "other/teacher"}))
     jobs.add(OWNER, speed_job(id="c" * 32, created_at=3.0))
-    owner, boxes, empty, teacher = offer(OWNER)
+    owner, boxes, empty, teacher, listed = offer(OWNER, request())
     assert (owner, boxes.value, empty, teacher) == (OWNER, ["b" * 32], "", "other/teacher")
     assert [value for _, value in boxes.choices] == ["b" * 32, "a" * 32]
+    assert listed == boxes.choices
     assert their_teacher(OWNER, ["a" * 32]) == TEACHER
+
+
+def test_the_address_and_other_pages_say_which_model_is_ticked(jobs: FakeStore) -> None:
+    jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
+    jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0, parameters={"model_name": "other/teacher"}))
+    _, boxes, empty, teacher, _ = offer(OWNER, request(model="a" * 32))
+    assert (boxes.value, empty, teacher) == (["a" * 32], "", TEACHER)
+    assert offer(OWNER, request())[1].value == ["a" * 32]  # picked once, picked everywhere
+    _, boxes, empty, _, _ = offer(OWNER, request(model="c" * 32))
+    assert boxes.value == ["a" * 32] and "No such model among yours" in empty
+
+
+def test_models_come_and_go_while_the_page_is_open(jobs: FakeStore) -> None:
+    _, _, _, _, listed = offer(OWNER, request())
+    assert all("value" not in update for update in refresh(OWNER, [], listed))
+
+    jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
+    boxes, empty, teacher, listed = refresh(OWNER, [], listed)
+    assert (boxes.value, boxes.visible, empty, teacher) == (["a" * 32], True, "", TEACHER)
+
+    # What is ticked stays ticked, and what was set for it stays too.
+    jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0))
+    boxes, _, teacher, listed = refresh(OWNER, ["a" * 32], listed)
+    assert boxes.value == ["a" * 32] and "value" not in teacher
+    assert [model_id for _, model_id in listed] == ["b" * 32, "a" * 32]
+
+    del jobs.jobs["a" * 32]
+    assert refresh(OWNER, ["a" * 32], listed)[0].value == ["b" * 32]
+    jobs.jobs.clear()
+    boxes, empty, _, _ = refresh(OWNER, ["b" * 32], listed)
+    assert not boxes.visible and "Distill your first one" in empty
+
+
+def test_own_texts_come_from_a_file_too(jobs: FakeStore, vocabulary_file: Callable[[str, str], str]) -> None:
+    jobs.add(OWNER, model_job())
+    lines = [f"a text of number {number}" for number in range(12)]
+    path = vocabulary_file("texts.txt", "\n".join([*lines, "", lines[0]]))
+    assert "12 different texts ready" in judge_file(path)
+    start(source="upload", upload=path)
+    assert jobs.submitted[0][0].texts == {"texts": lines}
+    table = vocabulary_file("texts.csv", "id,text\n" + "\n".join(f"{n},{line}" for n, line in enumerate(lines)))
+    jobs.add(OWNER, model_job())  # the job just made has its id
+    start(source="upload", upload=table)
+    assert jobs.submitted[1][0].texts == {"texts": lines}
+
+    jobs.add(OWNER, model_job())
+    assert judge_file(None) == ""
+    assert "m2v-error" in judge_file(vocabulary_file("empty.txt", ""))
+    for changes in ({"upload": None}, {"upload": vocabulary_file("few.txt", "one\ntwo")}):
+        with pytest.raises(M2VError, match=r"no file yet|2 different texts are too few"):
+            start(source="upload", **changes)
 
 
 def test_what_is_submitted(jobs: FakeStore) -> None:
@@ -150,7 +221,7 @@ def test_no_paths_on_a_space(jobs: FakeStore, monkeypatch: pytest.MonkeyPatch) -
 def test_too_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "_MAX_TEXTS", 10)
     with pytest.raises(InputError, match="11 texts are more than the 10"):
-        parse_texts("\n".join(map(str, range(11))), 5)
+        usable_texts(list(map(str, range(11))), 5)
 
 
 def test_names_are_told_apart(jobs: FakeStore) -> None:

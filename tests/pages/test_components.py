@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import contextvars
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gradio as gr
 import pytest
+from gradio.context import LocalContext
 
 from m2v_core.errors import InputError
 from m2v_core.exploration.neighbors import Neighbor
@@ -120,6 +124,22 @@ def test_an_owner_is_kept_if_it_is_one_of_ours() -> None:
     assert known_owner("") != known_owner("")
     for foreign in ("short", "x" * 65, "../" * 10, "a b " * 8):
         assert known_owner(foreign) != foreign
+
+
+def test_a_first_visit_has_one_owner_whatever_it_asks_first() -> None:
+    def visit(session_hash: str | None) -> str:
+        return contextvars.copy_context().run(ask, session_hash)
+
+    def ask(session_hash: str | None) -> str:
+        LocalContext.request.set(gr.Request(session_hash=session_hash))
+        return known_owner(None)
+
+    with ThreadPoolExecutor(8) as pool:
+        owners = set(pool.map(visit, ["first"] * 64))
+    assert len(owners) == 1
+    assert visit("second") not in owners
+    assert visit(None) != visit(None)
+    assert known_owner(None) not in owners
 
 
 def test_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

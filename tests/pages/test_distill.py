@@ -20,6 +20,7 @@ from pages.distill import (
     parse_dims,
     parse_pattern,
     restore,
+    restore_words,
     search,
     submit,
     usable_words,
@@ -255,6 +256,22 @@ def test_every_setting_returns_as_it_was_sent(store: FakeStore) -> None:
     store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
     _, dims, weighting, coefficient, *_ = restore(OWNER, job_id)
     assert (dims, weighting, coefficient) == ("none", "sif", "5e-05")
+
+
+@pytest.mark.parametrize("mode", ["word", "subword"])
+def test_words_come_back_with_the_job(store: FakeStore, mode: str) -> None:
+    job_id = submit(OWNER, **DEFAULTS | {"mode": mode, "pasted": "heart attack\naspirin"})
+    store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
+    assert restore_words(OWNER, job_id, "", None) == [mode, "paste", "heart attack\naspirin"]
+    # Whoever has typed something else meanwhile keeps it.
+    for pasted, upload in (("fever", None), ("", "words.txt")):
+        assert restore_words(OWNER, job_id, pasted, upload) == [gr.skip()] * 3
+    assert restore_words("somebody-else-entirely-1", job_id, "", None) == [gr.skip()] * 3
+
+
+def test_a_job_without_words_brings_back_its_mode(store: FakeStore) -> None:
+    job_id = submit(OWNER, **DEFAULTS)
+    assert restore_words(OWNER, job_id, "", None) == ["output", gr.skip(), gr.skip()]
 
 
 def test_search(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:

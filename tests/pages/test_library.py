@@ -12,7 +12,7 @@ import pytest
 from m2v_core.library import Library, ModelRecord
 from m2v_core.persistence.export import write_zip
 from pages import library as page
-from pages.components import model_picker
+from pages.components import archive, model_picker
 from tests.pages.conftest import FakeStore, make_job
 from tests.static_models import static_model
 
@@ -25,8 +25,9 @@ OTHER = "other-other-other-other-2"
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch, store: FakeStore, tmp_path: Path) -> Library:
     made = Library(tmp_path / "models")
-    for module in (page, model_picker):
+    for module in (page, model_picker, archive):
         monkeypatch.setattr(module, "model_library", lambda: made)
+    for module in (page, model_picker):
         monkeypatch.setattr(module, "job_store", lambda: store)
     return made
 
@@ -146,7 +147,7 @@ def test_rename_and_delete(add: Callable[..., ModelRecord], library: Library) ->
 
 def test_the_zip_is_its_owners_and_goes_with_the_model(add: Callable[..., ModelRecord]) -> None:
     record = add("my model/…")
-    zip_path = page.zip_of(OWNER, record.id)
+    zip_path = archive.archive_of(OWNER, record.id)
     assert zip_path.name == "my-model.zip"
     assert record.id not in str(zip_path)
     with pytest.raises(gr.Error, match="No such model among yours"):
@@ -174,28 +175,6 @@ def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], stor
     assert page.values(OWNER)[MODELS].value == second.id
     assert "No such model" in model_picker.attach(OTHER, request(model=first.id))[2]
     assert model_picker.refresh(OWNER, first.id)[0].value == first.id
-
-
-def test_encode_and_search_want_the_key(add: Callable[..., ModelRecord]) -> None:
-    record = add()
-    rows = page.encode(record.id, ["the fox", "the sea"], OWNER)
-    assert (len(rows), len(rows[0])) == (2, 24)
-    found = page.search(record.id, "sea", OWNER, 3)
-    assert len(found) == 3 and found[0].keys() == {"text", "similarity", "rank"}
-    for call in (
-        lambda: page.encode(record.id, ["x"], OTHER),
-        lambda: page.search(record.id, "x", OTHER),
-        lambda: page.encode(record.id, "x", OWNER),  # type: ignore[arg-type]
-        lambda: page.encode(record.id, ["x"] * 1001, OWNER),
-        lambda: page.encode(record.id, ["x" * 20_001], OWNER),
-        lambda: page.search(record.id, "sea", OWNER, 0),
-        lambda: page.search(record.id, "sea", OWNER, "3"),  # type: ignore[arg-type]
-        lambda: page.encode(None, ["x"], None),  # type: ignore[arg-type]
-        lambda: page.encode([], ["x"], {}),  # type: ignore[arg-type]
-        lambda: page.encode([1], ["x"], {"a": 1}),  # type: ignore[arg-type]
-    ):
-        with pytest.raises(gr.Error):
-            call()
 
 
 @pytest.mark.parametrize(

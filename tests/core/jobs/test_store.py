@@ -28,6 +28,7 @@ def test_a_job_runs_to_its_result(make_store):
     job = store.wait(job_id, "ada", timeout_seconds=30)
     assert (job.state, job.message, job.title) == ("done", "Done.", "Counting")
     assert job.outcome == {"units": 4, "words": ["new york", "\ud800", "zażółć"]}
+    assert store.texts(job_id, "ada") == {"vocabulary": ["new york", "\ud800", "zażółć"]}
     assert (store.result_folder(job_id, "ada") / "counted.txt").read_text() == "4 3"
     assert [(stage.name, stage.done, stage.total, stage.is_finished) for stage in job.stages] == [
         ("load", 4, 4, True),
@@ -38,6 +39,15 @@ def test_a_job_runs_to_its_result(make_store):
     assert job.elapsed_seconds == pytest.approx(job.finished_at - job.started_at)
     leftovers = {path.name for path in store.result_folder(job_id, "ada").parent.iterdir()}
     assert leftovers == {"spec.json", "texts", "state.json", "progress.jsonl", "log.txt", "result"}
+
+
+def test_damaged_texts_are_an_error_that_says_so(make_store, root: Path):
+    store = make_store()
+    job_id = store.submit(JobSpec("count", texts={"vocabulary": ["a"]}), "ada")
+    store.wait(job_id, "ada", timeout_seconds=30)
+    (root / job_id / "texts" / "vocabulary.json").write_text("[", encoding="utf-8")
+    with pytest.raises(NotFoundError, match="can't be read"):
+        store.texts(job_id, "ada")
 
 
 def test_progress_moves_while_the_job_runs_and_a_new_store_sees_it(make_store):
@@ -90,7 +100,7 @@ def test_another_owner_sees_nothing(make_store):
     store = make_store()
     job_id = store.submit(JobSpec("count"), "ada")
     store.wait(job_id, "ada", timeout_seconds=30)
-    calls = (store.get, store.cancel, store.delete, store.result_folder, store.log)
+    calls = (store.get, store.cancel, store.delete, store.result_folder, store.texts, store.log)
     for call in calls:
         for wrong_id in (
             job_id,

@@ -1,0 +1,127 @@
+"""How long people wait for a page: from the app's start to the first one, and from each page to each other.
+
+A real app, a real browser and a library with one model of 30,000 words. A switch is over when the heading of the new
+page is seen and the page has had its first answer from the server. The first round, which fills the browser's cache,
+is not counted. Other work on the machine shows in these figures: look at the median, and at the load beside it.
+"""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from itertools import permutations
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.exploration import word_model  # noqa: E402
+from m2v_core.persistence.export import write_zip  # noqa: E402
+from tests.live_app import start_app  # noqa: E402
+
+STARTS, ROUNDS = 3, 5
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PAGES = {"Home": "", "Distill": "distill", "Explore": "explore", "Compare": "compare", "Library": "library"}
+RESULT = Path(__file__).parent / "results" / "pages.json"
+# What the app promises.
+START_LIMIT, SWITCH_LIMIT = 8.0, 0.5
+# The page's first answer brings the browser's key, which is then stored anew, encrypted differently each time.
+KEY = "localStorage.getItem('m2v-studio-owner')"
+
+
+def start_seconds(folder: Path) -> list[float]:
+    """From the app's start to its first page, each time."""
+    seconds = []
+    for number in range(STARTS):
+        app = start_app(folder / str(number))
+        seconds.append(app.seconds_to_first_page)
+        app.stop()
+    return seconds
+
+
+def switch_seconds(folder: Path, browser_path: str) -> dict[str, list[dict[str, float]]]:
+    """For each pair of pages the seconds of each round, until its heading is `seen` and until it is `connected`."""
+    from playwright.sync_api import sync_playwright
+
+    word_model().save_pretrained(folder / "words")
+    archive = write_zip(folder / "words", folder / "words.zip")
+    app = start_app(folder / "studio")
+    pairs = list(permutations(PAGES, 2))
+    seconds: dict[str, list[dict[str, float]]] = {f"{old} to {new}": [] for old, new in pairs}
+    try:
+        with sync_playwright() as driver:
+            browser = driver.chromium.launch(
+                executable_path=browser_path,
+                args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"],
+            )
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.goto(f"{app.address}/library")
+            page.locator("input[type=file]").set_input_files(archive)
+            page.locator(".m2v-model-name").wait_for()
+            for number in range(ROUNDS + 1):
+                for old, new in pairs:
+                    key = page.evaluate(KEY)
+                    page.goto(f"{app.address}/{PAGES[old]}")
+                    page.wait_for_function(f"key => {KEY} !== key", arg=key)
+                    page.wait_for_timeout(500)  # whoever reads a page lets it come to rest
+                    key = page.evaluate(KEY)
+                    link = page.locator("nav a", has_text=new).first
+                    link.hover()
+                    started = time.perf_counter()
+                    link.click()
+                    page.wait_for_url(f"{app.address}/{PAGES[new]}", wait_until="commit")
+                    page.locator("h1").first.wait_for()
+                    seen = time.perf_counter() - started
+                    page.wait_for_function(f"key => {KEY} !== key", arg=key)
+                    connected = time.perf_counter() - started
+                    if number:
+                        seconds[f"{old} to {new}"].append({"seen": seen, "connected": connected})
+            browser.close()
+    finally:
+        app.stop()
+    return seconds
+
+
+def main() -> None:
+    browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    switches: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="m2v-pages-") as name:
+        starts = start_seconds(Path(name))
+        median = statistics.median(starts)
+        verdict = "within" if median <= START_LIMIT else "OVER"
+        print(f"start to first page  {median:.1f} s median, {max(starts):.1f} worst; {verdict} {START_LIMIT:.0f} s")
+        if browser_path is None:
+            print("No Chromium on PATH, so pages were not switched. On Debian: apt-get install chromium")
+        else:
+            switches = switch_seconds(Path(name), browser_path)
+    for what in ("seen", "connected") if switches else ():
+        medians = {pair: statistics.median(each[what] for each in rounds) for pair, rounds in switches.items()}
+        slowest = max(medians, key=lambda pair: medians[pair])
+        every = [each[what] for rounds in switches.values() for each in rounds]
+        verdict = "within" if medians[slowest] <= SWITCH_LIMIT else "OVER"
+        print(
+            f"next page {what:<10} {1000 * statistics.median(every):.0f} ms median, {1000 * max(every):.0f} worst; "
+            f"slowest pair {slowest}, {1000 * medians[slowest]:.0f} median: {verdict} {1000 * SWITCH_LIMIT:.0f} ms"
+        )
+    RESULT.parent.mkdir(exist_ok=True)
+    record = {
+        "seconds_to_first_page": starts,
+        "seconds_to_next_page": switches,
+        "limits_in_seconds": {"start": START_LIMIT, "switch": SWITCH_LIMIT},
+        "browser": browser_path,
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+        "gradio": version("gradio"),
+    }
+    RESULT.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

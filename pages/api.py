@@ -1,0 +1,192 @@
+"""The app for programs: named endpoints that lead from a teacher to vectors.
+
+Nobody signs in here. Who calls is known by their key, a secret string that opens their jobs and models and nobody
+else's: the browser keeps one (the Library page shows it), and a program asks for one, once. Searching and explaining
+are endpoints of the Explore page.
+"""
+# Annotations stay values in this module: Gradio takes the type of an answer from them as they are.
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+from gradio.data_classes import FileData
+from gradio.events import api
+
+from m2v_core.errors import InputError, LimitError, M2VError
+from m2v_core.jobs import Job, JobSpec
+from m2v_core.jobs.kinds import KINDS
+from pages import components
+from pages.components import checked_owner, checked_teacher, job_store, model_title
+from pages.components.archive import archive_of, delete_model
+from pages.components.model_picker import model_library, picked_model
+
+# They change nothing and cost little, so agents may have them as tools; the others spend hours of computing or delete.
+READ_ONLY = frozenset({"list_models", "encode", "similar_words", "similar_documents", "similarity_shares"})
+
+_SETTINGS = (KINDS["distill"].parameters or frozenset()) - {"model_name", "trust_remote_code"}
+_MAX_TEXTS = 1000
+_MAX_CHARACTERS = 20_000
+
+_Parameters = ParamSpec("_Parameters")
+_Answer = TypeVar("_Answer")
+
+
+def build() -> None:
+    """The endpoints, in the current Blocks context; nothing of them is seen on a page."""
+    for endpoint in (new_owner, distill, job, cancel, list_models, encode, download, delete):
+        api(endpoint, api_name=endpoint.__name__)
+
+
+class ReadOnlyTools(gr.mcp.GradioMCPServer):
+    """The app as an MCP server, with the endpoints of `READ_ONLY` for tools and no others."""
+
+    def get_tool_to_endpoint(self) -> dict[str, str]:
+        """The endpoint behind each tool; what is not in here can't be listed and can't be called."""
+        tools: dict[str, str] = super().get_tool_to_endpoint()
+        return {tool: endpoint for tool, endpoint in tools.items() if endpoint.lstrip("/") in READ_ONLY}
+
+
+def _answering(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:
+    """The handler with our errors as Gradio's, whose text reaches the caller."""
+
+    @functools.wraps(handler)
+    def answer(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Answer:
+        try:
+            return handler(*args, **kwargs)
+        except M2VError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    return answer
+
+
+def new_owner() -> str:
+    """A new key. Keep it: it alone leads back to the jobs and models that are made with it."""
+    return components.new_owner()
+
+
+@_answering
+def distill(
+    owner: str, teacher: str, vocabulary: list[str] | None = None, settings: dict[str, Any] | None = None
+) -> str:
+    """Start a distillation; the answer is the id of its job, and of the model once it is done.
+
+    Args:
+        owner: Your key.
+        teacher: The Hub id of a Sentence Transformer, or the path of a folder where the app runs on your computer.
+        vocabulary: Words and phrases by falling frequency; none for the teacher's own pieces.
+        settings: Keyword arguments of m2v_core.distill, such as {"pca_dims": 128, "quantize_to": "int8"}.
+    """
+    settings = settings or {}
+    if not isinstance(settings, dict):
+        raise InputError(f"settings is a {type(settings).__name__}; give an object such as {{'pca_dims': 128}}.")
+    if unknown := sorted(set(settings) - _SETTINGS):
+        raise InputError(f"There is no setting {unknown[0]!r}; there are {', '.join(sorted(_SETTINGS))}.")
+    teacher = checked_teacher(_text(teacher, "teacher"))
+    texts = {} if vocabulary is None else {"vocabulary": _texts(vocabulary, "vocabulary")}
+    spec = JobSpec("distill", {"model_name": teacher, **settings}, texts, model_title(teacher))
+    return job_store().submit(spec, checked_owner(owner))
+
+
+@_answering
+def job(owner: str, job_id: str) -> dict[str, Any]:
+    """How a job stands: its state, place in the queue, stage, progress, and the model's id once that is there.
+
+    Args:
+        owner: Your key.
+        job_id: As the start of the distillation answered.
+    """
+    return _job_view(job_store().get(_text(job_id, "job_id"), checked_owner(owner)))
+
+
+@_answering
+def cancel(owner: str, job_id: str) -> dict[str, Any]:
+    """Stop a job; the answer is how it stands. A finished one stays as it is.
+
+    Args:
+        owner: Your key.
+        job_id: As the start of the distillation answered.
+    """
+    return _job_view(job_store().cancel(_text(job_id, "job_id"), checked_owner(owner)))
+
+
+@_answering
+def list_models(owner: str) -> list[dict[str, Any]]:
+    """Your models, the newest first: id, name, teacher, recipe, dimensions, vocabulary size, precision and bytes.
+
+    Args:
+        owner: Your key.
+    """
+    return [record.to_json() for record in model_library().list_models(checked_owner(owner))]
+
+
+@_answering
+def encode(owner: str, model_id: str, texts: list[str]) -> list[list[float]]:
+    """The embeddings of texts, one list of numbers each; all zeros for a text the model knows nothing of.
+
+    Args:
+        owner: Your key.
+        model_id: One of your models.
+        texts: Up to 1,000 texts of up to 20,000 characters.
+    """
+    texts = _texts(texts, "texts")
+    if len(texts) > _MAX_TEXTS:
+        raise LimitError(f"{len(texts):,} texts came at once, and {_MAX_TEXTS:,} are allowed. Send them in parts.")
+    if any(len(text) > _MAX_CHARACTERS for text in texts):
+        raise LimitError(f"A text may have {_MAX_CHARACTERS:,} characters here. Cut the longer ones.")
+    embeddings: list[list[float]] = picked_model(checked_owner(owner), model_id).encode(texts).tolist()
+    return embeddings
+
+
+@_answering
+def download(owner: str, model_id: str) -> dict[str, Any]:
+    """The ZIP of a model, as a file: gradio_client saves it and answers where.
+
+    Args:
+        owner: Your key.
+        model_id: One of your models.
+    """
+    archive = archive_of(checked_owner(owner), _text(model_id, "model_id"))
+    return FileData(path=str(archive), orig_name=archive.name, size=archive.stat().st_size).model_dump()
+
+
+@_answering
+def delete(owner: str, model_id: str) -> str:
+    """Delete a model for good, with the job that made it; the answer is its name.
+
+    Args:
+        owner: Your key.
+        model_id: One of your models.
+    """
+    return delete_model(checked_owner(owner), _text(model_id, "model_id"))
+
+
+def _job_view(found: Job) -> dict[str, Any]:
+    progress = found.progress
+    return {
+        "id": found.id,
+        "title": found.title,
+        "state": found.state,
+        "message": found.message,
+        "queue_position": found.queue_position,
+        "stage": progress.stage if progress else None,
+        "done": progress.done if progress else 0,
+        "total": progress.total if progress else 0,
+        "seconds_left": progress.eta_seconds if progress else None,
+        "elapsed_seconds": found.elapsed_seconds,
+        "model_id": found.id if found.kind == "distill" and found.state == "done" else None,
+    }
+
+
+# What a program sends has been looked at by nobody yet.
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{name} is a {type(value).__name__}; give a string.")
+    return value
+
+
+def _texts(value: Any, name: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise InputError(f"{name} must be a list of strings.")
+    return value

@@ -1,0 +1,54 @@
+"""A model of the library as a ZIP to fetch, and its end."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import shutil
+from pathlib import Path
+
+from m2v_core.library import ModelRecord
+from m2v_core.persistence.export import write_zip
+from pages.components.job_panel import remove_old_files, served_folder
+from pages.components.model_picker import model_library
+
+
+def archive_of(owner: str, model_id: str) -> Path:
+    """The model's archive in a place the app serves from, under an address nobody can guess.
+
+    Raises:
+        NotFoundError: Not this owner's model.
+        SaveError: The archive can't be written.
+    """
+    record = model_library().get(model_id, owner)
+    folder = served_folder() / _served_key(model_id)
+    zip_path = folder / f"{file_name(record)}.zip"
+    if not zip_path.exists():
+        remove_old_files(served_folder())
+        folder.mkdir(parents=True, exist_ok=True)
+        write_zip(model_library().folder(model_id, owner), zip_path)
+    return zip_path
+
+
+def delete_model(owner: str, model_id: str) -> str:
+    """Delete a model for good, with its archive and the job that made it; returns its name.
+
+    Raises:
+        NotFoundError: Not this owner's model.
+        SaveError: It can't be removed.
+    """
+    name = model_library().get(model_id, owner).name
+    model_library().delete(model_id, owner)
+    shutil.rmtree(served_folder() / _served_key(model_id), ignore_errors=True)
+    return name
+
+
+def file_name(record: ModelRecord) -> str:
+    """What the model's files are called: its name, without what some file systems refuse."""
+    safe = "".join(character if character.isalnum() or character in "._-" else "-" for character in record.name)
+    return safe.strip("-.") or "model"
+
+
+@functools.lru_cache(maxsize=1000)
+def _served_key(model_id: str) -> str:
+    return secrets.token_hex(16)

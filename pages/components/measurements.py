@@ -1,0 +1,82 @@
+"""What a speed measurement found, as HTML."""
+
+from __future__ import annotations
+
+from html import escape
+
+from m2v_core.speed import EncoderSpeed, SpeedComparison, rate_text
+from pages.components import format_bytes
+
+
+def numbers_html(comparison: SpeedComparison) -> str:
+    """All that was measured and how, as a table and a few sentences."""
+    by_speed = sorted(comparison.encoders, key=lambda speed: -speed.sentences_per_second)
+    rows = "".join(_row(speed, comparison) for speed in by_speed)
+    headings = (
+        "Encoder",
+        "Sentences a second",
+        "Slowest to fastest round",
+        "Against teacher",
+        "Fidelity",
+        "On disk",
+        "Runs on",
+    )
+    return (
+        f'<section class="m2v-card m2v-numbers"><div class="m2v-headline">{_headline(comparison)}</div>'
+        '<div class="m2v-table" tabindex="0" role="region" aria-label="Measured speeds"><table><thead><tr>'
+        + "".join(f'<th scope="col">{heading}</th>' for heading in headings)
+        + f"</tr></thead><tbody>{rows}</tbody></table></div>{_conditions(comparison)}</section>"
+    )
+
+
+def _headline(comparison: SpeedComparison) -> str:
+    teacher = comparison.teacher
+    static = [speed for speed in comparison.encoders if speed.facts.role == "static"]
+    if teacher is None or not static:
+        return "<h2>What was measured</h2>"
+    best = max(static, key=lambda speed: speed.sentences_per_second)
+    than = escape(teacher.facts.name.rpartition("/")[2])
+    how = ", whose speed is extrapolated" if teacher.is_extrapolated else ""
+    return f"<h2>{escape(best.facts.name)} reads {_ratio(best, teacher)} as fast as {than}{how}</h2>"
+
+
+def _ratio(speed: EncoderSpeed, teacher: EncoderSpeed) -> str:
+    ratio = speed.sentences_per_second / teacher.sentences_per_second
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
+
+
+def _row(speed: EncoderSpeed, comparison: SpeedComparison) -> str:
+    facts, teacher = speed.facts, comparison.teacher
+    mark = ' <span class="m2v-tag">extrapolated</span>' if speed.is_extrapolated else ""
+    cells = [
+        f"{rate_text(speed.sentences_per_second)}{mark}",
+        f"{rate_text(speed.slowest)} to {rate_text(speed.fastest)}",
+        "-" if teacher is None else "1" if facts.role == "teacher" else _ratio(speed, teacher),
+        "-" if speed.fidelity is None else f"{speed.fidelity:.3f}",
+        "-" if facts.size_bytes is None else format_bytes(facts.size_bytes),
+        f"{escape(facts.device)}, {facts.n_threads} thread{'' if facts.n_threads == 1 else 's'}",
+    ]
+    return f'<tr><th scope="row">{escape(facts.name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _conditions(comparison: SpeedComparison) -> str:
+    machine = comparison.machine
+    sentences = [
+        f"Median of {comparison.rounds} rounds after a warm-up. In each round every encoder in turn reads the same "
+        f"{comparison.texts_per_round:,} texts, which no other round reads; the time covers tokenizing. "
+        f"Texts: {comparison.texts_name}, {comparison.mean_characters:.0f} characters on average.",
+        f"Measured on {machine.processor}, {machine.n_cpus} CPUs, {machine.system}, Python {machine.python}, "
+        "with whatever else ran there.",
+    ]
+    sentences += [
+        f"Extrapolated: {speed.facts.name} read {speed.texts_per_round:,} of the {comparison.texts_per_round:,} texts "
+        f"of each round in its {comparison.seconds:g} seconds; its speed is that of the texts it read."
+        for speed in comparison.encoders
+        if speed.is_extrapolated
+    ]
+    if comparison.judged_texts:
+        sentences.append(
+            "Fidelity: rank correlation with the teacher's similarities of all pairs of "
+            f"{comparison.judged_texts} texts."
+        )
+    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)

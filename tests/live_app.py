@@ -1,0 +1,80 @@
+"""A real app in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Server:
+    """A running app.
+
+    Attributes:
+        address: "http://127.0.0.1:port", without a slash at the end.
+        home: Its data folder.
+        seconds_to_first_page: From its start until it served a page.
+    """
+
+    address: str
+    home: Path
+    process: subprocess.Popen[str]
+    seconds_to_first_page: float
+
+    def stop(self) -> None:
+        """End it as Ctrl-C would."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def start_app(home: Path) -> Server:
+    """An app with the given data folder, once it serves pages; RuntimeError with its log if it never does."""
+    port = _free_port()
+    home.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+        "M2V_STUDIO_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+    }
+    for name in ("GRADIO_TEMP_DIR", "SPACE_ID"):
+        environment.pop(name, None)
+    with (home / "server.log").open("w") as log:
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log, text=True
+        )
+    address = f"http://127.0.0.1:{port}"
+    while not _answers(address):
+        if process.poll() is not None or time.monotonic() - started > 120:
+            process.kill()
+            raise RuntimeError(f"the app did not start:\n{(home / 'server.log').read_text()}")
+        time.sleep(0.05)
+    return Server(address, home, process, time.monotonic() - started)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5):
+            return True
+    except OSError:
+        return False
