@@ -137,7 +137,7 @@ class StaticModel:
             model = cls(
                 stored.token_embeddings,
                 stored.tokenizer,
-                weights=_without_idle(stored.weights, unknown_token_id(stored.tokenizer)),
+                weights=_without_idle(stored.weights, stored.tokenizer),
                 token_mapping=stored.token_mapping,
                 normalize=stored.normalize if normalize is None else normalize,
                 max_length=stored.max_length if isinstance(max_length, EllipsisType) else max_length,
@@ -382,11 +382,11 @@ class StaticModel:
         return cosines
 
 
-def _without_idle(weights: NDArray[np.float32] | None, unk_token_id: int | None) -> NDArray[np.float32] | None:
+def _without_idle(weights: NDArray[np.float32] | None, tokenizer: Tokenizer) -> NDArray[np.float32] | None:
     """None for weights that are all 1 but for the unknown token's, in no mean: saving writes such."""
-    if weights is None or not set(np.flatnonzero(weights != 1.0)) <= {unk_token_id}:
+    if weights is None or weights.shape != (tokenizer.get_vocab_size(with_added_tokens=True),):
         return weights
-    return None
+    return weights if set(np.flatnonzero(weights != 1.0)) - {unknown_token_id(tokenizer)} else None
 
 
 @contextmanager
