@@ -430,7 +430,8 @@ def pool(
         if n_tokens == 0:
             continue
         if n_tokens > _ADDED_AT_ONCE:
-            total[:] = 0
+            for d in range(dim):
+                total[d] = 0
         if mapping.shape[0] or weights.shape[0]:
             for at_token in range(n_tokens):
                 token = ids[at_token]
@@ -532,7 +533,8 @@ def tokenize(
         while outcome == _NO_ROOM:
             if n_tokens:
                 longer = np.empty(2 * (n_found + n_tokens), np.int32)
-                longer[:n_found] = found[:n_found]
+                for j in range(n_found):  # a slice would compile three seconds longer
+                    longer[j] = found[j]
                 found = longer
             outcome, n_tokens = _gather(
                 start + bounds[i],
