@@ -71,13 +71,13 @@ def _kinds(tokenizer: Tokenizer, added_tokens: list[dict[str, Any]]) -> np.ndarr
     kinds[[ord(c) for c in string.ascii_letters + string.digits]] = LETTER
     kinds[[ord(c) for c in string.punctuation]] = PUNCTUATION
     for token in added_tokens:
-        # Where an added token may begin, the tokenizer looks for it.
+        # Where an added token or one of its words may begin, the tokenizer looks for it.
         forms = [token["content"]]
         if token["normalized"] and tokenizer.normalizer is not None:
             forms.append(tokenizer.normalizer.normalize_str(token["content"]))
         for form in forms:
-            for byte in (form[:1].lower() + form[:1].upper()).encode():
-                kinds[byte] = FOREIGN
+            beginnings = form[:1] + "".join(word[0] for word in form.split())
+            kinds[list((beginnings.lower() + beginnings.upper()).encode())] = FOREIGN
     return kinds
 
 

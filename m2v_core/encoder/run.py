@@ -56,7 +56,7 @@ class KernelRun:
         self._shared = shared
         self._pieces = pieces
         self._n_texts = len(texts)
-        self._limit = _NO_LIMIT if max_length is None else max_length
+        self._limit = _NO_LIMIT if max_length is None else min(max_length, _NO_LIMIT)
         self._unknown = -1 if table.unk_token_id is None else table.unk_token_id
         self._how_split = (splitting.carries_space, splitting.cuts_at_lines)
 

@@ -31,11 +31,12 @@ MAY_GO_ON = 8
 _SPACES = " \t\n\r"
 _MODELS = ("WordPiece", "WordLevel", "Unigram", "BPE")
 # Normalizers that look at one character, or one with its combining marks, and leave white space as it is ...
-_LEAVE_SPACES = ("NFC", "NFD", "Lowercase", "StripAccents")
-# ... and those that may make white space, or take it away.
-_TOUCH_SPACES = ("NFKC", "NFKD", "Nmt", "Precompiled", "BertNormalizer", "Strip")
-# White space alone is what these look for.
-_SPACE_PATTERNS = (r"\s+", r"\s$", r"^\s+", r"\s+$", " {2,}", " +", "\n", "\r", "\t", "  ")
+_LEAVE_SPACES = ("NFC", "NFD", "Lowercase")
+# ... and those that may make white space, or take away it or what stands between.
+_TOUCH_SPACES = ("NFKC", "NFKD", "Nmt", "Precompiled", "BertNormalizer", "Strip", "StripAccents")
+# White space alone is what these look for: anywhere, or at the ends of lines.
+_SPACE_PATTERNS = (r"\s+", " {2,}", " +", "\n", "\r", "\t", "  ")
+_EDGE_PATTERNS = (r"\s$", r"^\s+", r"\s+$")
 _DROP_SPACES = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
 # After one of those each part is looked at alone.
 _ACT_ON_PARTS = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit", "Punctuation", "Digits", "ByteLevel", "Metaspace")
@@ -46,7 +47,9 @@ _SPLIT_BEFORE_SPACES = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
-# Categories of characters that never join the one before to one grapheme, but for the Prepend below.
+# Categories of characters that never join the one before to one grapheme, but for these two vowel signs.
+# Source: Unicode 16, GraphemeBreakProperty.txt, SpacingMark outside the categories of marks.
+_JOIN_WHAT_PRECEDES = "\u0e33\u0eb3"
 _BEGIN_GRAPHEMES = (
     "Lu",
     "Ll",
@@ -109,26 +112,45 @@ class Splitting:
         """What to know of a chunk when it stands between others: `ALONE_UNSAFE` and so on, added up."""
         if not self.marks_chunks:
             return 0
-        read = chunk if self._normalizer is None else self._normalizer.normalize_str(chunk)
+        read = chunk
+        if self._normalizer is not None and (self._is_careful or self.has_phrases):
+            read = self._normalizer.normalize_str(chunk)
         marks = 0
-        if self._is_careful and read and (read[-1].isspace() or read[-1] == "\u2581"):
-            marks |= ALONE_UNSAFE
-        if self._sees_graphemes:
-            first, last = chunk[0], chunk[-1]
-            begins = first in _SPACES or unicodedata.category(first) in _BEGIN_GRAPHEMES
-            if not begins or unicodedata.category(last) in ("Cf", "Cn") or last in _JOIN_WHAT_FOLLOWS:
+        if self._is_careful:
+            assert self._normalizer is not None
+            # The next chunk begins with a space: it must not change this one, nor this one have begun it.
+            in_context = self._normalizer.normalize_str(chunk + " a")
+            if in_context != read + " a" or (read and (read[-1].isspace() or read[-1] == "\u2581")):
                 marks |= ALONE_UNSAFE
+        if self._sees_graphemes and not (_never_joins(chunk[0]) and _is_never_joined(chunk[-1])):
+            marks |= ALONE_UNSAFE
+        if self.has_phrases and not read.strip():  # two words may become neighbours over it
+            marks |= ALONE_UNSAFE
         for is_normalized, beginnings in self._beginnings.items():
-            form = read if is_normalized else chunk
+            form = (read if is_normalized else chunk).strip()
             if _has_suffix_in(form, beginnings):
                 marks |= MAY_BEGIN_PHRASE
-            if _has_prefix_in(form.lstrip(), self._continuations[is_normalized]):
+            if _has_prefix_in(form, self._continuations[is_normalized]):
                 marks |= MAY_GO_ON
         return marks
 
 
 _BEFORE_SPACES = re.compile(r"(?<=\S)(?=[ \t\n\r])")
 _BEFORE_BLANKS = re.compile(r"(?<=\S)(?= )")
+
+
+def _never_joins(character: str) -> bool:
+    """Whether the character can't be one grapheme with white space before it."""
+    if character.isascii():
+        return True
+    return unicodedata.category(character) in _BEGIN_GRAPHEMES and character not in _JOIN_WHAT_PRECEDES
+
+
+def _is_never_joined(character: str) -> bool:
+    """Whether the character can't be one grapheme with white space after it."""
+    if character.isascii():
+        return True
+    return unicodedata.category(character) not in ("Cf", "Cn") and character not in _JOIN_WHAT_FOLLOWS
 
 
 def _has_suffix_in(text: str, strings: frozenset[str]) -> bool:
@@ -163,7 +185,7 @@ def chunk_splitting(tokenizer: Tokenizer) -> Splitting | str:
     if isinstance(splitting, str):
         return splitting
     for step in steps:
-        if step["type"] not in (*_LEAVE_SPACES, *_TOUCH_SPACES) and not _replaces_within_chunks(step):
+        if step["type"] not in (*_LEAVE_SPACES, *_TOUCH_SPACES) and not _replaces_within_chunks(step, splitting):
             return f"its normalizer {step['type']} may act across chunks"
     if not _keeps_spaces(tokenizer.normalizer, splitting):
         return "its normalizer takes away the white space between chunks"
@@ -214,7 +236,8 @@ def _by_pre_tokenizer(parts: list[_Spec], kinds: list[str]) -> Splitting | str:
             return Splitting(carries_space=True, cuts_at_lines=False)
         return "its pre-tokenizer Metaspace does not split"
     if kinds == ["ByteLevel"] and first.get("use_regex", True):
-        return Splitting(carries_space=True)
+        # A space is put before all that has none; a chunk that begins with a line end must not get one.
+        return Splitting(carries_space=True, cuts_at_lines=not first["add_prefix_space"])
     if kinds == ["Split", "ByteLevel"] and not parts[1].get("use_regex", True) and not parts[1]["add_prefix_space"]:
         pattern = first["pattern"].get("Regex")
         if pattern in _SPLIT_BEFORE_SPACES and first["behavior"] == "Isolated" and not first["invert"]:
@@ -226,12 +249,16 @@ def _depends_on_place(part: _Spec) -> bool:
     return bool(part["type"] == "Metaspace" and part["prepend_scheme"] == "first")
 
 
-def _replaces_within_chunks(step: _Spec) -> bool:
+def _replaces_within_chunks(step: _Spec, splitting: Splitting) -> bool:
     if step["type"] != "Replace":
         return False
-    pattern = step["pattern"]
+    pattern, content = step["pattern"], step["content"]
     if "Regex" in pattern:
-        return pattern["Regex"] in _SPACE_PATTERNS and (not step["content"] or not step["content"].strip(" \u2581"))
+        if pattern["Regex"] in _EDGE_PATTERNS and not content:
+            return True
+        # The mark is white space only to those who will see it as such.
+        spaces = " \u2581" if splitting.carries_space else " "
+        return pattern["Regex"] in _SPACE_PATTERNS and bool(content) and not content.strip(spaces)
     string = pattern["String"]
     return bool(string) and not any(character.isspace() for character in string)
 
@@ -240,9 +267,9 @@ def _keeps_spaces(normalizer: normalizers.Normalizer | None, splitting: Splittin
     """Whether white space stays what it is to the pre-tokenizer, wherever a chunk begins."""
     if normalizer is None:
         return True
-    if splitting.carries_space:
-        return bool(normalizer.normalize_str("a b") == "a b" and normalizer.normalize_str(" a") == " a")
-    for space in _SPACES:
+    if splitting.carries_space and (normalizer.normalize_str("a b") != "a b" or normalizer.normalize_str(" a") != " a"):
+        return False
+    for space in " " if splitting.carries_space and not splitting.cuts_at_lines else _SPACES:
         read = normalizer.normalize_str(f"a{space}b")
         if not (len(read) == 3 and read[1].isspace()):
             return False
