@@ -76,6 +76,16 @@ _JOIN_WHAT_FOLLOWS = frozenset(
 
 
 @dataclass(frozen=True)
+class _Phrases:
+    """What the entries of several words begin with, and the words that go on; normalized or as they stand."""
+
+    is_normalized: bool
+    beginnings: frozenset[str]
+    continuations: frozenset[str]
+    longest: int
+
+
+@dataclass(frozen=True)
 class Splitting:
     """How a tokenizer's texts fall into chunks.
 
@@ -89,13 +99,12 @@ class Splitting:
     _is_careful: bool = False
     _sees_graphemes: bool = False
     _normalizer: normalizers.Normalizer | None = field(default=None, compare=False)
-    _beginnings: dict[bool, frozenset[str]] = field(default_factory=dict)
-    _continuations: dict[bool, frozenset[str]] = field(default_factory=dict)
+    _phrases: tuple[_Phrases, ...] = ()
 
     @property
     def has_phrases(self) -> bool:
         """Whether the tokenizer knows entries of several words."""
-        return bool(self._beginnings)
+        return bool(self._phrases)
 
     @property
     def marks_chunks(self) -> bool:
@@ -126,11 +135,12 @@ class Splitting:
             marks |= ALONE_UNSAFE
         if self.has_phrases and not read.strip():  # two words may become neighbours over it
             marks |= ALONE_UNSAFE
-        for is_normalized, beginnings in self._beginnings.items():
-            form = (read if is_normalized else chunk).strip()
-            if _has_suffix_in(form, beginnings):
+        for phrases in self._phrases:
+            form = (read if phrases.is_normalized else chunk).strip()
+            lengths = range(1, min(len(form), phrases.longest) + 1)
+            if any(form[-length:] in phrases.beginnings for length in lengths):
                 marks |= MAY_BEGIN_PHRASE
-            if _has_prefix_in(form, self._continuations[is_normalized]):
+            if any(form[:length] in phrases.continuations for length in lengths):
                 marks |= MAY_GO_ON
         return marks
 
@@ -151,14 +161,6 @@ def _is_never_joined(character: str) -> bool:
     if character.isascii():
         return True
     return unicodedata.category(character) not in ("Cf", "Cn") and character not in _JOIN_WHAT_FOLLOWS
-
-
-def _has_suffix_in(text: str, strings: frozenset[str]) -> bool:
-    return any(text[start:] in strings for start in range(len(text)))
-
-
-def _has_prefix_in(text: str, strings: frozenset[str]) -> bool:
-    return any(text[:stop] in strings for stop in range(1, len(text) + 1))
 
 
 def is_chunkable(tokenizer: Tokenizer) -> bool:
@@ -191,8 +193,7 @@ def chunk_splitting(tokenizer: Tokenizer) -> Splitting | str:
         return "its normalizer takes away the white space between chunks"
 
     is_careful = splitting.carries_space and any(step["type"] not in _LEAVE_SPACES for step in steps)
-    beginnings: dict[bool, set[str]] = {}
-    continuations: dict[bool, set[str]] = {}
+    phrases: dict[bool, list[str]] = {False: [], True: []}
     for token in spec["added_tokens"]:
         if splitting.carries_space and token["rstrip"]:
             return f"its token {token['content']!r} takes the white space after it along"
@@ -206,19 +207,26 @@ def chunk_splitting(tokenizer: Tokenizer) -> Splitting | str:
             content = read
         if content != content.strip():
             return f"its token {content!r} begins or ends with white space"
-        places = [i for i, character in enumerate(content) if character.isspace()]
-        for place in places:
-            beginnings.setdefault(is_normalized, set()).add(content[:place])
-            rest = content[place + 1 :].split()
-            continuations.setdefault(is_normalized, set()).add(rest[0])
+        if any(character.isspace() for character in content):
+            phrases[is_normalized].append(content)
     return Splitting(
         splitting.carries_space,
         splitting.cuts_at_lines,
         is_careful,
         any(step["type"] == "Precompiled" for step in steps),
         tokenizer.normalizer,
-        {key: frozenset(value) for key, value in beginnings.items()},
-        {key: frozenset(value) for key, value in continuations.items()},
+        tuple(_phrases(is_normalized, contents) for is_normalized, contents in phrases.items() if contents),
+    )
+
+
+def _phrases(is_normalized: bool, contents: list[str]) -> _Phrases:
+    beginnings, continuations = set(), set()
+    for content in contents:
+        places = [i for i, character in enumerate(content) if character.isspace()]
+        beginnings.update(content[:place] for place in places)
+        continuations.update(content[place:].split()[0] for place in places)
+    return _Phrases(
+        is_normalized, frozenset(beginnings), frozenset(continuations), max(map(len, beginnings | continuations))
     )
 
 
