@@ -262,6 +262,12 @@ class StaticModel:
         return self._unk_token_id
 
     @property
+    def encoder_path(self) -> str:
+        """How texts are read: `"chunk by chunk"`, which is many times faster, or `"whole texts, because ..."`."""
+        splitting = self._engine.splitting
+        return f"whole texts, because {splitting}" if isinstance(splitting, str) else "chunk by chunk"
+
+    @property
     def n_bytes(self) -> int:
         """Bytes of the table with its weights and mapping."""
         parts = (self.token_embeddings, self.weights, self.token_mapping)

@@ -198,6 +198,8 @@ def chunk_splitting(tokenizer: Tokenizer) -> Splitting | str:
         if splitting.carries_space and token["rstrip"]:
             return f"its token {token['content']!r} takes the white space after it along"
         content = token["content"]
+        if content != content.strip():
+            return f"its token {content!r} begins or ends with white space"
         is_normalized = token["normalized"] and tokenizer.normalizer is not None
         if is_normalized:
             read = tokenizer.normalizer.normalize_str(content)
@@ -205,8 +207,6 @@ def chunk_splitting(tokenizer: Tokenizer) -> Splitting | str:
             if len(read.split()) != len(content.split()) or read != read.strip():
                 return f"its token {content!r} has other white space once normalized"
             content = read
-        if content != content.strip():
-            return f"its token {content!r} begins or ends with white space"
         if any(character.isspace() for character in content):
             phrases[is_normalized].append(content)
     return Splitting(
