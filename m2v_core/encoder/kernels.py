@@ -15,6 +15,7 @@ A slot of the table is four unsigned numbers of 64 bits, each with its first byt
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import Any, NamedTuple
 
@@ -22,11 +23,20 @@ import numba.extending
 import numpy as np
 from llvmlite import binding, ir
 from numba import njit, types
+from numba.core.compiler_lock import global_compiler_lock
 
 intrinsic: Any = numba.extending.intrinsic
 
 # Every processor with vector instructions since 2013 reads half precision by itself.
 READS_HALVES = platform.machine() not in ("x86_64", "AMD64") or binding.get_host_cpu_features().get("f16c", False)
+
+if hasattr(os, "register_at_fork"):
+    # A child has no thread that would ever release the lock of a compilation in progress, so none may be.
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
 
 USED = np.uint64(1 << 56)  # looked up since the table was last cleared of idle chunks
 ALONE_UNSAFE = np.uint64(2 << 56)  # its tokens may depend on its neighbours

@@ -220,7 +220,8 @@ def chunk_splitting(tokenizer: Tokenizer) -> Splitting | str:
 
 
 def _phrases(is_normalized: bool, contents: list[str]) -> _Phrases:
-    beginnings, continuations = set(), set()
+    beginnings: set[str] = set()
+    continuations: set[str] = set()
     for content in contents:
         places = [i for i, character in enumerate(content) if character.isspace()]
         beginnings.update(content[:place] for place in places)

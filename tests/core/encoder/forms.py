@@ -24,7 +24,19 @@ LLAMA_SPLIT = QWEN_SPLIT.replace(r"\p{N}|", r"\p{N}{1,3}|", 1)
 WORDS = ("the", "ice", "cream", "new", "york", "city", "fox", "sea", "shells", "1984", "hello", "world")
 SPACES = (" ", "  ", "   ", "\t", "\n", "\r\n", "\r", " \n", "\n ", " \t ", "\n\n", "\x0b", "\x0c", "\x85", "\xa0")
 WIDE_SPACES = tuple("\u1680\u2000\u2002\u2007\u200a\u2028\u2029\u202f\u205f\u3000\u200b\u2060\ufeff\u180e\u2581")
-SPECIAL = ("[MASK]", "[UNK]", "[CLS]", "[PAD]", "<s>", "</s>", "<mask>", "<unk>", "<|endoftext|>", "<think>", "[unused3]")
+SPECIAL = (
+    "[MASK]",
+    "[UNK]",
+    "[CLS]",
+    "[PAD]",
+    "<s>",
+    "</s>",
+    "<mask>",
+    "<unk>",
+    "<|endoftext|>",
+    "<think>",
+    "[unused3]",
+)
 PHRASES = ("ice cream", "new york city", "ice  cream", "ICE Cream", "nice creamy", "new york", "ice\tcream")
 # Each can change what stands before or after it: marks that join, characters that normalizers drop or turn to space.
 ODD = (
@@ -218,7 +230,11 @@ ONE_SPACE = (replace(r"\s+", " "), replace(r"\s$", ""))
 
 # What models in the wild have, and what `distill` makes of them; each reads texts chunk by chunk.
 CHUNKABLE: dict[str, Callable[[], str]] = {
-    **{f"teacher {family}": lambda family=family: tokenizer_json(family) for family in FAMILIES if "modern" not in family},
+    **{
+        f"teacher {family}": lambda family=family: tokenizer_json(family)
+        for family in FAMILIES
+        if "modern" not in family
+    },
     "BERT uncased": lambda: build(wordpiece(), bert_normalizer(), BERT, BERT_TOKENS),
     "BERT cased": lambda: build(wordpiece(), bert_normalizer(lowercase=False), BERT, BERT_TOKENS),
     "BERT as text is": lambda: build(

@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -95,10 +96,13 @@ def test_children_forked_while_threads_encode(monkeypatch):
             i = random.randrange(len(blocks))
             assert model.tokenize(blocks[i]) == expected[i], number
 
+    def is_right_in_child() -> bool:
+        return [model.tokenize(texts) for texts in blocks] == expected and bool(model.encode(block(99)).any())
+
     with ThreadPoolExecutor(8) as pool:
         working = [pool.submit(work, number) for number in range(8)]
         try:
-            assert [_exit_code_of_child(model, blocks, expected) for _ in range(12)] == [0] * 12
+            assert [_exit_code_of_child(is_right_in_child) for _ in range(12)] == [0] * 12
         finally:
             is_over.set()
         for one in working:
@@ -106,12 +110,31 @@ def test_children_forked_while_threads_encode(monkeypatch):
     assert [model.tokenize(texts) for texts in blocks] == expected
 
 
-def _exit_code_of_child(model: StaticModel, blocks: list[list[str]], expected: list[list[list[int]]]) -> int:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_children_forked_while_a_kernel_is_compiled():
+    import numba
+    from numba.core.compiler_lock import global_compiler_lock
+
+    kernel_model("BERT uncased").tokenize(["the sea"])
+    is_compiling = threading.Event()
+
+    def compile_slowly() -> None:
+        with global_compiler_lock:
+            is_compiling.set()
+            time.sleep(0.5)
+
+    with ThreadPoolExecutor(1) as pool:
+        compiling = pool.submit(compile_slowly)
+        is_compiling.wait()
+        assert _exit_code_of_child(lambda: numba.njit(lambda number: number + 1)(1) == 2) == 0
+        compiling.result()
+
+
+def _exit_code_of_child(is_right: Callable[[], bool]) -> int:
     process_id = os.fork()
     if process_id == 0:
         try:
-            is_right = [model.tokenize(texts) for texts in blocks] == expected
-            os._exit(0 if is_right and model.encode(block(99)).any() else 1)
+            os._exit(0 if is_right() else 1)
         except BaseException:
             os._exit(2)
     until = time.monotonic() + 60
