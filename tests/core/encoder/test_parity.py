@@ -19,7 +19,9 @@ from tests.static_models import TEXTS, random_table, slow_embedding
 from tests.teachers import CORPUS
 
 EVERY_TEXT = (*TEXTS, *forms.PHRASES, *forms.SPECIAL, " ".join(forms.ODD), "".join(forms.ODD), " ".join(forms.SPACES))
-PHRASED = "new york city hello new york ice cream\tICE \xad CREAM ice\u200bcream, the ice  cream ice \x01 cream new  york  city"
+PHRASED = (
+    "new york city hello new york ice cream\tICE \xad CREAM ice\u200bcream, ice  cream ice \x01 cream new  york  city"
+)
 
 
 @pytest.fixture(scope="module", params=forms.CHUNKABLE)
