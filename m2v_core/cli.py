@@ -299,6 +299,7 @@ def info(
         "tokenizer": json.loads(static_model.tokenizer.to_str())["model"]["type"],
         "normalize": static_model.normalize,
         "max_length": static_model.max_length,
+        "encoder": static_model.encoder_path,
     }
     if as_json:
         _results.print_json(data=facts | {"size_bytes": n_bytes})

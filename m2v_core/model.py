@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from types import EllipsisType
@@ -15,12 +16,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from m2v_core import compression
-from m2v_core.encoder.texts import (
-    checked_batch_size,
-    checked_max_length,
-    checked_texts,
-    without_surrogates,
-)
+from m2v_core.encoder.engine import Engine
+from m2v_core.encoder.plain import Table
+from m2v_core.encoder.texts import checked_batch_size, checked_max_length, checked_texts
 from m2v_core.errors import InputError, ModelFormatError
 from m2v_core.persistence.formats import DEFAULT_MAX_LENGTH, StoredModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
 
     from m2v_core.persistence.card import Measured
     from m2v_core.persistence.hub_push import Pushed
-
-# Rows gathered at once for each text while summing: bounds the memory whatever the length of a text.
-_POOLING_BLOCK = 64
 
 
 class StaticModel:
@@ -98,6 +93,8 @@ class StaticModel:
         self._unk_token_id = unknown_token_id(self.tokenizer)
         self._tokens = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
         self._median_token_length = int(np.median([len(token) for token in self._tokens]))
+        table = Table(self.token_embeddings, self.weights, self.token_mapping, self._unk_token_id)
+        self._engine = Engine(table, self.tokenizer, self._median_token_length)
 
     @classmethod
     def from_pretrained(
@@ -150,7 +147,7 @@ class StaticModel:
             model = cls(
                 stored.token_embeddings,
                 stored.tokenizer,
-                weights=stored.weights,
+                weights=_without_idle(stored.weights, stored.tokenizer),
                 token_mapping=stored.token_mapping,
                 normalize=stored.normalize if normalize is None else normalize,
                 max_length=stored.max_length if isinstance(max_length, EllipsisType) else max_length,
@@ -160,7 +157,6 @@ class StaticModel:
             )
         except ModelFormatError as error:
             raise ModelFormatError(f"{folder}: {error}") from error
-        model.weights = _without_idle(model.weights, model.unk_token_id)
         if quantize_to is None and dimensionality is None and vocabulary_quantization is None:
             return model
         return model.compressed(quantize_to, dimensionality, vocabulary_quantization)
@@ -348,6 +344,12 @@ class StaticModel:
         return self._unk_token_id
 
     @property
+    def encoder_path(self) -> str:
+        """How texts are read: `"chunk by chunk"`, which is many times faster, or `"whole texts, because ..."`."""
+        splitting = self._engine.splitting
+        return f"whole texts, because {splitting}" if isinstance(splitting, str) else "chunk by chunk"
+
+    @property
     def n_bytes(self) -> int:
         """Bytes of the table with its weights and mapping."""
         parts = (self.token_embeddings, self.weights, self.token_mapping)
@@ -371,7 +373,7 @@ class StaticModel:
             sentences: One text, or any number of them.
             max_length: Tokens to read of each text; None for all; the model's own limit when not passed. As
                 in Model2Vec, unknown tokens count towards it.
-            batch_size: Texts tokenized at a time; the result does not depend on it.
+            batch_size: Accepted for code written for Model2Vec; texts are taken in blocks of some megabytes.
             show_progress_bar: Show one on stderr.
             normalize: Overrules the model's own setting for this call.
             convert_to_numpy: Accepted for callers that treat every encoder like a Sentence Transformer.
@@ -389,12 +391,11 @@ class StaticModel:
             raise InputError("encode returns NumPy arrays alone; drop convert_to_numpy=False.")
         limit = self._max_length if isinstance(max_length, EllipsisType) else checked_max_length(max_length)
         texts = checked_texts(sentences)
-        embeddings = np.zeros((len(texts), self.dim), dtype=np.float32)
-        for start, batch in _batches(texts, checked_batch_size(batch_size), show_progress_bar):
-            embeddings[start : start + len(batch)] = self._pool(self._token_ids(batch, limit))
-        if self._normalize if normalize is None else normalize:
-            norms = np.linalg.norm(embeddings, axis=1, keepdims=True)  # (n_sentences, 1)
-            np.divide(embeddings, norms, out=embeddings, where=norms > 0)
+        checked_batch_size(batch_size)
+        with _progress_bar(len(texts), show_progress_bar) as advance:
+            embeddings = self._engine.embeddings(
+                texts, limit, self._normalize if normalize is None else normalize, advance
+            )
         return embeddings[0] if isinstance(sentences, str) else embeddings
 
     def encode_as_sequence(
@@ -410,7 +411,7 @@ class StaticModel:
             sentences: One text, or any number of them.
             max_length: Tokens to read of each text; None for all. As in Model2Vec, the model's own limit does
                 not apply.
-            batch_size: Texts tokenized at a time.
+            batch_size: As in `encode`.
             show_progress_bar: Show one on stderr.
 
         Returns:
@@ -422,11 +423,9 @@ class StaticModel:
         """
         limit = checked_max_length(max_length)
         texts = checked_texts(sentences)
-        sequences = [
-            self._rows(np.array(ids, dtype=np.int64))
-            for _, batch in _batches(texts, checked_batch_size(batch_size), show_progress_bar)
-            for ids in self._token_ids(batch, limit)
-        ]
+        checked_batch_size(batch_size)
+        with _progress_bar(len(texts), show_progress_bar) as advance:
+            sequences = self._engine.sequences(texts, limit, advance)
         return sequences[0] if isinstance(sentences, str) else sequences
 
     def tokenize(self, sentences: str | Iterable[str], max_length: int | None = None) -> list[list[int]]:
@@ -439,7 +438,7 @@ class StaticModel:
         Raises:
             InputError: Something other than text, or `max_length` out of range.
         """
-        return self._token_ids(checked_texts(sentences), checked_max_length(max_length))
+        return self._engine.token_ids(checked_texts(sentences), checked_max_length(max_length))
 
     @staticmethod
     def similarity(a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
@@ -470,57 +469,21 @@ class StaticModel:
         cosines: NDArray[np.float32] = np.clip(left @ right.T, -1.0, 1.0)
         return cosines
 
-    def _token_ids(self, texts: list[str], max_length: int | None) -> list[list[int]]:
-        """The ids of each text's known tokens.
 
-        Cut in Model2Vec's order: first characters, which spares tokenizing what can't count; then tokens;
-        and only then are unknown ones dropped.
-        """
-        if max_length is not None:
-            texts = [text[: max_length * self._median_token_length] for text in texts]
-        try:
-            encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        except TypeError:
-            # UTF-8 has no lone surrogates; looking for them beforehand would cost every call.
-            encodings = self.tokenizer.encode_batch_fast(without_surrogates(texts), add_special_tokens=False)
-        unknown = self._unk_token_id
-        return [[i for i in encoding.ids[:max_length] if i != unknown] for encoding in encodings]
-
-    def _rows(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Weighted rows: ids of any shape (...) -> (..., dim) float32."""
-        rows = self.token_embeddings[ids if self.token_mapping is None else self.token_mapping[ids]]
-        rows = rows.astype(np.float32, copy=False)
-        return rows if self.weights is None else rows * self.weights[ids][..., None]
-
-    def _pool(self, sequences: list[list[int]]) -> NDArray[np.float32]:
-        """Means of rows: (n_sequences, dim) float32, a zero row for an empty sequence."""
-        means = np.zeros((len(sequences), self.dim), dtype=np.float32)
-        lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-        for length in np.unique(lengths[lengths > 0]):
-            members = np.flatnonzero(lengths == length)
-            ids = np.array([sequences[i] for i in members], dtype=np.int64)  # (n_members, length)
-            # Blocks of one size, whatever the batch: a text's sum does not depend on its neighbours. float64
-            # between them, for a float32 sum of a million rows is off in the fourth digit.
-            sums = np.zeros((len(members), self.dim))
-            for start in range(0, length, _POOLING_BLOCK):
-                sums += self._rows(ids[:, start : start + _POOLING_BLOCK]).sum(axis=1)
-            means[members] = sums / length
-        return means
-
-
-def _batches(texts: list[str], batch_size: int, show_progress_bar: bool) -> Iterator[tuple[int, list[str]]]:
-    """Each batch with the place of its first text."""
-    starts: Iterable[int] = range(0, len(texts), batch_size)
-    if show_progress_bar:
-        from tqdm.auto import tqdm
-
-        starts = tqdm(starts, unit="batch")
-    for start in starts:
-        yield start, texts[start : start + batch_size]
-
-
-def _without_idle(weights: NDArray[np.float32] | None, unk_token_id: int | None) -> NDArray[np.float32] | None:
+def _without_idle(weights: NDArray[np.float32] | None, tokenizer: Tokenizer) -> NDArray[np.float32] | None:
     """None for weights that are all 1 but for the unknown token's, in no mean: saving writes such."""
-    if weights is None or not set(np.flatnonzero(weights != 1.0)) <= {unk_token_id}:
+    if weights is None or weights.shape != (tokenizer.get_vocab_size(with_added_tokens=True),):
         return weights
-    return None
+    return weights if set(np.flatnonzero(weights != 1.0)) - {unknown_token_id(tokenizer)} else None
+
+
+@contextmanager
+def _progress_bar(n_texts: int, is_shown: bool) -> Iterator[Callable[[int], None] | None]:
+    """What to call with each number of texts done, if anything."""
+    if not is_shown:
+        yield None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=n_texts, unit="text") as bar:
+        yield bar.update

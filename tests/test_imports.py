@@ -41,11 +41,11 @@ ROOMS: dict[str, set[str]] = {
 
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
 
-BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "numba", "typer", "rich"}
+BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "numba", "llvmlite", "typer", "rich"}
 PACKAGES: dict[str, set[str]] = {
     "errors": set(),
     "progress": set(),
-    "encoder": {"numpy", "tokenizers", "numba"},
+    "encoder": {"numpy", "tokenizers", "numba", "llvmlite"},
     "tokenization": {"numpy", "tokenizers"},
     "compression": {"numpy", "sklearn"},
     "persistence": {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml"},
@@ -75,6 +75,7 @@ HOMES = {
     "transformers": {"m2v_core/distillation/teacher.py"},
     "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders.py"},
     "numba": {"m2v_core/encoder/kernels.py"},
+    "llvmlite": {"m2v_core/encoder/kernels.py"},
     "huggingface_hub": {
         f"m2v_core/persistence/{name}.py" for name in ("hub", "hub_attempts", "hub_info", "hub_push", "card")
     },

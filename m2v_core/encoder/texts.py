@@ -21,6 +21,8 @@ def checked_texts(sentences: str | Iterable[str]) -> list[str]:
     if isinstance(sentences, (bytes, bytearray, Mapping)) or not isinstance(sentences, Iterable):
         raise InputError(f"Pass a text or a list of texts, not {type(sentences).__name__}.")
     texts = list(sentences)
+    if set(map(type, texts)) <= {str}:
+        return texts
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(
@@ -60,6 +62,6 @@ def without_surrogates(texts: list[str]) -> list[str]:
         "Lone surrogates, which are no characters, were read as U+FFFD; to silence this, decode the source "
         "of the texts with errors='replace'.",
         UserWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     return [text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") for text in texts]

@@ -443,6 +443,7 @@ def test_info_for_people(model_folder):
     assert facts["precision"] == "float32"
     assert facts["tokenizer"] == "WordLevel"
     assert facts["max_length"] == "64"
+    assert facts["encoder"] == "chunk by chunk"
     assert facts["size"].endswith("kB")
 
 
@@ -453,6 +454,16 @@ def test_info_of_a_model_that_says_little(model_folder, tmp_path):
     assert (info["teacher"], info["recipe"]) == (None, None)
     facts = dict(line.split(maxsplit=1) for line in m2v("info", tmp_path).stdout.splitlines())
     assert (facts["teacher"], facts["recipe"]) == ("-", "-")
+
+
+def test_info_says_why_texts_are_read_whole(model_folder, tmp_path):
+    known = StaticModel.from_pretrained(model_folder)
+    known.tokenizer.pre_tokenizer = pre_tokenizers.Digits()
+    StaticModel(known.token_embeddings, known.tokenizer).save_pretrained(tmp_path)
+    expected = "whole texts, because its pre-tokenizer Digits does not surely cut at white space"
+    assert json.loads(m2v("info", tmp_path, "--json").stdout)["encoder"] == expected
+    facts = dict(line.split(maxsplit=1) for line in m2v("info", tmp_path).stdout.splitlines())
+    assert facts["encoder"] == expected
 
 
 def test_long_paths_are_not_cut(model_folder, tmp_path):

@@ -199,7 +199,7 @@ def test_config_is_a_copy():
 def test_a_progress_bar_goes_to_stderr(capsys):
     MODELS["WordPiece"].encode(TEXTS, batch_size=4, show_progress_bar=True)
     output = capsys.readouterr()
-    assert "4/4" in output.err
+    assert "16/16" in output.err
     assert output.out == ""
 
 

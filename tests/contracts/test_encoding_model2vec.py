@@ -1,0 +1,45 @@
+"""A corpus through the compiled loops, beside the real model2vec."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from m2v_core.encoder import engine
+from m2v_core.model import StaticModel
+from tests.static_models import random_table
+from tests.teachers import CORPUS, tokenizer_json
+
+model2vec = pytest.importorskip("model2vec")
+pytestmark = pytest.mark.skipif(not CORPUS.is_file(), reason=f"{CORPUS} is absent")
+
+FAMILIES = ("wordpiece", "wordpiece-cased", "unigram", "bytelevel", "decoder", "modernbert-like")
+
+
+def texts_of_corpus(step: int) -> list[str]:
+    """Every so manieth sentence, some documents of many sentences, and texts without words."""
+    with CORPUS.open(encoding="utf-8") as lines:
+        sentences = [line.rstrip("\n") for line in islice(lines, 0, None, step)]
+    documents = ["\n".join(sentences[start : start + 60]) for start in range(0, len(sentences), len(sentences) // 12)]
+    return [*sentences, *documents, "", "  \t", "\U0001f984"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_corpus_is_encoded_as_by_model2vec(family, tmp_path: Path, monkeypatch):
+    tokenizer = Tokenizer.from_str(tokenizer_json(family))
+    rows = random_table(tokenizer.get_vocab_size(), 64).astype(np.float16)
+    StaticModel(rows, tokenizer).save_pretrained(tmp_path)
+    ours, theirs = StaticModel.from_pretrained(tmp_path), model2vec.StaticModel.from_pretrained(tmp_path)
+    texts = texts_of_corpus(5 if family == "wordpiece" else 40)
+    assert len(texts) > 1_500
+    monkeypatch.setattr(engine, "CHARACTERS_BEFORE_KERNELS", 0)
+    expected = theirs.encode(texts)
+    for _ in "cold", "warm":
+        np.testing.assert_allclose(ours.encode(texts), expected, rtol=0, atol=2e-3)
+    is_whole = family == "modernbert-like"
+    assert ours.encoder_path.startswith("whole texts" if is_whole else "chunk by chunk")
+    assert (len(ours._engine._shared.table) == 0) == is_whole
