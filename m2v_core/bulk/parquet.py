@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from m2v_core.bulk import parquet_footer
+from m2v_core.bulk import parquet_footer, readers
 from m2v_core.bulk.formats import DType, InputFormat, import_pyarrow
-from m2v_core.bulk.readers import BYTES_PER_BLOCK, ROWS_PER_BLOCK, Block, Position, Reader, Wanted
+from m2v_core.bulk.readers import Block, Position, Reader, Wanted
 from m2v_core.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class ParquetWriter:
 
 def _rows_in_block(group: Any) -> int:
     bytes_per_row = max(group.total_byte_size // max(group.num_rows, 1), 1)
-    return int(min(max(BYTES_PER_BLOCK // bytes_per_row, 1), ROWS_PER_BLOCK))
+    return int(min(max(readers.BYTES_PER_BLOCK // bytes_per_row, 1), readers.ROWS_PER_BLOCK))
 
 
 def _without_null(kind: Any) -> Any:

@@ -18,7 +18,7 @@ from m2v_core.bulk.checkpoint import Checkpoint, Progressed, input_fingerprint, 
 from m2v_core.bulk.formats import STDIN, DType, InputFormat, OutputFormat, import_pyarrow
 from m2v_core.bulk.parquet import ParquetReader, ParquetWriter, schema_of
 from m2v_core.bulk.readers import CsvReader, JsonlReader, OnError, Reader, TextReader, TsvReader, Wanted
-from m2v_core.bulk.writers import JsonlWriter, NpyWriter, Writer
+from m2v_core.bulk.writers import JsonlWriter, NpyWriter, Writer, check_is_free
 from m2v_core.errors import InputError, M2VError, SaveError
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
@@ -126,11 +126,14 @@ def encode_file(
     reader = _open_reader(input_path, input_format, wanted)
     if kind == "parquet":
         import_pyarrow("pyarrow.parquet")
-    if wanted.with_rows and reader.columns is not None and embedding_column in reader.columns:
-        raise InputError(
-            f"{input_path} has a column {embedding_column!r} already. Choose another name for that of the embeddings "
-            "(embedding_column, --embedding-column)."
-        )
+    if wanted.with_rows:
+        check_is_free(embedding_column, reader.columns or ())
+        if kind == "parquet" and input_path == STDIN and reader.columns is None:
+            raise InputError(
+                "Which columns JSONL has is known only when it has been read to its end, and stdin can't be read twice. "
+                "Save it as a file, write JSONL, or leave the other columns out (keep_columns=False, "
+                "--no-keep-columns)."
+            )
     run = _Run(
         model=model,
         reader=reader,
@@ -219,6 +222,7 @@ class _Run:
         import pyarrow
 
         schema = schema_of(self.reader) if self.wanted.with_rows else pyarrow.schema([])
+        check_is_free(self.embedding_column, schema.names)
         return ParquetWriter(file, schema, self.embedding_column, dim, self.dtype, state)
 
     def _embeddings(self, texts: list[str], n_before: int) -> NDArray[Any]:

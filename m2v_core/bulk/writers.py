@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections.abc import Container
 from datetime import date, time
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -13,6 +14,7 @@ from numpy.lib.format import write_array_header_1_0
 
 from m2v_core.bulk.formats import DType
 from m2v_core.bulk.readers import Block
+from m2v_core.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,6 +90,7 @@ class JsonlWriter:
 
     def __init__(self, file: BinaryIO, embedding_column: str, dim: int, dtype: DType) -> None:
         self._file = file
+        self._column = embedding_column
         # As many digits as tell apart all numbers of the format.
         numbers = ", ".join(["%.5g" if dtype == "float16" else "%.9g"] * dim)
         self._embedding = f"{json.dumps(embedding_column, ensure_ascii=False).replace('%', '%%')}: [{numbers}]}}\n"
@@ -101,6 +104,7 @@ class JsonlWriter:
             rows = rows.to_pylist()
         lines = []
         for row, embedding in zip(rows, embeddings.tolist(), strict=True):
+            check_is_free(self._column, row)
             head = _json(row)[:-1]
             lines.append(f"{head}, " if row else head)
             lines.append(self._embedding % tuple(embedding))
@@ -108,6 +112,19 @@ class JsonlWriter:
 
     def finish(self) -> None:
         """Nothing is left to be written."""
+
+
+def check_is_free(embedding_column: str, columns: Container[str]) -> None:
+    """Refuse a name for the column of embeddings that the input uses.
+
+    Raises:
+        InputError: It does.
+    """
+    if embedding_column in columns:
+        raise InputError(
+            f"The input has a column {embedding_column!r} already. Choose another name for that of the embeddings "
+            "(embedding_column, --embedding-column)."
+        )
 
 
 def _json(row: dict[str, Any]) -> str:
