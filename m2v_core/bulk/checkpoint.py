@@ -58,6 +58,7 @@ class Checkpoint:
         self.output_path = output_path
         self.part_path = output_path.with_name(f"{output_path.name}.part")
         self._state_path = output_path.with_name(f"{output_path.name}.part.json")
+        self._new_state_path = output_path.with_name(f"{output_path.name}.part.json.new")
 
     @property
     def n_texts(self) -> int | None:
@@ -102,7 +103,7 @@ class Checkpoint:
                 )
             progressed = Progressed(**state["progressed"])
         else:
-            self._state_path.unlink(missing_ok=True)
+            self._forget()
         file.truncate(progressed.n_bytes)
         file.seek(progressed.n_bytes)
         return progressed
@@ -111,25 +112,28 @@ class Checkpoint:
         """Make sure of all that has been written."""
         file.flush()
         os.fsync(file.fileno())
-        beside = self._state_path.with_name(f"{self._state_path.name}.new")
-        with beside.open("w", encoding="utf-8") as state:
+        with self._new_state_path.open("w", encoding="utf-8") as state:
             json.dump({"fingerprint": fingerprint, "progressed": asdict(progressed)}, state)
             state.flush()
             os.fsync(state.fileno())
-        beside.replace(self._state_path)
+        self._new_state_path.replace(self._state_path)
 
     def publish(self, file: BinaryIO) -> None:
         """Give the finished part its name."""
         file.flush()
         os.fsync(file.fileno())
         self.part_path.replace(self.output_path)
-        self._state_path.unlink(missing_ok=True)
+        self._forget()
 
     def remove(self) -> None:
         """Leave nothing."""
-        for path in (self.part_path, self._state_path):
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.part_path.unlink(missing_ok=True)
+            self._forget()
+
+    def _forget(self) -> None:
+        for path in (self._state_path, self._new_state_path):
+            path.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any] | None:
         try:

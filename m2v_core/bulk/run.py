@@ -130,7 +130,7 @@ def encode_file(
         check_is_free(embedding_column, reader.columns or ())
         if kind == "parquet" and input_path == STDIN and reader.columns is None:
             raise InputError(
-                "Which columns JSONL has is known only when it has been read to its end, and stdin can't be read twice. "
+                "Which columns JSONL has is known only at its end, and stdin can't be read twice. "
                 "Save it as a file, write JSONL, or leave the other columns out (keep_columns=False, "
                 "--no-keep-columns)."
             )

@@ -103,11 +103,11 @@ class JsonlWriter:
         elif not isinstance(rows, list):
             rows = rows.to_pylist()
         lines = []
-        for row, embedding in zip(rows, embeddings.tolist(), strict=True):
+        for row, embedding in zip(rows, embeddings, strict=True):
             check_is_free(self._column, row)
             head = _json(row)[:-1]
             lines.append(f"{head}, " if row else head)
-            lines.append(self._embedding % tuple(embedding))
+            lines.append(self._embedding % tuple(embedding.tolist()))
         self._file.write("".join(lines).encode())
 
     def finish(self) -> None:

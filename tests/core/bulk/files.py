@@ -20,7 +20,9 @@ def write_texts(folder: Path, kind: str, texts: list[str], column: str = "text")
     if kind == "text":
         path.write_bytes("".join(f"{text}\n" for text in texts).encode())
     elif kind == "jsonl":
-        path.write_bytes("".join(json.dumps(row, ensure_ascii=i % 2 == 0) + "\n" for i, row in enumerate(rows)).encode())
+        path.write_bytes(
+            "".join(json.dumps(row, ensure_ascii=i % 2 == 0) + "\n" for i, row in enumerate(rows)).encode()
+        )
     elif kind == "parquet":
         schema = pyarrow.schema([("id", pyarrow.int64()), (column, pyarrow.string()), ("tag", pyarrow.string())])
         table = pyarrow.Table.from_pylist(rows, schema)

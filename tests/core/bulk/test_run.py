@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import threading
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -72,9 +72,7 @@ def test_no_texts(kind, ending, model, tmp_path):
 def test_options_arrive(ending, model, tmp_path):
     path = write_texts(tmp_path, "jsonl", list(TEXTS), column="body")
     output = tmp_path / f"vectors{ending}"
-    encode_file(
-        model, path, output, column="body", dtype="float16", max_length=3, normalize=False, keep_columns=False
-    )
+    encode_file(model, path, output, column="body", dtype="float16", max_length=3, normalize=False, keep_columns=False)
     embeddings, rows = read_embeddings(output)
     expected = model.encode(list(TEXTS), max_length=3, normalize=False).astype(np.float16)
     np.testing.assert_array_equal(embeddings.astype(np.float16), expected)
@@ -115,7 +113,7 @@ def test_lines_of_text(content, texts, model, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "content", "rows"),
     [
-        ("csv", "\ufefftext;n\r\nthe;1\r\n\r\n\"a;b\";2", [("the", "1"), ("a;b", "2")]),
+        ("csv", '\ufefftext;n\r\nthe;1\r\n\r\n"a;b";2', [("the", "1"), ("a;b", "2")]),
         ("csv", '"te""xt"\n"the, ""fox"""\n', [('the, "fox"',)]),
         ("csv", '"a\nb",text\n"1\n2",the\n3,fox', [("1\n2", "the"), ("3", "fox")]),
         ("tsv", "text\tn\nthe, fox\t1\n", [("the, fox", "1")]),
@@ -168,8 +166,13 @@ def test_columns_of_parquet_keep_their_types(model, tmp_path):
     encode_file(model, tmp_path / "in.parquet", tmp_path / "out.jsonl")
     first = read_embeddings(tmp_path / "out.jsonl")[1][0]
     assert first == {
-        "text": "the", "day": "2024-02-29", "price": "1.50", "raw": "/w==", "x": None, "nested": {"a": [1, 2], "b": None}
-    }  # fmt: skip
+        "text": "the",
+        "day": "2024-02-29",
+        "price": "1.50",
+        "raw": "/w==",
+        "x": None,
+        "nested": {"a": [1, 2], "b": None},
+    }
 
 
 def test_the_only_column_of_strings_is_taken(model, tmp_path):
@@ -258,7 +261,11 @@ def test_unusable_input(ending, name, content, arguments, message, model, tmp_pa
 
 def test_columns_that_parquet_cant_hold(model, tmp_path):
     path = tmp_path / "in.jsonl"
-    for second, message in (('"a"', "don't go together"), ("{}", "don't go together"), (str(2**70), "don't go together")):
+    for second, message in (
+        ('"a"', "don't go together"),
+        ("{}", "don't go together"),
+        (str(2**70), "don't go together"),
+    ):
         path.write_text(f'{{"text": "the", "n": 1}}\n{{"text": "fox", "n": {second}}}\n')
         with pytest.raises(InputError, match=message):
             encode_file(model, path, tmp_path / "out.parquet")
@@ -338,7 +345,7 @@ def test_disk_without_room_is_refused_at_once(model, monkeypatch, tmp_path):
     assert names(tmp_path) == [path.name]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
 def test_full_disk(model, monkeypatch, tmp_path):
     path = write_texts(tmp_path, "text", ["the"] * 1000)
     monkeypatch.setattr(Checkpoint, "open", lambda self: open("/dev/full", "rb+"))  # noqa: SIM115, PTH123
