@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ _LINES_AT_ONCE = 256
 _LONGEST_CELL = 1 << 28  # characters; a quote that never closes must not read the rest of the file into one cell
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DEFAULT_COLUMN = "text"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 OnError = Literal["fail", "skip"]
 Position = list[int]
@@ -116,7 +118,7 @@ class Wanted:
 
 
 class _Lines:
-    """The lines of a file, their ends included, counting.
+    """The lines of a file, counting.
 
     Attributes:
         number: Of the line read last, counted from 1.
@@ -134,10 +136,26 @@ class _Lines:
         self._file.seek(self.offset)
 
     def take(self, n: int) -> list[str]:
-        """Up to n lines."""
-        return [self._decoded(line) for line in islice(self._file, n)]
+        """Up to n lines, without their ends."""
+        raw = list(islice(self._file, n))
+        joined = b"".join(raw)
+        try:
+            text = joined.decode()
+        except UnicodeDecodeError:
+            for line in raw:
+                self._decoded(line)
+            raise
+        if self.number == 0:
+            text = text.removeprefix("\ufeff")
+        self.offset += len(joined)
+        self.number += len(raw)
+        lines = text.split("\n")
+        if len(lines) > len(raw):  # an empty one after the last end
+            lines.pop()
+        return [line.removesuffix("\r") for line in lines] if "\r" in text else lines
 
     def __iter__(self) -> Iterator[str]:
+        """Line by line, their ends included."""
         return map(self._decoded, self._file)
 
     def _decoded(self, line: bytes) -> str:
@@ -218,7 +236,7 @@ class TextReader(_LineReader):
                 start = lines.offset
                 while len(block.texts) < ROWS_PER_BLOCK and lines.offset - start < BYTES_PER_BLOCK:
                     taken = lines.take(min(_LINES_AT_ONCE, ROWS_PER_BLOCK - len(block.texts)))
-                    block.texts += [line.removesuffix("\n").removesuffix("\r") for line in taken]
+                    block.texts += taken
                     if is_over := not taken:
                         break
                 if self._wanted.with_rows:
@@ -267,23 +285,24 @@ class JsonlReader(_RowReader):
     def _rows(self, lines: _Lines) -> Iterator[dict[str, Any] | str]:
         for line in lines:
             if not line.isspace():
-                yield self._parse(line, f"{self.name}, line {lines.number:,}")
+                row = self._parse(line)
+                yield f"{self.name}, line {lines.number:,} {row}" if isinstance(row, str) else row
 
-    def _parse(self, line: str, where: str) -> dict[str, Any] | str:
+    def _parse(self, line: str) -> dict[str, Any] | str:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deep"
-            return f"{where} is no JSON object ({reason}): {_shortened(line)}."
+            return f"is no JSON object ({reason}): {_shortened(line)}."
         if not isinstance(row, dict):
-            return f"{where} is no JSON object: {_shortened(line)}."
+            return f"is no JSON object: {_shortened(line)}."
         if self.column not in row:
             keys = ", ".join(map(repr, list(row)[:20])) or "none"
-            return f"{where} has no key {self.column!r}; its keys are {keys}. A key is chosen by column (--column)."
+            return f"has no key {self.column!r}; its keys are {keys}. A key is chosen by column (--column)."
         if not isinstance(row[self.column], str):
-            return f"{where} has no text under {self.column!r}, but {_shortened(json.dumps(row[self.column]))}."
-        if "\\u" in line and not _is_encodable(row):
-            return f"{where} holds a lone surrogate, which is no character: {_shortened(line)}."
+            return f"has no text under {self.column!r}, but {_shortened(json.dumps(row[self.column]))}."
+        if _SURROGATE.search(line) and not _is_encodable(row):
+            return f"holds a lone surrogate, which is no character: {_shortened(line)}."
         return row
 
 
@@ -295,7 +314,7 @@ class CsvReader(_RowReader):
 
     def _begin(self, lines: _Lines) -> None:
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-        head = "".join(lines.take(1))
+        head = next(iter(lines), "")
         self._delimiter = next((mark for mark in self._delimiters if mark in head), self._delimiters[0])
         try:
             self.columns = tuple(next(self._cells(chain([head], lines)), ()))
@@ -314,16 +333,22 @@ class CsvReader(_RowReader):
         assert self.columns is not None
         cells_of_rows = self._cells(lines)
         while True:
-            where = f"{self.name}, line {lines.number + 1:,}"
+            number = lines.number + 1
             try:
                 cells = next(cells_of_rows, None)
             except csv.Error as error:
-                yield f"{where} can't be read ({error}). A cell that holds a quote stands in quotes, its own doubled."
+                yield (
+                    f"{self.name}, line {number:,} can't be read ({error}). A cell that holds a quote stands in "
+                    "quotes, its own doubled."
+                )
                 continue
             if cells is None:
                 return
             if cells and len(cells) != len(self.columns):
-                yield f"{where} has {len(cells)} cells, but the first line names {len(self.columns)} columns."
+                yield (
+                    f"{self.name}, line {number:,} has {len(cells)} cells, but the first line names "
+                    f"{len(self.columns)} columns."
+                )
             elif cells:
                 yield dict(zip(self.columns, cells, strict=True))
 
