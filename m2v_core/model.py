@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from m2v_core import compression
 from m2v_core.encoder.engine import Engine
 from m2v_core.encoder.plain import Table
+from m2v_core.encoder.stream import blocks_of_texts
 from m2v_core.encoder.texts import checked_batch_size, checked_max_length, checked_texts
 from m2v_core.errors import InputError, ModelFormatError
 from m2v_core.persistence.formats import DEFAULT_MAX_LENGTH, StoredModel
@@ -397,6 +398,33 @@ class StaticModel:
                 texts, limit, self._normalize if normalize is None else normalize, advance
             )
         return embeddings[0] if isinstance(sentences, str) else embeddings
+
+    def encode_stream(
+        self,
+        sentences: Iterable[str],
+        max_length: int | EllipsisType | None = ...,
+        *,
+        normalize: bool | None = None,
+        block_size: int = 16_384,
+    ) -> Iterator[NDArray[np.float32]]:
+        """The embeddings of any number of texts, a block at a time, in memory that doesn't grow with their number.
+
+        Args:
+            sentences: Any iterable of texts: a generator, a list, an open text file (whose lines are taken without
+                their ends). It is read as far as the next block needs.
+            max_length: As in `encode`.
+            normalize: As in `encode`.
+            block_size: Texts in a block; fewer in the last one, and where texts are long.
+
+        Yields:
+            (n, dim) float32 with 1 <= n <= `block_size`, rows as `encode` gives them, in the order of the texts.
+
+        Raises:
+            InputError: Something other than an iterable of texts, or an argument out of range.
+        """
+        limit = self._max_length if isinstance(max_length, EllipsisType) else checked_max_length(max_length)
+        blocks = blocks_of_texts(sentences, block_size)
+        return (self.encode(block, limit, normalize=normalize) for block in blocks)
 
     def encode_as_sequence(
         self,

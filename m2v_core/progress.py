@@ -17,7 +17,7 @@ class Progress:
     Attributes:
         stage: What is being done: `"load"`, `"encode"`, `"reduce"`, `"save"`, ...
         done: Units finished in this stage, 0 to `total`.
-        total: Units in this stage; 0 while unknown.
+        total: Units in this stage, or an estimate that each event may correct; 0 while unknown.
         rate: Units per second since the stage began; 0.0 while unknown.
         eta_seconds: Seconds until the stage ends at this rate; None while unknown.
     """
@@ -48,22 +48,26 @@ class ProgressReporter:
         self._cancel = cancel
         self._stage = ""
         self._done = 0
+        self._done_before = 0
         self._total = 0
         self._started = 0.0
 
-    def start(self, stage: str, total: int = 0) -> None:
-        """Begin a stage of `total` units (0: unknown)."""
-        self._stage, self._done, self._total = stage, 0, total
+    def start(self, stage: str, total: int = 0, done: int = 0) -> None:
+        """Begin a stage of `total` units (0: unknown), of which an earlier run has done some."""
+        self._stage, self._done, self._total = stage, done, total
+        self._done_before = done
         self._started = time.perf_counter()
         self._emit()
 
-    def advance(self, units: int) -> None:
-        """Count `units` more as done.
+    def advance(self, units: int, total: int | None = None) -> None:
+        """Count `units` more as done, and correct the stage's total if there is a new estimate of it.
 
         Raises:
             Cancelled: `cancel` was set.
         """
         self._done += units
+        if total is not None:
+            self._total = total
         self._emit()
 
     def _emit(self) -> None:
@@ -72,6 +76,7 @@ class ProgressReporter:
         if self._callback is None:
             return
         elapsed_seconds = time.perf_counter() - self._started
-        rate = self._done / elapsed_seconds if self._done and elapsed_seconds > 0 else 0.0
+        n_new = self._done - self._done_before
+        rate = n_new / elapsed_seconds if n_new and elapsed_seconds > 0 else 0.0
         eta_seconds = (self._total - self._done) / rate if rate and self._total else None
         self._callback(Progress(self._stage, self._done, self._total, rate, eta_seconds))

@@ -56,7 +56,7 @@ PACKAGES: dict[str, set[str]] = {
     "exploration": {"numpy", "sklearn", "umap", "usearch"},
     "speed": {"numpy"},
     "distributed": {"numpy"},
-    "bulk": {"numpy"},
+    "bulk": {"numpy", "pyarrow"},
     "jobs": {"numpy", "psutil"},
     "library": set(),
     "cli": {"typer", "rich"},
@@ -76,6 +76,7 @@ HOMES = {
     "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders.py"},
     "numba": {"m2v_core/encoder/kernels.py"},
     "llvmlite": {"m2v_core/encoder/kernels.py"},
+    "pyarrow": {"m2v_core/bulk/parquet.py", "m2v_core/bulk/run.py"},
     "huggingface_hub": {
         f"m2v_core/persistence/{name}.py" for name in ("hub", "hub_attempts", "hub_info", "hub_push", "card")
     },

@@ -22,6 +22,8 @@ from typer.testing import CliRunner
 
 import m2v_core
 from m2v_core import StaticModel, cli, compression
+from m2v_core.bulk import readers, run
+from m2v_core.bulk.formats import DType, InputFormat
 from m2v_core.distillation import pipeline
 from m2v_core.errors import Cancelled
 from m2v_core.progress import Progress
@@ -232,9 +234,14 @@ def assert_one_error_line(done, message):
         ("encode --model MODEL --input absent.txt --output new.npy", "absent.txt"),
         ("encode --model MODEL --input empty --output new.npy", "can't be read"),
         ("encode --model MODEL --input utf16.txt --output new.npy", "not UTF-8"),
-        ("encode --model MODEL --input texts.txt --output empty", "no NumPy file"),
-        ("encode --model MODEL --input texts.txt --output texts.txt", "no NumPy file"),
+        ("encode --model MODEL --input texts.txt --output empty", "ends in one of"),
+        ("encode --model MODEL --input texts.txt --output texts.txt", "ends in one of"),
         ("encode --model MODEL --input texts.txt --output texts.txt/new.npy", "Could not write"),
+        ("encode --model MODEL --input texts.txt --output old.npy", "--overwrite"),
+        ("encode --model MODEL --input texts.txt --output new.npy --column body", "no column 'body'"),
+        ("encode --model MODEL --input texts.txt --output new.npy --on-error skip", "may be left out"),
+        ("encode --model MODEL --input texts.txt --output new.npy --input-format jsonl", "texts.txt, line 1"),
+        ("encode --model MODEL --input texts.txt --output new.npy --max-length 0", "max_length"),
         ("info absent", "absent"),
         ("info empty", "empty"),
         ("info broken", "broken"),
@@ -245,6 +252,7 @@ def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("the cat\n", encoding="utf-8")
     (tmp_path / "utf16.txt").write_text("the cat\n", encoding="utf-16")
+    (tmp_path / "old.npy").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     for path in model_folder.iterdir():
@@ -268,6 +276,9 @@ def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypa
         "distill --model-name some/teacher --save-path out --recipe secret",
         "distill --model-name some/teacher --save-path out --no-such-option",
         "encode --model out",
+        "encode --model out --input texts.txt --output new.npy --dtype int8",
+        "encode --model out --input texts.txt --output new.npy --on-error ignore",
+        "encode --model out --input texts.txt --output new.npy --input-format xml",
         "info",
         "fly",
     ],
@@ -371,7 +382,7 @@ def test_interrupt_that_a_library_swallows_still_cancels(monkeypatch, tmp_path):
 
 def test_ctrl_c_while_encoding_leaves_nothing(model_folder, monkeypatch, tmp_path):
     (tmp_path / "texts.txt").write_text("the cat\n", encoding="utf-8")
-    monkeypatch.setattr(StaticModel, "encode", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(run.NpyWriter, "write", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
     done = m2v(
         *(
             "encode",
@@ -385,6 +396,99 @@ def test_ctrl_c_while_encoding_leaves_nothing(model_folder, monkeypatch, tmp_pat
     )
     assert done.exit_code == 130
     assert names(tmp_path) == ["texts.txt"]
+
+
+ENCODE_OPTIONS = {option.name: option for option in typer.main.get_command(cli.app).commands["encode"].params}
+ENCODE_ARGUMENTS = inspect.signature(run.encode_file).parameters
+
+
+@pytest.mark.parametrize("name", ENCODE_ARGUMENTS.keys() - {"progress", "cancel"})
+def test_every_argument_of_encode_file_is_an_option(name):
+    argument, option = ENCODE_ARGUMENTS[name], ENCODE_OPTIONS[name]
+    if argument.default is inspect.Parameter.empty:
+        assert option.required
+    else:
+        assert option.default == (None if name == "max_length" else argument.default)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"), [("input_format", InputFormat), ("dtype", DType), ("on_error", readers.OnError)]
+)
+def test_choices_are_those_of_encode_file(name, allowed):
+    offered = get_type_hints(cli.encode)[name]
+    assert offered in (allowed, allowed | None)
+
+
+def test_every_option_of_encode_arrives(model_folder, monkeypatch, tmp_path):
+    passed = {}
+
+    def encode_file(model, *paths, **arguments):
+        passed.update(arguments, paths=paths)
+        return run.Encoded(7, 3, 1, ("in.csv, line 3 has 1 cells.",))
+
+    monkeypatch.setattr(run, "encode_file", encode_file)
+    done = m2v(
+        *("encode", "--model", model_folder, "--input", "-", "--output", tmp_path / "out.parquet"),
+        *("--column", "body", "--input-format", "csv", "--no-keep-columns", "--embedding-column", "v"),
+        *(
+            "--dtype",
+            "float16",
+            "--max-length",
+            "9",
+            "--no-normalize",
+            "--on-error",
+            "skip",
+            "--overwrite",
+            "--restart",
+        ),
+    )
+    assert done.exit_code == 0, done.output
+    del passed["progress"], passed["cancel"]
+    assert passed == {
+        "paths": ("-", tmp_path / "out.parquet"),
+        "column": "body",
+        "input_format": "csv",
+        "keep_columns": False,
+        "embedding_column": "v",
+        "dtype": "float16",
+        "max_length": 9,
+        "normalize": False,
+        "on_error": "skip",
+        "overwrite": True,
+        "restart": True,
+    }
+    assert "1 rows were left out. The first: in.csv, line 3 has 1 cells." in done.stderr
+    facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert (facts["rows"], facts["resumed"]) == ("7", "after 3")
+
+
+def test_stdin_is_encoded(model_folder, tmp_path):
+    command = [sys.executable, "-m", "m2v_core", "encode", "--model", model_folder, "--input", "-"]
+    command += ["--output", tmp_path / "out.npy"]
+    done = subprocess.run(command, input=b"the cat\nsat\n", capture_output=True, env=OFFLINE)
+    assert done.returncode == 0, done.stderr
+    expected = StaticModel.from_pretrained(model_folder).encode(["the cat", "sat"])
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+
+
+def test_ctrl_c_while_encoding_says_how_to_go_on(model_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(readers, "ROWS_PER_BLOCK", 5)
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    (tmp_path / "texts.txt").write_text("the cat\n" * 20, encoding="utf-8")
+    arguments = ["encode", "--model", model_folder, "--input", tmp_path / "texts.txt", "--output", tmp_path / "new.npy"]
+    save = run.Checkpoint.save
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            run.Checkpoint, "save", lambda *arguments: save(*arguments) or os.kill(os.getpid(), signal.SIGINT)
+        )
+        done = m2v(*arguments)
+    assert done.exit_code == 130
+    assert "Stopped after 5 texts; the same command goes on from there." in done.stderr
+    assert names(tmp_path) == ["new.npy.part", "new.npy.part.json", "texts.txt"]
+    done = m2v(*arguments)
+    assert done.exit_code == 0, done.output
+    assert "resumed    after 5" in done.stdout
+    assert np.load(tmp_path / "new.npy").shape == (20, 3)
 
 
 def test_progress_shows_stage_speed_and_time_left(capsys):

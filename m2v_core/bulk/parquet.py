@@ -1,0 +1,260 @@
+"""Parquet files in and out."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from m2v_core.bulk import parquet_footer, readers
+from m2v_core.bulk.formats import DType, InputFormat, import_pyarrow
+from m2v_core.bulk.readers import Block, Position, Reader, Wanted
+from m2v_core.errors import InputError, NotFoundError
+
+if TYPE_CHECKING:
+    import pyarrow
+    from numpy.typing import NDArray
+
+_OTHERWISE = "Write JSONL, or leave the other columns out (keep_columns=False, --no-keep-columns)."
+
+
+class ParquetReader:
+    """A Parquet file with a column of strings. A position is a row group and the rows read of it."""
+
+    format: InputFormat = "parquet"
+
+    def __init__(self, path: str | Path, wanted: Wanted) -> None:
+        import_pyarrow("pyarrow.parquet")
+        self.name = str(path)
+        self._path = Path(path)
+        self._wanted = wanted
+        with self._open() as file:
+            self._schema = file.schema_arrow
+            self._n_rows = file.metadata.num_rows
+        self.columns: tuple[str, ...] | None = tuple(self._schema.names)
+        self.column: str = self._chosen()
+
+    def _open(self) -> Any:
+        import pyarrow
+        from pyarrow import parquet
+
+        if not self._path.exists():
+            raise NotFoundError(f"No input file at {self.name}. Check the path.")
+        try:
+            # Read by and by: a row group may be larger than memory.
+            return parquet.ParquetFile(self._path, buffer_size=1 << 20, pre_buffer=False)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise InputError(f"{self.name} can't be read as Parquet ({_one_line(error)}). Is it whole?") from error
+
+    def _chosen(self) -> str:
+        from pyarrow import types
+
+        def is_text(kind: Any) -> bool:
+            kind = kind.value_type if types.is_dictionary(kind) else kind
+            return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+        texts = tuple(item.name for item in self._schema if is_text(item.type))
+        if self._wanted.column is None and "text" not in texts and len(texts) == 1:
+            only: str = texts[0]
+            return only
+        column = self._wanted.chosen(tuple(self._schema.names), self.name)
+        if column not in texts:
+            kind = self._schema.field(column).type
+            raise InputError(
+                f"Column {column!r} of {self.name} holds {kind}, not strings. Columns of strings: "
+                f"{', '.join(map(repr, texts)) or 'none'}."
+            )
+        return column
+
+    def blocks(self, position: Position | None = None) -> Iterator[Block]:
+        """The blocks from a position on; None for the start."""
+        import pyarrow
+
+        first_group, n_passed = position or (0, 0)
+        try:
+            with self._open() as file:
+                metadata = file.metadata
+                n_read = sum(metadata.row_group(group).num_rows for group in range(first_group)) + n_passed
+                for number in range(first_group, metadata.num_row_groups):
+                    group = metadata.row_group(number)
+                    n_in_block = _rows_in_block(group)
+                    batches = file.iter_batches(
+                        n_in_block, row_groups=[number], columns=None if self._wanted.with_rows else [self.column]
+                    )
+                    n_done = 0
+                    for batch in batches:
+                        n_done += len(batch)
+                        if number == first_group and n_done <= n_passed:
+                            continue
+                        block = self._block(batch, n_read)
+                        n_read += len(batch)
+                        block.position = [number, n_done] if n_done < group.num_rows else [number + 1, 0]
+                        block.share = n_read / self._n_rows
+                        yield block
+        except (OSError, pyarrow.ArrowException) as error:
+            if isinstance(error, NotFoundError):
+                raise
+            raise InputError(
+                f"{self.name} is damaged, or not what it was: {_one_line(error)}. Get it once more."
+            ) from error
+
+    def _block(self, batch: Any, n_before: int) -> Block:
+        import pyarrow
+
+        table = pyarrow.Table.from_batches([batch])
+        texts = table.column(self.column)
+        problems = []
+        if texts.null_count:
+            for number in np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False)).tolist():
+                message = f"{self.name}, row {n_before + number + 1:,}, has no text under {self.column!r}, but null."
+                problems.append(self._wanted.problem(message))
+            table = table.filter(texts.is_valid())
+        rows = table.replace_schema_metadata() if self._wanted.with_rows else None
+        return Block(table.column(self.column).to_pylist(), rows, problems)
+
+    @property
+    def schema(self) -> pyarrow.Schema:
+        """The columns and their types."""
+        return self._schema.remove_metadata()
+
+
+def schema_of(reader: Reader) -> pyarrow.Schema:
+    """The columns of a file and their types; of JSONL, what fits all its rows, so it is read through once.
+
+    Raises:
+        InputError: The values under one key don't go together.
+    """
+    import pyarrow
+
+    if isinstance(reader, ParquetReader):
+        return reader.schema
+    if reader.columns is not None:
+        return pyarrow.schema([(name, pyarrow.string()) for name in reader.columns])
+    schema = pyarrow.schema([])
+    for block in reader.blocks():
+        assert isinstance(block.rows, list)
+        for name in dict.fromkeys(name for row in block.rows for name in row):
+            schema = _widened(schema, name, [row.get(name) for row in block.rows])
+    return pyarrow.schema([(item.name, _without_null(item.type)) for item in schema])
+
+
+def _widened(schema: pyarrow.Schema, name: str, values: list[Any]) -> pyarrow.Schema:
+    import pyarrow
+
+    try:
+        found = pyarrow.schema([(name, pyarrow.array(values).type)])
+        return pyarrow.unify_schemas([schema, found], promote_options="permissive")
+    except (pyarrow.ArrowException, OverflowError) as error:
+        raise InputError(
+            f"The values under {name!r} don't go together in one column of a Parquet file ({_one_line(error)}). "
+            f"{_OTHERWISE}"
+        ) from error
+
+
+def embedding_array(embeddings: NDArray[Any]) -> pyarrow.Array:
+    """(n, dim) float32 or float16 -> n lists of dim values each."""
+    import pyarrow
+
+    flat = pyarrow.array(np.ascontiguousarray(embeddings).reshape(-1))
+    return pyarrow.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
+
+
+class ParquetWriter:
+    """A row group a block, of the columns of the input and one of embeddings.
+
+    Args:
+        file: At its end.
+        schema: Of the other columns.
+        embedding_column: Name of the one added.
+        dim: Width of the embeddings.
+        dtype: Their number format.
+        state: What `state` was when the writer before this one was left.
+    """
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        schema: pyarrow.Schema,
+        embedding_column: str,
+        dim: int,
+        dtype: DType,
+        state: Any = None,
+    ) -> None:
+        import pyarrow
+
+        self._file = file
+        self._rows_schema = schema
+        number = pyarrow.float16() if dtype == "float16" else pyarrow.float32()
+        self._schema = schema.append(pyarrow.field(embedding_column, pyarrow.list_(number, dim)))
+        self._groups = [base64.b64decode(group) for group in state or []]
+        if file.tell() == 0:
+            file.write(parquet_footer.MARK)
+
+    def write(self, block: Block, embeddings: NDArray[Any]) -> None:
+        """Add the rows of a block."""
+        import pyarrow
+
+        if not len(embeddings):
+            return
+        rows = block.rows
+        if rows is None:
+            columns = []
+        elif isinstance(rows, list):
+            columns = pyarrow.Table.from_pylist(rows, schema=self._rows_schema).columns
+        else:
+            columns = rows.columns
+        table = pyarrow.Table.from_arrays([*columns, embedding_array(embeddings)], schema=self._schema)
+        body, footer = parquet_footer.split(self._written(table))
+        self._groups += parquet_footer.row_groups(footer, self._file.tell() - len(parquet_footer.MARK))
+        self._file.write(body)
+
+    @property
+    def state(self) -> Any:
+        """What a writer needs to know to go on, for JSON."""
+        return [base64.b64encode(group).decode() for group in self._groups]
+
+    def finish(self) -> None:
+        """Write what stands at the end."""
+        _, footer = parquet_footer.split(self._written(self._schema.empty_table()))
+        self._file.write(parquet_footer.with_groups(footer, self._groups))
+
+    def _written(self, table: pyarrow.Table) -> bytes:
+        import pyarrow
+        from pyarrow import parquet
+
+        # Dictionaries and statistics of embeddings would take time and say nothing.
+        others = self._schema.names[:-1]
+        sink = pyarrow.BufferOutputStream()
+        with parquet.ParquetWriter(sink, self._schema, use_dictionary=others, write_statistics=others) as writer:
+            if len(table):
+                writer.write_table(table, row_group_size=len(table))
+        return bytes(sink.getvalue())
+
+
+def _rows_in_block(group: Any) -> int:
+    bytes_per_row = max(group.total_byte_size // max(group.num_rows, 1), 1)
+    return int(min(max(readers.BYTES_PER_BLOCK // bytes_per_row, 1), readers.ROWS_PER_BLOCK))
+
+
+def _without_null(kind: Any) -> Any:
+    """The type, with strings for what is null in every row."""
+    import pyarrow
+    from pyarrow import types
+
+    if types.is_null(kind):
+        return pyarrow.string()
+    if types.is_list(kind):
+        return pyarrow.list_(_without_null(kind.value_type))
+    if types.is_struct(kind):
+        # Parquet has no struct without fields.
+        if kind.num_fields == 0:
+            raise InputError(f"A key holds nothing but empty objects, which Parquet can't store. {_OTHERWISE}")
+        return pyarrow.struct([(part.name, _without_null(part.type)) for part in kind])
+    return kind
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,372 @@
+"""Files of lines to blocks of rows: text, JSONL, CSV and TSV.
+
+A block is a bounded number of rows, and its end is a position from which the same reader, or one of another process,
+goes on. Where blocks end depends on nothing but the file, so that what is made of them does too.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
+
+from m2v_core.bulk.formats import STDIN, InputFormat
+from m2v_core.errors import InputError, M2VError, NotFoundError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+ROWS_PER_BLOCK = 16_384
+BYTES_PER_BLOCK = 16_000_000
+_LINES_AT_ONCE = 256
+_LONGEST_CELL = 1 << 28  # characters; a quote that never closes must not read the rest of the file into one cell
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_DEFAULT_COLUMN = "text"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+OnError = Literal["fail", "skip"]
+Position = list[int]
+
+
+@dataclass
+class Block:
+    """Some rows of a file, in its order.
+
+    Attributes:
+        texts: What is to be encoded, one a row.
+        rows: All columns of each row, the text among them; None where nobody needs them.
+        problems: One sentence for each row that was left out.
+        position: Where the next block begins.
+        share: How much of the file has been read at its end, 0 to 1; 0 where that is unknown.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] | pyarrow.Table | None = None
+    problems: list[str] = field(default_factory=list)
+    position: Position = field(default_factory=list)
+    share: float = 0.0
+
+
+class Reader(Protocol):
+    """A file of texts.
+
+    Attributes:
+        format: Its kind.
+        column: The column that holds the texts.
+        columns: Names of all columns; None where each row has its own.
+    """
+
+    format: InputFormat
+    column: str
+    columns: tuple[str, ...] | None
+
+    def blocks(self, position: Position | None = None) -> Iterator[Block]:
+        """The blocks from a position on; None for the start."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to read of a file.
+
+    Attributes:
+        column: The column that holds the texts; None for "text", or else the only one.
+        with_rows: Whether the other columns are wanted too.
+        on_error: Whether a row that can't be used stops the reading or is left out.
+    """
+
+    column: str | None = None
+    with_rows: bool = True
+    on_error: OnError = "fail"
+
+    def chosen(self, columns: tuple[str, ...], name: str) -> str:
+        """The column that holds the texts.
+
+        Raises:
+            InputError: There is no such column, or several to choose from.
+        """
+        known = ", ".join(map(repr, columns[:20])) + (", ..." if len(columns) > 20 else "")
+        if self.column is not None:
+            if self.column not in columns:
+                raise InputError(f"{name} has no column {self.column!r}. Its columns are {known}.")
+            return self.column
+        if _DEFAULT_COLUMN in columns:
+            return _DEFAULT_COLUMN
+        if len(columns) == 1:
+            return columns[0]
+        raise InputError(
+            f"{name} has no column 'text', but {known or 'none at all'}. Say which one holds the texts (column, "
+            "--column)."
+        )
+
+    def problem(self, message: str) -> str:
+        """The message of a row that is to be left out.
+
+        Raises:
+            InputError: It is not to be left out.
+        """
+        if self.on_error == "skip":
+            return message
+        raise InputError(f"{message} Mend it, or leave such rows out (on_error='skip', --on-error skip).")
+
+
+class _Lines:
+    """The lines of a file, counting.
+
+    Attributes:
+        number: Of the line read last, counted from 1.
+        offset: Bytes read so far.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
+        self._name = name
+        self.offset, self.number = 0, 0
+
+    def go_to(self, position: Position) -> None:
+        """Read on from there."""
+        self.offset, self.number = position
+        self._file.seek(self.offset)
+
+    def take(self, n: int) -> list[str]:
+        """Up to n lines, without their ends."""
+        raw = list(islice(self._file, n))
+        joined = b"".join(raw)
+        try:
+            text = joined.decode()
+        except UnicodeDecodeError:
+            for line in raw:
+                self._decoded(line)
+            raise
+        if self.number == 0:
+            text = text.removeprefix("\ufeff")
+        self.offset += len(joined)
+        self.number += len(raw)
+        lines = text.split("\n")
+        if len(lines) > len(raw):  # an empty one after the last end
+            lines.pop()
+        return [line.removesuffix("\r") for line in lines] if "\r" in text else lines
+
+    def __iter__(self) -> Iterator[str]:
+        """Line by line, their ends included."""
+        return map(self._decoded, self._file)
+
+    def _decoded(self, line: bytes) -> str:
+        self.offset += len(line)
+        self.number += 1
+        if self.number == 1:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        try:
+            return line.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self._name} is not UTF-8 in line {self.number:,}. Save it as UTF-8.") from error
+
+
+class _LineReader:
+    """What text, JSONL and CSV have in common."""
+
+    format: InputFormat
+    column: str = _DEFAULT_COLUMN
+    columns: tuple[str, ...] | None = None
+
+    def __init__(self, path: str | Path, wanted: Wanted) -> None:
+        self._path = path
+        self._wanted = wanted
+        self.name = "stdin" if path == STDIN else str(path)
+        self._stdin = _Lines(sys.stdin.buffer, self.name) if path == STDIN else None
+        with self._open() as lines:
+            self._begin(lines)
+            self._start = [lines.offset, lines.number]
+
+    def _begin(self, lines: _Lines) -> None:
+        """Read the head of the file."""
+
+    @contextmanager
+    def _open(self) -> Iterator[_Lines]:
+        if self._stdin is not None:  # what has been read of it is gone
+            yield self._stdin
+            return
+        try:
+            with Path(self._path).open("rb") as file:
+                self._n_bytes = Path(self._path).stat().st_size
+                yield _Lines(file, self.name)
+        except M2VError:
+            raise
+        except FileNotFoundError as error:
+            raise NotFoundError(f"No input file at {self.name}. Check the path.") from error
+        except OSError as error:
+            raise InputError(f"{self.name} can't be read ({error.strerror}). Give a file that you may read.") from error
+
+    @contextmanager
+    def _open_at(self, position: Position | None) -> Iterator[_Lines]:
+        with self._open() as lines:
+            if self._stdin is None:
+                lines.go_to(position or self._start)
+            yield lines
+
+    def _end(self, block: Block, lines: _Lines) -> Block:
+        block.position = [lines.offset, lines.number]
+        if self._stdin is None:
+            block.share = min(lines.offset / self._n_bytes, 1.0) if self._n_bytes else 1.0
+        return block
+
+
+class TextReader(_LineReader):
+    """One text a line, which ends in LF or CRLF; the column is called "text"."""
+
+    format: InputFormat = "text"
+    columns = (_DEFAULT_COLUMN,)
+
+    def _begin(self, lines: _Lines) -> None:
+        self._wanted.chosen((_DEFAULT_COLUMN,), f"{self.name}, read as text, one a line,")
+
+    def blocks(self, position: Position | None = None) -> Iterator[Block]:
+        """The blocks from a position on; None for the start."""
+        with self._open_at(position) as lines:
+            is_over = False
+            while not is_over:
+                block = Block()
+                start = lines.offset
+                while len(block.texts) < ROWS_PER_BLOCK and lines.offset - start < BYTES_PER_BLOCK:
+                    taken = lines.take(min(_LINES_AT_ONCE, ROWS_PER_BLOCK - len(block.texts)))
+                    block.texts += taken
+                    if is_over := not taken:
+                        break
+                if self._wanted.with_rows:
+                    block.rows = [{_DEFAULT_COLUMN: text} for text in block.texts]
+                if block.texts:
+                    yield self._end(block, lines)
+
+
+class _RowReader(_LineReader):
+    """A row at a time; one that can't be used is a string that says why."""
+
+    def blocks(self, position: Position | None = None) -> Iterator[Block]:
+        """The blocks from a position on; None for the start."""
+        with self._open_at(position) as lines:
+            rows = self._rows(lines)
+            is_over = False
+            while not is_over:
+                block = Block(rows=[] if self._wanted.with_rows else None)
+                start = lines.offset
+                while len(block.texts) < ROWS_PER_BLOCK and lines.offset - start < BYTES_PER_BLOCK:
+                    row = next(rows, None)
+                    if is_over := row is None:
+                        break
+                    if isinstance(row, str):
+                        block.problems.append(self._wanted.problem(row))
+                        continue
+                    assert row is not None
+                    block.texts.append(row[self.column])
+                    if isinstance(block.rows, list):
+                        block.rows.append(row)
+                if block.texts or block.problems:
+                    yield self._end(block, lines)
+
+    def _rows(self, lines: _Lines) -> Iterator[dict[str, Any] | str]:
+        raise NotImplementedError
+
+
+class JsonlReader(_RowReader):
+    """A JSON object a line, with the text under one key. Blank lines are passed over."""
+
+    format: InputFormat = "jsonl"
+
+    def _begin(self, lines: _Lines) -> None:
+        self.column = self._wanted.column or _DEFAULT_COLUMN
+
+    def _rows(self, lines: _Lines) -> Iterator[dict[str, Any] | str]:
+        for line in lines:
+            if not line.isspace():
+                row = self._parse(line)
+                yield f"{self.name}, line {lines.number:,} {row}" if isinstance(row, str) else row
+
+    def _parse(self, line: str) -> dict[str, Any] | str:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deep"
+            return f"is no JSON object ({reason}): {_shortened(line)}."
+        if not isinstance(row, dict):
+            return f"is no JSON object: {_shortened(line)}."
+        if self.column not in row:
+            keys = ", ".join(map(repr, list(row)[:20])) or "none"
+            return f"has no key {self.column!r}; its keys are {keys}. A key is chosen by column (--column)."
+        if not isinstance(row[self.column], str):
+            return f"has no text under {self.column!r}, but {_shortened(json.dumps(row[self.column]))}."
+        if _SURROGATE.search(line) and not _is_encodable(row):
+            return f"holds a lone surrogate, which is no character: {_shortened(line)}."
+        return row
+
+
+class CsvReader(_RowReader):
+    """Rows of cells under a row of names; a cell in quotes may hold delimiters, quotes (doubled) and line ends."""
+
+    format: InputFormat = "csv"
+    _delimiters = ",;\t|"
+
+    def _begin(self, lines: _Lines) -> None:
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
+        head = next(iter(lines), "")
+        self._delimiter = next((mark for mark in self._delimiters if mark in head), self._delimiters[0])
+        try:
+            self.columns = tuple(next(self._cells(chain([head], lines)), ()))
+        except csv.Error as error:
+            raise InputError(f"{self.name}, line 1, can't be read as names of columns ({error}). Mend it.") from error
+        if not self.columns:
+            raise InputError(f"{self.name} is empty. The first line of a CSV or TSV file names its columns.")
+        if len(set(self.columns)) < len(self.columns):
+            raise InputError(f"{self.name} names a column twice in its first line. Give each its own name.")
+        self.column = self._wanted.chosen(self.columns, self.name)
+
+    def _cells(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        return csv.reader(lines, delimiter=self._delimiter, strict=True)
+
+    def _rows(self, lines: _Lines) -> Iterator[dict[str, Any] | str]:
+        assert self.columns is not None
+        cells_of_rows = self._cells(lines)
+        while True:
+            number = lines.number + 1
+            try:
+                cells = next(cells_of_rows, None)
+            except csv.Error as error:
+                yield (
+                    f"{self.name}, line {number:,} can't be read ({error}). A cell that holds a quote stands in "
+                    "quotes, its own doubled."
+                )
+                continue
+            if cells is None:
+                return
+            if cells and len(cells) != len(self.columns):
+                yield (
+                    f"{self.name}, line {number:,} has {len(cells)} cells, but the first line names "
+                    f"{len(self.columns)} columns."
+                )
+            elif cells:
+                yield dict(zip(self.columns, cells, strict=True))
+
+
+class TsvReader(CsvReader):
+    """As CSV, with tabs between the cells."""
+
+    format: InputFormat = "tsv"
+    _delimiters = "\t"
+
+
+def _is_encodable(row: dict[str, Any]) -> bool:
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")

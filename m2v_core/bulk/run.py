@@ -1,0 +1,289 @@
+"""From a file of texts to a file of embeddings."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, BinaryIO, get_args
+
+import numpy as np
+
+from m2v_core import __version__
+from m2v_core.bulk import formats
+from m2v_core.bulk.checkpoint import Checkpoint, Progressed, input_fingerprint, model_fingerprint
+from m2v_core.bulk.formats import STDIN, DType, InputFormat, OutputFormat, import_pyarrow
+from m2v_core.bulk.parquet import ParquetReader, ParquetWriter, schema_of
+from m2v_core.bulk.readers import CsvReader, JsonlReader, OnError, Reader, TextReader, TsvReader, Wanted
+from m2v_core.bulk.writers import JsonlWriter, NpyWriter, Writer, check_is_free
+from m2v_core.errors import InputError, M2VError, SaveError
+from m2v_core.progress import ProgressCallback, ProgressReporter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from m2v_core.model import StaticModel
+
+EMBEDDING_COLUMN = "embedding"
+SECONDS_BETWEEN_CHECKPOINTS = 2.0
+_N_PROBLEMS = 3  # told of those that were left out
+_READERS: dict[InputFormat, Any] = {
+    "text": TextReader,
+    "jsonl": JsonlReader,
+    "csv": CsvReader,
+    "tsv": TsvReader,
+    "parquet": ParquetReader,
+}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What became of a file.
+
+    Attributes:
+        n_texts: Rows of the output.
+        n_resumed: How many of them an interrupted run had written.
+        n_skipped: Rows of the input that were left out.
+        problems: Why, of the first three of them.
+    """
+
+    n_texts: int
+    n_resumed: int = 0
+    n_skipped: int = 0
+    problems: tuple[str, ...] = ()
+
+
+def encode_file(
+    model: StaticModel,
+    input_path: str | Path,
+    output_path: str | Path,
+    *,
+    column: str | None = None,
+    input_format: InputFormat | None = None,
+    keep_columns: bool = True,
+    embedding_column: str = EMBEDDING_COLUMN,
+    dtype: DType = "float32",
+    max_length: int | EllipsisType | None = ...,
+    normalize: bool | None = None,
+    on_error: OnError = "fail",
+    overwrite: bool = False,
+    restart: bool = False,
+    progress: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+) -> Encoded:
+    """Write the embedding of every text of a file, in its order.
+
+    Input: text, one a line, JSONL, CSV and TSV (UTF-8, with or without a byte order mark; lines end in LF or CRLF),
+    Parquet. Output, by the ending of its name: `.npy`, an array `(n_texts, dim)`; `.parquet`, the columns of the input
+    and one of fixed-size lists; `.jsonl`, the same as an object a line. Memory stays the same whatever the size of
+    either.
+
+    The output appears when complete. A run that is killed, cancelled, or finds the disk full, leaves what it wrote as
+    `<output>.part` and a state beside it; the same call goes on from there, to the same bytes.
+
+    Args:
+        model: Encodes.
+        input_path: File to read; "-" reads stdin, which nothing can resume.
+        output_path: File to write. Missing folders are made.
+        column: Column or key that holds the texts; None for "text", or else for the only one there could be.
+        input_format: None to tell by the ending; a file of an unknown one is text.
+        keep_columns: Whether Parquet and JSONL outputs hold the columns of the input.
+        embedding_column: Name of the one that is added.
+        dtype: Number format of the embeddings.
+        max_length: As in `StaticModel.encode`.
+        normalize: As in `StaticModel.encode`.
+        on_error: What happens at a row that is no JSON object, has too few or many cells, or a null for a text: the run
+            fails, naming the row, or the row is left out. Rows of a `.npy` file have nothing but their numbers to be
+            told apart by, so there it must be "fail".
+        overwrite: Whether to replace a file that stands at `output_path`, once the new one is complete.
+        restart: Whether to begin anew where an interrupted run could be resumed.
+        progress: Receives one stage, "encode", in texts; before that, for JSONL to Parquet, "scan".
+        cancel: Set it to stop.
+
+    Raises:
+        NotFoundError: No such input file.
+        InputError: The input can't be read, changed meanwhile, or holds a row that can't be used; or an argument is
+            none of those allowed.
+        SaveError: The output exists, can't be written or won't fit on the disk, or an interrupted run was made of
+            something else.
+        MissingExtraError: Parquet without pyarrow.
+        Cancelled: `cancel` was set; the same call goes on.
+    """
+    output_path = Path(output_path)
+    kind = _checked_output(output_path, input_path, overwrite)
+    _check_choice("dtype", dtype, DType)
+    _check_choice("on_error", on_error, OnError)
+    if kind == "npy" and on_error == "skip":
+        raise InputError(
+            "Rows of a .npy file have nothing but their numbers, so none may be left out. Write Parquet or JSONL, or "
+            "mend the input."
+        )
+    model.encode([], max_length=max_length)  # refuses a wrong one before anything is opened
+    wanted = Wanted(column, keep_columns and kind != "npy", on_error)
+    reader = _open_reader(input_path, input_format, wanted)
+    if kind == "parquet":
+        import_pyarrow("pyarrow.parquet")
+    if wanted.with_rows:
+        check_is_free(embedding_column, reader.columns or ())
+        if kind == "parquet" and input_path == STDIN and reader.columns is None:
+            raise InputError(
+                "Which columns JSONL has is known only at its end, and stdin can't be read twice. "
+                "Save it as a file, write JSONL, or leave the other columns out (keep_columns=False, "
+                "--no-keep-columns)."
+            )
+    run = _Run(
+        model=model,
+        reader=reader,
+        input_path=None if input_path == STDIN else Path(input_path),
+        kind=kind,
+        wanted=wanted,
+        embedding_column=embedding_column,
+        dtype=dtype,
+        max_length=max_length,
+        normalize=normalize,
+        checkpoint=Checkpoint(output_path),
+        reporter=ProgressReporter(progress, cancel),
+    )
+    try:
+        output_path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        return run.run(restart)
+    except M2VError:
+        raise
+    except OSError as error:
+        raise SaveError(
+            f"Could not write {output_path}: {error.strerror or error}. {_free_bytes(output_path):,} bytes are free "
+            "there. Mend that and repeat the call, which goes on where this one stopped, or name another output."
+        ) from error
+
+
+@dataclass
+class _Run:
+    model: StaticModel
+    reader: Reader
+    input_path: Path | None  # None: stdin
+    kind: OutputFormat
+    wanted: Wanted
+    embedding_column: str
+    dtype: DType
+    max_length: int | EllipsisType | None
+    normalize: bool | None
+    checkpoint: Checkpoint
+    reporter: ProgressReporter
+
+    def run(self, is_restarted: bool) -> Encoded:
+        fingerprint = self._fingerprint()
+        with self.checkpoint.open() as file:
+            try:
+                progressed = self.checkpoint.resume(file, fingerprint, is_restarted or self.input_path is None)
+                n_resumed = progressed.n_texts
+                self._write(file, fingerprint, progressed)
+                if self.input_path is not None and fingerprint["input"] != input_fingerprint(self.input_path):
+                    raise InputError(f"{self.input_path} changed while it was being encoded. Encode it again.")
+                self.checkpoint.publish(file)
+            except BaseException as error:
+                # What failed by its input would fail again, and once mended, that is another input.
+                if isinstance(error, InputError) or self.checkpoint.n_texts is None:
+                    self.checkpoint.remove()
+                raise
+        return Encoded(progressed.n_texts, n_resumed, progressed.n_skipped, tuple(progressed.problems))
+
+    def _write(self, file: BinaryIO, fingerprint: dict[str, Any], progressed: Progressed) -> None:
+        writer = self._writer(file, progressed.writer)
+        self.reporter.start("encode", done=progressed.n_texts)
+        saved_at = time.monotonic()
+        is_first = True
+        for block in self.reader.blocks(progressed.position):
+            writer.write(block, self._embeddings(block.texts, progressed.n_texts))
+            progressed.n_texts += len(block.texts)
+            progressed.n_skipped += len(block.problems)
+            progressed.problems = (progressed.problems + block.problems)[:_N_PROBLEMS]
+            progressed.position = block.position
+            progressed.n_bytes = file.tell()
+            if is_first and block.share:
+                self._check_room(round(progressed.n_bytes * (1 / block.share - 1)))
+            is_first = False
+            if self.input_path is not None and time.monotonic() - saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
+                progressed.writer = writer.state
+                self.checkpoint.save(file, fingerprint, progressed)
+                saved_at = time.monotonic()
+            self.reporter.advance(len(block.texts), round(progressed.n_texts / block.share) if block.share else None)
+        writer.finish()
+
+    def _writer(self, file: BinaryIO, state: Any) -> Writer:
+        dim = self.model.dim
+        if self.kind == "npy":
+            return NpyWriter(file, dim, self.dtype, state)
+        if self.kind == "jsonl":
+            return JsonlWriter(file, self.embedding_column, dim, self.dtype)
+        self.reporter.start("scan")
+        import pyarrow
+
+        schema = schema_of(self.reader) if self.wanted.with_rows else pyarrow.schema([])
+        check_is_free(self.embedding_column, schema.names)
+        return ParquetWriter(file, schema, self.embedding_column, dim, self.dtype, state)
+
+    def _embeddings(self, texts: list[str], n_before: int) -> NDArray[Any]:
+        embeddings = self.model.encode(texts, max_length=self.max_length, normalize=self.normalize)
+        if self.dtype == "float32":
+            return embeddings
+        with np.errstate(over="ignore"):
+            halves = embeddings.astype(np.float16)
+        if not np.isfinite(halves).all():
+            number = n_before + int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0]) + 1
+            raise InputError(f"The embedding of text {number:,} is too large for float16. Choose float32.")
+        return halves
+
+    def _check_room(self, n_bytes: int) -> None:
+        n_free_bytes = _free_bytes(self.checkpoint.output_path)
+        if n_bytes > n_free_bytes:
+            raise SaveError(
+                f"{self.checkpoint.output_path} will need about {n_bytes:,} bytes more, and {n_free_bytes:,} are free "
+                "there. Make room, choose float16, or name an output on another disk."
+            )
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """All that the output depends on, under names that a message may show."""
+        max_length = self.model.max_length if isinstance(self.max_length, EllipsisType) else self.max_length
+        return {
+            "input": "" if self.input_path is None else input_fingerprint(self.input_path),
+            "model": model_fingerprint(self.model),
+            "column": self.reader.column,
+            "input format": self.reader.format,
+            "kept columns": self.wanted.with_rows,
+            "embedding column": self.embedding_column,
+            "dtype": self.dtype,
+            "max_length": max_length,
+            "normalize": self.model.normalize if self.normalize is None else self.normalize,
+            "on_error": self.wanted.on_error,
+            "m2v-studio": __version__,
+            "pyarrow": import_pyarrow().__version__ if self.kind == "parquet" else None,
+        }
+
+
+def _open_reader(path: str | Path, chosen: InputFormat | None, wanted: Wanted) -> Reader:
+    reader: Reader = _READERS[formats.input_format(path, chosen)](path, wanted)
+    return reader
+
+
+def _checked_output(path: Path, input_path: str | Path, overwrite: bool) -> OutputFormat:
+    kind = formats.output_format(path)
+    if path.is_dir():
+        raise SaveError(f"{path} is a folder. Name a file.")
+    if path.exists():
+        if Path(input_path).exists() and path.samefile(input_path):
+            raise SaveError(f"{path} is the input. Name another output.")
+        if not overwrite:
+            raise SaveError(f"{path} exists. Name another output, or have it replaced (overwrite=True, --overwrite).")
+    return kind
+
+
+def _check_choice(name: str, value: str, allowed: Any) -> None:
+    if value not in get_args(allowed):
+        raise InputError(f"{name} must be one of {', '.join(get_args(allowed))}, not {value!r}.")
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.is_dir())).free

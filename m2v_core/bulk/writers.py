@@ -1,0 +1,153 @@
+"""Blocks of rows and embeddings to NumPy and JSONL files."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Container
+from datetime import date, time
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.lib.format import write_array_header_1_0
+
+from m2v_core.bulk.formats import DType
+from m2v_core.bulk.readers import Block
+from m2v_core.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Writer(Protocol):
+    """Adds blocks to a file; another writer goes on where the file and `state` were left."""
+
+    def write(self, block: Block, embeddings: NDArray[Any]) -> None:
+        """Add the rows of a block and their embeddings, (n, dim) float32 or float16."""
+        ...
+
+    @property
+    def state(self) -> Any:
+        """What a writer needs to know to go on, for JSON."""
+        ...
+
+    def finish(self) -> None:
+        """Write what can be written only at the end."""
+        ...
+
+
+class NpyWriter:
+    """`(n_texts, dim)`, a row a text; nothing else.
+
+    Args:
+        file: At its end.
+        dim: Width of the embeddings.
+        dtype: Their number format.
+        state: What `state` was when the writer before this one was left.
+    """
+
+    def __init__(self, file: BinaryIO, dim: int, dtype: DType, state: Any = None) -> None:
+        self._file = file
+        self._dim = dim
+        self._descr = "<f2" if dtype == "float16" else "<f4"
+        self._n_rows = state or 0
+        if file.tell() == 0:
+            self._write_header()
+
+    def _write_header(self) -> None:
+        # NumPy leaves room for the first number to grow, so the header keeps its length.
+        shape = (self._n_rows, self._dim)
+        write_array_header_1_0(self._file, {"descr": self._descr, "fortran_order": False, "shape": shape})
+
+    def write(self, block: Block, embeddings: NDArray[Any]) -> None:
+        """Add the embeddings of a block."""
+        self._file.write(np.ascontiguousarray(embeddings, dtype=self._descr).data)
+        self._n_rows += len(embeddings)
+
+    @property
+    def state(self) -> Any:
+        """What a writer needs to know to go on, for JSON."""
+        return self._n_rows
+
+    def finish(self) -> None:
+        """Write how many rows there are."""
+        self._file.seek(0)
+        self._write_header()
+
+
+class JsonlWriter:
+    """An object a row: the columns of the input, and the embedding as a list of numbers that read back exactly.
+
+    Args:
+        file: At its end.
+        embedding_column: Key of the embeddings.
+        dim: Width of the embeddings.
+        dtype: Their number format.
+    """
+
+    state = None
+
+    def __init__(self, file: BinaryIO, embedding_column: str, dim: int, dtype: DType) -> None:
+        self._file = file
+        self._column = embedding_column
+        # As many digits as tell apart all numbers of the format.
+        numbers = ", ".join(["%.5g" if dtype == "float16" else "%.9g"] * dim)
+        self._embedding = f"{json.dumps(embedding_column, ensure_ascii=False).replace('%', '%%')}: [{numbers}]}}\n"
+
+    def write(self, block: Block, embeddings: NDArray[Any]) -> None:
+        """Add the rows of a block."""
+        rows = block.rows
+        if rows is None:
+            rows = [{}] * len(embeddings)
+        elif not isinstance(rows, list):
+            rows = rows.to_pylist()
+        lines = []
+        for row, embedding in zip(rows, embeddings, strict=True):
+            check_is_free(self._column, row)
+            head = _json(row)[:-1]
+            lines.append(f"{head}, " if row else head)
+            lines.append(self._embedding % tuple(embedding.tolist()))
+        self._file.write("".join(lines).encode())
+
+    def finish(self) -> None:
+        """Nothing is left to be written."""
+
+
+def check_is_free(embedding_column: str, columns: Container[str]) -> None:
+    """Refuse a name for the column of embeddings that the input uses.
+
+    Raises:
+        InputError: It does.
+    """
+    if embedding_column in columns:
+        raise InputError(
+            f"The input has a column {embedding_column!r} already. Choose another name for that of the embeddings "
+            "(embedding_column, --embedding-column)."
+        )
+
+
+def _json(row: dict[str, Any]) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=_plain)
+    except ValueError:  # NaN or infinity, which JSON has no word for
+        return json.dumps(_without_nan(row), ensure_ascii=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What a column of Parquet may hold and JSON has no word for."""
+    if isinstance(value, (date, time)):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return str(value)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return value
