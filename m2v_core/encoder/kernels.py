@@ -99,6 +99,14 @@ class WordPieces(NamedTuple):
 LETTER, PUNCTUATION, FOREIGN = 0, 1, 2
 
 
+def _compiled(kernel: Any) -> Any:
+    """A kernel compiled once for this machine, or once a process where no folder can be written to."""
+    try:
+        return njit(nogil=True, cache=True)(kernel)
+    except RuntimeError:
+        return njit(nogil=True)(kernel)
+
+
 @intrinsic
 def _load(typing_context: Any, address: Any) -> Any:
     """Eight bytes from any address, the first one lowest."""
@@ -373,7 +381,7 @@ def _gather(
     return (UNSAFE if before & MAY_BEGIN_PHRASE else DONE), n_kept
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def pool(
     text: Any,
     bounds: Any,
@@ -511,7 +519,7 @@ def _sum_of_squares(embeddings: Any, i: Any) -> Any:
     return total
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def tokenize(
     text: Any,
     bounds: Any,
@@ -605,7 +613,7 @@ def _word_pieces(chunk: Any, length: Any, pieces: Any, first: Any, inner: Any, s
     return n_ids
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def collect(
     text: Any,
     bounds: Any,
@@ -668,7 +676,7 @@ def collect(
     return which.shape[0], n_new, 0
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def add(chunks: Any, new: Any, n_chunks: Any) -> None:
     """Put listed chunks into a table, without tokens.
 
@@ -689,7 +697,7 @@ def add(chunks: Any, new: Any, n_chunks: Any) -> None:
         start = stop + 1
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def fill(chunks: Any, new: Any, token_ids: Any, n_tokens: Any, marks: Any) -> None:
     """Give listed chunks their tokens.
 
@@ -714,7 +722,7 @@ def fill(chunks: Any, new: Any, token_ids: Any, n_tokens: Any, marks: Any) -> No
         start = stop + 1
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def to_bytes(text: Any, bounds: Any) -> None:
     """Turn bounds counted in characters into bounds counted in bytes.
 
@@ -732,7 +740,7 @@ def to_bytes(text: Any, bounds: Any) -> None:
         bounds[i] = place
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def copy(source: Any, target: Any, longest: Any, only_used: Any, at_most: Any) -> None:
     """Copy chunks that `target` lacks and has room for; copies count as not used.
 
@@ -767,7 +775,7 @@ def copy(source: Any, target: Any, longest: Any, only_used: Any, at_most: Any) -
         _set_tokens(target, -slot, ids, 0, n_tokens, (meta & ~USED) & _MARKS)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def rehash(source: Any, target: Any) -> None:
     """Put all chunks of `source` into the empty slots of `target`, which shares all else with it."""
     in_source, in_target = _addresses(source), _addresses(target)

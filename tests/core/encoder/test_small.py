@@ -61,3 +61,17 @@ def test_a_model_read_whole_never_does(tmp_path):
     StaticModel(random_table(tokenizer.get_vocab_size()), tokenizer).save_pretrained(tmp_path)
     then = "model.encode(['the sea and the fox ' * 50] * 2_100, max_length=None)"
     assert said_by(tmp_path, then) == ["[] ['MainThread']", "False"]
+
+
+def test_kernels_need_no_folder_to_be_kept_in():
+    script = """
+import numpy as np
+from numba.core import caching
+caching.CacheImpl._locator_classes = []
+from m2v_core.encoder import kernels
+bounds = np.array([0, 1, 3])
+kernels.to_bytes(np.frombuffer("\\xe9ab".encode() + bytes(8), np.uint8), bounds)
+print(bounds.tolist(), kernels.to_bytes.stats.cache_path)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "[0, 2, 4] None"
