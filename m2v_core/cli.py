@@ -469,6 +469,34 @@ def push(
     _print_facts(url=done.pr_url or done.url, commit=done.commit, revision=done.revision, verified=done.verified)
 
 
+@app.command()
+@_errors_as_lines()
+def export(
+    model: Annotated[str, typer.Argument(help="A model folder, or its Hub name.")],
+    format: Annotated[
+        Literal["onnx", "word2vec", "zip"],
+        typer.Option(
+            help="onnx: a folder for transformers.js and onnxruntime; word2vec: a text file of its whole words for "
+            "gensim and spaCy; zip: the model's own files."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder (onnx) or file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write a model in a form that other programs read."""
+    _check_output(output, is_folder=format == "onnx", overwrite=overwrite)
+    static_model = _load(model)
+    if format == "zip":
+        from m2v_core.persistence import hub
+        from m2v_core.persistence.export import write_zip
+
+        folder = Path(model).expanduser()
+        write_zip(folder if folder.exists() else hub.download_model(model), output)
+    else:
+        static_model.export(output, format)
+    _print_facts(format=format, size=_size(_folder_bytes(output) or output.stat().st_size), path=output)
+
+
 @app.command("app")
 @_errors_as_lines()
 def start_app() -> None:
@@ -518,6 +546,21 @@ def _check_save_path(path: Path, overwrite: bool) -> None:
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise SaveError(f"{path} can't be made: {parent} is no folder that you may write to.")
+
+
+def _check_output(path: Path, *, is_folder: bool, overwrite: bool) -> None:
+    """Refuse before the work what can't be written after it.
+
+    Raises:
+        SaveError: Something stands at `path` that must stay, or nothing can be written there.
+    """
+    is_taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    if path.exists() and path.is_dir() != is_folder:
+        raise SaveError(f"{path} is a {'folder' if path.is_dir() else 'file'}. Name another place.")
+    if is_taken and not overwrite:
+        raise SaveError(f"{path} exists already. Name another place, or add --overwrite.")
+    if not path.absolute().parent.is_dir():
+        raise SaveError(f"{path} can't be written: there is no folder {path.absolute().parent}. Make it first.")
 
 
 def _read_words(path: Path, column: str | None) -> list[str]:

