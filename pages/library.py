@@ -73,8 +73,8 @@ def build() -> None:
                     apply_default_css=False,
                 )
                 with gr.Row(elem_classes="m2v-buttons"):
-                    onnx = gr.Button("Download ONNX")
-                    word2vec = gr.Button("Download word vectors")
+                    onnx = gr.Button("ONNX")
+                    word2vec = gr.Button("Word vectors")
             with gr.Accordion("Rename or delete", open=False, elem_classes="m2v-more"):
                 name = gr.Textbox(label="Name", max_length=80, elem_classes="m2v-name")
                 with gr.Row(elem_classes="m2v-buttons"):

@@ -52,7 +52,7 @@ def test_a_model_is_uploaded_used_renamed_and_deleted(
 
     page.get_by_role("button", name="Download for other programs").click()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download ONNX").click()
+        page.get_by_role("button", name="ONNX", exact=True).click()
     assert download.value.suggested_filename == "mine-onnx.zip"
 
     page.get_by_role("button", name="Use it from Python").click()
