@@ -14,11 +14,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import gradio as gr
 
+from m2v_core.space.settings import current_limits
 from pages import PAGES, api
 from pages.components.job_panel import served_folder
 from pages.theme import FAVICON, STYLE_SHEET, studio_theme
-
-_MAX_UPLOAD = "100mb"
 
 
 def build_app() -> gr.Blocks:
@@ -51,7 +50,7 @@ def main() -> None:
         footer_links=[],
         # A typed password would be kept in the browser's history of runs.
         run_history=False,
-        max_file_size=_MAX_UPLOAD,
+        max_file_size=current_limits().upload_bytes,
         ssr_mode=False,
         mcp_server=offers_tools,
     )

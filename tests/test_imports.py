@@ -27,16 +27,17 @@ ROOMS: dict[str, set[str]] = {
     "model": GROUND | TOOLS,
     # The ends never know each other, but for the Encoder protocol.
     **dict.fromkeys(ENDS, MODEL | {"evaluation.encoders"}),
+    "space": {"errors"},
     "jobs": MODEL | ENDS,
     "library": MODEL | {"jobs"},
-    "cli": MODEL | ENDS,
+    "cli": MODEL | ENDS | {"space"},
     "__main__": {"cli"},
     "m2v_core": {"model", "errors", "progress", "distillation"},  # distillation for types only, see below
     "figures": MODEL | ENDS,
-    "components": MODEL | ENDS | {"jobs", "library", "m2v_core", "figures"},
-    "page": MODEL | ENDS | {"jobs", "library", "m2v_core", "figures", "components"},
+    "components": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures"},
+    "page": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures", "components"},
     "pages": {"page"},
-    "app": {"pages", "page", "components", "errors"},
+    "app": {"pages", "page", "components", "errors", "space"},
 }
 
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
@@ -58,6 +59,7 @@ PACKAGES: dict[str, set[str]] = {
     "speed": {"numpy"},
     "distributed": {"numpy"},
     "bulk": {"numpy", "pyarrow"},
+    "space": {"yaml", "packaging"},
     "jobs": {"numpy", "psutil"},
     "library": set(),
     "cli": {"typer", "rich"},
