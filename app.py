@@ -11,6 +11,9 @@ import os
 
 # Before Gradio is imported, which reads it then.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+if "SPACE_ID" in os.environ:
+    # Before huggingface_hub is: strangers must not act with the owner's token.
+    os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
 
 import gradio as gr
 

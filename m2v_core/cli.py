@@ -13,6 +13,7 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -65,6 +66,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+space = typer.Typer(no_args_is_help=True, help="Render and deploy the app as a Space of the Hub.")
+app.add_typer(space, name="space")
 
 
 def main() -> None:
@@ -495,6 +500,41 @@ def export(
     else:
         static_model.export(output, format)
     _print_facts(format=format, size=_size(_folder_bytes(output) or output.stat().st_size), path=output)
+
+
+@space.command("build")
+@_errors_as_lines()
+def build_space(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not hold anything else.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the Space that is there.")] = False,
+) -> None:
+    """Render a deployable Space from this checkout and its spaces.yaml."""
+    from m2v_core.space.build import build_space
+
+    files = build_space(folder, overwrite=overwrite)
+    _print_facts(files=len(files), size=_size(_folder_bytes(folder)), path=folder)
+
+
+@space.command("push")
+@_errors_as_lines()
+def push_space(
+    repo_id: Annotated[str, typer.Argument(help="owner/name of the Space.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everyone see it; a new Space is private.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace all that is in the Space.")] = False,
+) -> None:
+    """Render the Space and deploy it on the Hub.
+
+    The token is that of `hf auth login` or of HF_TOKEN.
+    """
+    from m2v_core.persistence import hub_space
+    from m2v_core.space.build import build_space
+    from m2v_core.space.settings import load_settings
+
+    with tempfile.TemporaryDirectory(prefix="m2v-space-") as folder:
+        build_space(Path(folder))
+        sdk = load_settings().sdk
+        done = hub_space.push_space(Path(folder), repo_id, sdk=sdk, private=not public, overwrite=overwrite)
+    _print_facts(url=done.url, commit=done.commit)
 
 
 @app.command("app")

@@ -81,7 +81,8 @@ HOMES = {
     "llvmlite": {"m2v_core/encoder/kernels.py"},
     "pyarrow": {"m2v_core/bulk/parquet.py", "m2v_core/bulk/run.py"},
     "huggingface_hub": {
-        f"m2v_core/persistence/{name}.py" for name in ("hub", "hub_attempts", "hub_info", "hub_push", "card")
+        f"m2v_core/persistence/{name}.py"
+        for name in ("hub", "hub_attempts", "hub_info", "hub_push", "hub_space", "card")
     },
 }
 
