@@ -11,14 +11,16 @@ import os
 
 # Before Gradio is imported, which reads it then.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+if "SPACE_ID" in os.environ:
+    # Before huggingface_hub is: strangers must not act with the owner's token.
+    os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
 
 import gradio as gr
 
+from m2v_core.space.settings import current_limits
 from pages import PAGES, api
 from pages.components.job_panel import served_folder
 from pages.theme import FAVICON, STYLE_SHEET, studio_theme
-
-_MAX_UPLOAD = "100mb"
 
 
 def build_app() -> gr.Blocks:
@@ -51,7 +53,7 @@ def main() -> None:
         footer_links=[],
         # A typed password would be kept in the browser's history of runs.
         run_history=False,
-        max_file_size=_MAX_UPLOAD,
+        max_file_size=current_limits().upload_bytes,
         ssr_mode=False,
         mcp_server=offers_tools,
     )

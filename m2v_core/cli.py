@@ -13,6 +13,7 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -65,6 +66,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+space = typer.Typer(no_args_is_help=True, help="Render and deploy the app as a Space of the Hub.")
+app.add_typer(space, name="space")
 
 
 def main() -> None:
@@ -469,6 +474,69 @@ def push(
     _print_facts(url=done.pr_url or done.url, commit=done.commit, revision=done.revision, verified=done.verified)
 
 
+@app.command()
+@_errors_as_lines()
+def export(
+    model: Annotated[str, typer.Argument(help="A model folder, or its Hub name.")],
+    format: Annotated[
+        Literal["onnx", "word2vec", "zip"],
+        typer.Option(
+            help="onnx: a folder for transformers.js and onnxruntime; word2vec: a text file of its whole words for "
+            "gensim and spaCy; zip: the model's own files."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder (onnx) or file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write a model in a form that other programs read."""
+    _check_output(output, is_folder=format == "onnx", overwrite=overwrite)
+    static_model = _load(model)
+    if format == "zip":
+        from m2v_core.persistence import hub
+        from m2v_core.persistence.export import write_zip
+
+        folder = Path(model).expanduser()
+        write_zip(folder if folder.exists() else hub.download_model(model), output)
+    else:
+        static_model.export(output, format)
+    _print_facts(format=format, size=_size(_folder_bytes(output) or output.stat().st_size), path=output)
+
+
+@space.command("build")
+@_errors_as_lines()
+def build_space(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not hold anything else.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the Space that is there.")] = False,
+) -> None:
+    """Render a deployable Space from this checkout and its spaces.yaml."""
+    from m2v_core.space.build import build_space
+
+    files = build_space(folder, overwrite=overwrite)
+    _print_facts(files=len(files), size=_size(_folder_bytes(folder)), path=folder)
+
+
+@space.command("push")
+@_errors_as_lines()
+def push_space(
+    repo_id: Annotated[str, typer.Argument(help="owner/name of the Space.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everyone see it; a new Space is private.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace all that is in the Space.")] = False,
+) -> None:
+    """Render the Space and deploy it on the Hub.
+
+    The token is that of `hf auth login` or of HF_TOKEN.
+    """
+    from m2v_core.persistence import hub_space
+    from m2v_core.space.build import build_space
+    from m2v_core.space.settings import load_settings
+
+    with tempfile.TemporaryDirectory(prefix="m2v-space-") as folder:
+        build_space(Path(folder))
+        sdk = load_settings().sdk
+        done = hub_space.push_space(Path(folder), repo_id, sdk=sdk, private=not public, overwrite=overwrite)
+    _print_facts(url=done.url, commit=done.commit)
+
+
 @app.command("app")
 @_errors_as_lines()
 def start_app() -> None:
@@ -518,6 +586,21 @@ def _check_save_path(path: Path, overwrite: bool) -> None:
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise SaveError(f"{path} can't be made: {parent} is no folder that you may write to.")
+
+
+def _check_output(path: Path, *, is_folder: bool, overwrite: bool) -> None:
+    """Refuse before the work what can't be written after it.
+
+    Raises:
+        SaveError: Something stands at `path` that must stay, or nothing can be written there.
+    """
+    is_taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    if path.exists() and path.is_dir() != is_folder:
+        raise SaveError(f"{path} is a {'folder' if path.is_dir() else 'file'}. Name another place.")
+    if is_taken and not overwrite:
+        raise SaveError(f"{path} exists already. Name another place, or add --overwrite.")
+    if not path.absolute().parent.is_dir():
+        raise SaveError(f"{path} can't be written: there is no folder {path.absolute().parent}. Make it first.")
 
 
 def _read_words(path: Path, column: str | None) -> list[str]:

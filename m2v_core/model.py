@@ -23,12 +23,14 @@ from m2v_core.encoder.texts import checked_batch_size, checked_max_length, check
 from m2v_core.errors import InputError, ModelFormatError
 from m2v_core.persistence.formats import DEFAULT_MAX_LENGTH, StoredModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
+from m2v_core.spelling import readable_tokens
 from m2v_core.tokenization import check_tokenizer, unknown_token_id
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from m2v_core.persistence.card import Measured
+    from m2v_core.persistence.export import ExportFormat
     from m2v_core.persistence.hub_push import Pushed
 
 
@@ -228,20 +230,9 @@ class StaticModel:
         from m2v_core.persistence import local
 
         folder = Path(path).expanduser() / (subfolder or "")
-        stored = StoredModel(
-            token_embeddings=self.token_embeddings,
-            tokenizer=self.tokenizer,
-            weights=self.weights,
-            token_mapping=self.token_mapping,
-            normalize=self.normalize,
-            max_length=self.max_length,
-            config=self.config,
-            base_model_name=self.base_model_name,
-            language=self.language,
-        )
         local.save(
             folder,
-            stored,
+            self._stored(),
             unk_token_id=self.unk_token_id,
             model_name=model_name,
             license=license,
@@ -310,6 +301,31 @@ class StaticModel:
                 progress=progress,
                 cancel=cancel,
             )
+
+    def export(self, path: str | PathLike[str], format: ExportFormat) -> None:
+        """Write the model in a form that programs without this library read.
+
+        Args:
+            path: `"onnx"` writes a folder for transformers.js and onnxruntime, `"word2vec"` a text file for gensim
+                and spaCy with a line for each whole word of the vocabulary: the vector it adds to a mean, of any
+                length. What stands there is replaced once all is written.
+            format: One of the two; see `persistence.export`.
+
+        Raises:
+            InputError: Another format, or the model doesn't fit into this one.
+            MissingExtraError: `"onnx"` without the package onnx.
+            SaveError: It can't be written.
+        """
+        from m2v_core.persistence import export
+
+        path = Path(path).expanduser()
+        if format == "onnx":
+            export.write_onnx(self._stored(), path, unk_token_id=self.unk_token_id)
+        elif format == "word2vec":
+            words, vectors = self._whole_words()
+            export.write_word2vec(words, vectors, path)
+        else:
+            raise InputError(f"There is no export format {format!r}; use 'onnx' or 'word2vec'.")
 
     @property
     def dim(self) -> int:
@@ -496,6 +512,34 @@ class StaticModel:
             )
         cosines: NDArray[np.float32] = np.clip(left @ right.T, -1.0, 1.0)
         return cosines
+
+    def _stored(self) -> StoredModel:
+        return StoredModel(
+            token_embeddings=self.token_embeddings,
+            tokenizer=self.tokenizer,
+            weights=self.weights,
+            token_mapping=self.token_mapping,
+            normalize=self.normalize,
+            max_length=self.max_length,
+            config=self.config,
+            base_model_name=self.base_model_name,
+            language=self.language,
+        )
+
+    def _whole_words(self) -> tuple[list[str], NDArray[np.float32]]:
+        """The words of the vocabulary that count in a mean, each once, and what each adds, (n_words, dim)."""
+        texts, starts_word = readable_tokens(self.tokens)
+        table = np.any(self.token_embeddings, axis=1)  # (n_rows,)
+        counts = table if self.token_mapping is None else table[self.token_mapping]
+        if self.weights is not None:
+            counts = counts & (self.weights != 0)
+        words: dict[str, int] = {}
+        for token_id in np.flatnonzero(starts_word & counts).tolist():
+            if texts[token_id] and token_id != self.unk_token_id:
+                words.setdefault(texts[token_id], token_id)
+        ids = np.array(list(words.values()), dtype=np.int64)
+        rows = self.token_embeddings[ids if self.token_mapping is None else self.token_mapping[ids]].astype(np.float32)
+        return list(words), rows if self.weights is None else rows * self.weights[ids, None]
 
 
 def _without_idle(weights: NDArray[np.float32] | None, tokenizer: Tokenizer) -> NDArray[np.float32] | None:

@@ -17,6 +17,7 @@ from gradio.events import api
 from m2v_core.errors import InputError, LimitError, M2VError
 from m2v_core.jobs import Job, JobSpec
 from m2v_core.jobs.kinds import KINDS
+from m2v_core.space.settings import current_limits
 from pages import components
 from pages.components import checked_owner, checked_teacher, job_store, model_title
 from pages.components.archive import archive_of, delete_model
@@ -26,8 +27,6 @@ from pages.components.model_picker import model_library, picked_model
 READ_ONLY = frozenset({"list_models", "encode", "similar_words", "similar_documents", "similarity_shares"})
 
 _SETTINGS = (KINDS["distill"].parameters or frozenset()) - {"model_name", "trust_remote_code"}
-_MAX_TEXTS = 1000
-_MAX_CHARACTERS = 20_000
 
 _Parameters = ParamSpec("_Parameters")
 _Answer = TypeVar("_Answer")
@@ -131,10 +130,13 @@ def encode(owner: str, model_id: str, texts: list[str]) -> list[list[float]]:
         texts: Up to 1,000 texts of up to 20,000 characters.
     """
     texts = _texts(texts, "texts")
-    if len(texts) > _MAX_TEXTS:
-        raise LimitError(f"{len(texts):,} texts came at once, and {_MAX_TEXTS:,} are allowed. Send them in parts.")
-    if any(len(text) > _MAX_CHARACTERS for text in texts):
-        raise LimitError(f"A text may have {_MAX_CHARACTERS:,} characters here. Cut the longer ones.")
+    limits = current_limits()
+    if len(texts) > limits.api_texts:
+        raise LimitError(
+            f"{len(texts):,} texts came at once, and {limits.api_texts:,} are allowed. Send them in parts."
+        )
+    if any(len(text) > limits.text_characters for text in texts):
+        raise LimitError(f"A text may have {limits.text_characters:,} characters here. Cut the longer ones.")
     embeddings: list[list[float]] = picked_model(checked_owner(owner), model_id).encode(texts).tolist()
     return embeddings
 

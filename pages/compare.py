@@ -13,6 +13,7 @@ from gradio.context import Context
 from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.jobs import JobSpec
+from m2v_core.space.settings import current_limits
 from m2v_core.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SpeedComparison
 from pages import figures
 from pages.components import (
@@ -30,8 +31,6 @@ from pages.components.model_picker import model_library
 
 TextSource = Literal["sample", "own", "upload"]
 
-_MAX_MODELS = 6
-_MAX_TEXTS = 100_000
 _TICK_SECONDS = 3.0
 _FILE_SUFFIXES = [".txt", ".csv", ".tsv"]
 
@@ -211,8 +210,9 @@ def submit(
     models = [model for model in measurable_models(owner) if model.id in chosen]
     if not models:
         raise InputError("No model is chosen. Tick one; if there is none yet, distill one first.")
-    if len(models) > _MAX_MODELS:
-        raise InputError(f"{len(models)} models are chosen; {_MAX_MODELS} can be measured at once. Untick some.")
+    allowed = current_limits().speed_models
+    if len(models) > allowed:
+        raise InputError(f"{len(models)} models are chosen; {allowed} can be measured at once. Untick some.")
     parameters: dict[str, Any] = {
         "models": [
             {"name": name, "path": model.folder} for name, model in zip(unique_names(models), models, strict=True)
@@ -274,8 +274,9 @@ def usable_texts(lines: Sequence[str], rounds: int) -> list[str]:
             f"{len(texts)} different texts are too few for {rounds} rounds, which never read a text twice. "
             "Give some hundreds, or choose our sample."
         )
-    if len(texts) > _MAX_TEXTS:
-        raise InputError(f"{len(texts):,} texts are more than the {_MAX_TEXTS:,} that are read here. Give fewer.")
+    allowed = current_limits().speed_texts
+    if len(texts) > allowed:
+        raise InputError(f"{len(texts):,} texts are more than the {allowed:,} that are read here. Give fewer.")
     return texts
 
 

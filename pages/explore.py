@@ -18,7 +18,8 @@ from m2v_core.exploration.explanation import explain_similarity
 from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
 from m2v_core.jobs.kept_texts import KeptTexts
 from m2v_core.model import StaticModel
-from pages.components import data_folder, error_notice, is_space, neighbors_html, notice
+from m2v_core.space.settings import current_limits
+from pages.components import data_folder, error_notice, neighbors_html, notice
 from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html
 from pages.components.model_picker import build_model_picker, picked_words
 from pages.components.teacher_side import (
@@ -31,7 +32,6 @@ from pages.components.teacher_side import (
 )
 from pages.components.word_map import build_word_map
 
-MAX_DOCUMENTS = 100_000
 _MAX_QUERY_CHARACTERS = 10_000
 _MAX_RESULTS = 100
 _MAX_SHOWN_CHARACTERS = 200_000  # of kept texts; more are ready all the same, but no text box likes them
@@ -228,8 +228,8 @@ def _searching(
 
 @functools.cache
 def kept_texts() -> KeptTexts:
-    """The documents that people have put in: kept for a day on a Space, else for a month."""
-    return KeptTexts(data_folder() / "documents", _DAY_SECONDS * (1 if is_space() else 30))
+    """The documents that people have put in, as long as they are kept."""
+    return KeptTexts(data_folder() / "documents", current_limits().documents_kept_days * _DAY_SECONDS)
 
 
 def take_documents(
@@ -294,14 +294,15 @@ def as_documents(lines: Sequence[str]) -> Documents | None:
     """The lines that hold text; None if there are none.
 
     Raises:
-        LimitError: There are more than `MAX_DOCUMENTS`.
+        LimitError: There are more than `spaces.yaml` allows.
     """
     texts = tuple(line.strip() for line in lines if line.strip())
     if not texts:
         return None
-    if len(texts) > MAX_DOCUMENTS:
+    allowed = current_limits().documents
+    if len(texts) > allowed:
         raise LimitError(
-            f"These are {len(texts):,} texts, and {MAX_DOCUMENTS:,} can be searched here at once. Leave some out, "
+            f"These are {len(texts):,} texts, and {allowed:,} can be searched here at once. Leave some out, "
             "or search them with m2v_core.exploration.neighbors.DocumentNeighbors, which has no limit."
         )
     digest = hashlib.sha256("\n".join(texts).encode("utf-8", errors="surrogatepass"))

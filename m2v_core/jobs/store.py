@@ -39,6 +39,7 @@ class JobStore:
         max_waiting: How many jobs may wait, all owners together.
         max_per_owner: How many unfinished jobs one owner may have.
         limits: What each worker may use.
+        max_lines: How many lines a text of that name may have, such as `{"vocabulary": 250_000}`.
         keep_seconds: Finished jobs older than this are removed; None to keep them.
         keep_bytes: The oldest finished jobs are removed until all jobs together take no more; None to keep
             them.
@@ -57,6 +58,7 @@ class JobStore:
         max_waiting: int = 100,
         max_per_owner: int = 3,
         limits: JobLimits | None = None,
+        max_lines: Mapping[str, int | None] | None = None,
         keep_seconds: float | None = None,
         keep_bytes: int | None = None,
         kinds: Mapping[str, Kind] | None = None,
@@ -73,6 +75,7 @@ class JobStore:
         self._max_running = max_running
         self._max_waiting = max_waiting
         self._max_per_owner = max_per_owner
+        self._max_lines = dict(max_lines or {})
         self._keep_seconds = keep_seconds
         self._keep_bytes = keep_bytes
         self._index = JobIndex(self._root)
@@ -111,11 +114,11 @@ class JobStore:
 
         Raises:
             InputError: An unknown kind, parameter or text; a value that is not JSON; a secret among them.
-            LimitError: The queue is full, or this owner has as many unfinished jobs as allowed.
+            LimitError: The queue is full, this owner has as many unfinished jobs as allowed, or a text is too long.
             SaveError: The job can't be written.
         """
         secrets = {name: value for name, value in (secrets or {}).items() if value}
-        check_spec(spec, secrets, self._kinds)
+        check_spec(spec, secrets, self._kinds, self._max_lines)
         owner_hash = hash_owner(owner)
         folder = JobFolder(self._root / token_hex(16))
         unborn = JobFolder(self._root / f"{UNBORN}{folder.id}")

@@ -14,14 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import LimitError, NotFoundError, TeacherOutputError
-from m2v_core.jobs.kinds import WorkOrder, use_hub_account
+from m2v_core.jobs.kinds import WorkOrder, check_teacher, use_hub_account
 from m2v_core.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from m2v_core.evaluation.encoders import TeacherEncoder
 
-MAX_WORDS = 200_000  # some minutes of all-MiniLM-L6-v2 on two cores
-MAX_DOCUMENTS = 5_000  # one to five minutes of it, for sentences and for full pages
 _VECTORS, _OVERLAP = "vectors.npy", "overlap.npy"
 _TEXTS_A_STEP = 512  # between two reports of progress
 _WORDS_A_BATCH = 128  # words are short: in batches of 32 they take twice as long
@@ -72,35 +70,35 @@ def read_documents(order: WorkOrder) -> Mapping[str, Any]:
     return {"n_texts": len(vectors), "dim": vectors.shape[1]}
 
 
-def check_word_count(n_words: int) -> None:
+def check_word_count(n_words: int, allowed: int | None = None) -> None:
     """Refuse what would take the teacher too long, or is nothing.
 
     Raises:
-        LimitError: There are more than `MAX_WORDS`.
+        LimitError: There are more than are allowed.
         NotFoundError: There are none.
     """
     if not n_words:
         raise NotFoundError("This model has no whole word for the teacher to read. Choose another model.")
-    if n_words > MAX_WORDS:
+    if allowed is not None and n_words > allowed:
         raise LimitError(
-            f"This model has {n_words:,} words, and the teacher reads up to {MAX_WORDS:,} here. "
+            f"This model has {n_words:,} words, and the teacher reads up to {allowed:,} here. "
             "Search the model alone, or choose one with a smaller vocabulary."
         )
 
 
-def check_document_count(n_documents: int) -> None:
+def check_document_count(n_documents: int, allowed: int | None = None) -> None:
     """Refuse what would take the teacher too long, or is nothing.
 
     Raises:
-        LimitError: There are more than `MAX_DOCUMENTS`.
+        LimitError: There are more than are allowed.
         NotFoundError: There are none.
     """
     if not n_documents:
         raise NotFoundError("There are no documents for the teacher to read. Paste or upload some.")
-    if n_documents > MAX_DOCUMENTS:
+    if allowed is not None and n_documents > allowed:
         raise LimitError(
             f"These are {n_documents:,} texts. The teacher is much slower than the static model and reads up to "
-            f"{MAX_DOCUMENTS:,} here: shorten the list, or search with the static model alone."
+            f"{allowed:,} here: shorten the list, or search with the static model alone."
         )
 
 
@@ -146,6 +144,7 @@ def _teacher(order: WorkOrder) -> TeacherEncoder:
     from m2v_core.evaluation.encoders import TeacherEncoder
 
     name = order.parameters["teacher"]
+    check_teacher(order, name)
     return TeacherEncoder(trusted_folder(name), name, resolve_device(order.parameters.get("device")))
 
 

@@ -69,6 +69,7 @@ def _report(folder: JobFolder, orders: Mapping[str, Any], cancel: threading.Even
                 shared_cache=folder.shared_cache,
                 progress=ProgressWriter(folder.progress_file),
                 cancel=cancel,
+                teacher_parameters=orders["teacher_parameters"],
             )
         )
         json.dumps(outcome)  # what can't be written down is this job's failure, not the keeper's

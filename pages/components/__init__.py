@@ -20,7 +20,8 @@ from gradio.context import LocalContext
 
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.neighbors import Neighbor
-from m2v_core.jobs import JobStore
+from m2v_core.jobs import JobLimits, JobStore
+from m2v_core.space.settings import current_limits
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ TEACHER_CHOICES = [
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _OWNER = re.compile(r"[\w-]{22,64}", re.ASCII)
 
-_DAY_SECONDS = 24 * 3600
+_DAY_SECONDS = 24 * 3600.0
 _first_owner_lock = threading.Lock()
 
 
@@ -59,8 +60,23 @@ def data_folder() -> Path:
 
 @functools.cache
 def job_store() -> JobStore:
-    """The app's one job store: two run at once; finished ones are kept for 30 days, or until they take 20 GB."""
-    return JobStore(data_folder() / "jobs", max_running=2, keep_seconds=30 * _DAY_SECONDS, keep_bytes=20 * 10**9)
+    """The app's one job store, with the limits of `spaces.yaml`."""
+    limits = current_limits()
+    return JobStore(
+        data_folder() / "jobs",
+        max_running=limits.running_jobs,
+        max_waiting=limits.waiting_jobs,
+        max_per_owner=limits.jobs_per_person,
+        limits=JobLimits(limits.job_memory_bytes, limits.job_seconds, limits.teacher_parameters),
+        max_lines={"vocabulary": limits.vocabulary_words},
+        keep_seconds=days(limits.jobs_kept_days),
+        keep_bytes=limits.jobs_bytes,
+    )
+
+
+def days(number: int | None) -> float | None:
+    """Days in seconds; None stays None."""
+    return None if number is None else number * _DAY_SECONDS
 
 
 def owner_state() -> gr.BrowserState:

@@ -5,28 +5,44 @@ from __future__ import annotations
 import functools
 import secrets
 import shutil
+import tempfile
 from pathlib import Path
 
 from m2v_core.library import ModelRecord
-from m2v_core.persistence.export import write_zip
+from m2v_core.persistence.export import ExportFormat, write_zip
 from pages.components.job_panel import remove_old_files, served_folder
 from pages.components.model_picker import model_library
 
 
-def archive_of(owner: str, model_id: str) -> Path:
+def archive_of(owner: str, model_id: str, format: ExportFormat | None = None) -> Path:
     """The model's archive in a place the app serves from, under an address nobody can guess.
+
+    Args:
+        owner: Whose model.
+        model_id: Which.
+        format: What `StaticModel.export` writes; None for the model's own files.
 
     Raises:
         NotFoundError: Not this owner's model.
+        InputError: The model doesn't fit into this format.
+        MissingExtraError: `"onnx"` without the package onnx.
         SaveError: The archive can't be written.
     """
     record = model_library().get(model_id, owner)
     folder = served_folder() / _served_key(model_id)
-    zip_path = folder / f"{file_name(record)}.zip"
+    zip_path = folder / f"{file_name(record)}{f'-{format}' if format else ''}.zip"
     if not zip_path.exists():
         remove_old_files(served_folder())
         folder.mkdir(parents=True, exist_ok=True)
-        write_zip(model_library().folder(model_id, owner), zip_path)
+        if format is None:
+            write_zip(model_library().folder(model_id, owner), zip_path)
+        else:
+            with tempfile.TemporaryDirectory(dir=folder) as work:
+                exported = Path(work) / zip_path.stem
+                exported.mkdir()
+                target = exported / "vectors.txt" if format == "word2vec" else exported
+                model_library().load(model_id, owner).export(target, format)
+                write_zip(exported, zip_path)
     return zip_path
 
 

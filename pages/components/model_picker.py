@@ -13,11 +13,12 @@ from m2v_core.errors import NotFoundError
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.library import Library, ModelRecord
 from m2v_core.model import StaticModel
+from m2v_core.space.settings import current_limits
 from pages.components import (
     data_folder,
+    days,
     error_notice,
     format_bytes,
-    is_space,
     job_store,
     known_owner,
     notice,
@@ -25,22 +26,19 @@ from pages.components import (
 )
 
 _TICK_SECONDS = 2.0
-_MONTH_SECONDS = 30 * 24 * 3600
 
 
 @functools.cache
 def model_library() -> Library:
-    """The app's one library; on a Space with limits, and unused models are kept for 30 days."""
-    root = data_folder() / "models"
-    if not is_space():
-        return Library(root, jobs=job_store())
+    """The app's one library, with the limits of `spaces.yaml`."""
+    limits = current_limits()
     return Library(
-        root,
+        data_folder() / "models",
         jobs=job_store(),
-        max_models_per_owner=20,
-        max_model_bytes=500 * 10**6,
-        max_bytes=20 * 10**9,
-        keep_seconds=_MONTH_SECONDS,
+        max_models_per_owner=limits.models_per_person,
+        max_model_bytes=limits.model_bytes,
+        max_bytes=limits.library_bytes,
+        keep_seconds=days(limits.models_kept_days),
     )
 
 

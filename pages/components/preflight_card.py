@@ -13,10 +13,10 @@ import gradio as gr
 from m2v_core.distillation.preflight import Plan, TeacherFacts, look_up, plan
 from m2v_core.distillation.reduction import PCADims
 from m2v_core.errors import HubError, M2VError
-from pages.components import checked_teacher, error_notice, format_bytes, is_space, notice
+from m2v_core.space.settings import current_limits
+from pages.components import checked_teacher, error_notice, format_bytes, notice
 
 # A Space has two cores and 16 GB for everyone.
-_SPACE_MAX_PARAMETERS = 700_000_000
 _KEPT_SECONDS = 600.0
 _MAX_KEPT = 32
 _ACCESS = {
@@ -43,7 +43,7 @@ def teacher_facts(name: str) -> TeacherFacts:
     now = time.monotonic()
     if name in _kept and now - _kept[name][0] < _KEPT_SECONDS:
         return _kept[name][1]
-    facts = look_up(name, max_parameters=_SPACE_MAX_PARAMETERS if is_space() else None)
+    facts = look_up(name, max_parameters=current_limits().teacher_parameters)
     # A folder may change, and is read at once; a gate may open.
     if not Path(name).is_dir() and not facts.problems:
         while len(_kept) >= _MAX_KEPT:

@@ -19,6 +19,7 @@ from m2v_core.exploration.neighbors import Neighbor, VectorNeighbors, WordNeighb
 from m2v_core.jobs import Job, JobSpec
 from m2v_core.jobs.teacher_queries import TeacherQueries
 from m2v_core.jobs.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
+from m2v_core.space.settings import current_limits
 from pages.components import checked_teacher, error_notice, job_store, notice
 from pages.components.model_picker import model_library, picked_words
 
@@ -199,12 +200,12 @@ def _submit(kind: Kind, owner: str, model_id: str, documents: Documents | None, 
     store = job_store()
     name = model_library().get(model_id, owner).name
     if kind == "teacher_words":
-        check_word_count(len(picked_words(owner, model_id)))
+        check_word_count(len(picked_words(owner, model_id)), current_limits().teacher_words)
         folder = model_library().folder(model_id, owner)
         parameters = {"model": str(folder), "model_id": model_id, "teacher": teacher}
         return store.get(store.submit(JobSpec(kind, parameters, {}, f"words of {name}"), owner), owner)
     assert documents is not None
-    check_document_count(len(documents.texts))
+    check_document_count(len(documents.texts), current_limits().teacher_documents)
     finished = [job for job in store.list_jobs(owner) if job.kind == kind and job.is_finished]
     for old in finished[_MAX_KEPT - 1 :]:
         store.delete(old.id, owner)

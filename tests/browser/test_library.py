@@ -50,6 +50,11 @@ def test_a_model_is_uploaded_used_renamed_and_deleted(
     fetched = StaticModel.from_pretrained(str(tmp_path / "fetched" / "mine"))
     np.testing.assert_array_equal(fetched.encode(TEXTS), static_model().encode(TEXTS))
 
+    page.get_by_role("button", name="Download for other programs").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="ONNX", exact=True).click()
+    assert download.value.suggested_filename == "mine-onnx.zip"
+
     page.get_by_role("button", name="Use it from Python").click()
     snippet = page.locator(".block.m2v-snippet").inner_text()
     key, model = (re.search(rf'{name}="(.+?)"', snippet)[1] for name in ("owner", "model_id"))

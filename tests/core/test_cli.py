@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zipfile
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -666,3 +667,54 @@ def test_push_uses_the_token_that_is_logged_in(session_hub, model_folder):
     assert again.returncode == 1
     assert "exists already" in again.stderr
     assert "Traceback" not in again.stderr
+
+
+@pytest.mark.parametrize("format", ["onnx", "word2vec", "zip"])
+def test_export(format, model_folder, tmp_path):
+    output = tmp_path / {"onnx": "out", "word2vec": "out.txt", "zip": "out.zip"}[format]
+    result = m2v("export", model_folder, "--format", format, "--output", output)
+    assert result.exit_code == 0, result.output
+    assert dict(line.split(maxsplit=1) for line in result.stdout.splitlines())["path"] == str(output)
+    if format == "onnx":
+        files = ["README.md", "config.json", "onnx", "onnx/model.onnx", "tokenizer.json", "tokenizer_config.json"]
+        assert names(output) == files
+    elif format == "word2vec":
+        first, *lines = output.read_text().splitlines()
+        assert first == "3 3"
+        assert [line.split(" ")[0] for line in lines] == ["the", "cat", "sat"]
+    else:
+        with zipfile.ZipFile(output) as archive:
+            assert "out/model.safetensors" in archive.namelist()
+    written = output.read_bytes() if output.is_file() else (output / "config.json").read_bytes()
+    again = m2v("export", model_folder, "--format", format, "--output", output)
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
+    assert (output.read_bytes() if output.is_file() else (output / "config.json").read_bytes()) == written
+    assert m2v("export", model_folder, "--format", format, "--output", output, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("format", "output", "message"),
+    [
+        ("onnx", "file.txt", "file.txt is a file"),
+        ("zip", "folder", "folder is a folder"),
+        ("word2vec", "nowhere/vectors.txt", "Make it first"),
+    ],
+)
+def test_bad_output_of_export(format, output, message, model_folder, tmp_path):
+    (tmp_path / "file.txt").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    result = m2v("export", model_folder, "--format", format, "--output", tmp_path / output)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert names(tmp_path) == ["file.txt", "folder"]
+
+
+def test_only_models_are_exported(tmp_path):
+    """Not whatever folder one happens to name."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "me.png").write_bytes(b"x")
+    result = m2v("export", tmp_path / "photos", "--format", "zip", "--output", tmp_path / "out.zip")
+    assert result.exit_code == 1
+    assert "holds no static model" in result.stderr
+    assert not (tmp_path / "out.zip").exists()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from m2v_core.errors import InputError
 from m2v_core.exploration import rows as row_module
-from m2v_core.exploration.neighbors import DocumentNeighbors, WordNeighbors, readable_tokens
+from m2v_core.exploration.neighbors import DocumentNeighbors, WordNeighbors
 from m2v_core.exploration.rows import top_k, unit_rows
 
 if TYPE_CHECKING:
@@ -69,27 +69,6 @@ def test_no_rows_and_wrong_arguments() -> None:
         top_k(query, rows, 0)
     with pytest.raises(InputError, match=r"\(1, 4\) and rows of shape \(2, 3\)"):
         top_k(query, np.zeros((2, 3), dtype=np.float32), 1)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "texts", "starts_word"),
-    [
-        (
-            ["the", "##ing", "new york", "##", "[UNK]"],
-            ["the", "ing", "new york", "##", "[UNK]"],
-            [1, 0, 1, 1, 1],
-        ),
-        (["▁the", "ing", "▁new▁york", "▁"], ["the", "ing", "new york", ""], [1, 0, 1, 1]),
-        (["Ġthe", "ing", "ĠcafÃ©", "東京"], ["the", "ing", "café", "東京"], [1, 0, 1, 1]),
-        (["the", "of", "new york"], ["the", "of", "new york"], [1, 1, 1]),
-        ([], [], []),
-    ],
-    ids=["WordPiece", "Unigram", "byte-level BPE", "word level", "empty"],
-)
-def test_readable_tokens(tokens: list[str], texts: list[str], starts_word: list[int]) -> None:
-    found, starts = readable_tokens(tokens)
-    assert found == texts
-    assert starts.tolist() == [bool(start) for start in starts_word]
 
 
 def model_of(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.evaluation.encoders import EncoderFacts
 from m2v_core.jobs import Job, Stage
 from m2v_core.library import ModelRecord
+from m2v_core.space.settings import current_limits
 from m2v_core.speed import EncoderSpeed, Machine, SpeedComparison
 from pages import compare
 from pages.compare import judge_file, offer, refresh, show, submit, their_teacher, unique_names, usable_texts
@@ -219,7 +221,8 @@ def test_no_paths_on_a_space(jobs: FakeStore, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_too_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "_MAX_TEXTS", 10)
+    limits = replace(current_limits(), speed_texts=10)
+    monkeypatch.setattr(compare, "current_limits", lambda: limits)
     with pytest.raises(InputError, match="11 texts are more than the 10"):
         usable_texts(list(map(str, range(11))), 5)
 

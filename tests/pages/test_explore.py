@@ -22,6 +22,7 @@ from m2v_core.exploration.neighbors import Neighbor, WordNeighbors
 from m2v_core.exploration.rows import unit_rows
 from m2v_core.jobs import Job, JobSpec, JobState
 from m2v_core.jobs.kept_texts import KeptTexts
+from m2v_core.space.settings import current_limits
 from pages import explore
 from pages.components import findings, neighbors_html, teacher_side, word_map
 from pages.components.teacher_side import Documents
@@ -130,7 +131,8 @@ def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_the_limit_on_documents_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explore, "MAX_DOCUMENTS", 2)
+    limits = replace(current_limits(), documents=2)
+    monkeypatch.setattr(explore, "current_limits", lambda: limits)
     with pytest.raises(LimitError, match="3 texts, and 2 can be searched"):
         explore.as_documents(["a", "b", "c"])
     assert explore.as_documents(["a", " ", "b"]) is not None

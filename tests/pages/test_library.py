@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,6 +155,22 @@ def test_the_zip_is_its_owners_and_goes_with_the_model(add: Callable[..., ModelR
         page.make_zip(OTHER, record.id)
     page.delete(OWNER, record.id)
     assert not zip_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("format", "file"), [("onnx", "my-model-onnx/onnx/model.onnx"), ("word2vec", "my-model-word2vec/vectors.txt")]
+)
+def test_other_formats_come_as_archives(add: Callable[..., ModelRecord], format: Any, file: str) -> None:
+    record = add("my model")
+    path = archive.archive_of(OWNER, record.id, format)
+    with zipfile.ZipFile(path) as opened:
+        assert file in opened.namelist()
+    assert [entry.name for entry in path.parent.iterdir()] == [f"my-model-{format}.zip"]
+    assert path.parent == archive.archive_of(OWNER, record.id).parent
+    with pytest.raises(gr.Error, match="No such model among yours"):
+        page.make_zip(OTHER, record.id, format)
+    page.delete(OWNER, record.id)
+    assert not path.exists()
 
 
 def test_refreshing_leaves_alone_what_one_types(add: Callable[..., ModelRecord], store: FakeStore) -> None:

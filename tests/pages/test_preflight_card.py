@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from m2v_core.space.settings import current_limits
 from pages import distill
 from pages.components import BUNDLED_TEACHER, preflight_card
 from pages.components.preflight_card import about, short_count
@@ -117,7 +119,8 @@ def test_a_space_has_a_limit_and_takes_no_path(
     assert not check(teacher=str(folder))[1]
     assert check(teacher="someone/large")[1]
     monkeypatch.setattr(preflight_card, "_kept", {})
-    monkeypatch.setattr(preflight_card, "_SPACE_MAX_PARAMETERS", 10)
+    limits = replace(current_limits(), teacher_parameters=10)
+    monkeypatch.setattr(preflight_card, "current_limits", lambda: limits)
     html, can_start = check(teacher="someone/large")
     assert not can_start
     assert "10 are allowed here" in html

@@ -12,7 +12,7 @@ from m2v_core.errors import LimitError, NotFoundError, TeacherError
 from m2v_core.exploration.agreement import neighbor_overlap
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.rows import unit_rows
-from m2v_core.jobs import JobLimits, JobSpec, teacher_queries, teacher_side
+from m2v_core.jobs import JobLimits, JobSpec, teacher_queries
 from m2v_core.jobs.teacher_queries import TeacherQueries
 from m2v_core.jobs.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
 from m2v_core.model import StaticModel
@@ -84,11 +84,11 @@ def test_a_teacher_that_is_nowhere_fails_with_its_name(make_store):
 
 def test_limits_are_named():
     with pytest.raises(LimitError, match=r"5,001 texts.*up to 5,000"):
-        check_document_count(teacher_side.MAX_DOCUMENTS + 1)
+        check_document_count(5_001, 5_000)
     with pytest.raises(LimitError, match=r"200,001 words.*up to 200,000"):
-        check_word_count(teacher_side.MAX_WORDS + 1)
+        check_word_count(200_001, 200_000)
     for check in (check_document_count, check_word_count):
-        check(1)
+        check(1, 1)
         with pytest.raises(NotFoundError):
             check(0)
 

@@ -1,0 +1,35 @@
+# M2V Studio for everyone who runs containers:
+#   docker build -t m2v-studio . && docker run -p 7860:7860 -v m2v-studio:/data m2v-studio
+FROM python:3.11-slim AS build
+
+WORKDIR /src
+# Of the code itself only a stand-in, so that the packages are fetched again only when their list has changed.
+COPY constraints.txt pyproject.toml README.md LICENSE ./
+RUN mkdir m2v_core && touch m2v_core/__init__.py
+# torch comes first and without the libraries of GPUs, which are ten times its size.
+RUN python -m venv /env \
+    && /env/bin/pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu \
+        --extra-index-url https://pypi.org/simple "$(grep '^torch==' constraints.txt)" \
+    && /env/bin/pip install --no-cache-dir -c constraints.txt '.[distill,app,eval,search,export]' \
+    && /env/bin/pip uninstall --yes m2v-studio pip
+
+FROM python:3.11-slim
+
+RUN useradd --create-home --uid 1000 studio && install -d -o studio -g studio /data
+COPY --from=build /env /env
+WORKDIR /app
+COPY LICENSE spaces.yaml app.py ./
+COPY m2v_core m2v_core
+COPY pages pages
+USER studio
+ENV PATH=/env/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    GRADIO_SERVER_NAME=0.0.0.0 \
+    GRADIO_SERVER_PORT=7860 \
+    M2V_STUDIO_HOME=/data \
+    HF_HOME=/data/huggingface
+VOLUME /data
+EXPOSE 7860
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=8)"]
+CMD ["python", "app.py"]

@@ -1,0 +1,95 @@
+"""The ONNX folder in transformers.js: the real npm package, local files only."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from m2v_core.model import StaticModel
+from tests.static_models import LINES, TEXTS, random_table, static_model
+
+ROOT = Path(__file__).parent.parent.parent
+PACKAGE = "@huggingface/transformers@4.3.1"
+NODE_FOLDER = ROOT / "build" / "transformers_js"
+SECONDS_TO_INSTALL = 180
+
+
+@pytest.fixture(scope="module")
+def package_folder() -> Path:
+    """The package's folder; it is installed once into the checkout's build folder."""
+    folder = NODE_FOLDER / "node_modules" / "@huggingface" / "transformers"
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed, so transformers.js can't run")
+    if (folder / "package.json").is_file():
+        return folder
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed, so transformers.js can't be fetched")
+    NODE_FOLDER.mkdir(parents=True, exist_ok=True)
+    # Their scripts fetch the GPU libraries of onnxruntime, which nothing here needs.
+    options = ["--prefix", str(NODE_FOLDER), "--ignore-scripts", "--no-audit", "--no-fund", "--no-save"]
+    try:
+        subprocess.run(
+            ["npm", "install", *options, PACKAGE],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_TO_INSTALL,
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        shutil.rmtree(NODE_FOLDER, ignore_errors=True)
+        pytest.skip(f"npm could not fetch {PACKAGE}: {error.stderr or error}")
+    return folder
+
+
+def words_only() -> StaticModel:
+    """A model of whole words alone, split as distillation without subwords splits."""
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words = sorted({word for line in LINES for word, _ in splitter.pre_tokenize_str(line.lower())})
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*words, "[UNK]"])}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=False)
+    tokenizer.pre_tokenizer = splitter
+    return StaticModel(random_table(len(words) + 1), tokenizer)
+
+
+MODELS = {
+    "WordPiece": lambda: static_model("WordPiece", dtype="float16"),
+    "Unigram": lambda: static_model("Unigram", dtype="int8"),
+    "BPE": lambda: static_model("byte-level BPE", dtype="float16", n_clusters=30),
+    "words": words_only,
+    "unnormalized": lambda: static_model("WordPiece", normalize=False),
+}
+
+
+def encode(package: Path, folder: Path, texts: list[str]) -> dict[str, Any]:
+    script = Path(__file__).with_name("transformers_js.mjs")
+    command = ["node", str(script), str(package), str(folder.parent), folder.name]
+    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_pipeline_gives_what_encode_gives(package_folder: Path, tmp_path: Path, name: str) -> None:
+    model = MODELS[name]()
+    model.export(tmp_path / name, "onnx")
+    texts = [text[: model.max_characters] for text in TEXTS]
+    found = encode(package_folder, tmp_path / name, texts)
+
+    expected = model.encode(texts)
+    np.testing.assert_allclose(found["sentence_embedding"], expected, atol=1e-5)
+    np.testing.assert_allclose(found["typed"], expected, atol=1e-5)
+    assert not np.any(found["empty"])
+    # A text without known tokens has no direction: the pipeline divides zero by zero.
+    known = expected.any(axis=1)
+    assert known.any()
+    pooled = np.array(found["pooled"], dtype=float)
+    np.testing.assert_allclose(pooled[known], model.encode(texts, normalize=True)[known], atol=1e-5)
+    assert np.isnan(pooled[~known]).all()
