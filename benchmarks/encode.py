@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROUNDS = 5
+ROUNDS = 3
 DATA = Path(__file__).parents[2] / "shared" / "eval"
 RESULT = Path(__file__).parent / "results" / "encode.json"
 OURS, PEER = "m2v_core", "model2vec"
