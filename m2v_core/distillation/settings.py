@@ -12,8 +12,19 @@ from m2v_core.distillation.weighting import Weighting, rank_weights
 from m2v_core.errors import InputError
 from m2v_core.tokenization import compile_remove_pattern
 
-Pooling = Literal["mean", "last", "first", "pooler"]
-Recipe = Literal["model2vec"]
+Pooling = Literal["auto", "mean", "piece_cls", "piece_half_cls", "last", "first", "pooler"]
+"""How the hidden states of an entry of the vocabulary, between the teacher's special tokens, become one vector.
+
+`mean` is the mean over all positions, as Model2Vec has it: of a piece between [CLS] and [SEP] a third is the piece.
+`piece_cls` adds the state of [CLS] to the mean over the entry's own positions, `piece_half_cls` half of it. `first`
+and `last` take one position, and `pooler` the model's own. `auto` is `piece_cls` for a teacher that pools by the mean;
+for any other the poolings are tried on some hundred words, and the one whose sums come closest to the teacher's own
+embeddings of bags of these words is taken.
+"""
+
+CLS_SHARES = {"piece_cls": 1.0, "piece_half_cls": 0.5}
+
+Recipe = Literal["model2vec", "fast", "calibrated"]
 
 _CHOICES = {"pooling": get_args(Pooling), "quantize_to": DTYPES, "recipe": get_args(Recipe)}
 
