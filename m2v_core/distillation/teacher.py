@@ -131,7 +131,6 @@ class Teacher:
         _refuse_remote_code(encoder_folder, source.name, trust_remote_code)
         tokenizer = _load_tokenizer(encoder_folder, source.name, trust_remote_code)
         model = _load_model(encoder_folder, source.name, trust_remote_code)
-        _refuse_own_modules(source.folder, source.name)
         return replace(cls.from_model(model, tokenizer, resolved_device), folder=source.folder)
 
     def embed(
@@ -139,7 +138,7 @@ class Teacher:
         sequences: Sequence[Sequence[int]],
         pooling: Pooling,
         reporter: ProgressReporter,
-        n_special: tuple[int, int] = (1, 1),
+        n_special: tuple[int, int],
     ) -> npt.NDArray[np.float32]:
         """One vector for each entry of a vocabulary, pooled from the last hidden state.
 
@@ -193,7 +192,8 @@ class Teacher:
             }
             for module in modules:
                 features = module(features)
-            return features["sentence_embedding"]
+            embeddings: torch.Tensor = features["sentence_embedding"]
+            return embeddings
 
         return read_sequences(self.model, self.device, sequences, pool, reporter)
 
@@ -207,23 +207,36 @@ class Teacher:
             raise MissingExtraError(error.name or "sentence-transformers", "distill") from error
         if self.folder is None:
             return [PoolingModule(self.model.config.hidden_size, "mean"), Normalize()], "", self.max_length
+        _refuse_own_modules(self.folder)
         try:
-            whole = SentenceTransformer(str(self.folder), device=self.device, local_files_only=True)
+            whole: Any = SentenceTransformer(str(self.folder), device=self.device, local_files_only=True)
         except _LOADING_ERRORS as error:
             raise TeacherError(
                 f"{self.folder.name} can't be loaded by sentence-transformers ({_first_line(error)}). Is it a complete "
                 "Sentence Transformer?"
             ) from error
-        prompt = whole.prompts.get(whole.default_prompt_name, "") if whole.default_prompt_name else ""
+        prompt = whole.prompts.get(whole.default_prompt_name) or ""
         longest = min(self.max_length, whole.max_seq_length or self.max_length)
         return list(whole.eval().children())[1:], prompt, longest
+
+
+def _refuse_own_modules(folder: Path) -> None:
+    """Before version 6, sentence-transformers runs whatever code lies in a local folder."""
+    modules_file = folder / "modules.json"
+    modules = json.loads(modules_file.read_text(encoding="utf-8")) if modules_file.is_file() else []
+    for module in modules:
+        if not module["type"].startswith("sentence_transformers."):
+            raise RemoteCodeError(
+                f"{folder.name} has a module with code of its own ({module['type']}), which is not run here: it can be "
+                "distilled with recipe='fast' and without a corpus, or choose another teacher."
+            )
 
 
 def _pool_entries(pooling: Pooling, n_before: int, n_after: int) -> Pool:
     """How a vocabulary entry's hidden states become one vector."""
 
     def pool(output: Any, input_ids: torch.Tensor) -> torch.Tensor:
-        hidden = output.last_hidden_state.float()  # (n_sequences, length, teacher_dim)
+        hidden: torch.Tensor = output.last_hidden_state.float()  # (n_sequences, length, teacher_dim)
         if pooling == "mean":
             return hidden.mean(dim=1)
         if pooling == "first":
