@@ -6,11 +6,12 @@ the distilled table E0,
 
     minimise over D   sum_i || s_i^-1 (A (E0 + D))_i - t_i ||^2 + lambda ||D||_F^2 ,   s_i = || (A E0)_i ||
 
-with t_i the teacher's embedding of sentence i, centred, in the space of the table, of unit length. The descent that
-follows minimises what really matters, cosines: those between a sentence and the teacher's vector for it, and those
-between all pairs of sentences in a batch, against the teacher's own.
+with t_i the teacher's embedding of sentence i, centred, turned into the space of the table, of unit length. Where there
+is real text, a descent follows that minimises what matters in the end, cosines: those between a sentence and the
+teacher's vector for it, and those between all pairs of sentences in a batch, against the teacher's own.
 
-Source: conjugate gradients on the normal equations as in Hestenes and Stiefel, 1952, all columns at once.
+Source: conjugate gradients on the normal equations (Hestenes and Stiefel, 1952), all columns at once; the turn is the
+orthogonal Procrustes solution (Schoenemann, 1966).
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ logger = logging.getLogger(__name__)
 
 FEWEST_SENTENCES = 1000  # with fewer there is nothing to learn for most rows
 _LAMBDAS = (0.03, 0.1, 0.3)
-_TO_CHOOSE = 20_000  # sentences that lambda is chosen on
-_ITERATIONS = 18
+_TO_CHOOSE = 8_000  # sentences that lambda is chosen on
+_FEW_ITERATIONS = 10  # to choose lambda by
+_ITERATIONS = 18  # after 15 to 20 nothing changes any more
 _HELD_OUT = 0.05
 _MOST_HELD_OUT = 2000
 _BATCH = 1024
@@ -106,8 +108,8 @@ class Calibration:
 
 def calibrate(
     token_embeddings: npt.NDArray[np.float32],
-    rotation: npt.NDArray[np.float32],
-    sources: Sequence[Sentences],
+    bags: Sentences | None,
+    corpus: Sentences | None,
     reporter: ProgressReporter,
     seed: int = 0,
 ) -> Calibration:
@@ -115,9 +117,8 @@ def calibrate(
 
     Args:
         token_embeddings: `(n_rows, dim) float32`, the distilled table, weighted.
-        rotation: `(embedding_dim, embedding_dim) float32`, orthogonal, its first `dim` columns those that took the
-            teacher's vectors into the table's space.
-        sources: Sentences of each kind; each kind is centred by itself.
+        bags: Synthetic sentences.
+        corpus: The user's own; with these, the closed form is followed by the descent.
         reporter: Gets the stage `"calibrate"`, in steps; the work can be cancelled between them.
         seed: Fixes what is held out and the order of batches.
 
@@ -128,32 +129,38 @@ def calibrate(
     Raises:
         Cancelled: the caller asked to stop.
     """
-    counts, targets = _in_table_space(sources, rotation)
-    if len(targets) < FEWEST_SENTENCES:
+    # Each kind is centred by itself: a bag is no sentence, and the difference is nothing to learn.
+    kinds = [_usable(kind) for kind in (bags, corpus) if kind is not None]
+    n_usable = sum(map(len, kinds))
+    if n_usable < FEWEST_SENTENCES:
         return Calibration(
             token_embeddings,
-            problem=f"only {len(targets):,} different sentences have tokens of the vocabulary and an embedding of "
-            f"their own; {FEWEST_SENTENCES:,} are the least that is of use",
+            problem=f"only {n_usable:,} sentences have known tokens and an embedding of their own; "
+            f"{FEWEST_SENTENCES:,} are the least that is of use",
         )
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(targets))
-    n_held_out = min(_MOST_HELD_OUT, int(_HELD_OUT * len(targets)))
+    counts = sparse.vstack([kind.counts for kind in kinds]).tocsr()
+    targets = np.concatenate([kind.targets for kind in kinds])
+    order = np.random.default_rng(seed).permutation(n_usable)
+    n_held_out = min(_MOST_HELD_OUT, int(_HELD_OUT * n_usable))
     held_out, used = order[:n_held_out], np.sort(order[n_held_out:])
     judge = _Judge(counts[held_out], targets[held_out])
     before = judge.agreement(token_embeddings)
     counts, targets = counts[used], targets[used]
 
-    n_steps = max(1, _EPOCHS * len(targets) // _BATCH)
-    reporter.start("calibrate", (len(_LAMBDAS) + 1) * _ITERATIONS + n_steps)
-    start = token_embeddings / np.float32(max(np.linalg.norm(counts[:5000] @ token_embeddings, axis=1).mean(), 1e-12))
+    n_steps = 0 if corpus is None else max(1, _EPOCHS * len(targets) // _BATCH)
+    reporter.start("calibrate", len(_LAMBDAS) * _FEW_ITERATIONS + _ITERATIONS + n_steps)
+    mean_length = np.linalg.norm(counts[:5000] @ token_embeddings, axis=1).mean()
+    start = token_embeddings / np.float32(max(mean_length, 1e-12))
+    wanted = _turned(targets, counts, start)
     few = slice(None, None, max(1, len(targets) // _TO_CHOOSE))
     agreements = {
-        strength: judge.agreement(fit_closed_form(start, counts[few], targets[few], strength, reporter))
+        strength: judge.agreement(fit_closed_form(start, counts[few], wanted[few], strength, reporter, _FEW_ITERATIONS))
         for strength in _LAMBDAS
     }
-    fit = fit_closed_form(start, counts, targets, max(agreements, key=agreements.__getitem__), reporter)
-    refined = descend(fit, counts, targets, n_steps, reporter, seed)
-    after = judge.agreement(refined)
+    fitted = fit_closed_form(start, counts, wanted, max(agreements, key=agreements.__getitem__), reporter)
+    if n_steps:
+        fitted = descend(fitted, counts, wanted, targets, n_steps, reporter, seed)
+    after = judge.agreement(fitted)
     logger.info("Agreement with the teacher on held-out sentences: %.4f before, %.4f after.", before, after)
     if not after > before:  # NaN too
         return Calibration(
@@ -162,26 +169,29 @@ def calibrate(
             problem=f"on sentences held out the calibrated table agrees less with the teacher ({after:.3f}) than the "
             f"distilled one ({before:.3f})",
         )
-    return Calibration(refined, before, after)
+    return Calibration(fitted, before, after)
 
 
-def _in_table_space(
-    sources: Sequence[Sentences], rotation: npt.NDArray[np.float32]
-) -> tuple[Any, npt.NDArray[np.float32]]:
-    """Counts and unit targets of the sentences that say something, of all kinds."""
-    counts, targets = [], []
-    for source in sources:
-        lengths = np.diff(source.counts.indptr)
-        vectors = source.targets / np.maximum(np.linalg.norm(source.targets, axis=1, keepdims=True), 1e-12)
-        vectors = (vectors - vectors.mean(axis=0)) @ rotation
-        norms = np.linalg.norm(vectors, axis=1)
-        # What lies at the mean has no direction, as have all where the teacher says the same of every text.
-        kept = (lengths > 0) & (norms > 1e-3)
-        counts.append(source.counts[kept])
-        targets.append((vectors[kept] / norms[kept, None]).astype(np.float32))
-    if not targets:
-        return sparse.csr_matrix((0, 0)), np.empty((0, len(rotation)), np.float32)
-    return sparse.vstack(counts).tocsr(), np.concatenate(targets)
+def _usable(sentences: Sentences) -> Sentences:
+    """The sentences that have known tokens, and unit targets about their mean."""
+    vectors = _unit(sentences.targets)
+    vectors = vectors - vectors.mean(axis=0)
+    # What lies at the mean has no direction, as has everything where the teacher says the same of every text.
+    kept = (np.diff(sentences.counts.indptr) > 0) & (np.linalg.norm(vectors, axis=1) > 1e-3)
+    return Sentences(sentences.counts[kept], _unit(vectors[kept]))
+
+
+def _turned(
+    targets: npt.NDArray[np.float32], counts: Any, token_embeddings: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """The targets turned and cut to the width of the table so that they lie closest to what it gives now.
+
+    The teacher's embeddings need not live in the space of the hidden states that were distilled: dense layers may
+    follow. Its similarities are all that counts, and these don't change when it is turned.
+    """
+    overlap = targets.T @ _unit(counts @ token_embeddings)  # (embedding_dim, dim)
+    left, _, right = np.linalg.svd(overlap.astype(np.float64), full_matrices=False)
+    return _unit(targets @ (left @ right).astype(np.float32)[:, : token_embeddings.shape[1]])
 
 
 class _Judge:
@@ -208,7 +218,7 @@ def _standardised(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def fit_closed_form(
     token_embeddings: npt.NDArray[np.float32],
     counts: Any,
-    targets: npt.NDArray[np.float32],
+    wanted: npt.NDArray[np.float32],
     strength: float,
     reporter: ProgressReporter,
     n_iterations: int = _ITERATIONS,
@@ -218,16 +228,14 @@ def fit_closed_form(
     Args:
         token_embeddings: `(n_rows, dim) float32`, E0.
         counts: `(n_sentences, n_rows)` sparse float32, A.
-        targets: `(n_sentences, at least dim) float32`; the first `dim` columns, of unit length, are T.
+        wanted: `(n_sentences, dim) float32`, unit rows, T.
         strength: lambda.
         reporter: Advanced by each iteration.
-        n_iterations: Of conjugate gradients; after 15 to 20 nothing changes any more.
+        n_iterations: Of conjugate gradients.
 
     Returns:
         `(n_rows, dim) float32`, E0 + D.
     """
-    dim = token_embeddings.shape[1]
-    wanted = _unit(targets[:, :dim])
     lengths = np.maximum(np.linalg.norm(counts @ token_embeddings, axis=1), 1e-6)
     system = (sparse.diags((1.0 / lengths).astype(np.float32)) @ counts).tocsr()
     transposed = system.T.tocsr()
@@ -250,6 +258,7 @@ def fit_closed_form(
 def descend(
     token_embeddings: npt.NDArray[np.float32],
     counts: Any,
+    wanted: npt.NDArray[np.float32],
     targets: npt.NDArray[np.float32],
     n_steps: int,
     reporter: ProgressReporter,
@@ -260,7 +269,8 @@ def descend(
     Args:
         token_embeddings: `(n_rows, dim) float32` to begin with.
         counts: `(n_sentences, n_rows)` sparse float32.
-        targets: `(n_sentences, embedding_dim) float32`, unit rows; pairs are compared at full width.
+        wanted: `(n_sentences, dim) float32`, unit rows: the targets in the space of the table.
+        targets: `(n_sentences, embedding_dim) float32`, unit rows: pairs are compared at full width.
         n_steps: Batches of 1,024 sentences.
         reporter: Advanced by each step.
         seed: Fixes the order of batches.
@@ -268,7 +278,6 @@ def descend(
     Returns:
         `(n_rows, dim) float32`.
     """
-    dim = token_embeddings.shape[1]
     random = np.random.default_rng(seed)
     table = torch.nn.Parameter(torch.from_numpy(token_embeddings.copy()))
     optimizer = torch.optim.Adam([table], lr=_STEP)
@@ -287,9 +296,9 @@ def descend(
             per_sample_weights=torch.from_numpy(rows.data),
         )
         embeddings = torch.nn.functional.normalize(embeddings, dim=1)  # (batch, dim)
-        wanted = torch.from_numpy(targets[batch])
-        own = (embeddings * torch.nn.functional.normalize(wanted[:, :dim], dim=1)).sum(dim=1)
-        pairs = embeddings @ embeddings.T - wanted @ wanted.T
+        own = (embeddings * torch.from_numpy(wanted[batch])).sum(dim=1)
+        expected = torch.from_numpy(targets[batch])
+        pairs = embeddings @ embeddings.T - expected @ expected.T
         loss = (1 - own).mean() + _PAIR_WEIGHT * pairs.square().mean()
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -300,4 +309,5 @@ def descend(
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    units: npt.NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return units

@@ -25,6 +25,7 @@ embeddings of bags of these words is taken.
 CLS_SHARES = {"piece_cls": 1.0, "piece_half_cls": 0.5}
 
 Recipe = Literal["model2vec", "fast", "calibrated"]
+DEFAULT_RECIPE: Recipe = "calibrated"
 
 _CHOICES = {"pooling": get_args(Pooling), "quantize_to": DTYPES, "recipe": get_args(Recipe)}
 
@@ -48,8 +49,11 @@ class Settings:
     quantize_to: str
     vocabulary_quantization: int | None
     recipe: Recipe
+    corpus: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        if self.recipe == "model2vec" and self.pooling == "auto":
+            object.__setattr__(self, "pooling", "mean")  # what was published
         check_pca_dims(self.pca_dims)
         rank_weights(1, self.weighting, self.sif_coefficient)
         compile_remove_pattern(self.token_remove_pattern)
@@ -64,9 +68,23 @@ class Settings:
             raise InputError(
                 f"vocabulary is a {type(self.vocabulary).__name__}; pass a list of words, or read a file of them first."
             )
+        if self.corpus is not None:
+            if isinstance(self.corpus, str) or not isinstance(self.corpus, Sequence):
+                raise InputError(
+                    f"corpus is a {type(self.corpus).__name__}; pass a list of sentences, or read a file of them first."
+                )
+            if self.recipe == "model2vec":
+                raise InputError(
+                    "The recipe model2vec reads no corpus, or it would be another; use recipe='fast' or 'calibrated'."
+                )
         for entry in self.vocabulary or ():
             if not isinstance(entry, str):
                 raise InputError(f"The vocabulary holds {entry!r}, a {type(entry).__name__}; pass strings.")
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether the table is fitted to what the teacher says of sentences."""
+        return self.recipe == "calibrated" or bool(self.corpus)
 
     @property
     def mode(self) -> str:

@@ -197,6 +197,26 @@ class Teacher:
 
         return read_sequences(self.model, self.device, sequences, pool, reporter)
 
+    @property
+    def sentence_pooling(self) -> str:
+        """How the Sentence Transformer pools a text: `"mean"`, `"cls"`, `"lasttoken"`, ...; `"mean"` for a bare one.
+
+        Source: the `pooling_mode` keys of `1_Pooling/config.json`, as sentence-transformers writes them.
+        """
+        found = sorted(self.folder.glob("*_Pooling/config.json")) if self.folder is not None else []
+        if not found:
+            return "mean"
+        try:
+            config = json.loads(found[0].read_text(encoding="utf-8"))
+        except ValueError:
+            return "mean"
+        if isinstance(config.get("pooling_mode"), str):
+            return str(config["pooling_mode"])
+        modes = [key for key, is_on in config.items() if key.startswith("pooling_mode_") and is_on is True]
+        return (
+            modes[0].removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token") if modes else "mean"
+        )
+
     def _sentence_modules(self) -> tuple[list[Any], str, int]:
         """What follows the transformer, the text before each text, and the longest sequence."""
         try:
