@@ -161,12 +161,12 @@ def distill(
         int | None, typer.Option(help="Let all tokens share this many rows (k-means).")
     ] = None,
     recipe: Annotated[
-        Literal["calibrated", "fast", "model2vec"],
+        Literal["model2vec", "fast", "calibrated"],
         typer.Option(
             help="calibrated: the best without any text; fast: the best without more work for the teacher; model2vec: "
             "as published."
         ),
-    ] = "calibrated",
+    ] = "fast",
     corpus: Annotated[
         Path | None,
         typer.Option(
@@ -239,7 +239,7 @@ def preflight(
     vocabulary_path: Annotated[Path | None, typer.Option(help="As for distill.")] = None,
     vocabulary_column: Annotated[str | None, typer.Option(help="As for distill.")] = None,
     use_subword: Annotated[bool, typer.Option(help="As for distill.")] = True,
-    recipe: Annotated[Literal["calibrated", "fast", "model2vec"], typer.Option(help="As for distill.")] = "calibrated",
+    recipe: Annotated[Literal["model2vec", "fast", "calibrated"], typer.Option(help="As for distill.")] = "fast",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say whether a teacher can be distilled, what that takes and what it gives; fetches no weights.

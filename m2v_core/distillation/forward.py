@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import logging
+import os
 import sys
 import time
 from collections import defaultdict
@@ -20,10 +21,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from m2v_core.errors import TeacherError, TeacherOutputError
+from m2v_core.errors import MissingExtraError, TeacherError, TeacherOutputError
 from m2v_core.progress import ProgressReporter
+
+# Threads that spin for long while they wait are in the way of whatever else runs: on two busy cores the teacher reads
+# several times as fast when they soon sleep. Heeded if nobody has loaded torch yet.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+try:
+    import torch
+except ImportError as error:
+    raise MissingExtraError(error.name or "torch", "distill") from error
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

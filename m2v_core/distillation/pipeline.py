@@ -311,14 +311,12 @@ def _calibrate(
         bags = synthetic_bags(words, read.ranks[ids])
     corpus = usable_texts(settings.corpus or ())
     fitted = calibrate(table.token_embeddings, sentences(bags), sentences(corpus), reporter)
-    noted = {"n_bags": len(bags), "n_corpus_texts": len(corpus)}
+    noted: dict[str, Any] = {"n_bags": len(bags), "n_corpus_texts": len(corpus), "calibrated": fitted.problem is None}
     if fitted.problem is not None:
         logger.warning("The model is not calibrated: %s.", fitted.problem)
-        return table, {**noted, "calibrated": False}
-    table = _Table(fitted.token_embeddings)
     if settings.vocabulary_quantization is not None:
-        table = _Table(*_shared(table.token_embeddings, settings.vocabulary_quantization))
-    return table, {**noted, "calibrated": True}
+        return _Table(*_shared(fitted.token_embeddings, settings.vocabulary_quantization)), noted
+    return _Table(fitted.token_embeddings), noted
 
 
 def _shared(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,10 +26,6 @@ from m2v_core.errors import (
 )
 from m2v_core.progress import ProgressReporter
 
-# Threads that spin for long while they wait are in the way of whatever else runs: on two busy cores the teacher reads
-# several times as fast when they soon sleep. Heeded if nobody has loaded torch yet.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 try:
     import torch
     from transformers import (
