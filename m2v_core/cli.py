@@ -46,7 +46,9 @@ STAGES = {
     "load": "Loading the teacher",
     "scan": "Reading the columns",
     "encode": "Encoding",
+    "read": "Reading sentences",
     "reduce": "Reducing dimensions",
+    "calibrate": "Calibrating",
     "finish": "Building the model",
     "save": "Saving",
     "connect": "Asking the Hub",
@@ -137,9 +139,9 @@ def distill(
         str, typer.Option(help="Leave out the tokens that this regular expression matches; '' keeps all.")
     ] = DEFAULT_REMOVE_PATTERN,
     pooling: Annotated[
-        Literal["mean", "last", "first", "pooler"],
+        Literal["auto", "mean", "piece_cls", "piece_half_cls", "last", "first", "pooler"],
         typer.Option(help="How a sequence's hidden states become one vector."),
-    ] = "mean",
+    ] = "auto",
     pca_dims: Annotated[
         str,
         typer.Option(
@@ -158,7 +160,20 @@ def distill(
     vocabulary_quantization: Annotated[
         int | None, typer.Option(help="Let all tokens share this many rows (k-means).")
     ] = None,
-    recipe: Annotated[Literal["model2vec"], typer.Option(help="The named set of choices to run with.")] = "model2vec",
+    recipe: Annotated[
+        Literal["model2vec", "fast", "calibrated"],
+        typer.Option(
+            help="calibrated: the best without any text; fast: the best without more work for the teacher; model2vec: "
+            "as published."
+        ),
+    ] = "fast",
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sentences like those that the model is for, to fit it to: text (one a line), JSONL, CSV or Parquet."
+        ),
+    ] = None,
+    corpus_column: Annotated[str | None, typer.Option(help="Column of the corpus that holds the texts.")] = None,
     cache_folder: Annotated[
         Path | None,
         typer.Option(help="Keep the teacher's vectors here, to distil again with other settings in a second."),
@@ -173,6 +188,11 @@ def distill(
     _check_save_path(save_path, overwrite)
     parsed_pca_dims = _parse_pca_dims(pca_dims)
     vocabulary = None if vocabulary_path is None else _read_words(vocabulary_path, vocabulary_column)
+    sentences = None
+    if corpus is not None:
+        from m2v_core.bulk.run import read_texts
+
+        sentences = read_texts(corpus, corpus_column)
     started = time.perf_counter()
     with _bars("tokens") as show, _cancelled_by_interrupt() as cancel:
         reporter = ProgressReporter(show, cancel)
@@ -194,6 +214,7 @@ def distill(
             vocabulary_quantization=vocabulary_quantization,
             trust_remote_code=trust_remote_code,
             recipe=recipe,
+            corpus=sentences,
             cache_folder=cache_folder,
             progress=show,
             cancel=cancel,
@@ -218,6 +239,7 @@ def preflight(
     vocabulary_path: Annotated[Path | None, typer.Option(help="As for distill.")] = None,
     vocabulary_column: Annotated[str | None, typer.Option(help="As for distill.")] = None,
     use_subword: Annotated[bool, typer.Option(help="As for distill.")] = True,
+    recipe: Annotated[Literal["model2vec", "fast", "calibrated"], typer.Option(help="As for distill.")] = "fast",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say whether a teacher can be distilled, what that takes and what it gives; fetches no weights.
@@ -236,6 +258,7 @@ def preflight(
         token_remove_pattern=DEFAULT_REMOVE_PATTERN,
         pca_dims=parsed_pca_dims,
         quantize_to=quantize_to,
+        recipe=recipe,
     )
     if as_json:
         _results.print_json(data=facts.to_json() | planned.to_json())

@@ -38,11 +38,13 @@ class StaticVocabulary:
             it. At word level the unknown token is one more id after these, and no teacher reads it.
         ranks: The rank of each row: its own number, but for a passed word that the teacher has as one piece already:
             then that piece's.
+        n_special: How many special tokens stand before and after each entry in its sequence.
     """
 
     tokenizer: Tokenizer
     sequences: list[list[int]]
     ranks: list[int]
+    n_special: tuple[int, int]
 
 
 def build_static_vocabulary(
@@ -97,7 +99,7 @@ def build_static_vocabulary(
         sequences += reader.read(joined.keys())
         ranks += joined.values()
     check_tokenizer(static, len(sequences))
-    return StaticVocabulary(static, sequences, ranks)
+    return StaticVocabulary(static, sequences, ranks, reader.n_special)
 
 
 def compile_remove_pattern(token_remove_pattern: str | None) -> re.Pattern[str] | None:
@@ -160,6 +162,11 @@ class _TeacherReader:
         """The string of the unknown token, if the teacher has one."""
         unk_id = unknown_token_id(self._tokenizer)
         return None if unk_id is None else self._tokenizer.id_to_token(unk_id)
+
+    @property
+    def n_special(self) -> tuple[int, int]:
+        """Special tokens before and after what is read."""
+        return len(self._prefix), len(self._suffix)
 
     def _special_ids(self) -> tuple[list[int], list[int]]:
         bare: list[int] = self._tokenizer.encode("a", add_special_tokens=False).ids
@@ -375,7 +382,7 @@ def _word_level(
     static, words = _build_with(words, build)
     sequences = reader.read(words)
     check_tokenizer(static, len(sequences) + 1)
-    return StaticVocabulary(static, sequences, list(range(len(sequences))))
+    return StaticVocabulary(static, sequences, list(range(len(sequences))), reader.n_special)
 
 
 def _build_with(words: list[str], build: Callable[[list[str]], Tokenizer]) -> tuple[Tokenizer, list[str]]:

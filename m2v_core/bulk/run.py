@@ -56,6 +56,9 @@ class Encoded:
     problems: tuple[str, ...] = ()
 
 
+MOST_TEXTS = 100_000  # that `read_texts` gives unasked
+
+
 def encode_file(
     model: StaticModel,
     input_path: str | Path,
@@ -261,6 +264,37 @@ class _Run:
             "m2v-studio": __version__,
             "pyarrow": import_pyarrow().__version__ if self.kind == "parquet" else None,
         }
+
+
+def read_texts(
+    path: str | Path, column: str | None = None, at_most: int = MOST_TEXTS, input_format: InputFormat | None = None
+) -> list[str]:
+    """The texts of a file, in its order; of too many, so many drawn at random, each with the same chance.
+
+    The file may be of any size: what is not drawn is forgotten at once.
+
+    Args:
+        path: Text (one a line), JSONL, CSV, TSV or Parquet.
+        column: The column that holds the texts; None for "text", or else the only one.
+        at_most: Texts to give.
+        input_format: Its kind; None to tell by its name.
+
+    Raises:
+        NotFoundError: No such file.
+        InputError: It can't be read, or has no such column.
+        MissingExtraError: Parquet without pyarrow.
+    """
+    random = np.random.default_rng(0)
+    drawn: list[tuple[int, str]] = []
+    n_read = 0
+    for block in _open_reader(path, input_format, Wanted(column, with_rows=False, on_error="skip")).blocks():
+        for text in block.texts:
+            if n_read < at_most:
+                drawn.append((n_read, text))
+            elif (place := int(random.integers(n_read + 1))) < at_most:
+                drawn[place] = (n_read, text)
+            n_read += 1
+    return [text for _, text in sorted(drawn)]
 
 
 def _open_reader(path: str | Path, chosen: InputFormat | None, wanted: Wanted) -> Reader:

@@ -14,8 +14,10 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from m2v_core.distillation.bags import BAGS_PER_WORD, MOST_BAGS
 from m2v_core.distillation.bundled import bundled_folder, is_bundled
 from m2v_core.distillation.reduction import PCADims
+from m2v_core.distillation.settings import DEFAULT_RECIPE, Recipe
 from m2v_core.distillation.source import TEACHER_FILES
 from m2v_core.distillation.teacher_files import Access, TeacherFiles, files_of_folder, files_of_repo, number, text_of
 from m2v_core.errors import HubError
@@ -27,6 +29,7 @@ _MAX_LENGTH = 512  # of what a teacher is given to read; see teacher.py
 # 2,535 entries of three tokens a second, and six seconds until the first one.
 _FLOPS_A_SECOND = 1.6e11
 _START_SECONDS = 6.0
+_TOKENS_PER_BAG = 9  # seven words on average, and two special tokens
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
@@ -138,6 +141,7 @@ def plan(
     pca_dims: PCADims = 256,
     quantize_to: str = "float16",
     vocabulary_quantization: int | None = None,
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> Plan:
     """What `distill` with these settings would make of the teacher, without distilling.
 
@@ -168,6 +172,8 @@ def plan(
     seconds = None
     if facts.n_parameters is not None:
         n_busy = max(facts.n_parameters - facts.n_embedding_parameters, 0)
+        if recipe == "calibrated":
+            n_tokens += _TOKENS_PER_BAG * min(MOST_BAGS, BAGS_PER_WORD * n_read)
         seconds = _START_SECONDS + 2 * n_busy * n_tokens / _FLOPS_A_SECOND
     return Plan(n_rows, dim, is_upper_bound, n_bytes, seconds)
 

@@ -36,7 +36,7 @@ def check_pca_dims(pca_dims: PCADims) -> None:
     )
 
 
-def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims) -> npt.NDArray[np.float32]:
+def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims, drop_top: bool = False) -> npt.NDArray[np.float32]:
     """The vectors, centred and rotated onto their leading principal components.
 
     The eigenvectors of the covariance matrix are exact and, for a table far taller than wide, many times cheaper
@@ -46,6 +46,8 @@ def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims) -> npt.NDAr
         vectors: `(n_rows, teacher_dim) float32`.
         pca_dims: How many components: a number; the smallest number that explains this share of the variance; all
             of them (`"auto"`); or None to return the vectors as they are.
+        drop_top: Whether to leave out the first component of every hundred kept, as far as the teacher is wide
+            enough: what all words share tells them apart least.
 
     Returns:
         `(n_rows, dim) float32`. More dimensions than the teacher has are cut to the teacher's, with a warning. As in
@@ -55,7 +57,8 @@ def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims) -> npt.NDAr
     Raises:
         InputError: `pca_dims` is none of these.
 
-    Source: Model2Vec's post-processing, https://github.com/MinishLab/model2vec
+    Source: Model2Vec's post-processing, https://github.com/MinishLab/model2vec; for `drop_top`, Mu and Viswanath,
+        "All-but-the-Top", 2018, which drops as many.
     """
     check_pca_dims(pca_dims)
     if pca_dims is None:
@@ -80,7 +83,8 @@ def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims) -> npt.NDAr
         explained = np.cumsum(variances) / max(variances.sum(), np.finfo(np.float64).tiny)
         wanted = min(int(np.searchsorted(explained, wanted)) + 1, teacher_dim)
 
-    rotation = components[:, : int(wanted)].astype(np.float32)
+    n_dropped = min(int(wanted) // 100, teacher_dim - int(wanted)) if drop_top else 0
+    rotation = components[:, n_dropped : n_dropped + int(wanted)].astype(np.float32)
     scores: npt.NDArray[np.float32] = (vectors - mean.astype(np.float32)) @ rotation  # (n_rows, dim)
     peaks = np.abs(scores).argmax(axis=0)
     scores *= np.where(scores[peaks, np.arange(scores.shape[1])] < 0, -1.0, 1.0).astype(np.float32)

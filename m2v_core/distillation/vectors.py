@@ -10,8 +10,10 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +21,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
-from m2v_core.distillation.settings import Settings
+from m2v_core.distillation.settings import Pooling, Settings
 from m2v_core.distillation.source import TeacherSource
 from m2v_core.persistence.atomic import replacing
 
 logger = logging.getLogger(__name__)
 
-_VERSION = "1"  # of the files below; a new one leaves old entries unread
+_VERSION = "2"  # of the files below; a new one leaves old entries unread
 _MAX_BYTES = 2 << 30  # of all entries; the ones not used for longest go first
 
 
@@ -37,11 +39,13 @@ class TeacherVectors:
         vectors: One for each row, `(n_rows, teacher_dim) float32`, before PCA and weights.
         ranks: The rank of each row, `(n_rows,) int64`.
         tokenizer: The static model's tokenizer.
+        pooling: How they were pooled.
     """
 
     vectors: npt.NDArray[np.float32]
     ranks: npt.NDArray[np.int64]
     tokenizer: Tokenizer
+    pooling: Pooling
 
 
 class VectorCache:
@@ -63,6 +67,7 @@ class VectorCache:
         try:
             with safe_open(path, framework="numpy") as entry:
                 tokenizer = Tokenizer.from_str(entry.metadata()["tokenizer"])
+                pooling: Any = entry.metadata()["pooling"]
                 vectors, ranks = entry.get_tensor("vectors"), entry.get_tensor("ranks")
         except FileNotFoundError:
             return None
@@ -70,7 +75,7 @@ class VectorCache:
             logger.warning("%s is damaged (%s); the teacher reads the vocabulary again.", path, error)
             return None
         os.utime(path)  # it was used
-        return TeacherVectors(vectors, ranks, tokenizer)
+        return TeacherVectors(vectors, ranks, tokenizer, pooling)
 
     def keep(self, source: TeacherSource, settings: Settings, found: TeacherVectors) -> None:
         """Keep the vectors. A cache that can't be written costs time the next time, not this distillation."""
@@ -80,11 +85,41 @@ class VectorCache:
                 save_file(
                     {"vectors": np.ascontiguousarray(found.vectors), "ranks": found.ranks},
                     staging / path.name,
-                    metadata={"tokenizer": found.tokenizer.to_str()},
+                    metadata={"tokenizer": found.tokenizer.to_str(), "pooling": found.pooling},
                 )
             self._drop_oldest(kept=path)
         except (OSError, SafetensorError) as error:
             logger.warning("The teacher's vectors could not be kept in %s: %s", self._folder, error)
+
+    def find_sentences(self, source: TeacherSource, texts: Sequence[str]) -> npt.NDArray[np.float32] | None:
+        """The teacher's embeddings of these texts, if they are here and whole."""
+        path = self._sentences_path(source, texts)
+        try:
+            with safe_open(path, framework="numpy") as entry:
+                embeddings: npt.NDArray[np.float32] = entry.get_tensor("embeddings")
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError) as error:
+            logger.warning("%s is damaged (%s); the teacher reads the texts again.", path, error)
+            return None
+        os.utime(path)
+        return embeddings
+
+    def keep_sentences(self, source: TeacherSource, texts: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
+        """Keep the embeddings; as with `keep`, a cache that can't be written is no error."""
+        path = self._sentences_path(source, texts)
+        try:
+            with replacing(self._folder, embeddings.nbytes) as staging:
+                save_file({"embeddings": np.ascontiguousarray(embeddings)}, staging / path.name)
+            self._drop_oldest(kept=path)
+        except (OSError, SafetensorError) as error:
+            logger.warning("The teacher's embeddings could not be kept in %s: %s", self._folder, error)
+
+    def _sentences_path(self, source: TeacherSource, texts: Sequence[str]) -> Path:
+        digest = hashlib.sha256(json.dumps([_VERSION, source.fingerprint, "sentences"]).encode())
+        for text in texts:
+            digest.update(text.encode("utf-8", "surrogatepass") + b"\xff")
+        return self._folder / f"{digest.hexdigest()[:32]}.safetensors"
 
     def _path(self, source: TeacherSource, settings: Settings) -> Path:
         vocabulary = None if settings.vocabulary is None else list(settings.vocabulary)

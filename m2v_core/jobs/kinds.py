@@ -84,6 +84,7 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     model = distill_teacher(
         **order.parameters,
         vocabulary=order.texts.get("vocabulary"),
+        corpus=order.texts.get("corpus"),
         cache_folder=None if order.secrets else order.shared_cache,
         progress=order.progress,
         cancel=order.cancel,
@@ -194,7 +195,7 @@ KINDS: Mapping[str, Kind] = {
                 "recipe",
             }
         ),
-        texts=frozenset({"vocabulary"}),
+        texts=frozenset({"vocabulary", "corpus"}),
     ),
     "speed": Kind(
         target="m2v_core.jobs.kinds:speed",

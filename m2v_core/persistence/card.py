@@ -111,6 +111,8 @@ class Recipe:
         options = {"model-name": teacher, "save-path": "my-model", "recipe": settings["recipe"]}
         if mode != "output":
             options["vocabulary-path"] = "words.txt"
+        if settings.get("n_corpus_texts"):
+            options["corpus"] = "sentences.txt"
         options |= {"pca-dims": "none" if dims is None else dims, "pooling": config.get("pooling", "mean")}
         if weighting is not None:
             options["weighting"] = weighting

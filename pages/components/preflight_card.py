@@ -12,6 +12,7 @@ import gradio as gr
 
 from m2v_core.distillation.preflight import Plan, TeacherFacts, look_up, plan
 from m2v_core.distillation.reduction import PCADims
+from m2v_core.distillation.settings import Recipe
 from m2v_core.errors import HubError, M2VError
 from m2v_core.space.settings import current_limits
 from pages.components import checked_teacher, error_notice, format_bytes, notice
@@ -60,6 +61,7 @@ def preflight(
     quantize_to: str,
     vocabulary_quantization: int | None,
     token_remove_pattern: str | None,
+    recipe: Recipe,
 ) -> tuple[str, Any]:
     """The card as HTML, and whether the start button can be pressed.
 
@@ -93,6 +95,7 @@ def preflight(
                 pca_dims=pca_dims,
                 quantize_to=quantize_to,
                 vocabulary_quantization=vocabulary_quantization,
+                recipe=recipe,
             )
             hint = "Time is an estimate for two CPU cores and leaves the download out."
     except M2VError as error:

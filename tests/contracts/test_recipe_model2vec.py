@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not EVAL.is_dir(), reason=f"the evaluation data 
 
 @pytest.fixture(scope="module")
 def ours() -> StaticModel:
-    return distill(str(bundled_folder()), pca_dims=256, device="cpu")
+    return distill(str(bundled_folder()), pca_dims=256, device="cpu", recipe="model2vec")
 
 
 @pytest.fixture(scope="module")

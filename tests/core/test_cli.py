@@ -86,7 +86,7 @@ def test_readme_flow(tmp_path):
     info = json.loads(described.stdout)
     assert info["name"] == "out"
     assert info["teacher"] == BUNDLED
-    assert info["recipe"] == "model2vec"
+    assert info["recipe"] == "fast"
     assert info["precision"] == "float16"
     assert info["tokenizer"] == "WordPiece"
     assert info["normalize"] is True
@@ -499,7 +499,7 @@ def test_progress_shows_stage_speed_and_time_left(capsys):
         show(Progress("calibrate", 1, 2, 0.1, 10.0))
         raise Cancelled("half way")
     lines = [line.rstrip() for line in capsys.readouterr().err.splitlines()]
-    assert [line.split()[0] for line in lines] == ["Loading", "Encoding", "calibrate"]
+    assert [line.split()[0] for line in lines] == ["Loading", "Encoding", "Calibrating"]
     assert [line.split("%")[0].split()[-1] for line in lines] == ["100", "100", "50"]
     assert lines[1].endswith("12,346 tokens/s")
     assert lines[2].endswith("0:10 left")

@@ -40,11 +40,13 @@ DEFAULTS: dict[str, Any] = {
     "dims": "256",
     "weighting": "sif",
     "sif_coefficient": "0.0001",
-    "pooling": "mean",
+    "pooling": "auto",
     "precision": "float16",
     "clusters": "",
     "remove_pattern": r"\[unused\d+\]",
     "device": "auto",
+    "recipe": "fast",
+    "corpus": None,
 }
 
 
@@ -56,7 +58,8 @@ def test_the_defaults_are_those_of_distill(store: FakeStore) -> None:
     assert spec.parameters == {
         "model_name": "BAAI/bge-small-en-v1.5",
         "pca_dims": 256,
-        "pooling": "mean",
+        "pooling": "auto",
+        "recipe": "fast",
         "quantize_to": "float16",
         "token_remove_pattern": r"\[unused\d+\]",
         "vocabulary_quantization": None,
@@ -233,22 +236,32 @@ def test_settings_come_back_with_the_job(store: FakeStore) -> None:
         "clusters": "4096",
         "remove_pattern": "",
         "device": "cpu",
+        "recipe": "calibrated",
     }
     job_id = submit(OWNER, **DEFAULTS | changed)
     store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
     teacher, *settings = restore(OWNER, job_id)
     assert teacher == "a/b"
-    assert [settings[0], settings[1], *settings[3:]] == ["0.9", "none", "last", "int8", "4096", "", "cpu"]
-    assert restore("somebody-else-entirely-1", job_id) == [gr.skip()] * 9
+    assert [settings[0], settings[1], *settings[3:]] == ["0.9", "none", "last", "int8", "4096", "", "cpu", "calibrated"]
+    assert restore("somebody-else-entirely-1", job_id) == [gr.skip()] * 10
 
 
 def test_a_job_of_home_brings_the_defaults(store: FakeStore) -> None:
     store.add(OWNER, make_job(parameters={"model_name": "a/b"}))
     teacher, *settings = restore(OWNER, JOB_ID)
-    names = ("dims", "weighting", "sif_coefficient", "pooling", "precision", "clusters", "remove_pattern", "device")
-    expected = [DEFAULTS[name] for name in names]
+    first = ("dims", "weighting", "sif_coefficient", "pooling", "precision", "clusters", "remove_pattern", "device")
+    expected = [DEFAULTS[name] for name in (*first, "recipe")]
     expected[2] = gr.skip()
     assert (teacher, settings) == ("a/b", expected)
+
+
+def test_sentences_go_along(store: FakeStore, tmp_path: Path) -> None:
+    corpus = tmp_path / "sentences.jsonl"
+    corpus.write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
+    submit(OWNER, **DEFAULTS | {"corpus": str(corpus)})
+    assert store.submitted[0][0].texts["corpus"] == ["one", "two"]
+    with pytest.raises(InputError, match="reads no sentences"):
+        submit(OWNER, **DEFAULTS | {"corpus": str(corpus), "recipe": "model2vec"})
 
 
 def test_every_setting_returns_as_it_was_sent(store: FakeStore) -> None:

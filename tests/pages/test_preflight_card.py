@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "precision": "float16",
     "clusters": "",
     "remove_pattern": r"\[unused\d+\]",
+    "recipe": "fast",
 }
 
 

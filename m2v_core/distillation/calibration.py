@@ -1,0 +1,313 @@
+"""Fitting the table of token embeddings to the teacher's sentence embeddings.
+
+A static sentence embedding is linear in the table: with A the sparse matrix of token counts over sentence length,
+`(n_sentences, n_rows)`, the embeddings before normalization are A E. The closed form is a ridge regression towards
+the distilled table E0,
+
+    minimise over D   sum_i || s_i^-1 (A (E0 + D))_i - t_i ||^2 + lambda ||D||_F^2 ,   s_i = || (A E0)_i ||
+
+with t_i the teacher's embedding of sentence i, centred, turned into the space of the table, of unit length. Where there
+is real text, a descent follows that minimises what matters in the end, cosines: those between a sentence and the
+teacher's vector for it, and those between all pairs of sentences in a batch, against the teacher's own.
+
+Source: conjugate gradients on the normal equations (Hestenes and Stiefel, 1952), all columns at once; the turn is the
+orthogonal Procrustes solution (Schoenemann, 1966).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sparse
+import torch
+from tokenizers import Tokenizer
+
+from m2v_core.progress import ProgressReporter
+
+logger = logging.getLogger(__name__)
+
+FEWEST_SENTENCES = 1000  # with fewer there is nothing to learn for most rows
+_LAMBDAS = (0.03, 0.1, 0.3)
+_TO_CHOOSE = 8_000  # sentences that lambda is chosen on
+_FEW_ITERATIONS = 10  # to choose lambda by
+_ITERATIONS = 18  # after 15 to 20 nothing changes any more
+_HELD_OUT = 0.05
+_MOST_HELD_OUT = 2000
+_BATCH = 1024
+_EPOCHS = 5
+_STEP = 1e-2  # the largest of a one-cycle schedule
+_PAIR_WEIGHT = 20.0
+_MOST_TOKENS = 512
+_TEXTS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Sentences as the static model reads them, and as the teacher does.
+
+    Attributes:
+        counts: `(n_sentences, n_rows)` sparse float32, each row's counts over the sentence's length.
+        targets: `(n_sentences, embedding_dim) float32`, the teacher's embeddings.
+    """
+
+    counts: Any
+    targets: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def count_tokens(tokenizer: Tokenizer, texts: Sequence[str], unk_token_id: int | None, n_rows: int) -> Any:
+    """`(n_texts, n_rows)` sparse float32: how often each known token occurs, over the number of them.
+
+    Args:
+        tokenizer: The static model's.
+        texts: Any number.
+        unk_token_id: The token that counts for nothing.
+        n_rows: Tokens of the vocabulary.
+    """
+    ids: list[npt.NDArray[np.int32]] = []
+    lengths: list[int] = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        for encoding in tokenizer.encode_batch_fast(texts[start : start + _TEXTS_AT_ONCE], add_special_tokens=False):
+            of_text = np.array(encoding.ids[:_MOST_TOKENS], dtype=np.int32)
+            if unk_token_id is not None:
+                of_text = of_text[of_text != unk_token_id]
+            ids.append(of_text)
+            lengths.append(len(of_text))
+    n_tokens = np.array(lengths)
+    shares = np.repeat(1.0 / np.maximum(n_tokens, 1), n_tokens).astype(np.float32)
+    columns = np.concatenate(ids) if ids else np.empty(0, np.int32)
+    starts = np.concatenate([[0], np.cumsum(n_tokens)])
+    counts = sparse.csr_matrix((shares, columns, starts), shape=(len(texts), n_rows))
+    counts.sum_duplicates()
+    return counts
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What calibrating gave.
+
+    Attributes:
+        token_embeddings: `(n_rows, dim) float32`, the table to use.
+        before: Mean cosine, on sentences held out, of static and teacher similarities before.
+        after: The same afterwards; None if the table stayed as it was.
+        problem: Why the table stayed as it was, in a sentence; None if it did not.
+    """
+
+    token_embeddings: npt.NDArray[np.float32]
+    before: float | None = None
+    after: float | None = None
+    problem: str | None = None
+
+
+def calibrate(
+    token_embeddings: npt.NDArray[np.float32],
+    bags: Sentences | None,
+    corpus: Sentences | None,
+    reporter: ProgressReporter,
+    seed: int = 0,
+) -> Calibration:
+    """The table that comes closest to the teacher on these sentences.
+
+    Args:
+        token_embeddings: `(n_rows, dim) float32`, the distilled table, weighted.
+        bags: Synthetic sentences.
+        corpus: The user's own; with these, the closed form is followed by the descent.
+        reporter: Gets the stage `"calibrate"`, in steps; the work can be cancelled between them.
+        seed: Fixes what is held out and the order of batches.
+
+    Returns:
+        The calibrated table; or the one that came in, with the problem, where there is too little to learn from, or
+        where what was learned does not hold for sentences that were held out.
+
+    Raises:
+        Cancelled: the caller asked to stop.
+    """
+    # Each kind is centred by itself: a bag is no sentence, and the difference is nothing to learn.
+    kinds = [_usable(kind) for kind in (bags, corpus) if kind is not None]
+    n_usable = sum(map(len, kinds))
+    if n_usable < FEWEST_SENTENCES:
+        return Calibration(
+            token_embeddings,
+            problem=f"only {n_usable:,} sentences have known tokens and an embedding of their own; "
+            f"{FEWEST_SENTENCES:,} are the least that is of use",
+        )
+    counts = sparse.vstack([kind.counts for kind in kinds]).tocsr()
+    targets = np.concatenate([kind.targets for kind in kinds])
+    order = np.random.default_rng(seed).permutation(n_usable)
+    n_held_out = min(_MOST_HELD_OUT, int(_HELD_OUT * n_usable))
+    held_out, used = order[:n_held_out], np.sort(order[n_held_out:])
+    judge = _Judge(counts[held_out], targets[held_out])
+    before = judge.agreement(token_embeddings)
+    counts, targets = counts[used], targets[used]
+
+    n_steps = 0 if corpus is None else max(1, _EPOCHS * len(targets) // _BATCH)
+    reporter.start("calibrate", len(_LAMBDAS) * _FEW_ITERATIONS + _ITERATIONS + n_steps)
+    mean_length = np.linalg.norm(counts[:5000] @ token_embeddings, axis=1).mean()
+    start = token_embeddings / np.float32(max(mean_length, 1e-12))
+    wanted = _turned(targets, counts, start)
+    few = slice(None, None, max(1, len(targets) // _TO_CHOOSE))
+    agreements = {
+        strength: judge.agreement(fit_closed_form(start, counts[few], wanted[few], strength, reporter, _FEW_ITERATIONS))
+        for strength in _LAMBDAS
+    }
+    fitted = fit_closed_form(start, counts, wanted, max(agreements, key=agreements.__getitem__), reporter)
+    if n_steps:
+        fitted = descend(fitted, counts, wanted, targets, n_steps, reporter, seed)
+    after = judge.agreement(fitted)
+    logger.info("Agreement with the teacher on held-out sentences: %.4f before, %.4f after.", before, after)
+    if not after > before:  # NaN too
+        return Calibration(
+            token_embeddings,
+            before,
+            problem=f"on sentences held out the calibrated table agrees less with the teacher ({after:.3f}) than the "
+            f"distilled one ({before:.3f})",
+        )
+    return Calibration(fitted, before, after)
+
+
+def _usable(sentences: Sentences) -> Sentences:
+    """The sentences that have known tokens, and unit targets about their mean."""
+    vectors = _unit(sentences.targets)
+    vectors = vectors - vectors.mean(axis=0)
+    # What lies at the mean has no direction, as has everything where the teacher says the same of every text.
+    kept = (np.diff(sentences.counts.indptr) > 0) & (np.linalg.norm(vectors, axis=1) > 1e-3)
+    return Sentences(sentences.counts[kept], _unit(vectors[kept]))
+
+
+def _turned(
+    targets: npt.NDArray[np.float32], counts: Any, token_embeddings: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """The targets turned and cut to the width of the table so that they lie closest to what it gives now.
+
+    The teacher's embeddings need not live in the space of the hidden states that were distilled: dense layers may
+    follow. Its similarities are all that counts, and these don't change when it is turned.
+    """
+    overlap = targets.T @ _unit(counts @ token_embeddings)  # (embedding_dim, dim)
+    left, _, right = np.linalg.svd(overlap.astype(np.float64), full_matrices=False)
+    return _unit(targets @ (left @ right).astype(np.float32)[:, : token_embeddings.shape[1]])
+
+
+class _Judge:
+    """How far a table agrees with the teacher on sentences that it has not seen."""
+
+    def __init__(self, counts: Any, targets: npt.NDArray[np.float32]) -> None:
+        self._counts = counts
+        pairs = np.triu_indices(len(targets), 1)
+        self._pairs = pairs
+        self._expected = _standardised((targets @ targets.T)[pairs])
+
+    def agreement(self, token_embeddings: npt.NDArray[np.float32]) -> float:
+        """Pearson's correlation of static and teacher cosines over all pairs."""
+        embeddings = self._counts @ token_embeddings
+        embeddings /= np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+        return float(np.mean(_standardised((embeddings @ embeddings.T)[self._pairs]) * self._expected))
+
+
+def _standardised(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    wide = values.astype(np.float64)
+    return np.asarray((wide - wide.mean()) / max(wide.std(), 1e-12))
+
+
+def fit_closed_form(
+    token_embeddings: npt.NDArray[np.float32],
+    counts: Any,
+    wanted: npt.NDArray[np.float32],
+    strength: float,
+    reporter: ProgressReporter,
+    n_iterations: int = _ITERATIONS,
+) -> npt.NDArray[np.float32]:
+    """The ridge regression of the module's description, by conjugate gradients.
+
+    Args:
+        token_embeddings: `(n_rows, dim) float32`, E0.
+        counts: `(n_sentences, n_rows)` sparse float32, A.
+        wanted: `(n_sentences, dim) float32`, unit rows, T.
+        strength: lambda.
+        reporter: Advanced by each iteration.
+        n_iterations: Of conjugate gradients.
+
+    Returns:
+        `(n_rows, dim) float32`, E0 + D.
+    """
+    lengths = np.maximum(np.linalg.norm(counts @ token_embeddings, axis=1), 1e-6)
+    system = (sparse.diags((1.0 / lengths).astype(np.float32)) @ counts).tocsr()
+    transposed = system.T.tocsr()
+    change = np.zeros_like(token_embeddings)
+    residual = transposed @ (wanted - system @ token_embeddings)  # (n_rows, dim)
+    direction = residual.copy()
+    squares = np.einsum("vd,vd->d", residual, residual)
+    for _ in range(n_iterations):
+        image = transposed @ (system @ direction) + np.float32(strength) * direction
+        steps = squares / np.maximum(np.einsum("vd,vd->d", direction, image), 1e-30)
+        change += steps * direction
+        residual -= steps * image
+        squares_now = np.einsum("vd,vd->d", residual, residual)
+        direction = residual + (squares_now / np.maximum(squares, 1e-30)) * direction
+        squares = squares_now
+        reporter.advance(1)
+    return token_embeddings + change
+
+
+def descend(
+    token_embeddings: npt.NDArray[np.float32],
+    counts: Any,
+    wanted: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.float32],
+    n_steps: int,
+    reporter: ProgressReporter,
+    seed: int = 0,
+) -> npt.NDArray[np.float32]:
+    """The table after Adam has gone down the two losses of the module's description.
+
+    Args:
+        token_embeddings: `(n_rows, dim) float32` to begin with.
+        counts: `(n_sentences, n_rows)` sparse float32.
+        wanted: `(n_sentences, dim) float32`, unit rows: the targets in the space of the table.
+        targets: `(n_sentences, embedding_dim) float32`, unit rows: pairs are compared at full width.
+        n_steps: Batches of 1,024 sentences.
+        reporter: Advanced by each step.
+        seed: Fixes the order of batches.
+
+    Returns:
+        `(n_rows, dim) float32`.
+    """
+    random = np.random.default_rng(seed)
+    table = torch.nn.Parameter(torch.from_numpy(token_embeddings.copy()))
+    optimizer = torch.optim.Adam([table], lr=_STEP)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_STEP, total_steps=n_steps)
+    order = np.empty(0, np.int64)
+    for _ in range(n_steps):
+        if len(order) < min(_BATCH, len(targets)):
+            order = random.permutation(len(targets))
+        batch, order = order[:_BATCH], order[_BATCH:]
+        rows = counts[batch]
+        embeddings = torch.nn.functional.embedding_bag(
+            torch.from_numpy(rows.indices.astype(np.int64)),
+            table,
+            torch.from_numpy(rows.indptr[:-1].astype(np.int64)),
+            mode="sum",
+            per_sample_weights=torch.from_numpy(rows.data),
+        )
+        embeddings = torch.nn.functional.normalize(embeddings, dim=1)  # (batch, dim)
+        own = (embeddings * torch.from_numpy(wanted[batch])).sum(dim=1)
+        expected = torch.from_numpy(targets[batch])
+        pairs = embeddings @ embeddings.T - expected @ expected.T
+        loss = (1 - own).mean() + _PAIR_WEIGHT * pairs.square().mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        reporter.advance(1)
+    return table.detach().numpy()
+
+
+def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    units: npt.NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return units
