@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from m2v_core.errors import Cancelled
 from m2v_core.jobs import JobSpec, JobStore
 from m2v_core.jobs.kept_texts import KeptTexts
 from m2v_core.jobs.kinds import Kind, WorkOrder
@@ -40,8 +41,8 @@ def marked_model(**changes: Any) -> StaticModel:
 
 def make_model(order: WorkOrder) -> Mapping[str, Any]:
     """In place of a distillation: a finished model at once, or none for as long as nobody cancels."""
-    if order.texts.get("vocabulary"):
-        order.cancel.wait(600)
+    if order.texts.get("vocabulary") and order.cancel.wait(600):
+        raise Cancelled
     model = marked_model()
     model.save_pretrained(order.staging)
     return {"dim": model.dim, "n_tokens": len(model.tokens), "n_bytes": model.n_bytes}

@@ -134,9 +134,8 @@ def packed(kind: str, folder: Path) -> Path:
 def test_a_malicious_archive_is_refused(
     stranger: Stranger, space: Server, tmp_path: Path, kind: str, said: str
 ) -> None:
+    upload = stranger.upload("mine.zip", packed(kind, tmp_path).read_bytes()).json()[0]
     before = {path.name for path in space.home.iterdir()}
-    content = packed(kind, tmp_path).read_bytes()
-    upload = stranger.upload("mine.zip", content).json()[0]
     answer = stranger.call("add_upload", stranger.key, [file_data(upload)])
     assert said in answer and "This can" in answer
     assert '"data": [[]]' in stranger.call("list_models", stranger.key)
