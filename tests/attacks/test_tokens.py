@@ -1,4 +1,4 @@
-"""Rules 1 and 2: no token of anybody's is shown, kept or used for others, and nothing that one opened serves another."""
+"""Rules 1 and 2: no token is shown, kept or used for others, and nothing that one opened serves another."""
 
 from __future__ import annotations
 
