@@ -116,8 +116,10 @@ def job_seconds(app: App) -> None:
 
 
 def job_memory_bytes(app: App) -> None:
-    app.limit(job_memory_bytes=20_000_000)
-    job = app.end(app.job())
+    app.limit(job_memory_bytes=600_000_000)
+    assert app.end(app.job()).state == "done"
+    spec = JobSpec("distill", {**TEACHER, "n_bytes": 600_000_000})
+    job = app.end(components.job_store().submit(spec, ADA))
     assert job.state == "failed" and "memory" in job.message
 
 
