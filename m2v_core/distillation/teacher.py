@@ -330,7 +330,10 @@ def _load_model(folder: Path, model_name: str, trust_remote_code: bool) -> PreTr
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
         # Of an encoder-decoder such as T5, the encoder alone is the teacher.
         factory = AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else AutoModel
-        model = factory.from_pretrained(str(folder), config=config, trust_remote_code=trust_remote_code)
+        # Safetensors alone: a pickle can run code when it is opened.
+        model = factory.from_pretrained(
+            str(folder), config=config, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
     except _LOADING_ERRORS as error:
         raise TeacherError(
             f"{model_name} can't be loaded ({_first_line(error)}). Is it a Sentence Transformer, and is it complete? "

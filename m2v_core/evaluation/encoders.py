@@ -150,7 +150,10 @@ class TeacherEncoder:
         except ImportError as error:
             raise MissingExtraError(error.name or "sentence-transformers", "distill") from error
         try:
-            self._model: Any = SentenceTransformer(str(folder), device=device, local_files_only=True)
+            # Safetensors alone: a pickle can run code when it is opened.
+            self._model: Any = SentenceTransformer(
+                str(folder), device=device, local_files_only=True, model_kwargs={"use_safetensors": True}
+            )
         except _LOADING_ERRORS as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise TeacherError(

@@ -144,8 +144,8 @@ def checked_teacher(name: str | None) -> str:
     name = (name or "").strip()
     if not name:
         raise InputError("No teacher is chosen. Pick one from the list, or type the id of a model on the Hub.")
-    # On a Space, a path would let strangers look around on the server.
-    if is_space() and not _REPO_ID.fullmatch(name):
+    # On a Space, a path would let strangers look around on the server; "pages/components" is one as well as a Hub id.
+    if is_space() and (not _REPO_ID.fullmatch(name) or Path(name).exists()):
         raise InputError(f"{name!r} is no Hub id. Type an owner and a name, such as {BUNDLED_TEACHER}.")
     return name
 

@@ -106,7 +106,9 @@ def test_lone_surrogates() -> None:
     assert "".join(span.text for span in found.a) == "the \ufffd fox"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "  =1"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t1", "\r1", "\n=1", "  =1", "\u00a0=1", "\uff1d1+1"]
+)
 def test_no_cell_is_a_formula(text: str) -> None:
     assert plain_cell(text) == "'" + text
 

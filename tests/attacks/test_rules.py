@@ -1,0 +1,117 @@
+"""The rules of a public Space, and which tests attack each: a reader starts here."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.live_app import ROOT
+
+RULES = {
+    "1 What one person may read is in nobody else's cache": [
+        "attacks/test_tokens.py: test_what_one_may_read_is_nobody_else_s_cache_hit",
+        "core/jobs/test_distill.py: test_a_private_teacher_needs_the_token",
+        "core/test_preflight.py: test_a_private_teacher_is_read_with_a_token_and_not_kept",
+    ],
+    "2 The owner's token serves nobody; a user's token is passed on, and neither kept nor shown": [
+        "attacks/test_tokens.py: test_the_owner_s_token_opens_nothing_for_strangers",
+        "attacks/test_tokens.py: test_the_owner_s_token_is_nowhere_to_be_seen",
+        "attacks/test_tokens.py: test_a_refusal_tells_no_token",
+        "attacks/test_tokens.py: test_a_token_that_is_typed_where_none_belongs_is_not_kept",
+        "attacks/test_browser.py: test_nothing_of_a_model_runs_and_no_token_stays",
+        "core/jobs/test_secrets.py: test_a_secret_is_nowhere_on_disk",
+        "core/jobs/test_secrets.py: test_a_secret_is_in_no_list_of_processes",
+        "core/jobs/test_secrets.py: test_no_half_of_a_secret_is_left_where_a_long_line_is_cut",
+    ],
+    "3 People are asked for no more rights than are needed": [
+        "attacks/test_rules.py: test_no_more_rights_are_asked_for",
+    ],
+    "4 No code and no pickle of a repository's or an upload's is run": [
+        "attacks/test_foreign_code.py: test_a_pickle_is_no_teacher",
+        "attacks/test_foreign_code.py: test_a_pickle_is_no_model",
+        "attacks/test_foreign_code.py: test_code_of_a_known_kind_is_left_alone",
+        "attacks/test_foreign_code.py: test_what_asks_for_code_stays_out",
+        "attacks/test_foreign_code.py: test_strangers_have_no_switch_for_code",
+        "core/test_distillation.py: test_custom_code_from_the_hub_does_not_run_unasked",
+        "core/test_distillation.py: test_a_custom_module_does_not_run_unasked",
+        "core/test_preflight.py: test_weights_as_a_pickle_alone",
+    ],
+    "5 A teacher is a Hub id": [
+        "attacks/test_paths.py: test_a_path_is_no_teacher",
+        "attacks/test_paths.py: test_a_path_is_no_model",
+        "pages/test_library.py: test_a_folder_is_opened_at_home_and_never_on_a_space",
+        "pages/test_explore.py: test_on_a_space_a_teacher_is_a_name_on_the_hub",
+    ],
+    "6 Files that are served are files that the app made; no text becomes a path": [
+        "attacks/test_paths.py: test_a_path_is_no_upload",
+        "attacks/test_paths.py: test_no_file_of_the_server_is_served",
+        "attacks/test_paths.py: test_an_upload_stays_where_uploads_go",
+        "attacks/test_paths.py: test_a_malicious_archive_is_refused",
+        "core/test_library.py: test_a_path_out_of_the_archive_is_refused",
+        "core/test_library.py: test_a_link_or_a_device_is_refused",
+        "core/test_library.py: test_a_bomb_that_lies_about_its_size_is_cut",
+        "core/jobs/test_endings.py: test_a_message_tells_no_path_of_the_server",
+    ],
+    "7 A job and a model are their owner's, whatever is called by whomever": [
+        "attacks/test_foreign_jobs.py: test_no_handler_gives_away_or_changes_what_is_another_s",
+        "attacks/test_foreign_jobs.py: test_another_s_model_is_none_to_programs",
+        "attacks/test_foreign_jobs.py: test_another_s_job_is_none_to_programs",
+        "attacks/test_tokens.py: test_nobody_looks_on_at_what_others_do",
+        "core/jobs/test_store.py: test_another_owner_sees_nothing",
+        "core/test_library.py: test_another_owners_model_is_the_same_as_none",
+        "pages/test_api.py: test_agents_get_tools_that_read",
+    ],
+    "8 Every limit of spaces.yaml refuses one more, and a stranger's pattern holds nobody up": [
+        "attacks/test_limits.py: test_every_limit_is_attacked",
+        "attacks/test_limits.py: test_one_more_is_refused",
+        "attacks/test_limits.py: test_one_byte_more_is_no_upload",
+        "attacks/test_limits.py: test_limits_hold_over_http",
+        "attacks/test_rules.py: test_a_slow_pattern_does_not_hold_up_the_app",
+        "core/test_space.py: test_teacher_of_one_parameter_too_many",
+    ],
+    "9 What people write stays text, in HTML and in spreadsheets": [
+        "attacks/test_markup.py: test_no_handler_answers_with_markup_of_a_model",
+        "attacks/test_markup.py: test_documents_and_queries_are_text",
+        "attacks/test_markup.py: test_names_of_files_are_text",
+        "attacks/test_markup.py: test_messages_of_errors_are_text",
+        "attacks/test_markup.py: test_an_address_is_text",
+        "attacks/test_markup.py: test_the_csv_of_a_map_holds_no_formula",
+        "attacks/test_markup.py: test_every_csv_goes_the_same_way",
+        "attacks/test_browser.py: test_nothing_of_a_model_runs_and_no_token_stays",
+        "core/test_explanation.py: test_no_cell_is_a_formula",
+    ],
+    "10 A job is a process of its own, with a memory cap and a bare environment": [
+        "core/jobs/test_endings.py: test_a_worker_that_dies_is_a_failed_job_with_its_log",
+        "core/jobs/test_endings.py: test_a_worker_stays_below_its_memory",
+        "core/jobs/test_secrets.py: test_a_secret_is_in_no_list_of_processes",
+        "attacks/test_limits.py: test_one_more_is_refused",
+    ],
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_is_attacked(rule: str) -> None:
+    for entry in RULES[rule]:
+        path, _, name = entry.partition(": ")
+        assert re.search(rf"^def {name}\(", (ROOT / "tests" / path).read_text(encoding="utf-8"), re.MULTILINE), entry
+    assert len(RULES) == 10
+
+
+def test_no_more_rights_are_asked_for() -> None:
+    from m2v_core.space.settings import load_settings
+
+    # Beside them `gated-repos` would be fitting; what writes to all repositories would not.
+    assert set(load_settings().oauth_scopes) <= {"contribute-repos", "gated-repos"}
+
+
+def test_a_slow_pattern_does_not_hold_up_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pages import distill
+
+    planned = []
+    monkeypatch.setattr(distill, "preflight", lambda *given: planned.append(given[-1]) or ("", None))
+    given = ("a/b", "output", "paste", "", None, None, "256", "float16", "")
+    monkeypatch.setenv("SPACE_ID", "someone/m2v-studio")
+    distill.check(*given, r"((\w+)+)+!")
+    distill.check(*given, distill._UNUSED_PATTERN)
+    assert planned == [None, distill._UNUSED_PATTERN]
