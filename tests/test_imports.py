@@ -76,7 +76,8 @@ HOMES = {
     "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders.py"},
     "numba": {"m2v_core/encoder/kernels.py"},
     "huggingface_hub": {
-        f"m2v_core/persistence/{name}.py" for name in ("hub", "hub_attempts", "hub_info", "hub_push", "card")
+        f"m2v_core/persistence/{name}.py"
+        for name in ("hub", "hub_account", "hub_attempts", "hub_info", "hub_push", "card")
     },
 }
 
