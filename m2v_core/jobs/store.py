@@ -230,6 +230,14 @@ class JobStore:
             raise NotFoundError(f"This job has no result: it is {entry.state.state}.")
         return entry.folder.result
 
+    def texts(self, job_id: str, owner: str) -> dict[str, list[str]]:
+        """The job's long lists of text, as submitted.
+
+        Raises:
+            NotFoundError: No such job, or not this owner's.
+        """
+        return self._find(job_id, owner).folder.read_texts()
+
     def log(self, job_id: str, owner: str, max_chars: int = 20_000) -> str:
         """The end of the job's log, secrets removed; empty before it starts.
 

@@ -57,11 +57,11 @@ def _answers(address: str) -> bool:
 
 
 @pytest.fixture(scope="session")
-def start_server() -> Iterator[Callable[[Path], Server]]:
-    """Starts an app with the given data folder; stopped at the end of the session."""
+def start_server() -> Iterator[Callable[..., Server]]:
+    """Starts an app with the given data folder, and more variables if any; stopped at the end of the session."""
     processes: list[subprocess.Popen[str]] = []
 
-    def start(home: Path) -> Server:
+    def start(home: Path, **variables: str) -> Server:
         port = _free_port()
         home.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {
@@ -70,8 +70,9 @@ def start_server() -> Iterator[Callable[[Path], Server]]:
             "M2V_STUDIO_HOME": str(home),
             "HF_HUB_OFFLINE": "1",
         }
-        for name in ("GRADIO_TEMP_DIR", "SPACE_ID"):
+        for name in ("GRADIO_TEMP_DIR", "SPACE_ID", "OAUTH_CLIENT_ID"):
             environment.pop(name, None)
+        environment |= variables
         with (home / "server.log").open("w") as log:
             started = time.monotonic()
             process = subprocess.Popen(
