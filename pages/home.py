@@ -71,6 +71,7 @@ def build() -> None:
         trigger_mode="always_last",
         **quiet,
     )
+    panel.done_id.change(lambda: "", None, name_status, **quiet)  # a name that was just used is not free
     name.change(check_name, name, name_status, trigger_mode="always_last", **quiet)
 
 

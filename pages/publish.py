@@ -39,6 +39,7 @@ _WAYS: list[tuple[str, Way]] = [
     ("In place of the model that is there\nThe old one stays in the repository's history.", "replace"),
 ]
 _ACCESS: list[tuple[str, Access]] = [("Private", "private"), ("Public", "public")]
+_THERE = ("taken", "theirs")
 _MAX_CARD_CHARS = 200_000
 
 
@@ -135,7 +136,7 @@ def check(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[A
     """What is to be said of the name while it is typed, and whether to ask how to add to what is there."""
     who = visitor(oauth, request)
     try:
-        is_taken = who.account is not None and bool((name or "").strip()) and permitted(who, name)[1] == "taken"
+        is_taken = who.account is not None and bool((name or "").strip()) and permitted(who, name)[1] in _THERE
     except M2VError:
         is_taken = False
     return [name_html(who, name), gr.Column(visible=is_taken)]
@@ -175,7 +176,11 @@ def submit(
             "The licence is not chosen yet. A model inherits its teacher's: see the teacher's page, and choose above."
         )
     parameters: dict[str, Any] = {"repo_id": repo_id, "private": access != "public"}
-    if found == "taken":
+    if found == "theirs" and way != "pull request":
+        raise RepoExistsError(
+            f"{repo_id} belongs to others. Propose your model as a pull request, or type another name."
+        )
+    if found in _THERE:
         parameters |= _added(who, repo_id, way, (branch or "").strip())
     if len(card or "") > _MAX_CARD_CHARS:
         raise InputError(f"The model card may have {_MAX_CARD_CHARS:,} characters. Shorten it.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -48,8 +49,11 @@ def put_on_hub(order: WorkOrder, folder: Path, destination: Mapping[str, Any]) -
     """
     reporter = ProgressReporter(order.progress, order.cancel)
     readers = check_readers(folder, reporter)
+    from m2v_core.persistence.hub_attempts import refuse_long_waits
+    from m2v_core.persistence.hub_info import repo_facts
     from m2v_core.persistence.hub_push import push_folder
 
+    refuse_long_waits()
     card = "".join(order.texts.get("card", ())) or None
     pushed = push_folder(
         folder,
@@ -63,9 +67,12 @@ def put_on_hub(order: WorkOrder, folder: Path, destination: Mapping[str, Any]) -
         progress=order.progress,
         cancel=order.cancel,
     )
+    is_private = destination.get("private", True)
+    with contextlib.suppress(M2VError):  # a repository that was there before keeps what it is
+        is_private = repo_facts(pushed.repo_id, token=order.secrets.get("publish_token")).access == "private"
     return {
         **vars(pushed),
-        "private": destination.get("private", True),
+        "private": is_private,
         "n_bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         "readers": readers,
     }

@@ -11,7 +11,7 @@ import os
 import time
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -110,8 +110,10 @@ def full_name(who: Visitor, name: str) -> str:
     return name if "/" in name or who.account is None else f"{who.account.name}/{name}"
 
 
-def permitted(who: Visitor, name: str, revision: str = "main") -> tuple[str, Standing]:
-    """`owner/name`, and whether something stands there; the checks that come before any work.
+def permitted(who: Visitor, name: str, revision: str = "main") -> tuple[str, Standing | Literal["theirs"]]:
+    """`owner/name`, and what stands there; the checks that come before any work.
+
+    `"theirs"` is another's repository, to which a pull request can be made and nothing else.
 
     Raises:
         InputError: It can't be a name.
@@ -123,9 +125,10 @@ def permitted(who: Visitor, name: str, revision: str = "main") -> tuple[str, Sta
         raise HubError("No one is signed in. Sign in first; the ZIP can be had without.")
     repo_id = full_name(who, name)
     refusal = who.account.refusal(repo_id)
-    if refusal:
+    is_theirs = bool(refusal) and who.account.may_write and standing(repo_id, who.token) == "taken"
+    if refusal and not is_theirs:
         raise HubError(refusal)
-    return repo_id, standing(repo_id, who.token, revision=revision)
+    return repo_id, "theirs" if is_theirs else standing(repo_id, who.token, revision=revision)
 
 
 def free_name(who: Visitor, name: str) -> str:
@@ -137,7 +140,7 @@ def free_name(who: Visitor, name: str) -> str:
         HubError: No one is signed in, they may not write there, or the Hub can't be asked.
     """
     repo_id, found = permitted(who, name)
-    if found == "taken":
+    if found in ("taken", "theirs"):
         raise RepoExistsError(
             f"{repo_id} exists already, and nothing there is overwritten. Type another name; on the Publish page you "
             "can add a version to it."
@@ -157,6 +160,8 @@ def name_html(who: Visitor, name: str) -> str:
         return error_notice(error, "This name could not be checked")
     if found == "taken":
         return notice("info", f"{repo_id} exists already", ["Nothing there is overwritten unasked."])
+    if found == "theirs":
+        return notice("info", f"{repo_id} belongs to others", ["You can propose your model to them."])
     return f'<p class="m2v-name-free" role="status">{escape(repo_id)} is free.</p>'
 
 

@@ -25,7 +25,8 @@ def connect_search(teacher: gr.Dropdown) -> None:
     page = Context.root_block
     assert page is not None  # components can't be made outside one
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.load(lambda: gr.Dropdown(choices=offered()), None, teacher, **quiet)
+    # With the Hub there is nothing to change; and a change would disturb who types already.
+    page.load(lambda: gr.skip() if has_hub() else gr.Dropdown(choices=offered()), None, teacher, **quiet)
     teacher.key_up(search, None, teacher, trigger_mode="always_last", **quiet)
 
 
