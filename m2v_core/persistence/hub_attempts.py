@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from huggingface_hub import get_session
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
-from huggingface_hub.utils import hf_raise_for_status
 
 from m2v_core.errors import Cancelled, HubError, InputError, M2VError
 from m2v_core.persistence.hub import HTTP_ERROR
@@ -38,7 +37,7 @@ def _refuse_a_long_wait(response: Any) -> None:
     asked = response.headers.get("Retry-After", "")
     if response.status_code in _PASSING and asked.isdecimal() and float(asked) > _LONGEST_PAUSE:
         response.read()
-        hf_raise_for_status(response)
+        raise HfHubHTTPError(f"The Hub asks for a wait of {asked} seconds.", response=response)
 
 
 class Attempts:

@@ -404,7 +404,10 @@ def model_zip(owner: str, job: Job) -> Path:
         NotFoundError: Not this owner's job, or not done.
         SaveError: The archive can't be written.
     """
-    model_folder = job_store().result_folder(job.id, owner)
+    if job.kind == "publish":
+        model_folder = model_library().folder(str(job.parameters["model_id"]), owner)
+    else:
+        model_folder = job_store().result_folder(job.id, owner)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", job.title).strip("-.")[:80] or "model"
     # The address is the only key to the file, so it must not follow from the job's id, which people pass on.
     zip_path = served_folder() / _served_key(job.id) / f"{name}.zip"
@@ -555,17 +558,21 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any
     """A value for each component: id, view, start, cancel, message, result, facts, download, timer, done id, retry."""
     is_running = job is not None and not job.is_finished
     is_done = job is not None and job.state == "done"
+    is_failed = job is not None and job.state in ("failed", "cancelled")
     message, download = "", gr.DownloadButton(value=None)
-    may_retry = (
-        job is not None
-        and kind == ONE_CLICK
-        and (is_unpublished(job) or (job.kind == "publish" and job.state in ("failed", "cancelled")))
-    )
-    if job is not None and job.kind == "publish":
+    may_retry = job is not None and kind == ONE_CLICK and (is_unpublished(job) or (job.kind == "publish" and is_failed))
+    start = gr.Button(visible=not is_running, variant="secondary" if is_done or may_retry else "primary")
+    if kind == "publish":
+        start = gr.Button("Retry upload" if is_failed else "Publish", visible=start.visible, variant=start.variant)
+    if job is not None and kind == "publish":
         download = gr.DownloadButton(visible=False)
     elif job is not None and is_done:
         try:
-            what, file = ("ZIP", model_zip(owner, job)) if job.kind == "distill" else ("JSON", result_file(owner, job))
+            what, file = (
+                ("ZIP", model_zip(owner, job))
+                if job.kind in ("distill", "publish")
+                else ("JSON", result_file(owner, job))
+            )
             label = f"Download {what} · {format_bytes(file.stat().st_size)}"
             download = gr.DownloadButton(label=label, value=str(file), visible=True)
         except Exception as error:  # the result is there all the same
@@ -573,7 +580,7 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any
     return [
         job.id if job else "",
         job_html(job, kind),
-        gr.Button(visible=not is_running, variant="secondary" if is_done or may_retry else "primary"),
+        start,
         gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
         message,
         gr.Column(visible=is_done),

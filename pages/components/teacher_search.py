@@ -46,8 +46,11 @@ def offered() -> list[tuple[str, str]]:
 def search(typed: gr.KeyUpData) -> Any:
     """The box with what fits the text in it."""
     query = str(typed.input_value or "").strip()
-    if len(query) < _MIN_CHARS or "·" in query or not has_hub():
+    if not query:
         return gr.Dropdown(choices=offered())
+    # Every answer redraws the list, so none is given where there is nothing to find.
+    if len(query) < _MIN_CHARS or "·" in query or not has_hub():
+        return gr.skip()
     try:
         found = search_teachers(query, _MAX_FOUND)
     except M2VError:  # whoever knows the name can type it all the same
