@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -10,7 +11,7 @@ from gradio.context import Context
 
 from m2v_core.errors import M2VError
 from m2v_core.persistence.hub_account import is_reachable
-from m2v_core.persistence.hub_info import search_teachers
+from m2v_core.persistence.hub_info import FoundTeacher, search_teachers
 from pages.components import TEACHER_CHOICES
 from pages.components.preflight_card import short_count
 
@@ -27,7 +28,8 @@ def connect_search(teacher: gr.Dropdown) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     # With the Hub there is nothing to change; and a change would disturb who types already.
     page.load(lambda: gr.skip() if has_hub() else gr.Dropdown(choices=offered()), None, teacher, **quiet)
-    teacher.key_up(search, None, teacher, trigger_mode="always_last", **quiet)
+    # Not "always_last", which now and then loses the last key.
+    teacher.key_up(search, None, teacher, trigger_mode="multiple", **quiet)
 
 
 def has_hub() -> bool:
@@ -43,6 +45,11 @@ def offered() -> list[tuple[str, str]]:
     return TEACHER_CHOICES if has_hub() else TEACHER_CHOICES[:1]
 
 
+@functools.lru_cache(maxsize=500)
+def _found(query: str) -> list[FoundTeacher]:
+    return search_teachers(query, _MAX_FOUND)
+
+
 def search(typed: gr.KeyUpData) -> Any:
     """The box with what fits the text in it."""
     query = str(typed.input_value or "").strip()
@@ -52,7 +59,7 @@ def search(typed: gr.KeyUpData) -> Any:
     if len(query) < _MIN_CHARS or "·" in query or not has_hub():
         return gr.skip()
     try:
-        found = search_teachers(query, _MAX_FOUND)
+        found = _found(query.lower())
     except M2VError:  # whoever knows the name can type it all the same
         found = []
     known = [(label, name) for label, name in TEACHER_CHOICES if query.lower() in label.lower()]

@@ -24,8 +24,8 @@ from pages.components.job_panel import (
     overall_fraction,
     panel_values,
     remove_old_files,
-    result_html,
 )
+from pages.components.result_card import result_html
 from tests.pages.conftest import JOB_ID, FakeStore, done_job, encoding_job, make_job
 
 EVIL = "<img src=x onerror=alert(1)>"

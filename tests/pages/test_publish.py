@@ -18,7 +18,8 @@ from m2v_core.persistence.hub_account import Account
 from pages import home, publish
 from pages.components import BUNDLED_TEACHER, account, job_panel, model_picker, preflight_card
 from pages.components.account import Visitor, account_html, name_html, permitted, visitor
-from pages.components.job_panel import ONE_CLICK, job_html, panel_values, result_html, retry_upload
+from pages.components.job_panel import ONE_CLICK, job_html, panel_values, retry_upload
+from pages.components.result_card import result_html
 from tests.hub.server import LoopbackHub, User
 from tests.pages.conftest import FakeStore, done_job, make_job
 from tests.static_models import static_model
