@@ -82,6 +82,10 @@ def build() -> None:
                 gr.Tabs(elem_classes="m2v-tabs"),
             ):
                 with gr.Tab("Edit"):
+                    gr.HTML(
+                        '<p class="m2v-hint">Name and licence are filled in as chosen above.</p>',
+                        apply_default_css=False,
+                    )
                     card = gr.Textbox(
                         lines=16,
                         max_lines=28,
@@ -111,8 +115,15 @@ def build() -> None:
     )
     gr.on([name.change, panel.done_id.change], check, name, [status, taken], trigger_mode="always_last", **quiet)
     way.change(lambda chosen: gr.Textbox(visible=chosen == "branch"), way, branch, **quiet)
-    gr.on([name.change, license_box.change], entitle, [name, license_box, card], card, **quiet)
-    card.change(card_body, card, preview, trigger_mode="always_last", **quiet)
+    # The editor itself is never written to while one may type in it; name and licence are filled in when it goes.
+    gr.on(
+        [card.change, name.change, license_box.change],
+        preview_card,
+        [name, license_box, card],
+        preview,
+        trigger_mode="always_last",
+        **quiet,
+    )
 
 
 def prepare(owner: str | None, model_id: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
@@ -142,13 +153,13 @@ def check(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[A
     return [name_html(who, name), gr.Column(visible=is_taken)]
 
 
-def entitle(name: str, license: str | None, card: str, request: gr.Request, oauth: gr.OAuthToken | None) -> Any:
-    """The card under the name and licence that are chosen now."""
+def preview_card(name: str, license: str | None, card: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
+    """What people will read of the card, under the name and licence that are chosen now."""
     try:
-        entitled = retitled(card, full_name(visitor(oauth, request), name), license or None)
+        name = full_name(visitor(oauth, request), name)
     except M2VError:
-        return gr.skip()
-    return entitled if entitled != card else gr.skip()
+        return card_body(card)
+    return card_body(retitled(card, name, license or None))
 
 
 def submit(

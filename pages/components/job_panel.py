@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 from gradio.context import Context
@@ -485,9 +485,10 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any
     is_failed = job is not None and job.state in ("failed", "cancelled")
     message, download = "", gr.DownloadButton(value=None)
     may_retry = job is not None and kind == ONE_CLICK and (is_unpublished(job) or (job.kind == "publish" and is_failed))
-    start = gr.Button(visible=not is_running, variant="secondary" if is_done or may_retry else "primary")
+    variant: Literal["primary", "secondary"] = "secondary" if is_done or may_retry else "primary"
+    start = gr.Button(visible=not is_running, variant=variant)
     if kind == "publish":
-        start = gr.Button("Retry upload" if is_failed else "Publish", visible=start.visible, variant=start.variant)
+        start = gr.Button("Retry upload" if is_failed else "Publish", visible=not is_running, variant=variant)
     if job is not None and kind == "publish":
         download = gr.DownloadButton(visible=False)
     elif job is not None and is_done:
