@@ -24,6 +24,7 @@ from typing import Any, Literal
 from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError, SaveError
 from m2v_core.jobs import JobStore
 from m2v_core.jobs.folder import read_json, replace_json
+from m2v_core.jobs.kinds import AFTERWARDS
 from m2v_core.jobs.processes import exclusive
 from m2v_core.jobs.records import iso_time
 from m2v_core.jobs.store import hash_owner
@@ -207,7 +208,7 @@ class Library:
             raise NotFoundError(f"This job made no model: its kind is {job.kind!r}.")
         if (record := _read_record(self._folder(job_id, owner))) is not None:
             return record
-        parameters = dict(job.parameters)
+        parameters = {name: value for name, value in job.parameters.items() if name not in AFTERWARDS}
         about = ModelRecord(
             job_id, _usable_name(job.title), str(parameters.pop("model_name", "")) or None, parameters, "job"
         )

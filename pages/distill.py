@@ -33,6 +33,7 @@ from pages.components import (
 )
 from pages.components.job_panel import build_job_panel, find_job, finished_model
 from pages.components.preflight_card import WAITING, preflight
+from pages.components.teacher_search import connect_search
 
 Mode = Literal["output", "word", "subword"]
 Source = Literal["paste", "upload"]
@@ -198,6 +199,7 @@ def build() -> None:
         trigger_mode="always_last",
         **quiet,
     )
+    connect_search(teacher)
     query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
     panel.job_id.change(restore, [panel.owner, panel.job_id], [teacher, *settings], **quiet)
     panel.job_id.change(restore_words, [panel.owner, panel.job_id, pasted, upload], [mode, source, pasted], **quiet)

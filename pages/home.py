@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
-import gradio as gr
+from contextlib import suppress
+from typing import Any
 
+import gradio as gr
+from gradio.context import Context
+
+from m2v_core.errors import HubError, InputError, M2VError, TeacherError
 from m2v_core.jobs import JobSpec
 from pages.components import checked_teacher, job_store, model_title, teacher_picker
-from pages.components.job_panel import build_job_panel
+from pages.components.account import (
+    Visitor,
+    account_html,
+    free_name,
+    login_button,
+    name_html,
+    secrets_of,
+    visitor,
+)
+from pages.components.job_panel import ONE_CLICK, build_job_panel
+from pages.components.licenses import license_choices
+from pages.components.preflight_card import teacher_facts
+from pages.components.teacher_search import connect_search
 
 
 def build() -> None:
@@ -14,26 +31,115 @@ def build() -> None:
     with gr.Row(elem_classes="m2v-columns m2v-home"):
         gr.HTML(_WELCOME, apply_default_css=False, elem_classes="m2v-hero-cell")
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
+            login_button()
             teacher = teacher_picker()
-            panel = build_job_panel("Make my model")
+            with gr.Column(visible=False, elem_classes="m2v-words") as publishing:
+                name = gr.Textbox(
+                    label="Name on the Hub", info="Private, until you open it there.", max_lines=1, max_length=200
+                )
+                name_status = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
+                license_box = gr.Dropdown(
+                    license_choices(),
+                    value=None,
+                    label="Licence",
+                    info="The teacher states none, so it is yours to choose.",
+                    allow_custom_value=True,
+                    visible=False,
+                )
+            account = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
+            suggested = gr.State("")
+            panel = build_job_panel("Make my model", ONE_CLICK)
             with panel.result:
                 gr.HTML(
                     '<p class="m2v-next">Words of your own, other dimensions or precision? '
-                    '<a href="distill">Tune it on the Distill page</a></p>',
+                    '<a href="distill">Tune this</a>. Or <a href="explore">explore it</a>, '
+                    '<a href="publish">publish it</a> under another name.</p>',
                     apply_default_css=False,
                 )
         gr.HTML(_STEPS, apply_default_css=False, elem_classes="m2v-steps-cell")
-    panel.connect(submit, [teacher])
+    panel.connect(submit, [teacher, name, license_box], with_visitor=True)
+
+    root = Context.root_block
+    assert root is not None  # components can't be made outside one
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    connect_search(teacher)
+    gr.on(
+        [root.load, teacher.change],
+        prepare,
+        [teacher, name, suggested],
+        [account, publishing, name, suggested, license_box, panel.start],
+        trigger_mode="always_last",
+        **quiet,
+    )
+    panel.done_id.change(lambda: "", None, name_status, **quiet)  # a name that was just used is not free
+    name.change(check_name, name, name_status, trigger_mode="always_last", **quiet)
 
 
-def submit(owner: str, teacher: str | None) -> str:
-    """The id of a new job that distils `teacher` with every setting as it comes.
+def prepare(
+    teacher: str | None, name: str, suggested: str, request: gr.Request, oauth: gr.OAuthToken | None
+) -> list[Any]:
+    """What the form shows to this visitor: account, its part for publishing, name, suggested name, licence, button."""
+    who = visitor(oauth, request)
+    said = account_html(who, "The button ends in a ZIP.")
+    if who.account is None:
+        return [said, gr.Column(visible=False), gr.skip(), suggested, gr.skip(), gr.Button("Make my model")]
+    proposal = f"{who.account.name}/{model_title(teacher.strip())}" if teacher and teacher.strip() else ""
+    new_name = proposal if not name or name == suggested else gr.skip()
+    return [
+        said,
+        gr.Column(visible=True),
+        new_name,
+        proposal,
+        gr.Dropdown(visible=_has_no_license(who, teacher)),
+        gr.Button("Make and publish"),
+    ]
+
+
+def check_name(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
+    """What is to be said of the name while it is typed."""
+    return name_html(visitor(oauth, request), name)
+
+
+def submit(owner: str, who: Visitor, teacher: str | None, name: str, license: str | None) -> str:
+    """The id of a new job that distils `teacher`, measures and, for who is signed in, publishes.
+
+    Everything that can be refused is refused here, before any work.
 
     Raises:
-        M2VError: No teacher, or the queue is full.
+        M2VError: The teacher, the name or the licence can't be used, or the queue is full.
     """
     teacher = checked_teacher(teacher)
-    return job_store().submit(JobSpec("distill", {"model_name": teacher}, title=model_title(teacher)), owner)
+    facts = None
+    with suppress(HubError):  # the teacher may be in the cache, and the Hub may be back by the time of the run
+        facts = teacher_facts(teacher, who.token)
+    if facts is not None and facts.problems:
+        raise TeacherError(" ".join(facts.problems))
+    stated = facts.license if facts is not None else None
+    parameters: dict[str, Any] = {"model_name": teacher, "measure": True}
+    secrets: dict[str, Any] = {}
+    title = model_title(teacher)
+    if who.account is not None:
+        repo_id = free_name(who, name)
+        title = repo_id.rpartition("/")[2]
+        stated = stated or license
+        if not stated:
+            raise InputError(
+                f"{teacher} states no licence, so the model has none to inherit. Choose one in the box above."
+            )
+        parameters |= {"name": repo_id, "publish": {"repo_id": repo_id, "private": True}}
+        secrets = secrets_of(who)
+        if facts is not None and facts.access in ("private", "gated"):
+            secrets["hf_token"] = who.token  # what only they may read, in a cache of its own
+    if stated:
+        parameters["license"] = stated
+    return job_store().submit(JobSpec("distill", parameters, title=title), owner, secrets=secrets)
+
+
+def _has_no_license(who: Visitor, teacher: str | None) -> bool:
+    try:
+        return teacher_facts(checked_teacher(teacher), who.token).license is None
+    except M2VError:  # pressing the button says it
+        return False
 
 
 _WELCOME = """
@@ -47,6 +153,7 @@ _STEPS = """
 <ol class="m2v-steps">
   <li><strong>Pick a teacher</strong><span>The one that is set comes bundled and works offline.</span></li>
   <li><strong>Press the button</strong><span>Close the page if you like: the run goes on.</span></li>
-  <li><strong>Take the ZIP</strong><span>It opens in model2vec and in sentence-transformers.</span></li>
+  <li><strong>Have it on the Hub</strong><span>Or take the ZIP. Both open in model2vec and in
+  sentence-transformers.</span></li>
 </ol>
 """

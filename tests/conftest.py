@@ -71,12 +71,12 @@ def broken_teacher(build_teacher_once: Callable[[str], Path], tmp_path: Path) ->
 
 
 @pytest.fixture(scope="session")
-def start_server() -> Iterator[Callable[[Path], Server]]:
-    """Starts an app with the given data folder; stopped at the end of the session."""
+def start_server() -> Iterator[Callable[..., Server]]:
+    """Starts an app with the given data folder, and more variables if any; stopped at the end of the session."""
     servers: list[Server] = []
 
-    def start(home: Path) -> Server:
-        servers.append(start_app(home))
+    def start(home: Path, **variables: str) -> Server:
+        servers.append(start_app(home, variables))
         return servers[-1]
 
     yield start
@@ -85,6 +85,6 @@ def start_server() -> Iterator[Callable[[Path], Server]]:
 
 
 @pytest.fixture(scope="session")
-def server(start_server: Callable[[Path], Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+def server(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
     """The app that most tests share; each browser context, and each key, is another person to it."""
     return start_server(tmp_path_factory.mktemp("studio"))

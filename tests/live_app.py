@@ -55,7 +55,7 @@ def start_app(home: Path, variables: Mapping[str, str] | None = None) -> Server:
         "M2V_STUDIO_HOME": str(home),
         "HF_HUB_OFFLINE": "1",
     }
-    for name in ("GRADIO_TEMP_DIR", "SPACE_ID"):
+    for name in ("GRADIO_TEMP_DIR", "SPACE_ID", "OAUTH_CLIENT_ID"):
         environment.pop(name, None)
     environment |= variables or {}
     environment = {name: value for name, value in environment.items() if value or name not in (variables or {})}

@@ -83,7 +83,7 @@ HOMES = {
     "pyarrow": {"m2v_core/bulk/parquet.py", "m2v_core/bulk/run.py"},
     "huggingface_hub": {
         f"m2v_core/persistence/{name}.py"
-        for name in ("hub", "hub_attempts", "hub_info", "hub_push", "hub_space", "card")
+        for name in ("hub", "hub_account", "hub_attempts", "hub_info", "hub_push", "hub_space", "card")
     },
 }
 

@@ -39,6 +39,8 @@ class WorkOrder:
         parameters: As submitted.
         texts: As submitted.
         secrets: As submitted; they must not be written anywhere.
+        keep: Called with what the work would return once `staging` holds a result worth keeping: whatever happens
+            after that, cancelling included, the job is done, with this outcome and why it went no further.
         staging: An empty folder for the result; it becomes the result when the function returns.
         private_cache: Where to keep downloads made with a secret; gone when the job ends.
         shared_cache: Where to keep what may serve any other job; never for what a secret gave access to.
@@ -56,10 +58,18 @@ class WorkOrder:
     progress: ProgressCallback
     cancel: threading.Event
     teacher_parameters: int | None = None
+    keep: Callable[[Mapping[str, Any]], None] = lambda outcome: None
 
 
 Work = Callable[[WorkOrder], Mapping[str, Any]]
 """Does the work, fills `staging`, and returns what is worth knowing of the result, as plain JSON values."""
+
+
+AFTERWARDS = frozenset({"name", "license", "measure", "publish"})
+"""Parameters of a distillation that say what becomes of the model."""
+
+DESTINATION = frozenset({"repo_id", "private", "revision", "create_pr", "overwrite"})
+"""Parameters that say where on the Hub a model goes, as in `hub_push.push_folder`."""
 
 
 def load_work(target: str) -> Work:
@@ -70,10 +80,14 @@ def load_work(target: str) -> Work:
 
 
 def distill(order: WorkOrder) -> Mapping[str, Any]:
-    """Distil a teacher and save the model.
+    """Distil a teacher and save the model; then, if asked, measure and publish it.
+
+    Beside the parameters of `distill` it takes `name`, `license` and `measure` for the model's card, and `publish`, a
+    mapping of `DESTINATION`, for which the secret `publish_token` signs in. Once the model is saved it is kept,
+    however the rest ends.
 
     Returns:
-        `dim`, `n_tokens` and `n_bytes` of the model.
+        `dim`, `n_tokens` and `n_bytes` of the model; `measured` and `published` where they were asked for.
     """
     use_hub_account(order)
     reporter = ProgressReporter(order.progress, order.cancel)
@@ -81,18 +95,35 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     check_teacher(order, order.parameters["model_name"])
     from m2v_core.distillation.pipeline import distill as distill_teacher
 
+    extra = {name: order.parameters[name] for name in AFTERWARDS if name in order.parameters}
+    parameters = {name: value for name, value in order.parameters.items() if name not in extra}
     model = distill_teacher(
-        **order.parameters,
+        **parameters,
         vocabulary=order.texts.get("vocabulary"),
         corpus=order.texts.get("corpus"),
-        cache_folder=None if order.secrets else order.shared_cache,
+        cache_folder=None if "hf_token" in order.secrets else order.shared_cache,
         progress=order.progress,
         cancel=order.cancel,
     )
+    name, license = extra.get("name"), extra.get("license")
     reporter.start("save", 1)
-    model.save_pretrained(order.staging)
+    model.save_pretrained(order.staging, name, license=license)
     reporter.advance(1)
-    return {"dim": model.dim, "n_tokens": len(model.tokens), "n_bytes": model.n_bytes}
+    outcome: dict[str, Any] = {"dim": model.dim, "n_tokens": len(model.tokens), "n_bytes": model.n_bytes}
+    if not extra:
+        return outcome
+    order.keep(outcome)
+    from m2v_core.jobs.publishing import measure, put_on_hub
+
+    if extra.get("measure"):
+        found = measure(model, parameters["model_name"], parameters.get("device"), reporter)
+        if found is not None:
+            measured, outcome["measured"] = found
+            model.save_pretrained(order.staging, name, license=license, measured=measured)
+            order.keep(outcome)
+    if extra.get("publish"):
+        outcome["published"] = put_on_hub(order, order.staging, extra["publish"])
+    return outcome
 
 
 def speed(order: WorkOrder) -> Mapping[str, Any]:
@@ -194,13 +225,19 @@ KINDS: Mapping[str, Kind] = {
                 "trust_remote_code",
                 "recipe",
             }
-        ),
+        )
+        | AFTERWARDS,
         texts=frozenset({"vocabulary", "corpus"}),
     ),
     "speed": Kind(
         target="m2v_core.jobs.kinds:speed",
         parameters=frozenset({"models", "teacher", "with_peer", "device", "rounds", "seconds"}),
         texts=frozenset({"texts"}),
+    ),
+    "publish": Kind(
+        target="m2v_core.jobs.publishing:publish",
+        parameters=frozenset({"model", "model_id", "model_name", "license"}) | DESTINATION,
+        texts=frozenset({"card"}),
     ),
     "teacher_words": Kind(
         target="m2v_core.jobs.teacher_side:read_words",

@@ -57,6 +57,18 @@ def _report(folder: JobFolder, orders: Mapping[str, Any], cancel: threading.Even
     spec = folder.read_spec()
     if spec is None:
         return {"state": "failed", "message": "The record of this job is damaged. Start it again."}
+    kept: list[Mapping[str, Any]] = []
+
+    def keep(outcome: Mapping[str, Any]) -> None:
+        """Write the end of the job down beforehand: should this process be killed, that is what counts."""
+        kept[:] = [dict(outcome)]
+        folder.write_report({"state": "done", "message": "Stopped before it was complete.", "outcome": kept[0]})
+
+    def ended(state: str, message: str) -> dict[str, Any]:
+        return (
+            {"state": "done", "message": message, "outcome": kept[0]} if kept else {"state": state, "message": message}
+        )
+
     try:
         folder.staging.mkdir()
         outcome = load_work(orders["target"])(
@@ -70,16 +82,17 @@ def _report(folder: JobFolder, orders: Mapping[str, Any], cancel: threading.Even
                 progress=ProgressWriter(folder.progress_file),
                 cancel=cancel,
                 teacher_parameters=orders["teacher_parameters"],
+                keep=keep,
             )
         )
         json.dumps(outcome)  # what can't be written down is this job's failure, not the keeper's
-    except Cancelled:
-        return {"state": "cancelled", "message": "Cancelled."}
+    except Cancelled as error:
+        return ended("cancelled", str(error) if kept else "Cancelled.")
     except Exception as error:
         # The one place where any error will do: whatever a library raises ends as a sentence for people, and
         # with all its detail in the log.
         traceback.print_exc()
-        return {"state": "failed", "message": _sentence(error, folder, orders["memory_bytes"])}
+        return ended("failed", _sentence(error, folder, orders["memory_bytes"]))
     return {"state": "done", "message": "Done.", "outcome": outcome}
 
 

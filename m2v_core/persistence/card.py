@@ -13,6 +13,22 @@ import yaml
 
 logger = logging.getLogger(__name__)
 
+# What the Hub takes as a license; anything else is "other" with a name.
+# Source: https://huggingface.co/docs/hub/repositories-licenses
+HUB_LICENSES = frozenset(
+    """
+    apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m
+    openrail++ afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0
+    cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0
+    cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0
+    cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl
+    gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 lgpl-lr isc h-research intel-research lppl-1.3c ms-pl apple-ascl
+    apple-amlr mpl-2.0 odc-by odbl openmdw-1.0 osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl
+    deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2 llama3.3 llama4
+    grok2-community gemma unknown other
+    """.split()  # noqa: SIM905 - sixty lines otherwise
+)
+
 TAGS = ("embeddings", "static-embeddings", "sentence-transformers", "m2v-studio")
 
 _BODY = """\
@@ -167,7 +183,7 @@ def model_card(
         base_model=base_model_name,
         language=language,
         library_name="model2vec",
-        license=license,
+        **_license_fields(license),
         model_name=model_name,
         tags=list(tags),
     )
@@ -181,6 +197,60 @@ def model_card(
     facts += [] if measured is None else measured.lines()
     body = _BODY.format(name=model_name, facts="\n".join(f"- {fact}" for fact in facts), recipe=again)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
+
+
+def retitled(text: str, name: str, license: str | None) -> str:
+    """A card of ours under another name and license; all else that stands in it stays.
+
+    Args:
+        text: A card; whatever is no front matter counts as text.
+        name: The repository, as users would load it.
+        license: SPDX id, or any other license's name; what the card states when None.
+    """
+    metadata, body = _parts(text)
+    old = metadata.get("model_name")
+    if isinstance(old, str) and old:
+        body = body.replace(f"# {old}\n", f"# {name}\n", 1).replace(f'("{old}")', f'("{name}")')
+    metadata["model_name"] = name
+    if license is not None:
+        metadata.pop("license_name", None)
+        metadata |= _license_fields(license)
+    front = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n{body}"
+
+
+def stated_license(metadata: Mapping[str, Any]) -> str | None:
+    """The license in a card's front matter; None where it states none, or an unknown one."""
+    license = metadata.get("license")
+    if license == "other":
+        license = metadata.get("license_name")
+    return license if isinstance(license, str) and license not in ("", "unknown") else None
+
+
+def card_body(text: str) -> str:
+    """What people read of a card: all but its front matter."""
+    return _parts(text)[1]
+
+
+def _license_fields(license: str | None) -> dict[str, Any]:
+    if license is None:
+        return {}
+    if license in HUB_LICENSES:
+        return {"license": license}
+    return {"license": "other", "license_name": license}
+
+
+def _parts(text: str) -> tuple[dict[str, Any], str]:
+    """Front matter and body; a front matter that can't be read is left out."""
+    if not text.startswith("---\n"):
+        return {}, f"\n{text}"
+    front, end, body = text[4:].partition("\n---")
+    try:
+        metadata = yaml.safe_load(front) if end else None
+    except yaml.YAMLError:
+        metadata = None
+    body = body.lstrip("-").removeprefix("\n") if end else ""
+    return (metadata if isinstance(metadata, dict) else {}), body
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from huggingface_hub import get_session
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from m2v_core.errors import Cancelled, HubError, InputError, M2VError
@@ -19,6 +20,24 @@ _PAUSES = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth attempt
 _LONGEST_PAUSE = 60.0  # a Hub that asks for more is better tried again later
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 _T = TypeVar("_T")
+
+
+def refuse_long_waits() -> None:
+    """From now on, in this process, a Hub that asks for a wait of more than a minute is an error at once.
+
+    huggingface_hub waits as long as it is told to, up to six times, deaf to whoever wants to stop it.
+    """
+    client = get_session()
+    hooks: dict[str, list[Callable[..., Any]]] = client.event_hooks
+    if _refuse_a_long_wait not in hooks.get("response", ()):
+        client.event_hooks = {**hooks, "response": [*hooks.get("response", ()), _refuse_a_long_wait]}
+
+
+def _refuse_a_long_wait(response: Any) -> None:
+    asked = response.headers.get("Retry-After", "")
+    if response.status_code in _PASSING and asked.isdecimal() and float(asked) > _LONGEST_PAUSE:
+        response.read()
+        raise HfHubHTTPError(f"The Hub asks for a wait of {asked} seconds.", response=response)
 
 
 class Attempts:

@@ -10,17 +10,18 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 from gradio.context import Context
 
 from m2v_core.errors import NotFoundError, SaveError
 from m2v_core.exploration.neighbors import WordNeighbors
-from m2v_core.jobs import Job, Stage
+from m2v_core.jobs import Job, JobSpec, Stage
+from m2v_core.jobs.kinds import DESTINATION
 from m2v_core.model import StaticModel
 from m2v_core.persistence.export import write_zip
 from pages.components import (
@@ -32,6 +33,9 @@ from pages.components import (
     known_owner,
     owner_state,
 )
+from pages.components.account import Visitor, permitted, secrets_of, visitor
+from pages.components.model_picker import model_library
+from pages.components.result_card import result_html
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,12 @@ class _Look:
     loss: str
 
 
+_PUBLISHING = {
+    "check": ("Open it as others will", 0.30),
+    "connect": ("Find the repository", 0.10),
+    "upload": ("Upload", 0.40),
+    "verify": ("Fetch it again to compare", 0.15),
+}
 _LOOKS: Mapping[str, _Look] = {
     "distill": _Look(
         {
@@ -76,18 +86,54 @@ _LOOKS: Mapping[str, _Look] = {
         "turns",
         "Nothing was measured.",
     ),
+    "publish": _Look(
+        {"start": ("Start up", 0.05), **_PUBLISHING}, "upload", "bytes", "The model is still in your library."
+    ),
 }
+ONE_CLICK = "one click"
+"""The kind of a panel that follows a distillation, the upload that belongs to it, and a second try of that."""
+_MEASURE = {"measure": ("Measure", 0.15)}
 _TICK_SECONDS = 0.5
 _SERVED_SECONDS = 24 * 3600.0
 
 Components = Sequence[gr.components.Component]
 
 
+def _look_of(job: Job) -> _Look:
+    """How this very job is shown: a distillation may go on to measure and to publish."""
+    look = _LOOKS[job.kind]
+    more = {
+        **(_MEASURE if job.parameters.get("measure") else {}),
+        **(_PUBLISHING if job.kind == "distill" and job.parameters.get("publish") else {}),
+    }
+    if not more:
+        return look
+    shares = {name: (label, 0.6 * share) for name, (label, share) in look.stages.items()}
+    scale = 0.4 / sum(share for _, share in more.values())
+    shares |= {name: (label, scale * share) for name, (label, share) in more.items()}
+    # The tokens are what there is to count until there are bytes.
+    if any(stage.name == "upload" for stage in job.stages):
+        return replace(look, stages=shares, counted="upload", unit="bytes")
+    return replace(look, stages=shares)
+
+
+def is_unpublished(job: Job) -> bool:
+    """Whether a model was made that should have been published too, and was not."""
+    return job.state == "done" and bool(job.parameters.get("publish")) and "published" not in job.outcome
+
+
 def job_html(job: Job | None, kind: str = "distill") -> str:
     """The run as HTML: title, bar, numbers, stages; as high in every state, so that nothing jumps."""
     if job is None:
-        return _panel(_LOOKS[kind], "idle", "Ready", "No run yet", (), _Numbers("Press the button, and this follows:"))
-    look = _LOOKS[job.kind]
+        return _panel(
+            _LOOKS["distill" if kind == ONE_CLICK else kind],
+            "idle",
+            "Ready",
+            "No run yet",
+            (),
+            _Numbers("Press the button, and this follows:"),
+        )
+    look = _look_of(job)
     stages = all_stages(job)
     if job.state == "queued":
         place = "Next in the queue" if job.queue_position == 1 else f"Number {job.queue_position} in the queue"
@@ -95,6 +141,9 @@ def job_html(job: Job | None, kind: str = "distill") -> str:
     numbers = _numbers(look, job, stages)
     if job.state == "failed":
         return _panel(look, "failed", "Failed", job.title, stages, numbers) + _failure(look, job, stages)
+    if kind == ONE_CLICK and is_unpublished(job):
+        stages = (*stages[:-1], replace(stages[-1], is_finished=False))
+        return _panel(look, "failed", "Made, but not published", job.title, stages, numbers) + _unpublished(job)
     if job.is_finished:
         return _panel(look, job.state, job.state.capitalize(), job.title, stages, numbers)
     headline = "Cancelling" if job.state == "cancelling" else _label(look, stages[-1])
@@ -114,6 +163,8 @@ def _numbers(look: _Look, job: Job, stages: Sequence[Stage]) -> _Numbers:
     count = rate = ""
     if counted is not None:
         count = f"{counted.done:,} of {counted.total:,} {look.unit}"
+        if look.unit == "bytes":
+            count = f"{format_bytes(counted.done)} of {format_bytes(counted.total)}"
     if counted is not None and look.unit == "tokens":  # nobody cares how many turns a second there are
         per_second = counted.done / counted.seconds if counted.seconds else 0.0
         if not counted.is_finished and job.progress is not None and job.progress.stage == look.counted:
@@ -207,30 +258,38 @@ def _failure(look: _Look, job: Job, stages: Sequence[Stage]) -> str:
     )
 
 
-def result_html(job: Job) -> str:
-    """The finished model, or the measurement, in four numbers."""
-    if job.kind == "speed":
-        facts = [
-            ("Encoders", f"{len(job.outcome['encoders'])}"),
-            ("Rounds", f"{int(job.outcome['rounds'])}"),
-            ("Texts a round", f"{int(job.outcome['texts_per_round']):,}"),
-            ("Measured in", format_seconds(job.elapsed_seconds)),
-        ]
-    else:
-        facts = [
-            ("Size", format_bytes(int(job.outcome["n_bytes"]))),
-            ("Tokens", f"{int(job.outcome['n_tokens']):,}"),
-            ("Dimensions", f"{int(job.outcome['dim']):,}"),
-            ("Made in", format_seconds(job.elapsed_seconds)),
-        ]
-    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    return f'<dl class="m2v-facts">{cells}</dl>'
+def _unpublished(job: Job) -> str:
+    return (
+        '<div class="m2v-notice m2v-error" role="alert"><strong>The model is in your library</strong>'
+        f"<p>{escape(job.message)}</p><p>“Retry upload” sends it again without making it anew. If you ask for help, "
+        f"give the job's id: <code>{escape(job.id)}</code></p></div>"
+    )
 
 
 def newest_job(owner: str, kind: str = "distill") -> Job | None:
     """What a page shows when it opens: the newest job of its kind that is going on, else the newest."""
-    jobs = [job for job in job_store().list_jobs(owner) if job.kind == kind]
+    kinds = ("distill", "publish") if kind == ONE_CLICK else (kind,)
+    jobs = [job for job in job_store().list_jobs(owner) if job.kind in kinds]
     return next((job for job in jobs if not job.is_finished), jobs[0] if jobs else None)
+
+
+def retry_upload(owner: str, who: Visitor, job_id: str) -> str:
+    """The id of a new job that sends the model of an earlier one again, wherever that one was to send it.
+
+    Raises:
+        M2VError: There is nothing to send, no one is signed in, or they may not write there.
+    """
+    job = find_job(owner, job_id)
+    if job is None or not (is_unpublished(job) or job.kind == "publish"):
+        raise NotFoundError("There is no upload to try again. Publish the model on the Publish page.")
+    destination = job.parameters["publish"] if job.kind == "distill" else job.parameters
+    parameters = {name: destination[name] for name in DESTINATION if name in destination}
+    # Whatever happened to the repository meanwhile, the job itself looks before it writes.
+    permitted(who, parameters["repo_id"])
+    model_id = job.id if job.kind == "distill" else job.parameters["model_id"]
+    parameters |= {"model_id": model_id, "model": str(model_library().folder(model_id, owner))}
+    texts = job_store().texts(job_id, owner) if job.kind == "publish" else {}
+    return job_store().submit(JobSpec("publish", parameters, texts, job.title), owner, secrets=secrets_of(who))
 
 
 def find_job(owner: str | None, job_id: str) -> Job | None:
@@ -269,7 +328,10 @@ def model_zip(owner: str, job: Job) -> Path:
         NotFoundError: Not this owner's job, or not done.
         SaveError: The archive can't be written.
     """
-    model_folder = job_store().result_folder(job.id, owner)
+    if job.kind == "publish":
+        model_folder = model_library().folder(str(job.parameters["model_id"]), owner)
+    else:
+        model_folder = job_store().result_folder(job.id, owner)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", job.title).strip("-.")[:80] or "model"
     # The address is the only key to the file, so it must not follow from the job's id, which people pass on.
     zip_path = served_folder() / _served_key(job.id) / f"{name}.zip"
@@ -322,6 +384,7 @@ class JobPanel:
         start: Starts a run; gives way to `cancel` while one is going on.
         message: Why a run could not be started.
         result: Shown once the job is done; a page may put more into it.
+        retry: Sends a model again whose upload failed.
         done_id: The job that is shown once it is done, else empty; its change tells a page to show more.
         kind: The kind of job it follows.
     """
@@ -337,24 +400,35 @@ class JobPanel:
     download: gr.DownloadButton
     timer: gr.Timer
     done_id: gr.State
+    retry: gr.Button
     kind: str
 
-    def connect(self, submit: Callable[..., str], inputs: Components) -> None:
+    def connect(
+        self,
+        submit: Callable[..., str],
+        inputs: Components,
+        with_visitor: bool = False,
+    ) -> None:
         """Bring the panel to life.
 
         Args:
             submit: Called as `submit(owner, *values of inputs)` when the start button is pressed; returns the
                 id of a new job, or raises, and the panel says why.
             inputs: The components whose values it takes.
+            with_visitor: Call `submit(owner, visitor, *values)` instead.
         """
 
-        def start(owner: str | None, *values: Any) -> list[Any]:
-            owner = known_owner(owner)
-            try:
-                job = find_job(owner, submit(owner, *values))
-            except Exception as error:  # the last frame of ours: Gradio would show none of it
-                return [owner, *_keep_all_but_message(error_notice(error, "This can't run yet"))]
-            return [owner, *panel_values(owner, job)]
+        def pressed(submit: Callable[..., str], with_visitor: bool) -> Callable[..., list[Any]]:
+            def start(request: gr.Request, oauth: gr.OAuthToken | None, owner: str | None, *values: Any) -> list[Any]:
+                owner = known_owner(owner)
+                try:
+                    who = (visitor(oauth, request),) if with_visitor else ()
+                    job = find_job(owner, submit(owner, *who, *values))
+                except Exception as error:  # the last frame of ours: Gradio would show none of it
+                    return [owner, *_keep_all_but_message(error_notice(error, "This can't run yet"))]
+                return [owner, *panel_values(owner, job, self.kind)]
+
+            return start
 
         shown: list[Any] = [
             self.job_id,
@@ -367,9 +441,12 @@ class JobPanel:
             self.download,
             self.timer,
             self.done_id,
+            self.retry,
         ]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        started = self.start.click(start, [self.owner, *inputs], [self.owner, *shown], **quiet)
+        begin = pressed(submit, with_visitor)
+        started = self.start.click(begin, [self.owner, *inputs], [self.owner, *shown], **quiet)
+        self.retry.click(pressed(retry_upload, True), [self.owner, self.job_id], [self.owner, *shown], **quiet)
         # The pressed button is gone; whoever uses the keyboard stands on the one that took its place.
         started.then(None, js="() => { document.querySelector('button.m2v-cancel')?.focus(); }", **quiet)
         self.cancel.click(functools.partial(cancel, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
@@ -390,7 +467,7 @@ def follow(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
     job = find_job(owner, job_id)
     if job is None or job.is_finished:
         return panel_values(owner or "", job, kind)
-    return [gr.skip(), job_html(job), *[gr.skip()] * 8]
+    return [gr.skip(), job_html(job, kind), *[gr.skip()] * 9]
 
 
 def cancel(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
@@ -402,21 +479,33 @@ def cancel(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
 
 
 def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any]:
-    """A value for each component: id, view, start, cancel, message, result, facts, download, timer, done id."""
+    """A value for each component: id, view, start, cancel, message, result, facts, download, timer, done id, retry."""
     is_running = job is not None and not job.is_finished
     is_done = job is not None and job.state == "done"
+    is_failed = job is not None and job.state in ("failed", "cancelled")
     message, download = "", gr.DownloadButton(value=None)
-    if job is not None and is_done:
+    may_retry = job is not None and kind == ONE_CLICK and (is_unpublished(job) or (job.kind == "publish" and is_failed))
+    variant: Literal["primary", "secondary"] = "secondary" if is_done or may_retry else "primary"
+    start = gr.Button(visible=not is_running, variant=variant)
+    if kind == "publish":
+        start = gr.Button("Retry upload" if is_failed else "Publish", visible=not is_running, variant=variant)
+    if job is not None and kind == "publish":
+        download = gr.DownloadButton(visible=False)
+    elif job is not None and is_done:
         try:
-            what, file = ("ZIP", model_zip(owner, job)) if job.kind == "distill" else ("JSON", result_file(owner, job))
+            what, file = (
+                ("ZIP", model_zip(owner, job))
+                if job.kind in ("distill", "publish")
+                else ("JSON", result_file(owner, job))
+            )
             label = f"Download {what} · {format_bytes(file.stat().st_size)}"
-            download = gr.DownloadButton(label=label, value=str(file))
+            download = gr.DownloadButton(label=label, value=str(file), visible=True)
         except Exception as error:  # the result is there all the same
             message = error_notice(error, "The download could not be made")
     return [
         job.id if job else "",
         job_html(job, kind),
-        gr.Button(visible=not is_running, variant="secondary" if is_done else "primary"),
+        start,
         gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
         message,
         gr.Column(visible=is_done),
@@ -424,11 +513,12 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any
         download,
         gr.Timer(active=is_running),
         job.id if job is not None and is_done else "",
+        gr.Button(visible=may_retry),
     ]
 
 
 def _keep_all_but_message(message: str) -> list[Any]:
-    return [*[gr.skip()] * 4, message, *[gr.skip()] * 5]
+    return [*[gr.skip()] * 4, message, *[gr.skip()] * 6]
 
 
 def build_job_panel(start_label: str, kind: str = "distill") -> JobPanel:
@@ -443,6 +533,7 @@ def build_job_panel(start_label: str, kind: str = "distill") -> JobPanel:
     stop = gr.Button("Cancel", size="lg", visible=False, elem_classes="m2v-cancel")
     message = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
     view = gr.HTML(job_html(None, kind), apply_default_css=False)
+    retry = gr.Button("Retry upload", variant="primary", size="lg", visible=False, elem_classes="m2v-retry")
     with gr.Column(visible=False, elem_classes="m2v-result") as result:
         facts = gr.HTML("", apply_default_css=False)
         download = gr.DownloadButton("Download ZIP", variant="primary", size="lg", elem_classes="m2v-download")
@@ -458,5 +549,6 @@ def build_job_panel(start_label: str, kind: str = "distill") -> JobPanel:
         download,
         gr.Timer(_TICK_SECONDS, active=False),
         gr.State(""),
+        retry,
         kind,
     )

@@ -13,7 +13,7 @@ import gradio as gr
 from m2v_core.distillation.preflight import Plan, TeacherFacts, look_up, plan
 from m2v_core.distillation.reduction import PCADims
 from m2v_core.distillation.settings import Recipe
-from m2v_core.errors import HubError, M2VError
+from m2v_core.errors import HubError, M2VError, NotFoundError
 from m2v_core.space.settings import current_limits
 from pages.components import checked_teacher, error_notice, format_bytes, notice
 
@@ -35,12 +35,28 @@ WAITING = (
 )
 
 
-def teacher_facts(name: str) -> TeacherFacts:
+def teacher_facts(name: str, token: str | None = None) -> TeacherFacts:
     """What is known of a teacher; for ten minutes it is not asked for again.
 
+    Args:
+        name: As `checked_teacher` returned it.
+        token: Of who asks: then what only they may read is found too, and is not kept for others.
+
     Raises:
-        M2VError: As `checked_teacher` and `look_up`.
+        M2VError: As `look_up`.
     """
+    try:
+        facts = _facts_for_everyone(name)
+    except NotFoundError:
+        if token is None:
+            raise
+    else:
+        if token is None or facts.access != "gated":
+            return facts
+    return look_up(name, token=token, max_parameters=current_limits().teacher_parameters)
+
+
+def _facts_for_everyone(name: str) -> TeacherFacts:
     now = time.monotonic()
     if name in _kept and now - _kept[name][0] < _KEPT_SECONDS:
         return _kept[name][1]

@@ -54,14 +54,16 @@ class FakeStore:
     def __init__(self, result: Path) -> None:
         self.jobs: dict[str, tuple[str, Job]] = {}
         self.submitted: list[tuple[JobSpec, str]] = []
+        self.secrets: list[dict[str, str]] = []
         self.result = result
 
     def add(self, owner: str, job: Job) -> Job:
         self.jobs[job.id] = (owner, job)
         return job
 
-    def submit(self, spec: JobSpec, owner: str) -> str:
+    def submit(self, spec: JobSpec, owner: str, *, secrets: dict[str, str] | None = None) -> str:
         self.submitted.append((spec, owner))
+        self.secrets.append(dict(secrets or {}))
         return self.add(owner, make_job("queued", title=spec.title, queue_position=1)).id
 
     def get(self, job_id: str, owner: str) -> Job:

@@ -10,7 +10,7 @@ import pytest
 
 from m2v_core.errors import InputError, VocabularyError
 from m2v_core.exploration.neighbors import Neighbor
-from pages import distill, home
+from pages import distill
 from pages.distill import (
     clean_words,
     lint,
@@ -112,12 +112,6 @@ def test_what_can_not_run_is_refused_before_the_queue(store: FakeStore, change: 
     with pytest.raises(InputError, match=says):
         submit(OWNER, **DEFAULTS | change)
     assert not store.submitted
-
-
-def test_home_asks_for_nothing_but_a_teacher(store: FakeStore) -> None:
-    home.submit(OWNER, "BAAI/bge-small-en-v1.5")
-    spec, _ = store.submitted[0]
-    assert spec.parameters == {"model_name": "BAAI/bge-small-en-v1.5"}
 
 
 @pytest.mark.parametrize(

@@ -24,13 +24,13 @@ from pages.components.job_panel import (
     overall_fraction,
     panel_values,
     remove_old_files,
-    result_html,
 )
+from pages.components.result_card import result_html
 from tests.pages.conftest import JOB_ID, FakeStore, done_job, encoding_job, make_job
 
 EVIL = "<img src=x onerror=alert(1)>"
 OWNER = "owner-owner-owner-owner-1"
-(ID, VIEW, START, CANCEL, MESSAGE, RESULT, FACTS, DOWNLOAD, TIMER, DONE_ID) = range(10)
+(ID, VIEW, START, CANCEL, MESSAGE, RESULT, FACTS, DOWNLOAD, TIMER, DONE_ID, RETRY) = range(11)
 JOBS = {
     "none": None,
     "queued": make_job("queued", queue_position=3),
@@ -185,7 +185,7 @@ def test_ticks_change_the_view_alone_until_the_end(store: FakeStore) -> None:
     store.add(OWNER, encoding_job(250))
     values = follow(OWNER, JOB_ID)
     assert "250 of 1,000" in values[VIEW]
-    assert [value for index, value in enumerate(values) if index != VIEW] == [{"__type__": "update"}] * 9
+    assert [value for index, value in enumerate(values) if index != VIEW] == [{"__type__": "update"}] * 10
     store.add(OWNER, done_job())
     assert not follow(OWNER, JOB_ID)[TIMER].active
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from m2v_core.jobs import JobLimits, JobSpec
-from m2v_core.jobs.kinds import KINDS
+from m2v_core.jobs.kinds import AFTERWARDS, KINDS
 from tests.core.jobs.conftest import wait_until
 from tests.hub.server import User
 
@@ -27,7 +27,8 @@ def test_the_parameters_are_those_of_distill():
     from m2v_core.distillation.pipeline import distill
 
     names = set(inspect.signature(distill).parameters) - {"progress", "cancel", "cache_folder"}
-    assert KINDS["distill"].parameters | KINDS["distill"].texts == names
+    assert KINDS["distill"].parameters | KINDS["distill"].texts == names | AFTERWARDS
+    assert not AFTERWARDS & names
 
 
 def test_a_distilled_model_is_the_same_as_without_a_job(make_store, teacher: Path):

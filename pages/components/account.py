@@ -1,0 +1,170 @@
+"""Who is signed in to the Hub, and whether they may publish under a name.
+
+On a Space people sign in by OAuth. Elsewhere the token counts that huggingface_hub has on this machine, and only for
+who sits at it. A token goes into the job that needs it, as its secret, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Literal
+
+import gradio as gr
+
+from m2v_core.errors import HubError, InputError, M2VError, RepoExistsError
+from m2v_core.persistence.hub_account import Account, Standing, saved_token, sign_in, standing
+from m2v_core.persistence.hub_push import check_repo_id
+from pages.components import error_notice, is_space, notice
+
+_KEPT_SECONDS = 60.0
+_MAX_KEPT = 1000
+_LOOPBACK = ("127.0.0.1", "::1", "localhost", "testclient")
+# By the hash of a token, so that no token stays in memory for this.
+_accounts: dict[str, tuple[float, Account]] = {}
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who is at the page.
+
+    Attributes:
+        token: Their access token; None for who is not signed in.
+        account: Whom it signs in; None without a token, or when the Hub didn't say.
+        problem: Why the Hub didn't say.
+    """
+
+    token: str | None = None
+    account: Account | None = None
+    problem: HubError | None = None
+
+
+def has_oauth() -> bool:
+    """Whether people sign in by OAuth here, as on a Space."""
+    return bool(os.environ.get("OAUTH_CLIENT_ID"))
+
+
+def login_button() -> None:
+    """The button that signs in and out, where there is such a thing."""
+    if has_oauth():
+        gr.LoginButton("Sign in with Hugging Face", "Sign out ({})", size="md", elem_classes="m2v-login")
+
+
+def visitor(oauth: gr.OAuthToken | None, request: gr.Request | None) -> Visitor:
+    """Who is at the page; the Hub is asked at most once a minute."""
+    token = _token(oauth, request)
+    if token is None:
+        return Visitor()
+    key, now = hashlib.sha256(token.encode()).hexdigest(), time.monotonic()
+    if key in _accounts and now - _accounts[key][0] < _KEPT_SECONDS:
+        return Visitor(token, _accounts[key][1])
+    try:
+        account = sign_in(token)
+    except HubError as error:
+        return Visitor(token, None, error)
+    while len(_accounts) >= _MAX_KEPT:
+        _accounts.pop(next(iter(_accounts)), None)
+    _accounts[key] = (now, account)
+    return Visitor(token, account)
+
+
+def _token(oauth: gr.OAuthToken | None, request: gr.Request | None) -> str | None:
+    if has_oauth() or is_space():
+        return oauth.token if oauth is not None else None
+    # Whoever opens the app from elsewhere must not act in the name of this machine's user.
+    if request is None or request.client is None or request.client.host not in _LOOPBACK:
+        return None
+    return saved_token()
+
+
+def account_html(who: Visitor, otherwise: str) -> str:
+    """Who is signed in, in a line or two; `otherwise` says what is the case without."""
+    if who.account is not None:
+        name, others = escape(who.account.name), len(who.account.namespaces) - 1
+        also = f" and {others} organisation{'s' if others > 1 else ''}" if others else ""
+        line = f"<strong>Signed in as {name}</strong>{also}."
+        if not who.account.may_write:
+            line += " The access token may only read, so nothing can be published with it."
+        return f'<p class="m2v-account" data-account="{name}">{line}</p>'
+    if who.problem is not None:
+        return error_notice(who.problem, "Who is signed in can't be found out")
+    how = "Sign in above" if has_oauth() else "Run <code>hf auth login</code> on this machine and load this page again"
+    if is_space() and not has_oauth():
+        how = "Publishing is not set up on this Space"
+    return f'<p class="m2v-account"><strong>Not signed in.</strong> {escape(otherwise)} To publish: {how}.</p>'
+
+
+def full_name(who: Visitor, name: str) -> str:
+    """`owner/name` of a repository called by either.
+
+    Raises:
+        InputError: It can't be a name.
+    """
+    name = (name or "").strip()
+    if not name:
+        raise InputError("The repository has no name yet. Type one, such as my-model.")
+    check_repo_id(name)
+    return name if "/" in name or who.account is None else f"{who.account.name}/{name}"
+
+
+def permitted(who: Visitor, name: str, revision: str = "main") -> tuple[str, Standing | Literal["theirs"]]:
+    """`owner/name`, and what stands there; the checks that come before any work.
+
+    `"theirs"` is another's repository, to which a pull request can be made and nothing else.
+
+    Raises:
+        InputError: It can't be a name.
+        HubError: No one is signed in, they may not write there, or the Hub can't be asked.
+    """
+    if who.problem is not None:
+        raise who.problem
+    if who.account is None:
+        raise HubError("No one is signed in. Sign in first; the ZIP can be had without.")
+    repo_id = full_name(who, name)
+    refusal = who.account.refusal(repo_id)
+    is_theirs = bool(refusal) and who.account.may_write and standing(repo_id, who.token) == "taken"
+    if refusal and not is_theirs:
+        raise HubError(refusal)
+    return repo_id, "theirs" if is_theirs else standing(repo_id, who.token, revision=revision)
+
+
+def free_name(who: Visitor, name: str) -> str:
+    """`owner/name` of a repository that nothing stands in the way of.
+
+    Raises:
+        RepoExistsError: A model is there already.
+        InputError: It can't be a name.
+        HubError: No one is signed in, they may not write there, or the Hub can't be asked.
+    """
+    repo_id, found = permitted(who, name)
+    if found in ("taken", "theirs"):
+        raise RepoExistsError(
+            f"{repo_id} exists already, and nothing there is overwritten. Type another name; on the Publish page you "
+            "can add a version to it."
+        )
+    return repo_id
+
+
+def name_html(who: Visitor, name: str) -> str:
+    """What is to be said of a name while it is typed; never raises."""
+    if who.account is None or not (name or "").strip():
+        return ""
+    try:
+        repo_id, found = permitted(who, name)
+    except M2VError as error:
+        return notice("error", "This name can't be used", [str(error)])
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return error_notice(error, "This name could not be checked")
+    if found == "taken":
+        return notice("info", f"{repo_id} exists already", ["Nothing there is overwritten unasked."])
+    if found == "theirs":
+        return notice("info", f"{repo_id} belongs to others", ["You can propose your model to them."])
+    return f'<p class="m2v-name-free" role="status">{escape(repo_id)} is free.</p>'
+
+
+def secrets_of(who: Visitor) -> dict[str, Any]:
+    """What a job needs to publish in this visitor's name."""
+    return {"publish_token": who.token} if who.token else {}

@@ -1,0 +1,85 @@
+"""What came out of a job: where it was published, four numbers, and what was measured."""
+
+from __future__ import annotations
+
+from html import escape
+
+from m2v_core.jobs import Job
+from pages.components import format_bytes, format_seconds
+
+
+def result_html(job: Job) -> str:
+    """The finished model, or the measurement, in four numbers."""
+    if job.kind == "publish":
+        published = job.outcome["published"]
+        facts = [
+            ("Size", format_bytes(int(published["n_bytes"]))),
+            ("Commit", str(published["commit"])[:7]),
+            ("Visible to", "you alone" if published["private"] else "everyone"),
+            ("Published in", format_seconds(job.elapsed_seconds)),
+        ]
+    elif job.kind == "speed":
+        facts = [
+            ("Encoders", f"{len(job.outcome['encoders'])}"),
+            ("Rounds", f"{int(job.outcome['rounds'])}"),
+            ("Texts a round", f"{int(job.outcome['texts_per_round']):,}"),
+            ("Measured in", format_seconds(job.elapsed_seconds)),
+        ]
+    else:
+        facts = [
+            ("Size", format_bytes(int(job.outcome["n_bytes"]))),
+            ("Tokens", f"{int(job.outcome['n_tokens']):,}"),
+            ("Dimensions", f"{int(job.outcome['dim']):,}"),
+            ("Made in", format_seconds(job.elapsed_seconds)),
+        ]
+    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    return f'{published_html(job)}<dl class="m2v-facts">{cells}</dl>{_measured(job)}'
+
+
+def published_html(job: Job) -> str:
+    """Where a job has published its model, and how to load it from there; empty for one that did not."""
+    published = job.outcome.get("published")
+    if not published:
+        return ""
+    url = str(published["pr_url"] or published["url"])
+    where = "Pull request on" if published["pr_url"] else "Published as"
+    checked = "fetched again and compared" if published["verified"] else "not compared, as the Hub didn't answer then"
+    branch = "" if published["revision"] == "main" else f", revision={published['revision']!r}"
+    code = (
+        "from model2vec import StaticModel\n\n"
+        f"model = StaticModel.from_pretrained({published['repo_id']!r})\n"
+        'embeddings = model.encode(["a sentence"])'
+    )
+    if branch:
+        code = (
+            "from m2v_core import StaticModel\n\n"
+            f"model = StaticModel.from_pretrained({published['repo_id']!r}{branch})\n"
+            'embeddings = model.encode(["a sentence"])'
+        )
+    readers = ", ".join(str(reader) for reader in published["readers"])
+    # An address from a job's outcome is ours, but whoever runs the Hub chose its beginning.
+    link = escape(url) if url.startswith(("https://", "http://")) else ""
+    return (
+        f'<div class="m2v-published"><p>{where}</p><a href="{link}" target="_blank" rel="noopener">'
+        f"{escape(str(published['repo_id']))}</a><p>Opened in {escape(readers)}; every file {checked}.</p>"
+        f'<div class="m2v-code"><pre>{escape(code)}</pre></div></div>'
+    )
+
+
+def _measured(job: Job) -> str:
+    measured = job.outcome.get("measured")
+    if not measured:
+        return ""
+    rows = []
+    if measured["fidelity"] is not None:
+        rows.append(
+            ("Fidelity", f"{measured['fidelity']:.3f}, rank correlation with the teacher on {measured['fidelity_on']}")
+        )
+    if measured["sentences_per_second"] is not None:
+        times = measured["times_the_teacher"]
+        than = f", {times:,.0f} times the teacher" if times is not None and times >= 2 else ""
+        rows.append(
+            ("Speed", f"{measured['sentences_per_second']:,.0f} sentences a second{than} ({measured['hardware']})")
+        )
+    lines = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows)
+    return f'<dl class="m2v-lines m2v-measured">{lines}</dl>'

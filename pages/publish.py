@@ -1,0 +1,278 @@
+"""Publish: a model of the library on the Hub, checked before it goes and after it has arrived."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import gradio as gr
+from gradio.context import Context
+
+from m2v_core.errors import InputError, M2VError, NotFoundError, RepoExistsError
+from m2v_core.jobs import Job, JobSpec
+from m2v_core.library import ModelRecord
+from m2v_core.persistence.card import card_body, model_card, read_metadata, retitled, stated_license
+from m2v_core.persistence.formats import CARD
+from pages.components import error_notice, job_store, known_owner
+from pages.components.account import (
+    Visitor,
+    account_html,
+    full_name,
+    login_button,
+    name_html,
+    permitted,
+    secrets_of,
+    visitor,
+)
+from pages.components.job_panel import build_job_panel
+from pages.components.licenses import license_choices
+from pages.components.model_picker import build_model_picker, model_library
+from pages.components.preflight_card import teacher_facts
+from pages.components.zip_button import build_zip_button
+
+Way = Literal["branch", "pull request", "replace"]
+Access = Literal["private", "public"]
+
+_WAYS: list[tuple[str, Way]] = [
+    ("On a branch of its own\nWhat is there stays, and so does its address.", "branch"),
+    ("As a pull request\nThe repository's owners decide.", "pull request"),
+    ("In place of the model that is there\nThe old one stays in the repository's history.", "replace"),
+]
+_ACCESS: list[tuple[str, Access]] = [("Private", "private"), ("Public", "public")]
+_THERE = ("taken", "theirs")
+_MAX_CARD_CHARS = 200_000
+
+
+def build() -> None:
+    """The page, in the current Blocks context."""
+    gr.HTML(
+        '<header class="m2v-head"><h1>Publish</h1><p>Put a model on the Hugging Face Hub. It is opened as others will '
+        "open it before it goes, and fetched again once it is there.</p></header>",
+        apply_default_css=False,
+    )
+    with gr.Row(elem_classes="m2v-columns"):
+        with gr.Column(scale=7, elem_classes="m2v-form"):
+            with gr.Column(elem_classes="m2v-card"):
+                picker = build_model_picker()
+                account = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
+                login_button()
+            with gr.Column(visible=False, elem_classes="m2v-card") as form:
+                name = gr.Textbox(
+                    label="Repository", info="Your account and a name for the model.", max_lines=1, max_length=200
+                )
+                status = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
+                with gr.Column(visible=False, elem_classes="m2v-words") as taken:
+                    way = gr.Radio(_WAYS, value=None, label="How to add this model", elem_classes="m2v-choices")
+                    branch = gr.Textbox(
+                        "v2",
+                        label="Branch",
+                        info="Made when it isn't there.",
+                        max_lines=1,
+                        max_length=80,
+                        visible=False,
+                    )
+                access = gr.Radio(
+                    _ACCESS, value="private", label="Who may see it", elem_classes="m2v-switch m2v-access"
+                )
+                license_box = gr.Dropdown(
+                    license_choices(), value=None, label="Licence", info=" ", allow_custom_value=True
+                )
+            with (
+                gr.Accordion("Model card", open=False, visible=False, elem_classes="m2v-card m2v-advanced") as cover,
+                gr.Tabs(elem_classes="m2v-tabs"),
+            ):
+                with gr.Tab("Edit"):
+                    gr.HTML(
+                        '<p class="m2v-hint">Name and licence are filled in as chosen above.</p>',
+                        apply_default_css=False,
+                    )
+                    card = gr.Textbox(
+                        lines=16,
+                        max_lines=28,
+                        max_length=_MAX_CARD_CHARS,
+                        label="README.md",
+                        show_label=False,
+                        elem_classes="m2v-paste m2v-readme",
+                    )
+                with gr.Tab("Preview"):
+                    preview = gr.Markdown("", elem_classes="m2v-preview-card")
+        with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
+            panel = build_job_panel("Publish", "publish")
+            build_zip_button(picker.owner, picker.model_id)
+    chosen = [picker.model_id, name, way, branch, access, license_box, card]
+    panel.connect(submit, chosen, with_visitor=True)
+
+    root = Context.root_block
+    assert root is not None  # components can't be made outside one
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    gr.on(
+        [root.load, picker.model_id.change],
+        prepare,
+        [picker.owner, picker.model_id],
+        [account, form, cover, name, way, branch, access, license_box, card],
+        trigger_mode="always_last",
+        **quiet,
+    )
+    gr.on([name.change, panel.done_id.change], check, name, [status, taken], trigger_mode="always_last", **quiet)
+    way.change(lambda chosen: gr.Textbox(visible=chosen == "branch"), way, branch, **quiet)
+    # The editor itself is never written to while one may type in it; name and licence are filled in when it goes.
+    gr.on(
+        [card.change, name.change, license_box.change],
+        preview_card,
+        [name, license_box, card],
+        preview,
+        trigger_mode="always_last",
+        **quiet,
+    )
+
+
+def prepare(owner: str | None, model_id: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
+    """What the form shows for a model: account, form, card's box, name, way, branch, access, licence, card.
+
+    What was chosen for an upload of this model that failed is there again.
+    """
+    owner, who = known_owner(owner), visitor(oauth, request)
+    said = account_html(who, "You can take the ZIP.")
+    try:
+        record = model_library().get(model_id or "", owner)
+        failed = _failed_upload(owner, record.id)
+        return [said, gr.Column(visible=True), gr.Accordion(visible=True), *_filled(owner, who, record, failed)]
+    except NotFoundError:
+        return [said, gr.Column(visible=False), gr.Accordion(visible=False), *[gr.skip()] * 6]
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return [said + error_notice(error, "This model can't be shown"), *[gr.skip()] * 8]
+
+
+def check(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
+    """What is to be said of the name while it is typed, and whether to ask how to add to what is there."""
+    who = visitor(oauth, request)
+    try:
+        is_taken = who.account is not None and bool((name or "").strip()) and permitted(who, name)[1] in _THERE
+    except M2VError:
+        is_taken = False
+    return [name_html(who, name), gr.Column(visible=is_taken)]
+
+
+def preview_card(name: str, license: str | None, card: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
+    """What people will read of the card, under the name and licence that are chosen now."""
+    try:
+        name = full_name(visitor(oauth, request), name)
+    except M2VError:
+        return card_body(card)
+    return card_body(retitled(card, name, license or None))
+
+
+def submit(
+    owner: str,
+    who: Visitor,
+    model_id: str | None,
+    name: str,
+    way: Way | None,
+    branch: str,
+    access: Access,
+    license: str | None,
+    card: str,
+) -> str:
+    """The id of a new job that publishes a model.
+
+    Everything that can be refused is refused here, before any work.
+
+    Raises:
+        M2VError: The model, the name or the licence can't be used, something is there already, or the queue is full.
+    """
+    record = model_library().get(model_id or "", owner)
+    repo_id, found = permitted(who, name)
+    if not license or not license.strip():
+        raise InputError(
+            "The licence is not chosen yet. A model inherits its teacher's: see the teacher's page, and choose above."
+        )
+    parameters: dict[str, Any] = {"repo_id": repo_id, "private": access != "public"}
+    if found == "theirs" and way != "pull request":
+        raise RepoExistsError(
+            f"{repo_id} belongs to others. Propose your model as a pull request, or type another name."
+        )
+    if found in _THERE:
+        parameters |= _added(who, repo_id, way, (branch or "").strip())
+    if len(card or "") > _MAX_CARD_CHARS:
+        raise InputError(f"The model card may have {_MAX_CARD_CHARS:,} characters. Shorten it.")
+    parameters |= {
+        "model": str(model_library().folder(record.id, owner)),
+        "model_id": record.id,
+        "model_name": record.name,
+        "license": license.strip(),
+    }
+    texts = {"card": [retitled(card or _card(owner, record, repo_id, None), repo_id, license.strip())]}
+    return job_store().submit(JobSpec("publish", parameters, texts, repo_id), owner, secrets=secrets_of(who))
+
+
+def _added(who: Visitor, repo_id: str, way: Way | None, branch: str) -> dict[str, Any]:
+    """How to add a model to a repository that has one."""
+    if way == "pull request":
+        return {"create_pr": True}
+    if way == "replace":
+        return {"overwrite": True}
+    if way != "branch":
+        raise RepoExistsError(
+            f"{repo_id} exists already, and nothing there is overwritten unasked. Say above how to add this model, or "
+            "type another name."
+        )
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", branch) or branch.endswith((".lock", ".")):
+        raise InputError(f"{branch!r} can't be the name of a branch. Use letters, digits, '-', '_' and '.'.")
+    if permitted(who, repo_id, branch)[1] == "taken":
+        raise RepoExistsError(f"{repo_id} has a branch {branch} already. Choose another name for the branch.")
+    return {"revision": branch}
+
+
+def _failed_upload(owner: str, model_id: str) -> Job | None:
+    """The newest upload of this model, if it came to nothing."""
+    jobs = (job for job in job_store().list_jobs(owner) if job.kind == "publish")
+    newest = next((job for job in jobs if job.parameters.get("model_id") == model_id), None)
+    return newest if newest is not None and newest.state in ("failed", "cancelled") else None
+
+
+def _filled(owner: str, who: Visitor, record: ModelRecord, failed: Job | None) -> list[Any]:
+    """Name, way, branch, access, licence and card for a model."""
+    if failed is not None:
+        chosen = failed.parameters
+        ways = {"branch": "revision", "pull request": "create_pr", "replace": "overwrite"}
+        way = next((way for way, key in ways.items() if chosen.get(key)), None)
+        license, repo_id = chosen.get("license"), str(chosen["repo_id"])
+        card = "".join(job_store().texts(failed.id, owner).get("card", ())) or _card(owner, record, repo_id, license)
+        access = "private" if chosen.get("private", True) else "public"
+        box = gr.Dropdown(license_choices(license), value=license, info="As you chose it before.")
+        return [repo_id, way, chosen.get("revision") or "v2", access, box, card]
+    license, info = _inherited(owner, who, record)
+    name = re.sub(r"[^A-Za-z0-9._]+|--+|\.\.+", "-", record.name).strip("-.")[:90] or "my-model"
+    repo_id = f"{who.account.name}/{name}" if who.account is not None else name
+    box = gr.Dropdown(license_choices(license), value=license, info=info)
+    return [repo_id, None, "v2", "private", box, _card(owner, record, repo_id, license)]
+
+
+def _inherited(owner: str, who: Visitor, record: ModelRecord) -> tuple[str | None, str]:
+    """The licence a model has, and where that is known from."""
+    stated = stated_license(read_metadata(model_library().folder(record.id, owner) / CARD))
+    if stated:
+        return stated, "As its model card states."
+    if record.teacher:
+        try:
+            license = teacher_facts(record.teacher, who.token).license
+        except M2VError:
+            return None, "Its teacher can't be looked up just now. A model inherits its teacher's licence: choose that."
+        if license:
+            return license, "That of its teacher."
+        return None, "Its teacher states none, so it is yours to choose."
+    return None, "Nothing says what it was made from. Choose the licence of its teacher."
+
+
+def _card(owner: str, record: ModelRecord, repo_id: str, license: str | None) -> str:
+    try:
+        text = (model_library().folder(record.id, owner) / CARD).read_text(encoding="utf-8-sig")[:_MAX_CARD_CHARS]
+    except (FileNotFoundError, UnicodeDecodeError):
+        text = model_card(
+            model_name=repo_id,
+            dim=record.dim,
+            n_tokens=record.n_tokens,
+            dtype=record.dtype,
+            base_model_name=record.teacher,
+        )
+    return retitled(text, repo_id, license)
