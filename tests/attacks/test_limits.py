@@ -148,7 +148,7 @@ def vocabulary_words(app: App) -> None:
 
 def teacher_parameters(app: App) -> None:
     app.limit(teacher_parameters=1)
-    html, button = preflight_card.preflight(components.BUNDLED_TEACHER, None, True, 256, "float16", None, None)
+    html, button = preflight_card.preflight(components.BUNDLED_TEACHER, None, True, 256, "float16", None, None, "fast")
     assert "1 are allowed here" in html and button.interactive is False
     assert components.job_store()._dispatcher._limits.teacher_parameters == 1
 

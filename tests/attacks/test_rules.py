@@ -109,9 +109,9 @@ def test_a_slow_pattern_does_not_hold_up_the_app(monkeypatch: pytest.MonkeyPatch
     from pages import distill
 
     planned = []
-    monkeypatch.setattr(distill, "preflight", lambda *given: planned.append(given[-1]) or ("", None))
+    monkeypatch.setattr(distill, "preflight", lambda *given: planned.append(given[-2]) or ("", None))
     given = ("a/b", "output", "paste", "", None, None, "256", "float16", "")
     monkeypatch.setenv("SPACE_ID", "someone/m2v-studio")
-    distill.check(*given, r"((\w+)+)+!")
-    distill.check(*given, distill._UNUSED_PATTERN)
+    distill.check(*given, r"((\w+)+)+!", "fast")
+    distill.check(*given, distill._UNUSED_PATTERN, "fast")
     assert planned == [None, distill._UNUSED_PATTERN]
