@@ -92,6 +92,8 @@ _LOOKS: Mapping[str, _Look] = {
 }
 ONE_CLICK = "one click"
 """The kind of a panel that follows a distillation, the upload that belongs to it, and a second try of that."""
+_CALIBRATING = {"read": ("Read sentences", 0.90), "calibrate": ("Calibrate", 0.20)}
+"""Comes between `reduce` and `finish`; the sentences take longer than all else."""
 _MEASURE = {"measure": ("Measure", 0.15)}
 _TICK_SECONDS = 0.5
 _SERVED_SECONDS = 24 * 3600.0
@@ -102,6 +104,11 @@ Components = Sequence[gr.components.Component]
 def _look_of(job: Job) -> _Look:
     """How this very job is shown: a distillation may go on to measure and to publish."""
     look = _LOOKS[job.kind]
+    if job.parameters.get("recipe") == "calibrated":
+        *before, finish, save = look.stages.items()
+        stages = dict([*before, *_CALIBRATING.items(), finish, save])
+        whole = sum(share for _, share in stages.values())
+        look = replace(look, stages={name: (label, share / whole) for name, (label, share) in stages.items()})
     more = {
         **(_MEASURE if job.parameters.get("measure") else {}),
         **(_PUBLISHING if job.kind == "distill" and job.parameters.get("publish") else {}),

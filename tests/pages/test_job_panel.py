@@ -94,6 +94,13 @@ def test_the_bar_never_falls_and_ends_below_one() -> None:
     assert 0.9 < fractions[-1] <= 0.99
 
 
+def test_a_calibrated_run_shows_what_it_reads() -> None:
+    calibrated = make_job(parameters={"model_name": "a/b", "recipe": "calibrated"})
+    for label in ("Read sentences", "Calibrate"):
+        assert label in job_html(calibrated)
+        assert label not in job_html(make_job())
+
+
 def test_the_bar_is_alive_where_it_can_not_count() -> None:
     assert "data-busy" in job_html(JOBS["starting"])
     for name in ("none", "queued", "running", "failed", "done"):
