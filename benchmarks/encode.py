@@ -149,13 +149,14 @@ def start(encoder: str, folder: str) -> float:
 def peak_memory(encoder: str, folder: str) -> int:
     """Bytes of the largest resident memory while 100,000 sentences are encoded in a process of their own."""
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import encode, resource\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import encode\n"
         f"texts = encode.sentences(100_000); run = encode.ENCODERS[{encoder!r}]({folder!r})\n"
         "embeddings = run(texts)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import re, pathlib\n"  # ru_maxrss would begin with what this process had when it forked
+        "print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment())
-    return int(done.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
+    return int(done.stdout.split()[-1]) * 1024
 
 
 def scale(folder: str) -> dict[str, float]:

@@ -76,11 +76,12 @@ class StaticModel:
         config: Mapping[str, Any] | None = None,
         base_model_name: str | None = None,
         language: list[str] | None = None,
+        _is_own_tokenizer: bool = False,  # one that nobody else has needs no copy
     ) -> None:
         self.token_embeddings = compression.checked_table(token_embeddings)
         n_rows = len(token_embeddings)
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-        check_tokenizer(tokenizer, n_rows if token_mapping is None else len(token_mapping))
+        check_tokenizer(tokenizer, n_rows if token_mapping is None else len(token_mapping), vocabulary)
         self.weights = compression.checked_weights(weights, len(vocabulary))
         self.token_mapping = compression.checked_mapping(token_mapping, len(vocabulary), n_rows)
         self.config: dict[str, Any] = copy.deepcopy(dict(config or {}))
@@ -90,7 +91,7 @@ class StaticModel:
         self._max_length = checked_max_length(max_length)
 
         # Truncating or padding through the tokenizer changes its state, which another thread may be reading.
-        self.tokenizer: Tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self.tokenizer: Tokenizer = tokenizer if _is_own_tokenizer else Tokenizer.from_str(tokenizer.to_str())
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self._unk_token_id = unknown_token_id(self.tokenizer)
@@ -157,6 +158,7 @@ class StaticModel:
                 config=stored.config,
                 base_model_name=stored.base_model_name,
                 language=stored.language,
+                _is_own_tokenizer=True,
             )
         except ModelFormatError as error:
             raise ModelFormatError(f"{folder}: {error}") from error

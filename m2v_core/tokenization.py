@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,13 +126,18 @@ def unknown_token_id(tokenizer: Tokenizer) -> int | None:
     return None if unk_id is None else int(unk_id)
 
 
-def check_tokenizer(tokenizer: Tokenizer, n_rows: int) -> None:
+def check_tokenizer(tokenizer: Tokenizer, n_rows: int, vocabulary: Mapping[str, int] | None = None) -> None:
     """Holds a tokenizer to the rows of its table.
+
+    Args:
+        tokenizer: To check.
+        n_rows: Rows of the table.
+        vocabulary: What the tokenizer's `get_vocab` gave, where it has been asked already.
 
     Raises:
         ModelFormatError: ids have gaps, the rows don't fit the vocabulary, or the unknown id is out of range.
     """
-    ids = sorted(tokenizer.get_vocab(with_added_tokens=True).values())
+    ids = sorted((vocabulary or tokenizer.get_vocab(with_added_tokens=True)).values())
     if ids != list(range(len(ids))):
         missing = next(i for i, token_id in enumerate(ids) if i != token_id)
         raise ModelFormatError(f"Token ids are not contiguous: id {missing} is missing or given twice.")

@@ -9,6 +9,7 @@ Three paths give the same ids, and the same embeddings to the last bit or so:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +33,7 @@ _T = TypeVar("_T")
 CHARACTERS_BEFORE_KERNELS = 2_000_000
 # Below this the kernels' preparations cost more than they save.
 _CHARACTERS_FOR_KERNELS = 2_000
+_CALLS_BEFORE_SPLITTING = 4
 _CHARACTERS_AT_ONCE = 8_000_000
 _TEXTS_AT_ONCE = 65_536
 _MAX_REMEMBERED = 65_536  # chunks in the dict of the small path
@@ -56,6 +58,7 @@ class Engine:
         self._shared = SharedTable()
         self._pieces: WordPieces | None = None
         self._n_characters_read = 0
+        self._n_calls = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Engine, (self._table, self._tokenizer, self._characters_per_token)
@@ -169,9 +172,10 @@ class Engine:
     def _pays_for_kernels(self, texts: list[str]) -> bool:
         n_characters = sum(map(len, texts))
         self._n_characters_read += n_characters
+        are_loaded = "m2v_core.encoder.kernels" in sys.modules
         return (
             n_characters >= _CHARACTERS_FOR_KERNELS
-            and self._n_characters_read >= CHARACTERS_BEFORE_KERNELS
+            and (are_loaded or self._n_characters_read >= CHARACTERS_BEFORE_KERNELS)
             and isinstance(self.splitting, Splitting)
         )
 
@@ -193,6 +197,10 @@ class Engine:
         return [i for i in ids if i != unknown] if unknown in ids else ids
 
     def _ids_of_few(self, texts: list[str], max_length: int | None) -> list[list[int]]:
+        # To find out how a tokenizer splits takes as long as some hundred texts: not for the first ones.
+        self._n_calls += 1
+        if self._splitting is None and self._n_calls <= _CALLS_BEFORE_SPLITTING and len(texts) == 1:
+            return self._ids_of_whole(texts, max_length)
         splitting = self.splitting
         if isinstance(splitting, str) or splitting.has_phrases:
             return self._ids_of_whole(texts, max_length)
