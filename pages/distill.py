@@ -49,9 +49,9 @@ _MODES: list[tuple[str, Mode]] = [
 ]
 _WEIGHTINGS = [("SIF", "sif"), ("Zipf", "zipf"), ("None", "none")]
 _RECIPES = [
-    ("Calibrated: the best, four times the time", "calibrated"),
-    ("Fast: better than Model2Vec in the same time", "fast"),
-    ("Model2Vec, as published", "model2vec"),
+    ("Calibrated\nThe best; the teacher reads four times as much.", "calibrated"),
+    ("Fast\nBetter than Model2Vec at the same cost.", "fast"),
+    ("Model2Vec\nThe method as published.", "model2vec"),
 ]
 _POOLINGS = [
     ("Chosen for the teacher", "auto"),
@@ -115,8 +115,8 @@ def build() -> None:
                 recipe = gr.Radio(_RECIPES, value=DEFAULT_RECIPE, label="Recipe", elem_classes="m2v-choices")
                 corpus = gr.File(
                     file_types=[".txt", ".csv", ".tsv", ".jsonl", ".parquet"],
-                    label="Sentences like those that the model is for, if you have some: a thousand or more",
-                    height=120,
+                    label="Sentences to fit the model to: a thousand or more, if you have them",
+                    height=150,
                     elem_classes="m2v-upload",
                 )
                 with gr.Row():
