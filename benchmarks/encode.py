@@ -102,7 +102,7 @@ def throughput(folder: str, n_cores: int | None) -> dict[str, dict[str, list[flo
     found: dict[str, dict[str, list[float]]] = {}
     if n_cores is None:
         # Each time a new model, which has seen nothing; its code has run before, on other texts.
-        other = [f"{i} {chr(0x61 + i % 26)}" for i in range(50_000)] * 5
+        other = [f"{i} {chr(0x61 + i % 26)}" for i in range(50_000)] * 8
         for load in ENCODERS.values():
             load(folder)(other)
         for name in ("news", "sentences"):
