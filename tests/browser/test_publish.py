@@ -178,6 +178,7 @@ def test_each_fault_on_the_publish_page(
     editor = page.locator(".m2v-readme textarea")
     editor.fill(editor.input_value() + f"\nMade for {fault}.\n")
     method, pattern, failing, said = FAULTS[fault]
+    hub.blobs.clear()  # what the Hub has, nobody sends
     with hub.failing(pattern, methods=(method,), **failing):
         page.get_by_role("button", name="Publish", exact=True).click()
         expect(page.locator(".m2v-job")).to_have_attribute("data-state", "failed", timeout=RUN_MS)
@@ -208,7 +209,7 @@ def test_a_second_version_goes_where_one_says(
     page.get_by_role("button", name="Publish", exact=True).click()
     expect(page.locator(".m2v-message .m2v-error").last).to_contain_text("Say above how to add this model")
     page.get_by_text("On a branch of its own").click()
-    page.get_by_label("Branch").fill("v7")
+    page.get_by_role("textbox", name="Branch").fill("v7")
     page.get_by_role("button", name="Publish", exact=True).click()
     expect(page.get_by_role("link", name="lab/taken")).to_be_visible(timeout=RUN_MS)
     assert hub.files("lab/taken") == before
@@ -222,6 +223,32 @@ def test_without_sign_in_it_says_how(page: sync_api.Page, server: Server) -> Non
     expect(page.get_by_role("button", name="Make my model")).to_be_visible()
     expect(page.get_by_label("Name on the Hub")).to_have_count(0)
     assert page.locator("input[type=password]").count() == 0
+
+
+def test_signing_in_by_oauth(
+    page: sync_api.Page, start_server: Callable[..., Server], hub: LoopbackHub, tmp_path: Path
+) -> None:
+    """Gradio stands in for the Hub's own sign-in where the app is no Space; what follows is the same."""
+    pytest.importorskip("itsdangerous", reason="pip install 'gradio[oauth]' for signing in by OAuth")
+    stand_in = "mock-oauth-token-for-local-dev"
+    hub.users[stand_in] = User("ada", orgs=("lab",))
+    variables = client_environment(hub.url, tmp_path / "hf") | {"HF_TOKEN": TOKEN, "OAUTH_CLIENT_ID": "studio"}
+    space = start_server(tmp_path / "space", **variables)
+    page.goto(f"{space.address}/publish")
+    # The token of the machine's owner is nobody's.
+    expect(page.locator(".m2v-account")).to_contain_text("Not signed in")
+    add_model(page, space, tmp_path, "by-oauth")
+    page.goto(f"{space.address}/publish")
+    page.get_by_role("button", name="Sign in with Hugging Face").click()
+    expect(page.locator(".m2v-account")).to_contain_text("Signed in as ada")
+    assert page.url.startswith(f"{space.address}/publish")
+    hub.requests.clear()
+    page.get_by_role("button", name="Publish", exact=True).click()
+    expect(page.get_by_role("link", name="ada/by-oauth")).to_be_visible(timeout=RUN_MS)
+    assert {request.hf_token for request in hub.requests} <= {stand_in, None}
+    assert_is_nowhere(stand_in, space)
+    page.get_by_role("button", name="Sign out (ada)").click()
+    expect(page.locator(".m2v-account")).to_contain_text("Not signed in")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

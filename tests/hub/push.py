@@ -47,7 +47,15 @@ def _whoami(hub: LoopbackHub, request: Request, _: bytes) -> Reply:
     orgs = [{"type": "org", "name": name, "fullname": name, "roleInOrg": user.role} for name in user.orgs]
     access = {"type": "access_token", "accessToken": {"displayName": "loopback", "role": user.role}}
     return Reply.json(
-        {"type": "user", "id": "0" * 24, "name": user.name, "fullname": user.name, "orgs": orgs, "auth": access}
+        {
+            "type": "user",
+            "id": "0" * 24,
+            "name": user.name,
+            "fullname": user.name,
+            "avatarUrl": "",
+            "orgs": orgs,
+            "auth": access,
+        }
     )
 
 
