@@ -82,7 +82,8 @@ def test_the_same_requests_with_the_key_are_answered(space: Server, victim: Vict
     said = everything(known, victim.key, [victim.done, victim.model], changing)
     seen = {name.partition(" ")[2] for name, answer in said.items() if MARK in answer}
     assert seen >= {"list_models", "job", "restore", "attach", "find_documents", "their_teacher", "offer", "ask"}
-    assert seen >= {"download", "make_zip", "pick_1"}
+    assert seen >= {"download", "make_zip"}
+    assert any(name.startswith("pick") for name in seen)  # Gradio numbers handlers of one name, page after page
 
 
 @pytest.mark.parametrize(
