@@ -26,7 +26,7 @@ from tests.live_app import start_app  # noqa: E402
 
 STARTS, ROUNDS = 3, 5
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PAGES = {"Home": "", "Distill": "distill", "Explore": "explore", "Compare": "compare", "Library": "library"}
+PAGES = {name: name.lower() for name in ("Distill", "Explore", "Compare", "Publish", "Library")} | {"Home": ""}
 RESULT = Path(__file__).parent / "results" / "pages.json"
 # What the app promises.
 START_LIMIT, SWITCH_LIMIT = 8.0, 0.5
