@@ -12,12 +12,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.hub.server import LoopbackHub
 from tests.live_app import Server, start_app
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _HUB = LoopbackHub().start()
 # The bundled teacher's name is refused, so that its bundled copy is what it means.
 _REFUSAL = _HUB.failing("/all-MiniLM-L6-v2(/|$)", status=403, message="Not from here.")
@@ -88,3 +90,37 @@ def start_server() -> Iterator[Callable[..., Server]]:
 def server(start_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
     """The app that most tests share; each browser context, and each key, is another person to it."""
     return start_server(tmp_path_factory.mktemp("studio"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium; one for the whole run, as a second driver would not start beside it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'm2v-studio[dev]'")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip("no Chromium on PATH; install one, on Debian with: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def context(browser: Any) -> Iterator[Any]:
+    """One person's browser: storage of its own, no jobs yet."""
+    made = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    made.set_default_timeout(60_000)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context: Any) -> Iterator[Any]:
+    """A page that fails the test if anything on it raised an error."""
+    opened = context.new_page()
+    errors: list[str] = []
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    assert not errors

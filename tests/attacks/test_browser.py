@@ -12,7 +12,6 @@ from m2v_core.persistence.export import write_zip
 from pages import PAGES
 from tests.attacks.space import OWNER_TOKEN
 from tests.attacks.test_markup import EVIL, evil_model
-from tests.browser.conftest import browser, context, page  # noqa: F401 - fixtures
 from tests.live_app import Server
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -21,7 +20,7 @@ expect = sync_api.expect
 STORED = "() => JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
 
 
-def test_nothing_of_a_model_runs_and_no_token_stays(page: sync_api.Page, space: Server, tmp_path: Path) -> None:  # noqa: F811
+def test_nothing_of_a_model_runs_and_no_token_stays(page: sync_api.Page, space: Server, tmp_path: Path) -> None:
     alerts: list[str] = []
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
     evil_model().save_pretrained(tmp_path / "mine")

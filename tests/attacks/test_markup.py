@@ -67,7 +67,8 @@ def test_no_handler_answers_with_markup_of_a_model(stranger: Stranger, model_id:
             assert not tags(html), (handler["api_name"], html)
             seen |= {handler["api_name"]} if "&lt;img" in html or "&amp;lt;img" in html else set()
     # The control: it did reach them.
-    assert seen >= {"pick_1", "ask", "follow_words_search", "explain"}
+    assert seen >= {"ask", "follow_words_search", "explain"}
+    assert any(name.startswith("pick") for name in seen)
 
 
 def test_documents_and_queries_are_text(stranger: Stranger, model_id: str) -> None:
