@@ -56,6 +56,7 @@ _SIGNATURES = (
     (b"%PDF", "a PDF document", "save its words as plain text, one a line"),
     (b"PAR1", "a Parquet table", "export it as CSV"),
 )
+_LONGEST_CELL = 131_072  # characters; a quotation mark that never closes makes one cell of all that follows
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\r\f") | {127})
 
@@ -343,9 +344,16 @@ def _read_table(text: str, delimiters: str, name: str) -> list[list[str]]:
     first_line = text.lstrip().split("\n", 1)[0]
     delimiter = max(delimiters, key=first_line.count)  # the first of `delimiters` on a tie
     try:
-        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise VocabularyError(f"{name} can't be read as a table ({error}). Check its quotation marks.") from error
+    # The reader's own limit is the whole program's, and others raise it.
+    longest = max((len(cell) for row in rows for cell in row), default=0)
+    if longest > _LONGEST_CELL:
+        raise VocabularyError(
+            f"{name} can't be read as a table (a cell of {longest:,} characters). Check its quotation marks."
+        )
+    return rows
 
 
 def _name_columns(rows: list[list[str]]) -> tuple[tuple[str, ...], str | None, bool]:

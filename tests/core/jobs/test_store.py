@@ -143,7 +143,7 @@ def test_delete_removes_everything_but_not_a_running_job(make_store, root: Path)
     [
         (JobSpec("paint"), "No kind of job is called 'paint'"),
         (JobSpec("distill", {"model": "x"}), "no parameter 'model'; it has 'apply_zipf'"),
-        (JobSpec("distill", {}, {"corpus": ["x"]}), "no text 'corpus'; it has 'vocabulary'"),
+        (JobSpec("distill", {}, {"sentences": ["x"]}), "no text 'sentences'; it has 'corpus', 'vocabulary'"),
         (JobSpec("distill", {"pca_dims": float("nan")}), "plain JSON values"),
         (JobSpec("distill", {"device": object()}), "plain JSON values"),
         (JobSpec("distill", {}, {"vocabulary": "one string"}), "must be a list of strings"),
