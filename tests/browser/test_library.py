@@ -101,7 +101,7 @@ def test_a_finished_distillation_enters_by_itself(
     expect(tab.locator(".m2v-job")).to_have_attribute("data-state", re.compile("queued|running"))
     page.reload()
     expect(page.locator(".m2v-model-name")).to_have_text("m2v-wordpiece", timeout=RUN_MS)
-    expect(page.locator(".m2v-lines")).to_contain_text("pooling mean")
+    expect(page.locator(".m2v-lines")).to_contain_text("pooling auto")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
