@@ -89,7 +89,7 @@ def test_one_click_on_home_ends_in_a_zip_that_loads(page: sync_api.Page, server:
     assert close > far
     assert np.isfinite(model.encode(["anything at all"])).all()
 
-    page.get_by_role("link", name="Tune it on the Distill page").click()
+    page.get_by_role("link", name="Tune this").click()
     expect(page.locator(".m2v-job")).to_have_attribute("data-state", "done")
 
 
