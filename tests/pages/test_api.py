@@ -4,6 +4,7 @@ import asyncio
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -244,5 +245,7 @@ def test_agents_get_tools_that_read(server: Server, tmp_path: Path) -> None:
                 refused = await session.call_tool(name, mine)
                 assert refused.isError and "Unknown tool" in refused.content[0].text
 
-    asyncio.run(talk())
+    # Playwright's synchronous interface keeps a loop of its own in the main thread.
+    with ThreadPoolExecutor(1) as another_thread:
+        another_thread.submit(asyncio.run, talk()).result()
     assert (server.home / "models").is_dir() and Library(server.home / "models").get(record.id, OWNER)
