@@ -219,7 +219,7 @@ def test_every_room_has_both_tables():
         ("m2v_core/jobs/worker.py", "from m2v_core.cli import main"),
         ("m2v_core/jobs/worker.py", "import gradio"),
         ("m2v_core/jobs/worker.py", "import m2v_core\nm2v_core.distill('x')"),
-        ("m2v_core/cli.py", "import numpy"),
+        ("m2v_core/cli/encoding.py", "import numpy"),
         ("m2v_core/__init__.py", "from m2v_core.distillation.pipeline import distill"),
         ("m2v_core/utils.py", ""),
         ("pages/home.py", "from pages import distill"),

@@ -25,6 +25,7 @@ import m2v_core
 from m2v_core import StaticModel, cli, compression
 from m2v_core.bulk import readers, run
 from m2v_core.bulk.formats import DType, InputFormat
+from m2v_core.cli import console, distilling, encoding, starting
 from m2v_core.distillation import pipeline
 from m2v_core.errors import Cancelled
 from m2v_core.progress import Progress
@@ -123,7 +124,7 @@ def test_every_argument_of_distill_is_an_option(name):
 @pytest.mark.parametrize("name", ["weighting", "pooling", "recipe", "quantize_to"])
 def test_choices_are_those_of_distill(name):
     allowed = compression.DTYPES if name == "quantize_to" else get_args(get_type_hints(pipeline.distill)[name])
-    assert get_args(get_type_hints(cli.distill)[name]) == tuple(allowed)
+    assert get_args(get_type_hints(distilling.distill)[name]) == tuple(allowed)
 
 
 def test_every_option_of_distill_arrives(monkeypatch, model_folder, tmp_path):
@@ -169,7 +170,7 @@ def test_every_option_of_distill_arrives(monkeypatch, model_folder, tmp_path):
     [("128", 128), ("0.5", 0.5), ("1.0", 1.0), ("auto", "auto"), ("none", None), ("-3", -3)],
 )
 def test_pca_dims_are_read(text, value):
-    parsed = cli._parse_pca_dims(text)
+    parsed = distilling._parse_pca_dims(text)
     assert parsed == value
     assert type(parsed) is type(value)
 
@@ -416,7 +417,7 @@ def test_every_argument_of_encode_file_is_an_option(name):
     ("name", "allowed"), [("input_format", InputFormat), ("dtype", DType), ("on_error", readers.OnError)]
 )
 def test_choices_are_those_of_encode_file(name, allowed):
-    offered = get_type_hints(cli.encode)[name]
+    offered = get_type_hints(encoding.encode)[name]
     assert offered in (allowed, allowed | None)
 
 
@@ -493,7 +494,7 @@ def test_ctrl_c_while_encoding_says_how_to_go_on(model_folder, monkeypatch, tmp_
 
 
 def test_progress_shows_stage_speed_and_time_left(capsys):
-    with pytest.raises(Cancelled), cli._bars("tokens") as show:
+    with pytest.raises(Cancelled), console.progress_bars("tokens") as show:
         show(Progress("load", 0, 0, 0.0, None))
         show(Progress("encode", 250, 1000, 12_345.6, 75.2))
         show(Progress("calibrate", 1, 2, 0.1, 10.0))
@@ -611,7 +612,7 @@ def test_distilling_without_torch_names_the_remedy(tmp_path):
 
 
 def test_app_is_refused_outside_a_checkout(monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "m2v_core" / "cli.py"))
+    monkeypatch.setattr(starting, "__file__", str(tmp_path / "m2v_core" / "cli" / "starting.py"))
     assert_one_error_line(m2v("app"), "make app")
 
 
@@ -619,7 +620,7 @@ def test_app_runs_the_checkout(monkeypatch, tmp_path):
     (tmp_path / "neighbour.py").write_text("GREETING = 'hello'\n", encoding="utf-8")
     script = "if __name__ == '__main__':\n    from neighbour import GREETING\n    print(GREETING)\n"
     (tmp_path / "app.py").write_text(script, encoding="utf-8")
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "m2v_core" / "cli.py"))
+    monkeypatch.setattr(starting, "__file__", str(tmp_path / "m2v_core" / "cli" / "starting.py"))
     monkeypatch.setattr(sys, "path", sys.path.copy())
     done = m2v("app")
     assert (done.exit_code, done.stdout) == (0, "hello\n")
@@ -627,8 +628,8 @@ def test_app_runs_the_checkout(monkeypatch, tmp_path):
 
 def test_app_without_gradio_names_the_remedy(monkeypatch, tmp_path):
     (tmp_path / "app.py").touch()
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "m2v_core" / "cli.py"))
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(starting, "__file__", str(tmp_path / "m2v_core" / "cli" / "starting.py"))
+    monkeypatch.setattr(starting, "find_spec", lambda name: None)
     assert_one_error_line(m2v("app"), "pip install 'm2v-studio[app]'")
 
 

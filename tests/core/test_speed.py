@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from m2v_core import cli
+from m2v_core.cli import measuring
 from m2v_core.errors import Cancelled, InputError, NotFoundError, RemoteCodeError, TeacherError
 from m2v_core.evaluation.encoders import (
     EncoderFacts,
@@ -297,7 +298,7 @@ def test_table_marks_what_is_extrapolated(capsys):
     clock = Clock()
     encoders = [TimedEncoder(clock, "a", 0.001), TimedEncoder(clock, "t", 0.1, role="teacher")]
     compared = compare_speed(encoders, TEXTS, rounds=5, seconds=5.0, judge=rank_correlation, clock=clock)
-    cli._print_speeds(compared)
+    measuring._print_speeds(compared)
     shown = capsys.readouterr().out
     assert "10*" in shown and "* t is extrapolated: it read 10 of the 20 texts" in shown
     assert "pairs of 50 texts" in shown

@@ -1,0 +1,142 @@
+"""`m2v encode` and `m2v info`."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from m2v_core.cli.console import (
+    INTERRUPTED,
+    cancelled_by_interrupt,
+    errors_as_lines,
+    folder_bytes,
+    load_model,
+    print_facts,
+    progress_bars,
+    results,
+    say,
+    size_text,
+)
+from m2v_core.errors import Cancelled
+
+
+@errors_as_lines()
+def encode(
+    model: Annotated[str, typer.Option(help="A model folder, or its Hub name.")],
+    input_path: Annotated[
+        str,
+        typer.Option(
+            "--input", help="File of texts: text (one a line), .jsonl, .csv, .tsv or .parquet; - for standard input."
+        ),
+    ],
+    output_path: Annotated[Path, typer.Option("--output", help="File to write: .npy, .parquet or .jsonl.")],
+    column: Annotated[
+        str | None,
+        typer.Option(help='Column or key that holds the texts. [default: "text", or the only one there is]'),
+    ] = None,
+    input_format: Annotated[
+        Literal["text", "jsonl", "csv", "tsv", "parquet"] | None,
+        typer.Option(help="Where the input's ending doesn't say it. [default: by the ending, or else text]"),
+    ] = None,
+    keep_columns: Annotated[
+        bool, typer.Option(help="Write the columns of the input too, to .parquet and .jsonl.")
+    ] = True,
+    embedding_column: Annotated[
+        str, typer.Option(help="Name of the column of embeddings, in .parquet and .jsonl.")
+    ] = "embedding",
+    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Precision of the embeddings.")] = "float32",
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens to read of each text. [default: the model's own limit]")
+    ] = None,
+    normalize: Annotated[
+        bool | None,
+        typer.Option("--normalize/--no-normalize", help="Overrule the model on whether rows get unit length."),
+    ] = None,
+    on_error: Annotated[
+        Literal["fail", "skip"],
+        typer.Option(help="What to do at a row that is malformed or has no text; skip leaves it out, but not of .npy."),
+    ] = "fail",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output that is there.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew where an interrupted run could be gone on with.")
+    ] = False,
+) -> None:
+    """Encode a file of texts, of any size.
+
+    A run that was interrupted goes on where it stopped when the same command is given again.
+    """
+    from m2v_core.bulk.checkpoint import Checkpoint
+    from m2v_core.bulk.run import encode_file
+
+    static_model = load_model(model)
+    started = time.perf_counter()
+    try:
+        with progress_bars("texts") as show, cancelled_by_interrupt() as cancel:
+            encoded = encode_file(
+                static_model,
+                input_path,
+                output_path,
+                column=column,
+                input_format=input_format,
+                keep_columns=keep_columns,
+                embedding_column=embedding_column,
+                dtype=dtype,
+                max_length=... if max_length is None else max_length,
+                normalize=normalize,
+                on_error=on_error,
+                overwrite=overwrite,
+                restart=restart,
+                progress=show,
+                cancel=cancel,
+            )
+    except (KeyboardInterrupt, Cancelled):
+        n_texts = Checkpoint(output_path).n_texts
+        if n_texts is None:
+            raise
+        say(f"Stopped after {n_texts:,} texts; the same command goes on from there.", style="yellow")
+        raise typer.Exit(INTERRUPTED) from None
+    seconds = time.perf_counter() - started
+    if encoded.n_skipped:
+        examples = " ".join(encoded.problems)
+        warnings.warn(f"{encoded.n_skipped:,} rows were left out. The first: {examples}", stacklevel=1)
+    if encoded.n_texts == 0:
+        warnings.warn(f"{input_path} holds no texts, so {output_path} has no rows.", stacklevel=1)
+    facts = {"rows": f"{encoded.n_texts:,}", "dim": static_model.dim}
+    if encoded.n_resumed:
+        facts["resumed"] = f"after {encoded.n_resumed:,}"
+    speed = f"{(encoded.n_texts - encoded.n_resumed) / seconds:,.0f} texts/s"
+    print_facts(**facts, speed=speed, path=output_path)
+
+
+@errors_as_lines()
+def info(
+    model: Annotated[str, typer.Argument(help="A model folder, or its Hub name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what a model is: its teacher, size, precision, tokenizer, recipe."""
+    static_model = load_model(model)
+    path = Path(model)
+    is_local = path.is_dir()
+    n_bytes = folder_bytes(path) if is_local else static_model.n_bytes
+    settings = static_model.config.get("m2v")
+    facts = {
+        "name": path.resolve().name if is_local else model,
+        "teacher": static_model.base_model_name,
+        "recipe": settings.get("recipe") if isinstance(settings, dict) else None,
+        "rows": len(static_model.token_embeddings),
+        "dim": static_model.dim,
+        "precision": str(static_model.token_embeddings.dtype),
+        "tokenizer": json.loads(static_model.tokenizer.to_str())["model"]["type"],
+        "normalize": static_model.normalize,
+        "max_length": static_model.max_length,
+        "encoder": static_model.encoder_path,
+    }
+    if as_json:
+        results.print_json(data=facts | {"size_bytes": n_bytes})
+    else:
+        print_facts(**facts, size=size_text(n_bytes))

@@ -1,0 +1,134 @@
+"""`m2v push`, `m2v export` and `m2v space`."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from m2v_core.cli.console import (
+    cancelled_by_interrupt,
+    errors_as_lines,
+    folder_bytes,
+    load_model,
+    print_facts,
+    progress_bars,
+    size_text,
+)
+from m2v_core.errors import SaveError
+
+
+@errors_as_lines()
+def push(
+    model: Annotated[str, typer.Argument(help="A model folder.")],
+    repo_id: Annotated[str, typer.Argument(help="owner/name, or a name under your own account.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everyone see it; a new repository is private.")] = False,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch to commit to, made when missing. [default: main]")
+    ] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose it as a pull request.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that is there.")] = False,
+    message: Annotated[str | None, typer.Option(help="What the commit is called.")] = None,
+    license: Annotated[str | None, typer.Option(help="SPDX id for the model card. [default: that of its card]")] = None,
+) -> None:
+    """Publish a model on the Hub, and check what arrived.
+
+    The token is that of `hf auth login` or of HF_TOKEN.
+    """
+    from m2v_core.persistence.card import as_list, read_metadata
+
+    static_model = load_model(model)
+    stated = as_list(read_metadata(Path(model) / "README.md").get("license"))
+    with progress_bars("bytes") as show, cancelled_by_interrupt() as cancel:
+        done = static_model.push_to_hub(
+            repo_id,
+            private=not public,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=message,
+            overwrite=overwrite,
+            license=license or next(iter(stated), None),
+            progress=show,
+            cancel=cancel,
+        )
+    if not done.verified:
+        warnings.warn("It is on the Hub, but could not be fetched again to check it.", stacklevel=1)
+    print_facts(url=done.pr_url or done.url, commit=done.commit, revision=done.revision, verified=done.verified)
+
+
+@errors_as_lines()
+def export(
+    model: Annotated[str, typer.Argument(help="A model folder, or its Hub name.")],
+    format: Annotated[
+        Literal["onnx", "word2vec", "zip"],
+        typer.Option(
+            help="onnx: a folder for transformers.js and onnxruntime; word2vec: a text file of its whole words for "
+            "gensim and spaCy; zip: the model's own files."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder (onnx) or file to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+) -> None:
+    """Write a model in a form that other programs read."""
+    _check_output(output, is_folder=format == "onnx", overwrite=overwrite)
+    static_model = load_model(model)
+    if format == "zip":
+        from m2v_core.persistence import hub
+        from m2v_core.persistence.export import write_zip
+
+        folder = Path(model).expanduser()
+        write_zip(folder if folder.exists() else hub.download_model(model), output)
+    else:
+        static_model.export(output, format)
+    print_facts(format=format, size=size_text(folder_bytes(output) or output.stat().st_size), path=output)
+
+
+@errors_as_lines()
+def build_space(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not hold anything else.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the Space that is there.")] = False,
+) -> None:
+    """Render a deployable Space from this checkout and its spaces.yaml."""
+    from m2v_core.space.build import build_space
+
+    files = build_space(folder, overwrite=overwrite)
+    print_facts(files=len(files), size=size_text(folder_bytes(folder)), path=folder)
+
+
+@errors_as_lines()
+def push_space(
+    repo_id: Annotated[str, typer.Argument(help="owner/name of the Space.")],
+    public: Annotated[bool, typer.Option("--public", help="Let everyone see it; a new Space is private.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace all that is in the Space.")] = False,
+) -> None:
+    """Render the Space and deploy it on the Hub.
+
+    The token is that of `hf auth login` or of HF_TOKEN.
+    """
+    from m2v_core.persistence import hub_space
+    from m2v_core.space.build import build_space
+    from m2v_core.space.settings import load_settings
+
+    with tempfile.TemporaryDirectory(prefix="m2v-space-") as folder:
+        build_space(Path(folder))
+        sdk = load_settings().sdk
+        done = hub_space.push_space(Path(folder), repo_id, sdk=sdk, private=not public, overwrite=overwrite)
+    print_facts(url=done.url, commit=done.commit)
+
+
+def _check_output(path: Path, *, is_folder: bool, overwrite: bool) -> None:
+    """Refuse before the work what can't be written after it.
+
+    Raises:
+        SaveError: Something stands at `path` that must stay, or nothing can be written there.
+    """
+    is_taken = any(path.iterdir()) if path.is_dir() else path.exists()
+    if path.exists() and path.is_dir() != is_folder:
+        raise SaveError(f"{path} is a {'folder' if path.is_dir() else 'file'}. Name another place.")
+    if is_taken and not overwrite:
+        raise SaveError(f"{path} exists already. Name another place, or add --overwrite.")
+    if not path.absolute().parent.is_dir():
+        raise SaveError(f"{path} can't be written: there is no folder {path.absolute().parent}. Make it first.")
