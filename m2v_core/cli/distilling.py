@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from m2v_core.cli.console import (
     cancelled_by_interrupt,
+    check_model_folder,
     clock_text,
     errors_as_lines,
     folder_bytes,
@@ -21,7 +21,6 @@ from m2v_core.cli.console import (
     say,
     size_text,
 )
-from m2v_core.errors import SaveError
 from m2v_core.progress import ProgressReporter
 
 DEFAULT_REMOVE_PATTERN = r"\[unused\d+\]"  # as in distill, which is imported late
@@ -92,7 +91,7 @@ def distill(
     ] = False,
 ) -> None:
     """Distil a teacher into a static model and save it."""
-    _check_save_path(save_path, overwrite)
+    check_model_folder(save_path, overwrite)
     parsed_pca_dims = _parse_pca_dims(pca_dims)
     vocabulary = None if vocabulary_path is None else _read_words(vocabulary_path, vocabulary_column)
     sentences = None
@@ -203,26 +202,6 @@ def _parse_pca_dims(text: str) -> int | float | Literal["auto"] | None:
             f"{text!r} is neither a number of dimensions, a share of the variance, 'auto' nor 'none'.",
             param_hint="--pca-dims",
         ) from None
-
-
-def _check_save_path(path: Path, overwrite: bool) -> None:
-    """Refuse before the work what can't be written after it.
-
-    Raises:
-        SaveError: Something stands at `path` that must stay, or nothing can be written there.
-    """
-    from m2v_core.persistence.formats import is_model_folder
-
-    if path.is_file():
-        raise SaveError(f"{path} is a file. Name a folder that doesn't exist yet.")
-    if path.is_dir() and any(path.iterdir()):
-        if not is_model_folder(path):
-            raise SaveError(f"{path} is a folder that holds no model. Name one that doesn't exist yet.")
-        if not overwrite:
-            raise SaveError(f"{path} holds a model already. Name another folder, or add --overwrite.")
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise SaveError(f"{path} can't be made: {parent} is no folder that you may write to.")
 
 
 def _read_words(path: Path, column: str | None) -> list[str]:

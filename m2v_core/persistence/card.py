@@ -29,6 +29,7 @@ HUB_LICENSES = frozenset(
     """.split()  # noqa: SIM905 - sixty lines otherwise
 )
 
+_LABELS_SHOWN = 20
 TAGS = ("embeddings", "static-embeddings", "sentence-transformers", "m2v-studio")
 
 _BODY = """\
@@ -38,7 +39,7 @@ A static embedding model: every token has one row in a table, and the embedding 
 tokens' rows. There is no neural network to run, so it is fast on any CPU.
 
 {facts}
-{recipe}
+{recipe}{classify}
 ## Use it
 
 With M2V Studio:
@@ -68,6 +69,60 @@ model = SentenceTransformer("{name}")
 embeddings = model.encode(["A first sentence.", "A second one."])
 ```
 """
+
+
+_CLASSIFY = """
+## Classify
+
+A head on top of the model tells labels apart; the sections after this one give the embeddings alone.
+
+```python
+from m2v_core.classification import StaticClassifier
+
+classifier = StaticClassifier.from_pretrained("{name}")
+labels = classifier.predict(["A first sentence.", "A second one."])
+```
+
+With model2vec:
+
+```python
+from model2vec.inference import StaticModelPipeline
+
+classifier = StaticModelPipeline.from_pretrained("{name}")
+labels = classifier.predict(["A first sentence.", "A second one."])
+```
+"""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What a head tells apart, and how well.
+
+    Attributes:
+        labels: The labels, as text.
+        is_multi_label: Whether a text has any number of them, and not exactly one.
+        accuracy: Share of the texts held out that got exactly the right label, or labels, 0 to 1; None where unknown.
+        n_held_out: How many those were; 0 where unknown.
+        is_fine_tuned: Whether the table was trained with the head.
+    """
+
+    labels: tuple[str, ...]
+    is_multi_label: bool = False
+    accuracy: float | None = None
+    n_held_out: int = 0
+    is_fine_tuned: bool = False
+
+    def lines(self) -> list[str]:
+        """One line for each fact."""
+        shown = ", ".join(f"`{_one_line(label)}`" for label in self.labels[:_LABELS_SHOWN])
+        more = f", and {len(self.labels) - _LABELS_SHOWN:,} more" if len(self.labels) > _LABELS_SHOWN else ""
+        kind = "any number a text" if self.is_multi_label else "one a text"
+        found = [f"Labels, {kind}: {shown}{more}"]
+        if self.is_fine_tuned:
+            found.append("The table was fine-tuned with the head")
+        if self.accuracy is not None:
+            found.append(f"Accuracy: {self.accuracy:.3f} on {self.n_held_out:,} texts held out of training")
+        return found
 
 
 @dataclass(frozen=True)
@@ -161,6 +216,7 @@ def model_card(
     n_bytes: int | None = None,
     recipe: Recipe | None = None,
     measured: Measured | None = None,
+    classifier: Classifier | None = None,
 ) -> str:
     """The text of README.md.
 
@@ -176,6 +232,7 @@ def model_card(
         n_bytes: Of the tensors; left out when None.
         recipe: How it was distilled; left out when None.
         measured: What was measured; what was not is left out.
+        classifier: What the head on top tells apart; None without one.
     """
     from huggingface_hub import ModelCard, ModelCardData  # takes a while, and whoever loads a model needs it not
 
@@ -195,8 +252,17 @@ def model_card(
         facts += recipe.facts
         again = f"\nTo make it again:\n\n```bash\n{recipe.command}\n```\n"
     facts += [] if measured is None else measured.lines()
-    body = _BODY.format(name=model_name, facts="\n".join(f"- {fact}" for fact in facts), recipe=again)
+    usage = ""
+    if classifier is not None:
+        facts += classifier.lines()
+        usage = _CLASSIFY.format(name=model_name)
+        tags = (*tags, "text-classification")
+    body = _BODY.format(name=model_name, facts="\n".join(f"- {fact}" for fact in facts), recipe=again, classify=usage)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("`", "'").split())
 
 
 def retitled(text: str, name: str, license: str | None) -> str:

@@ -17,6 +17,9 @@ DEFAULT_MAX_LENGTH = 512
 
 MODULES = "modules.json"
 CARD = "README.md"
+# A classifier's head, beside its static model: as model2vec has it since 0.9, and before.
+HEAD = "head.safetensors"
+SKOPS_HEAD = "pipeline.skops"
 # The modules that a Sentence Transformer may consist of and still be a static model.
 STATIC_MODULES = frozenset({"StaticEmbedding", "Normalize"})
 

@@ -214,7 +214,7 @@ class _Push:
         return [
             path
             for path in paths
-            if path not in files and (path in layouts or path.endswith((".safetensors", ".onnx")))
+            if path not in files and (path in layouts or path.endswith((".safetensors", ".onnx", ".skops")))
         ]
 
     def commit(self, files: Mapping[str, Path | bytes], create_pr: bool, message: str, is_watched: bool) -> CommitInfo:

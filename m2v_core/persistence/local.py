@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,8 @@ def save(
     model_name: str | None = None,
     license: str | None = None,
     measured: card.Measured | None = None,
+    classifier: card.Classifier | None = None,
+    beside: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a model that model2vec, Sentence Transformers and this library open, and agree on.
 
@@ -89,6 +92,8 @@ def save(
         model_name: Name in the card; the folder's own when None.
         license: SPDX id for the card; none is stated when None.
         measured: What was measured of the model, for the card.
+        classifier: What the head on top of the model tells apart, for the card; None without one.
+        beside: Other files to write in the same go, by name.
 
     Raises:
         SaveError: Writing failed; what stood in `folder` still stands.
@@ -112,13 +117,18 @@ def save(
             n_bytes=sum(array.nbytes for array in tensors.values()),
             recipe=card.Recipe.of(stored.config, str(table.dtype), n_shared_rows),
             measured=measured,
+            classifier=classifier,
         ),
     }
+    others = dict(beside or {})
     n_bytes = sum(array.nbytes for array in tensors.values()) + sum(len(text.encode()) for text in texts.values())
+    n_bytes += sum(map(len, others.values()))
     with replacing(folder, n_bytes) as staging:
         save_file(tensors, staging / "model.safetensors")
         for name, text in texts.items():
             (staging / name).write_text(text, encoding="utf-8")
+        for name, content in others.items():
+            (staging / name).write_bytes(content)
 
 
 def _find_layout(folder: Path) -> Layout:

@@ -1,0 +1,366 @@
+"""The classifier: a static model and a head, trained, applied, judged, saved."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m2v_core.classification import storage
+from m2v_core.classification.frozen import ClassWeight
+from m2v_core.classification.head import Head
+from m2v_core.classification.labels import label_lists, membership
+from m2v_core.classification.report import Report, scored
+from m2v_core.classification.training import Training, trained
+from m2v_core.encoder.texts import checked_texts
+from m2v_core.errors import InputError, SaveError
+from m2v_core.model import StaticModel
+from m2v_core.persistence.formats import HEAD, SKOPS_HEAD, StoredModel
+from m2v_core.progress import ProgressCallback, ProgressReporter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from m2v_core.persistence.hub_push import Pushed
+
+_SETTINGS = "m2v"
+_TRAINING = "classifier"
+
+
+class StaticClassifier:
+    """Texts to labels: one label a text, or any number of them.
+
+    A default head is logistic regression on standardised embeddings: of all-MiniLM-L6-v2 distilled to 256 dimensions
+    it reaches 86.0 % on AGNews and 76.7 % on SST2 (3,800 and 7,792 texts to learn from) in about a second, where an
+    MLP of 100 or 512 units reached at most 85.5 and 76.5 % and took longer. Fine-tuning the table with the head
+    reaches 88.1 and 82.3 %, in about five seconds.
+
+    Args:
+        model: What embeds the texts.
+        head: What turns embeddings into labels; None until `fit`.
+        training: How the head was trained, where that is known.
+
+    Attributes:
+        model: As passed; `fit` with `fine_tune` puts a new one in its place.
+        training: As passed, or of the last `fit`.
+
+    Raises:
+        InputError: The head reads embeddings of another width.
+    """
+
+    def __init__(self, model: StaticModel, head: Head | None = None, training: Training | None = None) -> None:
+        if head is not None and head.dim != model.dim:
+            raise InputError(f"The head reads embeddings of width {head.dim}, but the model's have {model.dim}.")
+        self.model = model
+        self.training = training
+        self._head = head
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | PathLike[str],
+        token: str | None = None,
+        *,
+        revision: str | None = None,
+        endpoint: str | None = None,
+    ) -> StaticClassifier:
+        """The classifier in a folder or a Hub repository, as this library or any release of model2vec saved it.
+
+        No code of the file is run: a head is tensors, or a skops file of types that are known and harmless.
+
+        Args:
+            path: A folder, or else a Hub repository.
+            token: Hub token, for private and gated repositories.
+            revision: Branch, tag or commit of the Hub repository.
+            endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+
+        Raises:
+            NotFoundError: No such folder and no such repository.
+            HubError: There is no such folder, and the Hub can't be reached or refused.
+            ModelFormatError: There is no classifier in it, a damaged one, or one of types that aren't trusted.
+            MissingExtraError: It has a skops file alone, and skops or scikit-learn isn't installed.
+        """
+        folder = Path(path).expanduser()
+        if not folder.exists():
+            from m2v_core.persistence import hub
+            from m2v_core.persistence.formats import all_paths
+
+            patterns = [*all_paths(), HEAD, SKOPS_HEAD]
+            folder = hub.download(str(path), allow_patterns=patterns, token=token, revision=revision, endpoint=endpoint)
+        model = StaticModel.from_pretrained(folder)
+        head = storage.load_head(folder, model.config)
+        settings = model.config.get(_SETTINGS)
+        return cls(model, head, Training.of(settings.get(_TRAINING) if isinstance(settings, Mapping) else None))
+
+    @property
+    def head(self) -> Head:
+        """What turns embeddings into labels.
+
+        Raises:
+            InputError: It has not been trained.
+        """
+        if self._head is None:
+            raise InputError("This classifier has not been trained. Call fit(texts, labels) first.")
+        return self._head
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """(n_labels,) text or int64: the labels, in the order of the columns of `predict_proba`."""
+        return self.head.classes
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a text has any number of labels, and not exactly one."""
+        return self.head.is_multi_label
+
+    def fit(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        *,
+        validation: float = 0.1,
+        validation_data: tuple[Iterable[str], Iterable[Any]] | None = None,
+        class_weight: ClassWeight = "auto",
+        fine_tune: bool = False,
+        max_epochs: int = 50,
+        seed: int = 0,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> StaticClassifier:
+        """Learn to tell the labels apart; the same call gives the same head.
+
+        Some texts are held out, of every label about the same share, to choose how closely the head follows the
+        others and, when fine-tuning, when to stop. A frozen head then learns from those too.
+
+        Args:
+            texts: To learn from; at least two for each label, none of them empty.
+            labels: One for each text, or a list for each text; text or whole numbers.
+            validation: Share of the texts to hold out, in (0, 1).
+            validation_data: Texts and labels to take in place of those held out.
+            class_weight: `"balanced"` lets every label count alike, however few texts have it; None lets every text
+                count alike. `"auto"` is `"balanced"` where a text has one label, and None where it has any number.
+                Balanced probabilities are those of a world where all labels are as frequent.
+            fine_tune: Train the table with the head, with torch: better where there are some thousands of texts.
+            max_epochs: Times to read the texts when fine-tuning, at most.
+            seed: Of all that is drawn at random.
+            progress: Receives the stages `"encode"`, `"head"` and `"tune"`.
+            cancel: Set it to stop.
+
+        Returns:
+            Itself.
+
+        Raises:
+            InputError: The texts or labels can't be learned from, or an argument is out of range.
+            MissingExtraError: scikit-learn, or torch to fine-tune, isn't installed.
+            Cancelled: `cancel` was set; the classifier is as it was.
+        """
+        done = trained(
+            self.model,
+            texts,
+            labels,
+            validation=validation,
+            validation_data=validation_data,
+            class_weight=class_weight,
+            fine_tune=fine_tune,
+            max_epochs=max_epochs,
+            seed=seed,
+            reporter=ProgressReporter(progress, cancel),
+        )
+        self.model, self._head, self.training = done.model, done.head, done.training
+        return self
+
+    def predict_proba(self, texts: str | Iterable[str]) -> NDArray[np.float32]:
+        """The probability of each label.
+
+        Args:
+            texts: One text, or any number of them. A text without known tokens, such as an empty one, gets what the
+                head says of a zero embedding.
+
+        Returns:
+            (n_texts, n_labels) float32 in [0, 1], columns as in `classes_`; one row for one text. With one label a
+            text, rows add up to 1.
+
+        Raises:
+            InputError: Something other than text, or the classifier has not been trained.
+        """
+        head = self.head
+        return head.probabilities(self.model.encode(checked_texts(texts)))
+
+    def predict(self, texts: str | Iterable[str], threshold: float = 0.5) -> NDArray[Any]:
+        """The label, or labels, of each text.
+
+        Args:
+            texts: As in `predict_proba`.
+            threshold: Where a text has any number of labels, those of a larger probability are given; in [0, 1].
+
+        Returns:
+            (n_texts,) labels of the kind that was learned. Where a text has any number of labels, (n_texts,) objects,
+            each an array of labels.
+
+        Raises:
+            InputError: As `predict_proba`, or `threshold` is out of range.
+        """
+        return self.predictions(self.predict_proba(texts), threshold)
+
+    def predictions(self, probabilities: NDArray[np.float32], threshold: float = 0.5) -> NDArray[Any]:
+        """What `predict` says, given what `predict_proba` did: (n_texts,)."""
+        chosen = self._chosen(probabilities, threshold)
+        if not self.is_multi_label:
+            labels: NDArray[Any] = self.classes_[chosen.argmax(axis=1)]
+            return labels
+        found = np.empty(len(chosen), dtype=object)
+        for number, row in enumerate(chosen):
+            found[number] = self.classes_[row]
+        return found
+
+    def evaluate(self, texts: Iterable[str], labels: Iterable[Any], threshold: float = 0.5) -> Report:
+        """How well predictions fit the truth.
+
+        Args:
+            texts: One or more.
+            labels: Their true labels, as for `fit`. One that was never learned counts as missed.
+            threshold: As in `predict`.
+
+        Raises:
+            InputError: There are no texts, or their labels don't fit them or the classifier.
+        """
+        texts = checked_texts(texts)
+        if not texts:
+            raise InputError("There are no texts to judge the classifier by. Pass at least one.")
+        lists = self._fitting_lists(labels, len(texts))
+        classes = list(self.classes_.tolist())
+        classes += sorted({label for names in lists for label in names} - set(classes))
+        chosen = self._chosen(self.predict_proba(texts), threshold)
+        chosen = np.pad(chosen, ((0, 0), (0, len(classes) - chosen.shape[1])))
+        return scored(classes, membership(lists, classes), chosen)
+
+    def save_pretrained(
+        self,
+        path: str | PathLike[str],
+        model_name: str | None = None,
+        *,
+        license: str | None = None,
+        with_skops: bool = True,
+    ) -> None:
+        """Write the classifier so that this library and every release of model2vec open it.
+
+        All or nothing: when writing fails, what stood at `path` before still stands.
+
+        Args:
+            path: The folder to write; made when missing.
+            model_name: Name in the model card; the folder's name when None.
+            license: SPDX id for the model card; none is stated when None.
+            with_skops: Also write `pipeline.skops`, which model2vec reads before 0.9.
+
+        Raises:
+            InputError: The classifier has not been trained.
+            MissingExtraError: `with_skops` without skops and scikit-learn.
+            SaveError: The folder can't be written, or the disk is full.
+        """
+        from m2v_core.persistence import card, local
+
+        head, training = self.head, self.training
+        files = {HEAD: storage.to_safetensors(head)}
+        if with_skops:
+            files[SKOPS_HEAD] = storage.to_skops(head)
+        settings = self.model.config.get(_SETTINGS)
+        settings = dict(settings) if isinstance(settings, Mapping) else {}
+        settings.pop(_TRAINING, None)
+        if training is not None:
+            settings[_TRAINING] = training.to_json()
+        config = {**self.model.config, storage.CONFIG_KEY: storage.head_config(head), _SETTINGS: settings}
+        folder = Path(path).expanduser()
+        local.save(
+            folder,
+            _stored(self.model, config),
+            unk_token_id=self.model.unk_token_id,
+            model_name=model_name,
+            license=license,
+            classifier=card.Classifier(
+                labels=tuple(map(str, head.classes.tolist())),
+                is_multi_label=head.is_multi_label,
+                accuracy=None if training is None else training.accuracy,
+                n_held_out=0 if training is None else training.n_held_out,
+                is_fine_tuned=training is not None and bool(training.n_epochs),
+            ),
+            beside=files,
+        )
+        if not with_skops:
+            try:
+                (folder / SKOPS_HEAD).unlink(missing_ok=True)  # of another classifier, saved here before
+            except OSError as error:
+                raise SaveError(f"An older {folder / SKOPS_HEAD} can't be removed: {error}. Remove it.") from error
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        token: str | None = None,
+        private: bool = True,
+        *,
+        overwrite: bool = False,
+        license: str | None = None,
+        commit_message: str | None = None,
+        endpoint: str | None = None,
+        progress: ProgressCallback | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Pushed:
+        """Publish the classifier on the Hub with a model card, in one commit, and check what arrived.
+
+        The arguments, and what is raised, are those of `StaticModel.push_to_hub`.
+        """
+        from m2v_core.persistence import hub_push
+
+        hub_push.check_repo_id(repo_id)
+        ProgressReporter(progress, cancel).start("save")
+        with tempfile.TemporaryDirectory(prefix="m2v-push-") as folder:
+            path = Path(folder) / "model"
+            self.save_pretrained(path, repo_id, license=license)
+            return hub_push.push_folder(
+                path,
+                repo_id,
+                token=token,
+                private=private,
+                overwrite=overwrite,
+                commit_message=commit_message or "Upload a classifier on a static embedding model",
+                endpoint=endpoint,
+                progress=progress,
+                cancel=cancel,
+            )
+
+    def _chosen(self, probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+        """(n_texts, n_labels) bool: which are predicted."""
+        if not 0 <= threshold <= 1:  # NaN too
+            raise InputError(f"threshold must be a probability, 0 to 1, not {threshold!r}.")
+        return self.head.chosen(probabilities, threshold)
+
+    def _fitting_lists(self, labels: Iterable[Any], n_texts: int) -> list[list[Any]]:
+        lists, is_multi_label = label_lists(labels, n_texts)
+        if is_multi_label != self.is_multi_label:
+            has, given = ("lists of labels", "single ones") if self.is_multi_label else ("one label", "lists")
+            raise InputError(f"This classifier gives each text {has}, but the labels passed are {given}.")
+        kind = type(self.classes_.tolist()[0])
+        if other := next((label for names in lists for label in names if type(label) is not kind), None):
+            raise InputError(
+                f"This classifier's labels are {kind.__name__}, such as {self.classes_.tolist()[0]!r}, but {other!r} "
+                f"is {type(other).__name__}. Convert the labels."
+            )
+        return lists
+
+
+def _stored(model: StaticModel, config: dict[str, Any]) -> StoredModel:
+    return StoredModel(
+        token_embeddings=model.token_embeddings,
+        tokenizer=model.tokenizer,
+        weights=model.weights,
+        token_mapping=model.token_mapping,
+        normalize=model.normalize,
+        max_length=model.max_length,
+        config=config,
+        base_model_name=model.base_model_name,
+        language=model.language,
+    )

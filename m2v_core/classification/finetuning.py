@@ -1,0 +1,212 @@
+"""Fine-tuning with torch: the rows of the tokens in the texts move together with the head.
+
+It starts at the frozen classifier, so it can't end up worse on the texts held out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m2v_core.classification.frozen import log_loss
+from m2v_core.classification.head import Head, Layer
+from m2v_core.classification.labels import Labels
+from m2v_core.errors import MissingExtraError
+from m2v_core.model import StaticModel
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from m2v_core.progress import ProgressReporter
+
+# Steps of the table's entries, as a share of their root mean square; and of the head's weights.
+TABLE_STEP = 0.004
+HEAD_STEP = 3e-3
+TOKEN_DROPOUT = 0.5
+BATCH_SIZE = 64
+PATIENCE = 3  # epochs without a smaller loss
+_HALF_RANGE = 65_504.0  # of float16
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What fine-tuning made.
+
+    Attributes:
+        model: A new model; the one it came from is as it was.
+        head: The head that goes with it.
+        n_epochs: Epochs whose result was kept; 0 where the frozen classifier was the best.
+        loss: Mean log loss of the texts held out.
+    """
+
+    model: StaticModel
+    head: Head
+    n_epochs: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Bags:
+    """The tokens of some texts, end to end.
+
+    Attributes:
+        ids: (n_tokens,) int64.
+        starts: (n_texts,) int64 place of each text's first token.
+    """
+
+    ids: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: list[NDArray[np.int64]]) -> Bags:
+        """Those of texts, given as arrays of ids."""
+        lengths = np.array([0, *map(len, texts)], dtype=np.int64)
+        return cls(np.concatenate([*texts, np.empty(0, np.int64)]), lengths.cumsum()[:-1])
+
+
+def fine_tuned(
+    model: StaticModel,
+    head: Head,
+    texts: list[str],
+    labels: Labels,
+    outside: list[str],
+    outside_members: NDArray[np.bool_],
+    *,
+    balanced: bool,
+    max_epochs: int,
+    seed: int,
+    reporter: ProgressReporter,
+) -> Tuned:
+    """The model and head that do best on the texts held out.
+
+    Tokens are dropped at random while learning, so that no text hangs on one of them. Rows of tokens that no text
+    has stay as they are. The tuned model has one row a token and no weights, in the model's own precision (float16
+    where that was int8).
+
+    Args:
+        model: Where the table starts.
+        head: Where the head starts: one layer, as `fitted_head` gives it.
+        texts: To learn from.
+        labels: Theirs.
+        outside: Texts held out, one or more, which say when to end.
+        outside_members: (n, n_labels) bool: which of those has which label.
+        balanced: Whether every label counts alike.
+        max_epochs: Times to read the texts, at most.
+        seed: Of the order of the texts and the tokens that are dropped.
+        reporter: Gets the stage "tune", in batches.
+
+    Raises:
+        MissingExtraError: torch isn't installed.
+        Cancelled: The reporter says so.
+    """
+    torch = _torch()
+    ids = [np.array(of_text, dtype=np.int64) for of_text in model.tokenize([*texts, *outside], model.max_length)]
+    seen, places = np.unique(np.concatenate(ids), return_inverse=True)  # no gradient reaches those of `outside`
+    bags = np.split(places, np.cumsum([len(of_text) for of_text in ids])[:-1])
+    outside_bags = Bags.of(bags[len(texts) :])
+    table = full_table(model)
+    rows = torch.nn.Parameter(torch.from_numpy(table[seen]))  # (n_seen, dim)
+    weight, bias = (
+        torch.nn.Parameter(torch.from_numpy(part.copy())) for part in (head.layers[0].weight, head.layers[0].bias)
+    )
+    step = TABLE_STEP * float(np.sqrt(np.mean(np.square(table[seen])))) if len(seen) else 0.0
+    optimizers = [torch.optim.SparseAdam([rows], lr=step), torch.optim.Adam([weight, bias], lr=HEAD_STEP)]
+    loss_of = _loss_function(labels, balanced)
+    order, dropping = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+
+    def current_head() -> Head:
+        layer = Layer(weight.detach().numpy().copy(), bias.detach().numpy().copy())
+        return Head((layer,), head.classes, head.is_multi_label)
+
+    best = Tuned(model, head, 0, log_loss(head, model.encode(outside), outside_members, balanced))
+    best_rows = table[seen]
+    n_batches = -(-len(texts) // BATCH_SIZE)
+    reporter.start("tune", max_epochs * n_batches)
+    for epoch in range(1, max_epochs + 1):
+        shuffled = order.permutation(len(texts))
+        for start in range(0, len(shuffled), BATCH_SIZE):
+            batch = shuffled[start : start + BATCH_SIZE]
+            embeddings = _embeddings(rows, Bags.of([bags[number] for number in batch]), model.normalize, dropping)
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss_of(embeddings @ weight.T + bias, batch).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+            reporter.advance(1)
+        with torch.no_grad():
+            embeddings = _embeddings(rows, outside_bags, model.normalize, None)
+        tuned_head = current_head()
+        loss = log_loss(tuned_head, embeddings.numpy(), outside_members, balanced)
+        if loss < best.loss:
+            best = Tuned(model, tuned_head, epoch, loss)
+            best_rows = rows.detach().numpy().copy()
+        elif epoch - best.n_epochs >= PATIENCE:
+            break
+    if best.n_epochs:
+        table[seen] = best_rows
+        best = replace(best, model=_with_table(model, table))
+    return best
+
+
+def full_table(model: StaticModel) -> NDArray[np.float32]:
+    """(n_vocabulary, dim) float32: what each token adds to a sum, with weights and shared rows resolved."""
+    table = model.token_embeddings.astype(np.float32)
+    table = table if model.token_mapping is None else table[model.token_mapping]
+    return table if model.weights is None else table * model.weights[:, None]
+
+
+def _embeddings(rows: torch.Tensor, bags: Bags, normalize: bool, dropping: torch.Generator | None) -> torch.Tensor:
+    """(n_texts, dim) as the model's encode gives them; with `dropping`, but for tokens dropped at random."""
+    torch = _torch()
+    ids, starts = torch.from_numpy(bags.ids), torch.from_numpy(bags.starts)
+    lengths = torch.diff(starts, append=torch.tensor([len(ids)]))
+    if dropping is not None:
+        owner = torch.repeat_interleave(lengths)
+        is_kept = torch.rand(len(ids), generator=dropping) >= TOKEN_DROPOUT
+        ids, lengths = ids[is_kept], torch.bincount(owner[is_kept], minlength=len(lengths))
+        starts = lengths.cumsum(0) - lengths
+    sums = torch.nn.functional.embedding_bag(ids, rows, starts, mode="sum", sparse=True)
+    means: torch.Tensor = torch.nn.functional.normalize(sums) if normalize else sums / lengths.clamp(min=1)[:, None]
+    return means
+
+
+def _loss_function(labels: Labels, balanced: bool) -> Any:
+    """Log loss of logits of a batch, given as numbers of texts; weighted as scikit-learn's "balanced" does."""
+    torch = _torch()
+    members = labels.members.astype(np.float32)
+    counts = members.sum(axis=0)
+    if labels.is_multi_label:
+        # Each label's texts count together as much as all others.
+        positive = torch.from_numpy(((len(members) - counts) / counts).astype(np.float32)) if balanced else None
+        wanted = torch.from_numpy(members)
+        function = torch.nn.functional.binary_cross_entropy_with_logits
+        return lambda logits, batch: function(logits, wanted[batch], pos_weight=positive)
+    share = torch.from_numpy((len(members) / (len(counts) * counts)).astype(np.float32)) if balanced else None
+    truth = torch.from_numpy(labels.members.argmax(axis=1))
+    return lambda logits, batch: torch.nn.functional.cross_entropy(logits, truth[batch], weight=share)
+
+
+def _with_table(model: StaticModel, table: NDArray[np.float32]) -> StaticModel:
+    dtype = np.float16 if model.token_embeddings.dtype == np.int8 else model.token_embeddings.dtype
+    if dtype == np.float16:
+        table = np.clip(table, -_HALF_RANGE, _HALF_RANGE)
+    return StaticModel(
+        table.astype(dtype),
+        model.tokenizer,
+        normalize=model.normalize,
+        max_length=model.max_length,
+        config=model.config,
+        base_model_name=model.base_model_name,
+        language=model.language,
+    )
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError("torch", "distill") from error
+    return torch

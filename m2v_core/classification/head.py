@@ -1,0 +1,101 @@
+"""The head: what turns embeddings into a probability for each label, in NumPy alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from m2v_core.errors import ModelFormatError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One affine map.
+
+    Attributes:
+        weight: (n_outputs, n_inputs) float32.
+        bias: (n_outputs,) float32.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Head:
+    """Affine layers with ReLU between them, then softmax, or a sigmoid a label.
+
+    Source: the head of model2vec's pipelines since 0.9; a logistic regression is such a head of one layer.
+
+    Attributes:
+        layers: At least one.
+        classes: (n_labels,) text or int64, ascending where this library trained it; the outputs' names.
+        is_multi_label: Whether a text has any number of labels, and not exactly one.
+
+    Raises:
+        ModelFormatError: The shapes don't fit together, or a number is NaN or infinite.
+    """
+
+    layers: tuple[Layer, ...]
+    classes: NDArray[np.str_] | NDArray[np.int64]
+    is_multi_label: bool
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise ModelFormatError("The head has no layers. Train the classifier again.")
+        width = self.dim
+        for number, layer in enumerate(self.layers):
+            if layer.weight.ndim != 2 or layer.weight.shape[1] != width or layer.bias.shape != layer.weight.shape[:1]:
+                raise ModelFormatError(
+                    f"Layer {number} of the head has weights of shape {layer.weight.shape} and biases of shape "
+                    f"{layer.bias.shape}; they must be (n, {width}) and (n,). Train the classifier again."
+                )
+            if not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
+                raise ModelFormatError(f"Layer {number} of the head holds NaN or infinity. Train the classifier again.")
+            width = len(layer.bias)
+        if self.classes.shape != (width,) or len(set(self.classes.tolist())) != width:
+            raise ModelFormatError(
+                f"The head has {width} outputs and the labels {self.classes.tolist()}; there must be one label for "
+                "each output. Train the classifier again."
+            )
+
+    @property
+    def dim(self) -> int:
+        """Width of the embeddings it reads."""
+        return int(self.layers[0].weight.shape[-1])
+
+    def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, n_labels) float32 outputs of the last layer, for (n, dim) embeddings."""
+        *hidden, last = self.layers
+        outputs = embeddings
+        for layer in hidden:
+            outputs = np.maximum(outputs @ layer.weight.T + layer.bias, np.float32(0))
+        logits: NDArray[np.float32] = outputs @ last.weight.T + last.bias
+        return logits
+
+    def probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, n_labels) float32 in [0, 1]; of a single-label head, rows add up to 1."""
+        logits = self.logits(embeddings)
+        if self.is_multi_label:
+            # Either branch overflows on the other's side.
+            small = np.exp(-np.abs(logits))
+            return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+        return shares
+
+    def predicted(self, embeddings: NDArray[np.float32], threshold: float = 0.5) -> NDArray[np.bool_]:
+        """(n, n_labels) bool: the likeliest label, or of a multi-label head those likelier than `threshold`."""
+        return self.chosen(self.probabilities(embeddings), threshold)
+
+    def chosen(self, probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+        """As `predicted`, given the probabilities."""
+        if self.is_multi_label:
+            return probabilities > threshold
+        likeliest: NDArray[np.bool_] = np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
+        return likeliest

@@ -1,0 +1,188 @@
+"""A head in files: `head.safetensors` with `head_config`, and `pipeline.skops`; neither can run code when read.
+
+Source: model2vec since 0.9 reads the former, model2vec before it the latter, which is a scikit-learn pipeline.
+"""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from m2v_core.classification.head import Head, Layer
+from m2v_core.errors import MissingExtraError, ModelFormatError
+from m2v_core.persistence.formats import HEAD, SKOPS_HEAD
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CONFIG_KEY = "head_config"
+# Beside the estimators of scikit-learn that skops trusts by itself: what a trained MLPClassifier keeps.
+TRUSTED_TYPES = frozenset(
+    f"sklearn.neural_network._stochastic_optimizers.{name}" for name in ("AdamOptimizer", "SGDOptimizer")
+)
+# What scikit-learn and skops raise at files that are damaged, or that another version wrote.
+_UNREADABLE = (zipfile.BadZipFile, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, ImportError)
+_REMEDY = "Get the classifier again, or train it."
+
+
+def head_config(head: Head) -> dict[str, Any]:
+    """What `config.json` holds of a head, under `CONFIG_KEY`."""
+    return {
+        "n_layers": len(head.layers),
+        "activation": "sigmoid" if head.is_multi_label else "softmax",
+        "classes": head.classes.tolist(),
+    }
+
+
+def to_safetensors(head: Head) -> bytes:
+    """What `head.safetensors` holds."""
+    tensors = {}
+    for number, layer in enumerate(head.layers):
+        tensors[f"head.{number}.weight"] = np.ascontiguousarray(layer.weight)
+        tensors[f"head.{number}.bias"] = np.ascontiguousarray(layer.bias)
+    return save(tensors)
+
+
+def to_skops(head: Head) -> bytes:
+    """What `pipeline.skops` holds: a pipeline of one MLPClassifier.
+
+    Raises:
+        MissingExtraError: skops or scikit-learn isn't installed.
+    """
+    io, neural_network = _imported("skops.io"), _imported("sklearn.neural_network")
+    pipeline, preprocessing = _imported("sklearn.pipeline"), _imported("sklearn.preprocessing")
+    widths = tuple(len(layer.bias) for layer in head.layers[:-1])
+    network = neural_network.MLPClassifier(hidden_layer_sizes=widths, activation="relu")
+    network.coefs_ = [np.ascontiguousarray(layer.weight.T) for layer in head.layers]
+    network.intercepts_ = [layer.bias for layer in head.layers]
+    network.n_layers_, network.n_outputs_ = len(head.layers) + 1, len(head.classes)
+    network.n_features_in_ = head.dim
+    network.out_activation_ = "logistic" if head.is_multi_label else "softmax"
+    network.classes_ = head.classes
+    binarizer = preprocessing.MultiLabelBinarizer if head.is_multi_label else preprocessing.LabelBinarizer
+    network._label_binarizer = binarizer().fit([head.classes] if head.is_multi_label else head.classes)
+    dumped: bytes = io.dumps(pipeline.make_pipeline(network))
+    return dumped
+
+
+def load_head(folder: Path, config: Mapping[str, Any]) -> Head:
+    """The head in a classifier's folder.
+
+    Args:
+        folder: Holds `head.safetensors` or `pipeline.skops`.
+        config: Its `config.json`.
+
+    Raises:
+        ModelFormatError: There is no head, it is damaged, or it is of a kind that isn't read; types that aren't
+            trusted are named, and nothing of them is run.
+        MissingExtraError: There is `pipeline.skops` alone, and skops or scikit-learn isn't installed.
+    """
+    if (folder / HEAD).is_file():
+        return _from_safetensors(folder / HEAD, config.get(CONFIG_KEY))
+    if (folder / SKOPS_HEAD).is_file():
+        return _from_skops(folder / SKOPS_HEAD)
+    raise ModelFormatError(
+        f"{folder} holds no classifier: neither {HEAD} nor {SKOPS_HEAD} is there. If it is a static model, train a "
+        "head on it first (StaticClassifier(model).fit, m2v train)."
+    )
+
+
+def _from_safetensors(path: Path, config: Any) -> Head:
+    activation = config.get("activation") if isinstance(config, Mapping) else None
+    if activation == "identity":
+        raise ModelFormatError(f"{path} is the head of a regression, which has no labels. Pass a classifier.")
+    n_layers, classes = (config.get("n_layers"), config.get("classes")) if isinstance(config, Mapping) else (None, None)
+    if activation not in ("softmax", "sigmoid") or type(n_layers) is not int or not isinstance(classes, list):
+        raise ModelFormatError(
+            f"{path.parent / 'config.json'} doesn't describe the head: under {CONFIG_KEY!r} it must have n_layers, "
+            f"activation (softmax or sigmoid) and classes. {_REMEDY}"
+        )
+    try:
+        tensors = load_file(path)
+        layers = [(tensors[f"head.{number}.weight"], tensors[f"head.{number}.bias"]) for number in range(n_layers)]
+    except (SafetensorError, OSError) as error:
+        raise ModelFormatError(f"{path} is truncated or damaged ({error}). {_REMEDY}") from error
+    except KeyError as error:
+        raise ModelFormatError(f"{path} has no tensor {error}, but {', '.join(tensors)}. {_REMEDY}") from error
+    return _head(layers, np.array(classes), activation == "sigmoid", path)
+
+
+def _from_skops(path: Path) -> Head:
+    io = _imported("skops.io")
+    _imported("sklearn")
+    try:
+        foreign = sorted(set(io.get_untrusted_types(file=path)) - TRUSTED_TYPES)
+        if not foreign:
+            loaded = io.load(path, trusted=sorted(TRUSTED_TYPES))
+    # Whatever a file that someone else wrote makes of skops and scikit-learn.
+    except _UNREADABLE as error:
+        raise ModelFormatError(f"{path} can't be read ({type(error).__name__}: {error}). {_REMEDY}") from error
+    if foreign:
+        raise ModelFormatError(
+            f"{path} holds types that are not trusted, and was not loaded: {', '.join(foreign)}. Only scikit-learn's "
+            "StandardScaler, LogisticRegression and MLPClassifier are read. Train the classifier again with these."
+        )
+    steps = [step for _, step in loaded.steps] if type(loaded).__name__ == "Pipeline" else [loaded]
+    try:
+        return _converted(steps, path)
+    except ModelFormatError:
+        raise
+    except _UNREADABLE as error:
+        raise ModelFormatError(f"{path} holds a head that was not trained ({error}). {_REMEDY}") from error
+
+
+def _converted(steps: list[Any], path: Path) -> Head:
+    """A head from the steps of a scikit-learn pipeline."""
+    *scalers, last = steps
+    kind = type(last).__name__
+    if foreign := [type(step).__name__ for step in scalers if type(step).__name__ != "StandardScaler"]:
+        raise ModelFormatError(
+            f"{path} has the step {foreign[0]}; before the classifier only StandardScaler is read. {_REMEDY}"
+        )
+    is_multi_label = False
+    if kind == "LogisticRegression":
+        if getattr(last, "multi_class", None) == "ovr" or (last.solver == "liblinear" and len(last.classes_) > 2):
+            raise ModelFormatError(f"{path} has one regression for each label, which isn't read. {_REMEDY}")
+        layers = [(last.coef_, last.intercept_)]
+    elif kind == "MLPClassifier" and (last.activation == "relu" or len(last.coefs_) == 1):
+        layers = [(weight.T, bias) for weight, bias in zip(last.coefs_, last.intercepts_, strict=True)]
+        # scikit-learn's own form of two labels has one output.
+        is_multi_label = last.out_activation_ == "logistic" and not (last.n_outputs_ == 1 and len(last.classes_) == 2)
+    else:
+        raise ModelFormatError(
+            f"{path} ends in {kind}; LogisticRegression and MLPClassifier (with relu) are read. {_REMEDY}"
+        )
+    weight, bias = layers[-1]
+    if len(bias) == 1 and len(last.classes_) == 2:
+        layers[-1] = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    for scaler in reversed(scalers):
+        weight, bias = layers[0]
+        weight = weight if scaler.scale_ is None else weight / scaler.scale_
+        layers[0] = weight, bias if scaler.mean_ is None else bias - weight @ scaler.mean_
+    return _head(layers, np.asarray(last.classes_), is_multi_label, path)
+
+
+def _head(layers: list[tuple[Any, Any]], classes: NDArray[Any], is_multi_label: bool, path: Path) -> Head:
+    if classes.dtype.kind == "O":
+        classes = np.array(classes.tolist())
+    if classes.dtype.kind not in "UTi":
+        raise ModelFormatError(f"{path}: the labels are neither text nor whole numbers, but {classes.dtype}. {_REMEDY}")
+    plain = tuple(Layer(np.asarray(weight, np.float32), np.asarray(bias, np.float32)) for weight, bias in layers)
+    try:
+        return Head(plain, classes, is_multi_label)
+    except ModelFormatError as error:
+        raise ModelFormatError(f"{path}: {error}") from error
+
+
+def _imported(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError("skops" if module.startswith("skops") else "scikit-learn", "train") from error

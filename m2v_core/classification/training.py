@@ -1,0 +1,179 @@
+"""From labelled texts to a head: what `StaticClassifier.fit` does, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m2v_core import __version__
+from m2v_core.classification.frozen import STRENGTHS, ClassWeight, chosen_strength, fitted_head, is_balanced
+from m2v_core.classification.head import Head
+from m2v_core.classification.labels import (
+    Labels,
+    checked_labels,
+    checked_training_texts,
+    held_out_split,
+    label_lists,
+    membership,
+)
+from m2v_core.classification.report import scored
+from m2v_core.encoder.texts import checked_texts
+from m2v_core.errors import InputError
+from m2v_core.model import StaticModel
+from m2v_core.progress import ProgressReporter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a head was trained.
+
+    Attributes:
+        n_texts: Texts learned from, those held out by `fit` itself among them.
+        n_held_out: Texts held out to choose the settings; 0 where there were too few.
+        accuracy: Share of those that got exactly the right label, or labels, before the head learned from them too;
+            a little flattering, for the settings were chosen on them. None without any.
+        macro_f1: Their mean F1 of all labels, likewise.
+        strength: scikit-learn's `C` of the logistic regression.
+        n_epochs: Epochs of fine-tuning that were kept; None where the table stayed as it was.
+        seed: As passed.
+        version: Of M2V Studio.
+    """
+
+    n_texts: int
+    n_held_out: int
+    accuracy: float | None
+    macro_f1: float | None
+    strength: float
+    n_epochs: int | None
+    seed: int
+    version: str = __version__
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types alone."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, value: Any) -> Training | None:
+        """What a `config.json` says of it; None where it says nothing that is known here."""
+        names = {field.name for field in fields(cls)}
+        return cls(**value) if isinstance(value, Mapping) and set(value) == names else None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training made.
+
+    Attributes:
+        model: The one passed, or a new one where its table was fine-tuned.
+        head: Goes with it.
+        training: How it was made.
+    """
+
+    model: StaticModel
+    head: Head
+    training: Training
+
+
+def trained(
+    model: StaticModel,
+    texts: Iterable[str],
+    labels: Iterable[Any],
+    *,
+    validation: float,
+    validation_data: tuple[Iterable[str], Iterable[Any]] | None,
+    class_weight: ClassWeight,
+    fine_tune: bool,
+    max_epochs: int,
+    seed: int,
+    reporter: ProgressReporter,
+) -> Trained:
+    """A head on top of a model; `StaticClassifier.fit` says what the arguments are and what is raised."""
+    _check_settings(validation, class_weight, max_epochs, seed)
+    texts = checked_training_texts(checked_texts(texts))
+    learned = checked_labels(labels, len(texts))
+    if validation_data is None:
+        train, held_out = held_out_split(learned.members, validation, seed)
+        outside, outside_members = [texts[number] for number in held_out], learned.members[held_out]
+    else:
+        train, held_out = np.arange(len(texts)), np.empty(0, np.int64)
+        outside, outside_members = _validation_set(validation_data, learned)
+
+    reporter.start("encode", len(texts) + len(outside))
+    embeddings = model.encode(texts)  # (n_texts, dim)
+    reporter.advance(len(texts))
+    outside_embeddings = model.encode(outside)  # (n_outside, dim)
+    reporter.advance(len(outside))
+
+    balanced = is_balanced(class_weight, learned.is_multi_label)
+    of_train = Labels(learned.classes, learned.members[train], learned.is_multi_label)
+    reporter.start("head", len(STRENGTHS) + 1)
+    choice = chosen_strength(embeddings[train], of_train, outside_embeddings, outside_members, balanced, reporter)
+    head, n_epochs = choice.head, None
+    if fine_tune and outside:
+        from m2v_core.classification.finetuning import fine_tuned
+
+        reporter.advance(1)
+        tuned = fine_tuned(
+            model,
+            head,
+            [texts[number] for number in train],
+            of_train,
+            outside,
+            outside_members,
+            balanced=balanced,
+            max_epochs=max_epochs,
+            seed=seed,
+            reporter=reporter,
+        )
+        model, head, n_epochs = tuned.model, tuned.head, tuned.n_epochs
+        outside_embeddings = model.encode(outside)
+    judged = None
+    if outside:
+        judged = scored(learned.classes.tolist(), outside_members, head.predicted(outside_embeddings))
+    if not n_epochs and len(held_out):
+        head = fitted_head(embeddings, learned, choice.strength, balanced)
+        reporter.advance(1)
+    training = Training(
+        n_texts=len(texts),
+        n_held_out=len(outside),
+        accuracy=judged.accuracy if judged else None,
+        macro_f1=judged.macro_f1 if judged else None,
+        strength=choice.strength,
+        n_epochs=n_epochs,
+        seed=seed,
+    )
+    return Trained(model, head, training)
+
+
+def _check_settings(validation: float, class_weight: ClassWeight, max_epochs: int, seed: int) -> None:
+    if not 0 < validation < 1:  # NaN too
+        raise InputError(f"validation must be a share of the texts, between 0 and 1, not {validation!r}.")
+    if class_weight not in ("auto", "balanced", None):
+        raise InputError(f"class_weight must be 'auto', 'balanced' or None, not {class_weight!r}.")
+    for name, value, least in (("max_epochs", max_epochs, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise InputError(f"{name} must be a whole number of {least} or more, not {value!r}.")
+
+
+def _validation_set(data: tuple[Iterable[str], Iterable[Any]], learned: Labels) -> tuple[list[str], NDArray[np.bool_]]:
+    """The texts passed to choose the settings on, and (n, n_labels) which has which label."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise InputError("validation_data must be two lists: (texts, labels).")
+    texts = checked_texts(data[0])
+    lists, is_multi_label = label_lists(data[1], len(texts))
+    if not texts:
+        raise InputError("validation_data holds no texts. Pass some, or None to hold out texts of those to learn from.")
+    if is_multi_label != learned.is_multi_label:
+        raise InputError(
+            "The labels to learn and those of validation_data must both be single ones or both be lists of them."
+        )
+    try:
+        return texts, membership(lists, learned.classes.tolist())
+    except InputError as error:
+        raise InputError(f"validation_data: {error} A label to check on must be one to learn.") from error
