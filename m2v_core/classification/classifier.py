@@ -94,8 +94,10 @@ class StaticClassifier:
             folder = hub.download(str(path), allow_patterns=patterns, token=token, revision=revision, endpoint=endpoint)
         model = StaticModel.from_pretrained(folder)
         head = storage.load_head(folder, model.config)
+        # What belongs to the head; whoever saves the model alone has none.
+        model.config.pop(storage.CONFIG_KEY, None)
         settings = model.config.get(_SETTINGS)
-        return cls(model, head, Training.of(settings.get(_TRAINING) if isinstance(settings, Mapping) else None))
+        return cls(model, head, Training.of(settings.pop(_TRAINING, None) if isinstance(settings, dict) else None))
 
     @property
     def head(self) -> Head:

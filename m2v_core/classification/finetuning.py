@@ -17,7 +17,6 @@ from m2v_core.errors import MissingExtraError
 from m2v_core.model import StaticModel
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
     from m2v_core.progress import ProgressReporter
@@ -108,11 +107,14 @@ def fine_tuned(
     bags = np.split(places, np.cumsum([len(of_text) for of_text in ids])[:-1])
     outside_bags = Bags.of(bags[len(texts) :])
     table = full_table(model)
+    best = Tuned(model, head, 0, log_loss(head, model.encode(outside), outside_members, balanced))
+    if not table[seen].any():  # no token of the texts is known
+        return best
+    step = TABLE_STEP * float(np.sqrt(np.mean(np.square(table[seen]))))
     rows = torch.nn.Parameter(torch.from_numpy(table[seen]))  # (n_seen, dim)
     weight, bias = (
         torch.nn.Parameter(torch.from_numpy(part.copy())) for part in (head.layers[0].weight, head.layers[0].bias)
     )
-    step = TABLE_STEP * float(np.sqrt(np.mean(np.square(table[seen])))) if len(seen) else 0.0
     optimizers = [torch.optim.SparseAdam([rows], lr=step), torch.optim.Adam([weight, bias], lr=HEAD_STEP)]
     loss_of = _loss_function(labels, balanced)
     order, dropping = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -121,7 +123,6 @@ def fine_tuned(
         layer = Layer(weight.detach().numpy().copy(), bias.detach().numpy().copy())
         return Head((layer,), head.classes, head.is_multi_label)
 
-    best = Tuned(model, head, 0, log_loss(head, model.encode(outside), outside_members, balanced))
     best_rows = table[seen]
     n_batches = -(-len(texts) // BATCH_SIZE)
     reporter.start("tune", max_epochs * n_batches)
@@ -158,8 +159,8 @@ def full_table(model: StaticModel) -> NDArray[np.float32]:
     return table if model.weights is None else table * model.weights[:, None]
 
 
-def _embeddings(rows: torch.Tensor, bags: Bags, normalize: bool, dropping: torch.Generator | None) -> torch.Tensor:
-    """(n_texts, dim) as the model's encode gives them; with `dropping`, but for tokens dropped at random."""
+def _embeddings(rows: Any, bags: Bags, normalize: bool, dropping: Any) -> Any:
+    """(n_texts, dim) as the model's encode gives them; with a generator, but for tokens dropped at random."""
     torch = _torch()
     ids, starts = torch.from_numpy(bags.ids), torch.from_numpy(bags.starts)
     lengths = torch.diff(starts, append=torch.tensor([len(ids)]))
@@ -169,8 +170,7 @@ def _embeddings(rows: torch.Tensor, bags: Bags, normalize: bool, dropping: torch
         ids, lengths = ids[is_kept], torch.bincount(owner[is_kept], minlength=len(lengths))
         starts = lengths.cumsum(0) - lengths
     sums = torch.nn.functional.embedding_bag(ids, rows, starts, mode="sum", sparse=True)
-    means: torch.Tensor = torch.nn.functional.normalize(sums) if normalize else sums / lengths.clamp(min=1)[:, None]
-    return means
+    return torch.nn.functional.normalize(sums) if normalize else sums / lengths.clamp(min=1)[:, None]
 
 
 def _loss_function(labels: Labels, balanced: bool) -> Any:

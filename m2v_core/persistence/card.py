@@ -242,7 +242,7 @@ def model_card(
         library_name="model2vec",
         **_license_fields(license),
         model_name=model_name,
-        tags=list(tags),
+        tags=[*tags, *([] if classifier is None else ["text-classification"])],
     )
     facts = [] if base_model_name is None else [f"Distilled from `{base_model_name}`"]
     size = "" if n_bytes is None else f", {n_bytes / 1e6:,.1f} MB"
@@ -256,7 +256,6 @@ def model_card(
     if classifier is not None:
         facts += classifier.lines()
         usage = _CLASSIFY.format(name=model_name)
-        tags = (*tags, "text-classification")
     body = _BODY.format(name=model_name, facts="\n".join(f"- {fact}" for fact in facts), recipe=again, classify=usage)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
