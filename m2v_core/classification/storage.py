@@ -22,6 +22,9 @@ from m2v_core.persistence.formats import HEAD, SKOPS_HEAD
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    pass
+
 CONFIG_KEY = "head_config"
 # Beside the estimators of scikit-learn that skops trusts by itself: what a trained MLPClassifier keeps.
 TRUSTED_TYPES = frozenset(
@@ -111,7 +114,7 @@ def _from_safetensors(path: Path, config: Any) -> Head:
         raise ModelFormatError(f"{path} is truncated or damaged ({error}). {_REMEDY}") from error
     except KeyError as error:
         raise ModelFormatError(f"{path} has no tensor {error}, but {', '.join(tensors)}. {_REMEDY}") from error
-    return _head(layers, np.array(classes), activation == "sigmoid", path)
+    return _head(layers, classes, activation == "sigmoid", path)
 
 
 def _from_skops(path: Path) -> Head:
@@ -164,16 +167,16 @@ def _converted(steps: list[Any], path: Path) -> Head:
         layers[-1] = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     for scaler in reversed(scalers):
         weight, bias = layers[0]
-        weight = weight if scaler.scale_ is None else weight / scaler.scale_
-        layers[0] = weight, bias if scaler.mean_ is None else bias - weight @ scaler.mean_
-    return _head(layers, np.asarray(last.classes_), is_multi_label, path)
+        weight = weight / scaler.scale_ if scaler.with_std else weight
+        layers[0] = weight, bias - weight @ scaler.mean_ if scaler.with_mean else bias
+    return _head(layers, np.asarray(last.classes_).tolist(), is_multi_label, path)
 
 
-def _head(layers: list[tuple[Any, Any]], classes: NDArray[Any], is_multi_label: bool, path: Path) -> Head:
-    if classes.dtype.kind == "O":
-        classes = np.array(classes.tolist())
-    if classes.dtype.kind not in "UTi":
-        raise ModelFormatError(f"{path}: the labels are neither text nor whole numbers, but {classes.dtype}. {_REMEDY}")
+def _head(layers: list[tuple[Any, Any]], names: list[Any], is_multi_label: bool, path: Path) -> Head:
+    kinds = {type(name) for name in names}
+    classes: NDArray[Any] = np.array(names) if kinds in ({str}, {int}) else np.empty(0)
+    if classes.dtype.kind not in "Ui":
+        raise ModelFormatError(f"{path}: the labels are neither text nor whole numbers, but {names!r:.100}. {_REMEDY}")
     plain = tuple(Layer(np.asarray(weight, np.float32), np.asarray(bias, np.float32)) for weight, bias in layers)
     try:
         return Head(plain, classes, is_multi_label)

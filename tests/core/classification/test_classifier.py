@@ -42,9 +42,7 @@ def test_probabilities_are_those_of_scikit_learn(n_labels, class_weight):
     regression = LogisticRegression(C=ours.training.strength, class_weight=class_weight, max_iter=2000)
     theirs = make_pipeline(StandardScaler(), regression).fit(MODEL.encode(texts), labels)
     assert list(ours.classes_) == list(theirs.classes_)
-    np.testing.assert_allclose(
-        ours.predict_proba(NEW_TEXTS), theirs.predict_proba(MODEL.encode(NEW_TEXTS)), atol=2e-5
-    )
+    np.testing.assert_allclose(ours.predict_proba(NEW_TEXTS), theirs.predict_proba(MODEL.encode(NEW_TEXTS)), atol=2e-5)
     assert list(ours.predict(NEW_TEXTS)) == list(theirs.predict(MODEL.encode(NEW_TEXTS)))
 
 

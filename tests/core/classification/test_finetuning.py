@@ -28,9 +28,7 @@ def test_it_beats_the_frozen_table():
     tuned = StaticClassifier(NARROW).fit(TEXTS, LABELS, fine_tune=True)
     assert tuned.training.n_epochs > 0
     assert frozen.training.n_epochs is None
-    assert (
-        tuned.evaluate(NEW_TEXTS, NEW_LABELS).accuracy > frozen.evaluate(NEW_TEXTS, NEW_LABELS).accuracy + 0.05
-    )
+    assert tuned.evaluate(NEW_TEXTS, NEW_LABELS).accuracy > frozen.evaluate(NEW_TEXTS, NEW_LABELS).accuracy + 0.05
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -8,12 +8,12 @@ from m2v_core.model import StaticModel
 from tests.static_models import static_model
 
 TOPICS = {
-    "sea": "sea shells shore rivers sells run full".split(),
-    "fox": "quick brown fox jumps lazy dog over".split(),
-    "rows": "static embeddings fast row token mean rows".split(),
-    "café": "corner sold naïve résumés euros café".split(),
+    "sea": ["sea", "shells", "shore", "rivers", "sells", "run", "full"],
+    "fox": ["quick", "brown", "fox", "jumps", "lazy", "dog", "over"],
+    "rows": ["static", "embeddings", "fast", "row", "token", "mean", "rows"],
+    "café": ["corner", "sold", "naïve", "résumés", "euros", "café"],
 }
-COMMON = "the a and on of".split()
+COMMON = ["the", "a", "and", "on", "of"]
 
 
 def model(**arguments) -> StaticModel:
