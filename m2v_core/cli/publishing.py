@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,10 +20,14 @@ from m2v_core.cli.console import (
 )
 from m2v_core.errors import SaveError
 
+if TYPE_CHECKING:
+    from m2v_core.classification import StaticClassifier
+    from m2v_core.model import StaticModel
+
 
 @errors_as_lines()
 def push(
-    model: Annotated[str, typer.Argument(help="A model folder.")],
+    model: Annotated[str, typer.Argument(help="A model's or classifier's folder.")],
     repo_id: Annotated[str, typer.Argument(help="owner/name, or a name under your own account.")],
     public: Annotated[bool, typer.Option("--public", help="Let everyone see it; a new repository is private.")] = False,
     revision: Annotated[
@@ -34,16 +38,23 @@ def push(
     message: Annotated[str | None, typer.Option(help="What the commit is called.")] = None,
     license: Annotated[str | None, typer.Option(help="SPDX id for the model card. [default: that of its card]")] = None,
 ) -> None:
-    """Publish a model on the Hub, and check what arrived.
+    """Publish a model or a classifier on the Hub, and check what arrived.
 
     The token is that of `hf auth login` or of HF_TOKEN.
     """
     from m2v_core.persistence.card import as_list, read_metadata
+    from m2v_core.persistence.formats import is_classifier_folder
 
-    static_model = load_model(model)
+    to_push: StaticModel | StaticClassifier
+    if is_classifier_folder(Path(model).expanduser()):
+        from m2v_core.classification import StaticClassifier
+
+        to_push = StaticClassifier.from_pretrained(model)
+    else:
+        to_push = load_model(model)
     stated = as_list(read_metadata(Path(model) / "README.md").get("license"))
     with progress_bars("bytes") as show, cancelled_by_interrupt() as cancel:
-        done = static_model.push_to_hub(
+        done = to_push.push_to_hub(
             repo_id,
             private=not public,
             revision=revision,

@@ -247,15 +247,18 @@ def model_card(
     facts = [] if base_model_name is None else [f"Distilled from `{base_model_name}`"]
     size = "" if n_bytes is None else f", {n_bytes / 1e6:,.1f} MB"
     facts.append(f"{n_tokens:,} tokens, {dim} dimensions, {dtype}{size}")
-    again = ""
+    commands: list[str] = []
     if recipe is not None:
         facts += recipe.facts
-        again = f"\nTo make it again:\n\n```bash\n{recipe.command}\n```\n"
+        commands.append(recipe.command)
     facts += [] if measured is None else measured.lines()
     usage = ""
     if classifier is not None:
         facts += classifier.lines()
         usage = _CLASSIFY.format(name=model_name)
+        training = "m2v train my-model --data train.tsv --output my-classifier"
+        commands.append(f"{training} --finetune" if classifier.is_fine_tuned else training)
+    again = "\n".join(["", "To make it again:", "", "```bash", *commands, "```", ""]) if commands else ""
     body = _BODY.format(name=model_name, facts="\n".join(f"- {fact}" for fact in facts), recipe=again, classify=usage)
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 

@@ -83,6 +83,11 @@ def is_model_folder(folder: Path) -> bool:
     return any(layout.is_in(folder) for layout in LAYOUTS)
 
 
+def is_classifier_folder(folder: Path) -> bool:
+    """Whether there is a head beside the model, damaged or not."""
+    return any((folder / head).is_file() for head in (HEAD, SKOPS_HEAD))
+
+
 @dataclass(frozen=True)
 class StoredModel:
     """The parts of a model as they stand on disk.

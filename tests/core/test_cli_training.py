@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -192,3 +195,14 @@ def test_predict_needs_a_classifier(model_folder):
     done = m2v("predict", model_folder, "sea")
     assert done.exit_code == 1
     assert "holds no classifier" in done.stderr and "m2v train" in done.stderr
+
+
+def test_push_takes_the_head_along(classifier_folder, session_hub):
+    env = os.environ | {"HF_TOKEN": "hf_loopback", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0"}
+    command = [sys.executable, "-m", "m2v_core", "push", str(classifier_folder), "tester/topics", "--public"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert set(session_hub.files("tester/topics")) >= {"head.safetensors", "pipeline.skops", "model.safetensors"}
+    loaded = StaticClassifier.from_pretrained("tester/topics")
+    expected = StaticClassifier.from_pretrained(classifier_folder)
+    assert loaded.predict(NEW_TEXTS).tolist() == expected.predict(NEW_TEXTS).tolist()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +36,7 @@ TEXTS, LABELS = labelled()
 EMBEDDINGS = MODEL.encode(TEXTS)
 NEW_TEXTS, _ = labelled(40, seed=1)
 ADA = "hf_ada"
+ROOT = Path(__file__).parents[3]
 
 
 class Foreign:
@@ -104,6 +108,7 @@ def test_card_says_how_to_classify(folder):
     assert 'StaticClassifier.from_pretrained("classifier")' in card
     assert "- text-classification" in card
     MODEL.save_pretrained(folder.parent / "model")
+    assert "m2v train my-model --data train.tsv --output my-classifier\n```" in card
     assert "StaticClassifier" not in (folder.parent / "model" / "README.md").read_text()
 
 
@@ -258,3 +263,36 @@ def test_push_and_load_from_the_hub(classifier, monkeypatch, session_hub: Loopba
     assert done.verified
     loaded = StaticClassifier.from_pretrained("ada/topics", token=ADA, endpoint=session_hub.url)
     assert loaded.predict(NEW_TEXTS).tolist() == classifier.predict(NEW_TEXTS).tolist()
+
+
+def test_nothing_but_the_base_install_is_needed_to_predict(folder, classifier):
+    blocked = ["sklearn", "skops", "torch", "scipy", "transformers", "gradio"]
+    code = f"""
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocked())
+from m2v_core.classification import StaticClassifier
+from m2v_core.errors import MissingExtraError
+classifier = StaticClassifier.from_pretrained({str(folder)!r})
+print(*classifier.predict({NEW_TEXTS[:3]!r}))
+classifier.save_pretrained({str(folder.parent / "again")!r}, with_skops=False)
+for act in (
+    lambda: classifier.save_pretrained({str(folder.parent / "third")!r}),
+    lambda: classifier.fit(["sea", "shore", "fox", "dog"], ["a", "a", "b", "b"]),
+):
+    try:
+        act()
+    except MissingExtraError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[0].split() == classifier.predict(NEW_TEXTS[:3]).tolist()
+    assert said[1:] == [
+        f"{package} is not installed; run: pip install 'm2v-studio[train]'" for package in ("skops", "scikit-learn")
+    ]
+    assert not (folder.parent / "third").exists()
