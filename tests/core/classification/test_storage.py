@@ -112,6 +112,12 @@ def test_card_says_how_to_classify(folder):
     assert "StaticClassifier" not in (folder.parent / "model" / "README.md").read_text()
 
 
+def test_labels_cannot_break_out_of_the_card(tmp_path):
+    layer = Layer(np.zeros((2, MODEL.dim), np.float32), np.zeros(2, np.float32))
+    StaticClassifier(MODEL, Head((layer,), np.array(["a`b\n# c", "{name}"]), True)).save_pretrained(tmp_path / "x")
+    assert "- Labels, any number a text: `a'b # c`, `{name}`\n" in (tmp_path / "x" / "README.md").read_text()
+
+
 def test_the_model_of_a_classifier_stays_a_model(folder, tmp_path):
     np.testing.assert_array_equal(StaticModel.from_pretrained(folder).encode(NEW_TEXTS), MODEL.encode(NEW_TEXTS))
     StaticClassifier.from_pretrained(folder).model.save_pretrained(tmp_path / "alone")
