@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2v_core.encoder import layout
+from m2v_core.encoder.native import kernels
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from m2v_core.encoder.kernels import Chunks
 
 # What one model may keep: 128 MiB of slots, and 32 MiB each for ids and longer chunks, in arrays that are at most twice
 # as long: 256 MiB in all.
@@ -25,8 +26,6 @@ MAX_LONG_BYTES = 1 << 25
 # Longer chunks (links, or languages without spaces) hardly come again; they are read, and then forgotten.
 LONGEST_KEPT = 128  # bytes
 
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-
 
 class ChunkTable:
     """Chunks with their tokens, found by hash and verified byte by byte. Never gets smaller.
@@ -34,53 +33,67 @@ class ChunkTable:
     Args:
         n_slots: Room for half as many chunks; a power of two.
         hash_mask: Bits of the hash to use; fewer make chunks collide.
+
+    Attributes:
+        header: (HEADER_WORDS,) int64, as `layout` has it: what the kernels know the table by.
     """
 
-    def __init__(self, n_slots: int = 1024, hash_mask: np.uint64 = _ALL) -> None:
-        from m2v_core.encoder.kernels import Chunks
-
-        self.arrays: Chunks = Chunks(
-            slots=np.zeros((n_slots, 4), np.uint64),
-            token_ids=np.zeros(n_slots, np.int32),
-            long_chunks=np.zeros(4 * n_slots, np.uint8),
-            counts=np.zeros(3, np.int64),
-            hash_mask=np.full(1, hash_mask, np.uint64),
-        )
+    def __init__(self, n_slots: int = 1024, hash_mask: np.uint64 = layout.EVERY_BIT) -> None:
+        self._slots = np.zeros((n_slots, 4), np.uint64)
+        self._token_ids = np.zeros(n_slots, np.int32)
+        self._long_chunks = np.zeros(4 * n_slots, np.uint8)
+        self.header = np.zeros(layout.HEADER_WORDS, np.int64)
+        self.header[layout.HASH_MASK] = np.uint64(hash_mask).astype(np.int64)
+        self.header = self._header_with(self._slots, self._token_ids, self._long_chunks)
 
     def __len__(self) -> int:
-        return int(self.arrays.counts[0])
+        return int(self.header[layout.N_CHUNKS])
 
     @property
-    def n_bytes(self) -> int:
-        """Bytes of all arrays."""
-        return sum(array.nbytes for array in self.arrays)
+    def counts(self) -> NDArray[np.int64]:
+        """(3,) int64: chunks, token ids and bytes of long chunks."""
+        return self.header[[layout.N_CHUNKS, layout.N_IDS, layout.N_LONG]]
+
+    @property
+    def n_slots(self) -> int:
+        """Twice as many as there may be chunks."""
+        return len(self._slots)
+
+    @property
+    def hash_mask(self) -> np.uint64:
+        """Bits of the hash in use."""
+        return self.header[layout.HASH_MASK].astype(np.uint64)
 
     def reserve(self, n_chunks: int = 0, n_ids: int = 0, n_long_bytes: int = 0) -> None:
         """Make room for that many more."""
-        from m2v_core.encoder import kernels
-
-        used_chunks, used_ids, used_bytes = map(int, self.arrays.counts)
-        arrays = self.arrays
-        arrays = arrays._replace(
-            token_ids=_longer(arrays.token_ids, used_ids, used_ids + n_ids),
-            long_chunks=_longer(arrays.long_chunks, used_bytes, used_bytes + n_long_bytes),
-        )
-        n_slots = len(arrays.slots)
+        used_chunks, used_ids, used_bytes = map(int, self.counts)
+        token_ids = _longer(self._token_ids, used_ids, used_ids + n_ids)
+        long_chunks = _longer(self._long_chunks, used_bytes, used_bytes + n_long_bytes)
+        n_slots = self.n_slots
         while n_slots < 2 * (used_chunks + n_chunks):
             n_slots *= 2
-        if n_slots > len(arrays.slots):
-            slots = np.zeros((n_slots, 4), np.uint64)
-            kernels.rehash(arrays, arrays._replace(slots=slots))
-            arrays = arrays._replace(slots=slots)
-        self.arrays = arrays
+        slots = self._slots if n_slots == self.n_slots else np.zeros((n_slots, 4), np.uint64)
+        header = self._header_with(slots, token_ids, long_chunks)
+        if slots is not self._slots:
+            kernels().rehash(self.header, header)
+        self._slots, self._token_ids, self._long_chunks, self.header = slots, token_ids, long_chunks, header
+
+    def _header_with(
+        self, slots: NDArray[np.uint64], token_ids: NDArray[np.int32], long_chunks: NDArray[np.uint8]
+    ) -> NDArray[np.int64]:
+        header = self.header.copy()
+        header[[layout.SLOTS, layout.N_SLOTS]] = slots.ctypes.data, len(slots)
+        header[[layout.TOKEN_IDS, layout.ROOM_FOR_IDS]] = token_ids.ctypes.data, len(token_ids)
+        header[[layout.LONG_CHUNKS, layout.ROOM_FOR_LONG]] = long_chunks.ctypes.data, len(long_chunks)
+        return header
 
     def reserve_for(self, other: ChunkTable) -> None:
         """Make room for all that another table has."""
-        self.reserve(*map(int, other.arrays.counts))
+        self.reserve(*map(int, other.counts))
 
     def exceeds(self, other: ChunkTable) -> bool:
         """Whether this table with all that another has would be over the limits."""
-        n_chunks, n_ids, n_long_bytes = map(int, self.arrays.counts + other.arrays.counts)
+        n_chunks, n_ids, n_long_bytes = map(int, self.counts + other.counts)
         return 2 * n_chunks > MAX_SLOTS or 4 * n_ids > MAX_IDS_BYTES or n_long_bytes > MAX_LONG_BYTES
 
 
@@ -147,8 +160,6 @@ class SharedTable:
 
     def keep(self, new: ChunkTable) -> None:
         """Add the chunks of another table."""
-        from m2v_core.encoder import kernels
-
         with self._writing():
             table = self.table
             if table.exceeds(new):
@@ -156,16 +167,14 @@ class SharedTable:
             if table.exceeds(new):  # `new` alone is that large
                 return
             table.reserve_for(new)
-            kernels.copy(new.arrays, table.arrays, LONGEST_KEPT, False, MAX_SLOTS)
+            kernels().copy(new.header, table.header, LONGEST_KEPT, False, MAX_SLOTS)
             self._table = table
 
     @staticmethod
     def _without_idle(table: ChunkTable) -> ChunkTable:
-        from m2v_core.encoder import kernels
-
-        kept = ChunkTable(hash_mask=table.arrays.hash_mask[0])
+        kept = ChunkTable(hash_mask=table.hash_mask)
         kept.reserve_for(table)
-        kernels.copy(table.arrays, kept.arrays, LONGEST_KEPT, True, MAX_SLOTS // 4)
+        kernels().copy(table.header, kept.header, LONGEST_KEPT, True, MAX_SLOTS // 4)
         return kept
 
     def reset_after_fork(self) -> None:

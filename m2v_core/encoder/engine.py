@@ -9,7 +9,6 @@ Three paths give the same ids, and the same embeddings to the last bit or so:
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,19 +17,22 @@ from tokenizers import Tokenizer
 
 from m2v_core.encoder import plain
 from m2v_core.encoder.chunks import SharedTable
+from m2v_core.encoder.native import kernels_ready
 from m2v_core.encoder.splitting import ALONE_UNSAFE, Splitting, chunk_splitting
 from m2v_core.encoder.texts import without_surrogates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from m2v_core.encoder.kernels import WordPieces
+    from m2v_core.encoder.pieces import WordPieces
     from m2v_core.encoder.run import KernelRun
 
 _T = TypeVar("_T")
 
-# Loading the kernels takes half a second, as long as 2 million characters do without them.
-CHARACTERS_BEFORE_KERNELS = 2_000_000
+# To build the kernels takes some seconds, once for each processor: not for a few texts.
+CHARACTERS_BEFORE_BUILDING = 2_000_000
+# To read a model's vocabulary as the kernels do takes as long as this many characters without them.
+_CHARACTERS_BEFORE_KERNELS = 100_000
 # Below this the kernels' preparations cost more than they save.
 _CHARACTERS_FOR_KERNELS = 2_000
 _CALLS_BEFORE_SPLITTING = 4
@@ -172,11 +174,11 @@ class Engine:
     def _pays_for_kernels(self, texts: list[str]) -> bool:
         n_characters = sum(map(len, texts))
         self._n_characters_read += n_characters
-        are_loaded = "m2v_core.encoder.kernels" in sys.modules
         return (
             n_characters >= _CHARACTERS_FOR_KERNELS
-            and (are_loaded or self._n_characters_read >= CHARACTERS_BEFORE_KERNELS)
+            and (self._pieces is not None or self._n_characters_read >= _CHARACTERS_BEFORE_KERNELS)
             and isinstance(self.splitting, Splitting)
+            and kernels_ready(may_build=self._n_characters_read >= CHARACTERS_BEFORE_BUILDING)
         )
 
     def _run(self, texts: list[str], max_length: int | None) -> KernelRun:

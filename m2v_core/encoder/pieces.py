@@ -11,15 +11,42 @@ from __future__ import annotations
 
 import json
 import string
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from m2v_core.encoder.chunks import ChunkTable
-from m2v_core.encoder.kernels import FOREIGN, LETTER, PUNCTUATION, WordPieces, add, fill
+from m2v_core.encoder.layout import FOREIGN, LETTER, PADDING, PUNCTUATION
+from m2v_core.encoder.native import kernels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _LONGEST_PIECE = 64  # a vocabulary with longer ones is left to the tokenizer
+
+
+class WordPieces(NamedTuple):
+    """A WordPiece vocabulary, for chunks of plain ASCII.
+
+    Attributes:
+        first: The pieces that begin a word, one id each.
+        inner: The pieces within a word, without the mark in front, one id each.
+        kinds: (256,) uint8, what each byte is: `LETTER`, `PUNCTUATION`, a word of its own, or `FOREIGN`, for the
+            tokenizer to judge.
+        spelling: (256,) uint8, each byte as the vocabulary spells it: in lower case, say.
+        longest: Bytes of the longest piece; 0 where the tokenizer is of another kind.
+        unknown: Id of a word that can't be put together.
+        longest_word: Bytes of the longest word that is not unknown.
+    """
+
+    first: ChunkTable
+    inner: ChunkTable
+    kinds: NDArray[np.uint8]
+    spelling: NDArray[np.uint8]
+    longest: int
+    unknown: int
+    longest_word: int
 
 
 def word_pieces(tokenizer: Tokenizer) -> WordPieces:
@@ -46,27 +73,28 @@ def word_pieces(tokenizer: Tokenizer) -> WordPieces:
         inner = {piece: token_id for piece, token_id in inner.items() if piece.isascii() and piece}
     longest = max(map(len, [b"", *first, *inner]))
     return WordPieces(
-        first=_as_table(first).arrays,
-        inner=_as_table(inner).arrays,
+        first=_as_table(first),
+        inner=_as_table(inner),
         kinds=_kinds(tokenizer, spec["added_tokens"]),
-        spelled=_spelled(is_lower=bool(normalizer and normalizer.get("lowercase"))),
+        spelling=_spelling(is_lower=bool(normalizer and normalizer.get("lowercase"))),
         longest=longest if longest <= _LONGEST_PIECE else 0,
-        unknown=unknown if is_bert else 0,
-        longest_word=model["max_input_chars_per_word"] if is_bert else 0,
+        unknown=unknown or 0,
+        longest_word=min(model["max_input_chars_per_word"], 1 << 31) if is_bert else 0,
     )
 
 
 def _as_table(pieces: dict[bytes, int]) -> ChunkTable:
     table = ChunkTable()
     table.reserve(n_chunks=len(pieces), n_long_bytes=sum(len(piece) + 8 for piece in pieces))
-    listed = np.array(bytearray(b"".join(piece + b"\xff" for piece in pieces) + bytes(8)), np.uint8)
-    add(table.arrays, listed, len(pieces))
+    listed = np.array(bytearray(b"".join(piece + b"\xff" for piece in pieces) + bytes(PADDING)), np.uint8)
+    kernels().add(table.header, listed, len(pieces))
     ids = np.fromiter(pieces.values(), np.int32, len(pieces))
-    fill(table.arrays, listed, ids, np.ones(len(pieces), np.int64), np.zeros(len(pieces), np.uint64))
+    ones, no_marks = np.ones(len(pieces), np.int64), np.zeros(len(pieces), np.uint64)
+    kernels().fill(table.header, listed, len(pieces), ids, ones, no_marks)
     return table
 
 
-def _kinds(tokenizer: Tokenizer, added_tokens: list[dict[str, Any]]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _kinds(tokenizer: Tokenizer, added_tokens: list[dict[str, Any]]) -> NDArray[np.uint8]:
     kinds = np.full(256, FOREIGN, np.uint8)
     kinds[[ord(c) for c in string.ascii_letters + string.digits]] = LETTER
     kinds[[ord(c) for c in string.punctuation]] = PUNCTUATION
@@ -81,6 +109,6 @@ def _kinds(tokenizer: Tokenizer, added_tokens: list[dict[str, Any]]) -> np.ndarr
     return kinds
 
 
-def _spelled(is_lower: bool) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _spelling(is_lower: bool) -> NDArray[np.uint8]:
     every_byte = bytes(range(256))
     return np.frombuffer(every_byte.lower() if is_lower else every_byte, np.uint8)

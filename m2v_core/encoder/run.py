@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from m2v_core.encoder import kernels, plain
+from m2v_core.encoder import layout, plain
 from m2v_core.encoder.chunks import ChunkTable, SharedTable
+from m2v_core.encoder.native import kernels
 from m2v_core.encoder.splitting import ALONE_UNSAFE, Splitting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_PADDING = "\0" * 8  # kernels read eight bytes at a time
+    from m2v_core.encoder.pieces import WordPieces
+
+_KINDS = {"float32": layout.FLOAT32, "float16": layout.FLOAT16, "int8": layout.INT8}
+_TOKENS_AT_FIRST = 4_096  # room for; doubled where it runs out
 _BYTES_FOR_THREADS = 200_000  # a second thread pays from here on
 _PARTS_PER_THREAD = 4
 _MAX_TOKENS = 1 << 24  # of a chunk, as many as a slot can count
@@ -48,7 +52,7 @@ class KernelRun:
         tokenizer: Tokenizer,
         splitting: Splitting,
         shared: SharedTable,
-        pieces: kernels.WordPieces,
+        pieces: WordPieces,
     ) -> None:
         self._table = table
         self._tokenizer = tokenizer
@@ -58,15 +62,15 @@ class KernelRun:
         self._n_texts = len(texts)
         self._limit = _NO_LIMIT if max_length is None else min(max_length, _NO_LIMIT)
         self._unknown = -1 if table.unk_token_id is None else table.unk_token_id
-        self._how_split = (splitting.carries_space, splitting.cuts_at_lines)
 
-        data = "".join([*texts, _PADDING]).encode()
-        self._text = np.frombuffer(data, np.uint8)
-        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-        self._bounds = np.zeros(len(texts) + 1, np.int64)
-        np.cumsum(lengths, out=self._bounds[1:])
-        if self._bounds[-1] + len(_PADDING) < len(data):
-            kernels.to_bytes(self._text, self._bounds)
+        data = "".join([*texts, "\0" * layout.PADDING]).encode()
+        bounds = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=bounds[1:])
+        text = np.frombuffer(data, np.uint8)
+        if bounds[-1] + layout.PADDING < len(data):
+            kernels().to_bytes(text, bounds, len(bounds))
+        self._bounds = bounds
+        self._texts = (text, bounds, splitting.carries_space, splitting.cuts_at_lines)
 
     def pool(self, embeddings: NDArray[np.float32], normalize: bool) -> NDArray[np.int64]:
         """Write all embeddings but for those of some texts, and say which these are: they must be read whole.
@@ -75,29 +79,26 @@ class KernelRun:
             embeddings: (n_texts, dim) float32, written to.
             normalize: Whether rows get unit length.
         """
-        rows, mapping, weights = _parts_of(self._table)
+        table = _parts_of(self._table)
 
         def pool(which: NDArray[np.int64], known: ChunkTable, extra: ChunkTable) -> None:
-            kernels.pool(
-                self._text,
-                self._bounds,
-                which,
-                self._how_split,
-                known.arrays,
-                extra.arrays,
-                self._unknown,
-                self._limit,
-                rows,
-                mapping,
-                weights,
-                normalize,
-                embeddings,
-                outcomes,
-            )
+            sums = np.empty(self._table.dim, np.float64)
+            begin, room = 0, _TOKENS_AT_FIRST
+            while begin < len(which):
+                begin = kernels().pool(
+                    *self._texts,
+                    *(which, begin, len(which)),
+                    *(known.header, extra.header, self._unknown, self._limit),
+                    *table,
+                    normalize,
+                    *(np.empty(room, np.int32), np.empty(room, np.float32), room, sums),
+                    *(embeddings, outcomes),
+                )
+                room *= 2
 
         outcomes = np.empty(self._n_texts, np.uint8)
         self._run(pool, outcomes)
-        return np.flatnonzero(outcomes == kernels.UNSAFE)
+        return np.flatnonzero(outcomes == layout.UNSAFE)
 
     def tokenize(self) -> tuple[list[list[int]], NDArray[np.int64]]:
         """The known ids of each text, empty for texts that must be read whole, and which these are."""
@@ -105,27 +106,26 @@ class KernelRun:
         counts = np.zeros(self._n_texts, np.int64)
 
         def tokenize(which: NDArray[np.int64], known: ChunkTable, extra: ChunkTable) -> None:
-            ids = kernels.tokenize(
-                self._text,
-                self._bounds,
-                which,
-                self._how_split,
-                known.arrays,
-                extra.arrays,
-                self._unknown,
-                self._limit,
-                counts,
-                outcomes,
-            ).tolist()
-            start = 0
-            for i, count in zip(which.tolist(), counts[which].tolist(), strict=True):
-                if count:
-                    found[i] = ids[start : start + count]
-                    start += count
+            begin, room = 0, _TOKENS_AT_FIRST
+            while begin < len(which):
+                ids = np.empty(room, np.int32)
+                stop = kernels().tokenize(
+                    *self._texts,
+                    *(which, begin, len(which)),
+                    *(known.header, extra.header, self._unknown, self._limit),
+                    *(ids, room, counts, outcomes),
+                )
+                done = which[begin:stop]
+                start = 0
+                for i, count in zip(done.tolist(), counts[done].tolist(), strict=True):
+                    if count:
+                        found[i] = ids[start : start + count].tolist()
+                        start += count
+                begin, room = stop, 2 * room
 
         outcomes = np.empty(self._n_texts, np.uint8)
         self._run(tokenize, outcomes)
-        return found, np.flatnonzero(outcomes == kernels.UNSAFE)
+        return found, np.flatnonzero(outcomes == layout.UNSAFE)
 
     def _run(
         self, work: Callable[[NDArray[np.int64], ChunkTable, ChunkTable], None], outcomes: NDArray[np.uint8]
@@ -135,7 +135,7 @@ class KernelRun:
         everything = np.arange(self._n_texts)
         with self._shared.reading():
             self._in_parallel(lambda which: work(which, known, _nothing()), everything)
-        missing = np.flatnonzero(outcomes == kernels.MISSING)
+        missing = np.flatnonzero(outcomes == layout.MISSING)
         if len(missing):
             extra = self._learn(missing, known)
             with self._shared.reading():
@@ -155,23 +155,23 @@ class KernelRun:
 
     def _learn(self, which: NDArray[np.int64], known: ChunkTable) -> ChunkTable:
         """The chunks of these texts that are not known, with their tokens."""
-        extra = ChunkTable(hash_mask=known.arrays.hash_mask[0])
+        extra = ChunkTable(hash_mask=known.hash_mask)
         new = np.empty(1 << 16, np.uint8)
-        place, n_new, n_needed = 0, 0, 0
+        progress = np.zeros(2, np.int64)
+        spelled = np.empty(layout.LONGEST_SPELLED + layout.PADDING, np.uint8)
+        ids = np.empty(layout.LONGEST_SPELLED, np.int32)
+        first, inner, *spelling = self._pieces
+        place = 0
         while True:
             with self._shared.reading():
-                place, n_new, n_needed = kernels.collect(
-                    self._text,
-                    self._bounds,
-                    which,
-                    place,
-                    self._how_split,
-                    known.arrays,
-                    extra.arrays,
-                    self._pieces,
-                    new,
-                    n_new,
+                place = kernels().collect(
+                    *self._texts,
+                    *(which, place, len(which)),
+                    *(known.header, extra.header),
+                    *(first.header, inner.header, *spelling, spelled, ids),
+                    *(new, len(new), progress),
                 )
+            n_new, n_needed = map(int, progress)
             if place == len(which):
                 break
             extra.reserve(n_chunks=2 * len(extra) + 1, n_ids=2 * len(extra) + 256, n_long_bytes=n_needed + 8)
@@ -187,25 +187,22 @@ class KernelRun:
         total = int(n_tokens.sum())
         token_ids = np.fromiter(itertools.chain.from_iterable(sequences), np.int32, total)
         extra.reserve(n_ids=total)
-        kernels.fill(extra.arrays, new, token_ids, n_tokens, marks << _MARK_BITS)
+        kernels().fill(extra.header, new, len(chunks), token_ids, n_tokens, marks << _MARK_BITS)
         return extra
 
 
-def _parts_of(table: plain.Table) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.float32]]:
-    """Table, mapping and weights as the kernels take them: read-only, and empty where there is none."""
-    rows = np.ascontiguousarray(table.token_embeddings)
-    if rows.dtype == np.float16:
-        rows = rows.view(np.uint16) if kernels.READS_HALVES else rows.astype(np.float32)
-    mapping = np.empty(0, np.int32) if table.token_mapping is None else np.ascontiguousarray(table.token_mapping)
-    weights = np.empty(0, np.float32) if table.weights is None else np.ascontiguousarray(table.weights)
-    return _read_only(rows), _read_only(mapping), _read_only(weights)
-
-
-def _read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """The kernels are compiled for arrays that can't be written; one variant is enough."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
+def _parts_of(table: plain.Table) -> tuple[NDArray[Any], int, int, NDArray[np.int32] | int, NDArray[np.float32] | int]:
+    """Rows, their kind and width, mapping and weights as the kernels take them: 0 where there is none."""
+    rows = np.require(table.token_embeddings, requirements=["C", "A"])
+    if rows.dtype == np.float16 and not kernels().reads_halves:
+        rows = rows.astype(np.float32)
+    return (
+        rows,
+        _KINDS[rows.dtype.name],
+        table.dim,
+        0 if table.token_mapping is None else np.require(table.token_mapping, np.int32, ["C", "A"]),
+        0 if table.weights is None else np.require(table.weights, np.float32, ["C", "A"]),
+    )
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from m2v_core.encoder.engine import Engine
+from m2v_core.encoder.native import kernels_ready
 from m2v_core.encoder.plain import Table
 from m2v_core.encoder.splitting import Splitting
 
@@ -16,7 +17,7 @@ class KernelEngine(Engine):
     """Sends everything through the kernels."""
 
     def _pays_for_kernels(self, texts: list[str]) -> bool:
-        return isinstance(self.splitting, Splitting)
+        return isinstance(self.splitting, Splitting) and kernels_ready(wait=True)
 
 
 class SmallEngine(Engine):

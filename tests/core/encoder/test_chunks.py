@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from m2v_core.encoder import chunks, kernels
+from m2v_core.encoder import chunks, layout
 from m2v_core.encoder.chunks import ChunkTable, SharedTable
+from m2v_core.encoder.native import kernels
 from tests.core.encoder import forms
 from tests.core.encoder.paths import engine, judged
 
@@ -23,10 +24,10 @@ def fill(table: ChunkTable, entries: dict[bytes, list[int]], marks: int = 0) -> 
     long_bytes = sum(len(chunk) + 8 for chunk in entries)
     table.reserve(n_chunks=len(entries), n_ids=len(ids), n_long_bytes=long_bytes)
     listed = np.frombuffer(b"".join(chunk + b"\xff" for chunk in entries) + bytes(8), np.uint8)
-    kernels.add(table.arrays, listed, len(entries))
+    kernels().add(table.header, listed, len(entries))
     counts = np.fromiter(map(len, entries.values()), np.int64, len(entries))
     every_mark = np.full(len(entries), marks << 56, np.uint64)
-    kernels.fill(table.arrays, listed, np.array(ids, np.int32), counts, every_mark)
+    kernels().fill(table.header, listed, len(entries), np.array(ids, np.int32), counts, every_mark)
 
 
 def read(table: ChunkTable, texts: list[bytes], limit: int = 1 << 40) -> tuple[list[list[int]], list[int]]:
@@ -35,12 +36,15 @@ def read(table: ChunkTable, texts: list[bytes], limit: int = 1 << 40) -> tuple[l
     bounds = np.cumsum([0, *map(len, texts)])
     counts, outcomes = np.zeros(len(texts), np.int64), np.empty(len(texts), np.uint8)
     everything = np.arange(len(texts))
-    nothing = ChunkTable(n_slots=2).arrays
-    ids = kernels.tokenize(
-        data, bounds, everything, (False, True), table.arrays, nothing, -1, limit, counts, outcomes
-    ).tolist()
+    nothing = ChunkTable(n_slots=2).header
+    ids = np.empty(100_000, np.int32)
+    found = (ids, len(ids), counts, outcomes)
+    stop = kernels().tokenize(
+        data, bounds, False, True, everything, 0, len(texts), table.header, nothing, -1, limit, *found
+    )
+    assert stop == len(texts)
     ends = np.cumsum(counts)
-    return [ids[end - count : end] for end, count in zip(ends, counts, strict=True)], outcomes.tolist()
+    return [ids[end - count : end].tolist() for end, count in zip(ends, counts, strict=True)], outcomes.tolist()
 
 
 entries_of_any_length = st.dictionaries(
@@ -62,7 +66,7 @@ def test_chunks_are_told_apart_byte_by_byte(entries, others, mask):
     texts = [*entries, *others]
     ids, outcomes = read(table, texts)
     for text, ids_of_text, outcome in zip(texts, ids, outcomes, strict=True):
-        assert outcome == (kernels.DONE if text in entries else kernels.MISSING)
+        assert outcome == (layout.DONE if text in entries else layout.MISSING)
         assert ids_of_text == entries.get(text, [])
 
 
@@ -74,12 +78,12 @@ def test_copying_merges_two_tables(entries, others, mask):
     fill(table, entries)
     fill(other, others, marks=8)
     table.reserve_for(other)
-    kernels.copy(other.arrays, table.arrays, chunks.LONGEST_KEPT, False, 1 << 20)
+    kernels().copy(other.header, table.header, chunks.LONGEST_KEPT, False, 1 << 20)
     kept = {chunk: ids for chunk, ids in others.items() if len(chunk) <= chunks.LONGEST_KEPT} | entries
     assert len(table) == len(kept)
     assert read(table, list(kept))[0] == list(kept.values())
     lost = [chunk for chunk in others if chunk not in kept]
-    assert read(table, lost)[1] == [kernels.MISSING] * len(lost)
+    assert read(table, lost)[1] == [layout.MISSING] * len(lost)
 
 
 def test_a_table_grows_and_forgets_nothing():
@@ -88,8 +92,8 @@ def test_a_table_grows_and_forgets_nothing():
     listed = list(entries.items())
     for start in range(0, len(listed), 37):
         fill(table, dict(listed[start : start + 37]))
-    assert 2 * len(table) <= len(table.arrays.slots)
-    assert read(table, list(entries)) == (list(entries.values()), [kernels.DONE] * len(entries))
+    assert 2 * len(table) <= table.n_slots
+    assert read(table, list(entries)) == (list(entries.values()), [layout.DONE] * len(entries))
 
 
 def test_a_phrase_is_read_whole():
@@ -100,9 +104,9 @@ def test_a_phrase_is_read_whole():
     fill(table, {b"plain": [4]})
     texts = [b"ice", b"ice cream", b"cream ice", b"ice plain cream", b"plain odd", b"plain ice cream"]
     whole = {b"ice cream", b"plain odd", b"plain ice cream"}
-    assert read(table, texts)[1] == [kernels.UNSAFE if text in whole else kernels.DONE for text in texts]
+    assert read(table, texts)[1] == [layout.UNSAFE if text in whole else layout.DONE for text in texts]
     # Behind the limit a chunk matters only where it may have made a phrase of the last one.
-    limited = [kernels.UNSAFE if text == b"ice" else kernels.DONE for text in (b"plain", b"ice", b"plain")]
+    limited = [layout.UNSAFE if text == b"ice" else layout.DONE for text in (b"plain", b"ice", b"plain")]
     assert read(table, [b"plain odd", b"ice cream", b"plain ice"], limit=1)[1] == limited
 
 
@@ -140,8 +144,8 @@ def test_bounded_memory_changes_no_id(form, limits, monkeypatch):
         assert reader.token_ids(texts, None) == [judged(tokenizer, text) for text in texts]
         table = reader._shared.table
         assert 2 * len(table) <= chunks.MAX_SLOTS
-        assert 4 * table.arrays.counts[1] <= chunks.MAX_IDS_BYTES
-        assert table.arrays.counts[2] <= chunks.MAX_LONG_BYTES
+        assert 4 * table.counts[1] <= chunks.MAX_IDS_BYTES
+        assert table.counts[2] <= chunks.MAX_LONG_BYTES
     n_before = len(reader._shared.table)
     assert n_before > 0
     reader.token_ids(texts, None)
@@ -156,12 +160,12 @@ def test_what_is_read_again_and_again_stays(monkeypatch):
     fill(first, common)
     shared.keep(first)
     for batch in range(40):
-        assert read(shared.table, list(common)) == (list(common.values()), [kernels.DONE] * 8)
+        assert read(shared.table, list(common)) == (list(common.values()), [layout.DONE] * 8)
         new = ChunkTable()
         fill(new, {f"rare{batch}-{i}".encode(): [i] for i in range(20)})
         shared.keep(new)
         assert 2 * len(shared.table) <= 128
-    assert read(shared.table, [b"rare0-0"])[1] == [kernels.MISSING]
+    assert read(shared.table, [b"rare0-0"])[1] == [layout.MISSING]
 
 
 def test_more_than_fits_is_not_kept(monkeypatch):
@@ -178,7 +182,7 @@ def test_more_than_fits_is_not_kept(monkeypatch):
 def test_bounds_in_characters_become_bounds_in_bytes(texts):
     data = np.frombuffer("".join([*texts, "\0" * 8]).encode(), np.uint8)
     bounds = np.cumsum([0, *map(len, texts)])
-    kernels.to_bytes(data, bounds)
+    kernels().to_bytes(data, bounds, len(bounds))
     assert bounds.tolist() == np.cumsum([0, *(len(text.encode()) for text in texts)]).tolist()
 
 
