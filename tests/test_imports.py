@@ -79,8 +79,8 @@ HOMES = {
     | {"m2v_core/evaluation/encoders.py", "m2v_core/classification/finetuning.py"},
     "transformers": {"m2v_core/distillation/teacher.py"},
     "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders.py"},
-    "numba": {"m2v_core/encoder/kernels.py"},
-    "llvmlite": {"m2v_core/encoder/kernels.py"},
+    "numba": {"m2v_core/encoder/compiling.py", "m2v_core/encoder/kernels/memory.py"},
+    "llvmlite": {"m2v_core/encoder/compiling.py", "m2v_core/encoder/kernels/memory.py"},
     "pyarrow": {"m2v_core/bulk/parquet.py", "m2v_core/bulk/run.py"},
     "huggingface_hub": {
         f"m2v_core/persistence/{name}.py"
@@ -244,8 +244,8 @@ def test_violation_is_found(path, source):
             "import json\nfrom m2v_core.persistence import local\nfrom m2v_core import __version__",
         ),
         ("m2v_core/jobs/worker.py", "import m2v_core\nm2v_core.__version__"),
-        ("m2v_core/encoder/chunks.py", "from .kernels import pool\nfrom ..errors import InputError"),
-        ("m2v_core/encoder/kernels.py", "import numba"),
+        ("m2v_core/encoder/chunks.py", "from .native import kernels\nfrom ..errors import InputError"),
+        ("m2v_core/encoder/kernels/memory.py", "import numba"),
         (
             "m2v_core/distillation/teacher.py",
             "import torch\nfrom m2v_core.evaluation.encoders import Encoder",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # What one model may keep: 128 MiB of slots, and 32 MiB each for ids and longer chunks, in arrays that are at most twice
 # as long: 256 MiB in all.
-# Two million chunks are more than the distinct words of any corpus but the largest.
+# Three million chunks are more than the distinct words of any corpus but the largest.
 MAX_SLOTS = 1 << 22
 MAX_IDS_BYTES = 1 << 25
 MAX_LONG_BYTES = 1 << 25
@@ -31,7 +31,7 @@ class ChunkTable:
     """Chunks with their tokens, found by hash and verified byte by byte. Never gets smaller.
 
     Args:
-        n_slots: Room for half as many chunks; a power of two.
+        n_slots: Room for three quarters as many chunks; a power of two.
         hash_mask: Bits of the hash to use; fewer make chunks collide.
 
     Attributes:
@@ -43,7 +43,7 @@ class ChunkTable:
         self._token_ids = np.zeros(n_slots, np.int32)
         self._long_chunks = np.zeros(4 * n_slots, np.uint8)
         self.header = np.zeros(layout.HEADER_WORDS, np.int64)
-        self.header[layout.HASH_MASK] = np.uint64(hash_mask).astype(np.int64)
+        self.header.view(np.uint64)[layout.HASH_MASK] = hash_mask
         self.header = self._header_with(self._slots, self._token_ids, self._long_chunks)
 
     def __len__(self) -> int:
@@ -56,13 +56,13 @@ class ChunkTable:
 
     @property
     def n_slots(self) -> int:
-        """Twice as many as there may be chunks."""
+        """A power of two, at least a quarter of them empty."""
         return len(self._slots)
 
     @property
     def hash_mask(self) -> np.uint64:
         """Bits of the hash in use."""
-        return self.header[layout.HASH_MASK].astype(np.uint64)
+        return np.uint64(self.header.view(np.uint64)[layout.HASH_MASK])
 
     def reserve(self, n_chunks: int = 0, n_ids: int = 0, n_long_bytes: int = 0) -> None:
         """Make room for that many more."""
@@ -70,7 +70,7 @@ class ChunkTable:
         token_ids = _longer(self._token_ids, used_ids, used_ids + n_ids)
         long_chunks = _longer(self._long_chunks, used_bytes, used_bytes + n_long_bytes)
         n_slots = self.n_slots
-        while n_slots < 2 * (used_chunks + n_chunks):
+        while not layout.fits(used_chunks + n_chunks, n_slots):
             n_slots *= 2
         slots = self._slots if n_slots == self.n_slots else np.zeros((n_slots, 4), np.uint64)
         header = self._header_with(slots, token_ids, long_chunks)
@@ -94,7 +94,7 @@ class ChunkTable:
     def exceeds(self, other: ChunkTable) -> bool:
         """Whether this table with all that another has would be over the limits."""
         n_chunks, n_ids, n_long_bytes = map(int, self.counts + other.counts)
-        return 2 * n_chunks > MAX_SLOTS or 4 * n_ids > MAX_IDS_BYTES or n_long_bytes > MAX_LONG_BYTES
+        return not layout.fits(n_chunks, MAX_SLOTS) or 4 * n_ids > MAX_IDS_BYTES or n_long_bytes > MAX_LONG_BYTES
 
 
 def _longer(array: NDArray[Any], n_used: int, n_needed: int) -> NDArray[Any]:
@@ -174,7 +174,7 @@ class SharedTable:
     def _without_idle(table: ChunkTable) -> ChunkTable:
         kept = ChunkTable(hash_mask=table.hash_mask)
         kept.reserve_for(table)
-        kernels().copy(table.header, kept.header, LONGEST_KEPT, True, MAX_SLOTS // 4)
+        kernels().copy(table.header, kept.header, LONGEST_KEPT, True, 3 * MAX_SLOTS // 8)
         return kept
 
     def reset_after_fork(self) -> None:

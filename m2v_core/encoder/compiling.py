@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
 from llvmlite import binding, ir
+from numba import cfunc, types
+from numba import config as numba_config
 from numba.core.compiler_lock import global_compiler_lock
 
 from m2v_core.encoder import image
@@ -21,6 +22,7 @@ from m2v_core.encoder.kernels.splitting import to_bytes
 from m2v_core.encoder.kernels.upkeep import add, copy, fill, rehash
 from m2v_core.encoder.linking import linked
 
+config: Any = numba_config
 ENTRIES: tuple[Callable[..., Any], ...] = (pool, tokenize, collect, to_bytes, add, fill, copy, rehash)
 
 if hasattr(os, "register_at_fork"):
@@ -37,24 +39,24 @@ def _n_arguments(entry: Callable[..., Any]) -> int:
 
 
 def _compiled(entry: Callable[..., Any], is_kept: bool = False) -> Any:
-    signature = numba.types.int64(*[numba.types.int64] * _n_arguments(entry))
-    return numba.cfunc(signature, cache=is_kept, error_model="numpy")(entry)
+    signature = types.int64(*[types.int64] * _n_arguments(entry))
+    return cfunc(signature, cache=is_kept, error_model="numpy")(entry)
 
 
 def in_this_process() -> image.Loaded:
     """The kernels compiled by numba here, and kept for later processes where a folder can be written to."""
     try:
         # By default numba would keep them beside the package and not notice when a module they import changes.
-        folder = image.folder_to_write() / Path(image.file_name()).stem
-    except (image.ImageError, OSError, AttributeError):
+        folder = image.folder_to_write() / f"numba-{image.version()}"
+    except (image.ImageError, OSError):
         kernels = {entry.__name__: _compiled(entry) for entry in ENTRIES}
     else:
         with global_compiler_lock:
-            before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+            before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
             try:
                 kernels = {entry.__name__: _compiled(entry, is_kept=True) for entry in ENTRIES}
             finally:
-                numba.config.CACHE_DIR = before
+                config.CACHE_DIR = before
     entries = {entry.__name__: image.Entry(kernels[entry.__name__].address, _n_arguments(entry)) for entry in ENTRIES}
     return image.Loaded(entries, READS_HALVES, kernels)
 

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 _MODULES = Path(__file__).parent
 _DIGEST = 32
 _FOLDER = "m2v-studio"
+_HAS_OWNERS = hasattr(os, "geteuid")
 
 
 class ImageError(Exception):
@@ -66,25 +67,38 @@ def why_not_here() -> str | None:
 
 
 @lru_cache(maxsize=1)
+def version() -> str:
+    """A digest of the kernels' source and of the compiler's version.
+
+    Raises:
+        OSError: The source can't be read.
+    """
+    parts = []
+    for compiler in ("numba", "llvmlite"):
+        spec = importlib.util.find_spec(compiler)  # importing it would cost what images spare
+        origin = Path(spec.origin) if spec and spec.origin else _MODULES
+        release = origin.with_name("_version.py")
+        parts.append(release.read_bytes() if release.is_file() else str(origin).encode())
+    sources = [_MODULES / f"{name}.py" for name in ("layout", "compiling", "linking", "image")]
+    parts += [source.read_bytes() for source in [*sources, *sorted((_MODULES / "kernels").glob("*.py"))]]
+    return _digest(*parts)
+
+
+@lru_cache(maxsize=1)
 def file_name() -> str:
     """The name of the image for this processor, these kernels and this compiler.
 
     Raises:
-        OSError: The kernels' source can't be read.
+        OSError: The kernels' source or the processor's description can't be read.
     """
-    parts = [_processor()]
-    for compiler in ("numba", "llvmlite"):
-        spec = importlib.util.find_spec(compiler)  # importing it would cost what images spare
-        origin = Path(spec.origin) if spec and spec.origin else Path()
-        version = origin.with_name("_version.py") if origin.name else origin
-        parts.append(version.read_bytes() if version.is_file() else str(origin).encode())
-    sources = [*sorted((_MODULES / "kernels").glob("*.py"))]
-    sources += [_MODULES / f"{name}.py" for name in ("layout", "compiling", "linking", "image")]
-    parts += [source.read_bytes() for source in sources]
+    return f"kernels-{_digest(version().encode(), _processor())}.bin"
+
+
+def _digest(*parts: bytes) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8, "little") + part)
-    return f"kernels-{digest.hexdigest()[:32]}.bin"
+    return digest.hexdigest()[:32]
 
 
 def _processor() -> bytes:
@@ -103,7 +117,7 @@ def folders() -> Iterator[Path]:
     import tempfile
 
     with contextlib.suppress(OSError):
-        yield Path(tempfile.gettempdir()) / f"{_FOLDER}-{os.geteuid()}"
+        yield Path(tempfile.gettempdir()) / (f"{_FOLDER}-{os.geteuid()}" if _HAS_OWNERS else _FOLDER)
 
 
 def folder_to_write() -> Path:
@@ -124,7 +138,8 @@ def folder_to_write() -> Path:
 
 def _is_safe(status: os.stat_result, is_kind: Any) -> bool:
     """Whether it is what it should be, and neither a link nor for others to write to."""
-    return is_kind(status.st_mode) and status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+    is_own = not _HAS_OWNERS or (status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022)
+    return is_own and bool(is_kind(status.st_mode))
 
 
 def write(folder: Path, description: dict[str, Any], code: bytes) -> None:
@@ -168,7 +183,7 @@ def load() -> Loaded:
     for folder in folders():
         try:
             return _in_memory(*_read(folder))
-        except FileNotFoundError:
+        except FileNotFoundError:  # noqa: PERF203 - of two folders
             continue
         except (OSError, ImageError) as error:
             reasons.append(str(error))

@@ -39,3 +39,8 @@ FLOAT32, FLOAT16, INT8 = 0, 1, 2  # what the rows of a model are made of
 PADDING = 8  # bytes behind a text: the loops read eight at a time
 LONGEST_SPELLED = 248  # bytes; a longer chunk is left to the tokenizer
 EVERY_BIT = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+def fits(n_chunks: int, n_slots: int) -> bool:
+    """Whether a table of that many slots holds that many chunks; one in four stays empty, so that searches end soon."""
+    return 4 * n_chunks <= 3 * n_slots

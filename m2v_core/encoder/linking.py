@@ -121,7 +121,12 @@ def _sections(object_file: bytes) -> list[_Section]:
     names = object_file[headers[names_in][4] :]
     return [
         _Section(
-            _name_at(names, header[0]), header[1], header[2], object_file[header[4] :][: header[5]], header[7], header[8]
+            _name_at(names, header[0]),
+            header[1],
+            header[2],
+            object_file[header[4] :][: header[5]],
+            header[7],
+            header[8],
         )
         for header in headers
     ]

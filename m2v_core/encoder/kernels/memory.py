@@ -5,19 +5,32 @@
 from __future__ import annotations
 
 import platform
-from typing import Any
+from typing import Any, TypeVar
 
+import numba
 import numba.extending
 from llvmlite import binding, ir
-from numba import njit, types
 
 intrinsic: Any = numba.extending.intrinsic
-
-# Without the interpreter's lock, and dividing by zero as the processor does: nothing is left to raise.
-helper: Any = njit(nogil=True, error_model="numpy")
+njit: Any = numba.njit
+types: Any = numba.types
 
 # Every processor with vector instructions since 2013 reads half precision by itself.
 READS_HALVES = platform.machine() not in ("x86_64", "AMD64") or bool(binding.get_host_cpu_features().get("f16c"))
+
+_Function = TypeVar("_Function")
+
+
+def helper(function: _Function) -> _Function:
+    """A function that entry points call; dividing by zero as the processor does, it has nothing left to raise."""
+    compiled: _Function = njit(nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+def adding_in_any_order(function: _Function) -> _Function:
+    """As `helper`, for a sum that may be taken in parts."""
+    compiled: _Function = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})(function)
+    return compiled
 
 
 def _pointer_to(kind: Any) -> Any:

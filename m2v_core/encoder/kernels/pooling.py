@@ -1,18 +1,16 @@
 """The means of the rows of texts' tokens."""
 
-# mypy: disallow-untyped-decorators=False
-
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from m2v_core.encoder import layout
 from m2v_core.encoder.kernels.finding import addresses
 from m2v_core.encoder.kernels.memory import (
     READS_HALVES,
+    adding_in_any_order,
     as_float32,
     bytes_at,
     float32s_at,
@@ -80,7 +78,7 @@ def _add_weighted_rows(
         _add_weighted_rows_of(halves_at(rows), dim, ids, factors, begin, stop, total)
 
 
-@njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+@adding_in_any_order
 def _sum_of_squares(numbers: Any, dim: Any) -> Any:
     total = 0.0
     for d in range(dim):

@@ -22,6 +22,8 @@ _N_SLOTS, _N_CHUNKS = layout.N_SLOTS, layout.N_CHUNKS
 _N_IDS, _ROOM_FOR_IDS = layout.N_IDS, layout.ROOM_FOR_IDS
 _N_LONG, _ROOM_FOR_LONG = layout.N_LONG, layout.ROOM_FOR_LONG
 
+_fits = helper(layout.fits)
+
 
 @helper
 def gather(
@@ -246,7 +248,7 @@ def collect(
             if slot >= 0:
                 continue
             if (
-                2 * header[_N_CHUNKS] >= header[_N_SLOTS]
+                not _fits(header[_N_CHUNKS] + 1, header[_N_SLOTS])
                 or header[_N_IDS] + _LONGEST_SPELLED > header[_ROOM_FOR_IDS]
                 or header[_N_LONG] + length + 8 > header[_ROOM_FOR_LONG]
                 or n_new + length + 9 > room

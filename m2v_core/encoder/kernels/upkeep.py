@@ -8,7 +8,7 @@ import numpy as np
 
 from m2v_core.encoder import layout
 from m2v_core.encoder.kernels.finding import COUNT, LENGTH, addresses, find, insert, set_tokens
-from m2v_core.encoder.kernels.memory import bytes_at, int32s_at, int64s_at, load, uint64s_at
+from m2v_core.encoder.kernels.memory import bytes_at, int64s_at, load, uint64s_at
 
 _USED = layout.USED
 _MARKS = np.uint64(0xFF << 56)

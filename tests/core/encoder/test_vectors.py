@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from m2v_core.encoder import kernels
+from m2v_core.encoder import native
 from m2v_core.encoder.plain import Table
 from tests.core.encoder import forms
 from tests.core.encoder.paths import PATHS, judged
@@ -77,7 +77,8 @@ def test_one_text_is_as_good_as_many(kind):
 def test_halves_without_the_instruction(monkeypatch):
     table = table_of("float16", 13, False, False)
     expected = PATHS["kernel"](table, TOKENIZER, 3).embeddings(list(TEXTS), None, True)
-    monkeypatch.setattr(kernels, "READS_HALVES", False)
+    without = native.kernels()._replace(reads_halves=False)
+    monkeypatch.setattr(native._native, "kernels", without)
     np.testing.assert_array_equal(PATHS["kernel"](table, TOKENIZER, 3).embeddings(list(TEXTS), None, True), expected)
 
 
