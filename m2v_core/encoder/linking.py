@@ -63,7 +63,7 @@ def linked(object_file: bytes, names: list[str]) -> Linked:
     """
     try:
         return _linked(object_file, names)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, IndexError, ValueError) as error:
         raise LinkError(f"The object file is damaged: {error}.") from error
 
 

@@ -111,7 +111,7 @@ class _Native:
                 if self._no_image and may_build:
                     loaded = self._from_numba()
                 if loaded is not None:
-                    self.kernels = _callable(loaded)
+                    self.kernels = _kernels_of(loaded)
         finally:
             self._lock.release()
 
@@ -151,17 +151,17 @@ class _Native:
         return None
 
 
-def _callable(loaded: image.Loaded) -> Kernels:
-    functions = {}
-    for name, (address, n_arguments) in loaded.entries.items():
-        number = ctypes.c_int64
-        functions[name] = _taking_arrays(ctypes.CFUNCTYPE(number, *[number] * n_arguments)(address))
+def _kernels_of(loaded: image.Loaded) -> Kernels:
+    functions = {name: _callable_of(entry) for name, entry in loaded.entries.items()}
     return Kernels(**functions, reads_halves=loaded.reads_halves, memory=loaded.memory)
 
 
-def _taking_arrays(function: Callable[..., int]) -> Kernel:
+def _callable_of(entry: image.Entry) -> Kernel:
+    number = ctypes.c_int64
+    function = ctypes.CFUNCTYPE(number, *[number] * entry.n_arguments)(entry.address)
+
     def kernel(*arguments: Any) -> int:
-        return function(*[_number(argument) for argument in arguments])
+        return int(function(*[_number(argument) for argument in arguments]))
 
     return kernel
 

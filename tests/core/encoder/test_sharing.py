@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -16,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from m2v_core.encoder import chunks, run
+from m2v_core.encoder import chunks, native, run
 from m2v_core.model import StaticModel
 from tests.core.encoder import forms
 from tests.core.encoder.paths import PATHS
@@ -75,7 +76,7 @@ def test_threads_that_begin_together_on_either_path():
     model = StaticModel(random_table(tokenizer.get_vocab_size(), 8), tokenizer)
     blocks = [block(seed, 40) for seed in range(16)]
     alone = [model.tokenize(texts) for texts in blocks]
-    for n_read in (0, 1_950_000):
+    for n_read in (0, 95_000):
         model = pickle.loads(pickle.dumps(model))
         model._engine._n_characters_read = n_read
         with ThreadPoolExecutor(16) as pool:
@@ -115,7 +116,7 @@ def test_children_forked_while_a_kernel_is_compiled():
     import numba
     from numba.core.compiler_lock import global_compiler_lock
 
-    kernel_model("BERT uncased").tokenize(["the sea"])
+    importlib.import_module("m2v_core.encoder.compiling")
     is_compiling = threading.Event()
 
     def compile_slowly() -> None:
@@ -128,6 +129,14 @@ def test_children_forked_while_a_kernel_is_compiled():
         is_compiling.wait()
         assert _exit_code_of_child(lambda: numba.njit(lambda number: number + 1)(1) == 2) == 0
         compiling.result()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_children_forked_while_the_kernels_are_prepared(monkeypatch):
+    monkeypatch.setattr(native._native, "kernels", None)
+    with native._native._lock:
+        assert not native.kernels_ready()
+        assert _exit_code_of_child(lambda: native.kernels_ready(wait=True)) == 0
 
 
 def _exit_code_of_child(is_right: Callable[[], bool]) -> int:
