@@ -36,7 +36,7 @@ _CHARACTERS_BEFORE_KERNELS = 100_000
 # Below this the kernels' preparations cost more than they save.
 _CHARACTERS_FOR_KERNELS = 2_000
 _CALLS_BEFORE_SPLITTING = 4
-_CHARACTERS_AT_ONCE = 8_000_000
+_CHARACTERS_AT_ONCE = 2_000_000
 _TEXTS_AT_ONCE = 8_192
 _MAX_REMEMBERED = 65_536  # chunks in the dict of the small path
 _LONGEST_REMEMBERED = 64
@@ -155,7 +155,7 @@ class Engine:
             if lengths.max(initial=0) > limit:
                 texts = self._cut(texts, max_length)
                 np.minimum(lengths, limit, out=lengths)
-        ends = np.cumsum(lengths)
+        ends = np.cumsum(lengths, out=lengths)
         start = 0
         while start < len(texts):
             so_far = ends[start - 1] if start else 0
