@@ -3,7 +3,7 @@
 Three paths give the same ids, and the same embeddings to the last bit or so:
 
 - plain: the tokenizer reads each text whole (`plain`);
-- small: for a few short texts, chunks remembered in a dict, so that nothing has to be compiled or loaded;
+- small: for a few short texts, and while the kernels are being built: chunks remembered in a dict;
 - kernel: for everything larger, chunks remembered in a `ChunkTable`, and compiled loops on every core.
 """
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-# To build the kernels takes some seconds, once for each processor: not for a few texts.
-CHARACTERS_BEFORE_BUILDING = 2_000_000
 # To read a model's vocabulary as the kernels do takes as long as this many characters without them.
-_CHARACTERS_BEFORE_KERNELS = 100_000
-# Below this the kernels' preparations cost more than they save.
+CHARACTERS_BEFORE_KERNELS = 40_000
+# To build the kernels takes some seconds, once for each processor: not for a few texts.
+_CHARACTERS_BEFORE_BUILDING = 2_000_000
+# Below this the kernels' preparations for one call cost more than they save.
 _CHARACTERS_FOR_KERNELS = 2_000
 _CALLS_BEFORE_SPLITTING = 4
 _CHARACTERS_AT_ONCE = 2_000_000
@@ -176,9 +176,9 @@ class Engine:
         self._n_characters_read += n_characters
         return (
             n_characters >= _CHARACTERS_FOR_KERNELS
-            and (self._pieces is not None or self._n_characters_read >= _CHARACTERS_BEFORE_KERNELS)
+            and (self._pieces is not None or self._n_characters_read >= CHARACTERS_BEFORE_KERNELS)
             and isinstance(self.splitting, Splitting)
-            and kernels_ready(may_build=self._n_characters_read >= CHARACTERS_BEFORE_BUILDING)
+            and kernels_ready(may_build=self._n_characters_read >= _CHARACTERS_BEFORE_BUILDING)
         )
 
     def _run(self, texts: list[str], max_length: int | None) -> KernelRun:

@@ -106,7 +106,7 @@ def _processor() -> bytes:
     with Path("/proc/cpuinfo").open("rb") as file:
         lines = file.read(1 << 14).split(b"\n\n")[0].splitlines()
     names = (b"vendor_id", b"cpu family", b"model", b"model name", b"stepping", b"flags")
-    return b"\n".join(line for line in lines if line.split(b"\t", 1)[0].split(b":")[0].strip() in names)
+    return b"\n".join(line for line in lines if line.split(b":")[0].strip() in names)
 
 
 def folders() -> Iterator[Path]:

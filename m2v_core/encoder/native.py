@@ -17,10 +17,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from m2v_core.encoder import image
-
 if TYPE_CHECKING:
     import subprocess
+
+    from m2v_core.encoder import image
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class _Build:
         import subprocess
         import tempfile
 
+        from m2v_core.encoder import image
+
         if not sys.executable:
             raise image.ImageError("this interpreter can't start another")
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
@@ -75,6 +77,8 @@ class _Build:
         Raises:
             ImageError: It failed.
         """
+        from m2v_core.encoder.image import ImageError
+
         status = self._process.wait() if wait else self._process.poll()
         if status is None:
             return False
@@ -82,7 +86,7 @@ class _Build:
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         self._said.close()
         if status:
-            raise image.ImageError(lines[-1] if lines else f"the process that builds it ended with status {status}")
+            raise ImageError(lines[-1] if lines else f"the process that builds it ended with status {status}")
         return True
 
 
@@ -116,6 +120,8 @@ class _Native:
             self._lock.release()
 
     def _from_image(self, may_build: bool, wait: bool) -> image.Loaded | None:
+        from m2v_core.encoder import image  # for short texts alone it would be idle
+
         try:
             if self._build is None:
                 reason = image.why_not_here()

@@ -86,9 +86,7 @@ class KernelRun:
             begin, room = 0, _TOKENS_AT_FIRST
             while begin < len(which):
                 begin = kernels().pool(
-                    *self._texts,
-                    *(which, begin, len(which)),
-                    *(known.header, extra.header, self._unknown, self._limit),
+                    *self._reading(which, begin, known, extra),
                     *table,
                     normalize,
                     *(np.empty(room, np.int32), np.empty(room, np.float32), room, sums),
@@ -110,9 +108,7 @@ class KernelRun:
             while begin < len(which):
                 ids = np.empty(room, np.int32)
                 stop = kernels().tokenize(
-                    *self._texts,
-                    *(which, begin, len(which)),
-                    *(known.header, extra.header, self._unknown, self._limit),
+                    *self._reading(which, begin, known, extra),
                     *(ids, room, counts, outcomes),
                 )
                 done = which[begin:stop]
@@ -126,6 +122,13 @@ class KernelRun:
         outcomes = np.empty(self._n_texts, np.uint8)
         self._run(tokenize, outcomes)
         return found, np.flatnonzero(outcomes == layout.UNSAFE)
+
+    def _reading(self, which: NDArray[np.int64], begin: int, known: ChunkTable, extra: ChunkTable) -> tuple[Any, ...]:
+        """What kernels that read take first: the texts from a place in `which` on, and how to read them."""
+        return (
+            *(*self._texts, which, begin, len(which)),
+            *(known.header, extra.header, self._unknown, self._limit),
+        )
 
     def _run(
         self, work: Callable[[NDArray[np.int64], ChunkTable, ChunkTable], None], outcomes: NDArray[np.uint8]

@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from m2v_core.encoder import engine
+from m2v_core.encoder.native import kernels_ready
 from m2v_core.model import StaticModel
 from tests.static_models import random_table
 from tests.teachers import CORPUS, tokenizer_json
@@ -36,6 +37,7 @@ def test_a_corpus_is_encoded_as_by_model2vec(family, tmp_path: Path, monkeypatch
     ours, theirs = StaticModel.from_pretrained(tmp_path), model2vec.StaticModel.from_pretrained(tmp_path)
     texts = texts_of_corpus(5 if family == "wordpiece" else 40)
     assert len(texts) > 1_500
+    assert kernels_ready(wait=True)
     monkeypatch.setattr(engine, "CHARACTERS_BEFORE_KERNELS", 0)
     expected = theirs.encode(texts)
     for _ in "cold", "warm":

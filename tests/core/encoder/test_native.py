@@ -191,7 +191,7 @@ def test_nobody_waits_for_the_image(tmp_path):
         said, _ = process.communicate(timeout=120)
         assert process.returncode == 0
         assert said.splitlines()[1:] == ["True", "False True"]
-        assert said.splitlines()[0] in ("False False", "True True")  # on a fast machine it is there already
+        assert said.splitlines()[0] in ("False False", "True False", "True True")  # it may have come meanwhile
     files = {path.name for path in (tmp_path / "m2v-studio").iterdir()}
     assert files == {image.file_name(), "lock"}
 
