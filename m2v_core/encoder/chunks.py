@@ -35,7 +35,8 @@ class ChunkTable:
         hash_mask: Bits of the hash to use; fewer make chunks collide.
 
     Attributes:
-        header: (HEADER_WORDS,) int64, as `layout` has it: what the kernels know the table by.
+        header: (HEADER_WORDS,) int64, as `layout` has it.
+        address: Where the header lies, which is what kernels take for a table. Another after `reserve`.
     """
 
     def __init__(self, n_slots: int = 1024, hash_mask: np.uint64 = layout.EVERY_BIT) -> None:
@@ -45,6 +46,7 @@ class ChunkTable:
         self.header = np.zeros(layout.HEADER_WORDS, np.int64)
         self.header.view(np.uint64)[layout.HASH_MASK] = hash_mask
         self.header = self._header_with(self._slots, self._token_ids, self._long_chunks)
+        self.address: int = self.header.ctypes.data
 
     def __len__(self) -> int:
         return int(self.header[layout.N_CHUNKS])
@@ -75,8 +77,9 @@ class ChunkTable:
         slots = self._slots if n_slots == self.n_slots else np.zeros((n_slots, 4), np.uint64)
         header = self._header_with(slots, token_ids, long_chunks)
         if slots is not self._slots:
-            kernels().rehash(self.header, header)
-        self._slots, self._token_ids, self._long_chunks, self.header = slots, token_ids, long_chunks, header
+            kernels().rehash(self.address, header)
+        self._slots, self._token_ids, self._long_chunks = slots, token_ids, long_chunks
+        self.header, self.address = header, header.ctypes.data
 
     def _header_with(
         self, slots: NDArray[np.uint64], token_ids: NDArray[np.int32], long_chunks: NDArray[np.uint8]
@@ -167,14 +170,14 @@ class SharedTable:
             if table.exceeds(new):  # `new` alone is that large
                 return
             table.reserve_for(new)
-            kernels().copy(new.header, table.header, LONGEST_KEPT, False, MAX_SLOTS)
+            kernels().copy(new.address, table.address, LONGEST_KEPT, False, MAX_SLOTS)
             self._table = table
 
     @staticmethod
     def _without_idle(table: ChunkTable) -> ChunkTable:
         kept = ChunkTable(hash_mask=table.hash_mask)
         kept.reserve_for(table)
-        kernels().copy(table.header, kept.header, LONGEST_KEPT, True, 3 * MAX_SLOTS // 8)
+        kernels().copy(table.address, kept.address, LONGEST_KEPT, True, 3 * MAX_SLOTS // 8)
         return kept
 
     def reset_after_fork(self) -> None:

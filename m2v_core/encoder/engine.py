@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from m2v_core.encoder.pieces import WordPieces
-    from m2v_core.encoder.run import KernelRun
+    from m2v_core.encoder.run import KernelRun, Rows
 
 _T = TypeVar("_T")
 
@@ -34,7 +34,7 @@ CHARACTERS_BEFORE_KERNELS = 40_000
 # To build the kernels takes some seconds, once for each processor: not for a few texts.
 _CHARACTERS_BEFORE_BUILDING = 2_000_000
 # Below this the kernels' preparations for one call cost more than they save.
-_CHARACTERS_FOR_KERNELS = 2_000
+_CHARACTERS_FOR_KERNELS = 300
 _CALLS_BEFORE_SPLITTING = 4
 _CHARACTERS_AT_ONCE = 2_000_000
 _TEXTS_AT_ONCE = 8_192
@@ -58,7 +58,7 @@ class Engine:
         self._splitting: Splitting | str | None = None
         self._remembered: dict[str, list[int]] = {}
         self._shared = SharedTable()
-        self._pieces: WordPieces | None = None
+        self._prepared: tuple[Rows, WordPieces] | None = None
         self._n_characters_read = 0
         self._n_calls = 0
 
@@ -83,7 +83,7 @@ class Engine:
             normalize: Whether rows get unit length.
             advance: Called with the number of texts done each time some are.
         """
-        if len(texts) == 1 and len(texts[0]) < _CHARACTERS_FOR_KERNELS:
+        if len(texts) == 1 and self._is_light(len(texts[0])):
             (ids,) = self._of_block(self._ids_of_few, self._cut(texts, max_length), max_length)
             return self._table.mean(ids, normalize)[None]
         embeddings = np.empty((len(texts), self._table.dim), np.float32)
@@ -171,12 +171,21 @@ class Engine:
         limit = max_length * self._characters_per_token
         return [text[:limit] if len(text) > limit else text for text in texts]
 
+    def _is_light(self, n_characters: int) -> bool:
+        """Whether a text alone is read before anything is weighed or prepared."""
+        if n_characters >= _CHARACTERS_FOR_KERNELS and (
+            self._prepared is not None or self._n_characters_read + n_characters >= CHARACTERS_BEFORE_KERNELS
+        ):
+            return False
+        self._n_characters_read += n_characters
+        return True
+
     def _pays_for_kernels(self, texts: list[str]) -> bool:
         n_characters = sum(map(len, texts))
         self._n_characters_read += n_characters
         return (
             n_characters >= _CHARACTERS_FOR_KERNELS
-            and (self._pieces is not None or self._n_characters_read >= CHARACTERS_BEFORE_KERNELS)
+            and (self._prepared is not None or self._n_characters_read >= CHARACTERS_BEFORE_KERNELS)
             and isinstance(self.splitting, Splitting)
             and kernels_ready(may_build=self._n_characters_read >= _CHARACTERS_BEFORE_BUILDING)
         )
@@ -185,11 +194,14 @@ class Engine:
         from m2v_core.encoder.run import KernelRun
 
         assert isinstance(self.splitting, Splitting)
-        if self._pieces is None:
+        if self._prepared is None:
             from m2v_core.encoder.pieces import word_pieces
+            from m2v_core.encoder.run import Rows
 
-            self._pieces = word_pieces(self._tokenizer)
-        return KernelRun(texts, max_length, self._table, self._tokenizer, self.splitting, self._shared, self._pieces)
+            self._prepared = Rows(self._table), word_pieces(self._tokenizer)
+        rows, pieces = self._prepared
+        unknown = self._table.unk_token_id
+        return KernelRun(texts, max_length, rows, unknown, self._tokenizer, self.splitting, self._shared, pieces)
 
     def _ids_of_whole(self, texts: list[str], max_length: int | None) -> list[list[int]]:
         return [self._known(ids) for ids in plain.token_ids(self._tokenizer, texts, max_length)] if texts else []

@@ -87,10 +87,10 @@ def _as_table(pieces: dict[bytes, int]) -> ChunkTable:
     table = ChunkTable()
     table.reserve(n_chunks=len(pieces), n_long_bytes=sum(len(piece) + 8 for piece in pieces))
     listed = np.array(bytearray(b"".join(piece + b"\xff" for piece in pieces) + bytes(PADDING)), np.uint8)
-    kernels().add(table.header, listed, len(pieces))
+    kernels().add(table.address, listed, len(pieces))
     ids = np.fromiter(pieces.values(), np.int32, len(pieces))
     ones, no_marks = np.ones(len(pieces), np.int64), np.zeros(len(pieces), np.uint64)
-    kernels().fill(table.header, listed, len(pieces), ids, ones, no_marks)
+    kernels().fill(table.address, listed, len(pieces), ids, ones, no_marks)
     return table
 
 

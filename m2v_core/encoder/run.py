@@ -31,13 +31,36 @@ _MARK_BITS = np.uint64(56)
 _NO_LIMIT = np.iinfo(np.int64).max
 
 
+class Rows:
+    """A model's rows as the kernels take them.
+
+    Attributes:
+        dim: Width.
+        arguments: Address, kind and width of the rows, addresses of mapping and weights; 0 where there is none.
+    """
+
+    def __init__(self, table: plain.Table) -> None:
+        def ready(array: NDArray[Any] | None, kind: type | None = None) -> NDArray[Any]:
+            return np.require(np.empty(0) if array is None else array, kind, ["C", "A"])
+
+        rows = ready(table.token_embeddings)
+        if rows.dtype == np.float16 and not kernels().reads_halves:
+            rows = rows.astype(np.float32)
+        # Kept as long as their addresses.
+        self._arrays = (rows, ready(table.token_mapping, np.int32), ready(table.weights, np.float32))
+        at, mapping, weights = (array.ctypes.data if array.size else 0 for array in self._arrays)
+        self.dim = table.dim
+        self.arguments = (at, _KINDS[rows.dtype.name], table.dim, mapping, weights)
+
+
 class KernelRun:
     """Encodes one block of texts.
 
     Args:
         texts: Without lone surrogates; together they fit into memory thrice.
         max_length: Tokens to read of each text; None for all.
-        table: The model's rows.
+        rows: The model's.
+        unknown: The token left out, if there is one.
         tokenizer: Reads the chunks that are new.
         splitting: How the tokenizer's texts fall into chunks.
         shared: Chunks known so far; new ones are added.
@@ -48,20 +71,21 @@ class KernelRun:
         self,
         texts: list[str],
         max_length: int | None,
-        table: plain.Table,
+        rows: Rows,
+        unknown: int | None,
         tokenizer: Tokenizer,
         splitting: Splitting,
         shared: SharedTable,
         pieces: WordPieces,
     ) -> None:
-        self._table = table
+        self._rows = rows
         self._tokenizer = tokenizer
         self._splitting = splitting
         self._shared = shared
         self._pieces = pieces
         self._n_texts = len(texts)
         self._limit = _NO_LIMIT if max_length is None else min(max_length, _NO_LIMIT)
-        self._unknown = -1 if table.unk_token_id is None else table.unk_token_id
+        self._unknown = -1 if unknown is None else unknown
 
         data = "".join([*texts, "\0" * layout.PADDING]).encode()
         bounds = np.zeros(len(texts) + 1, np.int64)
@@ -69,8 +93,9 @@ class KernelRun:
         text = np.frombuffer(data, np.uint8)
         if bounds[-1] + layout.PADDING < len(data):
             kernels().to_bytes(text, bounds, len(bounds))
-        self._bounds = bounds
-        self._texts = (text, bounds, splitting.carries_space, splitting.cuts_at_lines)
+        self._text, self._bounds = text, bounds
+        # An address takes NumPy a microsecond; these are passed again and again.
+        self._texts = (text.ctypes.data, bounds.ctypes.data, splitting.carries_space, splitting.cuts_at_lines)
 
     def pool(self, embeddings: NDArray[np.float32], normalize: bool) -> NDArray[np.int64]:
         """Write all embeddings but for those of some texts, and say which these are: they must be read whole.
@@ -79,18 +104,15 @@ class KernelRun:
             embeddings: (n_texts, dim) float32, written to.
             normalize: Whether rows get unit length.
         """
-        table = _parts_of(self._table)
 
         def pool(which: NDArray[np.int64], known: ChunkTable, extra: ChunkTable) -> None:
-            sums = np.empty(self._table.dim, np.float64)
             begin, room = 0, _TOKENS_AT_FIRST
             while begin < len(which):
                 begin = kernels().pool(
                     *self._reading(which, begin, known, extra),
-                    *table,
+                    *self._rows.arguments,
                     normalize,
-                    *(np.empty(room, np.int32), np.empty(room, np.float32), room, sums),
-                    *(embeddings, outcomes),
+                    *(np.empty(room + self._rows.dim), room, embeddings, outcomes),
                 )
                 room *= 2
 
@@ -127,7 +149,7 @@ class KernelRun:
         """What kernels that read take first: the texts from a place in `which` on, and how to read them."""
         return (
             *(*self._texts, which, begin, len(which)),
-            *(known.header, extra.header, self._unknown, self._limit),
+            *(known.address, extra.address, self._unknown, self._limit),
         )
 
     def _run(
@@ -170,8 +192,8 @@ class KernelRun:
                 place = kernels().collect(
                     *self._texts,
                     *(which, place, len(which)),
-                    *(known.header, extra.header),
-                    *(first.header, inner.header, *spelling, spelled, ids),
+                    *(known.address, extra.address),
+                    *(first.address, inner.address, *spelling, spelled, ids),
                     *(new, len(new), progress),
                 )
             n_new, n_needed = map(int, progress)
@@ -190,22 +212,8 @@ class KernelRun:
         total = int(n_tokens.sum())
         token_ids = np.fromiter(itertools.chain.from_iterable(sequences), np.int32, total)
         extra.reserve(n_ids=total)
-        kernels().fill(extra.header, new, len(chunks), token_ids, n_tokens, marks << _MARK_BITS)
+        kernels().fill(extra.address, new, len(chunks), token_ids, n_tokens, marks << _MARK_BITS)
         return extra
-
-
-def _parts_of(table: plain.Table) -> tuple[NDArray[Any], int, int, NDArray[np.int32] | int, NDArray[np.float32] | int]:
-    """Rows, their kind and width, mapping and weights as the kernels take them: 0 where there is none."""
-    rows = np.require(table.token_embeddings, requirements=["C", "A"])
-    if rows.dtype == np.float16 and not kernels().reads_halves:
-        rows = rows.astype(np.float32)
-    return (
-        rows,
-        _KINDS[rows.dtype.name],
-        table.dim,
-        0 if table.token_mapping is None else np.require(table.token_mapping, np.int32, ["C", "A"]),
-        0 if table.weights is None else np.require(table.weights, np.float32, ["C", "A"]),
-    )
 
 
 @lru_cache(maxsize=1)

@@ -104,10 +104,8 @@ def pool(
     mapping: Any,
     weights: Any,
     normalize: Any,
-    ids: Any,
-    factors: Any,
+    scratch: Any,
     room: Any,
-    sums: Any,
     embeddings: Any,
     outcomes: Any,
 ) -> Any:
@@ -121,17 +119,16 @@ def pool(
         mapping: (n_vocabulary,) int32 row of each token, or 0.
         weights: (n_vocabulary,) float32, or 0.
         normalize: Whether to bring embeddings to unit length.
-        ids: (room,) int32, to work in.
-        factors: (room,) float32, to work in.
+        scratch: (room + dim,) numbers of 64 bits, to work in.
         room: Tokens of one text that fit.
-        sums: (dim,) float64, to work in.
         embeddings: (n_texts, dim) float32, written to.
 
     Returns:
         The place in `which` of a text of too many tokens, or its length.
     """
     in_known, in_extra = addresses(known), addresses(extra)
-    bound_of, id_of, factor_of, sum_of = int64s_at(bounds), int32s_at(ids), float32s_at(factors), float64s_at(sums)
+    bound_of = int64s_at(bounds)
+    id_of, factor_of, sum_of = int32s_at(scratch), float32s_at(scratch + 4 * room), float64s_at(scratch + 8 * room)
     for at in range(begin, n_which):
         i = int64s_at(which)[at]
         outcome, n_tokens = gather(
@@ -143,7 +140,7 @@ def pool(
             in_extra,
             unknown,
             limit,
-            ids,
+            scratch,
             room,
         )
         if outcome == NO_ROOM:

@@ -24,10 +24,10 @@ def fill(table: ChunkTable, entries: dict[bytes, list[int]], marks: int = 0) -> 
     long_bytes = sum(len(chunk) + 8 for chunk in entries)
     table.reserve(n_chunks=len(entries), n_ids=len(ids), n_long_bytes=long_bytes)
     listed = np.frombuffer(b"".join(chunk + b"\xff" for chunk in entries) + bytes(8), np.uint8)
-    kernels().add(table.header, listed, len(entries))
+    kernels().add(table.address, listed, len(entries))
     counts = np.fromiter(map(len, entries.values()), np.int64, len(entries))
     every_mark = np.full(len(entries), marks << 56, np.uint64)
-    kernels().fill(table.header, listed, len(entries), np.array(ids, np.int32), counts, every_mark)
+    kernels().fill(table.address, listed, len(entries), np.array(ids, np.int32), counts, every_mark)
 
 
 def read(table: ChunkTable, texts: list[bytes], limit: int = 1 << 40) -> tuple[list[list[int]], list[int]]:
@@ -36,11 +36,11 @@ def read(table: ChunkTable, texts: list[bytes], limit: int = 1 << 40) -> tuple[l
     bounds = np.cumsum([0, *map(len, texts)])
     counts, outcomes = np.zeros(len(texts), np.int64), np.empty(len(texts), np.uint8)
     everything = np.arange(len(texts))
-    nothing = ChunkTable(n_slots=2).header
+    nothing = ChunkTable(n_slots=2)
     ids = np.empty(100_000, np.int32)
     found = (ids, len(ids), counts, outcomes)
     stop = kernels().tokenize(
-        data, bounds, False, True, everything, 0, len(texts), table.header, nothing, -1, limit, *found
+        data, bounds, False, True, everything, 0, len(texts), table.address, nothing.address, -1, limit, *found
     )
     assert stop == len(texts)
     ends = np.cumsum(counts)
@@ -78,7 +78,7 @@ def test_copying_merges_two_tables(entries, others, mask):
     fill(table, entries)
     fill(other, others, marks=8)
     table.reserve_for(other)
-    kernels().copy(other.header, table.header, chunks.LONGEST_KEPT, False, 1 << 20)
+    kernels().copy(other.address, table.address, chunks.LONGEST_KEPT, False, 1 << 20)
     kept = {chunk: ids for chunk, ids in others.items() if len(chunk) <= chunks.LONGEST_KEPT} | entries
     assert len(table) == len(kept)
     assert read(table, list(kept))[0] == list(kept.values())
