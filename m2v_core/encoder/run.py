@@ -168,15 +168,15 @@ class KernelRun:
             self._shared.keep(extra)
 
     def _in_parallel(self, work: Callable[[NDArray[np.int64]], None], which: NDArray[np.int64]) -> None:
-        sizes = self._bounds[which + 1] - self._bounds[which]
-        ends = np.cumsum(sizes)
-        n_threads = _n_cores()
-        if n_threads == 1 or len(which) < 2 or ends[-1] < _BYTES_FOR_THREADS:
-            work(which)
-            return
-        n_parts = n_threads * _PARTS_PER_THREAD
-        cuts = np.searchsorted(ends, ends[-1] * np.arange(1, n_parts) / n_parts)
-        list(_threads(os.getpid()).map(work, [part for part in np.split(which, np.unique(cuts)) if len(part)]))
+        n_threads = _n_cores() if len(which) > 1 and self._bounds[-1] >= _BYTES_FOR_THREADS else 1
+        if n_threads > 1:
+            ends = np.cumsum(self._bounds[which + 1] - self._bounds[which])
+            if ends[-1] >= _BYTES_FOR_THREADS:
+                n_parts = n_threads * _PARTS_PER_THREAD
+                cuts = np.unique(np.searchsorted(ends, ends[-1] * np.arange(1, n_parts) / n_parts))
+                list(_threads(os.getpid()).map(work, [part for part in np.split(which, cuts) if len(part)]))
+                return
+        work(which)
 
     def _learn(self, which: NDArray[np.int64], known: ChunkTable) -> ChunkTable:
         """The chunks of these texts that are not known, with their tokens."""
