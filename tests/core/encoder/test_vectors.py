@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from m2v_core.encoder import native
+from m2v_core.encoder import native, run
 from m2v_core.encoder.plain import Table
 from tests.core.encoder import forms
 from tests.core.encoder.paths import PATHS, judged
@@ -103,3 +103,16 @@ def test_rows_that_are_a_view_are_read():
     for path in PATHS.values():
         expected = path(own, TOKENIZER, 3).embeddings(list(TEXTS), None, True)
         np.testing.assert_array_equal(path(narrow, TOKENIZER, 3).embeddings(list(TEXTS), None, True), expected)
+
+
+@pytest.mark.parametrize("room", [1, 5, 200])
+def test_room_that_runs_out_changes_nothing(room, monkeypatch):
+    table = table_of("float16", 13, True, True)
+    texts = [*TEXTS, *(f"\xe4{i}" * 9 for i in range(5_000)), "\xfc" * 90_000, "fox " * 5_000]
+    expected = PATHS["kernel"](table, TOKENIZER, 3)
+    embeddings, ids = expected.embeddings(texts, None, True), expected.token_ids(texts, None)
+    assert ids == [[i for i in judged(TOKENIZER, text) if i != UNKNOWN] for text in texts]
+    monkeypatch.setattr(run, "_TOKENS_AT_FIRST", room)
+    again = PATHS["kernel"](table, TOKENIZER, 3)
+    np.testing.assert_array_equal(again.embeddings(texts, None, True), embeddings)
+    assert again.token_ids(texts, None) == ids
