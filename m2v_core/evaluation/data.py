@@ -49,9 +49,7 @@ def read_tasks(folder: str | Path, names: Sequence[str] = ()) -> tuple[Task, ...
     found = list(_find(folder))
     if not found:
         kinds = ", ".join(f"{kind}/" for kind in _KINDS)
-        raise InputError(
-            f"{folder} holds no sets. They are looked for in {kinds}; see the documentation for the format."
-        )
+        raise InputError(f"{folder} holds no sets. They are looked for in {kinds}.")
     chosen = [entry for entry in found if not names]
     for name in names:
         wanted = name.strip().lower().rstrip("/")
@@ -103,8 +101,7 @@ def _pairs(name: str, group: Group, path: Path) -> Task:
         )
     texts = _Texts()
     places = texts.places_of(left), texts.places_of(right)
-    correlation = "pearson" if group == "PEARL" else "spearman"
-    return PairTask(name, group, texts.all(), *places, np.array(scores), correlation)
+    return PairTask(name, group, texts.all(), *places, np.array(scores), "pearson" if group == "PEARL" else "spearman")
 
 
 def _classification(name: str, group: Group, path: Path) -> Task:
@@ -145,7 +142,10 @@ def _retrieval(name: str, group: Group, path: Path) -> Task:
 
 
 def _choice(name: str, group: Group, path: Path) -> Task:
-    texts, queries, documents, candidates = _Texts(), [], [], []
+    texts = _Texts()
+    queries: list[str] = []
+    documents: list[str] = []
+    candidates: list[NDArray[np.int64]] = []
     for _, (phrase, *answers) in _lines(path, ("phrase", "right answer", "wrong answer"), has_more=True):
         queries.append(phrase)
         candidates.append(np.arange(len(documents), len(documents) + len(answers)))

@@ -158,7 +158,7 @@ def _embeddings(encoder: Encoder, task: Task, reporter: ProgressReporter) -> NDA
     fit = getattr(encoder, "fit", None)
     if fit is not None:
         fit(task.texts)
-    blocks = []
+    blocks: list[NDArray[np.float32]] = []
     for start in range(0, len(task.texts), _TEXTS_AT_ONCE):
         texts = task.texts[start : start + _TEXTS_AT_ONCE]
         block = checked_embeddings(encoder.encode(texts), texts, f"{encoder.facts.name} on {task.name}")
@@ -196,7 +196,7 @@ def checked_embeddings(embeddings: object, texts: Sequence[str], who: str) -> ND
     if is_bad.any():
         text = texts[int(np.flatnonzero(is_bad)[0])]
         raise InputError(
-            f"{who} returned NaN or infinity for {int(is_bad.sum()):,} of {len(texts):,} texts, first for {text[:60]!r}. "
-            "An encoder must return finite numbers; for a text that it knows nothing of, zeros."
+            f"{who} returned NaN or infinity for {int(is_bad.sum()):,} of {len(texts):,} texts, first for "
+            f"{text[:60]!r}. An encoder must return finite numbers; for a text that it knows nothing of, zeros."
         )
     return array.astype(np.float32, copy=False)

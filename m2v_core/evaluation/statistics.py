@@ -15,7 +15,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Counts = "NDArray[np.int64]"
 Statistic = Callable[["NDArray[np.int64]"], float]
 """A figure from (n_items,) counts; NaN where these items don't define it."""
 
@@ -82,7 +81,7 @@ def pearson(left: NDArray[Any], right: NDArray[Any]) -> Statistic:
 
 
 def spearman(left: NDArray[Any], right: NDArray[Any]) -> Statistic:
-    """Spearman's rank correlation of two (n_items,) arrays, ties sharing their mean rank; NaN where either is constant."""
+    """Spearman's rank correlation of two (n_items,) arrays; ties share a mean rank; NaN where either is constant."""
     rank_left, rank_right = _ranker(left), _ranker(right)
     return lambda counts: _weighted_correlation(rank_left(counts), rank_right(counts), counts)
 

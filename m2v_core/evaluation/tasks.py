@@ -289,7 +289,8 @@ def unit_rows(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, dim) float32, rows of length one; a zero row stays zero."""
     embeddings = np.asarray(embeddings, np.float32)
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return np.divide(embeddings, norms, out=np.zeros_like(embeddings), where=norms > 0)
+    rows: NDArray[np.float32] = np.divide(embeddings, norms, out=np.zeros_like(embeddings), where=norms > 0)
+    return rows
 
 
 def _quoted(labels: list[str]) -> str:
