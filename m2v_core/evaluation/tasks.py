@@ -276,6 +276,8 @@ class RankingTask(Task):
 
     def _gain(self, query: int, cosines: NDArray[np.float32]) -> float:
         offered = np.arange(len(cosines)) if self.candidates is None else self.candidates[query]
+        # Equal embeddings have equal cosines but for rounding, which differs with the place in the matrix.
+        cosines = np.round(cosines, 6)
         # The right answer is often written first: with a stable sort, an encoder that knows nothing would be right.
         best = offered[::-1][np.argsort(-cosines[offered[::-1]], kind="stable")[: self.depth]]
         relevant = self.relevance[query]

@@ -49,7 +49,7 @@ class WordVectorEncoder:
             self._vectors: Any = KeyedVectors.load_word2vec_format(
                 str(path), binary=is_binary, no_header=not is_binary and not _has_header(path), unicode_errors="replace"
             )
-        except (OSError, ValueError, EOFError, IndexError) as error:
+        except (OSError, ValueError, EOFError, IndexError, TypeError) as error:
             raise _unreadable(path, error) from error
         self._places: dict[str, int] = self._vectors.key_to_index
         self.facts = EncoderFacts(

@@ -45,7 +45,8 @@ def test_byte_order_mark_line_ends_and_blank_lines(tmp_path):
     (tmp_path / "sts").mkdir()
     (tmp_path / "sts" / "a.tsv").write_bytes("\ufeff1\ta\u2028b\tc\r\n\r\n2\td\te\r\n".encode())
     (task,) = read_tasks(tmp_path)
-    assert task.texts == ("a\u2028b", "c", "d", "e") and task.scores.tolist() == [1, 2]
+    pairs = [(task.texts[left], task.texts[right]) for left, right in zip(task.left, task.right, strict=True)]
+    assert pairs == [("a\u2028b", "c"), ("d", "e")] and task.scores.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_classification(folder):
 
 
 def test_clustering_of_what_is_far_apart(folder, tmp_path):
-    write_sets(tmp_path, clustering__groups="a\taaaa\na\taaaaa\nb\tzzzz\nb\tzzzzz\nb\tzz\n")
+    write_sets(tmp_path, clustering__groups="a\taaaa\na\taaaaa\nb\tzzzz\nb\tzzzzz\nb\tzzzzzz\n")
     found = score_of(tmp_path, "groups")
     assert (found.score, found.low, found.high) == pytest.approx((100, 100, 100))
     assert 0 <= score_of(folder, "groups").score < 100
