@@ -16,6 +16,7 @@ from m2v_core.errors import SaveError
 from m2v_core.progress import ProgressReporter
 
 if TYPE_CHECKING:
+    from m2v_core.evaluation.fidelity import Fidelity
     from m2v_core.evaluation.report import Sheet
     from m2v_core.evaluation.run import Evaluation
 
@@ -39,6 +40,13 @@ def evaluate(
     mteb: Annotated[
         str | None, typer.Option(help="Tasks of MTEB, between commas; their texts come from the Hub.")
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Without labels: say how much of this teacher's ranking of --texts each model keeps."),
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Texts of your own for --teacher, in UTF-8, one a line; some hundreds.")
+    ] = None,
     columns: Annotated[
         Literal["tasks", "groups"], typer.Option(help="Columns of the table: each task, or MTEB's kinds of tasks.")
     ] = "tasks",
@@ -54,8 +62,14 @@ def evaluate(
     device: Annotated[str | None, typer.Option(help="Where teachers run: cpu, cuda, mps or auto.")] = None,
 ) -> None:
     """Measure how good models are, side by side on the same tasks."""
-    if data is None and mteb is None:
-        raise typer.BadParameter("give a folder of tasks, --mteb with names of tasks, or both.", param_hint="--data")
+    if (teacher is None) != (texts is None):
+        raise typer.BadParameter(
+            "one needs the other: whose ranking, and of which texts.", param_hint="--teacher, --texts"
+        )
+    if data is None and mteb is None and teacher is None:
+        raise typer.BadParameter(
+            "give a folder of tasks, --mteb with names of tasks, or --teacher and --texts.", param_hint="--data"
+        )
     if tasks is not None and data is None:
         raise typer.BadParameter("it chooses among the tasks of --data, which is missing.", param_hint="--tasks")
     if output is not None and not output.absolute().parent.is_dir():
@@ -80,11 +94,25 @@ def evaluate(
             found = found.joined(evaluate(encoders, chosen, progress=show, cancel=cancel))
         if mteb is not None:
             found = found.joined(run_mteb(encoders, _names(mteb), progress=show, cancel=cancel))
+        fidelities: dict[str, Fidelity] = {}
+        if teacher is not None and texts is not None:
+            from m2v_core.evaluation.fidelity import measure_fidelity
+            from m2v_core.speed import read_texts
+
+            own_texts = read_texts(texts)
+            judge = open_encoder(
+                f"teacher:{teacher}", teacher_folder=_teacher_folder, device=_device("teacher:", device)
+            )
+            judged = measure_fidelity(judge, encoders, own_texts, progress=show, cancel=cancel)
+            fidelities = {encoder.facts.name: one for encoder, one in zip(encoders, judged, strict=True)}
+    for name, fidelity in fidelities.items():
+        if fidelity.warning:
+            warnings.warn(f"{name}: {fidelity.warning}", stacklevel=1)
     for score in found.scores:
         for note in score.notes:
             warnings.warn(f"{score.encoder} on {score.task}: {note}", stacklevel=1)
     by_groups = columns == "groups" or published
-    text = _text(found, format, by_groups, published, intervals)
+    text = _text(found, fidelities, format, by_groups, published, intervals)
     if output is not None:
         try:
             output.write_text(text, encoding="utf-8")
@@ -120,20 +148,31 @@ def _sheet(found: Evaluation, by_groups: bool, published: bool, intervals: bool)
     return report.score_sheet(found, with_intervals=intervals)
 
 
-def _text(found: Evaluation, format: str, by_groups: bool, published: bool, intervals: bool) -> str:
+def _text(
+    found: Evaluation,
+    fidelities: dict[str, Fidelity],
+    format: str,
+    by_groups: bool,
+    published: bool,
+    intervals: bool,
+) -> str:
     from m2v_core.evaluation import report
     from m2v_core.speed import this_machine
 
     if format == "json":
         rows = [row.to_json() for row in report.leaderboard(found, with_published=published)]
         facts = {"date": _today(), "machine": dataclasses.asdict(this_machine())}
-        return json.dumps(found.to_json() | {"leaderboard": rows} | facts, indent=2) + "\n"
+        fidelity = {name: judged.to_json() for name, judged in fidelities.items()}
+        return json.dumps(found.to_json() | {"leaderboard": rows, "fidelity": fidelity} | facts, indent=2) + "\n"
     if format == "csv":
         sheet = _sheet(found, by_groups, published, intervals) if by_groups else report.long_sheet(found)
         return sheet.to_csv()
     sheet = _sheet(found, by_groups, published, intervals)
     table = sheet.to_text() if format == "table" else sheet.to_markdown()
-    return table + "".join(f"\n{line}\n" for line in _footnotes(found, published))
+    verdicts = [f"{name}: {fidelity.verdict}" for name, fidelity in fidelities.items()]
+    if not found.scores and not published:
+        return "".join(f"{line}\n" for line in verdicts)
+    return table + "".join(f"\n{line}\n" for line in [*_footnotes(found, published), *verdicts])
 
 
 def _footnotes(found: Evaluation, published: bool) -> list[str]:

@@ -74,23 +74,23 @@ class Fidelity:
 
 def measure_fidelity(
     teacher: Encoder,
-    static: Encoder,
+    encoders: Sequence[Encoder],
     texts: Sequence[str],
     *,
     resamples: int = statistics.RESAMPLES,
     seed: int = statistics.SEED,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
-) -> Fidelity:
-    """What a static model keeps of its teacher's view of one's own texts.
+) -> tuple[Fidelity, ...]:
+    """What each encoder keeps of a teacher's view of one's own texts, which the teacher reads once.
 
     Args:
         teacher: The encoder to agree with.
-        static: The encoder to judge.
+        encoders: The encoders to judge.
         texts: Any texts without labels; a repeated one counts once, and at most `N_TEXTS` of them are read.
         resamples: Bootstrap samples for the intervals; 0 for none.
         seed: Fixes them, and which texts and pairs are drawn.
-        progress: Receives the stage `"encode"`, in texts of both encoders.
+        progress: Receives the stage `"encode"`, in texts of all encoders, the teacher among them.
         cancel: Set it to stop within some hundred texts.
 
     Raises:
@@ -106,16 +106,19 @@ def measure_fidelity(
         drawn = np.random.default_rng(seed).choice(len(chosen), N_TEXTS, replace=False)
         chosen = [chosen[place] for place in sorted(drawn)]
     reporter = ProgressReporter(progress, cancel)
-    reporter.start("encode", 2 * len(chosen))
-    both = []
-    for encoder in (teacher, static):
+    reporter.start("encode", (1 + len(encoders)) * len(chosen))
+    views = []
+    for encoder in (teacher, *encoders):
+        fit = getattr(encoder, "fit", None)
+        if fit is not None:
+            fit(chosen)
         blocks = []
         for start in range(0, len(chosen), _TEXTS_AT_ONCE):
             block = chosen[start : start + _TEXTS_AT_ONCE]
             blocks.append(checked_embeddings(encoder.encode(block), block, encoder.facts.name))
             reporter.advance(len(block))
-        both.append(np.concatenate(blocks))
-    return compare_embeddings(both[0], both[1], resamples=resamples, seed=seed)
+        views.append(np.concatenate(blocks))
+    return tuple(compare_embeddings(views[0], view, resamples=resamples, seed=seed) for view in views[1:])
 
 
 def compare_embeddings(

@@ -82,6 +82,23 @@ def test_notes_are_warnings(model, data):
     assert "Warning: vectors.txt on tiny: It finds all pairs equally similar" in done.stderr
 
 
+def test_fidelity_without_labels(model, data, tmp_path, build_teacher_once):
+    words = ["sea", "shore", "river", "lake", "boat", "fish", "bread", "apple", "pear", "plum"]
+    (tmp_path / "texts.txt").write_text("".join(f"the {one} and the {other}\n" for one in words for other in words))
+    arguments = [model, "--teacher", build_teacher_once("wordpiece"), "--texts", tmp_path / "texts.txt"]
+    done = m2v_eval(*arguments)
+    assert done.exit_code == 0, done.output
+    assert re.fullmatch(
+        r"small: Keeps \d+ % \(95 % interval \d+ to \d+ %\) of the teacher's ranking of 4,950 pairs of texts, and "
+        r"\d+ % \(95 % interval \d+ to \d+ %\) of each text's 10 nearest neighbours\.\n",
+        done.stdout,
+    )
+    found = json.loads(m2v_eval(*arguments, "--data", data, "--tasks", "tiny", "--format", "json").stdout)
+    assert found["fidelity"]["small"]["verdict"] in done.stdout and len(found["scores"]) == 1
+    (tmp_path / "texts.txt").write_text("the sea\na river\na boat\n")
+    assert "3 pairs of 3 texts say little" in m2v_eval(*arguments).stderr
+
+
 def vectors_of(folder):
     path = folder / "vectors.txt"
     path.write_text("zebra 1 2\nyak 2 1\n")
@@ -92,6 +109,7 @@ def vectors_of(folder):
     ("arguments", "code", "message"),
     [
         (["MODEL"], 2, "folder of tasks"),
+        (["MODEL", "--teacher", "tiny"], 2, "one needs the other"),
         (["MODEL", "--tasks", "tiny", "--mteb", "STSBenchmark"], 2, "--data"),
         (["MODEL", "--data", "DATA", "--tasks", "nothing"], 1, "no task 'nothing'"),
         (["MODEL", "MODEL", "--data", "DATA"], 1, "twice"),

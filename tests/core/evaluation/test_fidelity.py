@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from m2v_core.errors import InputError
+from m2v_core.evaluation.encoders import TfidfEncoder
 from m2v_core.evaluation.fidelity import FEW_PAIRS, compare_embeddings, measure_fidelity
 from tests.core.evaluation.sets import BrokenEncoder, LetterEncoder
 
@@ -85,13 +86,15 @@ def test_few_pairs_are_warned_of(n_texts, is_warned):
 def test_of_encoders_each_text_once():
     texts = [f"{chr(97 + n % 26)}{chr(97 + n // 26)} sea" for n in range(300)]
     teacher, static, events = LetterEncoder("t", "teacher"), LetterEncoder("s"), []
-    found = measure_fidelity(teacher, static, [*texts, *texts, " "], resamples=0, progress=events.append)
-    assert found.n_texts == 300 == teacher.n_read == static.n_read and found.correlation.value == pytest.approx(1)
-    assert (events[-1].done, events[-1].total) == (600, 600)
+    encoders = [static, TfidfEncoder()]
+    same, other = measure_fidelity(teacher, encoders, [*texts, *texts, " "], resamples=0, progress=events.append)
+    assert same.n_texts == 300 == teacher.n_read == static.n_read and same.correlation.value == pytest.approx(1)
+    assert other.n_texts == 300 and other.correlation.value < 0.9
+    assert (events[-1].done, events[-1].total) == (900, 900)
 
 
 def test_what_can_not_be_judged():
     with pytest.raises(InputError, match="3 different texts"):
-        measure_fidelity(LetterEncoder(), LetterEncoder(), ["a", "a", "b", ""])
+        measure_fidelity(LetterEncoder(), [LetterEncoder()], ["a", "a", "b", ""])
     with pytest.raises(InputError, match="broken returned NaN"):
-        measure_fidelity(LetterEncoder(), BrokenEncoder(lambda array: array * np.nan), ["a", "b", "c"])
+        measure_fidelity(LetterEncoder(), [BrokenEncoder(lambda array: array * np.nan)], ["a", "b", "c"])
