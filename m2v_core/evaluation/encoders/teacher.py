@@ -91,8 +91,13 @@ class OnnxTeacherEncoder:
                 self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
             except Exception as error:  # onnxruntime's own errors have no common base but this
                 raise TeacherError(f"The ONNX graph of {name} can't be opened: {_first_line(error)}") from error
-            size_bytes = graph.stat().st_size
+            size_bytes = sum(part.stat().st_size for part in graph.parent.glob("model.onnx*"))
         self._inputs = [node.name for node in self._session.get_inputs()]
+        if unknown := sorted(set(self._inputs) - set(_features(self._model, ["width"]))):
+            raise TeacherError(
+                f"The ONNX graph of {name} asks for {', '.join(unknown)}, which its tokenizer doesn't give. "
+                "Evaluate it as teacher: instead."
+            )
         width = self.encode(["width"]).shape[1]
         self.facts = EncoderFacts(name, "teacher", width, "cpu", options.intra_op_num_threads, size_bytes)
 

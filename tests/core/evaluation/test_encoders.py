@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import gzip
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -47,6 +48,34 @@ def test_onnx_is_the_teacher(teacher):
     np.testing.assert_allclose(onnx_teacher.encode(texts), torch_teacher.encode(texts), atol=1e-5)
     assert onnx_teacher.facts.name == f"{teacher.name} (ONNX)"
     assert onnx_teacher.facts.dim == torch_teacher.facts.dim
+
+
+def test_a_graph_of_its_own_is_run_and_checked(teacher, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    folder = tmp_path / "with_graph"
+    shutil.copytree(teacher, folder)
+    (folder / "onnx").mkdir()
+    graph = folder / "onnx" / "model.onnx"
+    graph.write_bytes(b"no graph")
+    with pytest.raises(TeacherError, match="ONNX graph of with_graph .* can't be opened"):
+        OnnxTeacherEncoder(folder)
+    # States that are the attention mask: its mean over real tokens is one, whatever the text.
+    helper = onnx.helper
+    for name in ("attention_mask", "position_ids"):
+        ids = helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["texts", "tokens"])
+        states = helper.make_tensor_value_info("states", onnx.TensorProto.FLOAT, ["texts", "tokens", 1])
+        nodes = [
+            helper.make_node("Cast", [name], ["cast"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["cast", "axis"], ["states"]),
+        ]
+        axis = helper.make_tensor("axis", onnx.TensorProto.INT64, [1], [2])
+        made = helper.make_graph(nodes, "graph", [ids], [states], [axis])
+        onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), graph)
+        if name == "attention_mask":
+            np.testing.assert_allclose(OnnxTeacherEncoder(folder).encode(["a", "the sea"]), [[1.0], [1.0]])
+        else:
+            with pytest.raises(TeacherError, match="asks for position_ids"):
+                OnnxTeacherEncoder(folder)
 
 
 def test_onnx_refuses_what_the_teacher_refuses(broken_teacher, tmp_path):
