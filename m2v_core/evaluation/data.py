@@ -1,0 +1,242 @@
+"""Tasks from plain folders of tab-separated text files in UTF-8.
+
+    sts/NAME.tsv                      score, text, text
+    wordsim/NAME.tsv                  score, word, word
+    classification/NAME/train.tsv     label, text       and test.tsv beside it
+    clustering/NAME.tsv               label, text
+    retrieval/NAME/corpus.tsv         id, text          and queries.tsv beside it,
+    retrieval/NAME/qrels.tsv          query's id, text's id, relevance (more than 0)
+    pearl/similarity/NAME.tsv         score, phrase, phrase
+    pearl/choice/NAME.tsv             phrase, right answer, wrong answer, more of these
+    pearl/linking/NAME.tsv            phrase, its name; all names of the file are the choice
+    pearl/clustering/NAME.tsv         label, phrase
+
+No line of headings; blank lines are passed over. The four kinds of `pearl` are those of the phrase benchmark PEARL.
+
+Source: https://aclanthology.org/2024.findings-eacl.66/ (PEARL)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2v_core.errors import InputError, NotFoundError
+from m2v_core.evaluation.tasks import ClassificationTask, ClusteringTask, Group, PairTask, RankingTask, Task
+
+Loader = Callable[[str, Group, Path], Task]
+
+
+def read_tasks(folder: str | Path, names: Sequence[str] = ()) -> tuple[Task, ...]:
+    """The tasks in a folder, in the order of the module's table and by name.
+
+    Args:
+        folder: See above.
+        names: Which ones: `"STS13"`, a kind such as `"wordsim"`, or both as `"sts/STS13"`, in any case; none for all.
+
+    Raises:
+        NotFoundError: No such folder.
+        InputError: It has no sets or none of such a name, or a file is malformed, empty or can't be scored.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise NotFoundError(f"There is no folder {folder}. Give one with sets in sts/, wordsim/, classification/, ...")
+    found = list(_find(folder))
+    if not found:
+        kinds = ", ".join(f"{kind}/" for kind in _KINDS)
+        raise InputError(f"{folder} holds no sets. They are looked for in {kinds}.")
+    chosen = [entry for entry in found if not names]
+    for name in names:
+        wanted = name.strip().lower().rstrip("/")
+        matching = [
+            (kind, path)
+            for kind, path in found
+            if wanted in (path.stem.lower(), kind, kind.split("/")[0], f"{kind}/{path.stem.lower()}")
+        ]
+        if not matching:
+            there = ", ".join(path.stem for _, path in found)
+            raise InputError(f"There is no task {name.strip()!r} in {folder}. There are: {there}.")
+        chosen += [entry for entry in matching if entry not in chosen]
+    return tuple(_KINDS[kind][0](path.stem, _KINDS[kind][1], path) for kind, path in chosen)
+
+
+def _find(folder: Path) -> Iterator[tuple[str, Path]]:
+    for kind, (loader, _) in _KINDS.items():
+        for path in sorted((folder / kind).glob("*")):
+            if path.is_dir() if loader in (_classification, _retrieval) else path.suffix == ".tsv":
+                yield kind, path
+
+
+@dataclass
+class _Texts:
+    """All texts of a task, each once."""
+
+    places: dict[str, int] = field(default_factory=dict)
+
+    def place(self, text: str) -> int:
+        return self.places.setdefault(text, len(self.places))
+
+    def places_of(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([self.place(text) for text in texts], np.int64)
+
+    def all(self) -> tuple[str, ...]:
+        return tuple(self.places)
+
+
+def _pairs(name: str, group: Group, path: Path) -> Task:
+    scores, left, right = [], [], []
+    for number, (score, *pair) in _lines(path, ("score", "text", "text")):
+        scores.append(_number(score, path, number))
+        left.append(pair[0])
+        right.append(pair[1])
+    if len(set(scores)) < 2:
+        raise InputError(
+            f"All {len(scores):,} scores in {path} are {scores[0]:g}. A correlation needs different ones; "
+            "look whether the first column holds the scores."
+        )
+    texts = _Texts()
+    places = texts.places_of(left), texts.places_of(right)
+    return PairTask(name, group, texts.all(), *places, np.array(scores), "pearson" if group == "PEARL" else "spearman")
+
+
+def _classification(name: str, group: Group, path: Path) -> Task:
+    texts, parts = _Texts(), []
+    for part in ("train", "test"):
+        labels, read = _labelled(path / f"{part}.tsv")
+        parts.append((texts.places_of(read), labels))
+    (train, train_labels), (test, test_labels) = parts
+    _check_kinds(train_labels, path / "train.tsv")
+    return ClassificationTask(name, group, texts.all(), train, train_labels, test, test_labels)
+
+
+def _clustering(name: str, group: Group, path: Path) -> Task:
+    texts = _Texts()
+    labels, read = _labelled(path)
+    _check_kinds(labels, path)
+    items = texts.places_of(read)
+    return ClusteringTask(name, group, texts.all(), items, labels)
+
+
+def _retrieval(name: str, group: Group, path: Path) -> Task:
+    corpus, queries = (_by_id(path / f"{part}.tsv") for part in ("corpus", "queries"))
+    document_numbers = {identifier: place for place, identifier in enumerate(corpus)}
+    relevance: dict[str, dict[int, float]] = {}
+    file = path / "qrels.tsv"
+    for number, (query, document, value) in _lines(file, ("query's id", "text's id", "relevance")):
+        for identifier, known, where in ((query, queries, "queries.tsv"), (document, corpus, "corpus.tsv")):
+            if identifier not in known:
+                raise InputError(f"{file}, line {number:,}: {where} has no id {identifier!r}.")
+        if (degree := _number(value, file, number)) > 0:
+            relevance.setdefault(query, {})[document_numbers[document]] = degree
+    if not relevance:
+        raise InputError(f"{file} calls no text relevant to any query; at least one line needs a relevance above 0.")
+    texts = _Texts()
+    asked = texts.places_of([queries[query] for query in relevance])
+    documents = texts.places_of(list(corpus.values()))
+    return RankingTask(name, group, texts.all(), asked, documents, tuple(relevance.values()))
+
+
+def _choice(name: str, group: Group, path: Path) -> Task:
+    texts = _Texts()
+    queries: list[str] = []
+    documents: list[str] = []
+    candidates: list[NDArray[np.int64]] = []
+    for _, (phrase, *answers) in _lines(path, ("phrase", "right answer", "wrong answer"), has_more=True):
+        queries.append(phrase)
+        candidates.append(np.arange(len(documents), len(documents) + len(answers)))
+        documents += answers
+    places = texts.places_of(queries), texts.places_of(documents)
+    relevance = tuple({int(offered[0]): 1.0} for offered in candidates)
+    return RankingTask(name, group, texts.all(), *places, relevance, 1, tuple(candidates))
+
+
+def _linking(name: str, group: Group, path: Path) -> Task:
+    pairs = [pair for _, pair in _lines(path, ("phrase", "name"))]
+    names = {right: place for place, right in enumerate(dict.fromkeys(right for _, right in pairs))}
+    if len(names) < 2:
+        raise InputError(f"{path} has one name alone, {pairs[0][1]!r}, so there is nothing to choose from.")
+    texts = _Texts()
+    places = texts.places_of([phrase for phrase, _ in pairs]), texts.places_of(list(names))
+    return RankingTask(name, group, texts.all(), *places, tuple({names[right]: 1.0} for _, right in pairs), 1)
+
+
+_KINDS: dict[str, tuple[Loader, Group]] = {
+    "sts": (_pairs, "STS"),
+    "wordsim": (_pairs, "WordSim"),
+    "classification": (_classification, "Class"),
+    "clustering": (_clustering, "Clust"),
+    "retrieval": (_retrieval, "Ret"),
+    "pearl/similarity": (_pairs, "PEARL"),
+    "pearl/choice": (_choice, "PEARL"),
+    "pearl/linking": (_linking, "PEARL"),
+    "pearl/clustering": (_clustering, "PEARL"),
+}
+
+
+def _lines(path: Path, fields: tuple[str, ...], has_more: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Each line's number and its fields, none of them blank; at least one line."""
+    expected = f"{', '.join(fields)}{' and perhaps more' if has_more else ''}, separated by tabs"
+    if not path.is_file():
+        raise InputError(f"There is no file {path}. Each of its lines would be: {expected}.")
+    number = 0
+    is_empty = True
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                line = line.rstrip("\r\n")
+                if not line:
+                    continue
+                values = line.split("\t")
+                if len(values) < len(fields) or (len(values) > len(fields) and not has_more):
+                    count = "1 field" if len(values) == 1 else f"{len(values)} fields"
+                    raise InputError(f"{path}, line {number:,} has {count}; expected: {expected}.")
+                if blank := [place for place, value in enumerate(values) if not value.strip()]:
+                    what = fields[min(blank[0], len(fields) - 1)]
+                    raise InputError(
+                        f"{path}, line {number:,}: field {blank[0] + 1} ({what}) is blank; expected: {expected}."
+                    )
+                is_empty = False
+                yield number, values
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 (after line {number:,}); save it as UTF-8.") from error
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}.") from error
+    if is_empty:
+        raise InputError(f"{path} is empty. Each of its lines would be: {expected}.")
+
+
+def _number(text: str, path: Path, number: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{path}, line {number:,} has {text[:40]!r} where a number was expected.")
+    return value
+
+
+def _labelled(path: Path) -> tuple[tuple[str, ...], list[str]]:
+    rows = [row for _, row in _lines(path, ("label", "text"))]
+    return tuple(label for label, _ in rows), [text for _, text in rows]
+
+
+def _by_id(path: Path) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for number, (identifier, text) in _lines(path, ("id", "text")):
+        if identifier in texts:
+            raise InputError(f"{path}, line {number:,}: the id {identifier!r} is there a second time.")
+        texts[identifier] = text
+    return texts
+
+
+def _check_kinds(labels: tuple[str, ...], path: Path) -> None:
+    if len(set(labels)) < 2:
+        raise InputError(
+            f"Every line of {path} has the label {labels[0]!r}. Telling labels apart needs two at least; "
+            "look whether the first column holds the labels."
+        )

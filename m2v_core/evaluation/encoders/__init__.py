@@ -1,0 +1,34 @@
+"""One face for everything that turns text into vectors, so that all are measured in the same way."""
+
+from m2v_core.evaluation.encoders.base import (
+    Encoder,
+    EncoderFacts,
+    Role,
+    disk_bytes,
+    n_usable_cpus,
+    tokenizer_threads,
+)
+from m2v_core.evaluation.encoders.opening import SPECS, encoder_names, open_encoder
+from m2v_core.evaluation.encoders.static import Model2VecEncoder, StaticEncoder, WordLlamaEncoder
+from m2v_core.evaluation.encoders.teacher import OnnxTeacherEncoder, TeacherEncoder
+from m2v_core.evaluation.encoders.words import BPEmbEncoder, TfidfEncoder, WordVectorEncoder
+
+__all__ = [
+    "SPECS",
+    "BPEmbEncoder",
+    "Encoder",
+    "EncoderFacts",
+    "Model2VecEncoder",
+    "OnnxTeacherEncoder",
+    "Role",
+    "StaticEncoder",
+    "TeacherEncoder",
+    "TfidfEncoder",
+    "WordLlamaEncoder",
+    "WordVectorEncoder",
+    "disk_bytes",
+    "encoder_names",
+    "n_usable_cpus",
+    "open_encoder",
+    "tokenizer_threads",
+]

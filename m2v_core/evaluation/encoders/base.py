@@ -1,0 +1,102 @@
+"""What everything that turns text into vectors has in common: its face, and the facts about it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from m2v_core.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Role = Literal["static", "teacher", "peer"]
+
+_MODEL_FILES = {".safetensors", ".json", ".txt", ".model"}  # weights, tokenizer, settings: what loading reads
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """What is known of an encoder before it has read anything.
+
+    Attributes:
+        name: What people call it.
+        role: `"static"`: one of this library's; `"teacher"`; `"peer"`: another library's.
+        dim: Width of its embeddings.
+        device: Where it computes: `"cpu"`, or `"cuda:0 (NVIDIA H200)"`.
+        n_threads: Processor threads it may use.
+        size_bytes: Its weights, tokenizer and settings on disk; None where it lies on none.
+    """
+
+    name: str
+    role: Role
+    dim: int
+    device: str
+    n_threads: int
+    size_bytes: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts as plain JSON values."""
+        return asdict(self)
+
+
+class Encoder(Protocol):
+    """Whatever turns texts into vectors."""
+
+    @property
+    def facts(self) -> EncoderFacts:
+        """What is known of it."""
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n_texts, dim) float32, tokenizing included."""
+
+
+def tokenizer_threads() -> int:
+    """Threads that the tokenizers library may use in this process.
+
+    Source: https://github.com/huggingface/tokenizers/blob/main/tokenizers/src/utils/parallelism.rs
+    """
+    if os.environ.get("TOKENIZERS_PARALLELISM", "true").lower() in {"", "off", "false", "f", "no", "n", "0"}:
+        return 1
+    asked_for = os.environ.get("RAYON_NUM_THREADS", "")
+    return int(asked_for) if asked_for.isdecimal() and int(asked_for) > 0 else n_usable_cpus()
+
+
+def n_usable_cpus() -> int:
+    """Processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def disk_bytes(folder: Path) -> int:
+    """Bytes of a model's weights, tokenizer and settings on disk."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in _MODEL_FILES and file.is_file())
+
+
+def model_folder(path: str | Path) -> Path:
+    """The folder of a static model: the one given, or that of a download from the Hub.
+
+    Raises:
+        NotFoundError: No such folder and no such repository.
+        HubError: There is no such folder, and the Hub can't be reached or refused.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute():
+        raise NotFoundError(f"There is no model in {folder}. It may have been removed; choose another.")
+    from m2v_core.persistence import hub
+
+    return hub.download_model(str(path))
+
+
+def display_name(path: str | Path) -> str:
+    """What people call a model: the name of its folder, or of its repository."""
+    folder = Path(path).expanduser()
+    return folder.resolve().name if folder.is_dir() else str(path)

@@ -1,0 +1,211 @@
+"""Sentence Transformers, on torch and on ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m2v_core.errors import MissingExtraError, RemoteCodeError, TeacherError
+from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes, n_usable_cpus
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
+_OPSET = 17  # the newest that torch's exporter by tracing knows
+
+
+class TeacherEncoder:
+    """A Sentence Transformer with all its modules, as sentence-transformers runs it by default.
+
+    Args:
+        folder: Where it lies on disk; see `m2v_core.distillation.teacher.trusted_folder`.
+        name: What people call it; the folder's name when None.
+        device: `"cpu"`, `"cuda"`, ...; see `m2v_core.distillation.teacher.resolve_device`.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+        RemoteCodeError: The teacher brings modules with code of their own; no such code is run.
+        TeacherError: The folder holds no Sentence Transformer, or a damaged one.
+    """
+
+    def __init__(self, folder: str | Path, name: str | None = None, device: str = "cpu") -> None:
+        folder = Path(folder)
+        name = name or folder.resolve().name
+        self._model = _load(folder, name, device)
+        import torch
+
+        on = str(self._model.device)
+        if self._model.device.type == "cuda":
+            on += f" ({torch.cuda.get_device_name(self._model.device)})"
+        width = int(self._model.encode("width", show_progress_bar=False).shape[-1])
+        self.facts = EncoderFacts(name, "teacher", width, on, torch.get_num_threads(), disk_bytes(folder))
+
+    def encode(self, texts: Sequence[str], batch_size: int = 32) -> NDArray[np.float32]:
+        """See `Encoder`; by default in batches as large as sentence-transformers' own."""
+        embeddings: NDArray[np.float32] = self._model.encode(
+            list(texts), batch_size=batch_size, show_progress_bar=False
+        )
+        return embeddings
+
+
+class OnnxTeacherEncoder:
+    """The same Sentence Transformer with its transformer in ONNX Runtime, on the processor.
+
+    Its graph is the folder's own `onnx/model.onnx` where there is one, and traced by torch otherwise. All else
+    (tokenizing, prompt, pooling, normalizing) stays with sentence-transformers. Its own `backend="onnx"` is not used:
+    that needs optimum-onnx, which refuses the transformers library from 4.58 on.
+
+    Args:
+        folder: As for `TeacherEncoder`.
+        name: What people call it; the folder's name, and `(ONNX)`, when None.
+
+    Raises:
+        MissingExtraError: onnxruntime, onnx or sentence-transformers is not installed.
+        RemoteCodeError: As for `TeacherEncoder`.
+        TeacherError: As for `TeacherEncoder`, or its graph can't be traced or opened.
+    """
+
+    def __init__(self, folder: str | Path, name: str | None = None) -> None:
+        folder = Path(folder)
+        name = name or f"{folder.resolve().name} (ONNX)"
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtraError("onnxruntime", "onnx") from error
+        self._model = _load(folder, name, "cpu", attn_implementation="eager")
+        graph = folder / "onnx" / "model.onnx"
+        with tempfile.TemporaryDirectory(prefix="m2v-onnx-") as scratch:
+            if not graph.is_file():
+                graph = Path(scratch) / "model.onnx"
+                _trace(self._model, graph, name)
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = n_usable_cpus()
+            try:
+                self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # onnxruntime's own errors have no common base but this
+                raise TeacherError(f"The ONNX graph of {name} can't be opened: {_first_line(error)}") from error
+            size_bytes = sum(part.stat().st_size for part in graph.parent.glob("model.onnx*"))
+        self._inputs = [node.name for node in self._session.get_inputs()]
+        if unknown := sorted(set(self._inputs) - set(_features(self._model, ["width"]))):
+            raise TeacherError(
+                f"The ONNX graph of {name} asks for {', '.join(unknown)}, which its tokenizer doesn't give. "
+                "Evaluate it as teacher: instead."
+            )
+        width = self.encode(["width"]).shape[1]
+        self.facts = EncoderFacts(name, "teacher", width, "cpu", options.intra_op_num_threads, size_bytes)
+
+    def encode(self, texts: Sequence[str], batch_size: int = 32) -> NDArray[np.float32]:
+        """See `Encoder`; texts of like length are read together, as sentence-transformers does."""
+        import torch
+
+        prompt = (self._model.prompts or {}).get(self._model.default_prompt_name or "", "") or ""
+        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+        rows: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            features = _features(self._model, [prompt + texts[place] for place in batch])
+            states = self._session.run(None, {name: features[name].numpy() for name in self._inputs})[0]
+            features["token_embeddings"] = torch.from_numpy(states)
+            with torch.no_grad():
+                for module in list(self._model)[1:]:
+                    features = module(features)
+            for place, row in zip(batch, features["sentence_embedding"].numpy(), strict=True):
+                rows[place] = row
+        return np.stack(rows).astype(np.float32, copy=False)
+
+
+def _load(folder: Path, name: str, device: str, **model_arguments: object) -> Any:
+    _refuse_own_modules(folder, name)
+    try:
+        import torch  # noqa: F401  its absence is reported in its own name
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise MissingExtraError(error.name or "sentence-transformers", "distill") from error
+    try:
+        # Safetensors alone: a pickle can run code when it is opened.
+        return SentenceTransformer(
+            str(folder),
+            device=device,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True, **model_arguments},
+        )
+    except _LOADING_ERRORS as error:
+        raise TeacherError(
+            f"{name} can't be loaded by sentence-transformers ({_first_line(error)}). "
+            "Is it a complete Sentence Transformer?"
+        ) from error
+
+
+def _features(model: Any, texts: list[str]) -> dict[str, Any]:
+    """What the transformer reads; the method has another name before sentence-transformers 5.4."""
+    tokenize = getattr(model, "preprocess", None) or model.tokenize
+    features: dict[str, Any] = tokenize(texts)
+    return features
+
+
+def _trace(model: Any, path: Path, name: str) -> None:
+    """Write the graph of the teacher's transformer: token ids in, last hidden state out."""
+    try:
+        import onnx  # noqa: F401  torch's exporter needs it
+    except ImportError as error:
+        raise MissingExtraError("onnx", "onnx") from error
+    import torch
+
+    features = _features(model, ["one", "another, and longer"])
+    inputs = [key for key in ("input_ids", "attention_mask", "token_type_ids") if key in features]
+    transformer = model[0].auto_model.eval()
+
+    class LastHiddenState(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.transformer = transformer
+
+        def forward(self, *values: torch.Tensor) -> torch.Tensor:
+            states: torch.Tensor = self.transformer(**dict(zip(inputs, values, strict=True))).last_hidden_state
+            return states
+
+    output = "last_hidden_state"
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                LastHiddenState(),
+                tuple(features[key] for key in inputs),
+                str(path),
+                input_names=inputs,
+                output_names=[output],
+                dynamic_axes={key: {0: "texts", 1: "tokens"} for key in [*inputs, output]},
+                opset_version=_OPSET,
+                dynamo=False,
+            )
+    except Exception as error:  # whatever a model's own code raises while it is traced
+        raise TeacherError(
+            f"{name} can't be turned into an ONNX graph ({_first_line(error)}). Evaluate it as teacher: instead."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _refuse_own_modules(folder: Path, name: str) -> None:
+    """Before version 6, sentence-transformers trusts whatever code lies in a local folder."""
+    modules_file = folder / "modules.json"
+    if not modules_file.is_file():
+        return
+    try:
+        types = [str(module["type"]) for module in json.loads(modules_file.read_text(encoding="utf-8"))]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TeacherError(f"modules.json of {name} is damaged ({error}); download the teacher again.") from error
+    for module_type in types:
+        if not module_type.startswith("sentence_transformers."):
+            raise RemoteCodeError(
+                f"{name} needs code of its own ({module_type}), which is not run here. Choose another teacher."
+            )

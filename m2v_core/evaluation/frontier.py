@@ -1,0 +1,100 @@
+"""What a model loses when it is made smaller: fewer dimensions, fewer bits a number, fewer rows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from m2v_core.evaluation.encoders import StaticEncoder
+from m2v_core.evaluation.run import evaluate
+from m2v_core.evaluation.tasks import Group, Task
+from m2v_core.model import StaticModel
+from m2v_core.progress import Progress, ProgressCallback
+
+DIMS = (32, 64, 128, 256, None)
+PRECISIONS = ("float32", "float16", "int8")
+
+
+@dataclass(frozen=True)
+class FrontierRow:
+    """One way to make a model smaller, and what it costs.
+
+    Attributes:
+        dim: Leading dimensions kept.
+        precision: `"float32"`, `"float16"` or `"int8"`.
+        n_rows: Rows of the table; fewer than the vocabulary when tokens share them.
+        n_bytes: Bytes of the table with its weights and mapping.
+        average: Mean score over the tasks.
+        groups: Mean score of each column.
+        is_best: Whether no other row is at least as small and as good, and one of the two in truth.
+    """
+
+    dim: int
+    precision: str
+    n_rows: int
+    n_bytes: int
+    average: float
+    groups: dict[Group, float]
+    is_best: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain JSON values."""
+        return asdict(self)
+
+
+def frontier(
+    model: StaticModel,
+    tasks: Sequence[Task],
+    *,
+    dims: Sequence[int | None] = DIMS,
+    precisions: Sequence[str] = PRECISIONS,
+    vocabulary_quantizations: Sequence[int | None] = (None,),
+    progress: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+) -> tuple[FrontierRow, ...]:
+    """Size and quality of every combination, the smallest first.
+
+    Args:
+        model: A model with one row a token, its dimensions sorted by variance (as PCA leaves them), best in float32.
+        tasks: What to measure on.
+        dims: Dimensions to keep; None for all. Those that the model doesn't have are left out.
+        precisions: Number formats.
+        vocabulary_quantizations: Rows for all tokens to share, by k-means; None for one row a token.
+        progress: Receives the stage `"measure"`, in combinations.
+        cancel: Set it to stop.
+
+    Raises:
+        InputError: A precision or a number of rows is out of range, or there is no task.
+        MissingExtraError: scikit-learn is needed and not installed.
+        Cancelled: `cancel` was set.
+    """
+    widths = sorted({model.dim if dim is None else dim for dim in dims if dim is None or dim <= model.dim})
+    combinations = [(width, n_rows) for n_rows in dict.fromkeys(vocabulary_quantizations) for width in widths]
+    total = len(combinations) * len(precisions)
+    rows: list[FrontierRow] = []
+    for width, n_rows in combinations:
+        smaller = model.compressed(dimensionality=width, vocabulary_quantization=n_rows)
+        for precision in precisions:
+            candidate = smaller.compressed(quantize_to=precision)
+            encoder = StaticEncoder(candidate, "candidate")
+            found = evaluate([encoder], tasks, resamples=0, cancel=cancel)
+            groups = {
+                group: float(np.mean([score.score for score in found.scores if score.group == group]))
+                for group in dict.fromkeys(score.group for score in found.scores)
+            }
+            average = float(np.mean([score.score for score in found.scores]))
+            shape = candidate.token_embeddings.shape
+            rows.append(FrontierRow(shape[1], precision, shape[0], candidate.n_bytes, average, groups))
+            if progress is not None:
+                progress(Progress("measure", len(rows), total, 0.0, None))
+    marked = (replace(row, is_best=not any(_is_better(other, row) for other in rows)) for row in rows)
+    return tuple(sorted(marked, key=lambda row: (row.n_bytes, -row.average)))
+
+
+def _is_better(one: FrontierRow, other: FrontierRow) -> bool:
+    is_no_worse = one.n_bytes <= other.n_bytes and one.average >= other.average
+    return is_no_worse and (one.n_bytes < other.n_bytes or one.average > other.average)

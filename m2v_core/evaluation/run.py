@@ -1,0 +1,202 @@
+"""Any number of encoders on any number of tasks, side by side."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m2v_core.errors import InputError
+from m2v_core.evaluation import statistics
+from m2v_core.evaluation.encoders import Encoder, EncoderFacts
+from m2v_core.evaluation.tasks import Group, Task
+from m2v_core.progress import ProgressCallback, ProgressReporter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_TEXTS_AT_ONCE = 1024  # between two looks at whether to stop
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One encoder's score on one task.
+
+    Attributes:
+        encoder: The encoder's name.
+        task: The task's name.
+        group: The column of the published tables that it counts towards.
+        metric: What the score is.
+        score: 0 to 100, or -100 to 100 for a correlation.
+        low: Lower end of the 95 % bootstrap interval; None where there is none.
+        high: Upper end.
+        n_items: Pairs, test texts or queries that it rests on; None where unknown.
+        seconds: What encoding and scoring took.
+        notes: Sentences about what makes the score less than it seems.
+    """
+
+    encoder: str
+    task: str
+    group: Group
+    metric: str
+    score: float
+    low: float | None
+    high: float | None
+    n_items: int | None
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        encoders: The encoders, in the order given.
+        scores: Task by task, and within a task in the order of the encoders.
+    """
+
+    encoders: tuple[EncoderFacts, ...]
+    scores: tuple[TaskScore, ...]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the tasks, in order."""
+        return tuple(dict.fromkeys(score.task for score in self.scores))
+
+    def of(self, encoder: str) -> tuple[TaskScore, ...]:
+        """One encoder's scores."""
+        return tuple(score for score in self.scores if score.encoder == encoder)
+
+    def joined(self, other: Evaluation) -> Evaluation:
+        """These scores, and those of the same encoders on other tasks."""
+        return Evaluation(self.encoders or other.encoders, self.scores + other.scores)
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain JSON values."""
+        return {
+            "encoders": [encoder.to_json() for encoder in self.encoders],
+            "scores": [asdict(score) | {"notes": list(score.notes)} for score in self.scores],
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Evaluation:
+        """What `to_json` wrote."""
+        return cls(
+            tuple(EncoderFacts(**facts) for facts in record["encoders"]),
+            tuple(TaskScore(**score | {"notes": tuple(score["notes"])}) for score in record["scores"]),
+        )
+
+
+def evaluate(
+    encoders: Sequence[Encoder],
+    tasks: Sequence[Task],
+    *,
+    resamples: int = statistics.RESAMPLES,
+    seed: int = statistics.SEED,
+    on_score: Callable[[TaskScore], None] | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+) -> Evaluation:
+    """Every encoder's score on every task.
+
+    An encoder with a method `fit` is given all texts of a task, without labels, before it reads them.
+
+    Args:
+        encoders: At least one; their names must differ.
+        tasks: At least one; see `m2v_core.evaluation.data.read_tasks`.
+        resamples: Bootstrap samples for the intervals; 0 for none.
+        seed: Fixes them.
+        on_score: Receives each score as soon as it is known.
+        progress: Receives the stage `"encode"`, in texts of all encoders and tasks.
+        cancel: Set it to stop within a thousand texts.
+
+    Raises:
+        InputError: No encoder or task, two encoders of one name, or an encoder that returns no finite
+            (n_texts, dim) array.
+        MissingExtraError: A task needs scikit-learn, and it is not installed.
+        Cancelled: `cancel` was set.
+    """
+    names = [encoder.facts.name for encoder in encoders]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"Encoders of different names are compared, at least one; got {names}.")
+    if not tasks:
+        raise InputError("There is no task to evaluate on; give at least one.")
+    reporter = ProgressReporter(progress, cancel)
+    reporter.start("encode", len(encoders) * sum(len(task.texts) for task in tasks))
+    scores = []
+    for task in tasks:
+        for encoder in encoders:
+            started = time.perf_counter()
+            embeddings = _embeddings(encoder, task, reporter)
+            judgement = task.judge(embeddings, resamples, seed)
+            estimate = judgement.estimate
+            has_interval = not np.isnan(estimate.low)
+            score = TaskScore(
+                encoder=encoder.facts.name,
+                task=task.name,
+                group=task.group,
+                metric=task.metric,
+                score=estimate.value,
+                low=estimate.low if has_interval else None,
+                high=estimate.high if has_interval else None,
+                n_items=task.n_items,
+                seconds=time.perf_counter() - started,
+                notes=judgement.notes,
+            )
+            scores.append(score)
+            if on_score is not None:
+                on_score(score)
+    return Evaluation(tuple(encoder.facts for encoder in encoders), tuple(scores))
+
+
+def _embeddings(encoder: Encoder, task: Task, reporter: ProgressReporter) -> NDArray[np.float32]:
+    fit = getattr(encoder, "fit", None)
+    if fit is not None:
+        fit(task.texts)
+    blocks: list[NDArray[np.float32]] = []
+    for start in range(0, len(task.texts), _TEXTS_AT_ONCE):
+        texts = task.texts[start : start + _TEXTS_AT_ONCE]
+        block = checked_embeddings(encoder.encode(texts), texts, f"{encoder.facts.name} on {task.name}")
+        if blocks and block.shape[1] != blocks[0].shape[1]:
+            raise InputError(
+                f"{encoder.facts.name} on {task.name} returned rows of {blocks[0].shape[1]} numbers, then of "
+                f"{block.shape[1]}; all must be of one width."
+            )
+        blocks.append(block)
+        reporter.advance(len(texts))
+    return np.concatenate(blocks)
+
+
+def checked_embeddings(embeddings: object, texts: Sequence[str], who: str) -> NDArray[np.float32]:
+    """What an encoder returned, if it can be measured.
+
+    Args:
+        embeddings: What it returned.
+        texts: What it was given.
+        who: The encoder, for the message.
+
+    Returns:
+        (n_texts, dim) float32, finite.
+
+    Raises:
+        InputError: It is something else.
+    """
+    array = np.asarray(embeddings)
+    if array.ndim != 2 or len(array) != len(texts) or not array.shape[1] or array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{who} returned {array.dtype} of shape {array.shape} for {len(texts):,} texts; expected numbers of shape "
+            f"({len(texts)}, dim), one row a text."
+        )
+    is_bad = ~np.isfinite(array).all(axis=1)
+    if is_bad.any():
+        text = texts[int(np.flatnonzero(is_bad)[0])]
+        raise InputError(
+            f"{who} returned NaN or infinity for {int(is_bad.sum()):,} of {len(texts):,} texts, first for "
+            f"{text[:60]!r}. An encoder must return finite numbers; for a text that it knows nothing of, zeros."
+        )
+    return array.astype(np.float32, copy=False)

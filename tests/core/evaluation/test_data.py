@@ -1,0 +1,96 @@
+"""Sets in plain folders: what is read, and what a bad file is answered with."""
+
+from __future__ import annotations
+
+import pytest
+
+from m2v_core.errors import InputError, NotFoundError
+from m2v_core.evaluation.data import read_tasks
+from tests.core.evaluation.sets import SETS, write_sets
+
+NAMES = ["tiny", "words", "kinds", "groups", "search", "phrases", "turns", "names", "phrases2"]
+
+
+def test_every_kind_is_read(tmp_path):
+    tasks = read_tasks(write_sets(tmp_path))
+    assert [task.name for task in tasks] == NAMES
+    assert [task.group for task in tasks] == ["STS", "WordSim", "Class", "Clust", "Ret", *["PEARL"] * 4]
+    assert [task.n_items for task in tasks] == [12, 10, 12, 12, 5, 3, 2, 3, 4]
+    sts = tasks[0]
+    assert len(set(sts.texts)) == len(sts.texts)
+    first = SETS["sts/tiny.tsv"].splitlines()[0].split("\t")
+    assert [str(int(sts.scores[0])), sts.texts[sts.left[0]], sts.texts[sts.right[0]]] == first
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["tiny"], ["tiny"]),
+        (["TINY", "words"], ["tiny", "words"]),
+        (["words", "sts", "tiny"], ["words", "tiny"]),
+        (["sts/tiny"], ["tiny"]),
+        (["pearl"], NAMES[5:]),
+        (["pearl/choice"], ["turns"]),
+    ],
+)
+def test_tasks_are_chosen_by_name_or_kind(tmp_path, names, found):
+    assert [task.name for task in read_tasks(write_sets(tmp_path), names)] == found
+
+
+def test_what_is_not_chosen_may_be_broken(tmp_path):
+    assert read_tasks(write_sets(tmp_path, sts__tiny="nonsense"), ["words"])
+
+
+def test_byte_order_mark_line_ends_and_blank_lines(tmp_path):
+    (tmp_path / "sts").mkdir()
+    (tmp_path / "sts" / "a.tsv").write_bytes("\ufeff1\ta\u2028b\tc\r\n\r\n2\td\te\r\n".encode())
+    (task,) = read_tasks(tmp_path)
+    pairs = [(task.texts[left], task.texts[right]) for left, right in zip(task.left, task.right, strict=True)]
+    assert pairs == [("a\u2028b", "c"), ("d", "e")] and task.scores.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        (
+            "sts__tiny",
+            "1\ta\tb\n2\ta\n",
+            r"tiny\.tsv, line 2 has 2 fields; expected: score, text, text, separated by tabs",
+        ),
+        ("sts__tiny", "1\ta\tb\n\n2\ta\tb\tc\n", "line 3 has 4 fields"),
+        ("sts__tiny", "1 a b\n", "line 1 has 1 field;"),
+        ("sts__tiny", "high\ta\tb\n", "line 1 has 'high' where a number was expected"),
+        ("sts__tiny", "1\ta\tb\nnan\ta\tb\n", "line 2 has 'nan' where a number"),
+        ("sts__tiny", "inf\ta\tb\n", "line 1 has 'inf' where a number"),
+        ("sts__tiny", "1\ta\t \n", r"line 1: field 3 \(text\) is blank"),
+        ("sts__tiny", b"1\ta\tb\n2\t\xff\tb\n", "not UTF-8"),
+        ("sts__tiny", "", r"tiny\.tsv is empty. Each of its lines would be: score, text, text"),
+        ("sts__tiny", "\n\n", "is empty"),
+        ("sts__tiny", "3\ta\tb\n3.0\tc\td\n", r"All 2 scores in .*tiny\.tsv are 3\. A correlation needs different"),
+        ("classification__kinds__train", "wet\ta\nwet\tb\n", r"train\.tsv has the label 'wet'"),
+        ("classification__kinds__test", "", r"test\.tsv is empty"),
+        ("clustering__groups", "0\ta\n0\tb\n", "has the label '0'"),
+        ("retrieval__search__corpus", "d0\ta\nd0\tb\n", "line 2: the id 'd0' is there a second time"),
+        ("retrieval__search__qrels", "q0\tno\t1\n", r"line 1: corpus\.tsv has no id 'no'"),
+        ("retrieval__search__qrels", "no\td0\t1\n", r"line 1: queries\.tsv has no id 'no'"),
+        ("retrieval__search__qrels", "q0\td0\t0\n", "no text relevant"),
+        ("pearl__choice__turns", "sea\tboat\n", "expected: phrase, right answer, wrong answer and perhaps more"),
+        ("pearl__linking__names", "a\tsea\nb\tsea\n", "one name alone, 'sea'"),
+    ],
+)
+def test_bad_files(tmp_path, file, text, message):
+    with pytest.raises(InputError, match=message):
+        read_tasks(write_sets(tmp_path, **{file: text}))
+
+
+def test_missing_files_and_folders(tmp_path):
+    with pytest.raises(NotFoundError, match="no folder"):
+        read_tasks(tmp_path / "gone")
+    with pytest.raises(InputError, match="holds no sets"):
+        read_tasks(tmp_path)
+    write_sets(tmp_path)
+    (tmp_path / "classification/kinds/test.tsv").unlink()
+    with pytest.raises(InputError, match=r"no file .*test\.tsv"):
+        read_tasks(tmp_path, ["kinds"])
+    with pytest.raises(InputError, match=r"no task 'STS99' .* There are: tiny, words"):
+        read_tasks(tmp_path, ["STS99"])

@@ -1,0 +1,246 @@
+"""Every adapter, run by the real package, against NumPy or another way to the same vectors."""
+
+from __future__ import annotations
+
+import builtins
+import gzip
+import logging
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from sklearn.feature_extraction.text import TfidfVectorizer
+from tokenizers import Tokenizer
+
+from m2v_core.errors import InputError, MissingExtraError, NotFoundError, RemoteCodeError, TeacherError
+from m2v_core.evaluation.encoders import (
+    BPEmbEncoder,
+    OnnxTeacherEncoder,
+    TeacherEncoder,
+    TfidfEncoder,
+    WordLlamaEncoder,
+    WordVectorEncoder,
+    encoder_names,
+    open_encoder,
+)
+from tests.static_models import static_model
+
+TEXTS = ["Rivers run to the sea.", "", "sea, sea; a SEA", "unheard-of", "two words"]
+VECTORS = {
+    "sea": [1.0, 2.0],
+    "Sea": [0.0, 1.0],
+    "run": [3.0, -1.0],
+    "to": [0.5, 0.5],
+    "unheard-of": [7.0, 7.0],
+    ",": [0.0, 4.0],
+}
+
+
+@pytest.fixture(scope="module")
+def teacher(build_teacher_once):
+    return build_teacher_once("wordpiece")
+
+
+def test_onnx_is_the_teacher(teacher):
+    torch_teacher, onnx_teacher = TeacherEncoder(teacher, "tiny"), OnnxTeacherEncoder(teacher)
+    texts = [text for text in TEXTS if text] * 20  # more than a batch, of different lengths
+    np.testing.assert_allclose(onnx_teacher.encode(texts), torch_teacher.encode(texts), atol=1e-5)
+    assert onnx_teacher.facts.name == f"{teacher.name} (ONNX)"
+    assert onnx_teacher.facts.dim == torch_teacher.facts.dim
+
+
+def test_a_graph_of_its_own_is_run_and_checked(teacher, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    folder = tmp_path / "with_graph"
+    shutil.copytree(teacher, folder)
+    (folder / "onnx").mkdir()
+    graph = folder / "onnx" / "model.onnx"
+    graph.write_bytes(b"no graph")
+    with pytest.raises(TeacherError, match="ONNX graph of with_graph .* can't be opened"):
+        OnnxTeacherEncoder(folder)
+    # States that are the attention mask: its mean over real tokens is one, whatever the text.
+    helper = onnx.helper
+    for name in ("attention_mask", "position_ids"):
+        ids = helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["texts", "tokens"])
+        states = helper.make_tensor_value_info("states", onnx.TensorProto.FLOAT, ["texts", "tokens", 1])
+        nodes = [
+            helper.make_node("Cast", [name], ["cast"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["cast", "axis"], ["states"]),
+        ]
+        axis = helper.make_tensor("axis", onnx.TensorProto.INT64, [1], [2])
+        made = helper.make_graph(nodes, "graph", [ids], [states], [axis])
+        onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), graph)
+        if name == "attention_mask":
+            np.testing.assert_allclose(OnnxTeacherEncoder(folder).encode(["a", "the sea"]), [[1.0], [1.0]])
+        else:
+            with pytest.raises(TeacherError, match="asks for position_ids"):
+                OnnxTeacherEncoder(folder)
+
+
+def test_onnx_refuses_what_the_teacher_refuses(broken_teacher, tmp_path):
+    with pytest.raises(RemoteCodeError):
+        OnnxTeacherEncoder(broken_teacher("custom-module"))
+    with pytest.raises(TeacherError):
+        OnnxTeacherEncoder(tmp_path)
+
+
+def test_wordllama_is_the_mean_of_its_rows():
+    wordllama = pytest.importorskip("wordllama")
+    level = logging.getLogger().level
+    encoder = WordLlamaEncoder()
+    assert logging.getLogger().level == level and not logging.getLogger("wordllama").isEnabledFor(logging.DEBUG)
+    assert (encoder.facts.name, encoder.facts.dim) == ("WL256", 256) and encoder.facts.size_bytes > 15e6
+    package = next(iter(wordllama.__path__))
+    (table,) = load_file(f"{package}/weights/l2_supercat_256.safetensors").values()
+    tokenizer = Tokenizer.from_file(f"{package}/tokenizers/l2_supercat_tokenizer_config.json")
+    texts = [text for text in TEXTS if text]
+    expected = [
+        table[tokenizer.encode(text, add_special_tokens=False).ids].astype(np.float32).mean(axis=0) for text in texts
+    ]
+    np.testing.assert_allclose(encoder.encode(texts), expected, atol=1e-3)
+    assert not encoder.encode(["", "sea"])[0].any()
+
+
+def write_vectors(path, header=""):
+    path.write_text(header + "".join(f"{word} {' '.join(map(str, row))}\n" for word, row in VECTORS.items()))
+    return path
+
+
+def mean_of(*words):
+    return np.mean([VECTORS[word] for word in words], axis=0)
+
+
+@pytest.mark.parametrize("kind", ["glove", "word2vec", "binary", "gz"])
+def test_word_vectors_are_means(tmp_path, kind):
+    header = f"{len(VECTORS)} 2\n"
+    if kind == "binary":
+        path = tmp_path / "vectors.bin"
+        rows = (f"{word} ".encode() + np.array(row, np.float32).tobytes() + b"\n" for word, row in VECTORS.items())
+        path.write_bytes(header.encode() + b"".join(rows))
+    else:
+        path = write_vectors(tmp_path / "vectors.txt", header if kind == "word2vec" else "")
+    if kind == "gz":
+        (tmp_path / "vectors.txt.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path = tmp_path / "vectors.txt.gz"
+    encoder = WordVectorEncoder(path)
+    assert (encoder.facts.dim, encoder.facts.role) == (2, "peer")
+    assert encoder.facts.name == ("vectors.bin" if kind == "binary" else "vectors.txt")
+    expected = [
+        mean_of("run", "to", "sea"),  # no vector for Rivers, the, or the full stop
+        [0.0, 0.0],
+        mean_of("sea", ",", "sea", "sea"),  # SEA in lower case
+        mean_of("unheard-of"),
+        [0.0, 0.0],
+    ]
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-6)
+    np.testing.assert_allclose(encoder.encode(["Sea"]), [VECTORS["Sea"]])
+
+
+@pytest.mark.parametrize("text", ["", "sea 1 2\nrun 1 2 3\n", "sea one two\n", "3 2\nsea 1 2\n"])
+def test_no_word_vectors(tmp_path, text):
+    (tmp_path / "vectors.txt").write_text(text)
+    with pytest.raises(InputError, match=r"vectors\.txt holds no vectors"):
+        WordVectorEncoder(tmp_path / "vectors.txt")
+
+
+def test_missing_vectors(tmp_path):
+    with pytest.raises(NotFoundError, match="no file"):
+        WordVectorEncoder(tmp_path / "gone.txt")
+    with pytest.raises(NotFoundError, match=r"one file that ends in \.model, but holds 0"):
+        BPEmbEncoder(tmp_path)
+
+
+def test_bpemb_is_the_mean_of_its_pieces(tmp_path):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    (tmp_path / "corpus.text").write_text("the river runs to the sea\nthe sea shore and the sea boat\n" * 30)
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "corpus.text"), model_prefix=str(tmp_path / "tiny"), vocab_size=40, model_type="bpe"
+    )
+    (tmp_path / "tiny.vocab").unlink()
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tiny.model"))
+    table = np.random.default_rng(0).normal(size=(40, 3)).round(4)
+    rows = (f"{pieces.id_to_piece(n)} {' '.join(map(str, row))}\n" for n, row in enumerate(table))
+    (tmp_path / "tiny.d3.w2v.txt").write_text("40 3\n" + "".join(rows))
+    encoder = BPEmbEncoder(tmp_path)
+    assert (encoder.facts.name, encoder.facts.dim) == ("tiny.d3", 3)
+    expected = [table[pieces.encode(text.lower())].mean(axis=0) for text in ("The sea", "a boat")]
+    np.testing.assert_allclose(encoder.encode(["The sea", "a boat"]), expected, atol=1e-6)
+    assert not encoder.encode([""]).any()
+    (tmp_path / "tiny.d3.w2v.txt").write_text("2 1\na 1\nb 2\n")
+    with pytest.raises(InputError, match="40 pieces, but .* has 2 vectors"):
+        BPEmbEncoder(tmp_path)
+
+
+def test_tfidf_is_scikit_learns():
+    encoder = TfidfEncoder()
+    with pytest.raises(InputError, match="call fit"):
+        encoder.encode(TEXTS)
+    encoder.fit(TEXTS)
+    expected = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b").fit_transform(TEXTS).toarray()
+    np.testing.assert_allclose(encoder.encode(TEXTS), expected, atol=1e-6)
+    with pytest.raises(InputError, match="no word"):
+        encoder.fit(["...", ""])
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "spec"),
+    [
+        ("wordllama", "peers", "wordllama"),
+        ("gensim.models", "peers", "vectors:x"),
+        ("bpemb", "peers", "bpemb:x"),
+        ("model2vec", "peers", "model2vec:x"),
+        ("onnxruntime", "onnx", "onnx:x"),
+        ("sentence_transformers", "distill", "teacher:x"),
+        ("sklearn.feature_extraction.text", "eval", "tfidf"),
+    ],
+)
+def test_missing_packages_name_their_extra(monkeypatch, tmp_path, package, extra, spec):
+    real = builtins.__import__
+
+    def refuse(name, *arguments, **keywords):
+        if name == package:
+            raise ImportError(name, name=name.split(".")[0])
+        return real(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(MissingExtraError, match=rf"pip install 'm2v-studio\[{extra}\]'"):
+        open_encoder(spec, teacher_folder=lambda name: tmp_path)
+
+
+def test_descriptions_become_encoders(tmp_path, teacher):
+    static_model().save_pretrained(tmp_path / "small")
+    vectors = write_vectors(tmp_path / "glove.txt")
+    asked = []
+
+    def find(name):
+        asked.append(name)
+        return teacher
+
+    specs = [
+        f"{tmp_path}/small",
+        f"model2vec:{tmp_path}/small",
+        "teacher:owner/tiny",
+        "onnx:owner/tiny",
+        f"vectors:{vectors}",
+        "wordllama",
+        "tfidf",
+    ]
+    encoders = [open_encoder(spec, teacher_folder=find) for spec in specs]
+    names = ["small", "small (model2vec)", "tiny", "tiny (ONNX)", "glove.txt", "WL256", "TF-IDF"]
+    assert [encoder.facts.name for encoder in encoders] == names == encoder_names(specs)
+    assert asked == ["owner/tiny", "owner/tiny"]
+    assert [encoder.facts.role for encoder in encoders] == ["static", "peer", "teacher", "teacher", *["peer"] * 3]
+
+
+def test_names_that_would_be_alike_stay_whole():
+    specs = ["one/model", "two/model", "two/other"]
+    assert encoder_names(specs) == ["one/model", "two/model", "other"]
+    with pytest.raises(InputError, match="twice"):
+        encoder_names(["a", "b", "a"])
+
+
+@pytest.mark.parametrize("spec", ["", "teacher:", "vectors:"])
+def test_half_a_description(spec):
+    with pytest.raises(InputError, match="describes no encoder.*wordllama"):
+        open_encoder(spec, teacher_folder=lambda name: name)

@@ -1,0 +1,128 @@
+"""`m2v eval`, as people run it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from m2v_core import cli
+from m2v_core.evaluation.run import Evaluation
+from tests.core.evaluation.sets import write_sets
+from tests.static_models import static_model
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_sets(tmp_path_factory.mktemp("sets"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "small"
+    static_model().save_pretrained(folder)
+    return folder
+
+
+def m2v_eval(*arguments):
+    return CliRunner().invoke(cli.app, ["eval", *map(str, arguments)])
+
+
+def test_encoders_side_by_side(model, data):
+    done = m2v_eval(model, f"model2vec:{model}", "wordllama", "tfidf", "--data", data)
+    assert done.exit_code == 0, done.output
+    heading, *lines = done.stdout.split("\n\n")[0].splitlines()
+    names = "tiny words kinds groups search phrases turns names phrases2"
+    assert heading.split() == ["encoder", "MB", *names.split(" "), "Avg"]
+    assert {line.split("  ")[0] for line in lines} == {"small", "small (model2vec)", "WL256", "TF-IDF"}
+    assert re.search(r"Measured on \d{4}-\d\d-\d\d: .* CPUs", done.stdout)
+    assert (
+        "\ntiny, words: Spearman x 100; kinds, turns, names: accuracy; groups, phrases2: V-measure x 100; "
+        "search: nDCG@10 x 100; phrases: Pearson x 100.\n"
+    ) in done.stdout
+
+
+def test_json_comes_back(model, data, tmp_path):
+    output = tmp_path / "found.json"
+    done = m2v_eval(model, "tfidf", "--data", data, "--tasks", "tiny,WordSim", "--format", "json", "--output", output)
+    assert done.exit_code == 0 and done.stdout == ""
+    record = json.loads(output.read_text())
+    found = Evaluation.from_json(record)
+    assert found.tasks == ("tiny", "words") and [facts.name for facts in found.encoders] == ["small", "TF-IDF"]
+    assert record["machine"]["n_cpus"] >= 1 and len(record["leaderboard"]) == 2
+    again = json.loads(m2v_eval(model, "tfidf", "--data", data, "--tasks", "tiny,wordsim", "--format", "json").stdout)
+    for one, other in zip(record["scores"], again["scores"], strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_csv_and_markdown(model, data):
+    done = m2v_eval(model, "--data", data, "--tasks", "tiny", "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert (row["encoder"], row["task"]) == ("small", "tiny")
+    assert float(row["low"]) <= float(row["score"]) <= float(row["high"])
+    done = m2v_eval(model, "--data", data, "--tasks", "tiny", "--format", "markdown", "--intervals")
+    assert done.stdout.startswith("| encoder | MB | tiny |\n| --- | ---: | ---: |\n| small |")
+    assert re.search(r"\(-?[\d.]+ to -?[\d.]+\) \|", done.stdout)
+
+
+def test_published_rows_stand_beside_measured_ones(model, data):
+    done = m2v_eval(model, "--data", data, "--tasks", "tiny", "--published")
+    assert re.search(r"^small +measured ", done.stdout, flags=re.MULTILINE)
+    assert re.search(r"^GloVe_300d +published +42\.84 +57\.31", done.stdout, flags=re.MULTILINE)
+    assert "only the same tasks compare" in done.stdout
+
+
+def test_notes_are_warnings(model, data):
+    done = m2v_eval("vectors:" + str(vectors_of(data)), "--data", data, "--tasks", "tiny")
+    assert done.exit_code == 0
+    assert "Warning: vectors.txt on tiny: It finds all pairs equally similar" in done.stderr
+
+
+def test_fidelity_without_labels(model, data, tmp_path, build_teacher_once):
+    words = ["sea", "shore", "river", "lake", "boat", "fish", "bread", "apple", "pear", "plum"]
+    (tmp_path / "texts.txt").write_text("".join(f"the {one} and the {other}\n" for one in words for other in words))
+    arguments = [model, "--teacher", build_teacher_once("wordpiece"), "--texts", tmp_path / "texts.txt"]
+    done = m2v_eval(*arguments)
+    assert done.exit_code == 0, done.output
+    assert re.fullmatch(
+        r"small: Keeps \d+ % \(95 % interval \d+ to \d+ %\) of the teacher's ranking of 4,950 pairs of texts, and "
+        r"\d+ % \(95 % interval \d+ to \d+ %\) of each text's 10 nearest neighbours\.\n",
+        done.stdout,
+    )
+    found = json.loads(m2v_eval(*arguments, "--data", data, "--tasks", "tiny", "--format", "json").stdout)
+    assert found["fidelity"]["small"]["verdict"] in done.stdout and len(found["scores"]) == 1
+    (tmp_path / "texts.txt").write_text("the sea\na river\na boat\n")
+    assert "3 pairs of 3 texts say little" in m2v_eval(*arguments).stderr
+
+
+def vectors_of(folder):
+    path = folder / "vectors.txt"
+    path.write_text("zebra 1 2\nyak 2 1\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["MODEL"], 2, "folder of tasks"),
+        (["MODEL", "--teacher", "tiny"], 2, "one needs the other"),
+        (["MODEL", "--tasks", "tiny", "--mteb", "STSBenchmark"], 2, "--data"),
+        (["MODEL", "--data", "DATA", "--tasks", "nothing"], 1, "no task 'nothing'"),
+        (["MODEL", "MODEL", "--data", "DATA"], 1, "twice"),
+        (["bpemb:", "--data", "DATA"], 1, "describes no encoder"),
+        (["MODEL", "--data", "DATA/gone"], 1, "no folder"),
+        (["DATA/gone", "--data", "DATA", "--tasks", "tiny"], 1, "removed"),
+        (["MODEL", "--data", "DATA", "--output", "DATA/no/such/file.csv"], 1, "no folder"),
+        (["tfidf", "--mteb", "STSBenchmark"], 1, "fitted to the texts"),
+        (["MODEL", "--mteb", "NoSuchTask"], 1, "no task 'NoSuchTask'"),
+    ],
+)
+def test_what_is_wrong_is_one_line(model, data, arguments, code, message):
+    given = [argument.replace("MODEL", str(model)).replace("DATA", str(data)) for argument in arguments]
+    done = m2v_eval(*given)
+    assert done.exit_code == code and message in done.stderr
+    assert "Traceback" not in done.output

@@ -1,0 +1,100 @@
+"""Fidelity against SciPy and sets of neighbours; its interval against what is known of it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from m2v_core.errors import InputError
+from m2v_core.evaluation.encoders import TfidfEncoder
+from m2v_core.evaluation.fidelity import FEW_PAIRS, compare_embeddings, measure_fidelity
+from tests.core.evaluation.sets import BrokenEncoder, LetterEncoder
+
+
+def two_views(n_texts, noise, seed=0):
+    rng = np.random.default_rng(seed)
+    teacher = rng.normal(size=(n_texts, 12)).astype(np.float32)
+    return teacher, (teacher + noise * rng.normal(size=teacher.shape)).astype(np.float32)
+
+
+def cosines(embeddings):
+    units = embeddings.astype(float) / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return units @ units.T
+
+
+def test_ranking_and_neighbours():
+    teacher, static = two_views(60, 0.7)
+    found = compare_embeddings(teacher, static, n_neighbours=5, resamples=200)
+    above = np.triu_indices(60, k=1)
+    assert found.n_pairs == 60 * 59 // 2
+    expected = spearmanr(cosines(teacher)[above], cosines(static)[above]).statistic
+    assert found.correlation.value == pytest.approx(expected, abs=1e-5)
+    shared = []
+    for row in range(60):
+        near = [
+            set(sorted((n for n in range(60) if n != row), key=lambda n: -view[row, n])[:5])
+            for view in (cosines(teacher), cosines(static))
+        ]
+        shared.append(len(near[0] & near[1]) / 5)
+    assert found.overlap.value == pytest.approx(np.mean(shared))
+    for estimate in (found.correlation, found.overlap):
+        assert estimate.low < estimate.value < estimate.high
+
+
+def test_a_sample_of_pairs_estimates_all_of_them():
+    teacher, static = two_views(200, 0.7)
+    everything = compare_embeddings(teacher, static, n_pairs=10**6, resamples=0).correlation.value
+    sample = compare_embeddings(teacher, static, n_pairs=2000, resamples=100)
+    assert sample.n_pairs == 2000
+    assert sample.correlation.low < everything < sample.correlation.high
+
+
+def test_interval_covers_the_truth_as_often_as_it_says():
+    """Pairs share texts, so an interval from drawing pairs would be too narrow; that from drawing texts is not."""
+    truth = compare_embeddings(*two_views(1500, 1.0, seed=99), n_pairs=10**6, resamples=0).correlation.value
+    hits = 0
+    for seed in range(40):
+        found = compare_embeddings(*two_views(40, 1.0, seed), resamples=150).correlation
+        hits += found.low <= truth <= found.high
+    assert hits >= 33  # 38 expected; fewer than 33 has a chance of one in 200 at 95 %
+
+
+def test_the_same_model_keeps_everything():
+    teacher, _ = two_views(30, 0.0)
+    found = compare_embeddings(teacher, teacher * 3, resamples=50)
+    assert found.correlation.value == pytest.approx(1.0) and found.overlap.value == 1.0
+    assert found.verdict.startswith("Keeps 100 % (95 % interval 100 to 100 %) of the teacher's ranking of 435 pairs")
+    assert found.warning is None
+
+
+def test_who_finds_all_alike_keeps_nothing():
+    teacher, _ = two_views(30, 0.0)
+    found = compare_embeddings(teacher, np.ones_like(teacher), resamples=20)
+    assert found.correlation.value == 0 and "Keeps 0 %" in found.verdict
+
+
+@pytest.mark.parametrize(("n_texts", "is_warned"), [(3, True), (20, True), (21, False)])
+def test_few_pairs_are_warned_of(n_texts, is_warned):
+    found = compare_embeddings(*two_views(n_texts, 0.5), resamples=0)
+    assert (found.warning is not None) is is_warned is (found.n_pairs < FEW_PAIRS)
+    assert json.loads(json.dumps(found.to_json()))["warning"] == found.warning
+
+
+def test_of_encoders_each_text_once():
+    texts = [f"{chr(97 + n % 26)}{chr(97 + n // 26)} sea" for n in range(300)]
+    teacher, static, events = LetterEncoder("t", "teacher"), LetterEncoder("s"), []
+    encoders = [static, TfidfEncoder()]
+    same, other = measure_fidelity(teacher, encoders, [*texts, *texts, " "], resamples=0, progress=events.append)
+    assert same.n_texts == 300 == teacher.n_read == static.n_read and same.correlation.value == pytest.approx(1)
+    assert other.n_texts == 300 and other.correlation.value < 0.9
+    assert (events[-1].done, events[-1].total) == (900, 900)
+
+
+def test_what_can_not_be_judged():
+    with pytest.raises(InputError, match="3 different texts"):
+        measure_fidelity(LetterEncoder(), [LetterEncoder()], ["a", "a", "b", ""])
+    with pytest.raises(InputError, match="broken returned NaN"):
+        measure_fidelity(LetterEncoder(), [BrokenEncoder(lambda array: array * np.nan)], ["a", "b", "c"])

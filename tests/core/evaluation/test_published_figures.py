@@ -1,0 +1,63 @@
+"""The figures that say whether an evaluation is right, on the real sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from m2v_core.distillation.bundled import bundled_folder
+from m2v_core.evaluation.data import read_tasks
+from m2v_core.evaluation.encoders import TeacherEncoder, WordLlamaEncoder
+from m2v_core.evaluation.run import evaluate
+
+DATA = Path(__file__).parents[4] / "shared" / "eval"
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no evaluation data in {DATA}")
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return TeacherEncoder(bundled_folder(), "all-MiniLM-L6-v2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "published"), [("STS13", 80.60), ("STS14", 75.59)])
+def test_all_minilm_is_as_good_as_published(teacher, name, published):
+    """Source: https://huggingface.co/spaces/mteb/leaderboard, all-MiniLM-L6-v2."""
+    (score,) = evaluate([teacher], read_tasks(DATA, [name]), resamples=0).scores
+    assert score.score == pytest.approx(published, abs=0.05)
+
+
+def by_hand(encode, path):
+    """Nothing of this library: the file line by line, cosines one by one, SciPy's correlation."""
+    scores, cosines = [], []
+    vectors = {}
+    lines = path.read_text(encoding="utf-8").strip().split("\n")
+    words = sorted({word for line in lines for word in line.split("\t")[1:]})
+    vectors = dict(zip(words, encode(words), strict=True))
+    for line in lines:
+        score, one, other = line.split("\t")
+        left, right = (np.asarray(vectors[word], np.float64) for word in (one, other))
+        scores.append(float(score))
+        cosines.append(left @ right / (np.linalg.norm(left) * np.linalg.norm(right)))
+    return 100 * spearmanr(scores, cosines).statistic
+
+
+@pytest.mark.parametrize("name", ["SimLex", "muturk", "simverb"])
+def test_wordllama_on_words_is_what_a_script_gets(name):
+    wordllama = pytest.importorskip("wordllama")
+    package = next(iter(wordllama.__path__))
+    model = wordllama.WordLlama.load(cache_dir=package, disable_download=True)
+    (score,) = evaluate([WordLlamaEncoder()], read_tasks(DATA, [name]), resamples=0).scores
+    assert score.score == pytest.approx(by_hand(model.embed, DATA / "wordsim" / f"{name}.tsv"), abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["SimLex", "muturk"])
+def test_the_teacher_on_words_is_what_a_script_gets(teacher, name):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(bundled_folder()), device="cpu")
+    (score,) = evaluate([teacher], read_tasks(DATA, [name]), resamples=0).scores
+    assert score.score == pytest.approx(by_hand(model.encode, DATA / "wordsim" / f"{name}.tsv"), abs=1e-3)

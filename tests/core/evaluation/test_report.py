@@ -1,0 +1,138 @@
+"""Tables of measured and published figures, and the frontier."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from m2v_core.errors import InputError
+from m2v_core.evaluation.data import read_tasks
+from m2v_core.evaluation.encoders import EncoderFacts, StaticEncoder
+from m2v_core.evaluation.frontier import frontier
+from m2v_core.evaluation.report import (
+    GROUPS,
+    leaderboard,
+    leaderboard_sheet,
+    long_sheet,
+    published_rows,
+    score_sheet,
+)
+from m2v_core.evaluation.run import Evaluation, TaskScore, evaluate
+from tests.core.evaluation.sets import LetterEncoder, write_sets
+from tests.static_models import static_model
+
+
+def score(encoder, task, group, value, low=None, high=None):
+    return TaskScore(encoder, task, group, "accuracy", value, low, high, 10, 0.5)
+
+
+@pytest.fixture
+def evaluation():
+    facts = [EncoderFacts(name, "static", 4, "cpu", 1, size) for name, size in (("a|b", 1_500_000), ("best", None))]
+    return Evaluation(
+        tuple(facts),
+        (
+            score("a|b", "STS1", "STS", 10.0, 8.0, 12.25),
+            score("best", "STS1", "STS", 50.0),
+            score("a|b", "STS2", "STS", 20.0),
+            score("best", "STS2", "STS", 70.0),
+            score("a|b", "Labels", "Class", 60.0),
+            score("best", "Labels", "Class", 90.0),
+        ),
+    )
+
+
+def test_groups_are_means_and_the_average_is_that_of_tasks(evaluation):
+    best, other = leaderboard(evaluation)
+    assert (best.name, best.origin, best.groups, best.n_tasks) == ("best", "measured", {"STS": 60.0, "Class": 90.0}, 3)
+    assert (best.average, other.average) == (pytest.approx(70.0), pytest.approx(30.0))
+    assert json.loads(json.dumps(best.to_json()))["groups"] == {"STS": 60.0, "Class": 90.0}
+
+
+def test_published_rows_are_marked_and_have_an_address(evaluation):
+    rows = leaderboard(evaluation, with_published=True)
+    assert [row.average for row in rows] == sorted((row.average for row in rows), reverse=True)
+    published = [row for row in rows if row.origin == "published"]
+    assert published == sorted(published_rows(), key=lambda row: -row.average) and len(rows) == len(published) + 2
+    for row in published:
+        assert urlsplit(row.source).scheme == "https" and set(row.groups) == set(GROUPS)
+        # The published average is over tasks, of which some columns have many and some one; it lies among the columns.
+        assert min(row.groups.values()) < row.average < max(row.groups.values())
+    named = {row.name: row for row in published}
+    assert named["all-MiniLM-L6-v2"].groups["WordSim"] == 49.91 and named["WL256"].groups["WordSim"] == 45.16
+    assert {"potion-base-8M", "M2V_base_output", "GloVe_300d", "BPEmb_50k_300d"} <= set(named)
+
+
+def test_markdown(evaluation):
+    lines = leaderboard_sheet(leaderboard(evaluation)).to_markdown().splitlines()
+    assert lines == [
+        "| encoder | origin | Avg | Class | STS |",
+        "| --- | --- | ---: | ---: | ---: |",
+        "| best | measured | 70.00 | 90.00 | 60.00 |",
+        "| a&#124;b | measured | 30.00 | 60.00 | 15.00 |",
+    ]
+
+
+def test_text_is_aligned_and_whole(evaluation):
+    lines = score_sheet(evaluation, with_intervals=True).to_text().splitlines()
+    assert lines[0].split() == ["encoder", "MB", "STS1", "STS2", "Labels", "Avg"]
+    assert lines[2].split("  ")[0] == "a|b" and "10.00 (8.0 to 12.2)" in lines[2] and " 1.5 " in lines[2]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_csv_holds_every_score(evaluation):
+    rows = list(csv.DictReader(io.StringIO(long_sheet(evaluation).to_csv())))
+    assert len(rows) == len(evaluation.scores)
+    assert rows[0] == {
+        "encoder": "a|b",
+        "task": "STS1",
+        "group": "STS",
+        "metric": "accuracy",
+        "score": "10.0",
+        "low": "8.0",
+        "high": "12.25",
+        "n_items": "10",
+        "seconds": "0.5",
+    }
+    assert rows[1]["low"] == ""
+
+
+def test_one_task_needs_no_average(tmp_path):
+    found = evaluate([LetterEncoder()], read_tasks(write_sets(tmp_path), ["tiny"]))
+    assert score_sheet(found).headings == ("encoder", "MB", "tiny")
+
+
+def test_frontier_of_every_combination(tmp_path):
+    tasks = read_tasks(write_sets(tmp_path), ["tiny", "words"])
+    model, events = static_model(), []
+    rows = frontier(model, tasks, dims=(4, 8, 4096, None), vocabulary_quantizations=(None, 10), progress=events.append)
+    dims = {4, min(8, model.dim), model.dim}
+    combinations = {(row.dim, row.precision, row.n_rows) for row in rows}
+    assert combinations == {
+        (dim, precision, n_rows)
+        for dim in dims
+        for precision in ("float32", "float16", "int8")
+        for n_rows in (len(model.token_embeddings), 10)
+    }
+    assert len(rows) == len(combinations) == events[-1].done == events[-1].total
+    assert [row.n_bytes for row in rows] == sorted(row.n_bytes for row in rows)
+    whole = max(rows, key=lambda row: row.n_bytes)
+    assert whole.n_bytes == model.n_bytes
+    full = evaluate([StaticEncoder(model, "whole")], tasks, resamples=0)
+    assert whole.average == pytest.approx(np.mean([found.score for found in full.scores]))
+    for row in rows:
+        smaller = max((other.average for other in rows if other.n_bytes < row.n_bytes), default=-np.inf)
+        as_small = max(other.average for other in rows if other.n_bytes == row.n_bytes)
+        assert row.is_best == (row.average == as_small > smaller)
+    assert any(not row.is_best for row in rows)
+
+
+def test_frontier_refuses_what_there_is_not(tmp_path):
+    tasks = read_tasks(write_sets(tmp_path), ["tiny"])
+    with pytest.raises(InputError, match="int4"):
+        frontier(static_model(), tasks, precisions=("int4",))

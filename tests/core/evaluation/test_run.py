@@ -1,0 +1,208 @@
+"""Tasks judged by independent arithmetic, and encoders that can't be measured."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from scipy.stats import pearsonr, spearmanr
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import ndcg_score, v_measure_score
+from sklearn.preprocessing import StandardScaler
+
+from m2v_core.errors import Cancelled, InputError
+from m2v_core.evaluation.data import read_tasks
+from m2v_core.evaluation.encoders import StaticEncoder, TfidfEncoder
+from m2v_core.evaluation.run import Evaluation, evaluate
+from m2v_core.evaluation.tasks import RankingTask
+from tests.core.evaluation.sets import BrokenEncoder, LetterEncoder, write_sets
+from tests.static_models import static_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_sets(tmp_path_factory.mktemp("sets"))
+
+
+def rows_of(path):
+    return [line.split("\t") for line in path.read_text().splitlines()]
+
+
+def cosine(one, other):
+    one, other = (np.asarray(side, float) for side in (one, other))
+    return float(one @ other / np.sqrt((one @ one) * (other @ other)))
+
+
+def letters(text):
+    return LetterEncoder().encode([text])[0]
+
+
+def score_of(folder, name, encoder=None):
+    (score,) = evaluate([encoder or LetterEncoder()], read_tasks(folder, [name])).scores
+    return score
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "correlation"),
+    [
+        ("tiny", "sts/tiny.tsv", spearmanr),
+        ("words", "wordsim/words.tsv", spearmanr),
+        ("pearl/similarity", "pearl/similarity/phrases.tsv", pearsonr),
+    ],
+)
+def test_pairs(folder, name, file, correlation):
+    scores, cosines = zip(
+        *((float(s), cosine(letters(a), letters(b))) for s, a, b in rows_of(folder / file)), strict=True
+    )
+    found = score_of(folder, name)
+    assert found.score == pytest.approx(100 * correlation(scores, cosines).statistic, abs=1e-4)
+    assert found.low <= found.score <= found.high and found.n_items == len(scores)
+
+
+def test_classification(folder):
+    (train_labels, train), (labels, test) = (
+        zip(*rows_of(folder / f"classification/kinds/{part}.tsv"), strict=True) for part in ("train", "test")
+    )
+    scaler = StandardScaler().fit(LetterEncoder().encode(train))
+    classifier = LogisticRegression(max_iter=1000).fit(scaler.transform(LetterEncoder().encode(train)), train_labels)
+    expected = 100 * classifier.score(scaler.transform(LetterEncoder().encode(test)), labels)
+    found = score_of(folder, "kinds")
+    assert (found.score, found.metric) == (pytest.approx(expected), "accuracy")
+
+
+def test_clustering_of_what_is_far_apart(folder, tmp_path):
+    write_sets(tmp_path, clustering__groups="a\taaaa\na\taaaaa\nb\tzzzz\nb\tzzzzz\nb\tzzzzzz\n")
+    found = score_of(tmp_path, "groups")
+    assert (found.score, found.low, found.high) == pytest.approx((100, 100, 100))
+    assert 0 <= score_of(folder, "groups").score < 100
+
+
+def test_clusters_are_judged_by_v_measure(folder):
+    from sklearn.cluster import KMeans
+
+    labels, texts = zip(*rows_of(folder / "clustering/groups.tsv"), strict=True)
+    clusters = KMeans(2, n_init=4, random_state=42).fit(LetterEncoder().encode(texts)).labels_
+    assert score_of(folder, "groups").score == pytest.approx(100 * v_measure_score(labels, clusters))
+
+
+def test_retrieval_is_ndcg(folder):
+    corpus, queries = (dict(rows_of(folder / f"retrieval/search/{part}.tsv")) for part in ("corpus", "queries"))
+    expected = []
+    for query in list(queries)[:5]:
+        relevance = {d: float(r) for q, d, r in rows_of(folder / "retrieval/search/qrels.tsv") if q == query}
+        cosines = [cosine(letters(queries[query]), letters(text)) for text in corpus.values()]
+        assert len(set(np.round(cosines, 6))) == len(cosines), "ties are broken in other ways elsewhere"
+        expected.append(ndcg_score([[relevance.get(d, 0.0) for d in corpus]], [cosines], k=10))
+    assert score_of(folder, "search").score == pytest.approx(100 * np.mean(expected), abs=1e-4)
+
+
+def test_choice_and_linking(folder):
+    expected = []
+    for phrase, *answers in rows_of(folder / "pearl/choice/turns.tsv"):
+        expected.append(np.argmax([cosine(letters(phrase), letters(answer)) for answer in answers]) == 0)
+    assert score_of(folder, "turns").score == 100 * np.mean(expected)
+    expected = []
+    for phrase, right in rows_of(folder / "pearl/linking/names.tsv"):
+        names = ["sea", "lake"]
+        expected.append(names[np.argmax([cosine(letters(phrase), letters(name)) for name in names])] == right)
+    assert score_of(folder, "names").score == 100 * np.mean(expected)
+
+
+def test_who_knows_nothing_is_not_right_by_the_order_of_answers(folder):
+    blind = BrokenEncoder(np.zeros_like)
+    assert score_of(folder, "turns", blind).score == 0
+
+
+def test_who_finds_all_pairs_alike_gets_nothing_and_a_note(folder):
+    found = score_of(folder, "tiny", BrokenEncoder(np.ones_like))
+    assert (found.score, found.low, found.high) == (0, 0, 0)
+    assert "all pairs equally similar" in found.notes[0]
+
+
+def test_a_label_seen_once_is_told(tmp_path):
+    write_sets(
+        tmp_path,
+        classification__kinds__train="a\tsea\na\tshore\nb\tapple\nb\tpear\nrare\tfish\n",
+        classification__kinds__test="a\tlake\nnew\tplum\n",
+        clustering__groups="a\tsea\na\tshore\nb\tapple\nb\tpear\nrare\tfish\n",
+    )
+    notes = score_of(tmp_path, "kinds").notes
+    assert notes == (
+        "'rare' is on one training text alone, too few to learn from.",
+        "'new' is on test texts alone, so it is never found.",
+    )
+    assert score_of(tmp_path, "groups").notes == ("'rare' is on one text alone, which is no cluster.",)
+
+
+def spoil(array):
+    array = array.copy()
+    array[1, 3] = np.nan
+    return array
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (spoil, "broken on tiny returned NaN or infinity for 1 of 2[0-9] texts, first for"),
+        (lambda array: array / 0.0, "NaN or infinity"),
+        (
+            lambda array: array[:-1],
+            r"returned float32 of shape \(2[0-9], 26\) for 2[0-9] texts; expected numbers of shape",
+        ),
+        (lambda array: array[0], r"of shape \(26,\)"),
+        (lambda array: array[:, :0], r", 0\) for"),
+        (lambda array: array.astype(str), "expected numbers"),
+        (lambda array: None, r"returned object of shape \(\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
+def test_encoders_that_can_not_be_measured(folder, change, message):
+    with pytest.raises(InputError, match=message):
+        evaluate([BrokenEncoder(change)], read_tasks(folder, ["tiny"]))
+
+
+def test_what_can_not_be_compared(folder):
+    tasks = read_tasks(folder, ["tiny"])
+    for encoders in ([], [LetterEncoder(), LetterEncoder()]):
+        with pytest.raises(InputError, match="different names"):
+            evaluate(encoders, tasks)
+    with pytest.raises(InputError, match="no task"):
+        evaluate([LetterEncoder()], [])
+
+
+def test_many_encoders_progress_and_json(folder):
+    tasks = read_tasks(folder)
+    seen, events = [], []
+    encoders = [LetterEncoder("a"), StaticEncoder(static_model(), "model"), TfidfEncoder()]
+    found = evaluate(encoders, tasks, resamples=50, on_score=seen.append, progress=events.append)
+    assert tuple(seen) == found.scores and len(seen) == 3 * len(tasks)
+    assert found.tasks == tuple(task.name for task in tasks)
+    assert [score.task for score in found.of("model")] == list(found.tasks)
+    assert events[-1].done == events[-1].total == 3 * sum(len(task.texts) for task in tasks)
+    assert Evaluation.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_each_text_is_read_once(folder):
+    encoder = LetterEncoder()
+    (task,) = read_tasks(folder, ["words"])
+    evaluate([encoder], [task])
+    texts = {text for row in rows_of(folder / "wordsim/words.tsv") for text in row[1:]}
+    assert encoder.n_read == len(texts) < 20
+
+
+def test_it_stops_when_asked(folder):
+    cancel, second = threading.Event(), LetterEncoder("second")
+    with pytest.raises(Cancelled):
+        evaluate([LetterEncoder("first"), second], read_tasks(folder), on_score=lambda _: cancel.set(), cancel=cancel)
+    assert second.n_read <= 30, "it went on after the first task"
+
+
+def test_queries_are_ranked_in_blocks():
+    texts = tuple(f"{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(600))
+    places = np.arange(600)
+    task = RankingTask("self", "Ret", texts, places, places, tuple({n: 1.0} for n in range(600)), 1)
+    # Letters in another order are the same to it, and the document listed last is put first.
+    is_right = [sorted(text) not in [sorted(other) for other in texts[n + 1 :]] for n, text in enumerate(texts)]
+    assert task.judge(LetterEncoder().encode(texts), 0).estimate.value == pytest.approx(100 * np.mean(is_right))
