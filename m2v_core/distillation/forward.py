@@ -50,9 +50,17 @@ _PROBE_COSINE = 0.999  # least cosine of a row, the mean row taken away, between
 Pool = Callable[[Any, torch.Tensor], torch.Tensor]
 """From a model's output for ids of shape (n_sequences, length) to `(n_sequences, dim)` vectors."""
 
+Watch = Callable[["npt.NDArray[np.int64]", torch.Tensor], None]
+"""Gets which sequences a batch holds, `(n_sequences,)`, and their last states, `(n_sequences, length, teacher_dim)`."""
+
 
 def read_sequences(
-    model: PreTrainedModel, device: str, sequences: Sequence[Sequence[int]], pool: Pool, reporter: ProgressReporter
+    model: PreTrainedModel,
+    device: str,
+    sequences: Sequence[Sequence[int]],
+    pool: Pool,
+    reporter: ProgressReporter,
+    watch: Watch | None = None,
 ) -> npt.NDArray[np.float32]:
     """One vector for each sequence of ids.
 
@@ -62,6 +70,7 @@ def read_sequences(
         sequences: Teacher ids, the special tokens included; none empty.
         pool: Turns a batch's output into vectors.
         reporter: Advances by sequences; the work can be cancelled between batches.
+        watch: Called with each batch, once.
 
     Returns:
         `(n_sequences, dim) float32`.
@@ -74,9 +83,9 @@ def read_sequences(
         encoder = _fastest_precision(model, _probe(sequences), pool)
         vectors: npt.NDArray[np.float32] | None = None
         for indices in _batches(sequences, _CPU_BATCH_TOKENS if device == "cpu" else _GPU_BATCH_TOKENS):
-            batch = _forward(encoder, [sequences[i] for i in indices], pool)
+            batch, states = _forward(encoder, [sequences[i] for i in indices], pool)
             if encoder is not model and not np.isfinite(batch).all():
-                batch = _forward(model, [sequences[i] for i in indices], pool)
+                batch, states = _forward(model, [sequences[i] for i in indices], pool)
             if not np.isfinite(batch).all():
                 broken = int(np.flatnonzero(~np.isfinite(batch).all(axis=1))[0])
                 raise TeacherOutputError(
@@ -86,6 +95,8 @@ def read_sequences(
             if vectors is None:
                 vectors = np.empty((len(sequences), batch.shape[1]), dtype=np.float32)
             vectors[indices] = batch
+            if watch is not None:
+                watch(indices, states)
             reporter.advance(len(indices))
     assert vectors is not None, "there is always something to read"
     return vectors
@@ -150,14 +161,16 @@ def _probe(sequences: Sequence[Sequence[int]]) -> list[Sequence[int]]:
 
 
 @torch.inference_mode()
-def _forward(model: PreTrainedModel, sequences: Sequence[Sequence[int]], pool: Pool) -> npt.NDArray[np.float32]:
-    """Vectors of sequences of one length, `(n_sequences, dim) float32`."""
+def _forward(
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], pool: Pool
+) -> tuple[npt.NDArray[np.float32], torch.Tensor]:
+    """Of sequences of one length, `(n_sequences, dim) float32` vectors and the last hidden states."""
     input_ids = torch.tensor(sequences, device=model.device)  # (n_sequences, length)
     output = model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids))
     if getattr(output, "last_hidden_state", None) is None:
         raise TeacherError(f"{type(model).__name__} returns no hidden states; it can't be a teacher.")
     vectors: npt.NDArray[np.float32] = pool(output, input_ids).float().cpu().numpy()
-    return vectors
+    return vectors, output.last_hidden_state
 
 
 def _fastest_precision(model: PreTrainedModel, probe: Sequence[Sequence[int]], pool: Pool) -> PreTrainedModel:
@@ -214,6 +227,6 @@ def _timed(
     seconds = []
     for _ in range(2):  # the better of two, as another program may have had the processor
         started = time.perf_counter()
-        vectors = _forward(model, sequences, pool)
+        vectors, _ = _forward(model, sequences, pool)
         seconds.append(time.perf_counter() - started)
     return vectors, min(seconds)

@@ -24,7 +24,7 @@ from m2v_core.distillation.poolings import choose_pooling
 from m2v_core.distillation.reduction import PCADims, reduce_dims
 from m2v_core.distillation.settings import DEFAULT_RECIPE, Pooling, Recipe, Settings
 from m2v_core.distillation.source import TeacherSource, locate_teacher
-from m2v_core.distillation.vectors import TeacherVectors, VectorCache
+from m2v_core.distillation.vectors import Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.vocabulary import clean_vocabulary
 from m2v_core.distillation.weighting import Weighting, rank_weights
 from m2v_core.model import StaticModel
@@ -239,16 +239,19 @@ class _Reading:
         vectors = teacher.embed(vocabulary.sequences, pooling, self._reporter, vocabulary.n_special)
         return TeacherVectors(vectors, np.asarray(vocabulary.ranks), vocabulary.tokenizer, pooling)
 
-    def sentences(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """The teacher's own embedding of each text, `(n_texts, embedding_dim) float32`."""
+    def sentences(self, texts: Sequence[str], tokenizer: Tokenizer, n_rows: int) -> Readings:
+        """What the teacher makes of each text, and of each of the static tokenizer's tokens in it."""
         if self._cache is not None and self._source is not None:
-            found = self._cache.find_sentences(self._source, texts)
+            found = self._cache.find_sentences(self._source, texts, tokenizer)
             if found is not None:
                 return found
-        embeddings = self._teacher().embed_texts(texts, self._reporter)
+        from m2v_core.distillation.contexts import StateCollector
+
+        collector = StateCollector(tokenizer, n_rows)
+        readings = collector.readings(self._teacher().embed_texts(texts, self._reporter, collector))
         if self._cache is not None and self._source is not None:
-            self._cache.keep_sentences(self._source, texts, embeddings)
-        return embeddings
+            self._cache.keep_sentences(self._source, texts, tokenizer, readings)
+        return readings
 
 
 def _make_model(
@@ -299,24 +302,53 @@ def _calibrate(
         return table, {}
     from m2v_core.distillation.calibration import Sentences, calibrate, count_tokens
 
-    def sentences(texts: Sequence[str]) -> Sentences | None:
-        if not texts:
-            return None
-        counts = count_tokens(read.tokenizer, texts, unknown_token_id(read.tokenizer), len(table.token_embeddings))
-        return Sentences(counts, reading.sentences(texts))
-
     bags: list[str] = []
     if settings.recipe == "calibrated":
         words, ids = whole_words(read.tokenizer)
         bags = synthetic_bags(words, read.ranks[ids])
     corpus = usable_texts(settings.corpus or ())
-    fitted = calibrate(table.token_embeddings, sentences(bags), sentences(corpus), reporter)
+    n_rows = len(table.token_embeddings)
+    of_bags, of_corpus = (
+        reading.sentences(texts, read.tokenizer, n_rows) if texts else None for texts in (bags, corpus)
+    )
+
+    def sentences(texts: Sequence[str], readings: Readings | None) -> Sentences | None:
+        if readings is None:
+            return None
+        counts = count_tokens(read.tokenizer, texts, unknown_token_id(read.tokenizer), n_rows)
+        return Sentences(counts, readings.embeddings)
+
+    starts = [table.token_embeddings]
+    kinds = [readings for readings in (of_bags, of_corpus) if readings is not None]
+    if kinds and read.pooling != "pooler":  # whose outcome is no hidden state
+        starts += _contextual(table.token_embeddings, read.vectors, kinds, settings.pca_dims)
+    fitted = calibrate(starts, sentences(bags, of_bags), sentences(corpus, of_corpus), reporter)
     noted: dict[str, Any] = {"n_bags": len(bags), "n_corpus_texts": len(corpus), "calibrated": fitted.problem is None}
     if fitted.problem is not None:
         logger.warning("The model is not calibrated: %s.", fitted.problem)
     if settings.vocabulary_quantization is not None:
         return _Table(*_shared(fitted.token_embeddings, settings.vocabulary_quantization)), noted
     return _Table(fitted.token_embeddings), noted
+
+
+def _contextual(
+    token_embeddings: npt.NDArray[np.float32],
+    vectors: npt.NDArray[np.float32],
+    kinds: Sequence[Readings],
+    pca_dims: PCADims,
+) -> list[npt.NDArray[np.float32]]:
+    """A table of the directions that tokens have within texts, with the lengths that weighting gave; or none.
+
+    There is none where reducing it gives another width: with rows too few for PCA, that is.
+    """
+    from m2v_core.distillation.contexts import in_context
+
+    dim = token_embeddings.shape[1]
+    found = reduce_dims(in_context(vectors, kinds), pca_dims if pca_dims in (None, "auto") else dim)
+    if found.shape[1] != dim:
+        return []
+    lengths = np.linalg.norm(token_embeddings, axis=1, keepdims=True)
+    return [found * (lengths / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))]
 
 
 def _shared(

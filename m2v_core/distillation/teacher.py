@@ -14,6 +14,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
+from m2v_core.distillation.contexts import StateCollector
 from m2v_core.distillation.forward import Pool, read_sequences
 from m2v_core.distillation.settings import CLS_SHARES, Pooling
 from m2v_core.distillation.source import TeacherSource, locate_teacher
@@ -157,12 +158,15 @@ class Teacher:
         reporter.start("encode", len(sequences))
         return read_sequences(self.model, self.device, sequences, _pool_entries(pooling, *n_special), reporter)
 
-    def embed_texts(self, texts: Sequence[str], reporter: ProgressReporter) -> npt.NDArray[np.float32]:
+    def embed_texts(
+        self, texts: Sequence[str], reporter: ProgressReporter, collector: StateCollector | None = None
+    ) -> npt.NDArray[np.float32]:
         """What the Sentence Transformer itself gives for each text: its pooling, dense layers and normalization.
 
         Args:
             texts: Any number above 0; what is beyond the teacher's longest sequence is not read.
             reporter: Gets the stage `"read"`, in texts; the work can be cancelled between batches.
+            collector: Gets the hidden states on the way.
 
         Returns:
             `(n_texts, embedding_dim) float32`.
@@ -177,7 +181,10 @@ class Teacher:
         tokenizer = Tokenizer.from_str(self.tokenizer.to_str())  # a copy: settings are state
         tokenizer.no_padding()
         tokenizer.enable_truncation(longest)
-        sequences = [encoding.ids for encoding in tokenizer.encode_batch_fast([prompt + text for text in texts])]
+        encodings = tokenizer.encode_batch([prompt + text for text in texts])  # the fast one finds no places in texts
+        sequences = [encoding.ids for encoding in encodings]
+        if collector is not None:
+            collector.begin(texts, encodings, len(prompt))
 
         def pool(output: Any, input_ids: torch.Tensor) -> torch.Tensor:
             features = {
@@ -190,7 +197,8 @@ class Teacher:
             embeddings: torch.Tensor = features["sentence_embedding"]
             return embeddings
 
-        return read_sequences(self.model, self.device, sequences, pool, reporter)
+        watch = None if collector is None else collector.add
+        return read_sequences(self.model, self.device, sequences, pool, reporter, watch)
 
     @property
     def sentence_pooling(self) -> str:

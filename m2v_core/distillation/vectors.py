@@ -1,4 +1,4 @@
-"""What the teacher made of a vocabulary, and a cache of it on disk.
+"""What the teacher made of a vocabulary and of texts, and a cache of it on disk.
 
 The forward passes take nearly all of a distillation's time and depend on the teacher, the vocabulary and the pooling
 alone. With their outcome kept, other dimensions, weights or precisions take a second, and no teacher.
@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,21 @@ class TeacherVectors:
     ranks: npt.NDArray[np.int64]
     tokenizer: Tokenizer
     pooling: Pooling
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What the teacher made of texts, and of the static model's tokens in them.
+
+    Attributes:
+        embeddings: Its own embedding of each text, `(n_texts, embedding_dim) float32`.
+        state_sums: The sum of the last hidden states over each token's occurrences, `(n_rows, teacher_dim) float32`.
+        state_counts: The number of occurrences, `(n_rows,) float32`.
+    """
+
+    embeddings: npt.NDArray[np.float32]
+    state_sums: npt.NDArray[np.float32]
+    state_counts: npt.NDArray[np.float32]
 
 
 class VectorCache:
@@ -91,32 +106,35 @@ class VectorCache:
         except (OSError, SafetensorError) as error:
             logger.warning("The teacher's vectors could not be kept in %s: %s", self._folder, error)
 
-    def find_sentences(self, source: TeacherSource, texts: Sequence[str]) -> npt.NDArray[np.float32] | None:
-        """The teacher's embeddings of these texts, if they are here and whole."""
-        path = self._sentences_path(source, texts)
+    def find_sentences(self, source: TeacherSource, texts: Sequence[str], tokenizer: Tokenizer) -> Readings | None:
+        """What the teacher made of these texts, and of this tokenizer's tokens in them, if it is here and whole."""
+        path = self._sentences_path(source, texts, tokenizer)
         try:
             with safe_open(path, framework="numpy") as entry:
-                embeddings: npt.NDArray[np.float32] = entry.get_tensor("embeddings")
+                readings = Readings(*(entry.get_tensor(field.name) for field in fields(Readings)))
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, ValueError) as error:
             logger.warning("%s is damaged (%s); the teacher reads the texts again.", path, error)
             return None
         os.utime(path)
-        return embeddings
+        return readings
 
-    def keep_sentences(self, source: TeacherSource, texts: Sequence[str], embeddings: npt.NDArray[np.float32]) -> None:
-        """Keep the embeddings; as with `keep`, a cache that can't be written is no error."""
-        path = self._sentences_path(source, texts)
+    def keep_sentences(
+        self, source: TeacherSource, texts: Sequence[str], tokenizer: Tokenizer, readings: Readings
+    ) -> None:
+        """Keep what the teacher made of them; as with `keep`, a cache that can't be written is no error."""
+        path = self._sentences_path(source, texts, tokenizer)
+        tensors = {field.name: np.ascontiguousarray(getattr(readings, field.name)) for field in fields(Readings)}
         try:
-            with replacing(self._folder, embeddings.nbytes) as staging:
-                save_file({"embeddings": np.ascontiguousarray(embeddings)}, staging / path.name)
+            with replacing(self._folder, sum(tensor.nbytes for tensor in tensors.values())) as staging:
+                save_file(tensors, staging / path.name)
             self._drop_oldest(kept=path)
         except (OSError, SafetensorError) as error:
             logger.warning("The teacher's embeddings could not be kept in %s: %s", self._folder, error)
 
-    def _sentences_path(self, source: TeacherSource, texts: Sequence[str]) -> Path:
-        digest = hashlib.sha256(json.dumps([_VERSION, source.fingerprint, "sentences"]).encode())
+    def _sentences_path(self, source: TeacherSource, texts: Sequence[str], tokenizer: Tokenizer) -> Path:
+        digest = hashlib.sha256(json.dumps([_VERSION, source.fingerprint, "sentences", tokenizer.to_str()]).encode())
         for text in texts:
             digest.update(text.encode("utf-8", "surrogatepass") + b"\xff")
         return self._folder / f"{digest.hexdigest()[:32]}.safetensors"

@@ -83,7 +83,7 @@ def test_a_distorted_table_comes_closer_on_sentences_it_never_saw(random, kind):
     unseen = Sentences(given.counts[2500:], given.targets[2500:])
     seen = Sentences(given.counts[:2500], given.targets[:2500])
     distorted = (true + 0.7 * random.normal(size=true.shape)).astype(np.float32)
-    found = calibrate(distorted, *((seen, None) if kind == "bags" else (None, seen)), QUIET)
+    found = calibrate([distorted], *((seen, None) if kind == "bags" else (None, seen)), QUIET)
     assert found.problem is None
     assert found.after > found.before
     assert agreement(found.token_embeddings, unseen) > agreement(distorted, unseen) + 0.05
@@ -99,7 +99,7 @@ def test_what_is_of_no_use_leaves_the_table_as_it_is(random, broken):
         given = Sentences(given.counts, random.normal(size=given.targets.shape).astype(np.float32))
         table = table * 0 + 1e-3  # and the table says nothing either
         table += 1e-6 * random.normal(size=table.shape).astype(np.float32)
-    found = calibrate(table, None, None if broken == "nothing" else given, QUIET)
+    found = calibrate([table], None, None if broken == "nothing" else given, QUIET)
     assert np.isfinite(found.token_embeddings).all()
     if broken != "noise":
         assert found.problem
