@@ -31,6 +31,9 @@ def usable_texts(texts: Sequence[str]) -> list[str]:
 def whole_words(tokenizer: Tokenizer) -> tuple[list[str], npt.NDArray[np.int64]]:
     """The tokens that are words when they stand alone, and their ids `(n_words,)`.
 
+    Single characters head most vocabularies, alphabet after alphabet and however rare, so they are words only where
+    they are most of what there is, as in Chinese ones.
+
     Args:
         tokenizer: The static model's.
     """
@@ -43,6 +46,9 @@ def whole_words(tokenizer: Tokenizer) -> tuple[list[str], npt.NDArray[np.int64]]
             ids.append(token_id)
     encodings = tokenizer.encode_batch_fast([f" {word}" for word in words], add_special_tokens=False) if words else []
     kept = [i for i, encoding in enumerate(encodings) if encoding.ids == [ids[i]]]
+    longer = [i for i in kept if len(words[i]) > 1]
+    if 2 * len(longer) >= len(kept):
+        kept = longer
     return [words[i] for i in kept], np.array([ids[i] for i in kept], dtype=np.int64)
 
 

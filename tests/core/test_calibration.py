@@ -134,6 +134,30 @@ def test_bags_are_words_and_the_same_for_a_seed():
     assert synthetic_bags(words[:99], ids[:99]) == []
 
 
+def test_single_characters_are_words_only_where_there_is_little_else():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    def words_among(tokens: list[str]) -> list[str]:
+        tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=tokens[0]))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        return whole_words(tokenizer)[0]
+
+    assert words_among(["[UNK]", "a", "\u4e2d", "the", "house"]) == ["the", "house"]
+    assert words_among(["[UNK]", "\u4e2d", "\u6587", "\u5b57", "ok"]) == ["\u4e2d", "\u6587", "\u5b57", "ok"]
+
+
+@pytest.mark.parametrize("better", [0, 1])
+def test_the_better_start_is_chosen(random, better):
+    true = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
+    distorted = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
+    starts = [true, distorted] if better == 0 else [distorted, true]
+    seen, unseen = sentences(random, 1500, true), sentences(random, 500, true)
+    found = calibrate(starts, seen, None, QUIET)
+    assert agreement(found.token_embeddings, unseen) > agreement(
+        calibrate([distorted], seen, None, QUIET).token_embeddings, unseen
+    )
+
+
 def test_usable_texts():
     assert usable_texts([" a ", "", "b", "a", "\n"]) == ["a", "b"]
     many = [str(i) for i in range(250_000)]
