@@ -76,7 +76,7 @@ PACKAGES: dict[str, set[str]] = {
 # Rooms that a base install uses: what isn't in BASE is imported inside a function, if at all.
 IN_BASE_INSTALL = MODEL | {"bulk", "classification", "cli", "__main__", "m2v_core"}
 HOMES = {
-    "torch": {f"m2v_core/distillation/{name}.py" for name in ("teacher", "forward", "calibration")}
+    "torch": {f"m2v_core/distillation/{name}.py" for name in ("teacher", "forward", "calibration", "contexts")}
     | {"m2v_core/evaluation/encoders/teacher.py", "m2v_core/evaluation/mteb.py"}
     | {"m2v_core/classification/finetuning.py"},
     "transformers": {"m2v_core/distillation/teacher.py"},

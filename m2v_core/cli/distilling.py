@@ -72,7 +72,7 @@ def distill(
             help="calibrated: the best without any text; fast: the best without more work for the teacher; model2vec: "
             "as published."
         ),
-    ] = "fast",
+    ] = "calibrated",
     corpus: Annotated[
         Path | None,
         typer.Option(
@@ -144,7 +144,7 @@ def preflight(
     vocabulary_path: Annotated[Path | None, typer.Option(help="As for distill.")] = None,
     vocabulary_column: Annotated[str | None, typer.Option(help="As for distill.")] = None,
     use_subword: Annotated[bool, typer.Option(help="As for distill.")] = True,
-    recipe: Annotated[Literal["model2vec", "fast", "calibrated"], typer.Option(help="As for distill.")] = "fast",
+    recipe: Annotated[Literal["model2vec", "fast", "calibrated"], typer.Option(help="As for distill.")] = "calibrated",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say whether a teacher can be distilled, what that takes and what it gives; fetches no weights.

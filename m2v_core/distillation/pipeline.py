@@ -301,11 +301,14 @@ def _calibrate(
     if not settings.is_calibrated:
         return table, {}
     from m2v_core.distillation.calibration import Sentences, calibrate, count_tokens
+    from m2v_core.distillation.contexts import contextual_tables
 
     bags: list[str] = []
     if settings.recipe == "calibrated":
         words, ids = whole_words(read.tokenizer)
         bags = synthetic_bags(words, read.ranks[ids])
+        if not bags:
+            logger.warning("The vocabulary has %d whole words, too few to make sentences of.", len(words))
     corpus = usable_texts(settings.corpus or ())
     n_rows = len(table.token_embeddings)
     of_bags, of_corpus = (
@@ -321,34 +324,17 @@ def _calibrate(
     starts = [table.token_embeddings]
     kinds = [readings for readings in (of_bags, of_corpus) if readings is not None]
     if kinds and read.pooling != "pooler":  # whose outcome is no hidden state
-        starts += _contextual(table.token_embeddings, read.vectors, kinds, settings.pca_dims)
+        starts += contextual_tables(table.token_embeddings, read.vectors, kinds, settings.pca_dims)
     fitted = calibrate(starts, sentences(bags, of_bags), sentences(corpus, of_corpus), reporter)
     noted: dict[str, Any] = {"n_bags": len(bags), "n_corpus_texts": len(corpus), "calibrated": fitted.problem is None}
     if fitted.problem is not None:
-        logger.warning("The model is not calibrated: %s.", fitted.problem)
+        logger.warning(
+            "The model is not calibrated: %s. It can be used as it is; a corpus of your own sentences may help.",
+            fitted.problem,
+        )
     if settings.vocabulary_quantization is not None:
         return _Table(*_shared(fitted.token_embeddings, settings.vocabulary_quantization)), noted
     return _Table(fitted.token_embeddings), noted
-
-
-def _contextual(
-    token_embeddings: npt.NDArray[np.float32],
-    vectors: npt.NDArray[np.float32],
-    kinds: Sequence[Readings],
-    pca_dims: PCADims,
-) -> list[npt.NDArray[np.float32]]:
-    """A table of the directions that tokens have within texts, with the lengths that weighting gave; or none.
-
-    There is none where reducing it gives another width: with rows too few for PCA, that is.
-    """
-    from m2v_core.distillation.contexts import in_context
-
-    dim = token_embeddings.shape[1]
-    found = reduce_dims(in_context(vectors, kinds), pca_dims if pca_dims in (None, "auto") else dim)
-    if found.shape[1] != dim:
-        return []
-    lengths = np.linalg.norm(token_embeddings, axis=1, keepdims=True)
-    return [found * (lengths / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))]
 
 
 def _shared(

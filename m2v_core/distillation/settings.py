@@ -25,7 +25,7 @@ embeddings of bags of these words is taken.
 CLS_SHARES = {"piece_cls": 1.0, "piece_half_cls": 0.5}
 
 Recipe = Literal["model2vec", "fast", "calibrated"]
-DEFAULT_RECIPE: Recipe = "fast"
+DEFAULT_RECIPE: Recipe = "calibrated"
 
 _CHOICES = {"pooling": get_args(Pooling), "quantize_to": DTYPES, "recipe": get_args(Recipe)}
 

@@ -35,7 +35,7 @@ logging.getLogger().addHandler(Keep())
 from m2v_core import distill
 for name in sys.argv[1:]:
     try:
-        model = distill(name, ["king", "queen", "banana"], use_subword=False, pca_dims=None, device="cpu")
+        model = distill(name, ["king", "queen", "banana"], use_subword=False, pca_dims=None, recipe="fast")
         found = {"dim": model.dim, "teacher": model.base_model_name,
                  "finite": bool((abs(model.encode(["king"])) < 2).all())}
     except Exception as error:
@@ -104,7 +104,9 @@ def test_a_tampered_copy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_bundled_copy_is_genuine_and_said_to_be_used(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, logger="m2v_core"):
-        model = distill(NAME, ["king", "queen", "banana"], use_subword=False, pca_dims=None, device="cpu")
+        model = distill(
+            NAME, ["king", "queen", "banana"], use_subword=False, pca_dims=None, device="cpu", recipe="fast"
+        )
     assert model.dim == 384
     assert model.base_model_name == NAME
     queen, banana = model.similarity(model.encode(["king"]), model.encode(["queen", "banana"])).ravel()

@@ -1,15 +1,19 @@
 """The cache of teacher vectors: what it serves is what the teacher would give."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from m2v_core import distill
+import m2v_core
 from m2v_core.distillation import vectors
 
 WORDS = ["river", "new york", "bank"]
+
+
+distill = partial(m2v_core.distill, recipe="fast")
 
 
 @pytest.fixture
@@ -81,6 +85,25 @@ def test_a_damaged_entry_is_made_again(distil, entries, caplog):
     again = distil()
     np.testing.assert_array_equal(again.token_embeddings, expected.token_embeddings)
     assert "damaged" in caplog.text
+
+
+def test_sentences_are_kept_too(distil, entries, monkeypatch):
+    """One entry for the vocabulary, one for the bags; the second model needs no teacher."""
+    first = distil(recipe="calibrated", pca_dims=16)
+    assert first.config["m2v"]["calibrated"] and len(entries()) == 2
+    monkeypatch.setattr("m2v_core.distillation.teacher.Teacher.load", None)
+    again, narrow = distil(recipe="calibrated", pca_dims=16), distil(recipe="calibrated", pca_dims=8)
+    np.testing.assert_array_equal(again.token_embeddings, first.token_embeddings)
+    assert narrow.dim == 8 and narrow.config["m2v"]["calibrated"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "other"])
+def test_damaged_sentences_are_read_again(distil, entries, damage):
+    first = distil(recipe="calibrated", pca_dims=16)
+    (sentences,) = [path for path in entries() if b"state_sums" in path.read_bytes()[:2000]]
+    (vocabulary,) = set(entries()) - {sentences}
+    sentences.write_bytes(sentences.read_bytes()[:-100] if damage == "cut" else vocabulary.read_bytes())
+    np.testing.assert_array_equal(distil(recipe="calibrated", pca_dims=16).token_embeddings, first.token_embeddings)
 
 
 def test_the_oldest_entries_make_room(distil, entries, monkeypatch):
