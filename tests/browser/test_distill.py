@@ -49,6 +49,8 @@ def upload_words(page: sync_api.Page, folder: Path) -> None:
     page.get_by_text("Upload a file").click()
     page.locator("input[type=file]").set_input_files(folder / "words.txt")
     expect(page.locator(".block.m2v-report")).to_contain_text("3,000 entries ready")
+    page.get_by_role("button", name="Advanced settings").click()
+    page.locator(".m2v-choices label", has_text="Better than Model2Vec").click()
 
 
 def percent(page: sync_api.Page) -> int:

@@ -73,7 +73,7 @@ def test_readme_flow(tmp_path):
 
     distilled = m2v_process(
         *("distill", "--model-name", BUNDLED, "--vocabulary-path", tmp_path / "vocab.txt", "--device", "cpu"),
-        *("--save-path", out),
+        *("--recipe", "fast", "--save-path", out),
     )
     assert distilled.returncode == 0, distilled.stderr
     facts = dict(line.split(maxsplit=1) for line in distilled.stdout.splitlines())

@@ -241,7 +241,7 @@ def test_settings_come_back_with_the_job(store: FakeStore) -> None:
 
 
 def test_a_job_of_home_brings_the_defaults(store: FakeStore) -> None:
-    store.add(OWNER, make_job(parameters={"model_name": "a/b"}))
+    store.add(OWNER, make_job(parameters={"model_name": "a/b", "recipe": "fast"}))
     teacher, *settings = restore(OWNER, JOB_ID)
     first = ("dims", "weighting", "sif_coefficient", "pooling", "precision", "clusters", "remove_pattern", "device")
     expected = [DEFAULTS[name] for name in (*first, "recipe")]

@@ -36,7 +36,7 @@ def test_a_distilled_model_is_the_same_as_without_a_job(make_store, teacher: Pat
 
     store = make_store(limits=LIMITS)
     words = ["the", "new york", "water"]
-    parameters = {"model_name": str(teacher), "pca_dims": 16, "device": "cpu"}
+    parameters = {"model_name": str(teacher), "pca_dims": 16, "device": "cpu", "recipe": "fast"}
     job_id = store.submit(JobSpec("distill", parameters, {"vocabulary": words}), "ada")
     expected = distill(**parameters, vocabulary=words)
     job = store.wait(job_id, "ada", timeout_seconds=120)
