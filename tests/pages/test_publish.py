@@ -188,7 +188,8 @@ def test_home_publishes_for_who_is_signed_in(hub: LoopbackHub, store: FakeStore)
 def test_home_makes_a_zip_for_others(hub: LoopbackHub, store: FakeStore) -> None:
     home.submit(OWNER, Visitor(), BUNDLED_TEACHER, "", None)
     spec, _ = store.submitted[0]
-    assert spec.parameters == {"model_name": BUNDLED_TEACHER, "recipe": "fast", "measure": True, "license": "apache-2.0"}
+    expected = {"model_name": BUNDLED_TEACHER, "recipe": "fast", "measure": True, "license": "apache-2.0"}
+    assert spec.parameters == expected
     assert store.secrets == [{}]
 
 

@@ -97,7 +97,8 @@ def test_ten_people_at_once(app: Server, people: list[Person], build_teacher_onc
     distilling, is_over = people[:N_DISTILLING], Event()
     with ThreadPoolExecutor(N_PEOPLE) as pool:
         for person in distilling:
-            person.job_id = person.ask("/distill", teacher=teacher, vocabulary=words, settings={"pca_dims": 16, "recipe": "fast"})
+            settings = {"pca_dims": 16, "recipe": "fast"}
+            person.job_id = person.ask("/distill", teacher=teacher, vocabulary=words, settings=settings)
         working = [pool.submit(person.work, is_over) for person in people]
         n_together = rounds_together = 0
         deadline = time.monotonic() + 300
