@@ -194,7 +194,14 @@ def test_a_corpus_from_end_to_end(teacher, options):
 
 @needs_corpus
 @pytest.mark.parametrize(
-    "corpus", [["one", "two", "three"], ["the same line"] * 5000, ["\u4f60\u597d \u4e16\u754c"] * 9]
+    "corpus",
+    [
+        ["one", "two", "three"],
+        ["the same line"] * 5000,
+        # A script that the teacher has never seen, two thousand lines of it.
+        [f"{chr(0xA000 + i % 1000)}{chr(0xA000 + i // 1000)} {chr(0xA100 + i % 900)}" for i in range(2000)],
+    ],
+    ids=["three lines", "one line again and again", "unknown script"],
 )
 def test_a_corpus_of_no_use_ends_in_the_uncalibrated_model(teacher, corpus, caplog):
     fast = m2v_core.distill(teacher, recipe="fast", device="cpu", pca_dims=None)
@@ -202,6 +209,27 @@ def test_a_corpus_of_no_use_ends_in_the_uncalibrated_model(teacher, corpus, capl
     assert "not calibrated" in caplog.text
     np.testing.assert_array_equal(found.token_embeddings, fast.token_embeddings)
     assert found.config["m2v"]["calibrated"] is False
+
+
+def test_without_whole_words_there_is_nothing_to_make_bags_of(teacher, caplog):
+    words = ["don't", "co-op", "C++", "3d printing", "..."]
+    model = m2v_core.distill(teacher, words, use_subword=False, device="cpu", pca_dims=None)
+    assert "too few to make sentences of" in caplog.text and "not calibrated" in caplog.text
+    assert np.isfinite(model.encode(words)).all() and model.config["m2v"]["calibrated"] is False
+
+
+def test_a_teacher_that_says_the_same_of_everything(tmp_path, caplog):
+    from safetensors.numpy import load_file, save_file
+
+    folder = teachers.build_teacher("wordpiece", tmp_path / "constant")
+    weights = load_file(folder / "model.safetensors")
+    for name, tensor in weights.items():
+        if "LayerNorm" in name:
+            weights[name] = np.zeros_like(tensor) if name.endswith("weight") else np.ones_like(tensor)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    model = m2v_core.distill(folder, recipe="calibrated", device="cpu")
+    assert "not calibrated: only 0 sentences" in caplog.text
+    assert np.isfinite(model.token_embeddings).all() and np.isfinite(model.encode(["the end"])).all()
 
 
 @needs_corpus

@@ -1,0 +1,83 @@
+"""Seconds of the arithmetic of calibrating, without the teacher: the closed form and the descent on 100,000 sentences.
+
+Sentences of the corpus beside the project and halves of its longest; the targets are random, as what they are takes no
+more or less time. The peer is a gradient step of the same batch in plain torch, on a dense matrix of token counts.
+
+    python benchmarks/calibration.py
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import encode
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from m2v_core.distillation import calibration
+from m2v_core.distillation.bundled import bundled_folder
+from m2v_core.progress import ProgressReporter
+
+N_SENTENCES, DIM, EMBEDDING_DIM = 100_000, 256, 384
+CLOSED_FORM_SECONDS, DESCENT_SECONDS = 15, 60
+RESULT = Path(__file__).parent / "results" / "calibration.json"
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def dense_step(counts: object, rows: int, random: np.random.Generator) -> float:
+    """Seconds of one step on 1,024 sentences as anyone would write it first."""
+    table = torch.nn.Parameter(torch.randn(rows, DIM))
+    optimizer = torch.optim.Adam([table], lr=1e-2)
+    batch = torch.from_numpy(counts[:1024].toarray())
+    wanted = torch.nn.functional.normalize(torch.from_numpy(random.normal(size=(1024, DIM)).astype(np.float32)))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        embeddings = torch.nn.functional.normalize(batch @ table, dim=1)
+        (1 - (embeddings * wanted).sum(dim=1)).mean().backward()
+        optimizer.step()
+
+    step()
+    return statistics.median(seconds(step) for _ in range(5))
+
+
+def main() -> None:
+    if not encode.DATA.is_dir():
+        sys.exit(f"The evaluation data is not in {encode.DATA}; nothing was measured.")
+    random = np.random.default_rng(0)
+    tokenizer = Tokenizer.from_file(str(bundled_folder() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    rows = tokenizer.get_vocab_size()
+    counts = calibration.count_tokens(tokenizer, encode.sentences(N_SENTENCES), None, rows)
+    targets = random.normal(size=(N_SENTENCES, EMBEDDING_DIM)).astype(np.float32)
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    wanted = targets[:, :DIM] / np.linalg.norm(targets[:, :DIM], axis=1, keepdims=True)
+    table = random.normal(size=(rows, DIM)).astype(np.float32) / np.float32(np.sqrt(DIM))
+    quiet = ProgressReporter()
+    n_steps = calibration._EPOCHS * N_SENTENCES // calibration._BATCH
+    found = {
+        "closed form": seconds(lambda: calibration.fit_closed_form(table, counts, wanted, 0.1, quiet)),
+        "descent": seconds(lambda: calibration.descend(table, counts, wanted, targets, n_steps, quiet)),
+    }
+    found["one dense step, as a peer"] = dense_step(counts, rows, random)
+    found["one step"] = found["descent"] / n_steps
+    for name, value in found.items():
+        print(f"{name:<28} {value:8.3f} s")
+    print(f"closed form within {CLOSED_FORM_SECONDS} s, descent within {DESCENT_SECONDS} s; {os.cpu_count()} CPUs")
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(found | {"cpus": os.cpu_count()}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
