@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pages import api, compare, distill, explore, home, library, publish
+from pages import api, compare, distill, evaluate, explore, home, library, publish
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ PAGES = (
     Page("Distill", "/distill", distill.build),
     Page("Explore", "/explore", explore.build),
     Page("Compare", "/compare", compare.build),
+    Page("Evaluate", "/evaluate", evaluate.build),
     Page("Publish", "/publish", publish.build),
     Page("Library", "/library", library.build),
 )

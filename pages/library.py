@@ -336,7 +336,8 @@ def facts_html(record: ModelRecord) -> str:
         f'<p class="m2v-job-title">Picked</p><h2 class="m2v-model-name">{escape(record.name)}</h2>'
         f'<dl class="m2v-facts">{cells}</dl><dl class="m2v-lines">{rows}</dl>'
         f'<nav class="m2v-links" aria-label="Work with it"><a href="explore?model={escape(record.id)}">Explore</a>'
-        f'<a href="compare?model={escape(record.id)}">Compare speed</a></nav>'
+        f'<a href="compare?model={escape(record.id)}">Compare speed</a>'
+        f'<a href="evaluate?model={escape(record.id)}">Evaluate</a></nav>'
     )
 
 

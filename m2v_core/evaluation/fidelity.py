@@ -14,7 +14,7 @@ from m2v_core.evaluation import statistics
 from m2v_core.evaluation.encoders import Encoder
 from m2v_core.evaluation.run import checked_embeddings
 from m2v_core.evaluation.statistics import Estimate
-from m2v_core.evaluation.tasks import unit_rows
+from m2v_core.evaluation.tasks import PairTask, unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 if TYPE_CHECKING:
@@ -97,14 +97,7 @@ def measure_fidelity(
         InputError: Fewer than three different texts, or an encoder that returns no finite (n_texts, dim) array.
         Cancelled: `cancel` was set.
     """
-    chosen = list(dict.fromkeys(text for text in texts if text.strip()))
-    if len(chosen) < _FEWEST_TEXTS:
-        raise InputError(
-            f"Fidelity needs {_FEWEST_TEXTS} different texts at least, better some hundreds; got {len(chosen)}."
-        )
-    if len(chosen) > N_TEXTS:
-        drawn = np.random.default_rng(seed).choice(len(chosen), N_TEXTS, replace=False)
-        chosen = [chosen[place] for place in sorted(drawn)]
+    chosen = _drawn_texts(texts, seed)
     reporter = ProgressReporter(progress, cancel)
     reporter.start("encode", (1 + len(encoders)) * len(chosen))
     views = []
@@ -144,10 +137,7 @@ def compare_embeddings(
         seed: Fixes what is drawn.
     """
     n_texts = len(teacher)
-    first, second = np.triu_indices(n_texts, k=1)
-    if len(first) > n_pairs:
-        drawn = np.random.default_rng(seed).choice(len(first), n_pairs, replace=False)
-        first, second = first[drawn], second[drawn]
+    first, second = _drawn_pairs(n_texts, n_pairs, seed)
     n_neighbours = min(n_neighbours, n_texts - 2)
     cosines, neighbours = [], []
     for embeddings in (teacher, static):
@@ -163,6 +153,47 @@ def compare_embeddings(
     shared = [len(set(one) & set(other)) for one, other in zip(*(found.tolist() for found in neighbours), strict=True)]
     overlap = statistics.bootstrap(statistics.mean(np.array(shared) / n_neighbours), n_texts, resamples, seed)
     return Fidelity(correlation, overlap, n_neighbours, n_texts, len(first))
+
+
+def teacher_task(teacher: Encoder, texts: Sequence[str], *, seed: int = statistics.SEED) -> PairTask:
+    """Fidelity as a task: pairs of one's own texts, scored by how similar the teacher finds them.
+
+    An encoder's score on it is 100 times the correlation that `measure_fidelity` finds with the same texts and seed.
+
+    Args:
+        teacher: The encoder to agree with.
+        texts: As in `measure_fidelity`.
+        seed: Fixes which texts and pairs are drawn.
+
+    Raises:
+        InputError: As `measure_fidelity`.
+    """
+    chosen = _drawn_texts(texts, seed)
+    rows = unit_rows(checked_embeddings(teacher.encode(chosen), chosen, teacher.facts.name))
+    first, second = _drawn_pairs(len(chosen), N_PAIRS, seed)
+    scores = (rows[first] * rows[second]).sum(axis=1).astype(np.float64)
+    return PairTask("fidelity", "STS", tuple(chosen), first, second, scores)
+
+
+def _drawn_texts(texts: Sequence[str], seed: int) -> list[str]:
+    chosen = list(dict.fromkeys(text for text in texts if text.strip()))
+    if len(chosen) < _FEWEST_TEXTS:
+        raise InputError(
+            f"Fidelity needs {_FEWEST_TEXTS} different texts at least, better some hundreds; got {len(chosen)}."
+        )
+    if len(chosen) > N_TEXTS:
+        drawn = np.random.default_rng(seed).choice(len(chosen), N_TEXTS, replace=False)
+        chosen = [chosen[place] for place in sorted(drawn)]
+    return chosen
+
+
+def _drawn_pairs(n_texts: int, n_pairs: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(n_drawn,) places of each pair's first text, and of its second."""
+    first, second = np.triu_indices(n_texts, k=1)
+    if len(first) > n_pairs:
+        drawn = np.random.default_rng(seed).choice(len(first), n_pairs, replace=False)
+        first, second = first[drawn], second[drawn]
+    return first, second
 
 
 def rank_correlation(teacher: NDArray[np.float32], student: NDArray[np.float32]) -> float:

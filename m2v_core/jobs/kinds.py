@@ -234,6 +234,14 @@ KINDS: Mapping[str, Kind] = {
         parameters=frozenset({"models", "teacher", "with_peer", "device", "rounds", "seconds"}),
         texts=frozenset({"texts"}),
     ),
+    "evaluate": Kind(
+        target="m2v_core.jobs.evaluating:evaluate",
+        parameters=frozenset(
+            {"models", "peers", "teacher", "scores_teacher", "with_fidelity", "with_tasks", "with_frontier"}
+            | {"shared_rows", "device"}
+        ),
+        texts=frozenset({"texts", "sets"}),
+    ),
     "publish": Kind(
         target="m2v_core.jobs.publishing:publish",
         parameters=frozenset({"model", "model_id", "model_name", "license"}) | DESTINATION,

@@ -45,6 +45,8 @@ class Limits:
         documents_kept_days: How long they stay.
         speed_models: Models in one measurement.
         speed_texts: Texts in one measurement.
+        evaluation_models: Models in one evaluation.
+        evaluation_texts: Texts in one evaluation, those for fidelity and the test data each.
         api_texts: Texts in one request of the API.
         text_characters: One of these.
     """
@@ -69,6 +71,8 @@ class Limits:
     documents_kept_days: int
     speed_models: int
     speed_texts: int
+    evaluation_models: int
+    evaluation_texts: int
     api_texts: int
     text_characters: int
 

@@ -86,6 +86,18 @@ _LOOKS: Mapping[str, _Look] = {
         "turns",
         "Nothing was measured.",
     ),
+    "evaluate": _Look(
+        {
+            "start": ("Start up", 0.05),
+            "load": ("Load the encoders", 0.20),
+            "fidelity": ("Compare with the teacher", 0.35),
+            "tasks": ("Score on the test data", 0.20),
+            "frontier": ("Try smaller versions", 0.20),
+        },
+        "fidelity",
+        "texts",
+        "Nothing was measured.",
+    ),
     "publish": _Look(
         {"start": ("Start up", 0.05), **_PUBLISHING}, "upload", "bytes", "The model is still in your library."
     ),
@@ -104,6 +116,8 @@ Components = Sequence[gr.components.Component]
 def _look_of(job: Job) -> _Look:
     """How this very job is shown: a distillation may go on to measure and to publish."""
     look = _LOOKS[job.kind]
+    if job.kind == "evaluate":
+        return _evaluation_look(look, job)
     if job.parameters.get("recipe") == "calibrated":
         *before, finish, save = look.stages.items()
         stages = dict([*before, *_CALIBRATING.items(), finish, save])
@@ -122,6 +136,28 @@ def _look_of(job: Job) -> _Look:
     if any(stage.name == "upload" for stage in job.stages):
         return replace(look, stages=shares, counted="upload", unit="bytes")
     return replace(look, stages=shares)
+
+
+def _evaluation_look(look: _Look, job: Job) -> _Look:
+    """An evaluation with the stages that were asked for, and the count of the one that is going on."""
+    left_out = {
+        stage
+        for stage, asked in (
+            ("fidelity", job.parameters.get("with_fidelity")),
+            ("tasks", job.parameters.get("with_tasks")),
+            ("frontier", job.parameters.get("with_frontier")),
+        )
+        if not asked
+    }
+    kept = {name: entry for name, entry in look.stages.items() if name not in left_out}
+    whole = sum(share for _, share in kept.values())
+    counted = job.stages[-1].name if job.stages and job.stages[-1].total else look.counted
+    return replace(
+        look,
+        stages={name: (label, share / whole) for name, (label, share) in kept.items()},
+        counted=counted,
+        unit="versions" if counted == "frontier" else "texts",
+    )
 
 
 def is_unpublished(job: Job) -> bool:

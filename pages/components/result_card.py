@@ -25,6 +25,8 @@ def result_html(job: Job) -> str:
             ("Texts a round", f"{int(job.outcome['texts_per_round']):,}"),
             ("Measured in", format_seconds(job.elapsed_seconds)),
         ]
+    elif job.kind == "evaluate":
+        facts = _evaluation_facts(job)
     else:
         facts = [
             ("Size", format_bytes(int(job.outcome["n_bytes"]))),
@@ -34,6 +36,18 @@ def result_html(job: Job) -> str:
         ]
     cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     return f'{published_html(job)}<dl class="m2v-facts">{cells}</dl>{_measured(job)}'
+
+
+def _evaluation_facts(job: Job) -> list[tuple[str, str]]:
+    facts = []
+    if job.outcome.get("fidelity"):
+        first = next(iter(job.outcome["fidelity"].values()))
+        facts.append(("Fidelity", f"{float(first['correlation']['value']):.3f}"))
+    if job.outcome.get("evaluation"):
+        facts.append(("Scores", f"{len(job.outcome['evaluation']['scores'])}"))
+    if job.outcome.get("frontier"):
+        facts.append(("Versions", f"{len(job.outcome['frontier'])}"))
+    return [*facts, ("Measured in", format_seconds(job.elapsed_seconds))]
 
 
 def published_html(job: Job) -> str:

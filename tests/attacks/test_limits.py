@@ -5,6 +5,7 @@ The limits are made small here; the two that need neither models nor jobs are ex
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from m2v_core.jobs import JobSpec, JobStore
 from m2v_core.jobs.kinds import Kind
 from m2v_core.space import settings
 from m2v_core.space.settings import Limits, load_settings
-from pages import api, compare, components, explore
+from pages import api, compare, components, evaluate, explore
 from pages.components import model_picker, preflight_card, teacher_side
 from tests.attacks.space import Stranger, marked_model
 
@@ -222,6 +223,21 @@ def speed_texts(app: App) -> None:
     refused("5 texts are more than the 4", compare.usable_texts, list("abcde"), 3)
 
 
+def evaluation_models(app: App) -> None:
+    app.limit(evaluation_models=1)
+    picked, other = app.model(), app.model()
+    call = functools.partial(evaluate.submit, ADA, picked, ["fidelity"], "a/b")
+    refused("2 models are chosen; 1 can be evaluated", call, [other], "sample", "", None, None, 0)
+
+
+def evaluation_texts(app: App) -> None:
+    app.limit(evaluation_texts=4)
+    refused("5 texts are more than the 4", evaluate.usable_texts, list("abcde"))
+    table = app.home / "table.csv"
+    table.write_text("1,a,b\n2,c,d\n3,a,e\n")
+    refused("5 texts, and 4 are read", evaluate.read_sets, [str(table)])
+
+
 def api_texts(app: App) -> None:
     app.limit(api_texts=1)
     refused("2 texts came at once, and 1 are allowed", api.encode, ADA, app.model(), ["a", "b"])
@@ -238,7 +254,7 @@ ATTACKS = [
     *(running_jobs, waiting_jobs, jobs_per_person, job_seconds, job_memory_bytes, jobs_bytes, jobs_kept_days),
     *(vocabulary_words, teacher_parameters, teacher_words, teacher_documents),
     *(models_per_person, model_bytes, library_bytes, models_kept_days, documents, documents_kept_days),
-    *(speed_models, speed_texts, api_texts, text_characters),
+    *(speed_models, speed_texts, evaluation_models, evaluation_texts, api_texts, text_characters),
 ]
 
 

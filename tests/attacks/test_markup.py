@@ -112,7 +112,7 @@ def test_messages_of_errors_are_text(stranger: Stranger, session_hub: LoopbackHu
             assert not tags(html), (name, html)
 
 
-@pytest.mark.parametrize("path", ["", "distill", "explore", "compare", "library"])
+@pytest.mark.parametrize("path", ["", "distill", "explore", "compare", "evaluate", "library"])
 def test_an_address_is_text(stranger: Stranger, path: str) -> None:
     page = stranger.http.get(f"/{path}", params={"model": EVIL, "__theme": EVIL, "view": EVIL})
     assert page.status_code == 200 and EVIL not in page.text

@@ -22,7 +22,7 @@ from m2v_core.space.build import build_space
 
 pytestmark = pytest.mark.slow
 
-PAGES = ("", "distill", "explore", "compare", "library")
+PAGES = ("", "distill", "explore", "compare", "evaluate", "library")
 OWN_TOOLS = {"pip", "setuptools", "wheel"}
 MAX_IDLE_BYTES = 2 * 2**30
 # Far beyond what it takes, for a busy machine is no failure of the Space.

@@ -1,0 +1,192 @@
+"""Test data of one's own, as it comes out of a spreadsheet: CSV or TSV tables, with a line of headings or without.
+
+score, text, text     pairs that people have scored
+label, text           texts with labels; a quarter of each label's texts is kept for the test
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from m2v_core.errors import InputError, NotFoundError
+from m2v_core.evaluation.statistics import SEED
+from m2v_core.evaluation.tasks import ClassificationTask, PairTask, Task
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_EXPECTED = "Each line must hold a score and two texts, or a label and a text, separated by commas or tabs"
+_TEXT_HEADINGS = frozenset({"text", "texts", "sentence", "sentences", "document", "review", "title"})
+_TESTED = 0.25
+_MAX_NAME_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class OwnSet:
+    """A table that can be scored on.
+
+    Attributes:
+        name: What people call it.
+        rows: All of (score, text, text), or all of (label, text); no cell is blank.
+    """
+
+    name: str
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def summary(self) -> str:
+        """What was recognised: "120 pairs with scores"."""
+        if len(self.rows[0]) == 3:
+            return f"{len(self.rows):,} pairs {'of words ' if self._has_words() else ''}with scores"
+        n_labels = len({row[0] for row in self.rows})
+        return f"{len(self.rows):,} texts with {n_labels:,} labels, a quarter of them for the test"
+
+    @property
+    def n_texts(self) -> int:
+        """Different texts in it."""
+        return len({text for row in self.rows for text in row[1:]})
+
+    def task(self) -> Task:
+        """The set as a task; pairs of single words count as WordSim.
+
+        Raises:
+            InputError: All scores are the same, or there are no two labels to tell apart.
+        """
+        places: dict[str, int] = {}
+        # (n_rows, 1 or 2) int64
+        columns = np.array([[places.setdefault(text, len(places)) for text in row[1:]] for row in self.rows], np.int64)
+        texts = tuple(places)
+        if columns.shape[1] == 1:
+            return self._classification(texts, columns[:, 0])
+        scores = np.array([_number(row[0]) for row in self.rows])
+        if len(set(scores.tolist())) < 2:
+            raise InputError(
+                f"All scores in {self.name} are {scores[0]:g}. A correlation needs different ones; look whether the "
+                "first column holds the scores."
+            )
+        return PairTask(
+            self.name, "WordSim" if self._has_words() else "STS", texts, columns[:, 0], columns[:, 1], scores
+        )
+
+    def to_lines(self) -> list[str]:
+        """The set as lines of text, for `from_lines`."""
+        return [json.dumps([self.name, *row], ensure_ascii=False) for row in self.rows]
+
+    @classmethod
+    def from_lines(cls, lines: Sequence[str]) -> list[OwnSet]:
+        """The sets in lines that `to_lines` made of one or more."""
+        found: dict[str, list[tuple[str, ...]]] = {}
+        for line in lines:
+            name, *row = json.loads(line)
+            found.setdefault(name, []).append(tuple(row))
+        return [cls(name, tuple(rows)) for name, rows in found.items()]
+
+    def _has_words(self) -> bool:
+        return not any(len(text.split()) > 1 for row in self.rows for text in row[1:])
+
+    def _classification(self, texts: tuple[str, ...], places: NDArray[np.int64]) -> Task:
+        labels = np.array([row[0] for row in self.rows])
+        generator = np.random.default_rng(SEED)
+        is_test = np.zeros(len(labels), bool)
+        for label in dict.fromkeys(labels.tolist()):
+            its = np.flatnonzero(labels == label)
+            n_test = max(1, round(_TESTED * len(its))) if len(its) > 1 else 0
+            is_test[generator.permutation(its)[:n_test]] = True
+        if len(set(labels.tolist())) < 2:
+            raise InputError(
+                f"Every line of {self.name} has the label {str(labels[0])[:40]!r}. Telling labels apart needs two at "
+                "least; look whether the first column holds the labels."
+            )
+        if not is_test.any():
+            raise InputError(
+                f"Every label of {self.name} is on one text alone, so there is nothing to learn from. Give each label "
+                "two texts at least, better dozens."
+            )
+        train_labels, test_labels = (tuple(labels[part].tolist()) for part in (~is_test, is_test))
+        return ClassificationTask(
+            self.name, "Class", texts, places[~is_test], train_labels, places[is_test], test_labels
+        )
+
+
+def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
+    """The test data in a CSV or TSV file.
+
+    Args:
+        path: The file, in UTF-8, or UTF-16 with its mark; what its first line holds says what separates its cells.
+        name: What people call it; the file's name without its ending when None.
+
+    Raises:
+        NotFoundError: There is no such file.
+        InputError: It is no such table; the message says in which line and what was expected.
+    """
+    path = Path(path)
+    name = (name or path.stem)[:_MAX_NAME_CHARACTERS]
+    rows: list[tuple[str, ...]] = []
+    width = 0
+    for number, cells in _table(path):
+        is_first, width = not width, width or len(cells)
+        if width not in (2, 3) or len(cells) != width:
+            count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+            also = "" if is_first else f", and the lines before have {width}"
+            raise InputError(
+                f"{path.name}, line {number:,} has {count}{also}. {_EXPECTED}; a text with commas must stand in quotes."
+            )
+        is_scored = width == 2 or not math.isnan(_number(cells[0]))
+        if is_first and (not is_scored or (width == 2 and cells[1].lower() in _TEXT_HEADINGS)):
+            continue  # headings
+        if "" in cells:
+            raise InputError(f"{path.name}, line {number:,}: cell {cells.index('') + 1} is blank. {_EXPECTED}.")
+        if not is_scored:
+            raise InputError(f"{path.name}, line {number:,} has {cells[0][:40]!r} where a score was expected.")
+        rows.append(tuple(cells))
+    if not rows:
+        raise InputError(f"{path.name} holds no data. {_EXPECTED}.")
+    return OwnSet(name, tuple(rows))
+
+
+def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFoundError(f"There is no file {path.name}. Choose it again.") from error
+    except OSError as error:
+        raise InputError(f"{path.name} can't be read: {error.strerror or error}.") from error
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if is_wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not text in UTF-8. Save the table as CSV in UTF-8.") from error
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    has_tabs = "\t" in first
+    delimiter = "\t" if has_tabs else max(",;", key=first.count)
+    # Tools that separate by tabs leave quotes as they are.
+    lines = io.StringIO(text, newline="")
+    if has_tabs:
+        reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines, delimiter=delimiter)
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise InputError(f"{path.name}, line {reader.line_num:,} is no line of a table: {error}.") from error
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan

@@ -1,0 +1,162 @@
+"""The job that says how good models are: fidelity without labels, scores on one's own data, the frontier of sizes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m2v_core.errors import InputError
+from m2v_core.jobs.kinds import WorkOrder, check_teacher, use_hub_account
+from m2v_core.progress import Progress, ProgressReporter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from m2v_core.evaluation.encoders import Encoder
+    from m2v_core.evaluation.tasks import Task
+
+OWN_TEXTS = "own texts"
+
+
+def evaluate(order: WorkOrder) -> Mapping[str, Any]:
+    """Measure models side by side.
+
+    `models` is a list of `{"name": ..., "path": ...}`, the first of them the one that matters; `peers` are encoders as
+    `open_encoder` takes them, such as `"tfidf"`; `teacher` is a name, or None. With `with_fidelity`, `texts` tell how
+    much of the teacher's ranking each of them keeps: those given, or else a sample. With `with_tasks`, all are scored
+    on `sets`, lines of `OwnSet.to_lines`, and with `scores_teacher` the teacher too. With `with_frontier`, the first
+    model is made smaller in every way, and judged by `sets`, or else by its fidelity; `shared_rows` tries that many
+    rows for all tokens too.
+
+    Returns:
+        `teacher`; `fidelity` by encoder's name, and `texts_name`; `evaluation`, as `Evaluation.to_json`; `frontier`, a
+        list of rows, and `dtype`, the number format of the first model; each None where it was not asked for;
+        `encoders`, all of them by `EncoderFacts.to_json`; `machine` and `date`. The same is in `evaluation.json`.
+    """
+    use_hub_account(order)
+    parameters = order.parameters
+    reporter = ProgressReporter(order.progress, order.cancel)
+    reporter.start("load")  # uncounted, as nobody knows beforehand how long a teacher takes
+    from m2v_core.evaluation.encoders import StaticEncoder, open_encoder
+    from m2v_core.evaluation.fidelity import measure_fidelity, teacher_task
+    from m2v_core.evaluation.own_data import OwnSet
+    from m2v_core.evaluation.run import evaluate as evaluate_on
+    from m2v_core.speed import SAMPLE_NAME, sample_texts, this_machine
+
+    tasks: Sequence[Task] = []
+    if parameters.get("with_tasks"):
+        tasks = [own.task() for own in OwnSet.from_lines(order.texts.get("sets", []))]
+    own_texts = order.texts.get("texts")
+    texts = own_texts or sample_texts()
+    needs_teacher = parameters.get("with_fidelity") or (parameters.get("with_frontier") and not tasks)
+    if needs_teacher and not parameters.get("teacher"):
+        raise InputError("Fidelity is agreement with a teacher, and none is chosen. Choose one, or give test data.")
+    encoders: list[Encoder] = []
+    for model in parameters["models"]:
+        encoders.append(StaticEncoder.load(model["path"], model["name"]))
+        reporter.advance(0)
+    teacher: _Remembering | None = None
+    for spec in parameters.get("peers", []):
+        encoders.append(_renamed(open_encoder(spec, teacher_folder=_no_teacher), encoders))
+        reporter.advance(0)
+    if needs_teacher or (tasks and parameters.get("teacher") and parameters.get("scores_teacher")):
+        teacher = _Remembering(_teacher(order, parameters["teacher"]))
+        reporter.advance(0)
+
+    outcome: dict[str, Any] = {
+        "teacher": parameters.get("teacher"),
+        "texts_name": OWN_TEXTS if own_texts else SAMPLE_NAME,
+        "fidelity": None,
+        "evaluation": None,
+        "frontier": None,
+        "encoders": [one.facts.to_json() for one in [*encoders, *([teacher] if teacher else [])]],
+        "machine": asdict(this_machine()),
+        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+    }
+    if parameters.get("with_fidelity") and teacher is not None:
+        found = measure_fidelity(
+            teacher, encoders, texts, progress=_as_stage("fidelity", order.progress), cancel=order.cancel
+        )
+        outcome["fidelity"] = {encoder.facts.name: one.to_json() for encoder, one in zip(encoders, found, strict=True)}
+    if tasks:
+        if teacher is not None and parameters.get("scores_teacher"):
+            encoders.append(_renamed(teacher, encoders))
+        progress = _as_stage("tasks", order.progress)
+        outcome["evaluation"] = evaluate_on(encoders, tasks, progress=progress, cancel=order.cancel).to_json()
+    if parameters.get("with_frontier"):
+        if not tasks and teacher is not None:
+            tasks = [teacher_task(teacher, texts)]
+        outcome["frontier"], outcome["dtype"] = _frontier(order, tasks)
+    (order.staging / "evaluation.json").write_text(json.dumps(outcome, indent=1) + "\n", encoding="utf-8")
+    return outcome
+
+
+def _frontier(order: WorkOrder, tasks: Sequence[Task]) -> tuple[list[dict[str, Any]], str]:
+    """The rows, and the number format that the model is kept in."""
+    from m2v_core.evaluation.frontier import DIMS, PRECISIONS, frontier
+    from m2v_core.model import StaticModel
+
+    model = StaticModel.from_pretrained(order.parameters["models"][0]["path"])
+    shared = order.parameters.get("shared_rows")
+    n_widths = len({model.dim if dim is None else dim for dim in DIMS if dim is None or dim <= model.dim})
+    # Rows that are shared already can't be shared anew.
+    can_share = model.token_mapping is None and shared and shared < len(model.token_embeddings)
+    tried = [None, shared] if can_share else [None]
+    reporter = ProgressReporter(order.progress, order.cancel)
+    reporter.start("frontier", n_widths * len(PRECISIONS) * len(tried))
+    rows = frontier(
+        model,
+        tasks,
+        vocabulary_quantizations=tried,
+        progress=lambda _: reporter.advance(1),  # that of the frontier itself tells no time
+        cancel=order.cancel,
+    )
+    return [row.to_json() for row in rows], str(model.token_embeddings.dtype)
+
+
+class _Remembering:
+    """A teacher that reads each text once, though fidelity, tasks and frontier all ask for it."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._rows: dict[str, NDArray[np.float32]] = {}
+        self.facts = encoder.facts
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `Encoder`."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        if new:
+            self._rows.update(zip(new, self._encoder.encode(new), strict=True))
+        return np.stack([self._rows[text] for text in texts])
+
+
+def _teacher(order: WorkOrder, name: str) -> Encoder:
+    from m2v_core.distillation.teacher import resolve_device, trusted_folder
+    from m2v_core.evaluation.encoders import TeacherEncoder
+
+    check_teacher(order, name)
+    return TeacherEncoder(trusted_folder(name), name, resolve_device(order.parameters.get("device")))
+
+
+def _no_teacher(name: str) -> Any:
+    raise InputError(f"{name!r} is no peer; give a teacher as the teacher.")
+
+
+def _renamed(encoder: Any, others: Sequence[Encoder]) -> Any:
+    """The encoder under a name that none of the others has: people call their models what they like."""
+    taken = {other.facts.name for other in others}
+    name, number = encoder.facts.name, 2
+    while encoder.facts.name in taken:
+        encoder.facts = replace(encoder.facts, name=f"{name} ({number})")
+        number += 1
+    return encoder
+
+
+def _as_stage(stage: str, progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """The callback, for work that calls its stage otherwise."""
+    return lambda event: progress(replace(event, stage=stage))

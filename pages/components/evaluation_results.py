@@ -1,0 +1,153 @@
+"""What an evaluation found: verdict, scores, leaderboard, charts and downloads, below the page's form."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from m2v_core.errors import SaveError
+from m2v_core.evaluation.encoders import EncoderFacts
+from m2v_core.evaluation.frontier import FrontierRow
+from m2v_core.evaluation.report import Sheet, leaderboard, leaderboard_sheet
+from m2v_core.evaluation.run import Evaluation
+from m2v_core.exploration.tables import write_csv
+from m2v_core.jobs import Job
+from m2v_core.speed import SpeedComparison
+from pages import figures
+from pages.components import error_notice, job_store
+from pages.components.evaluation_view import (
+    conditions_html,
+    fidelity_html,
+    frontier_html,
+    leaderboard_html,
+    scores_html,
+)
+from pages.components.job_panel import JobPanel, find_job, remove_old_files, served_folder
+
+_QUALITY = {True: "mean score on your test data", False: "fidelity x 100"}
+
+
+def build_evaluation_results(panel: JobPanel) -> None:
+    """What belongs below the form, in the current Blocks context; alive at once."""
+    with gr.Column(visible=False, elem_classes="m2v-measured") as measured:
+        fidelity = gr.HTML("", apply_default_css=False, visible=False)
+        scores = gr.HTML("", apply_default_css=False, visible=False)
+        with gr.Column(visible=False, elem_classes="m2v-board") as board:
+            table = gr.HTML("", apply_default_css=False)
+            with gr.Row(elem_classes="m2v-downloads"):
+                as_csv = gr.DownloadButton("Download CSV", size="sm")
+                as_markdown = gr.DownloadButton("Download Markdown", size="sm")
+        with gr.Row(elem_classes="m2v-columns m2v-figures"):
+            with gr.Column(elem_classes="m2v-card", visible=False) as bubbles_box:
+                bubbles = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
+            with gr.Column(elem_classes="m2v-card", visible=False) as frontier_figure_box:
+                frontier_plot = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
+        frontier = gr.HTML("", apply_default_css=False, visible=False)
+        conditions = gr.HTML("", apply_default_css=False)
+    shown: list[Any] = [measured, fidelity, scores, board, table, as_csv, as_markdown]
+    shown += [bubbles_box, bubbles, frontier_figure_box, frontier_plot, frontier, conditions]
+    panel.done_id.change(show, [panel.owner, panel.done_id], shown, show_progress="hidden", api_visibility="private")
+
+
+def show(owner: str | None, job_id: str) -> list[Any]:
+    """What the page shows of a finished evaluation; see `build_evaluation_results`."""
+    nothing = [gr.HTML(visible=False)] * 2 + [gr.Column(visible=False), "", gr.skip(), gr.skip()]
+    nothing += [gr.Column(visible=False), None, gr.Column(visible=False), None, gr.HTML(visible=False), ""]
+    job = find_job(owner, job_id)
+    if job is None or job.state != "done":
+        return [gr.Column(visible=False), *nothing]
+    try:
+        return [gr.Column(visible=True), *_shown(owner or "", job)]
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        nothing[-1] = error_notice(error, "This evaluation can't be shown")
+        return [gr.Column(visible=True), *nothing]
+
+
+def _shown(owner: str, job: Job) -> list[Any]:
+    outcome = job.outcome
+    first = str(job.parameters["models"][0]["name"])
+    fidelity, evaluation = outcome["fidelity"], None
+    board: list[Any] = [gr.Column(visible=False), "", gr.skip(), gr.skip()]
+    if outcome["evaluation"]:
+        evaluation = Evaluation.from_json(outcome["evaluation"])
+        rows = list(leaderboard(evaluation, with_published=True))
+        csv_file, markdown_file = write_board(leaderboard_sheet(rows))
+        board = [gr.Column(visible=True), leaderboard_html(rows), csv_file, markdown_file]
+    quality = _QUALITY[evaluation is not None]
+    versions = [FrontierRow(**row) for row in outcome["frontier"] or []]
+    bubbles = _bubbles(owner, job, evaluation)
+    dtype = str(outcome["dtype"])
+    return [
+        _html(fidelity_html(fidelity, str(outcome["teacher"]), str(outcome["texts_name"])) if fidelity else ""),
+        _html(scores_html(evaluation, first) if evaluation else ""),
+        *board,
+        gr.Column(visible=bubbles is not None),
+        bubbles,
+        gr.Column(visible=bool(versions)),
+        figures.frontier_figure(versions, quality) if versions else None,
+        _html(frontier_html(versions, quality.capitalize(), dtype) if versions else ""),
+        conditions_html(outcome, has_speed=bubbles is not None),
+    ]
+
+
+def _html(content: str) -> Any:
+    return gr.HTML(content, visible=bool(content))
+
+
+def _bubbles(owner: str, job: Job, evaluation: Evaluation | None) -> Any:
+    """Speed against quality, where Compare has measured the speed of two of these encoders or more."""
+    encoders = [EncoderFacts(**facts) for facts in job.outcome["encoders"]]
+    rates = measured_rates(owner, job)
+    if evaluation is not None:
+        quality = {row.name: row.average for row in leaderboard(evaluation)}
+    elif job.outcome["fidelity"]:
+        quality = {name: float(one["correlation"]["value"]) for name, one in job.outcome["fidelity"].items()}
+        quality |= {facts.name: 1.0 for facts in encoders if facts.role == "teacher"}  # it agrees with itself
+    else:
+        return None
+    if sum(facts.name in rates and facts.name in quality for facts in encoders) < 2:
+        return None
+    return figures.quality_bubbles(encoders, quality, rates, is_fidelity=evaluation is None)
+
+
+def measured_rates(owner: str, job: Job) -> dict[str, float]:
+    """Sentences a second of the encoders of an evaluation, from the newest measurement on Compare that has each."""
+    names = {model["path"]: model["name"] for model in job.parameters["models"]}
+    teacher = job.parameters.get("teacher")
+    rates: dict[str, float] = {}
+    for other in job_store().list_jobs(owner):
+        if other.kind != "speed" or other.state != "done":
+            continue
+        called = {model["name"]: names[model["path"]] for model in other.parameters["models"] if model["path"] in names}
+        if teacher and other.parameters.get("teacher") == teacher:
+            called[teacher] = teacher
+        for speed in SpeedComparison.from_json(other.outcome).encoders:
+            if speed.facts.name in called:
+                rates.setdefault(called[speed.facts.name], speed.sentences_per_second)
+    return rates
+
+
+def write_board(sheet: Sheet) -> tuple[Any, Any]:
+    """The leaderboard as files to download: for a spreadsheet, and for a README.
+
+    Raises:
+        SaveError: They can't be written.
+    """
+    remove_old_files(served_folder())
+    folder = served_folder() / secrets.token_hex(16)
+    escaped = replace(sheet, rows=tuple((escape(name, quote=False), *cells) for name, *cells in sheet.rows))
+    try:
+        folder.mkdir(parents=True)
+        (folder / "leaderboard.md").write_text(escaped.to_markdown(), encoding="utf-8")
+    except OSError as error:
+        raise SaveError(f"The leaderboard can't be written: {error.strerror or error}. Make room there.") from error
+    numbers = [[name, origin, *(float(cell) if cell else "" for cell in cells)] for name, origin, *cells in sheet.rows]
+    write_csv(folder / "leaderboard.csv", sheet.headings, numbers)
+    return (
+        gr.DownloadButton(value=str(folder / "leaderboard.csv")),
+        gr.DownloadButton(value=str(folder / "leaderboard.md")),
+    )

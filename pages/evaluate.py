@@ -1,0 +1,283 @@
+"""Evaluate: how good models are, by their teacher's judgement and on one's own test data."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import gradio as gr
+
+from m2v_core.distillation.vocabulary import open_vocabulary
+from m2v_core.errors import InputError, LimitError, NotFoundError
+from m2v_core.evaluation.own_data import OwnSet, read_own_set
+from m2v_core.jobs import JobSpec
+from m2v_core.library import ModelRecord
+from m2v_core.space.settings import current_limits
+from pages.components import (
+    BUNDLED_TEACHER,
+    checked_teacher,
+    error_notice,
+    job_store,
+    known_owner,
+    notice,
+    teacher_picker,
+)
+from pages.components.evaluation_results import build_evaluation_results
+from pages.components.job_panel import build_job_panel
+from pages.components.model_picker import build_model_picker, choice_label, model_library
+
+TextSource = Literal["sample", "own", "upload"]
+
+_TEXT_SUFFIXES = [".txt", ".csv", ".tsv"]
+_SET_SUFFIXES = [".csv", ".tsv", ".txt"]
+_MOST_FILES = 20
+_TEACHER = "its teacher"
+_PEERS = {"tfidf": "TF-IDF, the floor: weighted word counts, no model", "wordllama": "WL256 of the package wordllama"}
+_WHAT = [
+    ("Fidelity to the teacher\nNo labels needed: how much of the teacher's view of your texts is left.", "fidelity"),
+    ("My own test data\nPairs with scores, or texts with labels: how models do on your own task.", "tasks"),
+    ("Smaller versions\nThe frontier: what fewer dimensions and shorter numbers cost in quality.", "frontier"),
+]
+_SHARED_ROWS = [("Not tried", 0), ("500 rows", 500), ("1,000 rows", 1000), ("4,000 rows", 4000)]
+
+
+def build() -> None:
+    """The page, in the current Blocks context."""
+    gr.HTML(
+        '<header class="m2v-head"><h1>Evaluate</h1><p>How good is it? Without labels: how much of its teacher\'s view '
+        "a model keeps. With labels: how it does on your own test data, beside others.</p></header>",
+        apply_default_css=False,
+    )
+    with gr.Row(elem_classes="m2v-columns"):
+        with gr.Column(scale=7, elem_classes="m2v-form"):
+            form = gr.Column(elem_classes="m2v-card")
+            settings = gr.Column(elem_classes="m2v-card")
+        with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
+            panel = build_job_panel("Evaluate", kind="evaluate")
+    with form:
+        picker = build_model_picker(panel.owner)
+        what = gr.CheckboxGroup(_WHAT, value=["fidelity"], label="What to measure", elem_classes="m2v-choices")
+        teacher = teacher_picker()
+    with settings:
+        with gr.Column(elem_classes="m2v-words") as texts_box:
+            source = gr.Radio(
+                [("Our sample", "sample"), ("Paste mine", "own"), ("Upload mine", "upload")],
+                value="sample",
+                label="Texts for fidelity",
+                info="Texts like those it will read say most; some hundreds are enough.",
+                elem_classes="m2v-switch",
+            )
+            own_texts = gr.Textbox(
+                lines=6, max_lines=12, visible=False, label="One text on each line", elem_classes="m2v-paste"
+            )
+            upload = gr.File(
+                file_types=_TEXT_SUFFIXES,
+                label="Text with one entry a line, or a CSV or TSV table",
+                height=120,
+                visible=False,
+                elem_classes="m2v-upload",
+            )
+        with gr.Column(visible=False, elem_classes="m2v-words m2v-sets") as sets_box:
+            sets = gr.File(
+                file_count="multiple",
+                file_types=_SET_SUFFIXES,
+                label="Test data: CSV or TSV tables of score, text, text or of label, text",
+                height=140,
+                elem_classes="m2v-upload",
+            )
+        with gr.Column(visible=False, elem_classes="m2v-words") as frontier_box:
+            shared_rows = gr.Dropdown(
+                _SHARED_ROWS,
+                value=0,
+                label="Vocabulary quantization",
+                info="Lets tokens share that many rows. Finding them takes some minutes.",
+            )
+        report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+        beside = gr.CheckboxGroup(
+            _beside_choices([]), value=[_TEACHER, "tfidf"], label="Beside it", elem_classes="m2v-beside-it"
+        )
+    build_evaluation_results(panel)
+
+    texts: list[Any] = [source, own_texts, upload, sets]
+    panel.connect(submit, [picker.model_id, what, teacher, beside, *texts, shared_rows])
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    picker.model_id.change(offer, [panel.owner, picker.model_id, beside], [beside, teacher], **quiet)
+    what.change(
+        lambda chosen: [gr.Column(visible=name in chosen) for name in ("fidelity", "tasks", "frontier")],
+        what,
+        [texts_box, sets_box, frontier_box],
+        **quiet,
+    )
+    source.change(
+        lambda chosen: (gr.Textbox(visible=chosen == "own"), gr.File(visible=chosen == "upload")),
+        source,
+        [own_texts, upload],
+        **quiet,
+    )
+    gr.on(
+        [upload.upload, upload.clear, sets.upload, sets.clear, sets.delete, source.change, what.change],
+        judge_files,
+        [what, source, upload, sets],
+        report,
+        trigger_mode="always_last",
+        **quiet,
+    )
+
+
+def offer(owner: str | None, model_id: str | None, beside: Sequence[str]) -> tuple[Any, Any]:
+    """What else can be measured with a newly picked model, and its teacher."""
+    records = model_library().list_models(known_owner(owner))
+    choices = _beside_choices([record for record in records if record.id != model_id])
+    known = {value for _, value in choices}
+    boxes = gr.CheckboxGroup(choices=choices, value=[value for value in beside if value in known])
+    picked = next((record for record in records if record.id == model_id), None)
+    return boxes, (picked.teacher or BUNDLED_TEACHER) if picked else gr.skip()
+
+
+def _beside_choices(others: Sequence[ModelRecord]) -> list[tuple[str, str]]:
+    peers = [(label, name) for name, label in _PEERS.items() if name == "tfidf" or importlib.util.find_spec(name)]
+    return [
+        *((choice_label(record), record.id) for record in others),
+        ("The teacher, on the test data too", _TEACHER),
+        *peers,
+    ]
+
+
+def submit(
+    owner: str,
+    model_id: str | None,
+    what: Sequence[str],
+    teacher: str | None,
+    beside: Sequence[str],
+    source: TextSource,
+    own_texts: str,
+    upload: str | None,
+    sets: Sequence[str] | None,
+    shared_rows: int,
+) -> str:
+    """The id of a new job that evaluates the picked model.
+
+    Raises:
+        M2VError: No model, nothing to measure, no or malformed texts, no teacher, or the queue is full.
+    """
+    records = _chosen_models(owner, model_id, beside)
+    if not set(what) & {"fidelity", "tasks", "frontier"}:
+        raise InputError("Nothing is to be measured. Tick at least one under “What to measure”.")
+    lines: dict[str, list[str]] = {}
+    own_sets = read_sets(sets) if "tasks" in what else []
+    needs_teacher = "fidelity" in what or not own_sets
+    if own_sets:
+        lines["sets"] = [line for own in own_sets for line in own.to_lines()]
+    if needs_teacher and source != "sample":
+        lines["texts"] = usable_texts(own_texts.splitlines() if source == "own" else read_file(upload))
+    scores_teacher = bool(own_sets) and _TEACHER in beside
+    parameters: dict[str, Any] = {
+        "models": [{"name": record.name, "path": str(model_library().folder(record.id, owner))} for record in records],
+        "peers": [name for name in _PEERS if name in beside],
+        "teacher": checked_teacher(teacher) if needs_teacher or scores_teacher else None,
+        "scores_teacher": scores_teacher,
+        "with_fidelity": "fidelity" in what,
+        "with_tasks": bool(own_sets),
+        "with_frontier": "frontier" in what,
+        "shared_rows": shared_rows if shared_rows in {number for _, number in _SHARED_ROWS} else 0,
+    }
+    return job_store().submit(JobSpec("evaluate", parameters, lines, f"quality of {records[0].name}"), owner)
+
+
+def _chosen_models(owner: str, model_id: str | None, beside: Sequence[str]) -> list[ModelRecord]:
+    """The picked model, then the others that are ticked."""
+    records = {record.id: record for record in model_library().list_models(owner)}
+    if not isinstance(model_id, str) or model_id not in records:
+        raise NotFoundError("No model is picked. Pick one above; if there is none, distill one first.")
+    chosen = [records.pop(model_id), *(record for key, record in records.items() if key in beside and key != model_id)]
+    allowed = current_limits().evaluation_models
+    if len(chosen) > allowed:
+        raise LimitError(f"{len(chosen)} models are chosen; {allowed} can be evaluated at once. Untick some.")
+    return chosen
+
+
+def read_sets(files: Sequence[str] | None) -> list[OwnSet]:
+    """The test data in uploaded files, all of it good to be scored on.
+
+    Raises:
+        M2VError: There is no file, too many or too large ones, or one is malformed.
+    """
+    if not files:
+        raise InputError(
+            "There is no test data yet. Upload a CSV or TSV table: each line a score and two texts, or a label and a "
+            "text; or untick “My own test data”."
+        )
+    files = [files] if isinstance(files, str) else list(files)
+    if len(files) > _MOST_FILES:
+        raise LimitError(f"{len(files)} files were uploaded; {_MOST_FILES} can be scored on at once. Take some out.")
+    found: list[OwnSet] = []
+    for file in files:
+        own, name, number = read_own_set(file), Path(file).stem, 2
+        while own.name in {other.name for other in found}:
+            own, number = replace(own, name=f"{name[:50]} ({number})"), number + 1
+        own.task()  # says what is wrong with it
+        found.append(own)
+    n_texts, allowed = sum(own.n_texts for own in found), current_limits().evaluation_texts
+    if n_texts > allowed:
+        raise LimitError(f"The test data has {n_texts:,} texts, and {allowed:,} are read here. Upload less of it.")
+    for own in found:
+        _check_lengths(text for row in own.rows for text in row)
+    return found
+
+
+def read_file(upload: str | None) -> list[str]:
+    """The texts of an uploaded file, none judged yet.
+
+    Raises:
+        M2VError: There is no file, or it can't be read.
+    """
+    if upload is None:
+        raise InputError("There is no file yet. Upload one, or choose our sample.")
+    return open_vocabulary(upload).entries()
+
+
+def usable_texts(lines: Sequence[str]) -> list[str]:
+    """The texts without blank ones and repetitions.
+
+    Raises:
+        M2VError: They are too few, too many or too long.
+    """
+    texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if len(texts) < 3:
+        raise InputError(
+            f"Fidelity needs 3 different texts at least, better some hundreds; there are {len(texts)}. Give more, or "
+            "choose our sample."
+        )
+    allowed = current_limits().evaluation_texts
+    if len(texts) > allowed:
+        raise LimitError(f"{len(texts):,} texts are more than the {allowed:,} that are read here. Give fewer.")
+    _check_lengths(texts)
+    return texts
+
+
+def _check_lengths(texts: Iterable[str]) -> None:
+    allowed = current_limits().text_characters
+    longest = max(map(len, texts), default=0)
+    if longest > allowed:
+        raise LimitError(f"A text has {longest:,} characters, and {allowed:,} are read here. Shorten it.")
+
+
+def judge_files(what: Sequence[str], source: TextSource, upload: str | None, sets: Sequence[str] | None) -> str:
+    """What the page says of new files."""
+    said = []
+    if "fidelity" in what and source == "upload" and upload is not None:
+        said.append(_judged(lambda: [f"{len(usable_texts(read_file(upload))):,} different texts ready"]))
+    if "tasks" in what and sets:
+        said.append(_judged(lambda: [f"{own.name}: {own.summary}" for own in read_sets(sets)]))
+    return "".join(said)
+
+
+def _judged(read: Callable[[], list[str]]) -> str:
+    try:
+        first, *others = read()
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return error_notice(error, "This file can't be used")
+    return notice("good", first, others)

@@ -1,0 +1,149 @@
+"""Evaluations as plotly figures: speed against quality, and quality against size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from m2v_core.speed import rate_text
+from pages.figures.style import (
+    AXIS_TITLE,
+    COLORS,
+    LAYOUT,
+    LEGEND,
+    TITLE,
+    Bubble,
+    bubble_figure,
+    encoder_colors,
+    fidelity_axis,
+    short_name,
+)
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from m2v_core.evaluation.encoders import EncoderFacts
+    from m2v_core.evaluation.frontier import FrontierRow
+
+_SYMBOLS = {"float32": "circle", "float16": "diamond", "int8": "square"}
+
+
+def quality_bubbles(
+    encoders: Sequence[EncoderFacts], quality: Mapping[str, float], rates: Mapping[str, float], *, is_fidelity: bool
+) -> Figure:
+    """Each encoder as a bubble: speed upwards, quality to the right, its area the size on disk.
+
+    Args:
+        encoders: All that were evaluated; those without a speed or a quality are left out.
+        quality: By name: fidelity up to 1, or a mean score up to 100.
+        rates: By name: sentences a second, one at least.
+        is_fidelity: Which of the two.
+    """
+    colors = encoder_colors({facts.name: facts.role for facts in encoders})
+    shown = [facts for facts in encoders if facts.name in quality and facts.name in rates]
+    bubbles = [
+        Bubble(
+            short_name(facts.name, facts.role),
+            quality[facts.name],
+            rates[facts.name],
+            facts.size_bytes,
+            colors[facts.name],
+            f"<b>{escape(facts.name)}</b><br>{rate_text(rates[facts.name])} sentences a second<br>"
+            + (f"fidelity {quality[facts.name]:.3f}" if is_fidelity else f"mean score {quality[facts.name]:.2f}"),
+        )
+        for facts in shown
+    ]
+    values = [bubble.x for bubble in bubbles]
+    if is_fidelity:
+        x_axis = fidelity_axis(values)
+    else:
+        low, high = min(values), max(values)
+        room = max(2.0, 0.25 * (high - low))
+        x_axis = {
+            "title": {"text": "mean score on your test data", **AXIS_TITLE},
+            "range": [low - room, high + room],
+            "nticks": 6,
+        }
+    largest = max((facts.size_bytes or 0 for facts in shown), default=0)
+    return bubble_figure(bubbles, x_axis, "Speed against quality", largest, [rates[facts.name] for facts in shown])
+
+
+def frontier_figure(rows: Sequence[FrontierRow], quality_name: str) -> Figure:
+    """Quality against size: a line for each number format and kind of table, a point for each number of dimensions.
+
+    Points that no other beats in both are filled.
+    """
+    import plotly.graph_objects as go  # takes a second
+
+    most_rows = max(row.n_rows for row in rows)
+    lines = []
+    for place, n_rows in enumerate(dict.fromkeys(row.n_rows for row in rows)):
+        for number, (precision, symbol) in enumerate(_SYMBOLS.items()):
+            its = [row for row in rows if (row.n_rows, row.precision) == (n_rows, precision)]
+            its.sort(key=lambda row: row.dim)
+            if not its:
+                continue
+            color = COLORS[(len(_SYMBOLS) * place + number) % len(COLORS)]
+            lines.append(
+                go.Scatter(
+                    x=[row.n_bytes / 1e6 for row in its],
+                    y=[row.average for row in its],
+                    mode="lines+markers",
+                    cliponaxis=False,
+                    name=precision if n_rows == most_rows else f"{precision}, {n_rows:,} shared rows",
+                    line={"color": color, "width": 1.5, "dash": "solid" if n_rows == most_rows else "dot"},
+                    marker={
+                        "color": color,
+                        "size": 11,
+                        "symbol": [symbol if row.is_best else f"{symbol}-open" for row in its],
+                        "line": {"width": 1.5, "color": color},
+                    },
+                    customdata=[_hover(row) for row in its],
+                    hovertemplate="%{customdata}<extra></extra>",
+                )
+            )
+    sizes = [row.n_bytes / 1e6 for row in rows]
+    x_axis: dict[str, Any] = {
+        "title": {"text": "size of the table in MB, log scale", **AXIS_TITLE},
+        "type": "log",
+        "tickvals": _ticks(min(sizes), max(sizes)),
+        "tickformat": "~r",
+        "zeroline": False,
+        "fixedrange": True,
+    }
+    return go.Figure(
+        lines,
+        {
+            **LAYOUT,
+            "height": 400 + 22 * len(lines),
+            "title": {"text": "Quality against size", **TITLE},
+            "xaxis": x_axis,
+            "yaxis": {"zeroline": False, "fixedrange": True, "nticks": 7},
+            "annotations": [
+                {
+                    "text": escape(quality_name),
+                    **{"x": 0, "xref": "paper", "xanchor": "left", "xshift": -44},
+                    **{"y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 4, "showarrow": False},
+                }
+            ],
+            **LEGEND,
+            "margin": {**LAYOUT["margin"], "l": 44, "t": 64, "b": 72 + 22 * len(lines)},
+        },
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten, around and between two positive values."""
+    steps = [step * 10.0**power for power in range(-4, 5) for step in (1, 2, 5)]
+    below = [step for step in steps if step <= low][-1:]
+    above = [step for step in steps if step >= high][:1]
+    return [*below, *(step for step in steps if low < step < high), *above]
+
+
+def _hover(row: FrontierRow) -> str:
+    best = "<br>none smaller is as good" if row.is_best else ""
+    return (
+        f"<b>{row.dim:,} dimensions, {row.precision}</b><br>{row.n_rows:,} rows, {row.n_bytes / 1e6:,.2f} MB<br>"
+        f"quality {row.average:.2f}{best}"
+    )
