@@ -20,7 +20,7 @@ import numpy as np
 
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.evaluation.statistics import SEED
-from m2v_core.evaluation.tasks import ClassificationTask, PairTask, Task
+from m2v_core.evaluation.tasks import ClassificationTask, Group, PairTask, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,9 +74,8 @@ class OwnSet:
                 f"All scores in {self.name} are {scores[0]:g}. A correlation needs different ones; look whether the "
                 "first column holds the scores."
             )
-        return PairTask(
-            self.name, "WordSim" if self._has_words() else "STS", texts, columns[:, 0], columns[:, 1], scores
-        )
+        group: Group = "WordSim" if self._has_words() else "STS"
+        return PairTask(self.name, group, texts, columns[:, 0], columns[:, 1], scores)
 
     def to_lines(self) -> list[str]:
         """The set as lines of text, for `from_lines`."""

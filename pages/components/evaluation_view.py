@@ -38,8 +38,8 @@ def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_na
         warning + _table(["Encoder", *headings], list(found), rows, "Fidelity to the teacher"),
         [
             f"{name} beside {teacher}, no labels needed: both compare the same {int(first['n_pairs']):,} pairs of "
-            f"{int(first['n_texts']):,} texts. Rank correlation says how far they put the pairs in one order, 1 for the "
-            f"same. Texts: {texts_name}."
+            f"{int(first['n_texts']):,} texts. Rank correlation says how far they put the pairs in one order, 1 "
+            f"for the same. Texts: {texts_name}."
         ],
         "m2v-verdict",
     )
