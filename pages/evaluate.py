@@ -106,7 +106,12 @@ def build() -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     picker.model_id.change(offer, [panel.owner, picker.model_id, beside], [beside, teacher], **quiet)
     what.change(
-        lambda chosen: [gr.Column(visible=name in chosen) for name in ("fidelity", "tasks", "frontier")],
+        lambda chosen: [
+            # Without test data, smaller versions are judged by their fidelity too.
+            gr.Column(visible="fidelity" in chosen or ("frontier" in chosen and "tasks" not in chosen)),
+            gr.Column(visible="tasks" in chosen),
+            gr.Column(visible="frontier" in chosen),
+        ],
         what,
         [texts_box, sets_box, frontier_box],
         **quiet,
@@ -268,11 +273,16 @@ def _check_lengths(texts: Iterable[str]) -> None:
 def judge_files(what: Sequence[str], source: TextSource, upload: str | None, sets: Sequence[str] | None) -> str:
     """What the page says of new files."""
     said = []
-    if "fidelity" in what and source == "upload" and upload is not None:
+    if source == "upload" and upload is not None and ("fidelity" in what or "tasks" not in what):
         said.append(_judged(lambda: [f"{len(usable_texts(read_file(upload))):,} different texts ready"]))
     if "tasks" in what and sets:
-        said.append(_judged(lambda: [f"{own.name}: {own.summary}" for own in read_sets(sets)]))
+        said.append(_judged(lambda: _summaries(read_sets(sets))))
     return "".join(said)
+
+
+def _summaries(sets: Sequence[OwnSet]) -> list[str]:
+    ready = "1 table ready" if len(sets) == 1 else f"{len(sets)} tables ready"
+    return [ready, *(f"{own.name}: {own.summary}" for own in sets)]
 
 
 def _judged(read: Callable[[], list[str]]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -24,22 +25,20 @@ def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_na
     name, first = next(iter(found.items()))
     rows = [
         [
-            f"{one['correlation']['value']:.3f}",
-            _interval(Estimate(**one["correlation"]), 3),
-            f"{100 * one['overlap']['value']:.1f} %",
-            _interval(Estimate(**one["overlap"]).times(100), 1),
+            _with_interval(Estimate(**one["correlation"]), 3),
+            _with_interval(Estimate(**one["overlap"]).times(100), 1),
         ]
         for one in found.values()
     ]
-    headings = ["Rank correlation", "95 % interval", f"Same {int(first['n_neighbours'])} neighbours", "95 % interval"]
+    headings = ["Rank correlation", f"% of {int(first['n_neighbours'])} neighbours kept"]
     warning = notice("error", "Too few texts to rely on", [first["warning"]]) if first["warning"] else ""
     return _card(
         str(first["verdict"]),
-        warning + _table(["Encoder", *headings], list(found), rows, "Fidelity to the teacher"),
+        warning + _table(["Encoder", *headings], list(found), rows, "Fidelity to the teacher", {name}),
         [
             f"{name} beside {teacher}, no labels needed: both compare the same {int(first['n_pairs']):,} pairs of "
             f"{int(first['n_texts']):,} texts. Rank correlation says how far they put the pairs in one order, 1 "
-            f"for the same. Texts: {texts_name}."
+            f"for the same; below each figure its 95 % interval. Texts: {texts_name}."
         ],
         "m2v-verdict",
     )
@@ -65,7 +64,7 @@ def scores_html(evaluation: Evaluation, first: str) -> str:
     headings = ["Encoder", *tasks, *(["Mean"] if len(tasks) > 1 else [])]
     return _card(
         headline,
-        _table(headings, names, rows, "Scores on your test data", {first}, are_html=True),
+        _table(headings, names, rows, "Scores on your test data", {first}),
         [f"{what}. Below each score its 95 % interval, from drawing your lines anew 1,000 times.", *notes],
     )
 
@@ -75,28 +74,28 @@ def leaderboard_html(rows: Sequence[LeaderboardRow]) -> str:
     groups = [group for group in GROUPS if any(group in row.groups for row in rows)]
     cells = [
         [
-            f'<span class="m2v-tag m2v-{row.origin}">{row.origin}</span>',
+            f'<span class="m2v-tag{" m2v-is-own" if row.origin == "measured" else ""}">{row.origin}</span>',
             f"{row.average:.2f}",
             *(f"{row.groups[group]:.2f}" if group in row.groups else "-" for group in groups),
         ]
         for row in rows
     ]
-    measured = {row.name for row in rows if row.origin == "measured"}
-    sources = dict.fromkeys(row.source for row in rows if row.source)
+    measured = {place for place, row in enumerate(rows) if row.origin == "measured"}
+    # Without scheme and path: the repository is what tells them apart.
+    sources = dict.fromkeys("/".join(row.source.split()[0].split("/")[2:5]) for row in rows if row.source)
     table = _table(
         ["Encoder", "Origin", "Mean", *groups],
         [row.name for row in rows],
         cells,
         "Leaderboard",
-        {place for place, row in enumerate(rows) if row.origin == "measured"},
-        are_html=True,
+        measured,
     )
     return _card(
         "Leaderboard",
         table,
         [
             f"{len(measured)} measured here, {len(rows) - len(measured)} published. {PUBLISHED_NOTE}",
-            f"Published in {', '.join(source.partition('://')[2] for source in sources)}.",
+            f"Published in {', '.join(sources)}.",
         ],
     )
 
@@ -122,7 +121,7 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) ->
         sentences.append(f"Your model is kept as {dtype}, so float32 wins nothing back here.")
     return _card(
         _frontier_headline(rows),
-        _table(["Version", "Rows", "Size", quality_name, ""], names, cells, "Smaller versions", are_html=True),
+        _table(["Version", "Rows", "Size", quality_name, ""], names, cells, "Smaller versions"),
         sentences,
     )
 
@@ -133,7 +132,7 @@ def _frontier_headline(rows: Sequence[FrontierRow]) -> str:
     if best.average <= 0 or near.n_bytes >= 0.9 * best.n_bytes:
         return "Quality against size"
     return (
-        f"{near.dim:,} dimensions in {near.precision} keep {100 * near.average / best.average:.0f} % of the quality at "
+        f"{near.dim:,} dimensions in {near.precision} keep {100 * near.average / best.average:.0f} % of the best quality at "
         f"{format_bytes(near.n_bytes)}"
     )
 
@@ -166,22 +165,20 @@ def _table(
     names: Sequence[str],
     rows: Sequence[Sequence[str]],
     label: str,
-    marked: set[str] | set[int] = frozenset(),  # type: ignore[assignment]
-    are_html: bool = False,
+    marked: Collection[str | int] = (),
 ) -> str:
     """A table whose first column names what each row is about.
 
     Args:
         headings: One a column.
         names: One a row.
-        rows: The other cells.
+        rows: The other cells, as HTML.
         label: What it is called for those who don't see it.
         marked: Rows to stand out, by name or by place.
-        are_html: Whether cells are HTML, not text; names and headings never are.
     """
     body = "".join(
-        f'<tr{" class=m2v-own" if name in marked or place in marked else ""}><th scope="row">{escape(name)}</th>'
-        + "".join(f"<td>{cell if are_html else escape(cell)}</td>" for cell in cells)
+        f'<tr{" class=m2v-own" if name in marked or place in marked else ""}><th scope="row">{_breakable(name)}</th>'
+        + "".join(f"<td>{cell}</td>" for cell in cells)
         + "</tr>"
         for place, (name, cells) in enumerate(zip(names, rows, strict=True))
     )
@@ -195,13 +192,20 @@ def _table(
 def _score(score: TaskScore) -> str:
     if score.low is None or score.high is None:
         return f"{score.score:.2f}"
-    return f'{score.score:.2f}<small class="m2v-interval">{score.low:.1f} to {score.high:.1f}</small>'
+    return _with_interval(Estimate(score.score, score.low, score.high), 2)
 
 
-def _interval(estimate: Estimate, digits: int) -> str:
-    if estimate.low != estimate.low:  # NaN: there is none
-        return "-"
-    return f"{estimate.low:.{digits}f} to {estimate.high:.{digits}f}"
+def _with_interval(estimate: Estimate, digits: int) -> str:
+    """A figure, and its interval below it where there is one."""
+    value = f"{estimate.value:.{digits}f}"
+    if math.isnan(estimate.low):
+        return value
+    return f'{value}<small class="m2v-interval">{estimate.low:.{digits}f} to {estimate.high:.{digits}f}</small>'
+
+
+def _breakable(name: str) -> str:
+    """The name as HTML, which may break after its owner's."""
+    return escape(name).replace("/", "/<wbr>")
 
 
 def _mean(scores: Sequence[TaskScore]) -> float:
