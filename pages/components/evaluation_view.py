@@ -25,8 +25,8 @@ def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_na
     name, first = next(iter(found.items()))
     rows = [
         [
-            _with_interval(Estimate(**one["correlation"]), 3),
-            _with_interval(Estimate(**one["overlap"]).times(100), 1),
+            _with_interval(Estimate(**one["correlation"]), 3, 3),
+            _with_interval(Estimate(**one["overlap"]).times(100), 1, 1),
         ]
         for one in found.values()
     ]
@@ -131,9 +131,9 @@ def _frontier_headline(rows: Sequence[FrontierRow]) -> str:
     near = next(row for row in rows if row.is_best and row.average >= 0.98 * best.average)
     if best.average <= 0 or near.n_bytes >= 0.9 * best.n_bytes:
         return "Quality against size"
+    share = f"{100 * near.average / best.average:.0f}\N{NO-BREAK SPACE}%"
     return (
-        f"{near.dim:,} dimensions in {near.precision} keep {100 * near.average / best.average:.0f} % of the best quality at "
-        f"{format_bytes(near.n_bytes)}"
+        f"{near.dim:,} dimensions in {near.precision} keep {share} of the best quality at {format_bytes(near.n_bytes)}"
     )
 
 
@@ -192,15 +192,15 @@ def _table(
 def _score(score: TaskScore) -> str:
     if score.low is None or score.high is None:
         return f"{score.score:.2f}"
-    return _with_interval(Estimate(score.score, score.low, score.high), 2)
+    return _with_interval(Estimate(score.score, score.low, score.high), 2, 1)
 
 
-def _with_interval(estimate: Estimate, digits: int) -> str:
+def _with_interval(estimate: Estimate, digits: int, end_digits: int) -> str:
     """A figure, and its interval below it where there is one."""
     value = f"{estimate.value:.{digits}f}"
     if math.isnan(estimate.low):
         return value
-    return f'{value}<small class="m2v-interval">{estimate.low:.{digits}f} to {estimate.high:.{digits}f}</small>'
+    return f'{value}<small class="m2v-interval">{estimate.low:.{end_digits}f} to {estimate.high:.{end_digits}f}</small>'
 
 
 def _breakable(name: str) -> str:

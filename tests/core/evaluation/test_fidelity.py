@@ -10,8 +10,9 @@ from scipy.stats import spearmanr
 
 from m2v_core.errors import InputError
 from m2v_core.evaluation.encoders import TfidfEncoder
-from m2v_core.evaluation.fidelity import FEW_PAIRS, compare_embeddings, measure_fidelity
-from tests.core.evaluation.sets import BrokenEncoder, LetterEncoder
+from m2v_core.evaluation.fidelity import FEW_PAIRS, compare_embeddings, measure_fidelity, teacher_task
+from m2v_core.evaluation.run import evaluate
+from tests.core.evaluation.sets import WORDS, BrokenEncoder, LetterEncoder
 
 
 def two_views(n_texts, noise, seed=0):
@@ -98,3 +99,14 @@ def test_what_can_not_be_judged():
         measure_fidelity(LetterEncoder(), [LetterEncoder()], ["a", "a", "b", ""])
     with pytest.raises(InputError, match="broken returned NaN"):
         measure_fidelity(LetterEncoder(), [BrokenEncoder(lambda array: array * np.nan)], ["a", "b", "c"])
+
+
+def test_as_a_task_it_is_the_same_figure():
+    texts = [f"{one} and {other}" for one in WORDS for other in WORDS if one < other]
+    teacher, judged = LetterEncoder("t", "teacher"), TfidfEncoder()
+    [fidelity] = measure_fidelity(teacher, [judged], texts, resamples=0)
+    [score] = evaluate([judged], [teacher_task(teacher, texts)], resamples=0).scores
+    assert score.score == pytest.approx(100 * fidelity.correlation.value, abs=1e-3)
+    assert 0 < score.score < 90
+    with pytest.raises(InputError, match="3 different texts"):
+        teacher_task(teacher, ["a", "b", "b"])

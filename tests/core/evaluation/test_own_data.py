@@ -1,0 +1,121 @@
+"""Tables as spreadsheets write them, and what is said of those that can't be scored on."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from m2v_core.errors import InputError, NotFoundError
+from m2v_core.evaluation.own_data import OwnSet, read_own_set
+from m2v_core.evaluation.run import evaluate
+from m2v_core.evaluation.tasks import ClassificationTask, PairTask
+from tests.core.evaluation.sets import LetterEncoder
+
+PAIRS = [("4.5", "A dog runs", "A puppy runs"), ("0", "A dog runs", "Tax law"), ("2", "One, two", 'He said "no"')]
+LABELLED = [(label, f"text {number} of {label}") for label in ("sport", "trade") for number in range(8)]
+cells = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).map(str.strip).filter(bool)
+
+
+def written(tmp_path, text, name="mine.csv", encoding="utf-8"):
+    path = tmp_path / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def as_csv(rows, delimiter=","):
+    file = io.StringIO()
+    csv.writer(file, delimiter=delimiter).writerows(rows)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("heading", [(), ("score", "first text", "second text")])
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_pairs_of_any_spreadsheet(tmp_path, heading, delimiter, encoding):
+    rows = [heading, *PAIRS] if heading else PAIRS
+    own = read_own_set(written(tmp_path, as_csv(rows, delimiter), encoding=encoding))
+    assert (own.name, own.rows) == ("mine", tuple(PAIRS))
+    assert own.summary == "3 pairs with scores" and own.n_texts == 5
+
+
+def test_tabs_leave_quotes_alone(tmp_path):
+    own = read_own_set(written(tmp_path, '1\tan "odd text\tb, c\n\n2\td\te\n', "mine.tsv"))
+    assert own.rows == (("1", 'an "odd text', "b, c"), ("2", "d", "e"))
+
+
+@given(st.lists(st.tuples(st.floats(-5, 5).map(str), cells, cells), min_size=1, max_size=20))
+def test_whatever_was_written_is_read(tmp_path_factory, rows):
+    # The first line tells what separates cells, and a tab in a text would be taken for it.
+    path = written(tmp_path_factory.mktemp("own"), as_csv([("score", "a", "b"), *rows]))
+    own = read_own_set(path)
+    assert own.rows == tuple(rows)
+    assert OwnSet.from_lines(own.to_lines()) == [own]
+
+
+def test_a_score_is_that_of_scipy(tmp_path):
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcdef"), 6)) for _ in range(60)]
+    rows = [(f"{rng.integers(5)}", words[place], words[place + 30]) for place in range(30)]
+    task = read_own_set(written(tmp_path, as_csv(rows))).task()
+    assert isinstance(task, PairTask) and task.group == "WordSim"
+    encoder = LetterEncoder()
+    left, right = (encoder.encode([row[side] for row in rows]).astype(float) for side in (1, 2))
+    cosines = (left * right).sum(1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
+    expected = spearmanr(np.round(cosines, 6), [float(row[0]) for row in rows]).statistic
+    assert evaluate([encoder], [task], resamples=0).scores[0].score == pytest.approx(100 * expected, abs=0.2)
+
+
+def test_a_quarter_of_each_label_is_for_the_test(tmp_path):
+    own = read_own_set(written(tmp_path, as_csv([("label", "text"), *LABELLED, ("rare", "once")])))
+    task = own.task()
+    assert isinstance(task, ClassificationTask) and task.group == "Class"
+    assert sorted(task.test_labels) == ["sport"] * 2 + ["trade"] * 2
+    assert "rare" in task.train_labels and len(task.train_labels) == 13
+    assert not set(task.train.tolist()) & set(task.test.tolist())
+    assert own.task().test.tolist() == task.test.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", r"mine\.csv holds no data"),
+        ("score,a,b\n", "holds no data"),
+        ("just one\n", r"line 1 has 1 cell\. Each line must hold"),
+        ("1,a,b,c\n", "line 1 has 4 cells"),
+        ("1,a,b\n2,c\n", "line 2 has 2 cells, and the lines before have 3"),
+        ("1,a,b\nhigh,c,d\n", "line 2 has 'high' where a score was expected"),
+        ("1,a,b\nnan,c,d\n", "line 2 has 'nan'"),
+        ("1,a,b\n2,,d\n", "line 2: cell 2 is blank"),
+        ("x,a\n,b\n", "line 2: cell 1 is blank"),
+        ('1,a,"b' + "c" * 140_000, "is no line of a table"),
+    ],
+)
+def test_malformed_tables(tmp_path, text, says):
+    with pytest.raises(InputError, match=says):
+        read_own_set(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1,a,b\n1,c,d\n", "All scores in mine are 1"),
+        ("x,a\nx,b\n", "the label 'x'"),
+        ("x,a\ny,b\n", "on one text alone"),
+    ],
+)
+def test_tables_that_tell_nothing(tmp_path, text, says):
+    with pytest.raises(InputError, match=says):
+        read_own_set(written(tmp_path, text)).task()
+
+
+def test_no_table_at_all(tmp_path):
+    with pytest.raises(InputError, match="not text in UTF-8"):
+        read_own_set(written(tmp_path, "1,é,b", encoding="latin-1"))
+    with pytest.raises(NotFoundError, match="no file"):
+        read_own_set(tmp_path / "none.csv")

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m2v_core.errors import InputError, M2VError, NotFoundError
+from m2v_core.evaluation.encoders import EncoderFacts, TfidfEncoder
+from m2v_core.evaluation.fidelity import measure_fidelity
+from m2v_core.evaluation.frontier import FrontierRow
+from m2v_core.evaluation.own_data import OwnSet
+from m2v_core.evaluation.run import Evaluation, evaluate
+from m2v_core.jobs import Job, Stage
+from m2v_core.space.settings import current_limits
+from pages import evaluate as page
+from pages.components import evaluation_results
+from pages.components.evaluation_results import measured_rates, show
+from pages.components.job_panel import job_html, panel_values
+from pages.evaluate import judge_files, offer, read_sets, submit, usable_texts
+from pages.figures import frontier_figure, quality_bubbles
+from tests.core.evaluation.sets import LetterEncoder
+from tests.pages.conftest import JOB_ID, FakeStore, make_job
+from tests.pages.test_compare import EVIL, OWNER, TEACHER, Shelf, model_job, speed_job
+
+MODEL_ID, OTHER_ID = "a" * 32, "b" * 32
+PAIRS = "score,a,b\n" + "".join(f"{n % 5},the {chr(97 + n)} sea,{chr(98 + n)} shore\n" for n in range(12))
+
+
+@pytest.fixture
+def jobs(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> FakeStore:
+    shelf = Shelf(store)
+    for module in (page, evaluation_results):
+        monkeypatch.setattr(module, "job_store", lambda: store)
+    monkeypatch.setattr(page, "model_library", lambda: shelf)
+    return store
+
+
+@pytest.fixture
+def models(jobs: FakeStore) -> FakeStore:
+    jobs.add(OWNER, model_job(id=MODEL_ID, created_at=2.0))
+    jobs.add(OWNER, model_job(id=OTHER_ID, created_at=1.0, title="second"))
+    return jobs
+
+
+def start(**changes: Any) -> str:
+    values: dict[str, Any] = {
+        "model_id": MODEL_ID,
+        "what": ["fidelity"],
+        "teacher": TEACHER,
+        "beside": [],
+        "source": "sample",
+        "own_texts": "",
+        "upload": None,
+        "sets": None,
+        "shared_rows": 0,
+    }
+    return submit(OWNER, **(values | changes))
+
+
+def frontier_rows() -> list[FrontierRow]:
+    return [
+        FrontierRow(dim, precision, 100, dim * size * 100_000, 60.0 + dim / 64, {"STS": 60.0}, size == 1)
+        for dim in (32, 256)
+        for precision, size in (("float32", 4), ("int8", 1))
+    ]
+
+
+def evaluated(name: str = "mine", **changes: Any) -> Job:
+    """A finished evaluation with real figures of encoders that count letters."""
+    own = OwnSet(name, tuple((str(n % 5), f"{chr(97 + n)} sea", f"{chr(98 + n)} shore") for n in range(12)))
+    static, teacher = LetterEncoder(name), LetterEncoder(TEACHER, "teacher")
+    encoders = [static, TfidfEncoder()]
+    texts = [text for row in own.rows for text in row[1:]]
+    fidelities = measure_fidelity(teacher, encoders, texts[:6], resamples=50)
+    outcome = {
+        "teacher": TEACHER,
+        "texts_name": "own texts",
+        "fidelity": {one.facts.name: found.to_json() for one, found in zip(encoders, fidelities, strict=True)},
+        "evaluation": evaluate([*encoders, teacher], [own.task()], resamples=50).to_json(),
+        "frontier": [row.to_json() for row in frontier_rows()],
+        "dtype": "float16",
+        "encoders": [one.facts.to_json() for one in (*encoders, teacher)],
+        "machine": {"processor": "Some CPU", "n_cpus": 2, "system": "Linux", "python": "3.11.7"},
+        "date": "2026-01-02",
+    }
+    parameters = {"models": [{"name": name, "path": "/models/one"}], "teacher": TEACHER, "with_fidelity": True}
+    fields = {"kind": "evaluate", "outcome": json.loads(json.dumps(outcome | changes)), "parameters": parameters}
+    return make_job("done", **fields)
+
+
+def test_without_a_model_the_page_says_what_to_do_first(jobs: FakeStore) -> None:
+    for model_id in (None, MODEL_ID):
+        with pytest.raises(NotFoundError, match="distill one first"):
+            start(model_id=model_id)
+
+
+def test_a_picked_model_brings_its_teacher_and_the_others(models: FakeStore) -> None:
+    boxes, teacher = offer(OWNER, MODEL_ID, [MODEL_ID, "tfidf"])
+    values = [value for _, value in boxes.choices]
+    assert values[0] == OTHER_ID and MODEL_ID not in values and "tfidf" in values
+    assert boxes.value == ["tfidf"] and teacher == TEACHER
+
+
+def test_what_is_submitted(models: FakeStore, vocabulary_file: Callable[[str, str], str]) -> None:
+    start(
+        what=["fidelity", "tasks", "frontier"],
+        beside=[OTHER_ID, "its teacher", "tfidf"],
+        source="own",
+        own_texts="one\ntwo\n\nthree\none",
+        sets=[vocabulary_file("mine.csv", PAIRS)],
+        shared_rows=500,
+    )
+    spec, owner = models.submitted[0]
+    assert (spec.kind, owner, spec.title) == ("evaluate", OWNER, "quality of m2v-teacher")
+    assert spec.parameters == {
+        "models": [{"name": name, "path": str(models.result)} for name in ("m2v-teacher", "second")],
+        "peers": ["tfidf"],
+        "teacher": TEACHER,
+        **dict.fromkeys(("scores_teacher", "with_fidelity", "with_tasks", "with_frontier"), True),
+        "shared_rows": 500,
+    }
+    assert spec.texts["texts"] == ["one", "two", "three"]
+    [own] = OwnSet.from_lines(spec.texts["sets"])
+    assert own.name == "mine" and len(own.rows) == 12
+
+
+def test_no_teacher_is_asked_for_where_none_is_needed(
+    models: FakeStore, vocabulary_file: Callable[[str, str], str]
+) -> None:
+    start(what=["tasks"], teacher="", sets=[vocabulary_file("mine.csv", PAIRS)])
+    assert models.submitted[0][0].parameters["teacher"] is None
+    with pytest.raises(InputError, match="No teacher is chosen"):
+        start(what=["frontier"], teacher="")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"what": []}, "Nothing is to be measured"),
+        ({"what": ["tasks"]}, "no test data yet"),
+        ({"source": "own", "own_texts": "one\ntwo\none"}, "there are 2"),
+        ({"source": "upload"}, "no file yet"),
+    ],
+)
+def test_what_is_refused(models: FakeStore, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        start(**changes)
+    assert not models.submitted
+
+
+def test_anothers_model_is_none(models: FakeStore) -> None:
+    models.add("another-another-another-1", model_job(id="c" * 32))
+    with pytest.raises(NotFoundError):
+        start(model_id="c" * 32)
+    start(beside=["c" * 32])
+    assert len(models.submitted[0][0].parameters["models"]) == 1
+
+
+def test_no_paths_on_a_space(models: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPACE_ID", "some/space")
+    with pytest.raises(InputError, match="no Hub id"):
+        start(teacher="/etc")
+
+
+def test_files_are_judged(vocabulary_file: Callable[[str, str], str]) -> None:
+    good, bad = vocabulary_file("mine.csv", PAIRS), vocabulary_file("bad.csv", "1,a,b\nx,c,d\n")
+    assert "12 pairs with scores" in judge_files(["tasks"], "sample", None, [good])
+    said = judge_files(["tasks"], "sample", None, [good, bad])
+    assert "m2v-error" in said and "line 2" in said and "bad.csv" in said
+    assert judge_files(["fidelity"], "sample", None, [bad]) == ""
+    texts = vocabulary_file("texts.txt", "one\ntwo\nthree")
+    assert "3 different texts ready" in judge_files(["fidelity"], "upload", texts, None)
+    assert judge_files(["fidelity"], "own", texts, None) == ""
+
+
+def test_tables_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "mine.csv" for folder in "abc"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(PAIRS)
+    assert [own.name for own in read_sets(list(map(str, paths)))] == ["mine", "mine (2)", "mine (3)"]
+    with pytest.raises(M2VError, match="21 files"):
+        read_sets([str(paths[0])] * 21)
+
+
+def test_texts_that_are_too_long(monkeypatch: pytest.MonkeyPatch, vocabulary_file: Callable[[str, str], str]) -> None:
+    monkeypatch.setattr(page, "current_limits", lambda: replace(current_limits(), text_characters=10))
+    with pytest.raises(M2VError, match="11 characters, and 10"):
+        usable_texts(["a", "b", "c" * 11])
+    with pytest.raises(M2VError, match="11 characters, and 10"):
+        read_sets([vocabulary_file("mine.csv", f"1,a,b\n2,a,{'c' * 11}\n")])
+
+
+def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
+    job = jobs.add(OWNER, evaluated())
+    box, fidelity, scores, board, table, as_csv, as_markdown, *others = show(OWNER, JOB_ID)
+    bubbles_box, bubbles, figure_box, figure, frontier, conditions = others
+    assert box.visible and board.visible and figure_box.visible
+    assert "Keeps 100 %" in fidelity.value and "Too few texts" in fidelity.value and "21 make 200" in fidelity.value
+    assert " of 3 on your test data" in scores.value and "m2v-interval" in scores.value
+    assert table.count(">measured<") == 3 and table.count(">published<") == 14
+    assert "best of its size" in frontier.value and "kept as float16" in frontier.value
+    assert "Some CPU, 2 CPUs" in conditions and "2026-01-02" in conditions
+    assert not bubbles_box.visible and bubbles is None and "compare" in conditions  # nobody measured speed
+    assert len(figure.data) == 2
+
+    evaluation = Evaluation.from_json(job.outcome["evaluation"])
+    with Path(as_csv.value["path"]).open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 17
+    mine = next(row for row in rows if row["encoder"] == "mine")
+    assert mine["origin"] == "measured"
+    assert float(mine["STS"]) == pytest.approx(evaluation.of("mine")[0].score, abs=0.01)
+    assert "| potion-base-8M | published |" in Path(as_markdown.value["path"]).read_text(encoding="utf-8")
+
+    assert not show("another-another-another-1", JOB_ID)[0].visible
+    assert not show(OWNER, "")[0].visible
+
+
+def test_only_what_was_asked_for_is_shown(jobs: FakeStore) -> None:
+    jobs.add(OWNER, evaluated(fidelity=None, evaluation=None))
+    _, fidelity, scores, board, _, _, _, bubbles_box, _, figure_box, _, frontier, _ = show(OWNER, JOB_ID)
+    assert not (fidelity.visible or scores.visible or board.visible or bubbles_box.visible)
+    assert figure_box.visible and frontier.visible
+
+
+def test_a_damaged_evaluation_says_so(jobs: FakeStore) -> None:
+    jobs.add(OWNER, evaluated(evaluation={"encoders": 3}))
+    shown, *_, message = show(OWNER, JOB_ID)
+    assert shown.visible and "Incident" in message
+
+
+def test_speed_comes_from_compare(jobs: FakeStore) -> None:
+    job = jobs.add(OWNER, evaluated())
+    newer = speed_job(id="c" * 32, created_at=3.0)
+    newer = replace(newer, parameters={"models": [{"name": "my model", "path": "/models/one"}], "teacher": TEACHER})
+    jobs.add(OWNER, newer)
+    jobs.add("another-another-another-1", replace(newer, id="d" * 32))
+    assert measured_rates(OWNER, job) == pytest.approx({"mine": 10_000, TEACHER: 8.0})
+    *_, bubbles_box, bubbles, _, _, _, conditions = show(OWNER, JOB_ID)
+    assert bubbles_box.visible and [trace.name for trace in bubbles.data] == ["mine", "teacher"]
+    assert [trace.y[0] for trace in bubbles.data] == pytest.approx([10_000, 8.0])
+    assert "test data" in bubbles.layout.xaxis.title.text and "you measured" in conditions
+
+    jobs.add(OWNER, evaluated(evaluation=None))
+    bubbles = show(OWNER, JOB_ID)[8]
+    assert [trace.x[0] for trace in bubbles.data] == pytest.approx([1.0, 1.0])  # both count letters
+    assert "fidelity" in bubbles.layout.xaxis.title.text
+
+
+def test_the_frontier_as_a_figure() -> None:
+    rows = frontier_rows()
+    figure = frontier_figure([*rows, replace(rows[0], n_rows=10, n_bytes=1000)], "quality of <b>")
+    assert [trace.name for trace in figure.data] == ["float32", "int8", "float32, 10 shared rows"]
+    assert list(figure.data[0].x) == pytest.approx([12.8, 102.4])
+    assert list(figure.data[0].y) == pytest.approx([60.5, 64.0])
+    assert list(figure.data[0].marker.symbol) == ["circle-open"] * 2  # int8 is as good, and smaller
+    assert list(figure.data[1].marker.symbol) == ["square"] * 2
+    assert "MB" in figure.layout.xaxis.title.text and "<b>" not in figure.layout.annotations[0].text
+
+
+def test_names_are_text_and_never_markup_or_formulas(jobs: FakeStore) -> None:
+    jobs.add(OWNER, evaluated(name=EVIL))
+    shown = show(OWNER, JOB_ID)
+    html = "".join(str(getattr(part, "value", part)) for part in shown)
+    assert "<img" not in html and "&lt;img" in html
+    assert "<img" not in Path(shown[6].value["path"]).read_text(encoding="utf-8")
+    facts = [EncoderFacts(name, "static", 8, "cpu", 1, 100) for name in (EVIL, "other")]
+    both = {EVIL: 0.5, "other": 0.7}
+    assert "<img" not in quality_bubbles(facts, both, both, is_fidelity=True).to_json()
+
+    jobs.add(OWNER, evaluated(name='=HYPERLINK("http://evil")'))
+    with Path(show(OWNER, JOB_ID)[5].value["path"]).open(encoding="utf-8-sig", newline="") as file:
+        assert not [row for row in csv.reader(file) if row[0].startswith("=")]
+
+
+def test_the_panel_follows_its_own_kind(jobs: FakeStore) -> None:
+    job = jobs.add(OWNER, evaluated())
+    (jobs.result / "config.json").rename(jobs.result / "evaluation.json")
+    *_, download, _, done_id, _ = values = panel_values(OWNER, job, "evaluate")
+    assert done_id == JOB_ID and "JSON" in download.label and "1.000" in values[6]
+    stages = (Stage("fidelity", 10, 10, 1.0, True), Stage("frontier", 2, 12, 3.0, False))
+    parameters = {"with_fidelity": True, "with_frontier": True}
+    running = job_html(make_job(kind="evaluate", stages=stages, parameters=parameters, elapsed_seconds=4.0))
+    assert "2 of 12 versions" in running and "Try smaller versions" in running
+    assert "Score on the test data" not in running  # nobody asked for it
+    assert "Score on the test data" in job_html(None, "evaluate")
