@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.errors import InputError
+from m2v_core.errors import Cancelled, InputError
 from m2v_core.jobs.kinds import WorkOrder, check_teacher, use_hub_account
 from m2v_core.progress import Progress, ProgressReporter
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from m2v_core.evaluation.tasks import Task
 
 OWN_TEXTS = "own texts"
+_TEXTS_A_STEP = 64  # between two looks at whether to stop
 
 
 def evaluate(order: WorkOrder) -> Mapping[str, Any]:
@@ -65,7 +67,7 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
         encoders.append(_renamed(open_encoder(spec, teacher_folder=_no_teacher), encoders))
         reporter.advance(0)
     if needs_teacher or (tasks and parameters.get("teacher") and parameters.get("scores_teacher")):
-        teacher = _Remembering(_teacher(order, parameters["teacher"]))
+        teacher = _Remembering(_teacher(order, parameters["teacher"]), order.cancel)
         reporter.advance(0)
 
     outcome: dict[str, Any] = {
@@ -74,6 +76,7 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
         "fidelity": None,
         "evaluation": None,
         "frontier": None,
+        "dtype": None,
         "encoders": [one.facts.to_json() for one in [*encoders, *([teacher] if teacher else [])]],
         "machine": asdict(this_machine()),
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
@@ -122,16 +125,24 @@ def _frontier(order: WorkOrder, tasks: Sequence[Task]) -> tuple[list[dict[str, A
 class _Remembering:
     """A teacher that reads each text once, though fidelity, tasks and frontier all ask for it."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, cancel: threading.Event) -> None:
         self._encoder = encoder
+        self._cancel = cancel
         self._rows: dict[str, NDArray[np.float32]] = {}
         self.facts = encoder.facts
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `Encoder`."""
+        """See `Encoder`.
+
+        Raises:
+            Cancelled: The job was cancelled; a teacher takes long for what others read at once.
+        """
         new = [text for text in dict.fromkeys(texts) if text not in self._rows]
-        if new:
-            self._rows.update(zip(new, self._encoder.encode(new), strict=True))
+        for start in range(0, len(new), _TEXTS_A_STEP):
+            if self._cancel.is_set():
+                raise Cancelled("Cancelled while the teacher read; nothing was written.")
+            step = new[start : start + _TEXTS_A_STEP]
+            self._rows.update(zip(step, self._encoder.encode(step), strict=True))
         return np.stack([self._rows[text] for text in texts])
 
 

@@ -136,4 +136,6 @@ def test_every_csv_goes_the_same_way() -> None:
     writing = re.compile(r"csv\.(writer|DictWriter)|\.to_csv\(")
     sources = [*(ROOT / "m2v_core").rglob("*.py"), *(ROOT / "pages").rglob("*.py")]
     found = {path.relative_to(ROOT).as_posix() for path in sources if writing.search(path.read_text(encoding="utf-8"))}
-    assert found == {"m2v_core/exploration/tables.py"}
+    # At the command line the names are those that its own user typed; the app's leaderboard goes through `write_csv`.
+    at_the_command_line = {"m2v_core/evaluation/report.py", "m2v_core/cli/evaluating.py"}
+    assert found == {"m2v_core/exploration/tables.py"} | at_the_command_line
