@@ -93,7 +93,7 @@ def build() -> None:
                 _SHARED_ROWS,
                 value=0,
                 label="Vocabulary quantization",
-                info="Lets tokens share that many rows. Finding them takes some minutes.",
+                info="Lets tokens share that many rows. Finding them takes a minute or more.",
             )
         report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
         beside = gr.CheckboxGroup(

@@ -78,13 +78,12 @@ def frontier_figure(rows: Sequence[FrontierRow], quality_name: str) -> Figure:
 
     most_rows = max(row.n_rows for row in rows)
     lines = []
-    for place, n_rows in enumerate(dict.fromkeys(row.n_rows for row in rows)):
-        for number, (precision, symbol) in enumerate(_SYMBOLS.items()):
+    for n_rows in sorted({row.n_rows for row in rows}, reverse=True):
+        for color, (precision, symbol) in zip(COLORS, _SYMBOLS.items(), strict=False):
             its = [row for row in rows if (row.n_rows, row.precision) == (n_rows, precision)]
             its.sort(key=lambda row: row.dim)
             if not its:
                 continue
-            color = COLORS[(len(_SYMBOLS) * place + number) % len(COLORS)]
             lines.append(
                 go.Scatter(
                     x=[row.n_bytes / 1e6 for row in its],
