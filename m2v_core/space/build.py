@@ -23,7 +23,7 @@ CHECKOUT = SETTINGS_FILE.parent
 FOLDERS = ("m2v_core", "pages")
 FILES = ("LICENSE", "app.py", "spaces.yaml")
 # What the code folders may hold; anything else in them was left by a tool.
-_SUFFIXES = frozenset({".css", ".js", ".py", ".svg", ".typed"})
+_SUFFIXES = frozenset({".css", ".js", ".json", ".py", ".svg", ".typed"})
 # Here torch comes without the libraries of GPUs, which are ten times its size.
 TORCH_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
 
