@@ -24,7 +24,7 @@ import json, resource, sys, time
 import torch, transformers
 from m2v_core.distillation.bundled import bundled_folder
 started = time.perf_counter()
-model = distill(str(bundled_folder()), pca_dims=256, device="cpu")
+model = distill(str(bundled_folder()), pca_dims=256, device="cpu", recipe="model2vec")
 seconds = time.perf_counter() - started
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(json.dumps([seconds, peak]))

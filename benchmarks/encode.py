@@ -208,6 +208,8 @@ def main() -> None:
         found = scale(options.folder) if options.task == "scale" else throughput(options.folder, cores)
         print(json.dumps(found))
         return
+    from m2v_core.encoder.native import kernels_ready
+
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder
         if folder is None:
@@ -215,7 +217,8 @@ def main() -> None:
             from m2v_core.distillation.bundled import bundled_folder
 
             folder = temporary
-            distill(str(bundled_folder()), device="cpu").save_pretrained(folder)
+            distill(str(bundled_folder()), device="cpu", recipe="fast").save_pretrained(folder)
+        kernels_ready(wait=True)  # they are compiled once for each machine, in the background
         record: dict = {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine()}
         record["versions"] = {name: version(name) for name in ("model2vec", "sentence-transformers", "wordllama")}
         if options.scale:
