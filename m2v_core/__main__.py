@@ -2,4 +2,5 @@
 
 from m2v_core.cli import main
 
-main()
+if __name__ == "__main__":  # a spawned worker imports it under another name
+    main()

@@ -27,6 +27,8 @@ ROOMS: dict[str, set[str]] = {
     "model": GROUND | TOOLS,
     # The ends never know each other, but for the Encoder protocol.
     **dict.fromkeys(ENDS, MODEL | {"evaluation.encoders"}),
+    # Many files are one file many times.
+    "distributed": MODEL | {"bulk"},
     "space": {"errors"},
     "jobs": MODEL | ENDS,
     "library": MODEL | {"jobs"},
@@ -59,7 +61,7 @@ PACKAGES: dict[str, set[str]] = {
     "exploration": {"numpy", "sklearn", "umap", "usearch"},
     "classification": {"numpy", "safetensors", "sklearn", "skops", "torch"},
     "speed": {"numpy"},
-    "distributed": {"numpy"},
+    "distributed": {"numpy", "pyarrow", "fsspec", "ray"},
     "bulk": {"numpy", "pyarrow"},
     "space": {"yaml", "packaging"},
     "jobs": {"numpy", "psutil"},
@@ -74,7 +76,7 @@ PACKAGES: dict[str, set[str]] = {
     "app": {"gradio", "yaml"},
 }
 # Rooms that a base install uses: what isn't in BASE is imported inside a function, if at all.
-IN_BASE_INSTALL = MODEL | {"bulk", "classification", "cli", "__main__", "m2v_core"}
+IN_BASE_INSTALL = MODEL | {"bulk", "classification", "distributed", "cli", "__main__", "m2v_core"}
 HOMES = {
     "torch": {f"m2v_core/distillation/{name}.py" for name in ("teacher", "forward", "calibration", "contexts")}
     | {"m2v_core/evaluation/encoders/teacher.py", "m2v_core/evaluation/mteb.py"}
@@ -83,7 +85,9 @@ HOMES = {
     "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders/teacher.py"},
     "numba": {"m2v_core/encoder/compiling.py", "m2v_core/encoder/kernels/memory.py"},
     "llvmlite": {"m2v_core/encoder/compiling.py", "m2v_core/encoder/kernels/memory.py"},
-    "pyarrow": {"m2v_core/bulk/parquet.py", "m2v_core/bulk/run.py"},
+    "pyarrow": {f"m2v_core/bulk/{name}.py" for name in ("parquet", "run", "vectors")},
+    "ray": {"m2v_core/distributed/ray_engine.py"},
+    "fsspec": {"m2v_core/distributed/inputs.py"},
     "huggingface_hub": {
         f"m2v_core/persistence/{name}.py"
         for name in ("hub", "hub_account", "hub_attempts", "hub_info", "hub_push", "hub_space", "card")

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from m2v_core.model import StaticModel
 
 _BYTES_COMPARED = 1 << 20  # at each end of an input
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass
@@ -78,13 +80,22 @@ class Checkpoint:
                 raise SaveError(f"Another run is writing {self.output_path}. Wait for it, or name another output.")
             yield file
 
-    def resume(self, file: BinaryIO, fingerprint: dict[str, Any], is_restarted: bool) -> Progressed:
+    def wait_until_free(self, seconds: float) -> None:
+        """Wait for another process that is writing the part, such as one that is about to notice its parent's end."""
+        until = time.monotonic() + seconds
+        while self.part_path.exists() and time.monotonic() < until:
+            with contextlib.suppress(OSError), self.part_path.open("rb+") as file:
+                if _is_ours_alone(file, self.part_path):
+                    return
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    def resume(self, file: BinaryIO, fingerprint: dict[str, Any], is_restarted: bool | None) -> Progressed:
         """How far the run before this one came; the part is cut to that.
 
         Args:
             file: The part.
             fingerprint: All that the output depends on.
-            is_restarted: Whether to begin anew, whatever is there.
+            is_restarted: Whether to begin anew, whatever is there; None to do so where it was made of something else.
 
         Raises:
             SaveError: What is there was made of something else.
@@ -93,8 +104,12 @@ class Checkpoint:
         if state is not None and os.fstat(file.fileno()).st_size < state["progressed"]["n_bytes"]:
             state = None
         progressed = Progressed()
+        changed = (
+            [] if state is None else [n for n, value in fingerprint.items() if state["fingerprint"].get(n) != value]
+        )
+        if changed and is_restarted is None:
+            state = None
         if state is not None:
-            changed = [name for name, value in fingerprint.items() if state["fingerprint"].get(name) != value]
             if changed:
                 raise SaveError(
                     f"{self.part_path} was left by a run that stopped after {state['progressed']['n_texts']:,} texts, "

@@ -10,7 +10,7 @@ from m2v_core.errors import InputError, MissingExtraError, SaveError
 
 InputFormat = Literal["text", "jsonl", "csv", "tsv", "parquet"]
 OutputFormat = Literal["npy", "parquet", "jsonl"]
-DType = Literal["float32", "float16"]
+DType = Literal["float32", "float16", "int8"]
 
 STDIN = "-"
 _INPUT_ENDINGS: dict[str, InputFormat] = {
@@ -58,6 +58,13 @@ def input_format(path: str | Path, chosen: InputFormat | None) -> InputFormat:
     if ending in _NO_TEXT:
         raise InputError(f"{path} is not read as text, JSONL, CSV, TSV or Parquet. {_NO_TEXT[ending]}.")
     return _INPUT_ENDINGS.get(ending, "text")
+
+
+def is_input_name(path: str) -> bool:
+    """Whether a file in a folder of texts is one of them: its ending says so, and nothing on the way to it is hidden."""
+    parts = path.strip("/").split("/")
+    ending = Path(path).suffix.lower()
+    return (ending in _INPUT_ENDINGS or ending == ".txt") and not any(part.startswith((".", "_")) for part in parts)
 
 
 def output_format(path: Path) -> OutputFormat:

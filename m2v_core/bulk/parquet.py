@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from m2v_core.bulk import parquet_footer, readers
-from m2v_core.bulk.formats import DType, InputFormat, import_pyarrow
+from m2v_core.bulk.formats import InputFormat, import_pyarrow
 from m2v_core.bulk.readers import Block, Position, Reader, Wanted
+from m2v_core.bulk.vectors import VectorColumn
 from m2v_core.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class ParquetReader:
             self._schema = file.schema_arrow
             self._n_rows = file.metadata.num_rows
         self.columns: tuple[str, ...] | None = tuple(self._schema.names)
-        self.column: str = self._chosen()
+        self.column: str = text_column(self._schema, wanted, self.name)
 
     def _open(self) -> Any:
         import pyarrow
@@ -48,26 +49,6 @@ class ParquetReader:
             return parquet.ParquetFile(self._path, buffer_size=1 << 20, pre_buffer=False)
         except (OSError, pyarrow.ArrowException) as error:
             raise InputError(f"{self.name} can't be read as Parquet ({_one_line(error)}). Is it whole?") from error
-
-    def _chosen(self) -> str:
-        from pyarrow import types
-
-        def is_text(kind: Any) -> bool:
-            kind = kind.value_type if types.is_dictionary(kind) else kind
-            return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
-
-        texts = tuple(item.name for item in self._schema if is_text(item.type))
-        if self._wanted.column is None and "text" not in texts and len(texts) == 1:
-            only: str = texts[0]
-            return only
-        column = self._wanted.chosen(tuple(self._schema.names), self.name)
-        if column not in texts:
-            kind = self._schema.field(column).type
-            raise InputError(
-                f"Column {column!r} of {self.name} holds {kind}, not strings. Columns of strings: "
-                f"{', '.join(map(repr, texts)) or 'none'}."
-            )
-        return column
 
     def blocks(self, position: Position | None = None) -> Iterator[Block]:
         """The blocks from a position on; None for the start."""
@@ -105,13 +86,7 @@ class ParquetReader:
         import pyarrow
 
         table = pyarrow.Table.from_batches([batch])
-        texts = table.column(self.column)
-        problems = []
-        if texts.null_count:
-            for number in np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False)).tolist():
-                message = f"{self.name}, row {n_before + number + 1:,}, has no text under {self.column!r}, but null."
-                problems.append(self._wanted.problem(message))
-            table = table.filter(texts.is_valid())
+        table, problems = with_texts(table, self.column, self._wanted, self.name, n_before)
         rows = table.replace_schema_metadata() if self._wanted.with_rows else None
         return Block(table.column(self.column).to_pylist(), rows, problems)
 
@@ -119,6 +94,50 @@ class ParquetReader:
     def schema(self) -> pyarrow.Schema:
         """The columns and their types."""
         return self._schema.remove_metadata()
+
+
+def text_column(schema: pyarrow.Schema, wanted: Wanted, name: str) -> str:
+    """The column that holds the texts.
+
+    Raises:
+        InputError: There is no such column, several to choose from, or it holds no strings.
+    """
+    from pyarrow import types
+
+    def is_text(kind: Any) -> bool:
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+    texts = tuple(item.name for item in schema if is_text(item.type))
+    if wanted.column is None and "text" not in texts and len(texts) == 1:
+        only: str = texts[0]
+        return only
+    column = wanted.chosen(tuple(schema.names), name)
+    if column not in texts:
+        raise InputError(
+            f"Column {column!r} of {name} holds {schema.field(column).type}, not strings. Columns of strings: "
+            f"{', '.join(map(repr, texts)) or 'none'}."
+        )
+    return column
+
+
+def with_texts(
+    table: pyarrow.Table, column: str, wanted: Wanted, name: str, n_before: int = 0
+) -> tuple[pyarrow.Table, list[str]]:
+    """The rows that have a text, and a sentence for each that has none.
+
+    Raises:
+        InputError: There is one, and such rows are not to be left out.
+    """
+    texts = table.column(column)
+    if not texts.null_count:
+        return table, []
+    numbers = np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False)).tolist()
+    problems = [
+        wanted.problem(f"{name}, row {n_before + number + 1:,}, has no text under {column!r}, but null.")
+        for number in numbers
+    ]
+    return table.filter(texts.is_valid()), problems
 
 
 def schema_of(reader: Reader) -> pyarrow.Schema:
@@ -141,6 +160,31 @@ def schema_of(reader: Reader) -> pyarrow.Schema:
     return pyarrow.schema([(item.name, _without_null(item.type)) for item in schema])
 
 
+def check_goes_with(schema: pyarrow.Schema, other: pyarrow.Schema, reader: Reader) -> None:
+    """Refuse columns that are not those of the files before.
+
+    Args:
+        schema: Of the file.
+        other: Of the files before.
+        reader: Of the file, for its name.
+
+    Raises:
+        InputError: A column is missing, added or of another type.
+    """
+    found, expected = ({item.name: str(item.type) for item in kind} for kind in (schema, other))
+    for name in {**expected, **found}:
+        if found.get(name) != expected.get(name):
+            raise InputError(
+                f"{reader.name} has {_described(name, found)}, where the files before it have "
+                f"{_described(name, expected)}. Give files of equal columns, leave this one out (on_error='skip', "
+                "--on-error skip), or leave out all columns but the embeddings (keep_columns=False, --no-keep-columns)."
+            )
+
+
+def _described(name: str, columns: dict[str, str]) -> str:
+    return f"a column {name!r} of {columns[name]}" if name in columns else f"no column {name!r}"
+
+
 def _widened(schema: pyarrow.Schema, name: str, values: list[Any]) -> pyarrow.Schema:
     import pyarrow
 
@@ -154,23 +198,13 @@ def _widened(schema: pyarrow.Schema, name: str, values: list[Any]) -> pyarrow.Sc
         ) from error
 
 
-def embedding_array(embeddings: NDArray[Any]) -> pyarrow.Array:
-    """(n, dim) float32 or float16 -> n lists of dim values each."""
-    import pyarrow
-
-    flat = pyarrow.array(np.ascontiguousarray(embeddings).reshape(-1))
-    return pyarrow.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
-
-
 class ParquetWriter:
-    """A row group a block, of the columns of the input and one of embeddings.
+    """A row group a block, of the columns of the input and those of embeddings.
 
     Args:
         file: At its end.
         schema: Of the other columns.
-        embedding_column: Name of the one added.
-        dim: Width of the embeddings.
-        dtype: Their number format.
+        vectors: What is added to them.
         state: What `state` was when the writer before this one was left.
     """
 
@@ -178,17 +212,15 @@ class ParquetWriter:
         self,
         file: BinaryIO,
         schema: pyarrow.Schema,
-        embedding_column: str,
-        dim: int,
-        dtype: DType,
+        vectors: VectorColumn,
         state: Any = None,
     ) -> None:
         import pyarrow
 
         self._file = file
         self._rows_schema = schema
-        number = pyarrow.float16() if dtype == "float16" else pyarrow.float32()
-        self._schema = schema.append(pyarrow.field(embedding_column, pyarrow.list_(number, dim)))
+        self._vectors = vectors
+        self._schema = pyarrow.schema([*schema, *vectors.fields()])
         self._groups = [base64.b64decode(group) for group in state or []]
         if file.tell() == 0:
             file.write(parquet_footer.MARK)
@@ -206,7 +238,7 @@ class ParquetWriter:
             columns = pyarrow.Table.from_pylist(rows, schema=self._rows_schema).columns
         else:
             columns = rows.columns
-        table = pyarrow.Table.from_arrays([*columns, embedding_array(embeddings)], schema=self._schema)
+        table = pyarrow.Table.from_arrays([*columns, *self._vectors.arrays(embeddings)], schema=self._schema)
         body, footer = parquet_footer.split(self._written(table))
         self._groups += parquet_footer.row_groups(footer, self._file.tell() - len(parquet_footer.MARK))
         self._file.write(body)
@@ -226,7 +258,7 @@ class ParquetWriter:
         from pyarrow import parquet
 
         # Dictionaries and statistics of embeddings would take time and say nothing.
-        others = self._schema.names[:-1]
+        others = self._rows_schema.names
         sink = pyarrow.BufferOutputStream()
         with parquet.ParquetWriter(sink, self._schema, use_dictionary=others, write_statistics=others) as writer:
             if len(table):

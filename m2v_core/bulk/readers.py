@@ -58,11 +58,13 @@ class Reader(Protocol):
     """A file of texts.
 
     Attributes:
+        name: What messages call it.
         format: Its kind.
         column: The column that holds the texts.
         columns: Names of all columns; None where each row has its own.
     """
 
+    name: str
     format: InputFormat
     column: str
     columns: tuple[str, ...] | None

@@ -9,26 +9,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, BinaryIO, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from m2v_core import __version__
 from m2v_core.bulk import formats
 from m2v_core.bulk.checkpoint import Checkpoint, Progressed, input_fingerprint, model_fingerprint
 from m2v_core.bulk.formats import STDIN, DType, InputFormat, OutputFormat, import_pyarrow
-from m2v_core.bulk.parquet import ParquetReader, ParquetWriter, schema_of
+from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions
+from m2v_core.bulk.parquet import ParquetReader, ParquetWriter, check_goes_with, schema_of
 from m2v_core.bulk.readers import CsvReader, JsonlReader, OnError, Reader, TextReader, TsvReader, Wanted
-from m2v_core.bulk.writers import JsonlWriter, NpyWriter, Writer, check_is_free
+from m2v_core.bulk.vectors import in_dtype
+from m2v_core.bulk.writers import JsonlWriter, NpyWriter, Writer
 from m2v_core.errors import InputError, M2VError, SaveError
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 if TYPE_CHECKING:
+    import pyarrow
     from numpy.typing import NDArray
 
     from m2v_core.model import StaticModel
 
-EMBEDDING_COLUMN = "embedding"
 SECONDS_BETWEEN_CHECKPOINTS = 2.0
 _N_PROBLEMS = 3  # told of those that were left out
 _READERS: dict[InputFormat, Any] = {
@@ -96,7 +97,7 @@ def encode_file(
         input_format: None to tell by the ending; a file of an unknown one is text.
         keep_columns: Whether Parquet and JSONL outputs hold the columns of the input.
         embedding_column: Name of the one that is added.
-        dtype: Number format of the embeddings.
+        dtype: Number format of the embeddings; "int8", in Parquet alone, has a column of scales beside it, one a row.
         max_length: As in `StaticModel.encode`.
         normalize: As in `StaticModel.encode`.
         on_error: What happens at a row that is no JSON object, has too few or many cells, or a null for a text: the run
@@ -116,22 +117,65 @@ def encode_file(
         MissingExtraError: Parquet without pyarrow.
         Cancelled: `cancel` was set; the same call goes on.
     """
+    options = EncodeOptions(
+        column, input_format, keep_columns, embedding_column, dtype, max_length, normalize, on_error
+    )
+    return encode_one(
+        model,
+        input_path,
+        output_path,
+        options,
+        overwrite=overwrite,
+        restart=restart,
+        progress=progress,
+        cancel=cancel,
+    )
+
+
+def encode_one(
+    model: StaticModel,
+    input_path: str | Path,
+    output_path: str | Path,
+    options: EncodeOptions,
+    *,
+    overwrite: bool = False,
+    restart: bool | None = False,
+    schema: pyarrow.Schema | None = None,
+    progress: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+) -> Encoded:
+    """`encode_file` for one of many files.
+
+    Args:
+        model: As there.
+        input_path: As there.
+        output_path: As there.
+        options: As there.
+        overwrite: As there.
+        restart: As there; None to begin anew where the interrupted run was made of something else.
+        schema: What the kept columns must be, so that all outputs go together; None for anything.
+        progress: As there.
+        cancel: As there.
+
+    Raises:
+        InputError: As there, or the columns are others.
+    """
     output_path = Path(output_path)
     kind = _checked_output(output_path, input_path, overwrite)
-    _check_choice("dtype", dtype, DType)
-    _check_choice("on_error", on_error, OnError)
-    if kind == "npy" and on_error == "skip":
+    if kind == "npy" and options.on_error == "skip":
         raise InputError(
             "Rows of a .npy file have nothing but their numbers, so none may be left out. Write Parquet or JSONL, or "
             "mend the input."
         )
-    model.encode([], max_length=max_length)  # refuses a wrong one before anything is opened
-    wanted = Wanted(column, keep_columns and kind != "npy", on_error)
-    reader = _open_reader(input_path, input_format, wanted)
+    if kind != "parquet" and options.dtype == "int8":
+        raise InputError("Embeddings of int8 have a scale each, and only Parquet has a column for it. Write .parquet.")
+    model.encode([], **options.encode_arguments)  # refuses wrong ones before anything is opened
+    wanted = Wanted(options.column, options.keep_columns and kind != "npy", options.on_error)
+    reader = open_reader(input_path, options.input_format, wanted)
     if kind == "parquet":
         import_pyarrow("pyarrow.parquet")
     if wanted.with_rows:
-        check_is_free(embedding_column, reader.columns or ())
+        options.vector_column(model).check_is_free(reader.columns or ())
         if kind == "parquet" and input_path == STDIN and reader.columns is None:
             raise InputError(
                 "Which columns JSONL has is known only at its end, and stdin can't be read twice. "
@@ -144,10 +188,8 @@ def encode_file(
         input_path=None if input_path == STDIN else Path(input_path),
         kind=kind,
         wanted=wanted,
-        embedding_column=embedding_column,
-        dtype=dtype,
-        max_length=max_length,
-        normalize=normalize,
+        options=options,
+        schema=schema,
         checkpoint=Checkpoint(output_path),
         reporter=ProgressReporter(progress, cancel),
     )
@@ -170,18 +212,18 @@ class _Run:
     input_path: Path | None  # None: stdin
     kind: OutputFormat
     wanted: Wanted
-    embedding_column: str
-    dtype: DType
-    max_length: int | EllipsisType | None
-    normalize: bool | None
+    options: EncodeOptions
+    schema: pyarrow.Schema | None
     checkpoint: Checkpoint
     reporter: ProgressReporter
 
-    def run(self, is_restarted: bool) -> Encoded:
+    def run(self, is_restarted: bool | None) -> Encoded:
         fingerprint = self._fingerprint()
         with self.checkpoint.open() as file:
             try:
-                progressed = self.checkpoint.resume(file, fingerprint, is_restarted or self.input_path is None)
+                progressed = self.checkpoint.resume(
+                    file, fingerprint, True if self.input_path is None else is_restarted
+                )
                 n_resumed = progressed.n_texts
                 self._write(file, fingerprint, progressed)
                 if self.input_path is not None and fingerprint["input"] != input_fingerprint(self.input_path):
@@ -217,28 +259,23 @@ class _Run:
         writer.finish()
 
     def _writer(self, file: BinaryIO, state: Any) -> Writer:
-        dim = self.model.dim
+        vectors = self.options.vector_column(self.model)
         if self.kind == "npy":
-            return NpyWriter(file, dim, self.dtype, state)
+            return NpyWriter(file, vectors.dim, vectors.dtype, state)
         if self.kind == "jsonl":
-            return JsonlWriter(file, self.embedding_column, dim, self.dtype)
+            return JsonlWriter(file, vectors)
         self.reporter.start("scan")
         import pyarrow
 
         schema = schema_of(self.reader) if self.wanted.with_rows else pyarrow.schema([])
-        check_is_free(self.embedding_column, schema.names)
-        return ParquetWriter(file, schema, self.embedding_column, dim, self.dtype, state)
+        vectors.check_is_free(schema.names)
+        if self.schema is not None:
+            check_goes_with(schema, self.schema, self.reader)
+        return ParquetWriter(file, schema, vectors, state)
 
     def _embeddings(self, texts: list[str], n_before: int) -> NDArray[Any]:
-        embeddings = self.model.encode(texts, max_length=self.max_length, normalize=self.normalize)
-        if self.dtype == "float32":
-            return embeddings
-        with np.errstate(over="ignore"):
-            halves = embeddings.astype(np.float16)
-        if not np.isfinite(halves).all():
-            number = n_before + int(np.flatnonzero(~np.isfinite(halves).all(axis=1))[0]) + 1
-            raise InputError(f"The embedding of text {number:,} is too large for float16. Choose float32.")
-        return halves
+        embeddings = self.model.encode(texts, **self.options.encode_arguments)
+        return in_dtype(embeddings, self.options.dtype, n_before)
 
     def _check_room(self, n_bytes: int) -> None:
         n_free_bytes = _free_bytes(self.checkpoint.output_path)
@@ -250,19 +287,13 @@ class _Run:
 
     def _fingerprint(self) -> dict[str, Any]:
         """All that the output depends on, under names that a message may show."""
-        max_length = self.model.max_length if isinstance(self.max_length, EllipsisType) else self.max_length
         return {
             "input": "" if self.input_path is None else input_fingerprint(self.input_path),
             "model": model_fingerprint(self.model),
             "column": self.reader.column,
             "input format": self.reader.format,
             "kept columns": self.wanted.with_rows,
-            "embedding column": self.embedding_column,
-            "dtype": self.dtype,
-            "max_length": max_length,
-            "normalize": self.model.normalize if self.normalize is None else self.normalize,
-            "on_error": self.wanted.on_error,
-            "m2v-studio": __version__,
+            **self.options.fingerprint(self.model),
             "pyarrow": import_pyarrow().__version__ if self.kind == "parquet" else None,
         }
 
@@ -288,7 +319,7 @@ def read_texts(
     random = np.random.default_rng(0)
     drawn: list[tuple[int, str]] = []
     n_read = 0
-    for block in _open_reader(path, input_format, Wanted(column, with_rows=False, on_error="skip")).blocks():
+    for block in open_reader(path, input_format, Wanted(column, with_rows=False, on_error="skip")).blocks():
         for text in block.texts:
             if n_read < at_most:
                 drawn.append((n_read, text))
@@ -305,11 +336,17 @@ def text_blocks(
 
     The arguments, and what is raised, are those of `read_texts`; a row without text is an InputError.
     """
-    for block in _open_reader(path, input_format, Wanted(column, with_rows=False)).blocks():
+    for block in open_reader(path, input_format, Wanted(column, with_rows=False)).blocks():
         yield block.texts
 
 
-def _open_reader(path: str | Path, chosen: InputFormat | None, wanted: Wanted) -> Reader:
+def open_reader(path: str | Path, chosen: InputFormat | None, wanted: Wanted) -> Reader:
+    """The file as a reader of its kind.
+
+    Raises:
+        NotFoundError: No such file.
+        InputError: It can't be read, or has no such column.
+    """
     reader: Reader = _READERS[formats.input_format(path, chosen)](path, wanted)
     return reader
 
@@ -324,11 +361,6 @@ def _checked_output(path: Path, input_path: str | Path, overwrite: bool) -> Outp
         if not overwrite:
             raise SaveError(f"{path} exists. Name another output, or have it replaced (overwrite=True, --overwrite).")
     return kind
-
-
-def _check_choice(name: str, value: str, allowed: Any) -> None:
-    if value not in get_args(allowed):
-        raise InputError(f"{name} must be one of {', '.join(get_args(allowed))}, not {value!r}.")
 
 
 def _free_bytes(path: Path) -> int:

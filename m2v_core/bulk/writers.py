@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Container
 from datetime import date, time
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -14,7 +13,7 @@ from numpy.lib.format import write_array_header_1_0
 
 from m2v_core.bulk.formats import DType
 from m2v_core.bulk.readers import Block
-from m2v_core.errors import InputError
+from m2v_core.bulk.vectors import VectorColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,19 +80,17 @@ class JsonlWriter:
 
     Args:
         file: At its end.
-        embedding_column: Key of the embeddings.
-        dim: Width of the embeddings.
-        dtype: Their number format.
+        vectors: Key, width and number format of the embeddings.
     """
 
     state = None
 
-    def __init__(self, file: BinaryIO, embedding_column: str, dim: int, dtype: DType) -> None:
+    def __init__(self, file: BinaryIO, vectors: VectorColumn) -> None:
         self._file = file
-        self._column = embedding_column
+        self._column = vectors
         # As many digits as tell apart all numbers of the format.
-        numbers = ", ".join(["%.5g" if dtype == "float16" else "%.9g"] * dim)
-        self._embedding = f"{json.dumps(embedding_column, ensure_ascii=False).replace('%', '%%')}: [{numbers}]}}\n"
+        numbers = ", ".join(["%.5g" if vectors.dtype == "float16" else "%.9g"] * vectors.dim)
+        self._embedding = f"{json.dumps(vectors.name, ensure_ascii=False).replace('%', '%%')}: [{numbers}]}}\n"
 
     def write(self, block: Block, embeddings: NDArray[Any]) -> None:
         """Add the rows of a block."""
@@ -104,7 +101,7 @@ class JsonlWriter:
             rows = rows.to_pylist()
         lines = []
         for row, embedding in zip(rows, embeddings, strict=True):
-            check_is_free(self._column, row)
+            self._column.check_is_free(row)
             head = _json(row)[:-1]
             lines.append(f"{head}, " if row else head)
             lines.append(self._embedding % tuple(embedding.tolist()))
@@ -112,19 +109,6 @@ class JsonlWriter:
 
     def finish(self) -> None:
         """Nothing is left to be written."""
-
-
-def check_is_free(embedding_column: str, columns: Container[str]) -> None:
-    """Refuse a name for the column of embeddings that the input uses.
-
-    Raises:
-        InputError: It does.
-    """
-    if embedding_column in columns:
-        raise InputError(
-            f"The input has a column {embedding_column!r} already. Choose another name for that of the embeddings "
-            "(embedding_column, --embedding-column)."
-        )
 
 
 def _json(row: dict[str, Any]) -> str:

@@ -49,7 +49,10 @@ def encode(
     embedding_column: Annotated[
         str, typer.Option(help="Name of the column of embeddings, in .parquet and .jsonl.")
     ] = "embedding",
-    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Precision of the embeddings.")] = "float32",
+    dtype: Annotated[
+        Literal["float32", "float16", "int8"],
+        typer.Option(help="Precision of the embeddings; int8, with a column of scales, in .parquet alone."),
+    ] = "float32",
     max_length: Annotated[
         int | None, typer.Option(help="Tokens to read of each text. [default: the model's own limit]")
     ] = None,

@@ -278,7 +278,7 @@ def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypa
         "distill --model-name some/teacher --save-path out --recipe secret",
         "distill --model-name some/teacher --save-path out --no-such-option",
         "encode --model out",
-        "encode --model out --input texts.txt --output new.npy --dtype int8",
+        "encode --model out --input texts.txt --output new.npy --dtype int4",
         "encode --model out --input texts.txt --output new.npy --on-error ignore",
         "encode --model out --input texts.txt --output new.npy --input-format xml",
         "info",

@@ -17,6 +17,7 @@ from pyarrow import parquet
 from m2v_core.bulk import readers
 from m2v_core.bulk.parquet import ParquetReader, ParquetWriter, schema_of
 from m2v_core.bulk.readers import Block, CsvReader, JsonlReader, TsvReader, Wanted
+from m2v_core.bulk.vectors import VectorColumn
 from m2v_core.bulk.writers import JsonlWriter
 
 # csv can't write NUL before Python 3.11, and takes a lone CR for a line end, as everybody does.
@@ -74,7 +75,7 @@ def test_jsonl_in_and_out(rows, ensure_ascii):
         path.write_bytes("".join(json.dumps(row, ensure_ascii=ensure_ascii) + "\n" for row in rows).encode())
         assert rows_of(JsonlReader(path, Wanted())) == rows
         written = io.BytesIO()
-        writer = JsonlWriter(written, "100% %s\u20ac", 2, "float32")
+        writer = JsonlWriter(written, VectorColumn("100% %s\u20ac", 2, "float32"))
         writer.write(Block([row["text"] for row in rows], rows), np.repeat(VECTOR, len(rows), axis=0))
         for line, row in zip(written.getvalue().split(b"\n"), rows, strict=False):
             read = json.loads(line)
@@ -88,7 +89,9 @@ def test_numbers_of_jsonl_read_back_exactly(numbers, is_half):
         vector = np.array([numbers], np.float16 if is_half else np.float32)
     vector[~np.isfinite(vector)] = 0
     written = io.BytesIO()
-    JsonlWriter(written, "v", vector.shape[1], "float16" if is_half else "float32").write(Block([""]), vector)
+    JsonlWriter(written, VectorColumn("v", vector.shape[1], "float16" if is_half else "float32")).write(
+        Block([""]), vector
+    )
     np.testing.assert_array_equal(np.array([json.loads(written.getvalue())["v"]], vector.dtype), vector)
 
 
@@ -103,13 +106,13 @@ def test_parquet_groups_are_joined(groups, dtype):
         schema = pyarrow.schema([("text", pyarrow.string())])
         with path.open("w+b") as file:
             for texts in groups:
-                writer = ParquetWriter(file, schema, "v", dim, dtype, state)
+                writer = ParquetWriter(file, schema, VectorColumn("v", dim, dtype), state)
                 vectors = np.arange(number, number + dim * len(texts), dtype=dtype).reshape(-1, dim)
                 number += vectors.size
                 writer.write(Block(texts, [{"text": text} for text in texts]), vectors)
                 expected += zip(texts, vectors.tolist(), strict=True)
                 state = json.loads(json.dumps(writer.state))
-            ParquetWriter(file, schema, "v", dim, dtype, state).finish()
+            ParquetWriter(file, schema, VectorColumn("v", dim, dtype), state).finish()
         opened = parquet.ParquetFile(path)
         assert opened.metadata.num_row_groups == len(groups)
         assert [opened.metadata.row_group(i).num_rows for i in range(len(groups))] == list(map(len, groups))

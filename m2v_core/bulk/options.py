@@ -1,0 +1,65 @@
+"""How a file is encoded: what `encode_file` is told, beside the files themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, get_args
+
+from m2v_core import __version__
+from m2v_core.bulk.formats import DType, InputFormat
+from m2v_core.bulk.readers import OnError, Wanted
+from m2v_core.bulk.vectors import VectorColumn
+from m2v_core.errors import InputError
+
+if TYPE_CHECKING:
+    from m2v_core.model import StaticModel
+
+EMBEDDING_COLUMN = "embedding"
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """What `encode_file` explains of its arguments.
+
+    Raises:
+        InputError: `dtype` or `on_error` is none of those allowed.
+    """
+
+    column: str | None = None
+    input_format: InputFormat | None = None
+    keep_columns: bool = True
+    embedding_column: str = EMBEDDING_COLUMN
+    dtype: DType = "float32"
+    max_length: int | EllipsisType | None = ...
+    normalize: bool | None = None
+    on_error: OnError = "fail"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("dtype", DType), ("on_error", OnError)):
+            if getattr(self, name) not in get_args(allowed):
+                raise InputError(f"{name} must be one of {', '.join(get_args(allowed))}, not {getattr(self, name)!r}.")
+
+    @property
+    def encode_arguments(self) -> dict[str, Any]:
+        """What `StaticModel.encode` is told."""
+        return {"max_length": self.max_length, "normalize": self.normalize}
+
+    def wanted(self) -> Wanted:
+        """What is read of a file."""
+        return Wanted(self.column, self.keep_columns, self.on_error)
+
+    def vector_column(self, model: StaticModel) -> VectorColumn:
+        """What is added to its columns."""
+        return VectorColumn(self.embedding_column, model.dim, self.dtype)
+
+    def fingerprint(self, model: StaticModel) -> dict[str, Any]:
+        """All that embeddings of the same model and texts depend on, under names that a message may show."""
+        return {
+            "embedding column": self.embedding_column,
+            "dtype": self.dtype,
+            "max_length": model.max_length if isinstance(self.max_length, EllipsisType) else self.max_length,
+            "normalize": model.normalize if self.normalize is None else self.normalize,
+            "on_error": self.on_error,
+            "m2v-studio": __version__,
+        }

@@ -1,0 +1,120 @@
+"""Ray Data as the engine: actors on any number of machines, each with the model, each encoding and writing whole files.
+
+A static encoder makes vectors faster than processes can hand them over. So what travels is the name of a file one way
+and its line of the manifest the other; Ray decides where, restarts what dies, and tries its file again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from m2v_core.distributed.inputs import InputFile
+from m2v_core.distributed.manifest import Entry
+from m2v_core.distributed.shards import Job, Outcome, Shard, ShardEncoder
+from m2v_core.errors import M2VError, MissingExtraError
+
+# Below one: actors that hold every CPU would leave none for Ray's own tasks, and nothing would ever run.
+CPUS_PER_ACTOR = 0.5
+MOST_RETRIES = 3  # of a file whose actor dies
+_MOST_BLOCKS = 10_000
+
+
+def import_ray() -> Any:
+    """The package, with Ray Data.
+
+    Raises:
+        MissingExtraError: It isn't installed.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingExtraError("ray", "ray") from error
+    return ray
+
+
+def run_on_ray(job: Job, shards: Sequence[Shard], n_workers: int | None, address: str | None) -> Iterator[Outcome]:
+    """The outcome of each file, as they end.
+
+    Args:
+        job: What the files have in common.
+        shards: The files.
+        n_workers: How many actors; None for one for each CPU of the cluster.
+        address: Of the cluster; None for the one this process is connected to or RAY_ADDRESS names, or a new one here.
+
+    Raises:
+        M2VError: The cluster can't be reached, an actor can't start, or one died too often.
+    """
+    ray = import_ray()
+    is_ours = not ray.is_initialized()
+    try:
+        if is_ours:
+            # What workers log goes to Ray's own files; what a run has to say is in its outcomes.
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        n_cpus = int(ray.cluster_resources().get("CPU", 1))
+        n_actors = min(n_workers or n_cpus, len(shards))
+        dataset = ray.data.from_items(
+            [{"shard": json.dumps(asdict(shard))} for shard in shards],
+            override_num_blocks=min(len(shards), _MOST_BLOCKS),
+        ).map_batches(
+            _Actor,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            concurrency=n_actors,
+            num_cpus=min(CPUS_PER_ACTOR, n_cpus / (n_actors + 1)),
+            scheduling_strategy="SPREAD",
+            max_restarts=-1,
+            max_task_retries=MOST_RETRIES,
+        )
+        for row in dataset.iter_rows():
+            yield _outcome(row["outcome"])
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        if isinstance(error, M2VError):
+            raise
+        reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        raise M2VError(
+            f"Ray stopped: {reason.strip()} The same call goes on with what is left; M2V_DEBUG=1 shows all that Ray said."
+        ) from error
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+class _Actor:
+    """One worker of the cluster.
+
+    Args:
+        job: What the files have in common.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._encoder: ShardEncoder | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The outcome of each file of a batch, as JSON."""
+        return {"outcome": [self._encoded(text) for text in batch["shard"]]}
+
+    def _encoded(self, text: str) -> str:
+        fields = json.loads(text)
+        shard = Shard(InputFile(**fields["input"]), fields["output"])
+        try:
+            if self._encoder is None:
+                self._encoder = ShardEncoder(self._job)
+            outcome = self._encoder.encode(shard)
+        except M2VError as error:
+            outcome = Outcome(shard.input.path, message=str(error), error=type(error).__name__)
+        return json.dumps(asdict(outcome))
+
+
+def _outcome(text: str) -> Outcome:
+    fields = json.loads(text)
+    entry = fields.pop("entry")
+    return Outcome(**fields | {"entry": entry and Entry(**entry), "problems": tuple(fields["problems"])})

@@ -1,0 +1,185 @@
+"""Encoding one file of many, the same in whichever process an engine does it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from m2v_core import errors
+from m2v_core.bulk.checkpoint import Checkpoint, model_fingerprint
+from m2v_core.bulk.formats import import_pyarrow
+from m2v_core.bulk.options import EncodeOptions
+from m2v_core.bulk.run import encode_one
+from m2v_core.distributed.inputs import InputFile
+from m2v_core.distributed.manifest import Entry
+from m2v_core.errors import InputError, M2VError, ModelFormatError, NotFoundError
+from m2v_core.model import StaticModel
+from m2v_core.progress import Progress
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_SECONDS_TO_WAIT = 30.0  # for a worker of a killed run to end
+_cores_held: list[BinaryIO] = []
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all files of a run have in common.
+
+    Attributes:
+        model: Folder or Hub name.
+        model_fingerprint: Of the model that the driver has.
+        folder: Where the embeddings go, absolute.
+        options: How each file is encoded.
+        schema: As in `Manifest`.
+        n_cores: Cores for each worker.
+    """
+
+    model: str
+    model_fingerprint: str
+    folder: str
+    options: EncodeOptions
+    schema: str | None
+    n_cores: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file to encode, and the name of its output."""
+
+    input: InputFile
+    output: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file.
+
+    Attributes:
+        input: Its path.
+        entry: For the manifest; None where it failed.
+        problems: Why rows were left out, of the first of them.
+        message: Why it failed.
+        error: Name of the error.
+        is_of_input: Whether it failed by what it holds, so that others may do better.
+    """
+
+    input: str
+    entry: Entry | None = None
+    problems: tuple[str, ...] = ()
+    message: str = ""
+    error: str = ""
+    is_of_input: bool = False
+
+    def exception(self) -> M2VError:
+        """The error, to raise in another process."""
+        kind = getattr(errors, self.error, M2VError)
+        return M2VError(self.message) if kind is errors.MissingExtraError else kind(self.message)
+
+
+class ShardEncoder:
+    """Encodes one file after the other with one model.
+
+    Args:
+        job: What they have in common.
+
+    Raises:
+        ModelFormatError: The model here is another than the driver's.
+        NotFoundError: There is none.
+    """
+
+    def __init__(self, job: Job) -> None:
+        claim_cores(job.n_cores)
+        self._job = job
+        self._model = StaticModel.from_pretrained(job.model)
+        self._schema = None if job.schema is None else schema_from(job.schema)
+        if model_fingerprint(self._model) != job.model_fingerprint:
+            raise ModelFormatError(
+                f"{job.model} is another model to this worker than to the process that started the run. Give a folder "
+                "that all machines share, or the same version everywhere."
+            )
+
+    def encode(self, shard: Shard, progress: Callable[[Progress], None] | None = None) -> Outcome:
+        """Write the output of one file, or say why not."""
+        folder = Path(self._job.folder)
+        output = folder / shard.output
+        try:
+            with shard.input.local(folder, shard.output) as path:
+                Checkpoint(output).wait_until_free(_SECONDS_TO_WAIT)
+                try:
+                    encoded = encode_one(
+                        self._model,
+                        path,
+                        output,
+                        self._job.options,
+                        overwrite=True,
+                        restart=None,
+                        schema=self._schema,
+                        progress=progress,
+                    )
+                except M2VError as error:
+                    message = str(error).replace(str(path), shard.input.path)
+                    return _failed(shard, error, message)
+        except M2VError as error:
+            return _failed(shard, error, str(error))
+        entry = Entry(
+            shard.input.path,
+            shard.input.version,
+            shard.output,
+            encoded.n_texts,
+            encoded.n_skipped,
+            output.stat().st_size,
+            shard.input.n_bytes,
+        )
+        return Outcome(shard.input.path, entry, encoded.problems)
+
+
+def claim_cores(n_cores: int) -> None:
+    """Keep this process to so many cores that no other worker on this machine has claimed, where the system can.
+
+    Threads beyond the cores that a worker is meant to have would only get into the way of the others.
+    """
+    try:
+        import fcntl
+
+        cores = sorted(os.sched_getaffinity(0))
+    except (ImportError, AttributeError):
+        return
+    if n_cores >= len(cores) or _cores_held:
+        return
+    claimed = []
+    for core in cores:
+        lock = Path(tempfile.gettempdir(), f"m2v-{os.getuid()}-core-{core}.lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        _cores_held.append(lock)  # held until the process ends
+        claimed.append(core)
+        if len(claimed) == n_cores:
+            break
+    if claimed:
+        os.sched_setaffinity(0, claimed)
+
+
+def schema_to(schema: pyarrow.Schema) -> str:
+    """Columns as text for a manifest."""
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+def schema_from(text: str) -> pyarrow.Schema:
+    """What `schema_to` was given."""
+    ipc = import_pyarrow("pyarrow.ipc")
+    return ipc.read_schema(import_pyarrow().py_buffer(base64.b64decode(text)))
+
+
+def _failed(shard: Shard, error: M2VError, message: str) -> Outcome:
+    is_of_input = isinstance(error, InputError | NotFoundError)
+    return Outcome(shard.input.path, message=message, error=type(error).__name__, is_of_input=is_of_input)
