@@ -61,10 +61,15 @@ def input_format(path: str | Path, chosen: InputFormat | None) -> InputFormat:
 
 
 def is_input_name(path: str) -> bool:
-    """Whether a file in a folder of texts is one of them: its ending says so, and nothing on the way to it is hidden."""
+    """Whether a file in a folder of texts is one of them: its ending says so, and it is not hidden."""
     parts = path.strip("/").split("/")
     ending = Path(path).suffix.lower()
     return (ending in _INPUT_ENDINGS or ending == ".txt") and not any(part.startswith((".", "_")) for part in parts)
+
+
+def is_output_name(path: Path) -> bool:
+    """Whether a name says by its ending what a file of embeddings is to be."""
+    return path.suffix.lower() in _OUTPUT_ENDINGS
 
 
 def output_format(path: Path) -> OutputFormat:
@@ -73,7 +78,7 @@ def output_format(path: Path) -> OutputFormat:
     Raises:
         SaveError: Its ending is none that is written.
     """
-    if path.suffix.lower() not in _OUTPUT_ENDINGS:
+    if not is_output_name(path):
         endings = ", ".join(_OUTPUT_ENDINGS)
         raise SaveError(f"{path} says by its ending no format to write. Name a file that ends in one of {endings}.")
     return _OUTPUT_ENDINGS[path.suffix.lower()]

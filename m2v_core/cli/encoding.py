@@ -6,7 +6,7 @@ import json
 import time
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,7 +22,7 @@ from m2v_core.cli.console import (
     say,
     size_text,
 )
-from m2v_core.errors import Cancelled
+from m2v_core.errors import Cancelled, InputError
 
 
 @errors_as_lines()
@@ -31,10 +31,17 @@ def encode(
     input_path: Annotated[
         str,
         typer.Option(
-            "--input", help="File of texts: text (one a line), .jsonl, .csv, .tsv or .parquet; - for standard input."
+            "--input",
+            help="File of texts: text (one a line), .jsonl, .csv, .tsv or .parquet; - for standard input. Or many: a "
+            "folder, a pattern in quotes such as 'texts/*.parquet', or a URL (hf://, s3://).",
         ),
     ],
-    output_path: Annotated[Path, typer.Option("--output", help="File to write: .npy, .parquet or .jsonl.")],
+    output_path: Annotated[
+        Path,
+        typer.Option(
+            "--output", help="File to write: .npy, .parquet or .jsonl; of many inputs the folder for .parquet."
+        ),
+    ],
     column: Annotated[
         str | None,
         typer.Option(help='Column or key that holds the texts. [default: "text", or the only one there is]'),
@@ -68,11 +75,44 @@ def encode(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew where an interrupted run could be gone on with.")
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that encode many files. [default: one a core]", min=1)
+    ] = None,
+    engine: Annotated[
+        Literal["processes", "ray"],
+        typer.Option(help="What runs them: processes on this machine, or Ray on many."),
+    ] = "processes",
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster. [default: RAY_ADDRESS, or else this machine]")
+    ] = None,
 ) -> None:
-    """Encode a file of texts, of any size.
+    """Encode a file of texts, of any size, or many of them into a folder.
 
     A run that was interrupted goes on where it stopped when the same command is given again.
     """
+    from m2v_core.bulk.formats import is_output_name
+    from m2v_core.distributed.inputs import is_many
+
+    options: dict[str, Any] = {
+        "column": column,
+        "input_format": input_format,
+        "keep_columns": keep_columns,
+        "embedding_column": embedding_column,
+        "dtype": dtype,
+        "max_length": ... if max_length is None else max_length,
+        "normalize": normalize,
+        "on_error": on_error,
+        "restart": restart,
+    }
+    if workers is not None or engine != "processes" or address is not None or is_many(input_path):
+        if overwrite:
+            raise InputError("--overwrite is for a single file. A folder is begun anew by --restart.")
+        if is_output_name(output_path) and not output_path.is_dir():
+            raise InputError(f"{output_path} is the name of a file. Name a folder: each input gets a file in it.")
+        _encode_many(
+            model, input_path, output_path, options | {"workers": workers, "engine": engine, "address": address}
+        )
+        return
     from m2v_core.bulk.checkpoint import Checkpoint
     from m2v_core.bulk.run import encode_file
 
@@ -84,18 +124,10 @@ def encode(
                 static_model,
                 input_path,
                 output_path,
-                column=column,
-                input_format=input_format,
-                keep_columns=keep_columns,
-                embedding_column=embedding_column,
-                dtype=dtype,
-                max_length=... if max_length is None else max_length,
-                normalize=normalize,
-                on_error=on_error,
                 overwrite=overwrite,
-                restart=restart,
                 progress=show,
                 cancel=cancel,
+                **options,
             )
     except (KeyboardInterrupt, Cancelled):
         n_texts = Checkpoint(output_path).n_texts
@@ -114,6 +146,29 @@ def encode(
         facts["resumed"] = f"after {encoded.n_resumed:,}"
     speed = f"{(encoded.n_texts - encoded.n_resumed) / seconds:,.0f} texts/s"
     print_facts(**facts, speed=speed, path=output_path)
+
+
+def _encode_many(model: str, inputs: str, folder: Path, options: dict[str, Any]) -> None:
+    from m2v_core.distributed.run import encode_files
+
+    started = time.perf_counter()
+    try:
+        with progress_bars("texts") as show, cancelled_by_interrupt() as cancel:
+            encoded = encode_files(model, inputs, folder, progress=show, cancel=cancel, **options)
+    except (KeyboardInterrupt, Cancelled):
+        say(f"Stopped. What is finished stays in {folder}; the same command goes on from there.", style="yellow")
+        raise typer.Exit(INTERRUPTED) from None
+    seconds = time.perf_counter() - started
+    for message in encoded.failed.values():
+        warnings.warn(f"A file was left out: {message}", stacklevel=1)
+    if encoded.n_skipped:
+        examples = f" The first: {' '.join(encoded.problems)}" if encoded.problems else ""
+        warnings.warn(f"{encoded.n_skipped:,} rows were left out.{examples}", stacklevel=1)
+    facts = {"files": f"{encoded.n_files:,}", "rows": f"{encoded.n_texts:,}", "dim": encoded.dim}
+    if encoded.n_files_resumed:
+        facts["resumed"] = f"after {encoded.n_files_resumed:,} files"
+    speed = f"{(encoded.n_texts - encoded.n_texts_resumed) / seconds:,.0f} texts/s"
+    print_facts(**facts, speed=speed, path=folder)
 
 
 @errors_as_lines()

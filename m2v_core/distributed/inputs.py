@@ -16,6 +16,8 @@ from m2v_core.bulk.formats import is_input_name
 from m2v_core.errors import InputError, M2VError, MissingExtraError, NotFoundError, SaveError
 
 FETCHED = "_fetched-"
+# S3, the Hub, Google, Azure, archives, and whatever has times.
+_VERSIONS = ("ETag", "etag", "blob_id", "md5Hash", "content_md5", "CRC", "mtime", "LastModified", "last_modified")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -36,7 +38,7 @@ class InputFile:
     @property
     def name(self) -> str:
         """The last part of its path."""
-        return self.path.rstrip("/").rpartition("/")[2] if is_url(self.path) else Path(self.path).name
+        return self.path.partition("::")[0].rpartition("/")[2] if is_url(self.path) else Path(self.path).name
 
     @contextmanager
     def local(self, folder: Path, name: str) -> Iterator[Path]:
@@ -96,7 +98,7 @@ def _local(path: Path) -> Iterator[InputFile]:
     if path.is_dir():
         names = [str(file) for file in path.rglob("*") if is_input_name(file.relative_to(path).as_posix())]
     elif not path.exists():
-        names = glob.glob(str(path), recursive=True)
+        names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - of an absolute pattern too
     for name in names:
         if os.path.isfile(name):  # noqa: PTH113 - glob gives strings
             status = os.stat(name)  # noqa: PTH116
@@ -118,7 +120,12 @@ def _remote(url: str) -> Iterator[InputFile]:
         for name, entry in entries.items():
             if entry["type"] == "file":
                 full = f"{scheme}://{name}{chained}" if chained else files.unstrip_protocol(name)
-                yield InputFile(full, int(entry["size"] or 0), str(files.ukey(name)))
+                yield InputFile(full, int(entry["size"] or 0), _version(entry))
+
+
+def _version(entry: dict[str, Any]) -> str:
+    """What a listing says that changes with a file. fsspec's own `ukey` is for some kinds another in each process."""
+    return " ".join(str(entry[key]) for key in ("size", *_VERSIONS) if entry.get(key) is not None)
 
 
 def _file_system(url: str) -> tuple[Any, str]:
@@ -147,5 +154,5 @@ def _errors_of(url: str) -> Iterator[None]:
             raise SaveError(f"{url} can't be fetched: {error.strerror}. Make room where the embeddings go.") from error
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{url} can't be read ({type(error).__name__}: {reason}). Check the address and access."
+            f"{url} can't be read ({type(error).__name__}: {reason}). Check the address and your access."
         ) from error

@@ -21,6 +21,7 @@ from m2v_core.distributed.inputs import FETCHED, InputFile
 from m2v_core.errors import SaveError
 
 NAME = "_manifest.jsonl"
+ATTEMPTS = "_attempts-"  # at a file, on Ray
 _VERSION = 1
 
 
@@ -76,7 +77,7 @@ class Manifest:
         return False
 
     def outputs(self, files: Iterable[InputFile]) -> dict[str, str]:
-        """A name for the output of each file: its own, and where another file has that, one with a digest of its path."""
+        """A name for the output of each file: its own, with a digest of its path where another file has that."""
         taken = {entry.output: path for path, entry in self._entries.items()}
         found = {}
         for file in files:
@@ -143,11 +144,11 @@ def opened(folder: Path, settings: dict[str, Any], schema: str | None, is_restar
                 file.truncate()
                 file.write(_head(settings, schema))
                 entries = []
+            _tidy(folder)
             try:
                 yield Manifest(folder, file, schema, entries)
             finally:
-                for copy in folder.glob(f"{FETCHED}*"):
-                    copy.unlink(missing_ok=True)
+                _tidy(folder)
     except SaveError:
         raise
     except OSError as error:
@@ -179,6 +180,12 @@ def read(folder: Path) -> dict[str, Any] | None:
     )
 
 
+def _tidy(folder: Path) -> None:
+    for pattern in (f"{FETCHED}*", f"{ATTEMPTS}*"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
 def _entries(file: BinaryIO) -> list[Entry]:
     """The finished files; what a killed process wrote of a last line is cut off."""
     file.readline()
@@ -192,8 +199,9 @@ def _entries(file: BinaryIO) -> list[Entry]:
         except (ValueError, TypeError):  # a block that a crash of the machine left empty
             break
         n_bytes += len(line)
-    file.seek(n_bytes)
-    file.truncate()
+    if n_bytes < file.seek(0, os.SEEK_END):
+        file.truncate(n_bytes)
+        file.seek(n_bytes)
     return entries
 
 

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from m2v_core.distributed.shards import Job, Outcome, Shard, ShardEncoder
+from m2v_core.distributed.shards import MOST_ATTEMPTS, Job, Outcome, Shard, ShardEncoder, died
 from m2v_core.errors import M2VError
 from m2v_core.progress import Progress
 
-MOST_ATTEMPTS = 3  # at a file whose worker dies
 _SECONDS_BETWEEN_REPORTS = 0.2
 _SECONDS_TO_END = 5.0
 
@@ -67,13 +66,7 @@ def run_in_processes(job: Job, shards: Sequence[Shard], n_workers: int, on_progr
                 if attempts[shard.input.path] < MOST_ATTEMPTS:
                     pending.appendleft(shard)
                     continue
-                yield Outcome(
-                    shard.input.path,
-                    message=f"{shard.input.path}: its worker ended {MOST_ATTEMPTS} times, the last time by {ending}. Is "
-                    "there enough memory? Take fewer workers, or leave the file out.",
-                    error="LimitError",
-                    is_of_input=True,
-                )
+                yield died(shard, ending)
     finally:
         for worker in workers:
             worker.stop()
@@ -145,12 +138,10 @@ def _work(connection: Connection, job: Job) -> None:
     except M2VError as error:
         connection.send(_CouldNotStart(Outcome("", message=str(error), error=type(error).__name__)))
         return
-    while True:
-        try:
+    with contextlib.suppress(EOFError, ConnectionError):  # the driver has what it wants
+        while True:
             shard = connection.recv()
-        except EOFError:
-            return
-        connection.send(encoder.encode(shard, _Reports(connection, shard.input.path)))
+            connection.send(encoder.encode(shard, _Reports(connection, shard.input.path)))
 
 
 def _end_with_parent() -> None:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from m2v_core.distributed.inputs import InputFile
-from m2v_core.distributed.manifest import Entry
-from m2v_core.distributed.shards import Job, Outcome, Shard, ShardEncoder
+from m2v_core.distributed.manifest import ATTEMPTS, Entry
+from m2v_core.distributed.shards import MOST_ATTEMPTS, Job, Outcome, Shard, ShardEncoder, died
 from m2v_core.errors import M2VError, MissingExtraError
 
 # Below one: actors that hold every CPU would leave none for Ray's own tasks, and nothing would ever run.
 CPUS_PER_ACTOR = 0.5
-MOST_RETRIES = 3  # of a file whose actor dies
 _MOST_BLOCKS = 10_000
 
 
@@ -54,6 +55,7 @@ def run_on_ray(job: Job, shards: Sequence[Shard], n_workers: int | None, address
     try:
         if is_ours:
             # What workers log goes to Ray's own files; what a run has to say is in its outcomes.
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -69,9 +71,6 @@ def run_on_ray(job: Job, shards: Sequence[Shard], n_workers: int | None, address
             batch_size=1,
             concurrency=n_actors,
             num_cpus=min(CPUS_PER_ACTOR, n_cpus / (n_actors + 1)),
-            scheduling_strategy="SPREAD",
-            max_restarts=-1,
-            max_task_retries=MOST_RETRIES,
         )
         for row in dataset.iter_rows():
             yield _outcome(row["outcome"])
@@ -80,7 +79,8 @@ def run_on_ray(job: Job, shards: Sequence[Shard], n_workers: int | None, address
             raise
         reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
         raise M2VError(
-            f"Ray stopped: {reason.strip()} The same call goes on with what is left; M2V_DEBUG=1 shows all that Ray said."
+            f"Ray stopped: {reason.strip()} The same call goes on with what is left; M2V_DEBUG=1 shows all that Ray "
+            "said."
         ) from error
     finally:
         if is_ours:
@@ -105,12 +105,23 @@ class _Actor:
     def _encoded(self, text: str) -> str:
         fields = json.loads(text)
         shard = Shard(InputFile(**fields["input"]), fields["output"])
+        # Ray tries without end what kills its actor, so each attempt at a file leaves a byte.
+        attempts = Path(self._job.folder, f"{ATTEMPTS}{shard.output}")
+        n_attempts = attempts.stat().st_size if attempts.exists() else 0
+        if n_attempts >= MOST_ATTEMPTS:
+            return json.dumps(asdict(died(shard, "a signal, or for lack of memory")))
         try:
+            with attempts.open("ab") as file:
+                file.write(b"x")
             if self._encoder is None:
                 self._encoder = ShardEncoder(self._job)
             outcome = self._encoder.encode(shard)
+            attempts.unlink(missing_ok=True)
         except M2VError as error:
             outcome = Outcome(shard.input.path, message=str(error), error=type(error).__name__)
+        except OSError as error:
+            message = f"{self._job.folder} can't be written on a machine of the cluster: {error.strerror or error}."
+            outcome = Outcome(shard.input.path, message=message, error="SaveError")
         return json.dumps(asdict(outcome))
 
 

@@ -137,7 +137,8 @@ def encode_files(
         "kept columns": keep_columns,
         **options.fingerprint(loaded),
     }
-    del settings["m2v-studio"]  # a new version may go on with an old folder
+    for name in ("m2v-studio", "on_error"):  # another version may go on, and one that leaves out what can't be read
+        del settings[name]
     with manifest.opened(folder, settings, schema, restart) as book:
         run = _Run(book, files, loaded.dim, ProgressReporter(progress, cancel))
         n_workers = min(workers or n_cores, max(len(run.shards), 1))
@@ -207,8 +208,8 @@ class _Run:
         else:
             if not self._book.is_there(outcome.entry):
                 raise SaveError(
-                    f"A worker wrote {outcome.entry.output}, but {self._book.folder} doesn't have it here. Name a folder "
-                    "that all machines share."
+                    f"A worker wrote {outcome.entry.output}, but {self._book.folder} doesn't have it here. Name a "
+                    "folder that all machines share."
                 )
             self._book.add(outcome.entry)
             self.encoded.n_files += 1
@@ -246,16 +247,20 @@ def _schema(files: Sequence[InputFile], options: EncodeOptions) -> str:
     first: M2VError | None = None
     for file in files:
         try:
-            with file.local(Path(tempfile.gettempdir()), f"m2v-{os.getpid()}") as path:
-                try:
-                    return schema_to(schema_of(open_reader(path, options.input_format, options.wanted())))
-                except M2VError as error:
-                    raise type(error)(str(error).replace(str(path), file.path)) from error
-        except (InputError, NotFoundError) as error:
+            return _schema_of(file, options)
+        except (InputError, NotFoundError) as error:  # noqa: PERF203 - few fail
             if options.on_error == "fail":
                 raise
             first = first or error
     raise InputError(f"None of the {len(files):,} files can be used. The first: {first}")
+
+
+def _schema_of(file: InputFile, options: EncodeOptions) -> str:
+    with file.local(Path(tempfile.gettempdir()), f"m2v-{os.getpid()}") as path:
+        try:
+            return schema_to(schema_of(open_reader(path, options.input_format, options.wanted())))
+        except (InputError, NotFoundError) as error:
+            raise type(error)(str(error).replace(str(path), file.path)) from error
 
 
 def _n_cores() -> int:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from m2v_core import errors
 from m2v_core.bulk.checkpoint import Checkpoint, model_fingerprint
@@ -24,8 +24,9 @@ from m2v_core.progress import Progress
 if TYPE_CHECKING:
     import pyarrow
 
+MOST_ATTEMPTS = 3  # at a file whose worker dies
 _SECONDS_TO_WAIT = 30.0  # for a worker of a killed run to end
-_cores_held: list[BinaryIO] = []
+_cores_held: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,17 @@ class ShardEncoder:
         return Outcome(shard.input.path, entry, encoded.problems)
 
 
+def died(shard: Shard, ending: str) -> Outcome:
+    """The outcome of a file whose workers died, each of them."""
+    return Outcome(
+        shard.input.path,
+        message=f"{shard.input.path}: its worker ended {MOST_ATTEMPTS} times, the last time by {ending}. Is there "
+        "enough memory? Take fewer workers, or leave the file out (on_error='skip', --on-error skip).",
+        error="LimitError",
+        is_of_input=True,
+    )
+
+
 def claim_cores(n_cores: int) -> None:
     """Keep this process to so many cores that no other worker on this machine has claimed, where the system can.
 
@@ -155,13 +167,14 @@ def claim_cores(n_cores: int) -> None:
         return
     claimed = []
     for core in cores:
-        lock = Path(tempfile.gettempdir(), f"m2v-{os.getuid()}-core-{core}.lock").open("ab")
+        path = Path(tempfile.gettempdir(), f"m2v-{os.getuid()}-core-{core}.lock")
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            lock.close()
+            os.close(lock)
             continue
-        _cores_held.append(lock)  # held until the process ends
+        _cores_held.append(lock)  # until the process ends
         claimed.append(core)
         if len(claimed) == n_cores:
             break

@@ -1,0 +1,103 @@
+"""The same on Ray, the real engine, on two simulated nodes; and what is killed there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from m2v_core.distributed.run import encode_files
+from m2v_core.errors import InputError
+from tests.core.distributed.files import check_complete, entries_of, rows_of, write_folder
+from tests.core.distributed.test_files import seconds
+
+ray = pytest.importorskip("ray", reason="pip install 'm2v-studio[ray]'")
+pytest.importorskip("ray.data", reason="pip install 'm2v-studio[ray]'")
+from ray.cluster_utils import Cluster  # noqa: E402 - only where ray is
+
+N_FILES, N_ROWS = 12, 25_000
+# Workers of Ray are started by its nodes, which have this process's environment.
+ROOT = os.getcwd()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = ROOT  # this very copy of the package
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+
+
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("texts"), N_FILES, N_ROWS)
+
+
+def actors():
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "ray::MapWorker" in " ".join(process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
+def command(cluster, model, pattern, output, *arguments):
+    return [
+        *(sys.executable, "-m", "m2v_core", "encode", "--model", str(model), "--input", str(pattern)),
+        *("--output", str(output), "--engine", "ray", "--address", cluster.address, *arguments),
+    ]
+
+
+def test_a_killed_driver_goes_on_and_a_killed_actor_costs_a_retry(cluster, pattern, model, model_folder, tmp_path):
+    output = tmp_path / "vectors"
+    given = command(cluster, model_folder, pattern, output)
+    process = subprocess.Popen(given, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    for _ in seconds():
+        assert process.poll() is None
+        if len(entries_of(output)) >= 2:
+            break
+    process.kill()
+    process.wait()
+    before = {entry["output"]: (output / entry["output"]).stat().st_mtime_ns for entry in entries_of(output)}
+    assert 2 <= len(before) < N_FILES
+
+    known = {actor.pid for actor in actors()}
+    process = subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in seconds():
+        assert process.poll() is None
+        fresh = [actor for actor in actors() if actor.pid not in known]
+        if fresh and any(output.glob("*.part")):
+            break
+    assert len(entries_of(output)) < N_FILES
+    fresh[0].kill()
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert f"resumed    after {len(before)} files" in out
+    check_complete(output, N_FILES, N_ROWS, model)
+    assert {name: (output / name).stat().st_mtime_ns for name in before} == before
+
+
+def test_two_nodes_and_bad_input(cluster, model, model_folder, tmp_path):
+    ray.init(address=cluster.address, log_to_driver=False)
+    assert len({node["NodeID"] for node in ray.nodes() if node["Alive"]}) == 2
+    pattern, output = write_folder(tmp_path / "texts", 4, 300), tmp_path / "vectors"
+    bad = pattern.parent / "02.parquet"
+    bad.write_bytes(bad.read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"02\.parquet can't be read as Parquet"):
+        encode_files(model_folder, pattern, output, engine="ray")
+    encoded = encode_files(model_folder, pattern, output, engine="ray", on_error="skip")
+    assert (encoded.n_files, list(encoded.failed)) == (3, [str(bad)])
+    assert rows_of(output).num_rows == 900
+    write_folder(tmp_path / "texts", 1, 300, start=2)
+    # What one engine left unfinished the other goes on with: the folder is the same.
+    assert encode_files(model_folder, pattern, output, workers=1).n_files_resumed == 3
+    check_complete(output, 4, 300, model)
+    assert ray.is_initialized()  # a connection that was there before stays
