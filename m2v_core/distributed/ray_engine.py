@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +23,7 @@ from m2v_core.errors import M2VError, MissingExtraError
 # Below one: actors that hold every CPU would leave none for Ray's own tasks, and nothing would ever run.
 CPUS_PER_ACTOR = 0.5
 _MOST_BLOCKS = 10_000
+_SECONDS_TO_CONNECT = 10.0
 
 
 def import_ray() -> Any:
@@ -54,6 +56,7 @@ def run_on_ray(job: Job, shards: Sequence[Shard], n_workers: int | None, address
     is_ours = not ray.is_initialized()
     try:
         if is_ours:
+            _check_answers(address)
             # What workers log goes to Ray's own files; what a run has to say is in its outcomes.
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
@@ -66,7 +69,7 @@ def run_on_ray(job: Job, shards: Sequence[Shard], n_workers: int | None, address
             [{"shard": json.dumps(asdict(shard))} for shard in shards],
             override_num_blocks=min(len(shards), _MOST_BLOCKS),
         ).map_batches(
-            _Actor,
+            FileActor,
             fn_constructor_args=(job,),
             batch_size=1,
             concurrency=n_actors,
@@ -87,7 +90,20 @@ def run_on_ray(job: Job, shards: Sequence[Shard], n_workers: int | None, address
             ray.shutdown()
 
 
-class _Actor:
+def _check_answers(address: str | None) -> None:
+    """Ray itself looks for a cluster for minutes before it says that there is none."""
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
+        except OSError as error:
+            raise M2VError(
+                f"No Ray cluster answers at {address} ({error.strerror or error}). Start one there (ray start --head), "
+                "or name no address to use this machine."
+            ) from error
+
+
+class FileActor:
     """One worker of the cluster.
 
     Args:

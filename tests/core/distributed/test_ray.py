@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import psutil
 import pytest
 
+from m2v_core import StaticModel
+from m2v_core.bulk.checkpoint import model_fingerprint
+from m2v_core.bulk.options import EncodeOptions
+from m2v_core.distributed.inputs import find_inputs
+from m2v_core.distributed.ray_engine import FileActor
 from m2v_core.distributed.run import encode_files
-from m2v_core.errors import InputError
+from m2v_core.distributed.shards import Job, Shard
+from m2v_core.errors import InputError, M2VError
 from tests.core.distributed.files import check_complete, entries_of, rows_of, write_folder
 from tests.core.distributed.test_files import seconds
 
@@ -20,13 +29,13 @@ from ray.cluster_utils import Cluster  # noqa: E402 - only where ray is
 
 N_FILES, N_ROWS = 12, 25_000
 # Workers of Ray are started by its nodes, which have this process's environment.
-ROOT = os.getcwd()
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
 def cluster():
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = ROOT  # this very copy of the package
+    os.environ["PYTHONPATH"] = str(ROOT)  # this very copy of the package
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     made.add_node(num_cpus=1)
     yield made
@@ -42,11 +51,8 @@ def pattern(tmp_path_factory):
 
 
 def actors():
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if "ray::MapWorker" in " ".join(process.info["cmdline"] or []):
-            found.append(process)
-    return found
+    running = psutil.process_iter(["cmdline", "ppid"])
+    return [process for process in running if "ray::MapWorker" in " ".join(process.info["cmdline"] or [])]
 
 
 def command(cluster, model, pattern, output, *arguments):
@@ -74,7 +80,8 @@ def test_a_killed_driver_goes_on_and_a_killed_actor_costs_a_retry(cluster, patte
     for _ in seconds():
         assert process.poll() is None
         fresh = [actor for actor in actors() if actor.pid not in known]
-        if fresh and any(output.glob("*.part")):
+        # One on each node, whose parents are different.
+        if len({actor.info["ppid"] for actor in fresh}) == 2 and any(output.glob("*.part")):
             break
     assert len(entries_of(output)) < N_FILES
     fresh[0].kill()
@@ -101,3 +108,29 @@ def test_two_nodes_and_bad_input(cluster, model, model_folder, tmp_path):
     assert encode_files(model_folder, pattern, output, workers=1).n_files_resumed == 3
     check_complete(output, 4, 300, model)
     assert ray.is_initialized()  # a connection that was there before stays
+
+
+def test_a_file_that_kills_its_actors_is_given_up(model_folder, tmp_path):
+    (file,) = find_inputs(write_folder(tmp_path, 1, 5))
+    job = Job(
+        str(model_folder),
+        model_fingerprint(StaticModel.from_pretrained(model_folder)),
+        str(tmp_path),
+        EncodeOptions(),
+        None,
+        n_cores=1_000,
+    )
+    batch = {"shard": [json.dumps(asdict(Shard(file, "out.parquet")))]}
+    (tmp_path / "_attempts-out.parquet").write_bytes(b"xx")  # what two killed actors left
+    (text,) = FileActor(job)(batch)["outcome"]
+    assert json.loads(text)["entry"]["n_texts"] == 5
+    (tmp_path / "_attempts-out.parquet").write_bytes(b"xxx")
+    (text,) = FileActor(job)(batch)["outcome"]
+    outcome = json.loads(text)
+    assert outcome["entry"] is None and outcome["is_of_input"]
+    assert f"{file.path}: its worker ended 3 times" in outcome["message"]
+
+
+def test_a_cluster_that_is_not_there(pattern, model_folder, tmp_path):
+    with pytest.raises(M2VError, match=r"No Ray cluster answers at 127\.0\.0\.1:1 \(.*refused"):
+        encode_files(model_folder, pattern, tmp_path / "a", engine="ray", address="127.0.0.1:1")
