@@ -158,8 +158,8 @@ def main() -> None:
         print(f"{name:<38} {ratio:6.2f}")
     hours = DOCUMENTS / (two["after_start"] / 2 * MACHINES * CORES) / 3600
     print(
-        f"Computed, not measured: {DOCUMENTS:,.0f} such texts on {MACHINES} machines of {CORES} cores each, every core as "
-        f"fast as one of the 2 workers here: {hours:.1f} hours"
+        f"Computed, not measured: {DOCUMENTS:,.0f} such texts on {MACHINES} machines of {CORES} cores each, every core "
+        f"as fast as one of the 2 workers here: {hours:.1f} hours"
     )
     record |= {"ratios": ratios, "computed_hours": hours}
     RESULT.parent.mkdir(exist_ok=True)

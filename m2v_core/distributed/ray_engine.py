@@ -18,7 +18,7 @@ from typing import Any
 from m2v_core.distributed.inputs import InputFile
 from m2v_core.distributed.manifest import ATTEMPTS, Entry
 from m2v_core.distributed.shards import MOST_ATTEMPTS, Job, Outcome, Shard, ShardEncoder, died
-from m2v_core.errors import M2VError, MissingExtraError
+from m2v_core.errors import InputError, M2VError, MissingExtraError
 
 # Below one: actors that hold every CPU would leave none for Ray's own tasks, and nothing would ever run.
 CPUS_PER_ACTOR = 0.5
@@ -50,10 +50,13 @@ def run_on_ray(job: Job, shards: Sequence[Shard], n_workers: int | None, address
         address: Of the cluster; None for the one this process is connected to or RAY_ADDRESS names, or a new one here.
 
     Raises:
+        InputError: There is an address, and a connection already.
         M2VError: The cluster can't be reached, an actor can't start, or one died too often.
     """
     ray = import_ray()
     is_ours = not ray.is_initialized()
+    if not is_ours and address is not None:
+        raise InputError(f"This process is connected to a Ray cluster already, so the address {address!r} is not used.")
     try:
         if is_ours:
             _check_answers(address)

@@ -108,6 +108,9 @@ def test_two_nodes_and_bad_input(cluster, model, model_folder, tmp_path):
     assert encode_files(model_folder, pattern, output, workers=1).n_files_resumed == 3
     check_complete(output, 4, 300, model)
     assert ray.is_initialized()  # a connection that was there before stays
+    with pytest.raises(InputError, match="connected to a Ray cluster already, so the address 'auto' is not used"):
+        encode_files(model_folder, pattern, tmp_path / "b", engine="ray", address="auto")
+    ray.shutdown()
 
 
 def test_a_file_that_kills_its_actors_is_given_up(model_folder, tmp_path):
