@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from m2v_core.distributed.inputs import FETCHED, InputFile
-from m2v_core.errors import SaveError
+from m2v_core.errors import M2VError, SaveError
 
 NAME = "_manifest.jsonl"
 ATTEMPTS = "_attempts-"  # at a file, on Ray
@@ -149,7 +149,7 @@ def opened(folder: Path, settings: dict[str, Any], schema: str | None, is_restar
                 yield Manifest(folder, file, schema, entries)
             finally:
                 _tidy(folder)
-    except SaveError:
+    except M2VError:
         raise
     except OSError as error:
         raise _could_not_write(folder, error) from error

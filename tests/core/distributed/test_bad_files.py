@@ -245,6 +245,22 @@ def test_what_was_left_out_is_a_warning(pattern, model_folder, tmp_path):
     assert done.stdout.split()[:4] == ["files", "3", "rows", f"{2 * N_ROWS + 2}"]
 
 
+def test_a_file_that_vanishes_meanwhile(pattern, model_folder, tmp_path):
+    gone = pattern.parent / BAD
+    with pytest.raises(NotFoundError, match=BAD):
+        encode_files(
+            model_folder, pattern, tmp_path / "a", workers=1, progress=lambda event: gone.unlink(missing_ok=True)
+        )
+    write_folder(pattern.parent, 1, N_ROWS, start=2)
+    encoded = encode_files(
+        *(model_folder, pattern, tmp_path / "a"),
+        workers=1,
+        on_error="skip",
+        progress=lambda event: gone.unlink(missing_ok=True),
+    )
+    assert (encoded.n_files, list(encoded.failed)) == (N_FILES - 1, [str(gone)])
+
+
 def test_empty_files(model_folder, tmp_path):
     pattern = write_folder(tmp_path / "texts", 2, 0)
     assert encode_files(model_folder, pattern, tmp_path / "a", workers=1).n_texts == 0
