@@ -72,7 +72,9 @@ def is_url(path: str | Path) -> bool:
 
 def is_many(path: str | Path) -> bool:
     """Whether a path means any number of files: a pattern, a folder or a URL."""
-    return is_url(path) or glob.has_magic(str(path)) or Path(path).is_dir()
+    if is_url(path) or Path(path).is_dir():
+        return True
+    return glob.has_magic(str(path)) and not Path(path).is_file()
 
 
 def find_inputs(pattern: str | Path) -> list[InputFile]:

@@ -261,6 +261,14 @@ def test_a_file_that_vanishes_meanwhile(pattern, model_folder, tmp_path):
     assert (encoded.n_files, list(encoded.failed)) == (N_FILES - 1, [str(gone)])
 
 
+def test_a_single_file_may_be_named_like_a_pattern(model_folder, tmp_path):
+    (tmp_path / "texts[1].txt").write_text("the fox\n")
+    given = ["encode", "--model", model_folder, "--input", tmp_path / "texts[1].txt", "--output", tmp_path / "v.npy"]
+    done = CliRunner().invoke(cli.app, list(map(str, given)))
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "v.npy").is_file()
+
+
 def test_empty_files(model_folder, tmp_path):
     pattern = write_folder(tmp_path / "texts", 2, 0)
     assert encode_files(model_folder, pattern, tmp_path / "a", workers=1).n_texts == 0
