@@ -23,7 +23,7 @@ from m2v_core.distillation import calibration
 from m2v_core.distillation.bundled import bundled_folder
 from m2v_core.progress import ProgressReporter
 
-N_SENTENCES, DIM, EMBEDDING_DIM = 100_000, 256, 384
+N_SENTENCES, DIM, EMBEDDING_DIM = 100_000, 384, 384  # tables are fitted at the teacher's width
 CLOSED_FORM_SECONDS, DESCENT_SECONDS = 15, 60
 RESULT = Path(__file__).parent / "results" / "calibration.json"
 

@@ -5,10 +5,9 @@ Source: Model2Vec, https://github.com/MinishLab/model2vec. The recipe `model2vec
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,16 +19,15 @@ from tokenizers import Tokenizer
 import m2v_core
 from m2v_core import compression
 from m2v_core.distillation.bags import synthetic_bags, usable_texts, whole_words
-from m2v_core.distillation.poolings import choose_pooling
-from m2v_core.distillation.reduction import PCADims, reduce_dims
+from m2v_core.distillation.reading import Reading
+from m2v_core.distillation.reduction import PCADims, n_components, reduce_dims
 from m2v_core.distillation.settings import DEFAULT_RECIPE, Pooling, Recipe, Settings
 from m2v_core.distillation.source import TeacherSource, locate_teacher
-from m2v_core.distillation.vectors import Readings, TeacherVectors, VectorCache
-from m2v_core.distillation.vocabulary import clean_vocabulary
+from m2v_core.distillation.vectors import Fitted, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.weighting import Weighting, rank_weights
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
-from m2v_core.tokenization import build_static_vocabulary, unknown_token_id
+from m2v_core.tokenization import unknown_token_id
 
 if TYPE_CHECKING:
     from m2v_core.distillation.teacher import Teacher
@@ -121,7 +119,7 @@ def distill(
     reporter.start("load")
     source = locate_teacher(model_name)
     cache = None if cache_folder is None else VectorCache(cache_folder)
-    reading = _Reading(lambda: _load(source, device, trust_remote_code), settings, reporter, source, cache)
+    reading = Reading(lambda: _load(source, device, trust_remote_code), settings, reporter, source, cache)
     return _make_model(reading, settings, reporter, source, source.name)
 
 
@@ -178,90 +176,21 @@ def distill_from_model(
     from m2v_core.distillation.teacher import Teacher
 
     teacher = Teacher.from_model(model, tokenizer, device)
-    reading = _Reading(lambda: teacher, settings, reporter, None, None)
+    reading = Reading(lambda: teacher, settings, reporter, None, None)
     return _make_model(reading, settings, reporter, None, str(getattr(model, "name_or_path", "")))
 
 
-class _Reading:
-    """The slow part: what the teacher reads, unless a cache knows what it made of it.
-
-    Args:
-        load: Loads the teacher, when it is first needed.
-        settings: What to read.
-        reporter: Gets the stages of it.
-        source: Where the teacher is; None for one that was passed in memory.
-        cache: Where to look first, and keep what was read.
-    """
-
-    def __init__(
-        self,
-        load: Callable[[], Teacher],
-        settings: Settings,
-        reporter: ProgressReporter,
-        source: TeacherSource | None,
-        cache: VectorCache | None,
-    ) -> None:
-        self._teacher = functools.lru_cache(maxsize=1)(load)
-        self._settings = settings
-        self._reporter = reporter
-        self._source = source
-        self._cache = cache
-
-    def vocabulary(self) -> TeacherVectors:
-        """Each entry of the vocabulary."""
-        if self._cache is not None and self._source is not None:
-            found = self._cache.find(self._source, self._settings)
-            if found is not None:
-                return found
-        read = self._read_vocabulary(self._teacher())
-        if self._cache is not None and self._source is not None:
-            self._cache.keep(self._source, self._settings, read)
-        return read
-
-    def _read_vocabulary(self, teacher: Teacher) -> TeacherVectors:
-        settings, words = self._settings, self._settings.vocabulary
-        if words is not None:
-            cleaned = clean_vocabulary(words)
-            for sentence in cleaned.summary():
-                logger.warning("Vocabulary: %s", sentence)
-            words = cleaned.words
-        vocabulary = build_static_vocabulary(
-            teacher.tokenizer,
-            words,
-            settings.use_subword,
-            settings.token_remove_pattern,
-            teacher.pad_token,
-            teacher.max_length,
-        )
-        pooling = settings.pooling
-        if pooling == "auto":
-            pooling = choose_pooling(teacher, vocabulary, self._reporter)
-        vectors = teacher.embed(vocabulary.sequences, pooling, self._reporter, vocabulary.n_special)
-        return TeacherVectors(vectors, np.asarray(vocabulary.ranks), vocabulary.tokenizer, pooling)
-
-    def sentences(self, texts: Sequence[str], tokenizer: Tokenizer, n_rows: int) -> Readings:
-        """What the teacher makes of each text, and of each of the static tokenizer's tokens in it."""
-        if self._cache is not None and self._source is not None:
-            found = self._cache.find_sentences(self._source, texts, tokenizer)
-            if found is not None:
-                return found
-        from m2v_core.distillation.contexts import StateCollector
-
-        collector = StateCollector(tokenizer, n_rows)
-        readings = collector.readings(self._teacher().embed_texts(texts, self._reporter, collector))
-        if self._cache is not None and self._source is not None:
-            self._cache.keep_sentences(self._source, texts, tokenizer, readings)
-        return readings
-
-
 def _make_model(
-    reading: _Reading, settings: Settings, reporter: ProgressReporter, source: TeacherSource | None, name: str
+    reading: Reading, settings: Settings, reporter: ProgressReporter, source: TeacherSource | None, name: str
 ) -> StaticModel:
     """Read, reduce and weight, calibrate, compress."""
     read = reading.vocabulary()
     reporter.start("reduce")
-    table = _reduce_and_weight(read, settings)
-    table, measured = _calibrate(table, read, reading, settings, reporter)
+    noted: dict[str, Any] = {}
+    if settings.is_calibrated:
+        table, noted = _calibrated(read, reading, settings, reporter)
+    else:
+        table = _reduce_and_weight(read, settings)
     reporter.start("finish")
     table = _without_unknown(table, read.tokenizer)
     token_embeddings, weights = compression.quantize(
@@ -288,21 +217,44 @@ def _make_model(
                 "token_remove_pattern": settings.token_remove_pattern,
                 "teacher_revision": None if source is None else source.revision,
                 "version": m2v_core.__version__,
-                **measured,
+                **noted,
             },
         },
     )
 
 
-def _calibrate(
-    table: _Table, read: TeacherVectors, reading: _Reading, settings: Settings, reporter: ProgressReporter
+def _calibrated(
+    read: TeacherVectors, reading: Reading, settings: Settings, reporter: ProgressReporter
 ) -> tuple[_Table, dict[str, Any]]:
-    """The table fitted to what the teacher says of sentences, and what to note of that in the configuration."""
-    if not settings.is_calibrated:
-        return table, {}
+    """The table fitted to what the teacher says of sentences, and what to note of that in the configuration.
+
+    It is fitted at full width and cut afterwards, which gives as good a model as fitting the few columns alone: so the
+    next model of other dimensions is cut from the same table.
+    """
+    n_rows, teacher_dim = read.vectors.shape
+    is_cut = settings.pca_dims is not None and n_rows > teacher_dim
+    full: PCADims = "auto" if is_cut else settings.pca_dims
+    fitted = reading.fitted(full, lambda: _fit(read, reading, settings, full, reporter))
+    if fitted.problem is not None:
+        logger.warning(
+            "The model is not calibrated: %s. It can be used as it is; a corpus of your own sentences may help.",
+            fitted.problem,
+        )
+    token_embeddings = fitted.token_embeddings
+    if is_cut:
+        token_embeddings = token_embeddings[:, : n_components(read.vectors, settings.pca_dims)]
+    if settings.vocabulary_quantization is not None:
+        return _Table(*_shared(token_embeddings, settings.vocabulary_quantization)), fitted.noted
+    return _Table(np.ascontiguousarray(token_embeddings)), fitted.noted
+
+
+def _fit(
+    read: TeacherVectors, reading: Reading, settings: Settings, pca_dims: PCADims, reporter: ProgressReporter
+) -> Fitted:
     from m2v_core.distillation.calibration import Sentences, calibrate, count_tokens
     from m2v_core.distillation.contexts import contextual_tables
 
+    distilled = reduce_dims(read.vectors, pca_dims) * _weights(read, settings)[:, None]
     bags: list[str] = []
     if settings.recipe == "calibrated":
         words, ids = whole_words(read.tokenizer)
@@ -310,7 +262,7 @@ def _calibrate(
         if not bags:
             logger.warning("The vocabulary has %d whole words, too few to make sentences of.", len(words))
     corpus = usable_texts(settings.corpus or ())
-    n_rows = len(table.token_embeddings)
+    n_rows = len(distilled)
     of_bags, of_corpus = (
         reading.sentences(texts, read.tokenizer, n_rows) if texts else None for texts in (bags, corpus)
     )
@@ -321,20 +273,13 @@ def _calibrate(
         counts = count_tokens(read.tokenizer, texts, unknown_token_id(read.tokenizer), n_rows)
         return Sentences(counts, readings.embeddings)
 
-    starts = [table.token_embeddings]
+    starts = [distilled]
     kinds = [readings for readings in (of_bags, of_corpus) if readings is not None]
     if kinds and read.pooling != "pooler":  # whose outcome is no hidden state
-        starts += contextual_tables(table.token_embeddings, read.vectors, kinds, settings.pca_dims)
+        starts += contextual_tables(distilled, read.vectors, kinds, pca_dims)
     fitted = calibrate(starts, sentences(bags, of_bags), sentences(corpus, of_corpus), reporter)
-    noted: dict[str, Any] = {"n_bags": len(bags), "n_corpus_texts": len(corpus), "calibrated": fitted.problem is None}
-    if fitted.problem is not None:
-        logger.warning(
-            "The model is not calibrated: %s. It can be used as it is; a corpus of your own sentences may help.",
-            fitted.problem,
-        )
-    if settings.vocabulary_quantization is not None:
-        return _Table(*_shared(fitted.token_embeddings, settings.vocabulary_quantization)), noted
-    return _Table(fitted.token_embeddings), noted
+    noted = {"n_bags": len(bags), "n_corpus_texts": len(corpus), "calibrated": fitted.problem is None}
+    return Fitted(fitted.token_embeddings, noted, fitted.problem)
 
 
 def _shared(
@@ -361,19 +306,22 @@ class _Table:
 
 
 def _reduce_and_weight(read: TeacherVectors, settings: Settings) -> _Table:
-    n_rows = len(read.vectors)
-    weights = np.ones(n_rows, dtype=np.float32)
-    if settings.apply_zipf:
-        by_rank = rank_weights(n_rows, settings.weighting, settings.sif_coefficient)
-        weights = by_rank[read.ranks].astype(np.float32)
-    if settings.vocabulary_quantization is None or settings.is_calibrated:
-        drop_top = settings.recipe == "fast" and not settings.is_calibrated
-        return _Table(reduce_dims(read.vectors, settings.pca_dims, drop_top) * weights[:, None])
+    if settings.vocabulary_quantization is None:
+        reduced = reduce_dims(read.vectors, settings.pca_dims, drop_top=settings.recipe == "fast")
+        return _Table(reduced * _weights(read, settings)[:, None])
     # As in Model2Vec, similar tokens are found in the teacher's space, and the frequency stays out of it.
     centroids, token_mapping, weights = compression.quantize_vocabulary(
-        read.vectors, weights, settings.vocabulary_quantization
+        read.vectors, _weights(read, settings), settings.vocabulary_quantization
     )
     return _Table(reduce_dims(centroids, settings.pca_dims), weights, token_mapping)
+
+
+def _weights(read: TeacherVectors, settings: Settings) -> npt.NDArray[np.float32]:
+    """`(n_rows,)`, by each row's rank."""
+    n_rows = len(read.vectors)
+    if not settings.apply_zipf:
+        return np.ones(n_rows, dtype=np.float32)
+    return rank_weights(n_rows, settings.weighting, settings.sif_coefficient)[read.ranks].astype(np.float32)
 
 
 def _without_unknown(table: _Table, tokenizer: Tokenizer) -> _Table:

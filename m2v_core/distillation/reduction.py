@@ -72,20 +72,49 @@ def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims, drop_top: b
         logger.warning("%d rows are too few for PCA to %s dimensions; no PCA is done.", n_rows, pca_dims)
         return vectors
 
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    covariance = np.zeros((teacher_dim, teacher_dim))
-    for start in range(0, n_rows, _BLOCK_ROWS):
-        centred = vectors[start : start + _BLOCK_ROWS] - mean
-        covariance += centred.T @ centred
-    variances, components = np.linalg.eigh(covariance)
-    variances, components = variances[::-1].clip(min=0.0), components[:, ::-1]  # largest first
+    mean, variances, components = _principal_components(vectors)
     if isinstance(wanted, (float, np.floating)):
-        explained = np.cumsum(variances) / max(variances.sum(), np.finfo(np.float64).tiny)
-        wanted = min(int(np.searchsorted(explained, wanted)) + 1, teacher_dim)
-
+        wanted = _explaining(variances, float(wanted))
     n_dropped = min(int(wanted) // 100, teacher_dim - int(wanted)) if drop_top else 0
     rotation = components[:, n_dropped : n_dropped + int(wanted)].astype(np.float32)
     scores: npt.NDArray[np.float32] = (vectors - mean.astype(np.float32)) @ rotation  # (n_rows, dim)
     peaks = np.abs(scores).argmax(axis=0)
     scores *= np.where(scores[peaks, np.arange(scores.shape[1])] < 0, -1.0, 1.0).astype(np.float32)
     return scores
+
+
+def n_components(vectors: npt.NDArray[np.float32], pca_dims: PCADims) -> int:
+    """How many components `reduce_dims` keeps of vectors that are more than they are wide.
+
+    Args:
+        vectors: `(n_rows, teacher_dim) float32`.
+        pca_dims: As for `reduce_dims`, but for None.
+    """
+    teacher_dim = int(vectors.shape[1])
+    if pca_dims is None or isinstance(pca_dims, str):
+        return teacher_dim
+    if isinstance(pca_dims, (float, np.floating)):
+        return _explaining(_principal_components(vectors)[1], float(pca_dims))
+    if pca_dims > teacher_dim:
+        logger.warning("pca_dims %s is above the teacher's width; %d are kept.", pca_dims, teacher_dim)
+    return min(int(pca_dims), teacher_dim)
+
+
+def _principal_components(
+    vectors: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean, variances by falling size and, in columns, the components."""
+    n_rows, teacher_dim = vectors.shape
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((teacher_dim, teacher_dim))
+    for start in range(0, n_rows, _BLOCK_ROWS):
+        centred = vectors[start : start + _BLOCK_ROWS] - mean
+        covariance += centred.T @ centred
+    variances, components = np.linalg.eigh(covariance)
+    return mean, variances[::-1].clip(min=0.0), components[:, ::-1]
+
+
+def _explaining(variances: npt.NDArray[np.float64], share: float) -> int:
+    """The smallest number of components that explains this share of the variance."""
+    explained = np.cumsum(variances) / max(variances.sum(), np.finfo(np.float64).tiny)
+    return min(int(np.searchsorted(explained, share)) + 1, len(variances))

@@ -13,7 +13,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +21,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
+from m2v_core.distillation.reduction import PCADims
 from m2v_core.distillation.settings import Pooling, Settings
 from m2v_core.distillation.source import TeacherSource
 from m2v_core.persistence.atomic import replacing
 
 logger = logging.getLogger(__name__)
 
-_VERSION = "2"  # of the files below; a new one leaves old entries unread
+_VERSION = "3"  # of the files below; a new one leaves old entries unread
 _MAX_BYTES = 2 << 30  # of all entries; the ones not used for longest go first
 
 
@@ -63,6 +64,21 @@ class Readings:
     state_counts: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A calibrated table.
+
+    Attributes:
+        token_embeddings: `(n_rows, full_dim) float32`, its columns by falling variance.
+        noted: What to note of it in a model's configuration.
+        problem: Why it is the distilled table after all; None if it is not.
+    """
+
+    token_embeddings: npt.NDArray[np.float32]
+    noted: dict[str, Any]
+    problem: str | None
+
+
 class VectorCache:
     """Teacher vectors in a folder, one file for each teacher, vocabulary and pooling.
 
@@ -78,60 +94,72 @@ class VectorCache:
 
     def find(self, source: TeacherSource, settings: Settings) -> TeacherVectors | None:
         """The vectors, if they are here and whole."""
-        path = self._path(source, settings)
-        try:
-            with safe_open(path, framework="numpy") as entry:
-                tokenizer = Tokenizer.from_str(entry.metadata()["tokenizer"])
-                pooling: Any = entry.metadata()["pooling"]
-                vectors, ranks = entry.get_tensor("vectors"), entry.get_tensor("ranks")
-        except FileNotFoundError:
+        found = self._read(self._path(source, settings), ("vectors", "ranks"), ("tokenizer", "pooling"))
+        if found is None:
             return None
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            logger.warning("%s is damaged (%s); the teacher reads the vocabulary again.", path, error)
-            return None
-        os.utime(path)  # it was used
-        return TeacherVectors(vectors, ranks, tokenizer, pooling)
+        (vectors, ranks), (tokenizer, pooling) = found
+        return TeacherVectors(vectors, ranks, Tokenizer.from_str(tokenizer), cast(Pooling, pooling))
 
     def keep(self, source: TeacherSource, settings: Settings, found: TeacherVectors) -> None:
         """Keep the vectors. A cache that can't be written costs time the next time, not this distillation."""
-        path = self._path(source, settings)
-        try:
-            with replacing(self._folder, found.vectors.nbytes) as staging:
-                save_file(
-                    {"vectors": np.ascontiguousarray(found.vectors), "ranks": found.ranks},
-                    staging / path.name,
-                    metadata={"tokenizer": found.tokenizer.to_str(), "pooling": found.pooling},
-                )
-            self._drop_oldest(kept=path)
-        except (OSError, SafetensorError) as error:
-            logger.warning("The teacher's vectors could not be kept in %s: %s", self._folder, error)
+        self._keep(
+            self._path(source, settings),
+            {"vectors": found.vectors, "ranks": found.ranks},
+            {"tokenizer": found.tokenizer.to_str(), "pooling": found.pooling},
+        )
 
     def find_sentences(self, source: TeacherSource, texts: Sequence[str], tokenizer: Tokenizer) -> Readings | None:
         """What the teacher made of these texts, and of this tokenizer's tokens in them, if it is here and whole."""
-        path = self._sentences_path(source, texts, tokenizer)
-        try:
-            with safe_open(path, framework="numpy") as entry:
-                readings = Readings(*(entry.get_tensor(field.name) for field in fields(Readings)))
-        except FileNotFoundError:
-            return None
-        except (OSError, SafetensorError, ValueError) as error:
-            logger.warning("%s is damaged (%s); the teacher reads the texts again.", path, error)
-            return None
-        os.utime(path)
-        return readings
+        names = [field.name for field in fields(Readings)]
+        found = self._read(self._sentences_path(source, texts, tokenizer), names, ())
+        return None if found is None else Readings(*found[0])
 
     def keep_sentences(
         self, source: TeacherSource, texts: Sequence[str], tokenizer: Tokenizer, readings: Readings
     ) -> None:
         """Keep what the teacher made of them; as with `keep`, a cache that can't be written is no error."""
-        path = self._sentences_path(source, texts, tokenizer)
-        tensors = {field.name: np.ascontiguousarray(getattr(readings, field.name)) for field in fields(Readings)}
+        tensors = {field.name: getattr(readings, field.name) for field in fields(Readings)}
+        self._keep(self._sentences_path(source, texts, tokenizer), tensors, {})
+
+    def find_fitted(self, source: TeacherSource, settings: Settings, pca_dims: PCADims) -> Fitted | None:
+        """The calibrated table, if it is here and whole."""
+        found = self._read(self._fitted_path(source, settings, pca_dims), ("token_embeddings",), ("noted", "problem"))
+        if found is None:
+            return None
+        (token_embeddings,), (noted, problem) = found
+        return Fitted(token_embeddings, json.loads(noted), problem or None)
+
+    def keep_fitted(self, source: TeacherSource, settings: Settings, pca_dims: PCADims, fitted: Fitted) -> None:
+        """Keep the calibrated table; as with `keep`, a cache that can't be written is no error."""
+        self._keep(
+            self._fitted_path(source, settings, pca_dims),
+            {"token_embeddings": fitted.token_embeddings},
+            {"noted": json.dumps(fitted.noted), "problem": fitted.problem or ""},
+        )
+
+    def _read(
+        self, path: Path, tensors: Sequence[str], metadata: Sequence[str]
+    ) -> tuple[list[npt.NDArray[Any]], list[str]] | None:
+        """These tensors and lines of an entry; None where it is not here, or not whole."""
+        try:
+            with safe_open(path, framework="numpy") as entry:
+                found = [entry.get_tensor(name) for name in tensors], [entry.metadata()[name] for name in metadata]
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            logger.warning("%s is damaged (%s) and made again.", path, error)
+            return None
+        os.utime(path)  # it was used
+        return found
+
+    def _keep(self, path: Path, tensors: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> None:
+        tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         try:
             with replacing(self._folder, sum(tensor.nbytes for tensor in tensors.values())) as staging:
-                save_file(tensors, staging / path.name)
+                save_file(tensors, staging / path.name, metadata=metadata)
             self._drop_oldest(kept=path)
         except (OSError, SafetensorError) as error:
-            logger.warning("The teacher's embeddings could not be kept in %s: %s", self._folder, error)
+            logger.warning("What the teacher said could not be kept in %s: %s", self._folder, error)
 
     def _sentences_path(self, source: TeacherSource, texts: Sequence[str], tokenizer: Tokenizer) -> Path:
         digest = hashlib.sha256(json.dumps([_VERSION, source.fingerprint, "sentences", tokenizer.to_str()]).encode())
@@ -140,14 +168,14 @@ class VectorCache:
         return self._folder / f"{digest.hexdigest()[:32]}.safetensors"
 
     def _path(self, source: TeacherSource, settings: Settings) -> Path:
-        vocabulary = None if settings.vocabulary is None else list(settings.vocabulary)
-        asked = [
-            source.fingerprint,
-            vocabulary,
-            settings.use_subword,
-            settings.token_remove_pattern,
-            settings.pooling,
-        ]
+        return self._entry(_asked(source, settings))
+
+    def _fitted_path(self, source: TeacherSource, settings: Settings, pca_dims: PCADims) -> Path:
+        corpus = None if settings.corpus is None else list(settings.corpus)
+        weighting = [settings.apply_zipf, settings.weighting, settings.sif_coefficient]
+        return self._entry([*_asked(source, settings), "fitted", pca_dims, *weighting, settings.recipe, corpus])
+
+    def _entry(self, asked: list[Any]) -> Path:
         digest = hashlib.sha256(json.dumps([_VERSION, *asked]).encode()).hexdigest()
         return self._folder / f"{digest[:32]}.safetensors"
 
@@ -158,3 +186,15 @@ class VectorCache:
             total += path.stat().st_size
             if total > _MAX_BYTES and path != kept:
                 path.unlink(missing_ok=True)
+
+
+def _asked(source: TeacherSource, settings: Settings) -> list[Any]:
+    """All that the teacher's vectors depend on."""
+    vocabulary = None if settings.vocabulary is None else list(settings.vocabulary)
+    return [
+        source.fingerprint,
+        vocabulary,
+        settings.use_subword,
+        settings.token_remove_pattern,
+        settings.pooling,
+    ]

@@ -175,7 +175,7 @@ needs_corpus = pytest.mark.skipif(not teachers.CORPUS.is_file(), reason=f"{teach
 
 
 @needs_corpus
-@pytest.mark.parametrize("options", [{}, {"vocabulary": ["zyzzyva", "the dog"]}, {"vocabulary_quantization": 50}])
+@pytest.mark.parametrize("options", [{}, {"vocabulary": ["zyzzyva", "the dog"]}, {"vocabulary_quantization": 300}])
 def test_a_corpus_from_end_to_end(teacher, options):
     corpus = teachers.corpus_sentences(3000)
     fast = m2v_core.distill(teacher, recipe="fast", device="cpu", pca_dims=16, **options)

@@ -87,23 +87,48 @@ def test_a_damaged_entry_is_made_again(distil, entries, caplog):
     assert "damaged" in caplog.text
 
 
-def test_sentences_are_kept_too(distil, entries, monkeypatch):
-    """One entry for the vocabulary, one for the bags; the second model needs no teacher."""
+def test_a_calibrated_table_is_kept_too(distil, entries, monkeypatch):
+    """Entries for the vocabulary, the bags and the table: other dimensions are cut, other weights fitted anew."""
     first = distil(recipe="calibrated", pca_dims=16)
-    assert first.config["m2v"]["calibrated"] and len(entries()) == 2
+    assert first.config["m2v"]["calibrated"] and len(entries()) == 3
     monkeypatch.setattr("m2v_core.distillation.teacher.Teacher.load", None)
+    monkeypatch.setattr("m2v_core.distillation.pipeline._fit", None)
     again, narrow = distil(recipe="calibrated", pca_dims=16), distil(recipe="calibrated", pca_dims=8)
     np.testing.assert_array_equal(again.token_embeddings, first.token_embeddings)
-    assert narrow.dim == 8 and narrow.config["m2v"]["calibrated"]
+    np.testing.assert_array_equal(narrow.token_embeddings, first.token_embeddings[:, :8])
+    assert narrow.config["m2v"] == first.config["m2v"]
+    wide = distil(recipe="calibrated", pca_dims=0.9)
+    share = distil(recipe="fast", pca_dims=0.9, apply_zipf=False)
+    assert wide.dim == share.dim
 
 
+def test_kept_sentences_need_no_teacher(distil, entries, monkeypatch):
+    distil(recipe="calibrated", pca_dims=16)
+    monkeypatch.setattr("m2v_core.distillation.teacher.Teacher.load", None)
+    other = distil(recipe="calibrated", pca_dims=16, weighting="zipf")
+    assert other.config["m2v"]["calibrated"] and len(entries()) == 4
+
+
+@pytest.mark.parametrize("damaged", ["sentences", "table"])
 @pytest.mark.parametrize("damage", ["cut", "other"])
-def test_damaged_sentences_are_read_again(distil, entries, damage):
+def test_damaged_entries_are_made_again(distil, entries, damaged, damage):
     first = distil(recipe="calibrated", pca_dims=16)
-    (sentences,) = [path for path in entries() if b"state_sums" in path.read_bytes()[:2000]]
-    (vocabulary,) = set(entries()) - {sentences}
-    sentences.write_bytes(sentences.read_bytes()[:-100] if damage == "cut" else vocabulary.read_bytes())
-    np.testing.assert_array_equal(distil(recipe="calibrated", pca_dims=16).token_embeddings, first.token_embeddings)
+
+    def holds(path: Path, name: bytes) -> bool:
+        return name in path.read_bytes()[:100_000]
+
+    (table,) = [path for path in entries() if holds(path, b'"noted":')]
+    (sentences,) = [path for path in entries() if holds(path, b"state_sums")]
+    (vocabulary,) = set(entries()) - {sentences, table}
+    broken = table if damaged == "table" else sentences
+    if broken is sentences:
+        table.unlink()
+    broken.write_bytes(broken.read_bytes()[:-100] if damage == "cut" else vocabulary.read_bytes())
+    again = distil(recipe="calibrated", pca_dims=16)
+    # The teacher may run in another precision, which is measured anew.
+    np.testing.assert_allclose(
+        again.token_embeddings.astype(np.float32), first.token_embeddings.astype(np.float32), atol=0.02
+    )
 
 
 def test_the_oldest_entries_make_room(distil, entries, monkeypatch):

@@ -1,0 +1,113 @@
+"""The slow part of a distillation: what the teacher reads, unless a cache knows what it made of it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from m2v_core.distillation.poolings import choose_pooling
+from m2v_core.distillation.reduction import PCADims
+from m2v_core.distillation.settings import Settings
+from m2v_core.distillation.source import TeacherSource
+from m2v_core.distillation.vectors import Fitted, Readings, TeacherVectors, VectorCache
+from m2v_core.distillation.vocabulary import clean_vocabulary
+from m2v_core.progress import ProgressReporter
+from m2v_core.tokenization import build_static_vocabulary
+
+if TYPE_CHECKING:
+    from m2v_core.distillation.teacher import Teacher
+
+logger = logging.getLogger(__name__)
+
+
+class Reading:
+    """What a teacher makes of a vocabulary and of sentences.
+
+    Args:
+        load: Loads the teacher, when it is first needed.
+        settings: What to read.
+        reporter: Gets the stages of it.
+        source: Where the teacher is; None for one that was passed in memory.
+        cache: Where to look first, and keep what was read.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Teacher],
+        settings: Settings,
+        reporter: ProgressReporter,
+        source: TeacherSource | None,
+        cache: VectorCache | None,
+    ) -> None:
+        self._teacher = functools.lru_cache(maxsize=1)(load)
+        self._settings = settings
+        self._reporter = reporter
+        self._source = source
+        self._cache = cache
+
+    def vocabulary(self) -> TeacherVectors:
+        """Each entry of the vocabulary."""
+        if self._cache is not None and self._source is not None:
+            found = self._cache.find(self._source, self._settings)
+            if found is not None:
+                return found
+        read = self._read_vocabulary(self._teacher())
+        if self._cache is not None and self._source is not None:
+            self._cache.keep(self._source, self._settings, read)
+        return read
+
+    def _read_vocabulary(self, teacher: Teacher) -> TeacherVectors:
+        settings, words = self._settings, self._settings.vocabulary
+        if words is not None:
+            cleaned = clean_vocabulary(words)
+            for sentence in cleaned.summary():
+                logger.warning("Vocabulary: %s", sentence)
+            words = cleaned.words
+        vocabulary = build_static_vocabulary(
+            teacher.tokenizer,
+            words,
+            settings.use_subword,
+            settings.token_remove_pattern,
+            teacher.pad_token,
+            teacher.max_length,
+        )
+        pooling = settings.pooling
+        if pooling == "auto":
+            pooling = choose_pooling(teacher, vocabulary, self._reporter)
+        vectors = teacher.embed(vocabulary.sequences, pooling, self._reporter, vocabulary.n_special)
+        return TeacherVectors(vectors, np.asarray(vocabulary.ranks), vocabulary.tokenizer, pooling)
+
+    def sentences(self, texts: Sequence[str], tokenizer: Tokenizer, n_rows: int) -> Readings:
+        """What the teacher makes of each text, and of each of the static tokenizer's tokens in it."""
+        if self._cache is not None and self._source is not None:
+            found = self._cache.find_sentences(self._source, texts, tokenizer)
+            if found is not None:
+                return found
+        from m2v_core.distillation.contexts import StateCollector
+
+        collector = StateCollector(tokenizer, n_rows)
+        readings = collector.readings(self._teacher().embed_texts(texts, self._reporter, collector))
+        if self._cache is not None and self._source is not None:
+            self._cache.keep_sentences(self._source, texts, tokenizer, readings)
+        return readings
+
+    def fitted(self, pca_dims: PCADims, fit: Callable[[], Fitted]) -> Fitted:
+        """The calibrated table, which neither the precision of the model changes nor, where it is cut, its dimensions.
+
+        Args:
+            pca_dims: Those that it is fitted with.
+            fit: Makes it.
+        """
+        if self._cache is not None and self._source is not None:
+            found = self._cache.find_fitted(self._source, self._settings, pca_dims)
+            if found is not None:
+                return found
+        made = fit()
+        if self._cache is not None and self._source is not None:
+            self._cache.keep_fitted(self._source, self._settings, pca_dims, made)
+        return made
