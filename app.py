@@ -11,6 +11,8 @@ import os
 
 # Before Gradio is imported, which reads it then.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# Or each event waits for statistics over all events before it, which nobody here looks at.
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 if "SPACE_ID" in os.environ:
     # Before huggingface_hub is: strangers must not act with the owner's token.
     os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
