@@ -34,6 +34,7 @@ def test_a_model_is_measured_beside_its_teacher(
 
     panel = open_page(page, server, "/compare")
     expect(panel).to_have_attribute("data-state", "idle")  # the distillation is not this page's run
+    expect(page.locator(".m2v-models input:checked")).to_have_count(1)  # a click before that measures nothing
     page.get_by_role("button", name="Measure").click()
     expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
     for opening in ("at once", "later"):
