@@ -173,7 +173,7 @@ def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
     if has_tabs:
         reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     else:
-        reader = csv.reader(lines, delimiter=delimiter)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)  # a quote left open is an error, however short
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]

@@ -94,6 +94,7 @@ def test_a_quarter_of_each_label_is_for_the_test(tmp_path):
         ("1,a,b\n2,,d\n", "line 2: cell 2 is blank"),
         ("x,a\n,b\n", "line 2: cell 1 is blank"),
         ('1,a,"b' + "c" * 140_000, "is no line of a table"),
+        ('1,a,b\n2,c,"d\n', "is no line of a table"),
     ],
 )
 def test_malformed_tables(tmp_path, text, says):
