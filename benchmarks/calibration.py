@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from m2v_core.distillation import calibration
 from m2v_core.distillation.bundled import bundled_folder
+from m2v_core.distillation.calibration import count_tokens
+from m2v_core.distillation.closed_form import fit_closed_form
+from m2v_core.distillation.descent import descend, n_descent_steps
 from m2v_core.progress import ProgressReporter
 
 N_SENTENCES, DIM, EMBEDDING_DIM = 100_000, 384, 384  # tables are fitted at the teacher's width
@@ -59,16 +61,16 @@ def main() -> None:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     rows = tokenizer.get_vocab_size()
-    counts = calibration.count_tokens(tokenizer, encode.sentences(N_SENTENCES), None, rows)
+    counts = count_tokens(tokenizer, encode.sentences(N_SENTENCES), None, rows)
     targets = random.normal(size=(N_SENTENCES, EMBEDDING_DIM)).astype(np.float32)
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
     wanted = targets[:, :DIM] / np.linalg.norm(targets[:, :DIM], axis=1, keepdims=True)
     table = random.normal(size=(rows, DIM)).astype(np.float32) / np.float32(np.sqrt(DIM))
     quiet = ProgressReporter()
-    n_steps = calibration._EPOCHS * N_SENTENCES // calibration._BATCH
+    n_steps = n_descent_steps(N_SENTENCES)
     found = {
-        "closed form": seconds(lambda: calibration.fit_closed_form(table, counts, wanted, 0.1, quiet)),
-        "descent": seconds(lambda: calibration.descend(table, counts, wanted, targets, n_steps, quiet)),
+        "closed form": seconds(lambda: fit_closed_form(table, counts, wanted, 0.1, quiet)),
+        "descent": seconds(lambda: descend(table, counts, wanted, targets, n_steps, quiet)),
     }
     found["one dense step, as a peer"] = dense_step(counts, rows, random)
     found["one step"] = found["descent"] / n_steps

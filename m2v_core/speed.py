@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2v_core.cpus import n_usable_cpus
 from m2v_core.errors import InputError
-from m2v_core.evaluation.encoders import Encoder, EncoderFacts, n_usable_cpus
+from m2v_core.evaluation.encoders import Encoder, EncoderFacts
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 if TYPE_CHECKING:

@@ -16,12 +16,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-GROUND = {"errors", "progress"}
+GROUND = {"errors", "progress", "cpus"}
 TOOLS = {"encoder", "tokenization", "spelling", "compression", "persistence"}
 MODEL = GROUND | TOOLS | {"model"}
 ENDS = {"distillation", "evaluation", "exploration", "classification", "speed", "distributed", "bulk"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
+    "cpus": set(),
     "progress": {"errors"},
     **dict.fromkeys(TOOLS, GROUND),
     "model": GROUND | TOOLS,
@@ -47,6 +48,7 @@ PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", 
 BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "numba", "llvmlite", "typer", "rich"}
 PACKAGES: dict[str, set[str]] = {
     "errors": set(),
+    "cpus": set(),
     "progress": set(),
     "encoder": {"numpy", "tokenizers", "numba", "llvmlite"},
     "tokenization": {"numpy", "tokenizers"},
@@ -78,7 +80,9 @@ PACKAGES: dict[str, set[str]] = {
 # Rooms that a base install uses: what isn't in BASE is imported inside a function, if at all.
 IN_BASE_INSTALL = MODEL | {"bulk", "classification", "distributed", "cli", "__main__", "m2v_core"}
 HOMES = {
-    "torch": {f"m2v_core/distillation/{name}.py" for name in ("teacher", "forward", "calibration", "contexts")}
+    "torch": {
+        f"m2v_core/distillation/{name}.py" for name in ("teacher", "forward", "closed_form", "contexts", "descent")
+    }
     | {"m2v_core/evaluation/encoders/teacher.py", "m2v_core/evaluation/mteb.py"}
     | {"m2v_core/classification/finetuning.py"},
     "transformers": {"m2v_core/distillation/teacher.py"},

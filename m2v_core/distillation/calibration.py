@@ -11,9 +11,11 @@ is real text, a descent follows that minimises what matters in the end, cosines:
 teacher's vector for it, and those between all pairs of sentences in a batch, against the teacher's own. What comes out
 is the mean of the two tables: their errors differ, and it is better at sentences and at words than either.
 
-Source: conjugate gradients on the normal equations (Hestenes and Stiefel, 1952), all columns at once; the turn is the
-orthogonal Procrustes solution (Schoenemann, 1966); averaging tables on one path: Wortsman et al., "Model soups", 2022;
-the strongest lambda within a standard error of the best: Breiman et al., "Classification and Regression Trees", 1984.
+`closed_form` and `descent` hold these two; here it is decided what they get, and whether what comes out is used.
+
+Source: the turn is the orthogonal Procrustes solution (Schoenemann, 1966); averaging tables on one path: Wortsman et
+al., "Model soups", 2022; the strongest lambda within a standard error of the best: Breiman et al., "Classification and
+Regression Trees", 1984.
 """
 
 from __future__ import annotations
@@ -26,24 +28,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sparse
-import torch
 from tokenizers import Tokenizer
 
+from m2v_core.distillation.closed_form import ITERATIONS, fit_closed_form
+from m2v_core.distillation.descent import descend, n_descent_steps
 from m2v_core.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
 
 FEWEST_SENTENCES = 1000  # with fewer there is nothing to learn for most rows
-_LAMBDAS = (0.3, 0.1, 0.03)
+_LAMBDAS = (0.3, 0.1, 0.03)  # the second to choose the start by
 _TO_CHOOSE = 8_000  # sentences that lambda is chosen on
-_FEW_ITERATIONS = 10  # to choose lambda by
-_ITERATIONS = 18  # after 15 to 20 nothing changes any more
+_FEW_ITERATIONS = 6  # to choose lambda by
 _HELD_OUT = 0.05
 _MOST_HELD_OUT = 2000
-_BATCH = 1024
-_EPOCHS = 5
-_STEP = 1e-2  # the largest of a one-cycle schedule
-_PAIR_WEIGHT = 20.0
 _MOST_TOKENS = 512
 _TEXTS_AT_ONCE = 20_000
 
@@ -152,20 +150,12 @@ def calibrate(
     before = judge.agreement(token_embeddings)
     counts, targets = counts[used], targets[used]
 
-    n_steps = 0 if corpus is None else max(1, _EPOCHS * len(targets) // _BATCH)
-    reporter.start("calibrate", len(starts) * len(_LAMBDAS) * _FEW_ITERATIONS + _ITERATIONS + n_steps)
+    n_steps = 0 if corpus is None else n_descent_steps(len(targets))
+    n_iterations = (len(starts) + len(_LAMBDAS) - 1) * _FEW_ITERATIONS + ITERATIONS
+    reporter.start("calibrate", token_embeddings.shape[1] * (n_iterations + n_steps))
     few = slice(None, None, max(1, len(targets) // _TO_CHOOSE))
-    best, start, wanted, strength = -np.inf, token_embeddings, targets, _LAMBDAS[0]
-    for candidate in starts:
-        scaled = candidate / _mean_length(counts[:5000] @ candidate)
-        turned = _turned(targets, counts, scaled)
-        for tried in _LAMBDAS:  # the strongest first, and a weaker one only where it is better beyond chance
-            agreements = judge.agreements(
-                fit_closed_form(scaled, counts[few], turned[few], tried, reporter, _FEW_ITERATIONS)
-            )
-            if agreements.mean() > best:
-                best = agreements.mean() + agreements.std(ddof=1) / np.sqrt(len(agreements))
-                start, wanted, strength = scaled, turned, tried
+    start, strength = _elect(starts, counts[few], targets[few], judge, reporter)
+    wanted = _turned(targets, counts, start)
     fitted = fit_closed_form(start, counts, wanted, strength, reporter)
     if n_steps:
         descended = descend(fitted, counts, wanted, targets, n_steps, reporter, seed)
@@ -180,6 +170,39 @@ def calibrate(
             f"distilled one ({before:.3f})",
         )
     return Calibration(fitted, before, after)
+
+
+def _elect(
+    starts: Sequence[npt.NDArray[np.float32]],
+    counts: Any,
+    targets: npt.NDArray[np.float32],
+    judge: _Judge,
+    reporter: ProgressReporter,
+) -> tuple[npt.NDArray[np.float32], float]:
+    """The table to start from, on the scale of the targets, and the lambda, that lead to the best agreement."""
+    scaled = [start / _mean_length(counts[:5000] @ start) for start in starts]
+    turned = [_turned(targets, counts, start) for start in scaled]
+
+    def agreements(which: int, strength: float) -> npt.NDArray[np.float64]:
+        return judge.agreements(
+            fit_closed_form(scaled[which], counts, turned[which], strength, reporter, _FEW_ITERATIONS)
+        )
+
+    of_starts = [agreements(which, _LAMBDAS[1]) for which in range(len(starts))]
+    elected = _first_of_the_best(of_starts)
+    of_lambdas = [
+        of_starts[elected] if strength == _LAMBDAS[1] else agreements(elected, strength) for strength in _LAMBDAS
+    ]
+    return scaled[elected], _LAMBDAS[_first_of_the_best(of_lambdas)]
+
+
+def _first_of_the_best(agreements: Sequence[npt.NDArray[np.float64]]) -> int:
+    """A later one only where it is better than those before it beyond chance."""
+    best, limit = 0, -np.inf
+    for which, found in enumerate(agreements):
+        if found.mean() > limit:
+            best, limit = which, found.mean() + found.std(ddof=1) / np.sqrt(len(found))
+    return best
 
 
 def _usable(sentences: Sentences) -> Sentences:
@@ -240,99 +263,6 @@ def _cosines(units: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _standardised(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     wide = values.astype(np.float64)
     return np.asarray((wide - wide.mean()) / max(wide.std(), 1e-12))
-
-
-def fit_closed_form(
-    token_embeddings: npt.NDArray[np.float32],
-    counts: Any,
-    wanted: npt.NDArray[np.float32],
-    strength: float,
-    reporter: ProgressReporter,
-    n_iterations: int = _ITERATIONS,
-) -> npt.NDArray[np.float32]:
-    """The ridge regression of the module's description, by conjugate gradients.
-
-    Args:
-        token_embeddings: `(n_rows, dim) float32`, E0.
-        counts: `(n_sentences, n_rows)` sparse float32, A.
-        wanted: `(n_sentences, dim) float32`, unit rows, T.
-        strength: lambda.
-        reporter: Advanced by each iteration.
-        n_iterations: Of conjugate gradients.
-
-    Returns:
-        `(n_rows, dim) float32`, E0 + D.
-    """
-    lengths = np.maximum(np.linalg.norm(counts @ token_embeddings, axis=1), 1e-6)
-    system = (sparse.diags((1.0 / lengths).astype(np.float32)) @ counts).tocsr()
-    transposed = system.T.tocsr()
-    change = np.zeros_like(token_embeddings)
-    residual = transposed @ (wanted - system @ token_embeddings)  # (n_rows, dim)
-    direction = residual.copy()
-    squares = np.einsum("vd,vd->d", residual, residual)
-    for _ in range(n_iterations):
-        image = transposed @ (system @ direction) + np.float32(strength) * direction
-        steps = squares / np.maximum(np.einsum("vd,vd->d", direction, image), 1e-30)
-        change += steps * direction
-        residual -= steps * image
-        squares_now = np.einsum("vd,vd->d", residual, residual)
-        direction = residual + (squares_now / np.maximum(squares, 1e-30)) * direction
-        squares = squares_now
-        reporter.advance(1)
-    return token_embeddings + change
-
-
-def descend(
-    token_embeddings: npt.NDArray[np.float32],
-    counts: Any,
-    wanted: npt.NDArray[np.float32],
-    targets: npt.NDArray[np.float32],
-    n_steps: int,
-    reporter: ProgressReporter,
-    seed: int = 0,
-) -> npt.NDArray[np.float32]:
-    """The table after Adam has gone down the two losses of the module's description.
-
-    Args:
-        token_embeddings: `(n_rows, dim) float32` to begin with.
-        counts: `(n_sentences, n_rows)` sparse float32.
-        wanted: `(n_sentences, dim) float32`, unit rows: the targets in the space of the table.
-        targets: `(n_sentences, embedding_dim) float32`, unit rows: pairs are compared at full width.
-        n_steps: Batches of 1,024 sentences.
-        reporter: Advanced by each step.
-        seed: Fixes the order of batches.
-
-    Returns:
-        `(n_rows, dim) float32`.
-    """
-    random = np.random.default_rng(seed)
-    table = torch.nn.Parameter(torch.from_numpy(token_embeddings.copy()))
-    optimizer = torch.optim.Adam([table], lr=_STEP, fused=True)  # one pass over the table, not eight
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_STEP, total_steps=n_steps)
-    order = np.empty(0, np.int64)
-    for _ in range(n_steps):
-        if len(order) < min(_BATCH, len(targets)):
-            order = random.permutation(len(targets))
-        batch, order = order[:_BATCH], order[_BATCH:]
-        rows = counts[batch]
-        embeddings = torch.nn.functional.embedding_bag(
-            torch.from_numpy(rows.indices.astype(np.int64)),
-            table,
-            torch.from_numpy(rows.indptr[:-1].astype(np.int64)),
-            mode="sum",
-            per_sample_weights=torch.from_numpy(rows.data),
-        )
-        embeddings = torch.nn.functional.normalize(embeddings, dim=1)  # (batch, dim)
-        own = (embeddings * torch.from_numpy(wanted[batch])).sum(dim=1)
-        expected = torch.from_numpy(targets[batch])
-        pairs = embeddings @ embeddings.T - expected @ expected.T
-        loss = (1 - own).mean() + _PAIR_WEIGHT * pairs.square().mean()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        reporter.advance(1)
-    return table.detach().numpy()
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

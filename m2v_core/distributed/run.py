@@ -18,6 +18,7 @@ from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions
 from m2v_core.bulk.parquet import schema_of
 from m2v_core.bulk.readers import OnError
 from m2v_core.bulk.run import open_reader
+from m2v_core.cpus import n_usable_cpus
 from m2v_core.distributed import manifest, processes, ray_engine
 from m2v_core.distributed.inputs import InputFile, find_inputs
 from m2v_core.distributed.manifest import Manifest
@@ -110,7 +111,7 @@ def encode_files(
         Cancelled: `cancel` was set; the same call goes on.
     """
     import_pyarrow("pyarrow.parquet")
-    n_cores = _n_cores()
+    n_cores = n_usable_cpus()
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1, not {workers}. This machine has {n_cores} cores.")
     if engine not in get_args(Engine):
@@ -261,7 +262,3 @@ def _schema_of(file: InputFile, options: EncodeOptions) -> str:
             return schema_to(schema_of(open_reader(path, options.input_format, options.wanted())))
         except (InputError, NotFoundError) as error:
             raise type(error)(str(error).replace(str(path), file.path)) from error
-
-
-def _n_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from m2v_core.cpus import n_usable_cpus
 from m2v_core.encoder import layout, plain
 from m2v_core.encoder.chunks import ChunkTable, SharedTable
 from m2v_core.encoder.native import kernels
@@ -168,7 +169,7 @@ class KernelRun:
             self._shared.keep(extra)
 
     def _in_parallel(self, work: Callable[[NDArray[np.int64]], None], which: NDArray[np.int64]) -> None:
-        n_threads = _n_cores() if len(which) > 1 and self._bounds[-1] >= _BYTES_FOR_THREADS else 1
+        n_threads = n_usable_cpus() if len(which) > 1 and self._bounds[-1] >= _BYTES_FOR_THREADS else 1
         if n_threads > 1:
             ends = np.cumsum(self._bounds[which + 1] - self._bounds[which])
             if ends[-1] >= _BYTES_FOR_THREADS:
@@ -221,13 +222,7 @@ def _nothing() -> ChunkTable:
     return ChunkTable(n_slots=2)
 
 
-def _n_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @lru_cache(maxsize=1)
 def _threads(process_id: int) -> ThreadPoolExecutor:
     """The threads of this process: after a fork the parent's are not there."""
-    return ThreadPoolExecutor(_n_cores(), thread_name_prefix="m2v-encode")
+    return ThreadPoolExecutor(n_usable_cpus(), thread_name_prefix="m2v-encode")

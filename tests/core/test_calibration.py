@@ -15,9 +15,9 @@ from m2v_core.distillation.calibration import (
     Sentences,
     calibrate,
     count_tokens,
-    descend,
-    fit_closed_form,
 )
+from m2v_core.distillation.closed_form import fit_closed_form
+from m2v_core.distillation.descent import descend
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.progress import ProgressReporter
 from tests import teachers

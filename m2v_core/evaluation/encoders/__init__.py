@@ -5,7 +5,6 @@ from m2v_core.evaluation.encoders.base import (
     EncoderFacts,
     Role,
     disk_bytes,
-    n_usable_cpus,
     tokenizer_threads,
 )
 from m2v_core.evaluation.encoders.opening import SPECS, encoder_names, open_encoder
@@ -28,7 +27,6 @@ __all__ = [
     "WordVectorEncoder",
     "disk_bytes",
     "encoder_names",
-    "n_usable_cpus",
     "open_encoder",
     "tokenizer_threads",
 ]

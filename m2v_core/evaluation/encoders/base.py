@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from m2v_core.cpus import n_usable_cpus
 from m2v_core.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -65,13 +66,6 @@ def tokenizer_threads() -> int:
         return 1
     asked_for = os.environ.get("RAYON_NUM_THREADS", "")
     return int(asked_for) if asked_for.isdecimal() and int(asked_for) > 0 else n_usable_cpus()
-
-
-def n_usable_cpus() -> int:
-    """Processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def disk_bytes(folder: Path) -> int:

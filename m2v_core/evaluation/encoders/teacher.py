@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2v_core.cpus import n_usable_cpus
 from m2v_core.errors import MissingExtraError, RemoteCodeError, TeacherError
-from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes, n_usable_cpus
+from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,0 +1,75 @@
+"""The descent of calibrating: gradient steps on the cosines that matter in the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from m2v_core.progress import ProgressReporter
+
+_BATCH = 1024
+_EPOCHS = 5
+_STEP = 1e-2  # the largest of a one-cycle schedule
+_PAIR_WEIGHT = 20.0
+
+
+def n_descent_steps(n_sentences: int) -> int:
+    """Batches that `descend` needs for so many sentences."""
+    return max(1, _EPOCHS * n_sentences // _BATCH)
+
+
+def descend(
+    token_embeddings: npt.NDArray[np.float32],
+    counts: Any,
+    wanted: npt.NDArray[np.float32],
+    targets: npt.NDArray[np.float32],
+    n_steps: int,
+    reporter: ProgressReporter,
+    seed: int = 0,
+) -> npt.NDArray[np.float32]:
+    """The table after Adam has gone down the two losses of the module's description.
+
+    Args:
+        token_embeddings: `(n_rows, dim) float32` to begin with.
+        counts: `(n_sentences, n_rows)` sparse float32.
+        wanted: `(n_sentences, dim) float32`, unit rows: the targets in the space of the table.
+        targets: `(n_sentences, embedding_dim) float32`, unit rows: pairs are compared at full width.
+        n_steps: Batches of 1,024 sentences.
+        reporter: Advanced by each column's steps.
+        seed: Fixes the order of batches.
+
+    Returns:
+        `(n_rows, dim) float32`.
+    """
+    import torch  # a table from a cache is calibrated without it where there is no text
+
+    random = np.random.default_rng(seed)
+    table = torch.nn.Parameter(torch.from_numpy(token_embeddings.copy()))
+    optimizer = torch.optim.Adam([table], lr=_STEP, fused=True)  # one pass over the table, not eight
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_STEP, total_steps=n_steps)
+    order = np.empty(0, np.int64)
+    for _ in range(n_steps):
+        if len(order) < min(_BATCH, len(targets)):
+            order = random.permutation(len(targets))
+        batch, order = order[:_BATCH], order[_BATCH:]
+        rows = counts[batch]
+        embeddings = torch.nn.functional.embedding_bag(
+            torch.from_numpy(rows.indices.astype(np.int64)),
+            table,
+            torch.from_numpy(rows.indptr[:-1].astype(np.int64)),
+            mode="sum",
+            per_sample_weights=torch.from_numpy(rows.data),
+        )
+        embeddings = torch.nn.functional.normalize(embeddings, dim=1)  # (batch, dim)
+        own = (embeddings * torch.from_numpy(wanted[batch])).sum(dim=1)
+        expected = torch.from_numpy(targets[batch])
+        pairs = embeddings @ embeddings.T - expected @ expected.T
+        loss = (1 - own).mean() + _PAIR_WEIGHT * pairs.square().mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        reporter.advance(table.shape[1])
+    return table.detach().numpy()
