@@ -76,7 +76,7 @@ def encode(
         bool, typer.Option("--restart", help="Begin anew where an interrupted run could be gone on with.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that encode many files. [default: one a core]", min=1)
+        int | None, typer.Option(help="Processes of one core each that encode many files. [default: all cores]", min=1)
     ] = None,
     engine: Annotated[
         Literal["processes", "ray"],

@@ -88,7 +88,8 @@ def encode_files(
         inputs: A file, a folder, a pattern such as `texts/**/*.parquet`, or a URL that fsspec knows (`hf://`, `s3://`),
             of text, JSONL, CSV, TSV or Parquet. A remote file is fetched whole, into `output_folder`, while it is read.
         output_folder: New, empty, or filled by this function. Workers on several machines must share it.
-        workers: How many processes; None for one a core.
+        workers: How many processes, of one core each; None for as many as there are cores, or files: these share the
+            cores.
         engine: "processes" starts them here, "ray" on a Ray cluster.
         address: Of the cluster; None for the one that RAY_ADDRESS names, or else this machine.
         column: As in `bulk.run.encode_file`.
@@ -149,7 +150,7 @@ def encode_files(
             folder=str(folder),
             options=options,
             schema=book.schema,
-            n_cores=1 if engine == "ray" else max(n_cores // n_workers, 1),
+            n_cores=1 if engine == "ray" or workers is not None else max(n_cores // n_workers, 1),
         )
         outcomes: Iterator[Outcome] = iter(())
         if run.shards and engine == "ray":
