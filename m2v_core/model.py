@@ -24,7 +24,6 @@ from m2v_core.encoder.texts import checked_batch_size, checked_max_length, check
 from m2v_core.errors import InputError, ModelFormatError
 from m2v_core.persistence.formats import DEFAULT_MAX_LENGTH, StoredModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
-from m2v_core.spelling import whole_words
 from m2v_core.tokenization import check_tokenizer, unknown_token_id
 
 if TYPE_CHECKING:
@@ -308,6 +307,7 @@ class StaticModel:
             SaveError: It can't be written.
         """
         from m2v_core.persistence import export
+        from m2v_core.spelling import whole_words
 
         path = Path(path).expanduser()
         if format == "onnx":
