@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import gradio as gr
@@ -347,6 +347,3 @@ def search(owner: str | None, job_id: str, query: str) -> str:
         return neighbors_html(finished_model(owner, job_id).search(query[:10_000], 12), query)
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         return error_notice(error, "This search did not work")
-
-
-__all__: Sequence[str] = ["build"]

@@ -23,6 +23,11 @@ ENCODE_OPTIONS = {option.name: option for option in typer.main.get_command(cli.a
 ENCODE_ARGUMENTS = inspect.signature(run.encode_file).parameters
 
 
+def encode_texts(model_folder, folder):
+    """`texts.txt` to `new.npy`, both in the same folder."""
+    return m2v("encode", "--model", model_folder, "--input", folder / "texts.txt", "--output", folder / "new.npy")
+
+
 @pytest.mark.parametrize("name", ENCODE_ARGUMENTS.keys() - {"progress", "cancel"})
 def test_every_argument_of_encode_file_is_an_option(name):
     argument, option = ENCODE_ARGUMENTS[name], ENCODE_OPTIONS[name]
@@ -94,17 +99,7 @@ def test_stdin_is_encoded(model_folder, tmp_path):
 
 def test_encode_of_an_empty_file_warns(model_folder, tmp_path):
     (tmp_path / "texts.txt").touch()
-    done = m2v(
-        *(
-            "encode",
-            "--model",
-            model_folder,
-            "--input",
-            tmp_path / "texts.txt",
-            "--output",
-            tmp_path / "new.npy",
-        )
-    )
+    done = encode_texts(model_folder, tmp_path)
     assert done.exit_code == 0
     assert "Warning: " in done.stderr
     assert np.load(tmp_path / "new.npy").shape == (0, 3)
@@ -152,17 +147,7 @@ def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypa
 def test_ctrl_c_while_encoding_leaves_nothing(model_folder, monkeypatch, tmp_path):
     (tmp_path / "texts.txt").write_text("the cat\n", encoding="utf-8")
     monkeypatch.setattr(run.NpyWriter, "write", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
-    done = m2v(
-        *(
-            "encode",
-            "--model",
-            model_folder,
-            "--input",
-            tmp_path / "texts.txt",
-            "--output",
-            tmp_path / "new.npy",
-        )
-    )
+    done = encode_texts(model_folder, tmp_path)
     assert done.exit_code == 130
     assert names(tmp_path) == ["texts.txt"]
 
@@ -171,17 +156,16 @@ def test_ctrl_c_while_encoding_says_how_to_go_on(model_folder, monkeypatch, tmp_
     monkeypatch.setattr(readers, "ROWS_PER_BLOCK", 5)
     monkeypatch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", 0)
     (tmp_path / "texts.txt").write_text("the cat\n" * 20, encoding="utf-8")
-    arguments = ["encode", "--model", model_folder, "--input", tmp_path / "texts.txt", "--output", tmp_path / "new.npy"]
     save = run.Checkpoint.save
     with monkeypatch.context() as patch:
         patch.setattr(
             run.Checkpoint, "save", lambda *arguments: save(*arguments) or os.kill(os.getpid(), signal.SIGINT)
         )
-        done = m2v(*arguments)
+        done = encode_texts(model_folder, tmp_path)
     assert done.exit_code == 130
     assert "Stopped after 5 texts; the same command goes on from there." in done.stderr
     assert names(tmp_path) == ["new.npy.part", "new.npy.part.json", "texts.txt"]
-    done = m2v(*arguments)
+    done = encode_texts(model_folder, tmp_path)
     assert done.exit_code == 0, done.output
     assert "resumed    after 5" in done.stdout
     assert np.load(tmp_path / "new.npy").shape == (20, 3)
