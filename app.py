@@ -21,7 +21,7 @@ import gradio as gr
 
 from m2v_core.space.settings import current_limits
 from pages import PAGES, api
-from pages.components.job_panel import served_folder
+from pages.components.served_files import served_folder
 from pages.theme import FAVICON, STYLE_SHEET, studio_theme
 
 

@@ -15,6 +15,43 @@ DTYPES = ("float32", "float16", "int8")
 INT8_MAX = 127
 
 
+def compressed(
+    token_embeddings: NDArray[Any],
+    weights: NDArray[np.float32] | None,
+    token_mapping: NDArray[np.int32] | None,
+    *,
+    quantize_to: str | None,
+    dimensionality: int | None,
+    vocabulary_quantization: int | None,
+) -> tuple[NDArray[Any], NDArray[np.float32] | None, NDArray[np.int32] | None]:
+    """The table, the weights and the mapping of a smaller model.
+
+    Args:
+        token_embeddings: (n_rows, dim) float32, float16 or int8.
+        weights: (n_vocabulary,) float32, or None for ones.
+        token_mapping: (n_vocabulary,) int32 row of each token, or None where token i has row i.
+        quantize_to: As in `quantize`; None keeps the number format.
+        dimensionality: As in `truncate`; None for all.
+        vocabulary_quantization: As `n_clusters` in `quantize_vocabulary`; None for the rows there are.
+
+    Raises:
+        InputError: An argument is out of range, or the vocabulary is quantized already.
+        MissingExtraError: `vocabulary_quantization` without scikit-learn.
+    """
+    table = token_embeddings
+    if dimensionality is not None:
+        table = truncate(table, dimensionality)
+    if vocabulary_quantization is not None:
+        if token_mapping is not None:
+            raise InputError(
+                f"This model's vocabulary is quantized already, to {len(table):,} rows; start from the full model."
+            )
+        table, token_mapping, weights = quantize_vocabulary(table, weights, vocabulary_quantization)
+    dtype = quantize_to if quantize_to is not None else str(token_embeddings.dtype)
+    table, weights = quantize(table, weights, token_mapping, dtype)
+    return table, weights, token_mapping
+
+
 def quantize(
     token_embeddings: NDArray[Any],
     weights: NDArray[np.float32] | None,

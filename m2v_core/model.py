@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from types import EllipsisType
@@ -16,14 +15,15 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from m2v_core import compression
+from m2v_core.encoder.cosines import cosines
 from m2v_core.encoder.engine import Engine
 from m2v_core.encoder.plain import Table
+from m2v_core.encoder.progress_bar import progress_bar
 from m2v_core.encoder.stream import blocks_of_texts
 from m2v_core.encoder.texts import checked_batch_size, checked_max_length, checked_texts
 from m2v_core.errors import InputError, ModelFormatError
 from m2v_core.persistence.formats import DEFAULT_MAX_LENGTH, StoredModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
-from m2v_core.spelling import readable_tokens
 from m2v_core.tokenization import check_tokenizer, unknown_token_id
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class StaticModel:
         self._unk_token_id = unknown_token_id(self.tokenizer)
         self._tokens = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
         self._median_token_length = int(np.median([len(token) for token in self._tokens]))
-        table = Table(self.token_embeddings, self.weights, self.token_mapping, self._unk_token_id)
-        self._engine = Engine(table, self.tokenizer, self._median_token_length)
+        self._table = Table(self.token_embeddings, self.weights, self.token_mapping, self._unk_token_id)
+        self._engine = Engine(self._table, self.tokenizer, self._median_token_length)
 
     @classmethod
     def from_pretrained(
@@ -135,18 +135,9 @@ class StaticModel:
             InputError: One of the compressing arguments is out of range.
             MissingExtraError: `vocabulary_quantization` without scikit-learn.
         """
-        from m2v_core.persistence import local
+        from m2v_core.persistence.opening import open_model
 
-        folder = Path(path).expanduser()
-        if not folder.exists():
-            from m2v_core.persistence import hub
-
-            folder = hub.download_model(
-                str(path), token=token, revision=revision, subfolder=subfolder, endpoint=endpoint
-            )
-        if subfolder:
-            folder /= subfolder
-        stored = local.load(folder)
+        folder, stored = open_model(path, token=token, revision=revision, subfolder=subfolder, endpoint=endpoint)
         try:
             model = cls(
                 stored.token_embeddings,
@@ -183,17 +174,14 @@ class StaticModel:
             InputError: An argument is out of range, or the vocabulary is quantized already.
             MissingExtraError: `vocabulary_quantization` without scikit-learn.
         """
-        table, weights, mapping = self.token_embeddings, self.weights, self.token_mapping
-        if dimensionality is not None:
-            table = compression.truncate(table, dimensionality)
-        if vocabulary_quantization is not None:
-            if mapping is not None:
-                raise InputError(
-                    f"This model's vocabulary is quantized already, to {len(table):,} rows; start from the full model."
-                )
-            table, mapping, weights = compression.quantize_vocabulary(table, weights, vocabulary_quantization)
-        dtype = quantize_to if quantize_to is not None else str(self.token_embeddings.dtype)
-        table, weights = compression.quantize(table, weights, mapping, dtype)
+        table, weights, mapping = compression.compressed(
+            self.token_embeddings,
+            self.weights,
+            self.token_mapping,
+            quantize_to=quantize_to,
+            dimensionality=dimensionality,
+            vocabulary_quantization=vocabulary_quantization,
+        )
         return StaticModel(
             table,
             self.tokenizer,
@@ -319,13 +307,15 @@ class StaticModel:
             SaveError: It can't be written.
         """
         from m2v_core.persistence import export
+        from m2v_core.spelling import whole_words
 
         path = Path(path).expanduser()
         if format == "onnx":
             export.write_onnx(self._stored(), path, unk_token_id=self.unk_token_id)
         elif format == "word2vec":
-            words, vectors = self._whole_words()
-            export.write_word2vec(words, vectors, path)
+            words = whole_words(self.tokens, self._table.counts())
+            vectors = self._table.rows(np.array(list(words.values()), dtype=np.int64))  # (n_words, dim)
+            export.write_word2vec(list(words), vectors, path)
         else:
             raise InputError(f"There is no export format {format!r}; use 'onnx' or 'word2vec'.")
 
@@ -411,7 +401,7 @@ class StaticModel:
         limit = self._max_length if isinstance(max_length, EllipsisType) else checked_max_length(max_length)
         texts = checked_texts(sentences)
         checked_batch_size(batch_size)
-        with _progress_bar(len(texts), show_progress_bar) as advance:
+        with progress_bar(len(texts), show_progress_bar) as advance:
             embeddings = self._engine.embeddings(
                 texts, limit, self._normalize if normalize is None else normalize, advance
             )
@@ -470,7 +460,7 @@ class StaticModel:
         limit = checked_max_length(max_length)
         texts = checked_texts(sentences)
         checked_batch_size(batch_size)
-        with _progress_bar(len(texts), show_progress_bar) as advance:
+        with progress_bar(len(texts), show_progress_bar) as advance:
             sequences = self._engine.sequences(texts, limit, advance)
         return sequences[0] if isinstance(sentences, str) else sequences
 
@@ -500,20 +490,7 @@ class StaticModel:
         Raises:
             InputError: The two don't have the same width.
         """
-        units = []
-        for embeddings in (
-            np.atleast_2d(np.asarray(a, np.float32)),
-            np.atleast_2d(np.asarray(b, np.float32)),
-        ):
-            norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-            units.append(np.divide(embeddings, norms, out=np.zeros_like(embeddings), where=norms > 0))
-        left, right = units
-        if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
-            raise InputError(
-                f"similarity compares (n, dim) with (m, dim) embeddings, not {left.shape} with {right.shape}."
-            )
-        cosines: NDArray[np.float32] = np.clip(left @ right.T, -1.0, 1.0)
-        return cosines
+        return cosines(a, b)
 
     def _stored(self) -> StoredModel:
         return StoredModel(
@@ -528,36 +505,9 @@ class StaticModel:
             language=self.language,
         )
 
-    def _whole_words(self) -> tuple[list[str], NDArray[np.float32]]:
-        """The words of the vocabulary that count in a mean, each once, and what each adds, (n_words, dim)."""
-        texts, starts_word = readable_tokens(self.tokens)
-        table = np.any(self.token_embeddings, axis=1)  # (n_rows,)
-        counts = table if self.token_mapping is None else table[self.token_mapping]
-        if self.weights is not None:
-            counts = counts & (self.weights != 0)
-        words: dict[str, int] = {}
-        for token_id in np.flatnonzero(starts_word & counts).tolist():
-            if texts[token_id] and token_id != self.unk_token_id:
-                words.setdefault(texts[token_id], token_id)
-        ids = np.array(list(words.values()), dtype=np.int64)
-        rows = self.token_embeddings[ids if self.token_mapping is None else self.token_mapping[ids]].astype(np.float32)
-        return list(words), rows if self.weights is None else rows * self.weights[ids, None]
-
 
 def _without_idle(weights: NDArray[np.float32] | None, tokenizer: Tokenizer) -> NDArray[np.float32] | None:
     """None for weights that are all 1 but for the unknown token's, in no mean: saving writes such."""
     if weights is None or weights.shape != (tokenizer.get_vocab_size(with_added_tokens=True),):
         return weights
     return weights if set(np.flatnonzero(weights != 1.0)) - {unknown_token_id(tokenizer)} else None
-
-
-@contextmanager
-def _progress_bar(n_texts: int, is_shown: bool) -> Iterator[Callable[[int], None] | None]:
-    """What to call with each number of texts done, if anything."""
-    if not is_shown:
-        yield None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=n_texts, unit="text") as bar:
-        yield bar.update

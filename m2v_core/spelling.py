@@ -33,6 +33,21 @@ def readable_tokens(tokens: Sequence[str]) -> tuple[list[str], NDArray[np.bool_]
     return texts, np.array([text == token for text, token in zip(texts, tokens, strict=True)], dtype=bool)
 
 
+def whole_words(tokens: Sequence[str], counts: NDArray[np.bool_]) -> dict[str, int]:
+    """The words of a vocabulary as people write them, each once, with the id of the first token that is it.
+
+    Args:
+        tokens: A whole vocabulary.
+        counts: (n_tokens,), the tokens to look at.
+    """
+    texts, starts_word = readable_tokens(tokens)
+    words: dict[str, int] = {}
+    for token_id in np.flatnonzero(starts_word & counts).tolist():
+        if texts[token_id]:
+            words.setdefault(texts[token_id], token_id)
+    return words
+
+
 def _byte_of_character() -> dict[str, int]:
     printable = [
         *range(ord("!"), ord("~") + 1),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Callable
 from typing import Any, Literal
 
 import gradio as gr
@@ -12,14 +10,7 @@ from gradio.context import Context
 
 from m2v_core.bulk.run import read_texts
 from m2v_core.distillation.settings import DEFAULT_RECIPE, Recipe
-from m2v_core.distillation.vocabulary import (
-    CleanedVocabulary,
-    VocabularyFile,
-    clean_vocabulary,
-    open_vocabulary,
-    split_entries,
-)
-from m2v_core.errors import InputError, NotFoundError, VocabularyError
+from m2v_core.errors import InputError, NotFoundError
 from m2v_core.jobs import JobSpec
 from pages.components import (
     checked_teacher,
@@ -28,15 +19,21 @@ from pages.components import (
     job_store,
     model_title,
     neighbors_html,
-    notice,
     teacher_picker,
 )
+from pages.components.distill_settings import (
+    UNUSED_PATTERN,
+    parse_clusters,
+    parse_coefficient,
+    parse_dims,
+    parse_pattern,
+)
 from pages.components.job_panel import build_job_panel, find_job, finished_model
+from pages.components.own_words import Source, clean_words, lint, lint_file, read_words, usable_words
 from pages.components.preflight_card import WAITING, preflight
 from pages.components.teacher_search import connect_search
 
 Mode = Literal["output", "word", "subword"]
-Source = Literal["paste", "upload"]
 
 # The first line of each is its name; the style sheet sets it apart.
 _MODES: list[tuple[str, Mode]] = [
@@ -64,8 +61,6 @@ _POOLINGS = [
 ]
 _PRECISIONS = [("float32", "float32"), ("float16", "float16"), ("int8", "int8")]
 _DEVICES = [("Best there is", "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple MPS", "mps")]
-_UNUSED_PATTERN = r"\[unused\d+\]"
-_PREVIEW_WORDS = 12
 _MAX_RESTORED_WORDS = 50_000  # more would choke the text box
 _SUFFIXES = [".txt", ".csv", ".tsv"]
 
@@ -154,7 +149,7 @@ def build() -> None:
                         info="Empty: each token has its own row.",
                     )
                     remove_pattern = gr.Textbox(
-                        _UNUSED_PATTERN,
+                        UNUSED_PATTERN,
                         label="Tokens to leave out",
                         info="A regular expression, or empty.",
                     )
@@ -274,7 +269,7 @@ def restore(owner: str | None, job_id: str) -> list[Any]:
         parameters.get("pooling", "auto"),
         parameters.get("quantize_to", "float16"),
         "" if clusters is None else str(clusters),
-        parameters.get("token_remove_pattern", _UNUSED_PATTERN) or "",
+        parameters.get("token_remove_pattern", UNUSED_PATTERN) or "",
         parameters.get("device", "auto"),
         parameters.get("recipe", DEFAULT_RECIPE),
     ]
@@ -306,12 +301,12 @@ def check(
 
     pattern = parsed(parse_pattern, remove_pattern, None)
     # A stranger's regular expression can take hours, and the whole app with it; a job's worker alone may run it.
-    if is_space() and pattern != _UNUSED_PATTERN:
+    if is_space() and pattern != UNUSED_PATTERN:
         pattern = None
     words: list[str] | None = None
     if mode != "output":
         try:
-            cleaned = _read_words(source, pasted, upload, column)
+            cleaned = read_words(source, pasted, upload, column)
         except Exception:  # the report beside the words says it
             cleaned = None
         words = [] if cleaned is None else cleaned.words
@@ -344,154 +339,6 @@ def restore_words(owner: str | None, job_id: str, pasted: str | None, upload: st
     return [mode, "paste", "\n".join(words)]
 
 
-def usable_words(
-    source: Source, pasted: str | None, upload: str | None, column: str | None, is_cleaned: bool
-) -> list[str]:
-    """The words to distil.
-
-    Raises:
-        VocabularyError: There are none, or they have problems that nobody has agreed to leave out.
-    """
-    cleaned = _read_words(source, pasted, upload, column)
-    if cleaned is None:
-        what = "Paste some words" if source == "paste" else "Upload a file"
-        raise VocabularyError(f"There are no words yet. {what}, or choose the subwords of the teacher.")
-    if cleaned.problems and not is_cleaned:
-        n_problems = len(cleaned.problems)
-        entries = "1 entry" if n_problems == 1 else f"{n_problems:,} entries"
-        raise VocabularyError(f"{entries} of your vocabulary can't be used. Press Clean to leave them out.")
-    return cleaned.words
-
-
-def parse_dims(text: str) -> int | float | str | None:
-    """`pca_dims` as `distill` takes it.
-
-    Raises:
-        InputError: Neither a whole number, a share below 1, "auto" nor "none".
-    """
-    text = str(text).strip().lower()
-    if text in {"", "none"}:
-        return None
-    if text == "auto":
-        return "auto"
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if 0 < number < 1:
-        return number
-    if number >= 1 and number.is_integer():
-        return int(number)
-    raise InputError(
-        f"Dimensions is {text!r}. Give a whole number such as 256, a share of the variance such as 0.9, "
-        "or none for as many as the teacher has."
-    )
-
-
-def parse_coefficient(text: str) -> float:
-    """The SIF coefficient.
-
-    Raises:
-        InputError: It is no number above zero.
-    """
-    try:
-        coefficient = float(text)
-    except ValueError:
-        coefficient = 0.0
-    if not 0 < coefficient < float("inf"):
-        raise InputError(f"The SIF coefficient is {text!r}. Give a number above 0, usually 0.0001.")
-    return coefficient
-
-
-def parse_clusters(text: str) -> int | None:
-    """How many rows the tokens share; None for a row each.
-
-    Raises:
-        InputError: It is no whole number above zero.
-    """
-    text = (text or "").strip()
-    if text in {"", "none"}:
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"Shared rows is {text!r}. Give a whole number such as 10000, or leave it empty.")
-    return int(text)
-
-
-def parse_pattern(text: str) -> str | None:
-    """The regular expression of tokens to leave out; None to keep all.
-
-    Raises:
-        InputError: It is no regular expression.
-    """
-    text = (text or "").strip()
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise InputError(
-            f"Tokens to leave out is {text!r}, which is no regular expression: {error}. "
-            f"The usual one is {_UNUSED_PATTERN}"
-        ) from error
-    return text or None
-
-
-def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
-    """What the page says of a new file: its columns to pick from, and the judgement on the words."""
-    if upload is None:
-        return gr.Dropdown(choices=[], value=None, visible=False), "", gr.Button(visible=False), False
-    try:
-        vocabulary_file = open_vocabulary(upload)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        message = error_notice(error, "This file can't be used")
-        return gr.Dropdown(choices=[], value=None, visible=False), message, gr.Button(visible=False), False
-    picker = gr.Dropdown(
-        choices=list(vocabulary_file.columns),
-        value=vocabulary_file.default_column,
-        visible=len(vocabulary_file.columns) > 1,
-    )
-    if vocabulary_file.columns and vocabulary_file.default_column is None:
-        hint = notice("info", "Which column holds the words?", ["Pick it above."])
-        return picker, hint, gr.Button(visible=False), False
-    _, *rest = lint("upload", "", upload, vocabulary_file.default_column)
-    return picker, *rest
-
-
-def lint(source: Source, pasted: str | None, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
-    """What the page says of the words, and whether it offers to clean them."""
-    try:
-        cleaned = _read_words(source, pasted, upload, column)
-    except Exception as error:  # as above
-        return gr.skip(), error_notice(error, "These words can't be used"), gr.Button(visible=False), False
-    if cleaned is None:
-        return gr.skip(), "", gr.Button(visible=False), False
-    n_problems = len(cleaned.problems)
-    button = gr.Button(f"Clean: keep {len(cleaned.words):,}, leave out {n_problems:,}", visible=n_problems > 0)
-    return gr.skip(), report_html(cleaned, _file_note(source, upload)), button, False
-
-
-def clean_words(
-    source: Source, pasted: str | None, upload: str | None, column: str | None
-) -> tuple[Any, str, Any, bool]:
-    """The words without the unusable ones: in the box where they were pasted, or noted for the upload."""
-    cleaned = _read_words(source, pasted, upload, column)
-    if cleaned is None:
-        return gr.skip(), "", gr.Button(visible=False), False
-    kept = CleanedVocabulary(cleaned.words, [])
-    note = f"{len(cleaned.problems):,} left out." if source == "upload" else ""
-    text = "\n".join(cleaned.words) if source == "paste" else gr.skip()
-    return text, report_html(kept, note), gr.Button(visible=False), True
-
-
-def report_html(cleaned: CleanedVocabulary, note: str = "") -> str:
-    """How many words there are, what is wrong with the others, and the first ones to recognise them by."""
-    n_words = f"{len(cleaned.words):,} " + ("entry" if len(cleaned.words) == 1 else "entries")
-    title = f"{n_words} ready" if not cleaned.problems else f"{n_words} usable, {len(cleaned.problems):,} not"
-    shown = "".join(f"<li>{escape(_short(word))}</li>" for word in cleaned.words[:_PREVIEW_WORDS])
-    more = "<li>…</li>" if len(cleaned.words) > _PREVIEW_WORDS else ""
-    paragraphs = [*cleaned.summary(), *([note] if note else [])]
-    kind: Literal["info", "good"] = "info" if cleaned.problems else "good"
-    return notice(kind, title, paragraphs) + f'<ol class="m2v-preview">{shown}{more}</ol>'
-
-
 def search(owner: str | None, job_id: str, query: str) -> str:
     """The words of the finished model that are most like `query`, as HTML."""
     if not query.strip():
@@ -500,26 +347,3 @@ def search(owner: str | None, job_id: str, query: str) -> str:
         return neighbors_html(finished_model(owner, job_id).search(query[:10_000], 12), query)
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         return error_notice(error, "This search did not work")
-
-
-def _read_words(source: Source, pasted: str | None, upload: str | None, column: str | None) -> CleanedVocabulary | None:
-    if source == "paste":
-        return clean_vocabulary(split_entries(pasted)) if pasted and pasted.strip() else None
-    if upload is None:
-        return None
-    vocabulary_file: VocabularyFile = open_vocabulary(upload)
-    chosen = column if vocabulary_file.columns else None
-    return clean_vocabulary(vocabulary_file.entries(chosen), vocabulary_file.first_line)
-
-
-def _file_note(source: Source, upload: str | None) -> str:
-    if source == "paste" or upload is None:
-        return ""
-    return open_vocabulary(upload).warning() or ""
-
-
-def _short(word: str) -> str:
-    return word if len(word) <= 24 else word[:23] + "…"
-
-
-__all__: Sequence[str] = ["build"]

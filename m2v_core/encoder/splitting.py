@@ -163,11 +163,6 @@ def _is_never_joined(character: str) -> bool:
     return unicodedata.category(character) not in ("Cf", "Cn") and character not in _JOIN_WHAT_FOLLOWS
 
 
-def is_chunkable(tokenizer: Tokenizer) -> bool:
-    """Whether it is sure that the tokenizer reads texts chunk by chunk."""
-    return isinstance(chunk_splitting(tokenizer), Splitting)
-
-
 def chunk_splitting(tokenizer: Tokenizer) -> Splitting | str:
     """How the tokenizer's texts fall into chunks, or, in words, what keeps that from being sure.
 

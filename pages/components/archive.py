@@ -10,8 +10,8 @@ from pathlib import Path
 
 from m2v_core.library import ModelRecord
 from m2v_core.persistence.export import ExportFormat, write_zip
-from pages.components.job_panel import remove_old_files, served_folder
 from pages.components.model_picker import model_library
+from pages.components.served_files import remove_old_files, served_folder
 
 
 def archive_of(owner: str, model_id: str, format: ExportFormat | None = None) -> Path:

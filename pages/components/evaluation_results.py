@@ -26,7 +26,8 @@ from pages.components.evaluation_view import (
     leaderboard_html,
     scores_html,
 )
-from pages.components.job_panel import JobPanel, find_job, remove_old_files, served_folder
+from pages.components.job_panel import JobPanel, find_job
+from pages.components.served_files import remove_old_files, served_folder
 
 _QUALITY = {True: "mean score on your test data", False: "fidelity x 100"}
 

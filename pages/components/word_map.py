@@ -24,8 +24,8 @@ from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.projection import pca_map, sample_rows, umap_key
 from m2v_core.exploration.tables import write_csv
 from pages.components import data_folder, error_notice, format_seconds, notice
-from pages.components.job_panel import remove_old_files, served_folder
 from pages.components.model_picker import picked_words
+from pages.components.served_files import remove_old_files, served_folder
 from pages.components.teacher_side import reading_text, words_overlap
 from pages.figures import CLUSTER_COLORS, PointColors, map_figure
 

@@ -107,11 +107,12 @@ def test_no_more_rights_are_asked_for() -> None:
 
 def test_a_slow_pattern_does_not_hold_up_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
     from pages import distill
+    from pages.components.distill_settings import UNUSED_PATTERN
 
     planned = []
     monkeypatch.setattr(distill, "preflight", lambda *given: planned.append(given[-2]) or ("", None))
     given = ("a/b", "output", "paste", "", None, None, "256", "float16", "")
     monkeypatch.setenv("SPACE_ID", "someone/m2v-studio")
     distill.check(*given, r"((\w+)+)+!", "fast")
-    distill.check(*given, distill._UNUSED_PATTERN, "fast")
-    assert planned == [None, distill._UNUSED_PATTERN]
+    distill.check(*given, UNUSED_PATTERN, "fast")
+    assert planned == [None, UNUSED_PATTERN]

@@ -10,7 +10,7 @@ from m2v_core.errors import NotFoundError
 from m2v_core.jobs import Job, JobSpec, Stage
 from m2v_core.progress import Progress
 from pages import components, distill, home
-from pages.components import job_panel
+from pages.components import job_panel, served_files
 
 JOB_ID = "0123456789abcdef" * 2
 
@@ -95,7 +95,7 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeStore
     result.mkdir()
     (result / "config.json").write_text("{}")
     fake = FakeStore(result)
-    for module in (components, job_panel, distill, home):
+    for module in (components, job_panel, served_files, distill, home):
         monkeypatch.setattr(module, "job_store", lambda: fake)
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
     monkeypatch.delenv("SPACE_ID", raising=False)

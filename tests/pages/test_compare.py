@@ -17,7 +17,8 @@ from m2v_core.space.settings import current_limits
 from m2v_core.speed import EncoderSpeed, Machine, SpeedComparison
 from pages import compare
 from pages.compare import judge_file, offer, refresh, show, submit, their_teacher, unique_names, usable_texts
-from pages.components.job_panel import job_html, newest_job, panel_values
+from pages.components.job_panel import newest_job, panel_values
+from pages.components.job_view import job_html
 from pages.components.measurements import numbers_html
 from pages.figures import speed_bars, speed_bubbles
 from tests.pages.conftest import JOB_ID, FakeStore, done_job, make_job

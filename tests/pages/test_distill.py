@@ -11,20 +11,9 @@ import pytest
 from m2v_core.errors import InputError, VocabularyError
 from m2v_core.exploration.neighbors import Neighbor
 from pages import distill
-from pages.distill import (
-    clean_words,
-    lint,
-    lint_file,
-    parse_clusters,
-    parse_coefficient,
-    parse_dims,
-    parse_pattern,
-    restore,
-    restore_words,
-    search,
-    submit,
-    usable_words,
-)
+from pages.components.distill_settings import parse_clusters, parse_coefficient, parse_dims, parse_pattern
+from pages.components.own_words import clean_words, lint, lint_file, usable_words
+from pages.distill import restore, restore_words, search, submit
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
 
 OWNER = "owner-owner-owner-owner-1"

@@ -20,7 +20,8 @@ from m2v_core.space.settings import current_limits
 from pages import evaluate as page
 from pages.components import evaluation_results
 from pages.components.evaluation_results import measured_rates, show
-from pages.components.job_panel import job_html, panel_values
+from pages.components.job_panel import panel_values
+from pages.components.job_view import job_html
 from pages.evaluate import judge_files, offer, read_sets, submit, usable_texts
 from pages.figures import frontier_figure, quality_bubbles
 from tests.core.evaluation.sets import LetterEncoder

@@ -16,9 +16,10 @@ from m2v_core.jobs import Stage
 from m2v_core.library import Library, ModelRecord
 from m2v_core.persistence.hub_account import Account
 from pages import home, publish
-from pages.components import BUNDLED_TEACHER, account, job_panel, model_picker, preflight_card
+from pages.components import BUNDLED_TEACHER, account, job_panel, model_picker, preflight_card, served_files
 from pages.components.account import Visitor, account_html, name_html, permitted, visitor
-from pages.components.job_panel import ONE_CLICK, job_html, panel_values, retry_upload
+from pages.components.job_panel import panel_values, retry_upload
+from pages.components.job_view import ONE_CLICK, job_html
 from pages.components.result_card import result_html
 from tests.hub.server import LoopbackHub, User
 from tests.pages.conftest import FakeStore, done_job, make_job
@@ -60,7 +61,7 @@ def hub(session_hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[L
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch, store: FakeStore, tmp_path: Path) -> Library:
     made = Library(tmp_path / "models")
-    for module in (publish, model_picker, job_panel):
+    for module in (publish, model_picker, job_panel, served_files):
         monkeypatch.setattr(module, "model_library", lambda: made)
         monkeypatch.setattr(module, "job_store", lambda: store)
     return made

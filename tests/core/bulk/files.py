@@ -11,6 +11,7 @@ import pyarrow
 from pyarrow import parquet
 
 ENDINGS = {"text": ".txt", "jsonl": ".jsonl", "csv": ".csv", "tsv": ".tsv", "parquet": ".parquet"}
+OUTPUTS = (".npy", ".parquet", ".jsonl")
 
 
 def write_texts(folder: Path, kind: str, texts: list[str], column: str = "text") -> Path:
@@ -44,3 +45,8 @@ def read_embeddings(path: Path) -> tuple[np.ndarray, list[dict] | None]:
     else:
         rows = parquet.read_table(path).to_pylist()
     return np.array([row.pop("embedding") for row in rows]), rows
+
+
+def names(folder: Path) -> list[str]:
+    """Everything in a folder."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))

@@ -43,11 +43,6 @@ def texts_of(n, seed=0):
 
 
 @pytest.fixture(scope="module")
-def model():
-    return static_model()
-
-
-@pytest.fixture(scope="module")
 def model_folder(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "small"
     model.save_pretrained(folder)

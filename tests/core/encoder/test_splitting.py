@@ -7,7 +7,7 @@ import re
 import pytest
 from tokenizers import Tokenizer
 
-from m2v_core.encoder.splitting import ALONE_UNSAFE, Splitting, chunk_splitting, is_chunkable
+from m2v_core.encoder.splitting import ALONE_UNSAFE, Splitting, chunk_splitting
 from m2v_core.model import StaticModel
 from tests.core.encoder import forms
 from tests.core.encoder.forms import (
@@ -126,7 +126,6 @@ def test_what_is_not_sure_is_read_whole(form):
     if form == "ModernBERT" and not CORPUS.is_file():
         pytest.skip(f"the teachers' tokenizers are trained on {CORPUS}, which is absent")
     tokenizer = Tokenizer.from_str(make())
-    assert not is_chunkable(tokenizer)
     said = chunk_splitting(tokenizer)
     assert isinstance(said, str)
     assert reason in said
@@ -161,7 +160,6 @@ def test_how_texts_are_cut(form, carries_space, cuts_at_lines, has_phrases):
     assert splitting.carries_space == carries_space
     assert not carries_space or splitting.cuts_at_lines == cuts_at_lines
     assert splitting.has_phrases == has_phrases
-    assert is_chunkable(tokenizer)
     model = StaticModel(random_table(tokenizer.get_vocab_size(), 2), tokenizer)
     assert model.encoder_path == "chunk by chunk"
 

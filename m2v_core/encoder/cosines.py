@@ -1,0 +1,36 @@
+"""Cosines of embeddings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from m2v_core.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def cosines(a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
+    """(n, m) float32 in [-1, 1], each row of `a` with each of `b`; 0 where either is zero.
+
+    Args:
+        a: (n, dim) or (dim,).
+        b: (m, dim) or (dim,).
+
+    Raises:
+        InputError: The two don't have the same width.
+    """
+    left, right = _unit_rows(a), _unit_rows(b)
+    if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
+        raise InputError(f"similarity compares (n, dim) with (m, dim) embeddings, not {left.shape} with {right.shape}.")
+    found: NDArray[np.float32] = np.clip(left @ right.T, -1.0, 1.0)
+    return found
+
+
+def _unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
+    rows = np.atleast_2d(np.asarray(embeddings, np.float32))
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    units: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    return units

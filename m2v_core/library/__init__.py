@@ -1,0 +1,13 @@
+"""The library: the models that people keep, a folder each, found again by their owners alone.
+
+    library = Library("~/m2v/models", jobs=store)
+    record = library.add_from_zip("model.zip", owner="ada")
+    model = library.load(record.id, owner="ada")
+
+A finished distillation enters by itself, under the id of its job, and stays when the job is cleaned away.
+"""
+
+from m2v_core.library.library import Library
+from m2v_core.library.records import ModelRecord
+
+__all__ = ["Library", "ModelRecord"]

@@ -1,0 +1,23 @@
+"""Tokenizers of static models: trimmed from the teacher's, with passed words joined in or standing alone.
+
+Every edit is made on the tokenizer's JSON form and checked afterwards: ids are contiguous, there is one row
+per id, the unknown id is the unknown string, each kept piece is found where the teacher finds it, and each
+passed word is one token when it stands alone and never part of another word.
+
+Source: the three modes are those of https://github.com/MinishLab/model2vec; the JSON form is that of
+https://github.com/huggingface/tokenizers.
+"""
+
+from m2v_core.tokenization.building import StaticVocabulary, build_static_vocabulary
+from m2v_core.tokenization.ids import check_tokenizer, unknown_token_id
+from m2v_core.tokenization.spec import FAMILIES
+from m2v_core.tokenization.trimming import compile_remove_pattern
+
+__all__ = [
+    "FAMILIES",
+    "StaticVocabulary",
+    "build_static_vocabulary",
+    "check_tokenizer",
+    "compile_remove_pattern",
+    "unknown_token_id",
+]

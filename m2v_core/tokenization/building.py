@@ -1,0 +1,93 @@
+"""The tokenizer of a static model, in each of the three modes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+
+from m2v_core.errors import InputError, TeacherError
+from m2v_core.tokenization.ids import check_tokenizer
+from m2v_core.tokenization.spec import FAMILIES, Spec, marks_spaces
+from m2v_core.tokenization.teacher_reader import TeacherReader, as_the_teacher_spells
+from m2v_core.tokenization.trimming import prune, removable_tokens
+from m2v_core.tokenization.words import join_words, word_level
+
+
+@dataclass(frozen=True)
+class StaticVocabulary:
+    """A static model's tokenizer, and what the teacher has to read for each of its rows.
+
+    Attributes:
+        tokenizer: The static model's tokenizer: no special tokens added, no truncation, no padding.
+        sequences: One sequence of teacher ids per row, in row order, with the teacher's special tokens around
+            it. At word level the unknown token is one more id after these, and no teacher reads it.
+        ranks: The rank of each row: its own number, but for a passed word that the teacher has as one piece already:
+            then that piece's.
+        n_special: How many special tokens stand before and after each entry in its sequence.
+    """
+
+    tokenizer: Tokenizer
+    sequences: list[list[int]]
+    ranks: list[int]
+    n_special: tuple[int, int]
+
+
+def build_static_vocabulary(
+    tokenizer: Tokenizer,
+    vocabulary: Sequence[str] | None = None,
+    use_subword: bool = True,
+    token_remove_pattern: str | None = None,
+    pad_token: str | None = None,
+    max_length: int = 512,
+) -> StaticVocabulary:
+    r"""Returns the tokenizer of a static model with the teacher's input for each of its rows.
+
+    Three modes: without `vocabulary` the teacher's own pieces (output); with it, the passed words alone
+    (`use_subword=False`, word level) or joined to the teacher's pieces (with subwords).
+
+    Args:
+        tokenizer: The teacher's tokenizer; it is left as it is.
+        vocabulary: Words or phrases by falling frequency; None for the teacher's own vocabulary.
+        use_subword: Whether passed words join the teacher's pieces.
+        token_remove_pattern: The teacher's pieces that begin with a match go, such as `\[unused\d+\]`.
+        pad_token: The teacher's padding token, which keeps its row, as in Model2Vec.
+        max_length: Longest sequence the teacher reads, in tokens, its special tokens included.
+
+    Raises:
+        InputError: `token_remove_pattern` is no regular expression.
+        VocabularyError: nothing is left to embed.
+        TeacherError: the tokenizer is of a kind that can't be edited.
+    """
+    spec: Spec = json.loads(tokenizer.to_str())
+    if spec["model"]["type"] not in FAMILIES:
+        raise TeacherError(
+            f"The teacher's tokenizer is a {spec['model']['type']!r} model; supported are {', '.join(FAMILIES)}."
+        )
+    reader = TeacherReader(tokenizer, spec, max_length)
+    spec = {**spec, "post_processor": None, "truncation": None, "padding": None}
+    if vocabulary is not None:
+        normalizer = None if marks_spaces(tokenizer.normalizer) else tokenizer.normalizer
+        vocabulary = as_the_teacher_spells(vocabulary, normalizer)
+        if not use_subword:
+            static, words = word_level(spec, vocabulary, reader.unknown_token or "[UNK]", normalizer)
+            sequences = reader.read(words)
+            check_tokenizer(static, len(sequences) + 1)
+            return StaticVocabulary(static, sequences, list(range(len(sequences))), reader.n_special)
+    elif not use_subword:
+        raise InputError("use_subword=False makes a word-level model and needs a vocabulary; pass one.")
+
+    pruned = prune(spec, tokenizer, removable_tokens(spec, tokenizer, token_remove_pattern, pad_token))
+    static = Tokenizer.from_str(json.dumps(pruned))
+    pieces = sorted(static.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
+    teacher_ids = tokenizer.get_vocab(with_added_tokens=True)
+    sequences = reader.around([teacher_ids[piece]] for piece, _ in pieces)
+    ranks = list(range(len(pieces)))
+    if vocabulary is not None:
+        static, joined = join_words(pruned, static, vocabulary)
+        sequences += reader.read(joined.keys())
+        ranks += joined.values()
+    check_tokenizer(static, len(sequences))
+    return StaticVocabulary(static, sequences, ranks, reader.n_special)

@@ -1,0 +1,273 @@
+"""How a run looks: its title, bar, numbers and stages, as HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+
+from m2v_core.jobs import Job, Stage
+from pages.components import format_bytes, format_seconds
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How one kind of job is shown.
+
+    Attributes:
+        stages: Every stage, what people call it, and its usual share of the whole time.
+        counted: The stage whose units are shown.
+        unit: What these units are.
+        loss: What a failure means.
+    """
+
+    stages: Mapping[str, tuple[str, float]]
+    counted: str
+    unit: str
+    loss: str
+
+
+_PUBLISHING = {
+    "check": ("Open it as others will", 0.30),
+    "connect": ("Find the repository", 0.10),
+    "upload": ("Upload", 0.40),
+    "verify": ("Fetch it again to compare", 0.15),
+}
+_LOOKS: Mapping[str, _Look] = {
+    "distill": _Look(
+        {
+            "start": ("Start up", 0.05),
+            "load": ("Load the teacher", 0.20),
+            "encode": ("Read the vocabulary", 0.60),
+            "reduce": ("Reduce dimensions", 0.08),
+            "finish": ("Weight and quantize", 0.03),
+            "save": ("Save the model", 0.04),
+        },
+        "encode",
+        "tokens",
+        "Nothing was saved.",
+    ),
+    "speed": _Look(
+        {
+            "start": ("Start up", 0.05),
+            "load": ("Load the encoders", 0.30),
+            "warm": ("Warm up", 0.10),
+            "measure": ("Measure in turn", 0.55),
+        },
+        "measure",
+        "turns",
+        "Nothing was measured.",
+    ),
+    "evaluate": _Look(
+        {
+            "start": ("Start up", 0.05),
+            "load": ("Load the encoders", 0.20),
+            "fidelity": ("Compare with the teacher", 0.35),
+            "tasks": ("Score on the test data", 0.20),
+            "frontier": ("Try smaller versions", 0.20),
+        },
+        "fidelity",
+        "texts",
+        "Nothing was measured.",
+    ),
+    "publish": _Look(
+        {"start": ("Start up", 0.05), **_PUBLISHING}, "upload", "bytes", "The model is still in your library."
+    ),
+}
+ONE_CLICK = "one click"
+"""The kind of a panel that follows a distillation, the upload that belongs to it, and a second try of that."""
+_CALIBRATING = {"read": ("Read sentences", 0.90), "calibrate": ("Calibrate", 0.20)}
+"""Comes between `reduce` and `finish`; the sentences take longer than all else."""
+_MEASURE = {"measure": ("Measure", 0.15)}
+
+
+def _look_of(job: Job) -> _Look:
+    """How this very job is shown: a distillation may go on to measure and to publish."""
+    look = _LOOKS[job.kind]
+    if job.kind == "evaluate":
+        return _evaluation_look(look, job)
+    if job.parameters.get("recipe") == "calibrated":
+        *before, finish, save = look.stages.items()
+        stages = dict([*before, *_CALIBRATING.items(), finish, save])
+        whole = sum(share for _, share in stages.values())
+        look = replace(look, stages={name: (label, share / whole) for name, (label, share) in stages.items()})
+    more = {
+        **(_MEASURE if job.parameters.get("measure") else {}),
+        **(_PUBLISHING if job.kind == "distill" and job.parameters.get("publish") else {}),
+    }
+    if not more:
+        return look
+    shares = {name: (label, 0.6 * share) for name, (label, share) in look.stages.items()}
+    scale = 0.4 / sum(share for _, share in more.values())
+    shares |= {name: (label, scale * share) for name, (label, share) in more.items()}
+    # The tokens are what there is to count until there are bytes.
+    if any(stage.name == "upload" for stage in job.stages):
+        return replace(look, stages=shares, counted="upload", unit="bytes")
+    return replace(look, stages=shares)
+
+
+def _evaluation_look(look: _Look, job: Job) -> _Look:
+    """An evaluation with the stages that were asked for, and the count of the one that is going on."""
+    left_out = {
+        stage
+        for stage, asked in (
+            ("fidelity", job.parameters.get("with_fidelity")),
+            ("tasks", job.parameters.get("with_tasks")),
+            ("frontier", job.parameters.get("with_frontier")),
+        )
+        if not asked
+    }
+    kept = {name: entry for name, entry in look.stages.items() if name not in left_out}
+    whole = sum(share for _, share in kept.values())
+    counted = job.stages[-1].name if job.stages and job.stages[-1].total else look.counted
+    return replace(
+        look,
+        stages={name: (label, share / whole) for name, (label, share) in kept.items()},
+        counted=counted,
+        unit="versions" if counted == "frontier" else "texts",
+    )
+
+
+def is_unpublished(job: Job) -> bool:
+    """Whether a model was made that should have been published too, and was not."""
+    return job.state == "done" and bool(job.parameters.get("publish")) and "published" not in job.outcome
+
+
+def job_html(job: Job | None, kind: str = "distill") -> str:
+    """The run as HTML: title, bar, numbers, stages; as high in every state, so that nothing jumps."""
+    if job is None:
+        return _panel(
+            _LOOKS["distill" if kind == ONE_CLICK else kind],
+            "idle",
+            "Ready",
+            "No run yet",
+            (),
+            _Numbers("Press the button, and this follows:"),
+        )
+    look = _look_of(job)
+    stages = _all_stages(job)
+    if job.state == "queued":
+        place = "Next in the queue" if job.queue_position == 1 else f"Number {job.queue_position} in the queue"
+        return _panel(look, "queued", place, job.title, (), _Numbers("Waiting for a free place"))
+    numbers = _numbers(look, job, stages)
+    if job.state == "failed":
+        return _panel(look, "failed", "Failed", job.title, stages, numbers) + _failure(look, job, stages)
+    if kind == ONE_CLICK and is_unpublished(job):
+        stages = (*stages[:-1], replace(stages[-1], is_finished=False))
+        return _panel(look, "failed", "Made, but not published", job.title, stages, numbers) + _unpublished(job)
+    if job.is_finished:
+        return _panel(look, job.state, job.state.capitalize(), job.title, stages, numbers)
+    headline = "Cancelling" if job.state == "cancelling" else _label(look, stages[-1])
+    return _panel(look, "running", headline, job.title, stages, numbers)
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    elapsed: str = ""
+    time_left: str = ""
+    count: str = ""
+    rate: str = ""
+
+
+def _numbers(look: _Look, job: Job, stages: Sequence[Stage]) -> _Numbers:
+    counted = next((stage for stage in stages if stage.name == look.counted and stage.total), None)
+    count = rate = ""
+    if counted is not None:
+        count = f"{counted.done:,} of {counted.total:,} {look.unit}"
+        if look.unit == "bytes":
+            count = f"{format_bytes(counted.done)} of {format_bytes(counted.total)}"
+    if counted is not None and look.unit == "tokens":  # nobody cares how many turns a second there are
+        per_second = counted.done / counted.seconds if counted.seconds else 0.0
+        if not counted.is_finished and job.progress is not None and job.progress.stage == look.counted:
+            per_second = job.progress.rate  # that of the last batch: it does not sink while the next is under way
+        rate = f"{per_second:,.0f} a second" if per_second else ""
+    elapsed, time_left = format_seconds(job.elapsed_seconds), ""
+    if job.is_finished:
+        return _Numbers(f"{elapsed} in all", "", count, rate)
+    if job.progress is not None and job.progress.eta_seconds:
+        time_left = _time_left(job.progress.eta_seconds)
+    return _Numbers(f"{elapsed} so far", time_left, count, rate)
+
+
+def _label(look: _Look, stage: Stage) -> str:
+    return look.stages[stage.name][0] if stage.name in look.stages else stage.name.capitalize()
+
+
+def _all_stages(job: Job) -> tuple[Stage, ...]:
+    """The job's stages, with the start of its process, which the job itself can't time, before them."""
+    in_stages = sum(stage.seconds for stage in job.stages)
+    start_seconds = max(0.0, job.elapsed_seconds - in_stages)
+    return (Stage("start", 0, 0, start_seconds, bool(job.stages) or job.state == "done"), *job.stages)
+
+
+def _fraction(shares: Mapping[str, tuple[str, float]], stages: Sequence[Stage]) -> float:
+    """How much of a run is behind it, 0 to 1; it never falls while the run goes on."""
+    fraction = 0.0
+    for stage in stages:
+        share = shares[stage.name][1] if stage.name in shares else 0.0
+        if stage.is_finished:
+            fraction += share
+        elif stage.total:
+            fraction += share * min(1.0, stage.done / stage.total)
+    return min(fraction, 0.99)
+
+
+def _time_left(eta_seconds: float) -> str:
+    if eta_seconds < 60:
+        return f"about {math.ceil(eta_seconds)} s left"
+    return f"about {math.ceil(eta_seconds / 60)} min left"
+
+
+def _panel(look: _Look, state: str, headline: str, title: str, stages: Sequence[Stage], numbers: _Numbers) -> str:
+    fraction = 1.0 if state == "done" else _fraction(look.stages, stages)
+    percent = math.floor(100 * fraction)
+    # A stage that can't be counted shows that it is alive, and claims no more.
+    is_counted = state != "running" or (stages and stages[-1].done > 0)
+    busy = "" if is_counted else " data-busy"
+    return (
+        f'<section class="m2v-job" data-state="{state}" aria-label="Run">'
+        f'<p class="m2v-job-title">{escape(title)}</p>'
+        f'<div class="m2v-job-head"><h2 aria-live="polite">{escape(headline)}</h2>'
+        f'<span class="m2v-number m2v-percent">{percent} %</span></div>'
+        '<div class="m2v-bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" '
+        f'aria-valuemax="100" aria-valuenow="{percent}"{busy}>'
+        f'<div style="width:{100 * fraction:.2f}%"></div></div>'
+        '<p class="m2v-job-numbers m2v-number">'
+        f"<span>{numbers.elapsed}</span><span>{numbers.time_left}</span>"
+        f"<span>{numbers.count}</span><span>{numbers.rate}</span></p>"
+        f"{_stage_list(look, stages, state)}</section>"
+    )
+
+
+def _stage_list(look: _Look, stages: Sequence[Stage], state: str) -> str:
+    reached = {stage.name: stage for stage in stages}
+    ended = {"failed": "failed here", "cancelled": "stopped here"}.get(state, "going on")
+    rows = []
+    for name, (label, _) in look.stages.items():
+        stage = reached.get(name)
+        mark = "not begun" if stage is None else "finished" if stage.is_finished else ended
+        seconds = "" if stage is None else format_seconds(stage.seconds)
+        rows.append(
+            f'<li data-mark="{mark}"><span class="m2v-mark" role="img" aria-label="{mark}"></span>'
+            f'<span>{label}</span><span class="m2v-number">{seconds}</span></li>'
+        )
+    return f'<ol class="m2v-stages">{"".join(rows)}</ol>'
+
+
+def _failure(look: _Look, job: Job, stages: Sequence[Stage]) -> str:
+    where = next((f" at “{escape(_label(look, stage))}”" for stage in stages if not stage.is_finished), "")
+    return (
+        f'<div class="m2v-notice m2v-error" role="alert"><strong>It stopped{where}</strong>'
+        f"<p>{escape(job.message)}</p>"
+        f"<p>{look.loss} Change what is needed and run it again. "
+        f"If you ask for help, give the job's id: <code>{escape(job.id)}</code></p></div>"
+    )
+
+
+def _unpublished(job: Job) -> str:
+    return (
+        '<div class="m2v-notice m2v-error" role="alert"><strong>The model is in your library</strong>'
+        f"<p>{escape(job.message)}</p><p>“Retry upload” sends it again without making it anew. If you ask for help, "
+        f"give the job's id: <code>{escape(job.id)}</code></p></div>"
+    )

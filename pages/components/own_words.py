@@ -1,0 +1,124 @@
+"""People's own words for a model: pasted or uploaded, judged, and cleaned when they agree."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, Literal
+
+import gradio as gr
+
+from m2v_core.distillation.vocabulary import (
+    CleanedVocabulary,
+    VocabularyFile,
+    clean_vocabulary,
+    open_vocabulary,
+    split_entries,
+)
+from m2v_core.errors import VocabularyError
+from pages.components import error_notice, notice
+
+Source = Literal["paste", "upload"]
+
+_PREVIEW_WORDS = 12
+
+
+def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
+    """What the page says of a new file: its columns to pick from, and the judgement on the words."""
+    if upload is None:
+        return gr.Dropdown(choices=[], value=None, visible=False), "", gr.Button(visible=False), False
+    try:
+        vocabulary_file = open_vocabulary(upload)
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        message = error_notice(error, "This file can't be used")
+        return gr.Dropdown(choices=[], value=None, visible=False), message, gr.Button(visible=False), False
+    picker = gr.Dropdown(
+        choices=list(vocabulary_file.columns),
+        value=vocabulary_file.default_column,
+        visible=len(vocabulary_file.columns) > 1,
+    )
+    if vocabulary_file.columns and vocabulary_file.default_column is None:
+        hint = notice("info", "Which column holds the words?", ["Pick it above."])
+        return picker, hint, gr.Button(visible=False), False
+    _, *rest = lint("upload", "", upload, vocabulary_file.default_column)
+    return picker, *rest
+
+
+def lint(source: Source, pasted: str | None, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
+    """What the page says of the words, and whether it offers to clean them."""
+    try:
+        cleaned = read_words(source, pasted, upload, column)
+    except Exception as error:  # as above
+        return gr.skip(), error_notice(error, "These words can't be used"), gr.Button(visible=False), False
+    if cleaned is None:
+        return gr.skip(), "", gr.Button(visible=False), False
+    n_problems = len(cleaned.problems)
+    button = gr.Button(f"Clean: keep {len(cleaned.words):,}, leave out {n_problems:,}", visible=n_problems > 0)
+    return gr.skip(), report_html(cleaned, _file_note(source, upload)), button, False
+
+
+def clean_words(
+    source: Source, pasted: str | None, upload: str | None, column: str | None
+) -> tuple[Any, str, Any, bool]:
+    """The words without the unusable ones: in the box where they were pasted, or noted for the upload."""
+    cleaned = read_words(source, pasted, upload, column)
+    if cleaned is None:
+        return gr.skip(), "", gr.Button(visible=False), False
+    kept = CleanedVocabulary(cleaned.words, [])
+    note = f"{len(cleaned.problems):,} left out." if source == "upload" else ""
+    text = "\n".join(cleaned.words) if source == "paste" else gr.skip()
+    return text, report_html(kept, note), gr.Button(visible=False), True
+
+
+def report_html(cleaned: CleanedVocabulary, note: str = "") -> str:
+    """How many words there are, what is wrong with the others, and the first ones to recognise them by."""
+    n_words = f"{len(cleaned.words):,} " + ("entry" if len(cleaned.words) == 1 else "entries")
+    title = f"{n_words} ready" if not cleaned.problems else f"{n_words} usable, {len(cleaned.problems):,} not"
+    shown = "".join(f"<li>{escape(_short(word))}</li>" for word in cleaned.words[:_PREVIEW_WORDS])
+    more = "<li>…</li>" if len(cleaned.words) > _PREVIEW_WORDS else ""
+    paragraphs = [*cleaned.summary(), *([note] if note else [])]
+    kind: Literal["info", "good"] = "info" if cleaned.problems else "good"
+    return notice(kind, title, paragraphs) + f'<ol class="m2v-preview">{shown}{more}</ol>'
+
+
+def usable_words(
+    source: Source, pasted: str | None, upload: str | None, column: str | None, is_cleaned: bool
+) -> list[str]:
+    """The words to distil.
+
+    Raises:
+        VocabularyError: There are none, or they have problems that nobody has agreed to leave out.
+    """
+    cleaned = read_words(source, pasted, upload, column)
+    if cleaned is None:
+        what = "Paste some words" if source == "paste" else "Upload a file"
+        raise VocabularyError(f"There are no words yet. {what}, or choose the subwords of the teacher.")
+    if cleaned.problems and not is_cleaned:
+        n_problems = len(cleaned.problems)
+        entries = "1 entry" if n_problems == 1 else f"{n_problems:,} entries"
+        raise VocabularyError(f"{entries} of your vocabulary can't be used. Press Clean to leave them out.")
+    return cleaned.words
+
+
+def read_words(source: Source, pasted: str | None, upload: str | None, column: str | None) -> CleanedVocabulary | None:
+    """The words as they are there, cleaned; None where there are none yet.
+
+    Raises:
+        VocabularyError: The file can't be read, or nobody has said which column holds the words.
+    """
+    if source == "paste":
+        return clean_vocabulary(split_entries(pasted)) if pasted and pasted.strip() else None
+    if upload is None:
+        return None
+    vocabulary_file: VocabularyFile = open_vocabulary(upload)
+    chosen = column if vocabulary_file.columns else None
+    return clean_vocabulary(vocabulary_file.entries(chosen), vocabulary_file.first_line)
+
+
+def _file_note(source: Source, upload: str | None) -> str:
+    if source == "paste" or upload is None:
+        return ""
+    return open_vocabulary(upload).warning() or ""
+
+
+def _short(word: str) -> str:
+    return word if len(word) <= 24 else word[:23] + "…"

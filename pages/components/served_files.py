@@ -1,0 +1,77 @@
+"""Files for download: what a finished job made, where the app serves it from."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+from m2v_core.errors import SaveError
+from m2v_core.jobs import Job
+from m2v_core.persistence.export import write_zip
+from pages.components import data_folder, job_store
+from pages.components.model_picker import model_library
+
+_SERVED_SECONDS = 24 * 3600.0
+
+
+def served_folder() -> Path:
+    """Where files for download are put: whoever knows the address of a file in here can fetch it."""
+    return Path(os.environ.get("GRADIO_TEMP_DIR") or data_folder() / "served")
+
+
+def model_zip(owner: str, job: Job) -> Path:
+    """The finished model as a ZIP, in a place the app serves from.
+
+    Raises:
+        NotFoundError: Not this owner's job, or not done.
+        SaveError: The archive can't be written.
+    """
+    if job.kind == "publish":
+        model_folder = model_library().folder(str(job.parameters["model_id"]), owner)
+    else:
+        model_folder = job_store().result_folder(job.id, owner)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", job.title).strip("-.")[:80] or "model"
+    # The address is the only key to the file, so it must not follow from the job's id, which people pass on.
+    zip_path = served_folder() / _served_key(job.id) / f"{name}.zip"
+    if not zip_path.exists():
+        remove_old_files(served_folder())
+        zip_path.parent.mkdir(parents=True, exist_ok=True)
+        write_zip(model_folder, zip_path)
+    return zip_path
+
+
+def result_file(owner: str, job: Job) -> Path:
+    """The one file that a measurement made, in a place the app serves from.
+
+    Raises:
+        NotFoundError: Not this owner's job, or not done.
+        SaveError: It can't be copied there.
+    """
+    made = next(job_store().result_folder(job.id, owner).glob("*.json"))
+    served = served_folder() / _served_key(job.id) / made.name
+    if not served.exists():
+        remove_old_files(served_folder())
+        try:
+            served.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made, served)
+        except OSError as error:
+            raise SaveError(f"{made.name} can't be copied for download: {error.strerror or error}.") from error
+    return served
+
+
+@functools.lru_cache(maxsize=1000)
+def _served_key(job_id: str) -> str:
+    return secrets.token_hex(16)
+
+
+def remove_old_files(folder: Path, age_seconds: float = _SERVED_SECONDS) -> None:
+    """Remove what has lain in `folder` for over a day: uploads, and archives that can be made again."""
+    oldest = time.time() - age_seconds
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and path.stat().st_mtime < oldest:
+            shutil.rmtree(path, ignore_errors=True)

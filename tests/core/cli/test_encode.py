@@ -1,0 +1,171 @@
+"""`m2v encode`, run as people run it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+from typing import get_type_hints
+
+import numpy as np
+import pytest
+import typer
+
+from m2v_core import StaticModel, cli
+from m2v_core.bulk import readers, run
+from m2v_core.bulk.formats import DType, InputFormat
+from m2v_core.cli import encoding
+from tests.core.cli.commands import OFFLINE, assert_one_error_line, m2v, names
+
+ENCODE_OPTIONS = {option.name: option for option in typer.main.get_command(cli.app).commands["encode"].params}
+ENCODE_ARGUMENTS = inspect.signature(run.encode_file).parameters
+
+
+def encode_texts(model_folder, folder):
+    """`texts.txt` to `new.npy`, both in the same folder."""
+    return m2v("encode", "--model", model_folder, "--input", folder / "texts.txt", "--output", folder / "new.npy")
+
+
+@pytest.mark.parametrize("name", ENCODE_ARGUMENTS.keys() - {"progress", "cancel"})
+def test_every_argument_of_encode_file_is_an_option(name):
+    argument, option = ENCODE_ARGUMENTS[name], ENCODE_OPTIONS[name]
+    if argument.default is inspect.Parameter.empty:
+        assert option.required
+    else:
+        assert option.default == (None if name == "max_length" else argument.default)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"), [("input_format", InputFormat), ("dtype", DType), ("on_error", readers.OnError)]
+)
+def test_choices_are_those_of_encode_file(name, allowed):
+    offered = get_type_hints(encoding.encode)[name]
+    assert offered in (allowed, allowed | None)
+
+
+def test_every_option_of_encode_arrives(model_folder, monkeypatch, tmp_path):
+    passed = {}
+
+    def encode_file(model, *paths, **arguments):
+        passed.update(arguments, paths=paths)
+        return run.Encoded(7, 3, 1, ("in.csv, line 3 has 1 cells.",))
+
+    monkeypatch.setattr(run, "encode_file", encode_file)
+    done = m2v(
+        *("encode", "--model", model_folder, "--input", "-", "--output", tmp_path / "out.parquet"),
+        *("--column", "body", "--input-format", "csv", "--no-keep-columns", "--embedding-column", "v"),
+        *(
+            "--dtype",
+            "float16",
+            "--max-length",
+            "9",
+            "--no-normalize",
+            "--on-error",
+            "skip",
+            "--overwrite",
+            "--restart",
+        ),
+    )
+    assert done.exit_code == 0, done.output
+    del passed["progress"], passed["cancel"]
+    assert passed == {
+        "paths": ("-", tmp_path / "out.parquet"),
+        "column": "body",
+        "input_format": "csv",
+        "keep_columns": False,
+        "embedding_column": "v",
+        "dtype": "float16",
+        "max_length": 9,
+        "normalize": False,
+        "on_error": "skip",
+        "overwrite": True,
+        "restart": True,
+    }
+    assert "1 rows were left out. The first: in.csv, line 3 has 1 cells." in done.stderr
+    facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert (facts["rows"], facts["resumed"]) == ("7", "after 3")
+
+
+def test_stdin_is_encoded(model_folder, tmp_path):
+    command = [sys.executable, "-m", "m2v_core", "encode", "--model", model_folder, "--input", "-"]
+    command += ["--output", tmp_path / "out.npy"]
+    done = subprocess.run(command, input=b"the cat\nsat\n", capture_output=True, env=OFFLINE)
+    assert done.returncode == 0, done.stderr
+    expected = StaticModel.from_pretrained(model_folder).encode(["the cat", "sat"])
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+
+
+def test_encode_of_an_empty_file_warns(model_folder, tmp_path):
+    (tmp_path / "texts.txt").touch()
+    done = encode_texts(model_folder, tmp_path)
+    assert done.exit_code == 0
+    assert "Warning: " in done.stderr
+    assert np.load(tmp_path / "new.npy").shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("encode --model absent --input texts.txt --output new.npy", "absent"),
+        ("encode --model empty --input texts.txt --output new.npy", "empty"),
+        ("encode --model broken --input texts.txt --output new.npy", "broken"),
+        ("encode --model MODEL --input absent.txt --output new.npy", "absent.txt"),
+        ("encode --model MODEL --input empty --output new.npy", "is the name of a file"),
+        ("encode --model MODEL --input empty --output new", "No file of texts at empty"),
+        ("encode --model MODEL --input utf16.txt --output new.npy", "not UTF-8"),
+        ("encode --model MODEL --input texts.txt --output empty", "ends in one of"),
+        ("encode --model MODEL --input texts.txt --output texts.txt", "ends in one of"),
+        ("encode --model MODEL --input texts.txt --output texts.txt/new.npy", "Could not write"),
+        ("encode --model MODEL --input texts.txt --output old.npy", "--overwrite"),
+        ("encode --model MODEL --input texts.txt --output new.npy --column body", "no column 'body'"),
+        ("encode --model MODEL --input texts.txt --output new.npy --on-error skip", "may be left out"),
+        ("encode --model MODEL --input texts.txt --output new.npy --input-format jsonl", "texts.txt, line 1"),
+        ("encode --model MODEL --input texts.txt --output new.npy --max-length 0", "max_length"),
+        ("info absent", "absent"),
+        ("info empty", "empty"),
+        ("info broken", "broken"),
+        ("info texts.txt", "texts.txt"),
+    ],
+)
+def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("the cat\n", encoding="utf-8")
+    (tmp_path / "utf16.txt").write_text("the cat\n", encoding="utf-16")
+    (tmp_path / "old.npy").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    for path in model_folder.iterdir():
+        (tmp_path / "broken" / path.name).write_bytes(path.read_bytes()[:40])
+    before = names(tmp_path)
+    done = m2v(*[str(model_folder) if word == "MODEL" else word for word in arguments.split()], HF_HUB_OFFLINE="1")
+    assert_one_error_line(done, message)
+    assert names(tmp_path) == before
+
+
+def test_ctrl_c_while_encoding_leaves_nothing(model_folder, monkeypatch, tmp_path):
+    (tmp_path / "texts.txt").write_text("the cat\n", encoding="utf-8")
+    monkeypatch.setattr(run.NpyWriter, "write", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
+    done = encode_texts(model_folder, tmp_path)
+    assert done.exit_code == 130
+    assert names(tmp_path) == ["texts.txt"]
+
+
+def test_ctrl_c_while_encoding_says_how_to_go_on(model_folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(readers, "ROWS_PER_BLOCK", 5)
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    (tmp_path / "texts.txt").write_text("the cat\n" * 20, encoding="utf-8")
+    save = run.Checkpoint.save
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            run.Checkpoint, "save", lambda *arguments: save(*arguments) or os.kill(os.getpid(), signal.SIGINT)
+        )
+        done = encode_texts(model_folder, tmp_path)
+    assert done.exit_code == 130
+    assert "Stopped after 5 texts; the same command goes on from there." in done.stderr
+    assert names(tmp_path) == ["new.npy.part", "new.npy.part.json", "texts.txt"]
+    done = encode_texts(model_folder, tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "resumed    after 5" in done.stdout
+    assert np.load(tmp_path / "new.npy").shape == (20, 3)

@@ -1,0 +1,44 @@
+"""`m2v info`, run as people run it."""
+
+from __future__ import annotations
+
+import json
+
+from tokenizers import pre_tokenizers
+
+from m2v_core import StaticModel
+from tests.core.cli.commands import m2v
+
+
+def test_info_for_people(model_folder):
+    done = m2v("info", model_folder)
+    assert done.exit_code == 0, done.output
+    facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert facts["name"] == "small"
+    assert facts["teacher"] == "some/teacher"
+    assert facts["rows"] == "4"
+    assert facts["dim"] == "3"
+    assert facts["precision"] == "float32"
+    assert facts["tokenizer"] == "WordLevel"
+    assert facts["max_length"] == "64"
+    assert facts["encoder"] == "chunk by chunk"
+    assert facts["size"].endswith("kB")
+
+
+def test_info_of_a_model_that_says_little(model_folder, tmp_path):
+    known = StaticModel.from_pretrained(model_folder)
+    StaticModel(known.token_embeddings, known.tokenizer, config={"m2v": "something else"}).save_pretrained(tmp_path)
+    info = json.loads(m2v("info", tmp_path, "--json").stdout)
+    assert (info["teacher"], info["recipe"]) == (None, None)
+    facts = dict(line.split(maxsplit=1) for line in m2v("info", tmp_path).stdout.splitlines())
+    assert (facts["teacher"], facts["recipe"]) == ("-", "-")
+
+
+def test_info_says_why_texts_are_read_whole(model_folder, tmp_path):
+    known = StaticModel.from_pretrained(model_folder)
+    known.tokenizer.pre_tokenizer = pre_tokenizers.Digits()
+    StaticModel(known.token_embeddings, known.tokenizer).save_pretrained(tmp_path)
+    expected = "whole texts, because its pre-tokenizer Digits does not surely cut at white space"
+    assert json.loads(m2v("info", tmp_path, "--json").stdout)["encoder"] == expected
+    facts = dict(line.split(maxsplit=1) for line in m2v("info", tmp_path).stdout.splitlines())
+    assert facts["encoder"] == expected
