@@ -84,13 +84,28 @@ def distill(
         Path | None,
         typer.Option(help="Keep the teacher's vectors here, to distil again with other settings in a second."),
     ] = None,
+    engine: Annotated[
+        Literal["ray"] | None,
+        typer.Option(
+            help="Have a huge vocabulary read on many GPUs or machines that share the cache folder. [default: none]"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Teachers on the cluster. [default: one a GPU, or else one a machine]", min=1)
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster. [default: RAY_ADDRESS, or else this machine]")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")] = None,
     trust_remote_code: Annotated[
         bool,
         typer.Option("--trust-remote-code", help="Run code from the teacher's repository. It can do whatever you can."),
     ] = False,
 ) -> None:
-    """Distil a teacher into a static model and save it."""
+    """Distil a teacher into a static model and save it.
+
+    A run on an engine that was interrupted goes on where it stopped when the same command is given again.
+    """
     check_model_folder(save_path, overwrite)
     parsed_pca_dims = _parse_pca_dims(pca_dims)
     vocabulary = None if vocabulary_path is None else _read_words(vocabulary_path, vocabulary_column)
@@ -122,6 +137,9 @@ def distill(
             recipe=recipe,
             corpus=sentences,
             cache_folder=cache_folder,
+            engine=engine,
+            workers=workers,
+            address=address,
             progress=show,
             cancel=cancel,
         )

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ from m2v_core.bulk.options import EncodeOptions
 from m2v_core.distributed.inputs import find_inputs
 from m2v_core.distributed.ray_engine import FileActor
 from m2v_core.distributed.run import encode_files
-from m2v_core.distributed.shards import Job, Shard
+from m2v_core.distributed.shards import Job, Shard, ShardEncoder
 from m2v_core.errors import InputError, M2VError
 from tests.core.distributed.files import check_complete, entries_of, rows_of, write_folder
 from tests.core.distributed.test_files import seconds
@@ -125,10 +126,10 @@ def test_a_file_that_kills_its_actors_is_given_up(model_folder, tmp_path):
     )
     batch = {"shard": [json.dumps(asdict(Shard(file, "out.parquet")))]}
     (tmp_path / "_attempts-out.parquet").write_bytes(b"xx")  # what two killed actors left
-    (text,) = FileActor(job)(batch)["outcome"]
+    (text,) = FileActor(partial(ShardEncoder, job), job.folder)(batch)["outcome"]
     assert json.loads(text)["entry"]["n_texts"] == 5
     (tmp_path / "_attempts-out.parquet").write_bytes(b"xxx")
-    (text,) = FileActor(job)(batch)["outcome"]
+    (text,) = FileActor(partial(ShardEncoder, job), job.folder)(batch)["outcome"]
     outcome = json.loads(text)
     assert outcome["entry"] is None and outcome["is_of_input"]
     assert f"{file.path}: its worker ended 3 times" in outcome["message"]
