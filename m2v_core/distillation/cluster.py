@@ -20,7 +20,6 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
 
 from m2v_core.distillation.settings import Pooling, Settings
 from m2v_core.distillation.source import TeacherSource, locate_teacher
@@ -35,7 +34,7 @@ from m2v_core.progress import ProgressReporter
 MOST_BYTES_AT_ONCE = 4 << 30  # of vectors that all lie in memory, some ten times over, as calibrating needs
 _SHARD_TOKENS = 16_384
 _VERSION = 1
-_SEQUENCES = "_sequences.safetensors"
+_SEQUENCES = "_sequences.npz"
 _VECTORS = "_vectors.npy"
 
 
@@ -85,8 +84,8 @@ class ShardReader:
         self._job = job
         self._teacher = Teacher.load(source, job.device, job.trust_remote_code)
         cast(Any, self._teacher.model).to(self._teacher.device)  # once, and not with each shard
-        stored = load_file(Path(job.folder, _SEQUENCES))
-        self._ids, self._starts = stored["ids"], stored["starts"]
+        with np.load(Path(job.folder, _SEQUENCES)) as stored:
+            self._ids, self._starts = stored["ids"], stored["starts"]
 
     def encode(self, shard: Shard) -> Outcome:
         """Write the vectors of a shard, `(n_sequences, teacher_dim) float32`."""
@@ -198,9 +197,8 @@ class Cluster:
         kept = _gathered(folder, len(sequences))
         if kept is not None:
             return kept
-        settings = {"vectors of a teacher": self._source.name, "pooling": pooling, "digest": digest.hexdigest()}
-        with manifest.opened(folder, settings, None, False) as book:
-            save_file({"ids": ids, "starts": starts}, folder / _SEQUENCES)
+        with manifest.opened(folder, {"vectors": digest.hexdigest()}, None, False) as book:
+            np.savez(folder / _SEQUENCES, ids=ids, starts=starts)
             job = ReadingJob(
                 model_name=_name_everywhere(self._source),
                 listing=self._source.listing,
