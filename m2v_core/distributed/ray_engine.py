@@ -22,6 +22,7 @@ from m2v_core.errors import InputError, M2VError, MissingExtraError
 
 # Below one: actors that hold every CPU would leave none for Ray's own tasks, and nothing would ever run.
 CPUS_PER_ACTOR = 0.5
+_CPUS_LEFT = 0.4  # of a machine that one actor has; less than half of it, or Ray may put two there
 _MOST_BLOCKS = 10_000
 _SECONDS_TO_CONNECT = 10.0
 
@@ -135,7 +136,7 @@ def _actors(ray: Any, n_workers: int | None, n_shards: int, share: Share) -> dic
     machines = [n_cores for n_cores in machines if n_cores] or [1]
     n_actors = min(n_workers or len(machines), n_shards)
     n_on_one = -(-n_actors // len(machines))
-    reserved = (min(machines) - CPUS_PER_ACTOR) / n_on_one  # so that Ray spreads them; above one only whole cores
+    reserved = (min(machines) - _CPUS_LEFT) / n_on_one  # above one only whole cores
     n_threads = max(min(machines) // n_on_one, 1)
     return {
         "concurrency": n_actors,
