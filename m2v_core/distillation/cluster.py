@@ -31,7 +31,7 @@ from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard
 from m2v_core.errors import InputError, LimitError, SaveError, TeacherError
 from m2v_core.progress import ProgressReporter
 
-MOST_BYTES_AT_ONCE = 4 << 30  # of vectors that all lie in memory, some ten times over, as calibrating needs
+MOST_BYTES_AT_ONCE = 4 << 30  # of vectors that all lie in memory, over ten times as calibrating needs them
 _SHARD_TOKENS = 16_384
 _VERSION = 1
 _SEQUENCES = "_sequences.npz"
@@ -154,8 +154,8 @@ class Cluster:
         size = f"{n_rows:,} rows of {teacher_dim:,} take {n_bytes / 2**30:.1f} GiB"
         if settings.is_calibrated:
             raise InputError(
-                f"{size}, and fitting them to sentences takes ten times that in the memory of one machine; "
-                f"{MOST_BYTES_AT_ONCE >> 30} GiB are the most. Use recipe='fast' without a corpus (--recipe fast)."
+                f"{size}, and fitting them to sentences takes over ten times that in the memory of one "
+                f"machine; {MOST_BYTES_AT_ONCE >> 30} GiB are the most. Use recipe='fast' without a corpus (--recipe fast)."
             )
         if settings.vocabulary_quantization is not None:
             raise InputError(
