@@ -154,8 +154,8 @@ class Cluster:
         size = f"{n_rows:,} rows of {teacher_dim:,} take {n_bytes / 2**30:.1f} GiB"
         if settings.is_calibrated:
             raise InputError(
-                f"{size}, and fitting them to sentences takes over ten times that in the memory of one "
-                f"machine; {MOST_BYTES_AT_ONCE >> 30} GiB are the most. Use recipe='fast' without a corpus (--recipe fast)."
+                f"{size}, and fitting them to sentences takes over ten times that in the memory of one machine; "
+                f"{MOST_BYTES_AT_ONCE >> 30} GiB are the most. Use recipe='fast' without a corpus (--recipe fast)."
             )
         if settings.vocabulary_quantization is not None:
             raise InputError(
