@@ -30,6 +30,8 @@ ROOMS: dict[str, set[str]] = {
     **dict.fromkeys(ENDS, MODEL | {"evaluation.encoders"}),
     # Many files are one file many times.
     "distributed": MODEL | {"bulk"},
+    # A huge vocabulary is read on the same engine.
+    "distillation": MODEL | {"evaluation.encoders", "distributed"},
     "space": {"errors"},
     "jobs": MODEL | ENDS,
     "library": MODEL | {"jobs"},
@@ -85,7 +87,7 @@ HOMES = {
     }
     | {"m2v_core/evaluation/encoders/teacher.py", "m2v_core/evaluation/mteb.py"}
     | {"m2v_core/classification/finetuning.py"},
-    "transformers": {"m2v_core/distillation/teacher.py"},
+    "transformers": {"m2v_core/distillation/loading.py"},
     "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders/teacher.py"},
     "numba": {"m2v_core/encoder/compiling.py", "m2v_core/encoder/kernels/memory.py"},
     "llvmlite": {"m2v_core/encoder/compiling.py", "m2v_core/encoder/kernels/memory.py"},

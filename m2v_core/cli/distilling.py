@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from m2v_core.cli.console import (
+    INTERRUPTED,
     cancelled_by_interrupt,
     check_model_folder,
     clock_text,
@@ -21,6 +22,7 @@ from m2v_core.cli.console import (
     say,
     size_text,
 )
+from m2v_core.errors import Cancelled
 from m2v_core.progress import ProgressReporter
 
 DEFAULT_REMOVE_PATTERN = r"\[unused\d+\]"  # as in distill, which is imported late
@@ -84,13 +86,28 @@ def distill(
         Path | None,
         typer.Option(help="Keep the teacher's vectors here, to distil again with other settings in a second."),
     ] = None,
+    engine: Annotated[
+        Literal["ray"] | None,
+        typer.Option(
+            help="Have a huge vocabulary read on many GPUs or machines that share the cache folder. [default: none]"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Teachers on the cluster. [default: one a GPU, or else one a machine]", min=1)
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster. [default: RAY_ADDRESS, or else this machine]")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")] = None,
     trust_remote_code: Annotated[
         bool,
         typer.Option("--trust-remote-code", help="Run code from the teacher's repository. It can do whatever you can."),
     ] = False,
 ) -> None:
-    """Distil a teacher into a static model and save it."""
+    """Distil a teacher into a static model and save it.
+
+    A run on an engine that was interrupted goes on where it stopped when the same command is given again.
+    """
     check_model_folder(save_path, overwrite)
     parsed_pca_dims = _parse_pca_dims(pca_dims)
     vocabulary = None if vocabulary_path is None else _read_words(vocabulary_path, vocabulary_column)
@@ -100,33 +117,42 @@ def distill(
 
         sentences = read_texts(corpus, corpus_column)
     started = time.perf_counter()
-    with progress_bars("tokens") as show, cancelled_by_interrupt() as cancel:
-        reporter = ProgressReporter(show, cancel)
-        reporter.start("start")  # importing torch takes seconds
-        from m2v_core.distillation.pipeline import distill as distill_teacher
+    try:
+        with progress_bars("tokens") as show, cancelled_by_interrupt() as cancel:
+            reporter = ProgressReporter(show, cancel)
+            reporter.start("start")  # importing torch takes seconds
+            from m2v_core.distillation.pipeline import distill as distill_teacher
 
-        model = distill_teacher(
-            model_name,
-            vocabulary=vocabulary,
-            device=device,
-            pca_dims=parsed_pca_dims,
-            apply_zipf=apply_zipf,
-            use_subword=use_subword,
-            sif_coefficient=sif_coefficient,
-            weighting=weighting,
-            token_remove_pattern=token_remove_pattern or None,
-            pooling=pooling,
-            quantize_to=quantize_to,
-            vocabulary_quantization=vocabulary_quantization,
-            trust_remote_code=trust_remote_code,
-            recipe=recipe,
-            corpus=sentences,
-            cache_folder=cache_folder,
-            progress=show,
-            cancel=cancel,
-        )
-        reporter.start("save")
-        model.save_pretrained(save_path)
+            model = distill_teacher(
+                model_name,
+                vocabulary=vocabulary,
+                device=device,
+                pca_dims=parsed_pca_dims,
+                apply_zipf=apply_zipf,
+                use_subword=use_subword,
+                sif_coefficient=sif_coefficient,
+                weighting=weighting,
+                token_remove_pattern=token_remove_pattern or None,
+                pooling=pooling,
+                quantize_to=quantize_to,
+                vocabulary_quantization=vocabulary_quantization,
+                trust_remote_code=trust_remote_code,
+                recipe=recipe,
+                corpus=sentences,
+                cache_folder=cache_folder,
+                engine=engine,
+                workers=workers,
+                address=address,
+                progress=show,
+                cancel=cancel,
+            )
+            reporter.start("save")
+            model.save_pretrained(save_path)
+    except (KeyboardInterrupt, Cancelled):
+        if engine is None:
+            raise
+        say(f"Stopped. What was read stays in {cache_folder}; the same command goes on from there.", style="yellow")
+        raise typer.Exit(INTERRUPTED) from None
     print_facts(
         rows=f"{len(model.token_embeddings):,}",
         dim=model.dim,

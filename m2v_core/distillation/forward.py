@@ -53,6 +53,9 @@ Pool = Callable[[Any, torch.Tensor], torch.Tensor]
 Watch = Callable[["npt.NDArray[np.int64]", torch.Tensor], None]
 """Gets which sequences a batch holds, `(n_sequences,)`, and their last states, `(n_sequences, length, teacher_dim)`."""
 
+Precisions = dict[int, bool]
+"""Whether half precision was found to be better for sequences of a length."""
+
 
 def read_sequences(
     model: PreTrainedModel,
@@ -61,6 +64,7 @@ def read_sequences(
     pool: Pool,
     reporter: ProgressReporter,
     watch: Watch | None = None,
+    precisions: Precisions | None = None,
 ) -> npt.NDArray[np.float32]:
     """One vector for each sequence of ids.
 
@@ -71,6 +75,7 @@ def read_sequences(
         pool: Turns a batch's output into vectors.
         reporter: Advances by sequences; the work can be cancelled between batches.
         watch: Called with each batch, once.
+        precisions: What was found for this model and device before, which is added to.
 
     Returns:
         `(n_sequences, dim) float32`.
@@ -80,7 +85,7 @@ def read_sequences(
         Cancelled: the caller asked to stop.
     """
     with _prepared(model, device) as model, _memory_kept():
-        encoder = _fastest_precision(model, _probe(sequences), pool)
+        encoder = _fastest_precision(model, _probe(sequences), pool, {} if precisions is None else precisions)
         vectors: npt.NDArray[np.float32] | None = None
         for indices in _batches(sequences, _CPU_BATCH_TOKENS if device == "cpu" else _GPU_BATCH_TOKENS):
             batch, states = _forward(encoder, [sequences[i] for i in indices], pool)
@@ -173,11 +178,16 @@ def _forward(
     return vectors, output.last_hidden_state
 
 
-def _fastest_precision(model: PreTrainedModel, probe: Sequence[Sequence[int]], pool: Pool) -> PreTrainedModel:
+def _fastest_precision(
+    model: PreTrainedModel, probe: Sequence[Sequence[int]], pool: Pool, precisions: Precisions
+) -> PreTrainedModel:
     """The model itself or, where that is faster and gives the same vectors, its twin with half-width products."""
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     if model.dtype != torch.float32 or n_parameters < _PROBE_PARAMETERS or len(probe) < _PROBE_SEQUENCES:
         return model
+    length = len(probe[0])
+    if length in precisions:
+        return _with_half_products(model) if precisions[length] else model
     twin = _with_half_products(model)
     expected, seconds = _timed(model, probe, pool)
     found, twin_seconds = _timed(twin, probe, pool)
@@ -186,7 +196,8 @@ def _fastest_precision(model: PreTrainedModel, probe: Sequence[Sequence[int]], p
     cosines = (expected * found).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
     logger.info("bfloat16 is %.1f times as fast; least cosine %.5f.", seconds / twin_seconds, cosines.min())
     agree = bool(cosines.min() >= _PROBE_COSINE)  # False for NaN
-    return twin if agree and twin_seconds < seconds else model
+    precisions[length] = agree and twin_seconds < seconds
+    return twin if precisions[length] else model
 
 
 class _HalfProduct(torch.nn.Module):

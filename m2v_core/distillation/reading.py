@@ -20,6 +20,7 @@ from m2v_core.progress import ProgressReporter
 from m2v_core.tokenization import build_static_vocabulary
 
 if TYPE_CHECKING:
+    from m2v_core.distillation.cluster import Cluster
     from m2v_core.distillation.teacher import Teacher
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Reading:
         reporter: Gets the stages of it.
         source: Where the teacher is; None for one that was passed in memory.
         cache: Where to look first, and keep what was read.
+        cluster: Where the vocabulary is read; None for here. Sentences are read here in either case.
     """
 
     def __init__(
@@ -43,12 +45,14 @@ class Reading:
         reporter: ProgressReporter,
         source: TeacherSource | None,
         cache: VectorCache | None,
+        cluster: Cluster | None = None,
     ) -> None:
         self._teacher = functools.lru_cache(maxsize=1)(load)
         self._settings = settings
         self._reporter = reporter
         self._source = source
         self._cache = cache
+        self._cluster = cluster
 
     def vocabulary(self) -> TeacherVectors:
         """Each entry of the vocabulary."""
@@ -57,7 +61,7 @@ class Reading:
             if found is not None:
                 return found
         read = self._read_vocabulary(self._teacher())
-        if self._cache is not None and self._source is not None:
+        if self._cache is not None and self._source is not None and self._cluster is None:
             self._cache.keep(self._source, self._settings, read)
         return read
 
@@ -76,10 +80,13 @@ class Reading:
             teacher.pad_token,
             teacher.max_length,
         )
+        if self._cluster is not None:
+            self._cluster.check_memory(settings, len(vocabulary.sequences), teacher.teacher_dim)
         pooling = settings.pooling
         if pooling == "auto":
             pooling = choose_pooling(teacher, vocabulary, self._reporter)
-        vectors = teacher.embed(vocabulary.sequences, pooling, self._reporter, vocabulary.n_special)
+        embed = teacher.embed if self._cluster is None else self._cluster.embed
+        vectors = embed(vocabulary.sequences, pooling, self._reporter, vocabulary.n_special)
         return TeacherVectors(vectors, np.asarray(vocabulary.ranks), vocabulary.tokenizer, pooling)
 
     def sentences(self, texts: Sequence[str], tokenizer: Tokenizer, n_rows: int) -> Readings:

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 PCADims = int | float | Literal["auto"] | None
 
-_BLOCK_ROWS = 8192  # rows widened to float64 at a time
+_BLOCK_ROWS = 8192  # rows at a time, as the whole may lie on disk and be more than there is memory
 
 
 def check_pca_dims(pca_dims: PCADims) -> None:
@@ -77,9 +77,12 @@ def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims, drop_top: b
         wanted = _explaining(variances, float(wanted))
     n_dropped = min(int(wanted) // 100, teacher_dim - int(wanted)) if drop_top else 0
     rotation = components[:, n_dropped : n_dropped + int(wanted)].astype(np.float32)
-    scores: npt.NDArray[np.float32] = (vectors - mean.astype(np.float32)) @ rotation  # (n_rows, dim)
-    peaks = np.abs(scores).argmax(axis=0)
-    scores *= np.where(scores[peaks, np.arange(scores.shape[1])] < 0, -1.0, 1.0).astype(np.float32)
+    centre = mean.astype(np.float32)
+    scores = np.empty((n_rows, rotation.shape[1]), dtype=np.float32)
+    for start in range(0, n_rows, _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        np.matmul(vectors[block] - centre, rotation, out=scores[block])
+    scores *= np.where(-scores.min(axis=0) > scores.max(axis=0), -1.0, 1.0).astype(np.float32)
     return scores
 
 

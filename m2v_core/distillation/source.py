@@ -39,6 +39,14 @@ class TeacherSource:
         listing = ",".join(f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats)
         return f"{self.folder.resolve()}[{listing}]"
 
+    @property
+    def listing(self) -> str:
+        """What every machine that has the same teacher has in common: its commit, or its files' names and sizes."""
+        if self.revision is not None:
+            return self.revision
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return ",".join(f"{path.relative_to(self.folder).as_posix()}:{path.stat().st_size}" for path in files)
+
 
 def locate_teacher(model_name: str | Path) -> TeacherSource:
     """The teacher's files, downloaded where they have to be.

@@ -2,65 +2,39 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
 from tokenizers import Tokenizer
 
+from m2v_core.distillation import loading
 from m2v_core.distillation.contexts import StateCollector
-from m2v_core.distillation.forward import Pool, read_sequences
+from m2v_core.distillation.forward import Pool, Precisions, read_sequences
 from m2v_core.distillation.settings import CLS_SHARES, Pooling
 from m2v_core.distillation.source import TeacherSource, locate_teacher
 from m2v_core.errors import (
     DeviceError,
     InputError,
     MissingExtraError,
-    RemoteCodeError,
     TeacherError,
 )
 from m2v_core.progress import ProgressReporter
 
 try:
     import torch
-    from transformers import (
-        CONFIG_MAPPING,
-        AutoConfig,
-        AutoModel,
-        AutoModelForTextEncoding,
-        AutoTokenizer,
-        PreTrainedModel,
-    )
 except ImportError as error:
     raise MissingExtraError(error.name or "torch", "distill") from error
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _MAX_LENGTH = 512  # no entry of a vocabulary needs more
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
-_LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    ImportError,
-    SafetensorError,
-)
 
 
 @dataclass(frozen=True)
@@ -68,21 +42,29 @@ class Teacher:
     """A Sentence Transformer's encoder, ready to read a vocabulary.
 
     Attributes:
-        model: The transformer; used in evaluation mode and left as it was found.
+        load_model: Gives the transformer, the same each time; it is used in evaluation mode and left as it was found.
         tokenizer: Its tokenizer.
         pad_token: Its padding token, if it has one.
         max_length: Longest sequence it reads, in tokens.
         device: Where it runs: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`.
+        teacher_dim: Width of its hidden states; None where its configuration doesn't say.
         folder: The whole Sentence Transformer; None for a bare transformer, whose sentence embedding is then the
             mean of its hidden states, of unit length.
     """
 
-    model: PreTrainedModel
+    load_model: Callable[[], PreTrainedModel]
     tokenizer: Tokenizer
     pad_token: str | None
     max_length: int
     device: str
+    teacher_dim: int | None = None
     folder: Path | None = None
+    _precisions: dict[str, Precisions] = field(default_factory=dict)  # by pooling
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The transformer."""
+        return self.load_model()
 
     @classmethod
     def from_model(cls, model: PreTrainedModel, tokenizer: Any, device: str | None = None) -> Teacher:
@@ -92,30 +74,23 @@ class Teacher:
             TeacherError: the tokenizer is not a fast one.
             DeviceError: the device isn't there.
         """
-        backend = tokenizer if isinstance(tokenizer, Tokenizer) else getattr(tokenizer, "backend_tokenizer", None)
-        if not isinstance(backend, Tokenizer):
-            raise TeacherError(
-                f"The tokenizer is a {type(tokenizer).__name__}; a fast tokenizer is needed: one with a tokenizer.json."
-            )
-        # RoBERTa counts positions from 2: two fewer than the table holds is safe for every model.
-        positions = (getattr(model.config, "max_position_embeddings", None) or _MAX_LENGTH) - 2
-        longest = getattr(tokenizer, "model_max_length", _MAX_LENGTH)
-        return cls(
-            model=model,
-            tokenizer=backend,
-            pad_token=getattr(tokenizer, "pad_token", None),
-            max_length=max(3, min(positions, longest, _MAX_LENGTH)),
-            device=resolve_device(device),
-        )
+        return cls._made(lambda: model, model.config, tokenizer, device, None)
 
     @classmethod
-    def load(cls, source: TeacherSource, device: str | None = None, trust_remote_code: bool = False) -> Teacher:
+    def load(
+        cls,
+        source: TeacherSource,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+        is_lazy: bool = False,
+    ) -> Teacher:
         """The teacher in a folder.
 
         Args:
             source: Its files.
             device: See `resolve_device`.
             trust_remote_code: Whether code that comes with the teacher may run.
+            is_lazy: Whether its weights are loaded, and found to be damaged, only when something is to be read.
 
         Raises:
             RemoteCodeError: the teacher needs its own code, and that is not trusted.
@@ -123,11 +98,43 @@ class Teacher:
             DeviceError: the device isn't there.
         """
         resolved_device = resolve_device(device)
-        encoder_folder = _encoder_folder(source.folder)
-        _refuse_remote_code(encoder_folder, source.name, trust_remote_code)
-        tokenizer = _load_tokenizer(encoder_folder, source.name, trust_remote_code)
-        model = _load_model(encoder_folder, source.name, trust_remote_code)
-        return replace(cls.from_model(model, tokenizer, resolved_device), folder=source.folder)
+        folder = loading.encoder_folder(source.folder)
+        loading.refuse_remote_code(folder, source.name, trust_remote_code)
+        tokenizer = loading.load_tokenizer(folder, source.name, trust_remote_code)
+        config = loading.load_config(folder, source.name, trust_remote_code)
+        load_model = functools.cache(
+            functools.partial(loading.load_model, folder, source.name, trust_remote_code, config)
+        )
+        if not is_lazy:
+            load_model()
+        return cls._made(load_model, config, tokenizer, resolved_device, source.folder)
+
+    @classmethod
+    def _made(
+        cls,
+        load_model: Callable[[], PreTrainedModel],
+        config: Any,
+        tokenizer: Any,
+        device: str | None,
+        folder: Path | None,
+    ) -> Teacher:
+        backend = tokenizer if isinstance(tokenizer, Tokenizer) else getattr(tokenizer, "backend_tokenizer", None)
+        if not isinstance(backend, Tokenizer):
+            raise TeacherError(
+                f"The tokenizer is a {type(tokenizer).__name__}; a fast tokenizer is needed: one with a tokenizer.json."
+            )
+        # RoBERTa counts positions from 2: two fewer than the table holds is safe for every model.
+        positions = (getattr(config, "max_position_embeddings", None) or _MAX_LENGTH) - 2
+        longest = getattr(tokenizer, "model_max_length", _MAX_LENGTH)
+        return cls(
+            load_model=load_model,
+            tokenizer=backend,
+            pad_token=getattr(tokenizer, "pad_token", None),
+            max_length=max(3, min(positions, longest, _MAX_LENGTH)),
+            device=resolve_device(device),
+            teacher_dim=getattr(config, "hidden_size", None),
+            folder=folder,
+        )
 
     def embed(
         self,
@@ -156,7 +163,8 @@ class Teacher:
         if pooling not in get_args(Pooling) or pooling == "auto":
             raise InputError(f"pooling is {pooling!r}; use one of {', '.join(get_args(Pooling)[1:])}.")
         reporter.start("encode", len(sequences))
-        return read_sequences(self.model, self.device, sequences, _pool_entries(pooling, *n_special), reporter)
+        pool, precisions = _pool_entries(pooling, *n_special), self._precisions.setdefault(pooling, {})
+        return read_sequences(self.model, self.device, sequences, pool, reporter, precisions=precisions)
 
     def embed_texts(
         self, texts: Sequence[str], reporter: ProgressReporter, collector: StateCollector | None = None
@@ -230,29 +238,17 @@ class Teacher:
             raise MissingExtraError(error.name or "sentence-transformers", "distill") from error
         if self.folder is None:
             return [PoolingModule(self.model.config.hidden_size, "mean"), Normalize()], "", self.max_length
-        _refuse_own_modules(self.folder)
+        loading.refuse_own_modules(self.folder)
         try:
             whole: Any = SentenceTransformer(str(self.folder), device=self.device, local_files_only=True)
-        except _LOADING_ERRORS as error:
+        except loading.LOADING_ERRORS as error:
             raise TeacherError(
-                f"{self.folder.name} can't be loaded by sentence-transformers ({_first_line(error)}). Is it a complete "
-                "Sentence Transformer?"
+                f"{self.folder.name} can't be loaded by sentence-transformers ({loading.first_line(error)}). Is it a "
+                "complete Sentence Transformer?"
             ) from error
         prompt = whole.prompts.get(whole.default_prompt_name) or ""
         longest = min(self.max_length, whole.max_seq_length or self.max_length)
         return list(whole.eval().children())[1:], prompt, longest
-
-
-def _refuse_own_modules(folder: Path) -> None:
-    """Before version 6, sentence-transformers runs whatever code lies in a local folder."""
-    modules_file = folder / "modules.json"
-    modules = json.loads(modules_file.read_text(encoding="utf-8")) if modules_file.is_file() else []
-    for module in modules:
-        if not module["type"].startswith("sentence_transformers."):
-            raise RemoteCodeError(
-                f"{folder.name} has a module with code of its own ({module['type']}), which is not run here: it can be "
-                "distilled with recipe='fast' and without a corpus, or choose another teacher."
-            )
 
 
 def _pool_entries(pooling: Pooling, n_before: int, n_after: int) -> Pool:
@@ -283,75 +279,8 @@ def trusted_folder(model_name: str) -> Path:
         M2VError: as `locate_teacher` and `Teacher.load`.
     """
     folder = locate_teacher(model_name).folder
-    _refuse_remote_code(_encoder_folder(folder), model_name, trust_remote_code=False)
+    loading.refuse_remote_code(loading.encoder_folder(folder), model_name, trust_remote_code=False)
     return folder
-
-
-def _encoder_folder(folder: Path) -> Path:
-    """The folder of the transformer within a Sentence Transformer."""
-    modules_file = folder / "modules.json"
-    if not modules_file.is_file():
-        return folder
-    try:
-        modules = json.loads(modules_file.read_text(encoding="utf-8"))
-        paths = [str(module["path"]) for module in modules if module["type"].endswith(".Transformer")]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TeacherError(f"{modules_file} is damaged ({error!r}); download the teacher again.") from error
-    return folder / paths[0] if paths else folder
-
-
-def _refuse_remote_code(folder: Path, model_name: str, trust_remote_code: bool) -> None:
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise TeacherError(
-            f"{model_name} has no config.json; it is no Sentence Transformer. Choose a repository or folder with "
-            "config.json, tokenizer.json and model.safetensors."
-        )
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TeacherError(f"{config_file} is damaged ({error}); download the teacher again.") from error
-    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not trust_remote_code:
-        raise RemoteCodeError(
-            f"{model_name} needs code of its own ({config['auto_map'].get('AutoModel', 'auto_map')}). Read that code "
-            "and, if you trust it, pass trust_remote_code=True; or choose another teacher."
-        )
-
-
-def _load_tokenizer(folder: Path, model_name: str, trust_remote_code: bool) -> Any:
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise TeacherError(
-            f"{model_name} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); a teacher must read text. "
-            "Is it a model for images or sound?"
-        )
-    try:
-        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code, use_fast=True)
-    except _LOADING_ERRORS as error:
-        raise TeacherError(
-            f"The tokenizer of {model_name} can't be loaded ({_first_line(error)}). A fast tokenizer is needed: ask "
-            "its authors for a tokenizer.json, or make one with transformers' convert_slow_tokenizer."
-        ) from error
-
-
-def _load_model(folder: Path, model_name: str, trust_remote_code: bool) -> PreTrainedModel:
-    try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-        # Of an encoder-decoder such as T5, the encoder alone is the teacher.
-        factory = AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else AutoModel
-        # Safetensors alone: a pickle can run code when it is opened.
-        model = factory.from_pretrained(
-            str(folder), config=config, trust_remote_code=trust_remote_code, use_safetensors=True
-        )
-    except _LOADING_ERRORS as error:
-        raise TeacherError(
-            f"{model_name} can't be loaded ({_first_line(error)}). Is it a Sentence Transformer, and is it complete? "
-            "Delete it from the cache and download it again."
-        ) from error
-    return cast(PreTrainedModel, model)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def resolve_device(device: str | None) -> str:

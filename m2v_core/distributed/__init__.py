@@ -2,5 +2,5 @@
 
 `batches` is the callable for any engine that hands over Arrow tables. `run` has a folder of files made: `inputs` finds
 them, `manifest` remembers what is finished, `shards` encodes one file, and either `processes` or `ray_engine` decides
-where that happens.
+where that happens. `ray_engine` runs the reading of a huge vocabulary too, see `distillation.cluster`.
 """

@@ -1,4 +1,4 @@
-"""Ray Data as the engine: actors on any number of machines, each with the model, each encoding and writing whole files.
+"""Ray Data as the engine: actors on any number of machines, each with the model, each making and writing whole files.
 
 A static encoder makes vectors faster than processes can hand them over. So what travels is the name of a file one way
 and its line of the manifest the other; Ray decides where, restarts what dies, and tries its file again.
@@ -10,20 +10,31 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from m2v_core.distributed.inputs import InputFile
 from m2v_core.distributed.manifest import ATTEMPTS, Entry
-from m2v_core.distributed.shards import MOST_ATTEMPTS, Job, Outcome, Shard, ShardEncoder, died
+from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard, died
 from m2v_core.errors import InputError, M2VError, MissingExtraError
 
 # Below one: actors that hold every CPU would leave none for Ray's own tasks, and nothing would ever run.
 CPUS_PER_ACTOR = 0.5
+_CPUS_LEFT = 0.4  # of a machine that one actor has; less than half of it, or Ray may put two there
 _MOST_BLOCKS = 10_000
 _SECONDS_TO_CONNECT = 10.0
+
+Share = Literal["core", "machine", "gpu"]
+"""What an actor is meant to have for itself; a machine where the cluster has no GPU."""
+
+
+class Worker(Protocol):
+    """What does one file after the other, in an actor."""
+
+    def encode(self, shard: Shard) -> Outcome:
+        """Write the output of one, or say why not."""
 
 
 def import_ray() -> Any:
@@ -40,14 +51,23 @@ def import_ray() -> Any:
     return ray
 
 
-def run_on_ray(job: Job, shards: Sequence[Shard], n_workers: int | None, address: str | None) -> Iterator[Outcome]:
+def run_on_ray(
+    make: Callable[[], Worker],
+    folder: str,
+    shards: Sequence[Shard],
+    n_workers: int | None,
+    address: str | None,
+    share: Share = "core",
+) -> Generator[Outcome, None, None]:
     """The outcome of each file, as they end.
 
     Args:
-        job: What the files have in common.
+        make: Makes an actor's worker, when its first file comes.
+        folder: Of the outputs, absolute; all machines share it.
         shards: The files.
-        n_workers: How many actors; None for one for each CPU of the cluster.
+        n_workers: How many actors; None for as many as there are shares of the cluster.
         address: Of the cluster; None for the one this process is connected to or RAY_ADDRESS names, or a new one here.
+        share: Of the cluster, for each actor.
 
     Raises:
         InputError: There is an address, and a connection already.
@@ -66,17 +86,14 @@ def run_on_ray(job: Job, shards: Sequence[Shard], n_workers: int | None, address
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        n_cpus = int(ray.cluster_resources().get("CPU", 1))
-        n_actors = min(n_workers or n_cpus, len(shards))
         dataset = ray.data.from_items(
             [{"shard": json.dumps(asdict(shard))} for shard in shards],
             override_num_blocks=min(len(shards), _MOST_BLOCKS),
         ).map_batches(
             FileActor,
-            fn_constructor_args=(job,),
+            fn_constructor_args=(make, folder),
             batch_size=1,
-            concurrency=n_actors,
-            num_cpus=min(CPUS_PER_ACTOR, n_cpus / (n_actors + 1)),
+            **_actors(ray, n_workers, len(shards), share),
         )
         for row in dataset.iter_rows():
             yield _outcome(row["outcome"])
@@ -106,40 +123,64 @@ def _check_answers(address: str | None) -> None:
             ) from error
 
 
+def _actors(ray: Any, n_workers: int | None, n_shards: int, share: Share) -> dict[str, Any]:
+    """How many there are, and what each reserves."""
+    resources = ray.cluster_resources()
+    n_cpus, n_gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+    if share == "core":
+        n_actors = min(n_workers or n_cpus, n_shards)
+        return {"concurrency": n_actors, "num_cpus": min(CPUS_PER_ACTOR, n_cpus / (n_actors + 1))}
+    if share == "gpu" and n_gpus:
+        return {"concurrency": min(n_workers or n_gpus, n_gpus, n_shards), "num_gpus": 1}
+    machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    machines = [n_cores for n_cores in machines if n_cores] or [1]
+    n_actors = min(n_workers or len(machines), n_shards)
+    n_on_one = -(-n_actors // len(machines))
+    reserved = (min(machines) - _CPUS_LEFT) / n_on_one  # above one only whole cores
+    n_threads = max(min(machines) // n_on_one, 1)
+    return {
+        "concurrency": n_actors,
+        "num_cpus": int(reserved) if reserved > 1 else reserved,
+        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(n_threads)}},  # else as many as are reserved
+    }
+
+
 class FileActor:
     """One worker of the cluster.
 
     Args:
-        job: What the files have in common.
+        make: Makes what does the files.
+        folder: Of the outputs.
     """
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._encoder: ShardEncoder | None = None
+    def __init__(self, make: Callable[[], Worker], folder: str) -> None:
+        self._make = make
+        self._folder = folder
+        self._worker: Worker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The outcome of each file of a batch, as JSON."""
-        return {"outcome": [self._encoded(text) for text in batch["shard"]]}
+        return {"outcome": [self._done(text) for text in batch["shard"]]}
 
-    def _encoded(self, text: str) -> str:
+    def _done(self, text: str) -> str:
         fields = json.loads(text)
         shard = Shard(InputFile(**fields["input"]), fields["output"])
         # Ray tries without end what kills its actor, so each attempt at a file leaves a byte.
-        attempts = Path(self._job.folder, f"{ATTEMPTS}{shard.output}")
+        attempts = Path(self._folder, f"{ATTEMPTS}{shard.output}")
         n_attempts = attempts.stat().st_size if attempts.exists() else 0
         if n_attempts >= MOST_ATTEMPTS:
             return json.dumps(asdict(died(shard, "a signal, or for lack of memory")))
         try:
             with attempts.open("ab") as file:
                 file.write(b"x")
-            if self._encoder is None:
-                self._encoder = ShardEncoder(self._job)
-            outcome = self._encoder.encode(shard)
+            if self._worker is None:
+                self._worker = self._make()
+            outcome = self._worker.encode(shard)
             attempts.unlink(missing_ok=True)
         except M2VError as error:
             outcome = Outcome(shard.input.path, message=str(error), error=type(error).__name__)
         except OSError as error:
-            message = f"{self._job.folder} can't be written on a machine of the cluster: {error.strerror or error}."
+            message = f"{self._folder} can't be written on a machine of the cluster: {error.strerror or error}."
             outcome = Outcome(shard.input.path, message=message, error="SaveError")
         return json.dumps(asdict(outcome))
 

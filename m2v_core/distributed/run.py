@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import EllipsisType
@@ -22,7 +23,7 @@ from m2v_core.cpus import n_usable_cpus
 from m2v_core.distributed import manifest, processes, ray_engine
 from m2v_core.distributed.inputs import InputFile, find_inputs
 from m2v_core.distributed.manifest import Manifest
-from m2v_core.distributed.shards import Job, Outcome, Shard, schema_to
+from m2v_core.distributed.shards import Job, Outcome, Shard, ShardEncoder, schema_to
 from m2v_core.errors import InputError, M2VError, NotFoundError, SaveError
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
@@ -154,7 +155,7 @@ def encode_files(
         )
         outcomes: Iterator[Outcome] = iter(())
         if run.shards and engine == "ray":
-            outcomes = ray_engine.run_on_ray(job, run.shards, workers, address)
+            outcomes = ray_engine.run_on_ray(partial(ShardEncoder, job), job.folder, run.shards, workers, address)
         elif run.shards:
             outcomes = processes.run_in_processes(job, run.shards, n_workers, run.advance)
         try:

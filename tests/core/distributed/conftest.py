@@ -1,10 +1,15 @@
-"""A small model, and the folder of it."""
+"""A small model, the folder of it, and a cluster."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import pytest
 
 from tests.static_models import static_model
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="package")
@@ -17,3 +22,23 @@ def model_folder(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "small"
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="package")
+def cluster():
+    """Two nodes of one core each; one says that it has a GPU."""
+    ray = pytest.importorskip("ray", reason="pip install 'm2v-studio[ray]'")
+    from ray.cluster_utils import Cluster
+
+    # Workers of Ray are started by its nodes, which have this process's environment.
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)  # this very copy of the package
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1, num_gpus=1)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow
 from pyarrow import parquet
 
@@ -61,3 +62,9 @@ def entries_of(output: Path) -> list[dict]:
     except OSError:
         return []
     return [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+
+def actors() -> list[psutil.Process]:
+    """The processes of Ray's actors on this machine."""
+    running = psutil.process_iter(["cmdline", "ppid"])
+    return [process for process in running if "ray::MapWorker" in " ".join(process.info["cmdline"] or [])]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 
-import psutil
 import pytest
 
 from m2v_core import StaticModel
@@ -18,41 +16,20 @@ from m2v_core.bulk.options import EncodeOptions
 from m2v_core.distributed.inputs import find_inputs
 from m2v_core.distributed.ray_engine import FileActor
 from m2v_core.distributed.run import encode_files
-from m2v_core.distributed.shards import Job, Shard
+from m2v_core.distributed.shards import Job, Shard, ShardEncoder
 from m2v_core.errors import InputError, M2VError
-from tests.core.distributed.files import check_complete, entries_of, rows_of, write_folder
+from tests.core.distributed.files import actors, check_complete, entries_of, rows_of, write_folder
 from tests.core.distributed.test_files import seconds
 
 ray = pytest.importorskip("ray", reason="pip install 'm2v-studio[ray]'")
 pytest.importorskip("ray.data", reason="pip install 'm2v-studio[ray]'")
-from ray.cluster_utils import Cluster  # noqa: E402 - only where ray is
 
 N_FILES, N_ROWS = 12, 25_000
-# Workers of Ray are started by its nodes, which have this process's environment.
-ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(ROOT)  # this very copy of the package
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    made.add_node(num_cpus=1)
-    yield made
-    ray.shutdown()
-    made.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
 
 
 @pytest.fixture(scope="module")
 def pattern(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("texts"), N_FILES, N_ROWS)
-
-
-def actors():
-    running = psutil.process_iter(["cmdline", "ppid"])
-    return [process for process in running if "ray::MapWorker" in " ".join(process.info["cmdline"] or [])]
 
 
 def command(cluster, model, pattern, output, *arguments):
@@ -125,10 +102,10 @@ def test_a_file_that_kills_its_actors_is_given_up(model_folder, tmp_path):
     )
     batch = {"shard": [json.dumps(asdict(Shard(file, "out.parquet")))]}
     (tmp_path / "_attempts-out.parquet").write_bytes(b"xx")  # what two killed actors left
-    (text,) = FileActor(job)(batch)["outcome"]
+    (text,) = FileActor(partial(ShardEncoder, job), job.folder)(batch)["outcome"]
     assert json.loads(text)["entry"]["n_texts"] == 5
     (tmp_path / "_attempts-out.parquet").write_bytes(b"xxx")
-    (text,) = FileActor(job)(batch)["outcome"]
+    (text,) = FileActor(partial(ShardEncoder, job), job.folder)(batch)["outcome"]
     outcome = json.loads(text)
     assert outcome["entry"] is None and outcome["is_of_input"]
     assert f"{file.path}: its worker ended 3 times" in outcome["message"]

@@ -1,0 +1,160 @@
+"""Loading a teacher's tokenizer and weights, without running what comes with them unless it is trusted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import SafetensorError
+
+from m2v_core.errors import MissingExtraError, RemoteCodeError, TeacherError
+
+try:
+    from transformers import (
+        CONFIG_MAPPING,
+        AutoConfig,
+        AutoModel,
+        AutoModelForTextEncoding,
+        AutoTokenizer,
+        PreTrainedModel,
+    )
+except ImportError as error:
+    raise MissingExtraError(error.name or "torch", "distill") from error
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+)
+
+
+def refuse_own_modules(folder: Path) -> None:
+    """Before version 6, sentence-transformers runs whatever code lies in a local folder.
+
+    Raises:
+        RemoteCodeError: there is some.
+    """
+    modules_file = folder / "modules.json"
+    modules = json.loads(modules_file.read_text(encoding="utf-8")) if modules_file.is_file() else []
+    for module in modules:
+        if not module["type"].startswith("sentence_transformers."):
+            raise RemoteCodeError(
+                f"{folder.name} has a module with code of its own ({module['type']}), which is not run here: it can be "
+                "distilled with recipe='fast' and without a corpus, or choose another teacher."
+            )
+
+
+def encoder_folder(folder: Path) -> Path:
+    """The folder of the transformer within a Sentence Transformer.
+
+    Raises:
+        TeacherError: its list of modules is damaged.
+    """
+    modules_file = folder / "modules.json"
+    if not modules_file.is_file():
+        return folder
+    try:
+        modules = json.loads(modules_file.read_text(encoding="utf-8"))
+        paths = [str(module["path"]) for module in modules if module["type"].endswith(".Transformer")]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TeacherError(f"{modules_file} is damaged ({error!r}); download the teacher again.") from error
+    return folder / paths[0] if paths else folder
+
+
+def refuse_remote_code(folder: Path, model_name: str, trust_remote_code: bool) -> None:
+    """Holds a transformer to what needs no code of its own, unless that is trusted.
+
+    Raises:
+        TeacherError: it has no configuration, or a damaged one.
+        RemoteCodeError: it needs code of its own.
+    """
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise TeacherError(
+            f"{model_name} has no config.json; it is no Sentence Transformer. Choose a repository or folder with "
+            "config.json, tokenizer.json and model.safetensors."
+        )
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TeacherError(f"{config_file} is damaged ({error}); download the teacher again.") from error
+    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not trust_remote_code:
+        raise RemoteCodeError(
+            f"{model_name} needs code of its own ({config['auto_map'].get('AutoModel', 'auto_map')}). Read that code "
+            "and, if you trust it, pass trust_remote_code=True; or choose another teacher."
+        )
+
+
+def load_tokenizer(folder: Path, model_name: str, trust_remote_code: bool) -> Any:
+    """The tokenizer in a folder, the fast one where there is one.
+
+    Raises:
+        TeacherError: there is none that can be loaded.
+    """
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise TeacherError(
+            f"{model_name} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); a teacher must read text. "
+            "Is it a model for images or sound?"
+        )
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code, use_fast=True)
+    except LOADING_ERRORS as error:
+        raise TeacherError(
+            f"The tokenizer of {model_name} can't be loaded ({first_line(error)}). A fast tokenizer is needed: ask "
+            "its authors for a tokenizer.json, or make one with transformers' convert_slow_tokenizer."
+        ) from error
+
+
+def load_config(folder: Path, model_name: str, trust_remote_code: bool) -> Any:
+    """The configuration of the transformer in a folder.
+
+    Raises:
+        TeacherError: it can't be loaded.
+    """
+    try:
+        return AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except LOADING_ERRORS as error:
+        raise _not_loaded(model_name, error) from error
+
+
+def load_model(folder: Path, model_name: str, trust_remote_code: bool, config: Any) -> PreTrainedModel:
+    """The transformer in a folder; of an encoder-decoder such as T5, the encoder alone.
+
+    Raises:
+        TeacherError: it can't be loaded.
+    """
+    factory = AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else AutoModel
+    try:
+        # Safetensors alone: a pickle can run code when it is opened.
+        model = factory.from_pretrained(
+            str(folder), config=config, trust_remote_code=trust_remote_code, use_safetensors=True
+        )
+    except LOADING_ERRORS as error:
+        raise _not_loaded(model_name, error) from error
+    return cast(PreTrainedModel, model)
+
+
+def _not_loaded(model_name: str, error: Exception) -> TeacherError:
+    return TeacherError(
+        f"{model_name} can't be loaded ({first_line(error)}). Is it a Sentence Transformer, and is it complete? "
+        "Delete it from the cache and download it again."
+    )
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, or its name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

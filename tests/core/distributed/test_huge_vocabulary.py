@@ -1,0 +1,195 @@
+"""A vocabulary read on Ray, on two simulated nodes: the model is the same, whatever is killed; and bad input."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import string
+import subprocess
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import m2v_core
+from m2v_core import StaticModel
+from m2v_core.distillation import cluster as reading_cluster
+from m2v_core.errors import (
+    InputError,
+    M2VError,
+    MissingExtraError,
+    SaveError,
+    TeacherError,
+)
+from tests import teachers
+from tests.core.distributed.files import actors, entries_of
+from tests.core.distributed.test_files import seconds
+
+ray = pytest.importorskip("ray", reason="pip install 'm2v-studio[ray]'")
+pytest.importorskip("ray.data", reason="pip install 'm2v-studio[ray]'")
+pytestmark = pytest.mark.skipif(not teachers.CORPUS.is_file(), reason=f"{teachers.CORPUS} is absent")
+
+distill = partial(m2v_core.distill, recipe="fast", pca_dims=16, quantize_to="float32")
+N_WORDS, SHARD_TOKENS = 30_000, 2_000
+# The command, with shards small enough to be killed between.
+COMMAND = f"""
+from m2v_core.cli import main
+from m2v_core.distillation import cluster
+
+cluster._SHARD_TOKENS = {SHARD_TOKENS}
+main()
+"""
+
+
+def made_up_words(n: int) -> list[str]:
+    draw = random.Random(0)
+    return list(dict.fromkeys("".join(draw.choices(string.ascii_lowercase, k=draw.randrange(4, 9))) for _ in range(n)))
+
+
+def inputs_of(folder: Path) -> list[str]:
+    """The finished shards, as often as they were finished."""
+    return [entry["input"] for manifest in folder.glob("*/_manifest.jsonl") for entry in entries_of(manifest.parent)]
+
+
+def assert_same(found: StaticModel, expected: StaticModel) -> None:
+    assert found.tokens == expected.tokens
+    assert found.tokenizer.to_str() == expected.tokenizer.to_str()
+    scale = float(np.abs(expected.token_embeddings).max())
+    np.testing.assert_allclose(found.token_embeddings, expected.token_embeddings, atol=1e-4 * scale)
+
+
+@pytest.fixture(scope="module")
+def teacher(build_teacher_once) -> Path:
+    return build_teacher_once("wordpiece")
+
+
+@pytest.fixture(scope="module")
+def connected(cluster):
+    """A connection that all calls of this process use."""
+    with ray.init(address=cluster.address, log_to_driver=False):
+        yield
+
+
+def test_the_model_is_the_same_whatever_is_killed(cluster, teacher, tmp_path, monkeypatch):
+    words = made_up_words(N_WORDS)
+    (tmp_path / "words.txt").write_text("\n".join(words))
+    cache = tmp_path / "cache"
+    given = [
+        *(sys.executable, "-c", COMMAND, "distill", "--model-name", teacher, "--save-path", tmp_path / "made"),
+        *("--vocabulary-path", tmp_path / "words.txt", "--no-use-subword", "--recipe", "fast", "--device", "cpu"),
+        *("--engine", "ray", "--address", cluster.address, "--cache-folder", cache),
+    ]
+    process = subprocess.Popen(given, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    for _ in seconds():
+        assert process.poll() is None
+        if len(inputs_of(cache)) >= 2:
+            break
+    process.kill()
+    process.wait()
+    before = inputs_of(cache)
+
+    known, killed_at = {actor.pid for actor in actors()}, []
+
+    def kill_an_actor(event):
+        fresh = [actor for actor in actors() if actor.pid not in known]
+        if event.stage == "encode" and fresh and not killed_at:
+            killed_at.append(len(inputs_of(cache)))
+            fresh[0].kill()
+
+    monkeypatch.setattr(reading_cluster, "_SHARD_TOKENS", SHARD_TOKENS)
+    given_again = {"vocabulary": words, "use_subword": False, "device": "cpu"}
+    found = distill(
+        teacher, **given_again, engine="ray", address=cluster.address, cache_folder=cache, progress=kill_an_actor
+    )
+    after = inputs_of(cache)
+    assert len(before) <= killed_at[0] < len(after)
+    assert after[: len(before)] == before
+    assert max(Counter(after).values()) == 1  # no shard was read again
+    assert_same(found, distill(teacher, **given_again))
+    (folder,) = cache.iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["_manifest.jsonl", "_vectors.npy"]
+
+
+def test_what_was_read_serves_other_settings_and_no_other_reading(connected, teacher, tmp_path):
+    on_ray = partial(distill, teacher, engine="ray", cache_folder=tmp_path / "cache")
+    assert_same(on_ray(), distill(teacher))  # on the node that has a GPU, or says so
+    # From here on, to ask the cluster is an error.
+    on_ray = partial(on_ray, address="auto")
+    assert_same(on_ray(pca_dims=8), distill(teacher, pca_dims=8))
+    # The sentences to calibrate with are read here.
+    assert_same(on_ray(recipe="calibrated"), distill(teacher, recipe="calibrated"))
+    (kept,) = (tmp_path / "cache").glob("*/_vectors.npy")
+    other = shutil.copytree(teacher, tmp_path / "teacher")
+    for changed in ({"vocabulary": ["river", "bank"]}, {"pooling": "mean"}, {"model_name": other}):
+        with pytest.raises(InputError, match="connected to a Ray cluster already, so the address 'auto' is not used"):
+            m2v_core.distill(**(on_ray.keywords | {"model_name": teacher} | changed))
+    kept.write_bytes(kept.read_bytes()[:-100])
+    with pytest.raises(InputError, match="connected to a Ray cluster already"):
+        on_ray()
+
+
+def test_what_a_teacher_says_on_an_actor_reaches_the_caller(connected, broken_teacher, tmp_path):
+    with pytest.raises(TeacherError, match="can't be loaded .* Is it a Sentence Transformer, and is it complete"):
+        distill(broken_teacher("truncated-weights"), engine="ray", cache_folder=tmp_path / "cache")
+
+
+def test_a_worker_with_another_teacher_is_refused(teacher, tmp_path):
+    copy = shutil.copytree(teacher, tmp_path / "teacher")
+    source = reading_cluster.TeacherSource(str(copy), copy)
+    job = reading_cluster.ReadingJob(str(copy), source.listing, "cpu", False, "mean", (1, 1), str(tmp_path))
+    (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
+    with pytest.raises(
+        TeacherError, match="is another teacher to this worker than to the process that started the run"
+    ):
+        reading_cluster.ShardReader(job)
+
+
+def test_a_folder_that_cannot_be_written(teacher, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SaveError, match="Could not write .*Not a directory"):
+        distill(teacher, engine="ray", cache_folder=tmp_path / "file" / "cache")
+
+
+def test_a_cluster_that_is_not_there(teacher, tmp_path):
+    ray.shutdown()
+    with pytest.raises(M2VError, match=r"No Ray cluster answers at 127\.0\.0\.1:1 \(.*refused"):
+        distill(teacher, engine="ray", cache_folder=tmp_path / "cache", address="127.0.0.1:1")
+
+
+def test_ray_is_not_installed(teacher, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"m2v-studio\[ray\]"):
+        distill(teacher, engine="ray", cache_folder=tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"engine": "spark"}, "engine must be 'ray', or None for this process alone, not 'spark'"),
+        ({"engine": "ray"}, "name a cache_folder that all machines share"),
+        ({"workers": 2}, "workers and address are for a Ray cluster"),
+        ({"address": "auto"}, "workers and address are for a Ray cluster"),
+        ({"engine": "ray", "workers": 0, "cache_folder": "cache"}, "workers must be at least 1, not 0"),
+    ],
+)
+def test_arguments_that_do_not_go_together(teacher, settings, message):
+    with pytest.raises(InputError, match=message):
+        distill(teacher, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"recipe": "calibrated"}, r"1,778 rows of 48 take .* Use recipe='fast'"),
+        ({"corpus": ["a sentence"]}, "recipe='fast' without a corpus"),
+        ({"vocabulary_quantization": 100}, r"model\.compressed\(vocabulary_quantization=\.\.\.\)"),
+    ],
+)
+def test_what_memory_cannot_hold_is_refused_before_the_work(teacher, tmp_path, monkeypatch, settings, remedy):
+    monkeypatch.setattr(reading_cluster, "MOST_BYTES_AT_ONCE", 4 * 1_778 * 48 - 1)
+    with pytest.raises(InputError, match=remedy):
+        distill(teacher, engine="ray", cache_folder=tmp_path / "cache", **settings)
+    assert not (tmp_path / "cache").exists()
