@@ -154,8 +154,8 @@ def calibrate(
     n_iterations = (len(starts) + len(_LAMBDAS) - 1) * _FEW_ITERATIONS + ITERATIONS
     reporter.start("calibrate", token_embeddings.shape[1] * (n_iterations + n_steps))
     few = slice(None, None, max(1, len(targets) // _TO_CHOOSE))
-    start, strength = _elect(starts, counts[few], targets[few], judge, reporter)
-    wanted = _turned(targets, counts, start)
+    start, turn, strength = _elect(starts, counts[few], targets[few], judge, reporter)
+    wanted = _unit(targets @ turn)
     fitted = fit_closed_form(start, counts, wanted, strength, reporter)
     if n_steps:
         descended = descend(fitted, counts, wanted, targets, n_steps, reporter, seed)
@@ -178,10 +178,11 @@ def _elect(
     targets: npt.NDArray[np.float32],
     judge: _Judge,
     reporter: ProgressReporter,
-) -> tuple[npt.NDArray[np.float32], float]:
-    """The table to start from, on the scale of the targets, and the lambda, that lead to the best agreement."""
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], float]:
+    """The table to start from, on the scale of the targets, their turn for it, and the lambda that agree best."""
     scaled = [start / _mean_length(counts[:5000] @ start) for start in starts]
-    turned = [_turned(targets, counts, start) for start in scaled]
+    turns = [_turn(targets, counts, start) for start in scaled]
+    turned = [_unit(targets @ turn) for turn in turns]
 
     def agreements(which: int, strength: float) -> npt.NDArray[np.float64]:
         return judge.agreements(
@@ -193,7 +194,7 @@ def _elect(
     of_lambdas = [
         of_starts[elected] if strength == _LAMBDAS[1] else agreements(elected, strength) for strength in _LAMBDAS
     ]
-    return scaled[elected], _LAMBDAS[_first_of_the_best(of_lambdas)]
+    return scaled[elected], turns[elected], _LAMBDAS[_first_of_the_best(of_lambdas)]
 
 
 def _first_of_the_best(agreements: Sequence[npt.NDArray[np.float64]]) -> int:
@@ -218,17 +219,18 @@ def _mean_length(vectors: npt.NDArray[np.float32]) -> np.float32:
     return np.float32(max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12))
 
 
-def _turned(
+def _turn(
     targets: npt.NDArray[np.float32], counts: Any, token_embeddings: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """The targets turned and cut to the width of the table so that they lie closest to what it gives now.
+    """`(embedding_dim, dim)`: turns and cuts targets so that they lie closest to what the table gives now.
 
     The teacher's embeddings need not live in the space of the hidden states that were distilled: dense layers may
     follow. Its similarities are all that counts, and these don't change when it is turned.
     """
     overlap = targets.T @ _unit(counts @ token_embeddings)  # (embedding_dim, dim)
     left, _, right = np.linalg.svd(overlap.astype(np.float64), full_matrices=False)
-    return _unit(targets @ (left @ right).astype(np.float32)[:, : token_embeddings.shape[1]])
+    turn: npt.NDArray[np.float32] = (left @ right).astype(np.float32)
+    return turn
 
 
 class _Judge:
