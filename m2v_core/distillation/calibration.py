@@ -30,7 +30,7 @@ import numpy.typing as npt
 import scipy.sparse as sparse
 from tokenizers import Tokenizer
 
-from m2v_core.distillation.closed_form import ITERATIONS, fit_closed_form
+from m2v_core.distillation.closed_form import COLUMN_UNITS, fit_closed_form
 from m2v_core.distillation.descent import descend, n_descent_steps
 from m2v_core.progress import ProgressReporter
 
@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 FEWEST_SENTENCES = 1000  # with fewer there is nothing to learn for most rows
 _LAMBDAS = (0.3, 0.1, 0.03)  # the second to choose the start by
 _TO_CHOOSE = 8_000  # sentences that lambda is chosen on
-_FEW_ITERATIONS = 6  # to choose lambda by
+_COLUMNS_TO_CHOOSE = 128
+_ROUGHLY = 0.05  # tolerance of the fits to choose by
 _HELD_OUT = 0.05
 _MOST_HELD_OUT = 2000
 _MOST_TOKENS = 512
@@ -108,8 +109,8 @@ class Calibration:
 
 def calibrate(
     starts: Sequence[npt.NDArray[np.float32]],
-    bags: Sentences | None,
-    corpus: Sentences | None,
+    sentences: Sentences,
+    has_text: bool,
     reporter: ProgressReporter,
     seed: int = 0,
 ) -> Calibration:
@@ -118,9 +119,9 @@ def calibrate(
     Args:
         starts: `(n_rows, dim) float32` each: the distilled table, weighted, and others to start from if they lead to
             a better one.
-        bags: Synthetic sentences.
-        corpus: The user's own; with these, the closed form is followed by the descent, and the mean of both is
-            taken.
+        sentences: What `usable_sentences` gives.
+        has_text: Whether some of them are real: then the closed form is followed by the descent, and the mean of both
+            is taken.
         reporter: Gets the stage `"calibrate"`, in steps; the work can be cancelled between them.
         seed: Fixes what is held out and the order of batches.
 
@@ -132,30 +133,28 @@ def calibrate(
         Cancelled: the caller asked to stop.
     """
     token_embeddings = starts[0]
-    # Each kind is centred by itself: a bag is no sentence, and the difference is nothing to learn.
-    kinds = [_usable(kind) for kind in (bags, corpus) if kind is not None]
-    n_usable = sum(map(len, kinds))
+    n_usable = len(sentences)
     if n_usable < FEWEST_SENTENCES:
         return Calibration(
             token_embeddings,
             problem=f"only {n_usable:,} sentences have known tokens and an embedding of their own; "
             f"{FEWEST_SENTENCES:,} are the least that is of use",
         )
-    counts = sparse.vstack([kind.counts for kind in kinds]).tocsr()
-    targets = np.concatenate([kind.targets for kind in kinds])
     order = np.random.default_rng(seed).permutation(n_usable)
     n_held_out = min(_MOST_HELD_OUT, int(_HELD_OUT * n_usable))
     held_out, used = order[:n_held_out], np.sort(order[n_held_out:])
-    judge = _Judge(counts[held_out], targets[held_out])
+    judge = _Judge(sentences.counts[held_out], sentences.targets[held_out])
     before = judge.agreement(token_embeddings)
-    counts, targets = counts[used], targets[used]
+    counts, targets = sentences.counts[used], sentences.targets[used]
 
-    n_steps = 0 if corpus is None else n_descent_steps(len(targets))
-    n_iterations = (len(starts) + len(_LAMBDAS) - 1) * _FEW_ITERATIONS + ITERATIONS
-    reporter.start("calibrate", token_embeddings.shape[1] * (n_iterations + n_steps))
+    dim = token_embeddings.shape[1]
+    n_steps = n_descent_steps(len(targets)) if has_text else 0
+    n_tried = len(starts) + len(_LAMBDAS) - 1
+    reporter.start("calibrate", COLUMN_UNITS * (n_tried * min(dim, _COLUMNS_TO_CHOOSE) + dim) + dim * n_steps)
     few = slice(None, None, max(1, len(targets) // _TO_CHOOSE))
-    start, turn, strength = _elect(starts, counts[few], targets[few], judge, reporter)
-    wanted = _unit(targets @ turn)
+    elected, strength = _elect(starts, counts[few], targets[few], judge, reporter)
+    start = _scaled(starts[elected], counts)
+    wanted = _unit(targets @ _turn(targets[few], counts[few], start))
     fitted = fit_closed_form(start, counts, wanted, strength, reporter)
     if n_steps:
         descended = descend(fitted, counts, wanted, targets, n_steps, reporter, seed)
@@ -178,23 +177,20 @@ def _elect(
     targets: npt.NDArray[np.float32],
     judge: _Judge,
     reporter: ProgressReporter,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], float]:
-    """The table to start from, on the scale of the targets, their turn for it, and the lambda that agree best."""
-    scaled = [start / _mean_length(counts[:5000] @ start) for start in starts]
-    turns = [_turn(targets, counts, start) for start in scaled]
-    turned = [_unit(targets @ turn) for turn in turns]
+) -> tuple[int, float]:
+    """Which table to start from and the lambda that agree best, as far as the leading columns say."""
+    leading = [_scaled(start[:, :_COLUMNS_TO_CHOOSE], counts) for start in starts]
+    turned = [_unit(targets @ _turn(targets, counts, start)) for start in leading]
 
     def agreements(which: int, strength: float) -> npt.NDArray[np.float64]:
-        return judge.agreements(
-            fit_closed_form(scaled[which], counts, turned[which], strength, reporter, _FEW_ITERATIONS)
-        )
+        return judge.agreements(fit_closed_form(leading[which], counts, turned[which], strength, reporter, _ROUGHLY))
 
     of_starts = [agreements(which, _LAMBDAS[1]) for which in range(len(starts))]
     elected = _first_of_the_best(of_starts)
     of_lambdas = [
         of_starts[elected] if strength == _LAMBDAS[1] else agreements(elected, strength) for strength in _LAMBDAS
     ]
-    return scaled[elected], turns[elected], _LAMBDAS[_first_of_the_best(of_lambdas)]
+    return elected, _LAMBDAS[_first_of_the_best(of_lambdas)]
 
 
 def _first_of_the_best(agreements: Sequence[npt.NDArray[np.float64]]) -> int:
@@ -206,13 +202,33 @@ def _first_of_the_best(agreements: Sequence[npt.NDArray[np.float64]]) -> int:
     return best
 
 
+def usable_sentences(kinds: Sequence[Sentences], n_rows: int) -> Sentences:
+    """The sentences to learn from: those that have known tokens, with unit targets about the mean of their kind.
+
+    Args:
+        kinds: Bags and real sentences. Each kind is centred by itself: a bag is no sentence, and the difference is
+            nothing to learn.
+        n_rows: Tokens of the vocabulary.
+    """
+    usable = [_usable(kind) for kind in kinds]
+    if not usable:
+        return Sentences(sparse.csr_matrix((0, n_rows), dtype=np.float32), np.empty((0, 1), np.float32))
+    return Sentences(
+        sparse.vstack([kind.counts for kind in usable]).tocsr(), np.concatenate([kind.targets for kind in usable])
+    )
+
+
 def _usable(sentences: Sentences) -> Sentences:
-    """The sentences that have known tokens, and unit targets about their mean."""
     vectors = _unit(sentences.targets)
     vectors = vectors - vectors.mean(axis=0)
     # What lies at the mean has no direction, as has everything where the teacher says the same of every text.
     kept = (np.diff(sentences.counts.indptr) > 0) & (np.linalg.norm(vectors, axis=1) > 1e-3)
     return Sentences(sentences.counts[kept], _unit(vectors[kept]))
+
+
+def _scaled(table: npt.NDArray[np.float32], counts: Any) -> npt.NDArray[np.float32]:
+    """The table on the scale of the targets: its sentences are of unit length on average."""
+    return np.asarray(table / _mean_length(counts[:5000] @ table))
 
 
 def _mean_length(vectors: npt.NDArray[np.float32]) -> np.float32:

@@ -19,7 +19,9 @@ import scipy.sparse as sparse
 from m2v_core.cpus import n_usable_cpus
 from m2v_core.progress import ProgressReporter
 
-ITERATIONS = 12  # after which nothing changes any more
+COLUMN_UNITS = 10  # of progress: about as long as so many columns take in a step of the descent
+_TOLERANCE = 0.01
+_MOST_ITERATIONS = 100  # ten do, as a rule
 _COLUMNS = 32  # fitted together: their table stays in a core's cache
 
 
@@ -29,7 +31,7 @@ def fit_closed_form(
     wanted: npt.NDArray[np.float32],
     strength: float,
     reporter: ProgressReporter,
-    n_iterations: int = ITERATIONS,
+    tolerance: float = _TOLERANCE,
 ) -> npt.NDArray[np.float32]:
     """The ridge regression of the module's description, by conjugate gradients.
 
@@ -38,8 +40,8 @@ def fit_closed_form(
         counts: `(n_sentences, n_rows)` sparse float32, A.
         wanted: `(n_sentences, dim) float32`, unit rows, T.
         strength: lambda.
-        reporter: Advanced by each column's iterations.
-        n_iterations: Of conjugate gradients.
+        reporter: Advanced by `COLUMN_UNITS` for each column.
+        tolerance: How small the residual of the normal equations is to become, as a share of what it was.
 
     Returns:
         `(n_rows, dim) float32`, E0 + D.
@@ -54,10 +56,10 @@ def fit_closed_form(
 
     def fit(columns: slice) -> int:
         change = _conjugate_gradients(
-            system, transposed, wanted[:, columns] - system @ start[:, columns], strength, n_iterations, is_stopped
+            system, transposed, wanted[:, columns] - system @ start[:, columns], strength, tolerance, is_stopped
         )
         fitted[seen, columns] += change
-        return n_iterations * int(change.shape[1])
+        return COLUMN_UNITS * int(change.shape[1])
 
     with ThreadPoolExecutor(n_usable_cpus()) as pool:
         try:
@@ -90,7 +92,7 @@ def _conjugate_gradients(
     transposed: Any,
     missing: npt.NDArray[np.float32],
     strength: float,
-    n_iterations: int,
+    tolerance: float,
     is_stopped: threading.Event,
 ) -> npt.NDArray[np.float32]:
     """D of the module's description for some columns, with A scaled by the sentences' lengths.
@@ -100,7 +102,7 @@ def _conjugate_gradients(
         transposed: `(n_rows, n_sentences)` sparse float32.
         missing: `(n_sentences, n_columns) float32`, what the table lacks.
         strength: lambda.
-        n_iterations: How many.
+        tolerance: As for `fit_closed_form`.
         is_stopped: Ends it early.
 
     Returns:
@@ -113,8 +115,9 @@ def _conjugate_gradients(
     change: npt.NDArray[np.float32] = np.zeros_like(residual)
     direction = residual * inverse
     products = np.einsum("vd,vd->d", residual, direction)
-    for _ in range(n_iterations):
-        if is_stopped.is_set():
+    enough = tolerance**2 * products.sum()
+    for _ in range(_MOST_ITERATIONS):
+        if is_stopped.is_set() or products.sum() <= enough:
             break
         image = transposed @ (system @ direction)
         image += np.float32(strength) * direction

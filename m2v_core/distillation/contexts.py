@@ -144,26 +144,21 @@ def in_context(vectors: npt.NDArray[np.float32], kinds: Sequence[Readings]) -> n
     return np.asarray(total / counts[:, None])
 
 
-def contextual_tables(
-    token_embeddings: npt.NDArray[np.float32],
-    vectors: npt.NDArray[np.float32],
-    kinds: Sequence[Readings],
-    pca_dims: PCADims,
-) -> list[npt.NDArray[np.float32]]:
-    """A table of the directions that tokens have within texts, with the lengths that weighting gave; or none.
+def contextual_directions(
+    vectors: npt.NDArray[np.float32], kinds: Sequence[Readings], pca_dims: PCADims, dim: int
+) -> npt.NDArray[np.float32] | None:
+    """The directions that tokens have within texts.
 
     Args:
-        token_embeddings: `(n_rows, dim) float32`, the distilled table.
-        vectors: `(n_rows, teacher_dim) float32`, what it was reduced from.
+        vectors: `(n_rows, teacher_dim) float32`, of tokens alone.
         kinds: As for `in_context`.
         pca_dims: As for `distill`.
+        dim: Of the table that is to be fitted.
 
     Returns:
-        One table, `(n_rows, dim) float32`; none where it can't have that width, as with rows too few for PCA.
+        `(n_rows, dim) float32`, unit rows; None where they can't have that width, as with rows too few for PCA.
     """
-    dim = token_embeddings.shape[1]
     found = reduce_dims(in_context(vectors, kinds), pca_dims if pca_dims in (None, "auto") else dim)
     if found.shape[1] != dim:
-        return []
-    lengths = np.linalg.norm(token_embeddings, axis=1, keepdims=True)
-    return [found * (lengths / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))]
+        return None
+    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))

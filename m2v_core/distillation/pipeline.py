@@ -23,7 +23,7 @@ from m2v_core.distillation.reading import Reading
 from m2v_core.distillation.reduction import PCADims, n_components, reduce_dims
 from m2v_core.distillation.settings import DEFAULT_RECIPE, Pooling, Recipe, Settings
 from m2v_core.distillation.source import TeacherSource, locate_teacher
-from m2v_core.distillation.vectors import Fitted, Readings, TeacherVectors, VectorCache
+from m2v_core.distillation.vectors import Fitted, Prepared, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.weighting import Weighting, rank_weights
 from m2v_core.errors import InputError
 from m2v_core.model import StaticModel
@@ -287,10 +287,23 @@ def _calibrated(
 def _fit(
     read: TeacherVectors, reading: Reading, settings: Settings, pca_dims: PCADims, reporter: ProgressReporter
 ) -> Fitted:
-    from m2v_core.distillation.calibration import Sentences, calibrate, count_tokens
-    from m2v_core.distillation.contexts import contextual_tables
+    from m2v_core.distillation.calibration import Sentences, calibrate
 
-    distilled = reduce_dims(read.vectors, pca_dims) * _weights(read, settings)[:, None]
+    prepared = reading.prepared(pca_dims, lambda: _prepare(read, reading, settings, pca_dims))
+    distilled = prepared.reduced * _weights(read, settings)[:, None]
+    starts = [distilled]
+    if prepared.directions is not None:
+        starts.append(prepared.directions * np.linalg.norm(distilled, axis=1, keepdims=True))
+    has_text = prepared.noted["n_corpus_texts"] > 0
+    fitted = calibrate(starts, Sentences(prepared.counts, prepared.targets), has_text, reporter)
+    return Fitted(fitted.token_embeddings, prepared.noted | {"calibrated": fitted.problem is None}, fitted.problem)
+
+
+def _prepare(read: TeacherVectors, reading: Reading, settings: Settings, pca_dims: PCADims) -> Prepared:
+    """What the teacher says of bags and sentences, and the tables that fitting may start from."""
+    from m2v_core.distillation.calibration import Sentences, count_tokens, usable_sentences
+    from m2v_core.distillation.contexts import contextual_directions
+
     bags: list[str] = []
     if settings.recipe == "calibrated":
         words, ids = whole_words(read.tokenizer)
@@ -298,24 +311,20 @@ def _fit(
         if not bags:
             logger.warning("The vocabulary has %d whole words, too few to make sentences of.", len(words))
     corpus = usable_texts(settings.corpus or ())
-    n_rows = len(distilled)
-    of_bags, of_corpus = (
-        reading.sentences(texts, read.tokenizer, n_rows) if texts else None for texts in (bags, corpus)
-    )
-
-    def sentences(texts: Sequence[str], readings: Readings | None) -> Sentences | None:
-        if readings is None:
-            return None
+    reduced = reduce_dims(read.vectors, pca_dims)
+    n_rows = len(reduced)
+    readings: list[Readings] = []
+    sentences: list[Sentences] = []
+    for texts in filter(None, (bags, corpus)):
+        readings.append(reading.sentences(texts, read.tokenizer, n_rows))
         counts = count_tokens(read.tokenizer, texts, unknown_token_id(read.tokenizer), n_rows)
-        return Sentences(counts, readings.embeddings)
-
-    starts = [distilled]
-    kinds = [readings for readings in (of_bags, of_corpus) if readings is not None]
-    if kinds and read.pooling != "pooler":  # whose outcome is no hidden state
-        starts += contextual_tables(distilled, read.vectors, kinds, pca_dims)
-    fitted = calibrate(starts, sentences(bags, of_bags), sentences(corpus, of_corpus), reporter)
-    noted = {"n_bags": len(bags), "n_corpus_texts": len(corpus), "calibrated": fitted.problem is None}
-    return Fitted(fitted.token_embeddings, noted, fitted.problem)
+        sentences.append(Sentences(counts, readings[-1].embeddings))
+    directions = None
+    if readings and read.pooling != "pooler":  # whose outcome is no hidden state
+        directions = contextual_directions(read.vectors, readings, pca_dims, reduced.shape[1])
+    usable = usable_sentences(sentences, n_rows)
+    noted = {"n_bags": len(bags), "n_corpus_texts": len(corpus)}
+    return Prepared(reduced, directions, usable.counts, usable.targets, noted)
 
 
 def _shared(

@@ -14,7 +14,7 @@ from m2v_core.distillation.poolings import choose_pooling
 from m2v_core.distillation.reduction import PCADims
 from m2v_core.distillation.settings import Settings
 from m2v_core.distillation.source import TeacherSource
-from m2v_core.distillation.vectors import Fitted, Readings, TeacherVectors, VectorCache
+from m2v_core.distillation.vectors import Fitted, Prepared, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.vocabulary import clean_vocabulary
 from m2v_core.progress import ProgressReporter
 from m2v_core.tokenization import build_static_vocabulary
@@ -102,6 +102,22 @@ class Reading:
         if self._cache is not None and self._source is not None:
             self._cache.keep_sentences(self._source, texts, tokenizer, readings)
         return readings
+
+    def prepared(self, pca_dims: PCADims, prepare: Callable[[], Prepared]) -> Prepared:
+        """What calibrating begins with, which the weighting of the model doesn't change.
+
+        Args:
+            pca_dims: Those that the table is fitted with.
+            prepare: Makes it.
+        """
+        if self._cache is not None and self._source is not None:
+            found = self._cache.find_prepared(self._source, self._settings, pca_dims)
+            if found is not None:
+                return found
+        made = prepare()
+        if self._cache is not None and self._source is not None:
+            self._cache.keep_prepared(self._source, self._settings, pca_dims, made)
+        return made
 
     def fitted(self, pca_dims: PCADims, fit: Callable[[], Fitted]) -> Fitted:
         """The calibrated table, which neither the precision of the model changes nor, where it is cut, its dimensions.

@@ -28,7 +28,7 @@ from m2v_core.persistence.atomic import replacing
 
 logger = logging.getLogger(__name__)
 
-_VERSION = "3"  # of the files below; a new one leaves old entries unread
+_VERSION = "4"  # of the files below; a new one leaves old entries unread
 _MAX_BYTES = 2 << 30  # of all entries; the ones not used for longest go first
 
 
@@ -62,6 +62,25 @@ class Readings:
     embeddings: npt.NDArray[np.float32]
     state_sums: npt.NDArray[np.float32]
     state_counts: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What calibrating begins with, before weights.
+
+    Attributes:
+        reduced: The vocabulary's vectors, reduced, `(n_rows, dim) float32`.
+        directions: Those that tokens have within texts, unit rows `(n_rows, dim) float32`; None where there are none.
+        counts: `(n_texts, n_rows)` sparse float32, see `calibration.Sentences`.
+        targets: `(n_texts, embedding_dim) float32`, see there.
+        noted: What to note of it in a model's configuration.
+    """
+
+    reduced: npt.NDArray[np.float32]
+    directions: npt.NDArray[np.float32] | None
+    counts: Any
+    targets: npt.NDArray[np.float32]
+    noted: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -121,6 +140,31 @@ class VectorCache:
         tensors = {field.name: getattr(readings, field.name) for field in fields(Readings)}
         self._keep(self._sentences_path(source, texts, tokenizer), tensors, {})
 
+    def find_prepared(self, source: TeacherSource, settings: Settings, pca_dims: PCADims) -> Prepared | None:
+        """What calibrating begins with, if it is here and whole."""
+        import scipy.sparse
+
+        names = ("reduced", "directions", "shares", "token_ids", "text_starts", "targets")
+        found = self._read(self._prepared_path(source, settings, pca_dims), names, ("noted",))
+        if found is None:
+            return None
+        (reduced, directions, shares, token_ids, text_starts, targets), (noted,) = found
+        counts = scipy.sparse.csr_matrix((shares, token_ids, text_starts), shape=(len(targets), len(reduced)))
+        return Prepared(reduced, directions if len(directions) else None, counts, targets, json.loads(noted))
+
+    def keep_prepared(self, source: TeacherSource, settings: Settings, pca_dims: PCADims, prepared: Prepared) -> None:
+        """Keep what calibrating begins with; as with `keep`, a cache that can't be written is no error."""
+        directions = prepared.directions
+        tensors = {
+            "reduced": prepared.reduced,
+            "directions": np.empty((0, 0), np.float32) if directions is None else directions,
+            "shares": prepared.counts.data,
+            "token_ids": prepared.counts.indices,
+            "text_starts": prepared.counts.indptr,
+            "targets": prepared.targets,
+        }
+        self._keep(self._prepared_path(source, settings, pca_dims), tensors, {"noted": json.dumps(prepared.noted)})
+
     def find_fitted(self, source: TeacherSource, settings: Settings, pca_dims: PCADims) -> Fitted | None:
         """The calibrated table, if it is here and whole."""
         found = self._read(self._fitted_path(source, settings, pca_dims), ("token_embeddings",), ("noted", "problem"))
@@ -170,10 +214,12 @@ class VectorCache:
     def _path(self, source: TeacherSource, settings: Settings) -> Path:
         return self._entry(_asked(source, settings))
 
+    def _prepared_path(self, source: TeacherSource, settings: Settings, pca_dims: PCADims) -> Path:
+        return self._entry([*_asked_to_fit(source, settings, pca_dims), "prepared"])
+
     def _fitted_path(self, source: TeacherSource, settings: Settings, pca_dims: PCADims) -> Path:
-        corpus = None if settings.corpus is None else list(settings.corpus)
         weighting = [settings.apply_zipf, settings.weighting, settings.sif_coefficient]
-        return self._entry([*_asked(source, settings), "fitted", pca_dims, *weighting, settings.recipe, corpus])
+        return self._entry([*_asked_to_fit(source, settings, pca_dims), "fitted", *weighting])
 
     def _entry(self, asked: list[Any]) -> Path:
         digest = hashlib.sha256(json.dumps([_VERSION, *asked]).encode()).hexdigest()
@@ -198,3 +244,9 @@ def _asked(source: TeacherSource, settings: Settings) -> list[Any]:
         settings.token_remove_pattern,
         settings.pooling,
     ]
+
+
+def _asked_to_fit(source: TeacherSource, settings: Settings, pca_dims: PCADims) -> list[Any]:
+    """All that a fit begins with depends on."""
+    corpus = None if settings.corpus is None else list(settings.corpus)
+    return [*_asked(source, settings), pca_dims, settings.recipe, corpus]

@@ -15,6 +15,7 @@ from m2v_core.distillation.calibration import (
     Sentences,
     calibrate,
     count_tokens,
+    usable_sentences,
 )
 from m2v_core.distillation.closed_form import fit_closed_form
 from m2v_core.distillation.descent import descend
@@ -63,7 +64,7 @@ def test_the_closed_form_is_the_ridge_regression(random):
         exact = table + np.linalg.solve(
             system.T @ system + strength * np.eye(N_ROWS), system.T @ (wanted - system @ table)
         )
-        found = fit_closed_form(table, given.counts, wanted, strength, QUIET, n_iterations=200)
+        found = fit_closed_form(table, given.counts, wanted, strength, QUIET, tolerance=1e-6)
         np.testing.assert_allclose(found, exact, atol=1e-3)
 
 
@@ -83,7 +84,7 @@ def test_a_distorted_table_comes_closer_on_sentences_it_never_saw(random, kind):
     unseen = Sentences(given.counts[2500:], given.targets[2500:])
     seen = Sentences(given.counts[:2500], given.targets[:2500])
     distorted = (true + 0.7 * random.normal(size=true.shape)).astype(np.float32)
-    found = calibrate([distorted], *((seen, None) if kind == "bags" else (None, seen)), QUIET)
+    found = calibrate([distorted], usable_sentences([seen], N_ROWS), kind == "corpus", QUIET)
     assert found.problem is None
     assert found.after > found.before
     assert agreement(found.token_embeddings, unseen) > agreement(distorted, unseen) + 0.05
@@ -99,7 +100,8 @@ def test_what_is_of_no_use_leaves_the_table_as_it_is(random, broken):
         given = Sentences(given.counts, random.normal(size=given.targets.shape).astype(np.float32))
         table = table * 0 + 1e-3  # and the table says nothing either
         table += 1e-6 * random.normal(size=table.shape).astype(np.float32)
-    found = calibrate([table], None, None if broken == "nothing" else given, QUIET)
+    kinds = [] if broken == "nothing" else [given]
+    found = calibrate([table], usable_sentences(kinds, N_ROWS), True, QUIET)
     assert np.isfinite(found.token_embeddings).all()
     if broken != "noise":
         assert found.problem
@@ -152,9 +154,9 @@ def test_the_better_start_is_chosen(random, better):
     distorted = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
     starts = [true, distorted] if better == 0 else [distorted, true]
     seen, unseen = sentences(random, 1500, true), sentences(random, 500, true)
-    found = calibrate(starts, seen, None, QUIET)
+    found = calibrate(starts, usable_sentences([seen], N_ROWS), False, QUIET)
     assert agreement(found.token_embeddings, unseen) > agreement(
-        calibrate([distorted], seen, None, QUIET).token_embeddings, unseen
+        calibrate([distorted], usable_sentences([seen], N_ROWS), False, QUIET).token_embeddings, unseen
     )
 
 

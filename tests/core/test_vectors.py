@@ -24,7 +24,7 @@ def wordpiece_teacher(build_teacher_once, tmp_path: Path) -> Path:
 @pytest.fixture
 def distil(tmp_path: Path, wordpiece_teacher: Path):
     def run(**settings):
-        return distill(str(wordpiece_teacher), cache_folder=tmp_path / "cache", device="cpu", **settings)
+        return distill(str(wordpiece_teacher), device="cpu", **{"cache_folder": tmp_path / "cache"} | settings)
 
     return run
 
@@ -88,9 +88,9 @@ def test_a_damaged_entry_is_made_again(distil, entries, caplog):
 
 
 def test_a_calibrated_table_is_kept_too(distil, entries, monkeypatch):
-    """Entries for the vocabulary, the bags and the table: other dimensions are cut, other weights fitted anew."""
+    """Entries for the vocabulary, the bags, what fitting begins with and the table: other dimensions are cut."""
     first = distil(recipe="calibrated", pca_dims=16)
-    assert first.config["m2v"]["calibrated"] and len(entries()) == 3
+    assert first.config["m2v"]["calibrated"] and len(entries()) == 4
     monkeypatch.setattr("m2v_core.distillation.teacher.Teacher.load", None)
     monkeypatch.setattr("m2v_core.distillation.pipeline._fit", None)
     again, narrow = distil(recipe="calibrated", pca_dims=16), distil(recipe="calibrated", pca_dims=8)
@@ -102,14 +102,17 @@ def test_a_calibrated_table_is_kept_too(distil, entries, monkeypatch):
     assert wide.dim == share.dim
 
 
-def test_kept_sentences_need_no_teacher(distil, entries, monkeypatch):
+def test_other_weights_are_fitted_anew_without_teacher_and_texts(distil, entries, monkeypatch, tmp_path):
     distil(recipe="calibrated", pca_dims=16)
+    expected = distil(recipe="calibrated", pca_dims=16, weighting="zipf", cache_folder=tmp_path / "another")
     monkeypatch.setattr("m2v_core.distillation.teacher.Teacher.load", None)
+    monkeypatch.setattr("m2v_core.distillation.pipeline._prepare", None)
     other = distil(recipe="calibrated", pca_dims=16, weighting="zipf")
-    assert other.config["m2v"]["calibrated"] and len(entries()) == 4
+    assert other.config["m2v"] == expected.config["m2v"] and len(entries()) == 5
+    np.testing.assert_array_equal(other.token_embeddings, expected.token_embeddings)
 
 
-@pytest.mark.parametrize("damaged", ["sentences", "table"])
+@pytest.mark.parametrize("damaged", ["sentences", "prepared", "table"])
 @pytest.mark.parametrize("damage", ["cut", "other"])
 def test_damaged_entries_are_made_again(distil, entries, damaged, damage):
     first = distil(recipe="calibrated", pca_dims=16)
@@ -117,12 +120,13 @@ def test_damaged_entries_are_made_again(distil, entries, damaged, damage):
     def holds(path: Path, name: bytes) -> bool:
         return name in path.read_bytes()[:100_000]
 
-    (table,) = [path for path in entries() if holds(path, b'"noted":')]
+    (table,) = [path for path in entries() if holds(path, b'"problem":')]
     (sentences,) = [path for path in entries() if holds(path, b"state_sums")]
-    (vocabulary,) = set(entries()) - {sentences, table}
-    broken = table if damaged == "table" else sentences
-    if broken is sentences:
-        table.unlink()
+    (prepared,) = [path for path in entries() if holds(path, b"text_starts")]
+    (vocabulary,) = set(entries()) - {sentences, prepared, table}
+    broken = {"sentences": sentences, "prepared": prepared, "table": table}[damaged]
+    for later in {"sentences": [prepared, table], "prepared": [table], "table": []}[damaged]:
+        later.unlink()
     broken.write_bytes(broken.read_bytes()[:-100] if damage == "cut" else vocabulary.read_bytes())
     again = distil(recipe="calibrated", pca_dims=16)
     # The teacher may run in another precision, which is measured anew.
