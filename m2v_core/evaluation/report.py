@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.run import Evaluation, TaskScore
 from m2v_core.evaluation.tasks import Group
 
@@ -148,6 +149,26 @@ def long_sheet(evaluation: Evaluation) -> Sheet:
         tuple(
             tuple("" if (value := getattr(score, heading, None)) is None else str(value) for heading in headings)
             for score in evaluation.scores
+        ),
+    )
+
+
+def frontier_sheet(rows: Sequence[FrontierRow]) -> Sheet:
+    """A row for each smaller version, the smallest first; `best` marks those that nothing as small is as good as."""
+    headings = ("dim", "precision", "rows", "MB", "score", "sentences/s", "best")
+    return Sheet(
+        headings,
+        tuple(
+            (
+                str(row.dim),
+                row.precision,
+                str(row.n_rows),
+                f"{row.n_bytes / 1e6:.2f}",
+                _text(row.average),
+                "" if row.sentences_per_second is None else f"{row.sentences_per_second:.0f}",
+                "best" if row.is_best else "",
+            )
+            for row in rows
         ),
     )
 

@@ -11,6 +11,7 @@ from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.report import GROUPS, PUBLISHED_NOTE, LeaderboardRow
 from m2v_core.evaluation.run import Evaluation, TaskScore
 from m2v_core.evaluation.statistics import Estimate
+from m2v_core.speed import rate_text
 from pages.components import format_bytes, notice
 
 
@@ -108,6 +109,7 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) ->
             f"{row.n_rows:,}",
             format_bytes(row.n_bytes),
             f"{row.average:.2f}",
+            "-" if row.sentences_per_second is None else rate_text(row.sentences_per_second),
             '<span class="m2v-tag">best of its size</span>' if row.is_best else "",
         ]
         for row in rows
@@ -117,11 +119,16 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) ->
         "tokens share rows. “Best of its size”: nothing as small is as good. Set dimensions and precision on the "
         "Distill page to get one of them."
     ]
+    if any(row.sentences_per_second for row in rows):
+        sentences.append(
+            "Speed: each by itself in this same run and on this machine, the median of three rounds after a warm-up, "
+            "from text to vector; to compare models closely, let them take turns on Compare."
+        )
     if dtype != "float32":
         sentences.append(f"Your model is kept as {dtype}, so float32 wins nothing back here.")
     return _card(
         _frontier_headline(rows),
-        _table(["Version", "Rows", "Size", quality_name, ""], names, cells, "Smaller versions"),
+        _table(["Version", "Rows", "Size", quality_name, "Sentences a second", ""], names, cells, "Smaller versions"),
         sentences,
     )
 
