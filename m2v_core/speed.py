@@ -231,7 +231,7 @@ def compare_speed(
     )
 
 
-def speed_meter(texts: Sequence[str]) -> Callable[[Encoder], float]:
+def speed_meter(texts: Sequence[str], clock: Callable[[], float] = time.perf_counter) -> Callable[[Encoder], float]:
     """Tells how many sentences a second any one encoder reads here: the median of a few rounds after a warm-up.
 
     For many encoders of which no two need to be in memory at once; those that take turns compare more fairly.
@@ -239,6 +239,7 @@ def speed_meter(texts: Sequence[str]) -> Callable[[Encoder], float]:
     Args:
         texts: What each of them reads. Fewer than `METER_TEXTS` different ones would tell little; `sample_texts` then
             takes their place.
+        clock: Seconds from any origin.
 
     Raises:
         InputError: There are too few texts, and this Python has no sample.
@@ -247,7 +248,7 @@ def speed_meter(texts: Sequence[str]) -> Callable[[Encoder], float]:
     read = different if len(different) >= METER_TEXTS else sample_texts()
 
     def rate(encoder: Encoder) -> float:
-        measured = compare_speed([encoder], read, rounds=_METER_ROUNDS, seconds=_METER_SECONDS)
+        measured = compare_speed([encoder], read, rounds=_METER_ROUNDS, seconds=_METER_SECONDS, clock=clock)
         return measured.encoders[0].sentences_per_second
 
     return rate

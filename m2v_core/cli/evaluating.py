@@ -210,7 +210,9 @@ def _text(
     if format == "json":
         rows = [row.to_json() for row in report.leaderboard(found, with_published=published)]
         fidelity = {name: judged.to_json() for name, judged in fidelities.items()}
-        return json.dumps(found.to_json() | {"leaderboard": rows, "fidelity": fidelity} | _conditions(), indent=2) + "\n"
+        return (
+            json.dumps(found.to_json() | {"leaderboard": rows, "fidelity": fidelity} | _conditions(), indent=2) + "\n"
+        )
     if format == "csv":
         sheet = _sheet(found, by_groups, published, intervals) if by_groups else report.long_sheet(found)
         return sheet.to_csv()

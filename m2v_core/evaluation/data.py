@@ -201,6 +201,20 @@ _KINDS: dict[str, tuple[Loader, Group]] = {
     "pearl/paraphrase": (_paraphrases, "PEARL"),
 }
 
+LAYOUT = (
+    ("sts/NAME.tsv", "score, text, text"),
+    ("wordsim/NAME.tsv", "score, word, word"),
+    ("classification/NAME/train.tsv", "label, text; and test.tsv beside it"),
+    ("clustering/NAME.tsv", "label, text"),
+    ("retrieval/NAME/corpus.tsv", "id, text; and queries.tsv beside it"),
+    ("retrieval/NAME/qrels.tsv", "query's id, text's id, relevance"),
+    ("pearl/similarity/NAME.tsv", "score, phrase, phrase"),
+    ("pearl/choice/NAME.tsv", "phrase, right answer, wrong answer, more of these"),
+    ("pearl/linking/NAME.tsv", "phrase, its name"),
+    ("pearl/clustering/NAME.tsv", "label, phrase"),
+    ("pearl/paraphrase/NAME.tsv", "pos or neg, phrase, phrase"),
+)
+"""The files of a folder of tasks, and what each of their lines holds."""
 KIND_FOLDERS = tuple(_KINDS)
 """Where sets are looked for, below the folder of tasks."""
 

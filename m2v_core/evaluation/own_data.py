@@ -145,7 +145,7 @@ def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
                 f"{path.name}, line {number:,} has {count}{also}. {_EXPECTED}; a text with commas must stand in quotes."
             )
         is_scored = width == 2 or not math.isnan(_number(cells[0]))
-        if is_first and (not is_scored or (width == 2 and cells[1].lower() in _TEXT_HEADINGS)):
+        if is_first and not is_json and (not is_scored or (width == 2 and cells[1].lower() in _TEXT_HEADINGS)):
             continue  # headings
         if "" in cells:
             raise InputError(f"{path.name}, line {number:,}: cell {cells.index('') + 1} is blank. {_EXPECTED}.")

@@ -163,7 +163,7 @@ def frontier_sheet(rows: Sequence[FrontierRow]) -> Sheet:
                 str(row.dim),
                 row.precision,
                 str(row.n_rows),
-                f"{row.n_bytes / 1e6:.2f}",
+                f"{row.n_bytes / 1e6:.4g}",
                 _text(row.average),
                 "" if row.sentences_per_second is None else f"{row.sentences_per_second:.0f}",
                 "best" if row.is_best else "",

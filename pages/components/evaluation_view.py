@@ -135,8 +135,10 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) ->
 
 def _frontier_headline(rows: Sequence[FrontierRow]) -> str:
     best = max(rows, key=lambda row: row.average)
+    if not best.average > 0:  # of nothing there is no share
+        return "Quality against size"
     near = next(row for row in rows if row.is_best and row.average >= 0.98 * best.average)
-    if best.average <= 0 or near.n_bytes >= 0.9 * best.n_bytes:
+    if near.n_bytes >= 0.9 * best.n_bytes:
         return "Quality against size"
     share = f"{100 * near.average / best.average:.0f}\N{NO-BREAK SPACE}%"
     return (

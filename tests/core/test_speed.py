@@ -28,6 +28,7 @@ from m2v_core.speed import (
     rate_text,
     read_texts,
     sample_texts,
+    speed_meter,
     split_texts,
 )
 from tests.static_models import static_model
@@ -75,6 +76,16 @@ def test_median_spread_and_extrapolation():
     assert teacher.sentences_per_second == pytest.approx(10)
     assert compared.teacher is teacher
     assert sum(map(len, slow.calls)) * 0.1 < 2 * 5.0
+
+
+def test_a_meter_tells_the_median_of_three_rounds():
+    clock = Clock()
+    encoder = TimedEncoder(clock, "quick", 0.001, factors=(1.0, 2.0, 4.0))
+    many = [f"text number {number}" for number in range(400)]
+    assert speed_meter(many, clock)(encoder) == pytest.approx(500.0)
+    encoder = TimedEncoder(clock, "quick", 0.001)
+    assert speed_meter(TEXTS[:5] * 400, clock)(encoder) == pytest.approx(1000.0)
+    assert not set(TEXTS) & {text for part in encoder.calls for text in part}  # five texts tell nothing
 
 
 def test_whoever_is_just_quick_enough_reads_all():

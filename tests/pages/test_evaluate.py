@@ -65,7 +65,7 @@ def start(**changes: Any) -> str:
 
 def frontier_rows() -> list[FrontierRow]:
     return [
-        FrontierRow(dim, precision, 100, dim * size * 100_000, 60.0 + dim / 64, {"STS": 60.0}, size == 1)
+        FrontierRow(dim, precision, 100, dim * size * 100_000, 60.0 + dim / 64, {"STS": 60.0}, 1234.5 * size, size == 1)
         for dim in (32, 256)
         for precision, size in (("float32", 4), ("int8", 1))
     ]
@@ -200,12 +200,15 @@ def test_texts_that_are_too_long(monkeypatch: pytest.MonkeyPatch, vocabulary_fil
 def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
     job = jobs.add(OWNER, evaluated())
     box, fidelity, scores, board, table, as_csv, as_markdown, *others = show(OWNER, JOB_ID)
-    bubbles_box, bubbles, figure_box, figure, frontier, conditions = others
+    bubbles_box, bubbles, figure_box, figure, frontier_box, frontier, versions, conditions = others
     assert box.visible and board.visible and figure_box.visible
     assert "Keeps 100 %" in fidelity.value and "Too few texts" in fidelity.value and "21 make 200" in fidelity.value
     assert " of 3 on your test data" in scores.value and "m2v-interval" in scores.value
     assert table.count(">measured<") == 3 and table.count(">published<") == 14
-    assert "best of its size" in frontier.value and "kept as float16" in frontier.value
+    assert frontier_box.visible and "best of its size" in frontier and "kept as float16" in frontier
+    assert "<td>1,234</td>" in frontier and "<td>4,938</td>" in frontier and "on this machine" in frontier
+    with Path(versions.value["path"]).open(encoding="utf-8-sig", newline="") as file:
+        assert [row["sentences/s"] for row in csv.DictReader(file)] == ["4938.0", "1234.0", "4938.0", "1234.0"]
     assert "Some CPU, 2 CPUs" in conditions and "2026-01-02" in conditions
     assert not bubbles_box.visible and bubbles is None and "compare" in conditions  # nobody measured speed
     assert len(figure.data) == 2
@@ -225,7 +228,7 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
 
 def test_only_what_was_asked_for_is_shown(jobs: FakeStore) -> None:
     jobs.add(OWNER, evaluated(fidelity=None, evaluation=None))
-    _, fidelity, scores, board, _, _, _, bubbles_box, _, figure_box, _, frontier, _ = show(OWNER, JOB_ID)
+    _, fidelity, scores, board, _, _, _, bubbles_box, _, figure_box, _, frontier, *_ = show(OWNER, JOB_ID)
     assert not (fidelity.visible or scores.visible or board.visible or bubbles_box.visible)
     assert figure_box.visible and frontier.visible
 
@@ -243,7 +246,7 @@ def test_speed_comes_from_compare(jobs: FakeStore) -> None:
     jobs.add(OWNER, newer)
     jobs.add("another-another-another-1", replace(newer, id="d" * 32))
     assert measured_rates(OWNER, job) == pytest.approx({"mine": 10_000, TEACHER: 8.0})
-    *_, bubbles_box, bubbles, _, _, _, conditions = show(OWNER, JOB_ID)
+    *_, bubbles_box, bubbles, _, _, _, _, _, conditions = show(OWNER, JOB_ID)
     assert bubbles_box.visible and [trace.name for trace in bubbles.data] == ["mine", "teacher"]
     assert [trace.y[0] for trace in bubbles.data] == pytest.approx([10_000, 8.0])
     assert "test data" in bubbles.layout.xaxis.title.text and "you measured" in conditions
@@ -262,6 +265,8 @@ def test_the_frontier_as_a_figure() -> None:
     assert list(figure.data[0].y) == pytest.approx([60.5, 64.0])
     assert list(figure.data[0].marker.symbol) == ["circle-open"] * 2  # int8 is as good, and smaller
     assert list(figure.data[1].marker.symbol) == ["square"] * 2
+    assert "4,938 sentences a second" in figure.data[0].customdata[0]
+    assert "second" not in frontier_figure([replace(rows[0], sentences_per_second=None)], "q").data[0].customdata[0]
     assert "MB" in figure.layout.xaxis.title.text and "<b>" not in figure.layout.annotations[0].text
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -36,12 +37,12 @@ def test_encoders_side_by_side(model, data):
     done = m2v_eval(model, f"model2vec:{model}", "wordllama", "tfidf", "--data", data)
     assert done.exit_code == 0, done.output
     heading, *lines = done.stdout.split("\n\n")[0].splitlines()
-    names = "tiny words kinds groups search phrases turns names phrases2"
+    names = "tiny words kinds groups search phrases turns names phrases2 same"
     assert heading.split() == ["encoder", "MB", *names.split(" "), "Avg"]
     assert {line.split("  ")[0] for line in lines} == {"small", "small (model2vec)", "WL256", "TF-IDF"}
     assert re.search(r"Measured on \d{4}-\d\d-\d\d: .* CPUs", done.stdout)
     assert (
-        "\ntiny, words: Spearman x 100; kinds, turns, names: accuracy; groups, phrases2: V-measure x 100; "
+        "\ntiny, words: Spearman x 100; kinds, turns, names, same: accuracy; groups, phrases2: V-measure x 100; "
         "search: nDCG@10 x 100; phrases: Pearson x 100.\n"
     ) in done.stdout
 
@@ -67,6 +68,45 @@ def test_csv_and_markdown(model, data):
     done = m2v_eval(model, "--data", data, "--tasks", "tiny", "--format", "markdown", "--intervals")
     assert done.stdout.startswith("| encoder | MB | tiny |\n| --- | ---: | ---: |\n| small |")
     assert re.search(r"\(-?[\d.]+ to -?[\d.]+\) \|", done.stdout)
+
+
+def test_ones_own_table_and_a_packed_folder(model, data, tmp_path):
+    (tmp_path / "mine.csv").write_text((data / "sts/tiny.tsv").read_text().replace("\t", ","))
+    rows = [line.split("\t") for line in (data / "sts/tiny.tsv").read_text().splitlines()]
+    lines = [json.dumps({"id": 1, "score": float(score), "one": one, "two": two}) for score, one, two in rows]
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    packed = shutil.make_archive(str(tmp_path / "all"), "zip", data)
+    scores = []
+    for given in (
+        [tmp_path / "mine.csv"],
+        [tmp_path / "mine.jsonl"],
+        [packed, "--tasks", "tiny"],
+        [data, "--tasks", "tiny"],
+    ):
+        done = m2v_eval(model, "--data", *given, "--format", "json")
+        assert done.exit_code == 0, done.output
+        scores.append(json.loads(done.stdout)["scores"][0]["score"])
+    assert scores == [scores[0]] * 4
+
+
+def test_smaller_versions(model, data, tmp_path):
+    done = CliRunner().invoke(cli.app, ["frontier", str(model), "--data", str(data), "--tasks", "tiny"])
+    assert done.exit_code == 0, done.output
+    heading, *lines = done.stdout.split("\n\n")[0].splitlines()
+    assert heading.split() == ["dim", "precision", "rows", "MB", "score", "sentences/s", "best"]
+    assert [line.split()[1] for line in lines] == ["int8", "float16", "float32"]
+    assert re.search(r"three rounds on sentences of Python's .* Measured on \d{4}-\d\d-\d\d: .* CPUs", done.stdout)
+    output = tmp_path / "versions.json"
+    arguments = [str(model), "--data", str(data), "--tasks", "tiny", "--shared-rows", "5", "--output", str(output)]
+    done = CliRunner().invoke(cli.app, ["frontier", *arguments, "--format", "json"])
+    assert done.exit_code == 0, done.output
+    record = json.loads(output.read_text())
+    assert sorted({row["n_rows"] for row in record["versions"]})[0] == 5 and record["tasks"] == ["tiny"]
+    assert all(row["sentences_per_second"] > 0 for row in record["versions"]) and record["machine"]["n_cpus"] >= 1
+    done = CliRunner().invoke(cli.app, ["frontier", *arguments[:-2], "--format", "csv"])
+    assert {row["precision"] for row in csv.DictReader(io.StringIO(done.stdout))} == {"float32", "float16", "int8"}
+    done = CliRunner().invoke(cli.app, ["frontier", str(data), "--data", str(data)])
+    assert done.exit_code == 1 and "Traceback" not in done.output
 
 
 def test_published_rows_stand_beside_measured_ones(model, data):

@@ -16,6 +16,7 @@ from m2v_core.evaluation.encoders import EncoderFacts, StaticEncoder
 from m2v_core.evaluation.frontier import frontier
 from m2v_core.evaluation.report import (
     GROUPS,
+    frontier_sheet,
     leaderboard,
     leaderboard_sheet,
     long_sheet,
@@ -130,6 +131,23 @@ def test_frontier_of_every_combination(tmp_path):
         as_small = max(other.average for other in rows if other.n_bytes == row.n_bytes)
         assert row.is_best == (row.average == as_small > smaller)
     assert any(not row.is_best for row in rows)
+
+
+def test_frontier_measures_the_speed_of_each(tmp_path):
+    tasks, asked = read_tasks(write_sets(tmp_path), ["tiny"]), []
+
+    def measure(encoder):
+        asked.append((encoder.facts.dim, str(encoder.model.token_embeddings.dtype)))
+        return 100.0 * len(asked)
+
+    rows = frontier(static_model(), tasks, dims=(4, 8), measure_speed=measure)
+    by_version = {(row.dim, row.precision): row.sentences_per_second for row in rows}
+    assert by_version == {version: 100.0 * n for n, version in enumerate(asked, start=1)} and len(rows) == 6
+    sheet = frontier_sheet(rows)
+    assert sheet.headings == ("dim", "precision", "rows", "MB", "score", "sentences/s", "best")
+    assert {row[5] for row in sheet.rows} == {f"{100 * n}" for n in range(1, 7)}
+    assert [row[6] == "best" for row in sheet.rows] == [row.is_best for row in rows]
+    assert frontier(static_model(), tasks, dims=(4,))[0].sentences_per_second is None
 
 
 def test_frontier_refuses_what_there_is_not(tmp_path):
