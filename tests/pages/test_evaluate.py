@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +17,19 @@ from m2v_core.evaluation.encoders import EncoderFacts, TfidfEncoder
 from m2v_core.evaluation.fidelity import measure_fidelity
 from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.own_data import OwnSet
+from m2v_core.evaluation.packed import TaskArchive
 from m2v_core.evaluation.run import Evaluation, evaluate
 from m2v_core.jobs import Job, Stage
 from m2v_core.space.settings import current_limits
 from pages import evaluate as page
 from pages.components import evaluation_results
 from pages.components.evaluation_results import measured_rates, show
+from pages.components.evaluation_view import frontier_html
 from pages.components.job_panel import panel_values
 from pages.components.job_view import job_html
 from pages.evaluate import judge_files, offer, read_sets, submit, usable_texts
 from pages.figures import frontier_figure, quality_bubbles
-from tests.core.evaluation.sets import LetterEncoder
+from tests.core.evaluation.sets import SETS, LetterEncoder, write_sets
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
 from tests.pages.test_compare import EVIL, OWNER, TEACHER, Shelf, model_job, speed_job
 
@@ -179,6 +184,49 @@ def test_files_are_judged(vocabulary_file: Callable[[str, str], str]) -> None:
     assert judge_files(["fidelity"], "own", texts, None) == ""
 
 
+def packed(folder: Path, **changes: str) -> str:
+    return shutil.make_archive(str(folder / "tasks"), "zip", write_sets(folder / "tasks", **changes))
+
+
+def test_a_packed_folder_of_tasks_is_taken(models: FakeStore, tmp_path: Path) -> None:
+    archive = packed(tmp_path)
+    said = judge_files(["tasks"], "sample", None, [archive])
+    assert f"{len(SETS) - 3} sets ready" in said and "search: 21 texts, scored by nDCG@10 x 100" in said
+    assert said.count("scored by") == 8 and "and 2 more" in said
+    (tmp_path / "mine.csv").write_text(PAIRS)
+    start(what=["tasks"], teacher="", sets=[archive, str(tmp_path / "mine.csv")])
+    texts = models.submitted[0][0].texts
+    assert sorted(texts) == ["archives", "sets"] and models.submitted[0][0].parameters["with_tasks"]
+    assert TaskArchive.from_line(texts["archives"][0]).files == SETS
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sts__tiny": "1\ta\tb\n2\ta\n"}, "sts/tiny.tsv, line 2 has 2 fields; expected: score, text, text"),
+        ({"clustering__groups": ""}, "clustering/groups.tsv is empty"),
+        ({"sts__tiny": "1\ta\tb\n1\tc\td\n"}, "All 2 scores in sts/tiny.tsv are 1"),
+        ({"sts__tiny": f"1\ta\tb\n2\t{'c' * 20_001}\td\n"}, "20,001 characters, and 20,000 are read here"),
+    ],
+)
+def test_a_packed_folder_that_is_refused(
+    models: FakeStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, str], says: str
+) -> None:
+    monkeypatch.setattr(page, "current_limits", lambda: replace(current_limits(), text_characters=20_000))
+    archive = packed(tmp_path, **changes)
+    assert says in judge_files(["tasks"], "sample", None, [archive])
+    with pytest.raises(M2VError, match=re.escape(says)):
+        start(what=["tasks"], sets=[archive])
+    assert not models.submitted
+
+
+def test_an_archive_is_no_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "evil.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("sts/../../../evil.tsv", "1\ta\tb\n2\tc\td\n")
+    assert "leads out of it" in judge_files(["tasks"], "sample", None, [str(path)])
+
+
 def test_tables_of_one_name_are_told_apart(tmp_path: Path) -> None:
     paths = [tmp_path / folder / "mine.csv" for folder in "abc"]
     for path in paths:
@@ -268,6 +316,11 @@ def test_the_frontier_as_a_figure() -> None:
     assert "4,938 sentences a second" in figure.data[0].customdata[0]
     assert "second" not in frontier_figure([replace(rows[0], sentences_per_second=None)], "q").data[0].customdata[0]
     assert "MB" in figure.layout.xaxis.title.text and "<b>" not in figure.layout.annotations[0].text
+
+
+def test_versions_worse_than_chance_are_shown_too() -> None:
+    html = frontier_html([replace(row, average=-row.average) for row in frontier_rows()], "Score", "float32")
+    assert "Quality against size" in html and "%" not in html and "-60.50" in html
 
 
 def test_names_are_text_and_never_markup_or_formulas(jobs: FakeStore) -> None:

@@ -146,6 +146,49 @@ def vectors_of(folder):
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,a,b\n2,c\n", "mine.csv, line 2 has 2 cells, and the lines before have 3. Each line must hold a score"),
+        ("", "mine.csv holds no data. Each line must hold"),
+        ("1,a,b\n1,c,d\n", "All scores in mine are 1. A correlation needs different ones"),
+        ("x,a\ny,b\n", "Every label of mine is on one text alone"),
+    ],
+)
+def test_bad_tables_of_ones_own(model, tmp_path, text, message):
+    (tmp_path / "mine.csv").write_text(text)
+    done = m2v_eval(model, "--data", tmp_path / "mine.csv")
+    assert done.exit_code == 1 and message in done.stderr and "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("sts__tiny", "1\ta\tb\n2\ta\n", "sts/tiny.tsv, line 2 has 2 fields; expected: score, text, text"),
+        ("sts__tiny", "", "sts/tiny.tsv is empty. Each of its lines would be: score, text, text"),
+        ("sts__tiny", "1\ta\tb\n1\tc\td\n", "All 2 scores in"),
+        ("classification__kinds__train", "wet\ta\nwet\tb\n", "has the label 'wet'"),
+    ],
+)
+def test_bad_folders_of_tasks(model, tmp_path, file, text, message):
+    done = m2v_eval(model, "--data", write_sets(tmp_path, **{file: text}))
+    assert done.exit_code == 1 and message in done.stderr and "Traceback" not in done.output
+
+
+def test_a_label_seen_once_is_a_warning(model, tmp_path):
+    write_sets(tmp_path, classification__kinds__train="a\tsea\na\tshore\nb\tapple\nb\tpear\nrare\tfish\n")
+    done = m2v_eval(model, "--data", tmp_path, "--tasks", "kinds")
+    assert done.exit_code == 0 and "Warning: small on kinds: 'rare' is on one training text alone" in done.stderr
+
+
+def test_a_model_that_returns_nan(data, tmp_path):
+    """Word vectors that are no numbers, as a broken export has them."""
+    lines = [f"{word} {'nan' if word == 'sea' else 1} 2\n" for word in ("sea", "shore", "river", "lake", "and")]
+    (tmp_path / "vectors.txt").write_text("".join(lines))
+    done = m2v_eval(f"vectors:{tmp_path / 'vectors.txt'}", "--data", data, "--tasks", "tiny")
+    assert done.exit_code == 1 and "returned NaN or infinity for" in done.stderr and "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["MODEL"], 2, "folder of tasks"),
