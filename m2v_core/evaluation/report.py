@@ -32,7 +32,8 @@ class LeaderboardRow:
         name: The encoder.
         origin: `"measured"` in this run, or `"published"` by others.
         groups: Mean score of each column that has one.
-        average: Mean over all tasks, as the published tables have it; not over the columns.
+        average: Mean over all tasks, as the published tables have it; not over the columns. None where it is not
+            published.
         n_tasks: Tasks it was measured on; None where it is published.
         size_bytes: Size on disk; None where unknown.
         source: Where it is published; None where it is measured.
@@ -41,7 +42,7 @@ class LeaderboardRow:
     name: str
     origin: Literal["measured", "published"]
     groups: dict[Group, float]
-    average: float
+    average: float | None
     n_tasks: int | None = None
     size_bytes: int | None = None
     source: str | None = None
@@ -96,7 +97,7 @@ def published_rows() -> tuple[LeaderboardRow, ...]:
 
 
 def leaderboard(evaluation: Evaluation, *, with_published: bool = False) -> tuple[LeaderboardRow, ...]:
-    """A row for each encoder, the best average first.
+    """A row for each encoder, the best average first, those without one last.
 
     Args:
         evaluation: What was measured.
@@ -113,7 +114,7 @@ def leaderboard(evaluation: Evaluation, *, with_published: bool = False) -> tupl
         rows.append(LeaderboardRow(facts.name, "measured", groups, _mean(scores), len(scores), facts.size_bytes))
     if with_published:
         rows += published_rows()
-    return tuple(sorted(rows, key=lambda row: -row.average))
+    return tuple(sorted(rows, key=lambda row: -np.inf if row.average is None else row.average, reverse=True))
 
 
 def leaderboard_sheet(rows: Sequence[LeaderboardRow]) -> Sheet:

@@ -120,7 +120,7 @@ def _bubbles(owner: str, job: Job, evaluation: Evaluation | None) -> Any:
     encoders = [EncoderFacts(**facts) for facts in job.outcome["encoders"]]
     rates = measured_rates(owner, job)
     if evaluation is not None:
-        quality = {row.name: row.average for row in leaderboard(evaluation)}
+        quality = {row.name: row.average for row in leaderboard(evaluation) if row.average is not None}
     elif job.outcome["fidelity"]:
         quality = {name: float(one["correlation"]["value"]) for name, one in job.outcome["fidelity"].items()}
         quality |= {facts.name: 1.0 for facts in encoders if facts.role == "teacher"}  # it agrees with itself

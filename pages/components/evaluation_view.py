@@ -76,7 +76,7 @@ def leaderboard_html(rows: Sequence[LeaderboardRow]) -> str:
     cells = [
         [
             f'<span class="m2v-tag{" m2v-is-own" if row.origin == "measured" else ""}">{row.origin}</span>',
-            f"{row.average:.2f}",
+            "-" if row.average is None else f"{row.average:.2f}",
             *(f"{row.groups[group]:.2f}" if group in row.groups else "-" for group in groups),
         ]
         for row in rows

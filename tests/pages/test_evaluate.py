@@ -252,7 +252,7 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
     assert box.visible and board.visible and figure_box.visible
     assert "Keeps 100 %" in fidelity.value and "Too few texts" in fidelity.value and "21 make 200" in fidelity.value
     assert " of 3 on your test data" in scores.value and "m2v-interval" in scores.value
-    assert table.count(">measured<") == 3 and table.count(">published<") == 14
+    assert table.count(">measured<") == 3 and table.count(">published<") == 15
     assert frontier_box.visible and "best of its size" in frontier and "kept as float16" in frontier
     assert "<td>1,234</td>" in frontier and "<td>4,938</td>" in frontier and "on this machine" in frontier
     with Path(versions.value["path"]).open(encoding="utf-8-sig", newline="") as file:
@@ -264,7 +264,7 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
     evaluation = Evaluation.from_json(job.outcome["evaluation"])
     with Path(as_csv.value["path"]).open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 17
+    assert len(rows) == 18
     mine = next(row for row in rows if row["encoder"] == "mine")
     assert mine["origin"] == "measured"
     assert float(mine["STS"]) == pytest.approx(evaluation.of("mine")[0].score, abs=0.01)

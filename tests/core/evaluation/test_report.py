@@ -57,11 +57,16 @@ def test_groups_are_means_and_the_average_is_that_of_tasks(evaluation):
 
 def test_published_rows_are_marked_and_have_an_address(evaluation):
     rows = leaderboard(evaluation, with_published=True)
-    assert [row.average for row in rows] == sorted((row.average for row in rows), reverse=True)
+    *averages, last = [row.average for row in rows]
+    assert averages == sorted(averages, reverse=True) and last is None
     published = [row for row in rows if row.origin == "published"]
-    assert published == sorted(published_rows(), key=lambda row: -row.average) and len(rows) == len(published) + 2
+    assert set(map(str, published)) == set(map(str, published_rows())) and len(rows) == len(published) + 2
     for row in published:
-        assert urlsplit(row.source).scheme == "https" and set(row.groups) == set(GROUPS)
+        assert urlsplit(row.source).scheme == "https"
+        if row.name == "komninos":  # nobody has published all of its columns
+            assert row.average is None and set(row.groups) == set(GROUPS) - {"Ret", "PEARL", "WordSim"}
+            continue
+        assert set(row.groups) == set(GROUPS)
         # The published average is over tasks, of which some columns have many and some one; it lies among the columns.
         assert min(row.groups.values()) < row.average < max(row.groups.values())
     named = {row.name: row for row in published}
