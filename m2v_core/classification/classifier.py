@@ -162,7 +162,7 @@ class StaticClassifier:
             Cancelled: `cancel` was set; the classifier is as it was.
         """
         done = trained(
-            self.model,
+            self._model_alone(),
             texts,
             labels,
             validation=validation,
@@ -175,6 +175,14 @@ class StaticClassifier:
         )
         self.model, self._head, self.training = done.model, done.head, done.training
         return self
+
+    def _model_alone(self) -> StaticModel:
+        """The model without the columns that an earlier `fit` added for its labels."""
+        if self._head is None or self.training is None or not self.training.reads_tokens:
+            return self.model
+        n_labels = len(self.classes_)
+        n_columns = 1 if n_labels == 2 and not self.is_multi_label else n_labels
+        return self.model.compressed(dimensionality=self.model.dim - n_columns)
 
     def predict_proba(self, texts: str | Iterable[str]) -> NDArray[np.float32]:
         """The probability of each label.
