@@ -15,7 +15,6 @@ from m2v_core.classification.frozen import (
     chosen_strength,
     fitted_head,
     is_balanced,
-    standing_of,
 )
 from m2v_core.classification.head import Head
 from m2v_core.classification.labels import (
@@ -55,7 +54,7 @@ class Training:
             a little flattering, for the settings were chosen on them. None without any.
         macro_f1: Their mean F1 of all labels, likewise.
         strength: scikit-learn's `C` of the logistic regression.
-        n_epochs: Epochs of fine-tuning that were kept; None where nobody asked for it.
+        n_epochs: Epochs of fine-tuning that were kept; None where the table was not fine-tuned.
         seed: As passed.
         version: Of M2V Studio.
         reads_tokens: Whether the table got columns for the labels, which say what single tokens tell of them.
@@ -106,6 +105,7 @@ def trained(
     validation: float,
     validation_data: tuple[Iterable[str], Iterable[Any]] | None,
     class_weight: ClassWeight,
+    read_tokens: bool,
     fine_tune: bool,
     max_epochs: int,
     seed: int,
@@ -130,24 +130,18 @@ def trained(
 
     balanced = is_balanced(class_weight, learned.is_multi_label)
     of_train = Labels(learned.classes, learned.members[train], learned.is_multi_label)
-    reads_tokens = bool(outside) and can_read_tokens(len(train), len(learned.classes))
-    reporter.start("head", len(STRENGTHS) + len(TOKEN_STRENGTHS) * reads_tokens + 1)
+    tries_tokens = bool(outside) and read_tokens and not fine_tune and can_read_tokens(len(train), len(learned.classes))
+    reporter.start("head", len(STRENGTHS) + len(TOKEN_STRENGTHS) * tries_tokens + 1)
     choice = chosen_strength(embeddings[train], of_train, outside_embeddings, outside_members, balanced, reporter)
     head, strength, n_epochs = choice.head, choice.strength, None
     by_tokens: LexicalChoice | None = None
-    if reads_tokens:
+    if tries_tokens:
         counts, outside_counts = row_counts(model, texts), row_counts(model, outside)
-        by_tokens = chosen_lexical(
-            model,
-            embeddings[train],
-            counts[train],
-            of_train,
-            outside_embeddings,
-            outside_counts,
-            outside_members,
-            balanced,
-            reporter,
-        )
+        learning = model, embeddings[train], counts[train], of_train
+        held = outside_embeddings, outside_counts, outside_members
+        by_tokens = chosen_lexical(*learning, *held, balanced, reporter)
+        if choice.standing is not None and choice.standing >= by_tokens.standing:
+            by_tokens = None
     if fine_tune and outside:
         from m2v_core.classification.finetuning import fine_tuned
 
@@ -164,27 +158,20 @@ def trained(
             seed=seed,
             reporter=reporter,
         )
-        n_epochs = tuned.n_epochs
-        tuned_embeddings = tuned.model.encode(outside)
-        tuned_standing = standing_of(tuned.head, tuned_embeddings, outside_members, balanced)
-        if by_tokens is not None and by_tokens.standing > tuned_standing:
-            n_epochs = 0
-        elif n_epochs:
-            model, head, outside_embeddings, by_tokens = tuned.model, tuned.head, tuned_embeddings, None
-    if by_tokens is not None and choice.standing is not None and choice.standing >= by_tokens.standing:
-        by_tokens = None
-    judged = None
+        model, head, n_epochs = tuned.model, tuned.head, tuned.n_epochs
+        outside_embeddings = model.encode(outside)
     if by_tokens is not None:
         lexical, strength = by_tokens.lexical, by_tokens.strength
-        inputs = lexical.inputs(outside_embeddings, outside_counts)
-        judged = scored(learned.classes.tolist(), outside_members, lexical.head.predicted(inputs))
+        head, outside_embeddings = lexical.head, lexical.inputs(outside_embeddings, outside_counts)
+    judged = None
+    if outside:
+        judged = scored(learned.classes.tolist(), outside_members, head.predicted(outside_embeddings))
+    if by_tokens is not None:
         if len(held_out):
             lexical = fitted_lexical(model, embeddings, counts, learned, strength, balanced)
             reporter.advance(1)
         model, head = lexical.built_in(model, lexical.inputs(embeddings, counts))
-    elif outside:
-        judged = scored(learned.classes.tolist(), outside_members, head.predicted(outside_embeddings))
-    if by_tokens is None and not n_epochs and len(held_out):
+    elif not n_epochs and len(held_out):
         head = fitted_head(embeddings, learned, strength, balanced)
         reporter.advance(1)
     training = Training(
