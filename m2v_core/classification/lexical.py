@@ -160,7 +160,10 @@ def fitted_lexical(
     regression = linear_model.LogisticRegression(
         C=strength, class_weight="balanced" if balanced else None, max_iter=_MAX_STEPS
     )
-    with warnings.catch_warnings():
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    # Sparse products run on one thread, and the vectors between them are too short for several.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.filterwarnings("ignore", "lbfgs failed to converge")  # near enough
         weight, bias = regressed(regression, features, labels)
     dim = embeddings.shape[1]
