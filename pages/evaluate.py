@@ -99,7 +99,7 @@ def build() -> None:
                 height=140,
                 elem_classes="m2v-upload",
             )
-            with gr.Accordion("What a ZIP of tasks looks like", open=False):
+            with gr.Accordion("What a ZIP of tasks looks like", open=False, elem_classes="m2v-more"):
                 gr.HTML(_SETS_HELP, apply_default_css=False)
         with gr.Column(visible=False, elem_classes="m2v-words") as frontier_box:
             shared_rows = gr.Dropdown(
