@@ -165,7 +165,7 @@ def frontier(
     read = "these texts" if len(texts) >= METER_TEXTS else SAMPLE_NAME
     notes = [
         f"Score: mean over {', '.join(task.name for task in chosen)}. Best: nothing as small is as good.",
-        f"Sentences a second: each by itself, median of three rounds on {read}. {_measured()}",
+        f"Sentences a second: each by itself, median of many rounds on {read}. {_measured()}",
     ]
     table = sheet.to_text() if format == "table" else sheet.to_markdown()
     write_result(table + "".join(f"\n{note}\n" for note in notes), output)

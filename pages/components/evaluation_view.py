@@ -59,7 +59,7 @@ def scores_html(evaluation: Evaluation, first: str) -> str:
     for score in evaluation.of(names[0]):
         by_metric.setdefault(score.metric, []).append(f"{score.task} ({score.n_items:,})")
     what = "; ".join(f"{metric} on {', '.join(sets)}" for metric, sets in by_metric.items())
-    notes = dict.fromkeys(note for score in evaluation.scores for note in score.notes)
+    notes = [f"{score.encoder} on {score.task}: {note}" for score in evaluation.scores for note in score.notes]
     place = names.index(first) + 1 if first in names else 0
     headline = f"{first} is number {place} of {len(names)} on your test data" if place else "Your test data"
     headings = ["Encoder", *tasks, *(["Mean"] if len(tasks) > 1 else [])]
@@ -121,8 +121,8 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) ->
     ]
     if any(row.sentences_per_second for row in rows):
         sentences.append(
-            "Speed: each by itself in this same run and on this machine, the median of three rounds after a warm-up, "
-            "from text to vector; to compare models closely, let them take turns on Compare."
+            "Speed: each by itself in this run and on this machine, from text to vector, the median of many rounds "
+            "over the same texts after a warm-up; to compare models closely, let them take turns on Compare."
         )
     if dtype != "float32":
         sentences.append(f"Your model is kept as {dtype}, so float32 wins nothing back here.")

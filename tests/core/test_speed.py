@@ -78,14 +78,16 @@ def test_median_spread_and_extrapolation():
     assert sum(map(len, slow.calls)) * 0.1 < 2 * 5.0
 
 
-def test_a_meter_tells_the_median_of_three_rounds():
+def test_a_meter_tells_the_median_of_its_rounds():
     clock = Clock()
-    encoder = TimedEncoder(clock, "quick", 0.001, factors=(1.0, 2.0, 4.0))
     many = [f"text number {number}" for number in range(400)]
-    assert speed_meter(many, clock)(encoder) == pytest.approx(500.0)
-    encoder = TimedEncoder(clock, "quick", 0.001)
-    assert speed_meter(TEXTS[:5] * 400, clock)(encoder) == pytest.approx(1000.0)
-    assert not set(TEXTS) & {text for part in encoder.calls for text in part}  # five texts tell nothing
+    slow = TimedEncoder(clock, "slow", 0.01, factors=(1.0, 1.0, 2.0, 4.0))
+    assert speed_meter(many, clock)(slow) == pytest.approx(100.0)
+    assert len(slow.calls) == 2 + 3
+    quick = TimedEncoder(clock, "quick", 0.00005)
+    assert speed_meter(TEXTS[:5] * 400, clock)(quick) == pytest.approx(20_000.0)
+    assert not set(TEXTS) & {text for part in quick.calls for text in part}  # five texts tell nothing
+    assert 0.3 <= sum(map(len, quick.calls[2:])) * 0.00005 < 0.5
 
 
 def test_whoever_is_just_quick_enough_reads_all():

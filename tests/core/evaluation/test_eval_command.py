@@ -95,7 +95,7 @@ def test_smaller_versions(model, data, tmp_path):
     heading, *lines = done.stdout.split("\n\n")[0].splitlines()
     assert heading.split() == ["dim", "precision", "rows", "MB", "score", "sentences/s", "best"]
     assert [line.split()[1] for line in lines] == ["int8", "float16", "float32"]
-    assert re.search(r"three rounds on sentences of Python's .* Measured on \d{4}-\d\d-\d\d: .* CPUs", done.stdout)
+    assert re.search(r"many rounds on sentences of Python's .* Measured on \d{4}-\d\d-\d\d: .* CPUs", done.stdout)
     output = tmp_path / "versions.json"
     arguments = [str(model), "--data", str(data), "--tasks", "tiny", "--shared-rows", "5", "--output", str(output)]
     done = CliRunner().invoke(cli.app, ["frontier", *arguments, "--format", "json"])
