@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ROUNDS = 5
 DEFAULT_SECONDS = 15.0
+METER_TEXTS = 300
 
 Judge = Callable[["NDArray[np.float32]", "NDArray[np.float32]"], float]
 """How alike two encoders' embeddings of the same texts are: `evaluation.fidelity.rank_correlation`."""
@@ -41,6 +42,8 @@ _WARM_UP_TEXTS = 64
 _FIRST_TEXTS = 8
 _JUDGED_TEXTS = 512  # 130,816 pairs: the rank correlation is then known to about 0.003
 _MIN_JUDGED_TEXTS = 8
+_METER_ROUNDS = 3
+_METER_SECONDS = 0.3
 _SEED = 20
 
 
@@ -226,6 +229,37 @@ def compare_speed(
         judged_texts=n_judged,
         machine=this_machine(),
     )
+
+
+def speed_meter(texts: Sequence[str], clock: Callable[[], float] = time.perf_counter) -> Callable[[Encoder], float]:
+    """Tells how many sentences a second any one encoder reads here: the median of many rounds after a warm-up.
+
+    For many encoders of which no two need to be in memory at once; those that take turns compare more fairly. Every
+    round reads all of the texts, so their words have been met before, as most words have in long use.
+
+    Args:
+        texts: What each of them reads. Fewer than `METER_TEXTS` different ones would tell little; `sample_texts` then
+            takes their place.
+        clock: Seconds from any origin.
+
+    Raises:
+        InputError: There are too few texts, and this Python has no sample.
+    """
+    different = list(dict.fromkeys(texts))
+    read = different if len(different) >= METER_TEXTS else sample_texts()
+
+    def rate(encoder: Encoder) -> float:
+        encoder.encode(read[:_WARM_UP_TEXTS])
+        encoder.encode(read)
+        rounds: list[float] = []
+        # A quick one needs many rounds before chance evens out, a slow one soon has read enough.
+        while len(rounds) < _METER_ROUNDS or sum(rounds) < _METER_SECONDS:
+            started = clock()
+            encoder.encode(read)
+            rounds.append(clock() - started)
+        return len(read) / statistics.median(rounds)
+
+    return rate
 
 
 def split_texts(texts: Sequence[str], rounds: int) -> tuple[list[str], list[list[str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,10 @@ import gradio as gr
 
 from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.errors import InputError, LimitError, NotFoundError
+from m2v_core.evaluation.data import LAYOUT
 from m2v_core.evaluation.own_data import OwnSet, read_own_set
+from m2v_core.evaluation.packed import TaskArchive, read_archive
+from m2v_core.evaluation.tasks import Task
 from m2v_core.jobs import JobSpec
 from m2v_core.library import ModelRecord
 from m2v_core.space.settings import current_limits
@@ -32,8 +36,9 @@ from pages.components.model_picker import build_model_picker, choice_label, mode
 TextSource = Literal["sample", "own", "upload"]
 
 _TEXT_SUFFIXES = [".txt", ".csv", ".tsv"]
-_SET_SUFFIXES = [".csv", ".tsv", ".txt"]
+_SET_SUFFIXES = [".csv", ".tsv", ".txt", ".jsonl", ".zip"]
 _MOST_FILES = 20
+_MOST_SHOWN = 8
 _TEACHER = "its teacher"
 _PEERS = {"tfidf": "TF-IDF, the floor: weighted word counts, no model", "wordllama": "WL256 of the package wordllama"}
 _WHAT = [
@@ -41,6 +46,12 @@ _WHAT = [
     ("My own test data\nPairs with scores, or texts with labels: how models do on your own task.", "tasks"),
     ("Smaller versions\nThe frontier: what fewer dimensions and shorter numbers cost in quality.", "frontier"),
 ]
+_SETS_HELP = (
+    '<div class="m2v-layout"><p>Tab-separated files in UTF-8 without a line of headings, in folders named by what they '
+    "ask. Any of these will do:</p><dl>"
+    + "".join(f"<dt><code>{escape(path)}</code></dt><dd>{escape(columns)}</dd>" for path, columns in LAYOUT)
+    + "</dl></div>"
+)
 _SHARED_ROWS = [("Not tried", 0), ("500 rows", 500), ("1,000 rows", 1000), ("4,000 rows", 4000)]
 
 
@@ -84,10 +95,12 @@ def build() -> None:
             sets = gr.File(
                 file_count="multiple",
                 file_types=_SET_SUFFIXES,
-                label="Test data: CSV or TSV tables of score, text, text or of label, text",
+                label="Test data: CSV, TSV or JSONL of score, text, text or of label, text; or a ZIP of tasks",
                 height=140,
                 elem_classes="m2v-upload",
             )
+            with gr.Accordion("What a ZIP of tasks looks like", open=False, elem_classes="m2v-more"):
+                gr.HTML(_SETS_HELP, apply_default_css=False)
         with gr.Column(visible=False, elem_classes="m2v-words") as frontier_box:
             shared_rows = gr.Dropdown(
                 _SHARED_ROWS,
@@ -172,20 +185,23 @@ def submit(
     if not set(what) & {"fidelity", "tasks", "frontier"}:
         raise InputError("Nothing is to be measured. Tick at least one under “What to measure”.")
     lines: dict[str, list[str]] = {}
-    own_sets = read_sets(sets) if "tasks" in what else []
-    needs_teacher = "fidelity" in what or not own_sets
-    if own_sets:
-        lines["sets"] = [line for own in own_sets for line in own.to_lines()]
+    data = read_sets(sets) if "tasks" in what else []
+    needs_teacher = "fidelity" in what or not data
+    lines |= {
+        "sets": [line for one in data if isinstance(one, OwnSet) for line in one.to_lines()],
+        "archives": [one.to_line() for one in data if isinstance(one, TaskArchive)],
+    }
+    lines = {name: part for name, part in lines.items() if part}
     if needs_teacher and source != "sample":
         lines["texts"] = usable_texts(own_texts.splitlines() if source == "own" else read_file(upload))
-    scores_teacher = bool(own_sets) and _TEACHER in beside
+    scores_teacher = bool(data) and _TEACHER in beside
     parameters: dict[str, Any] = {
         "models": [{"name": record.name, "path": str(model_library().folder(record.id, owner))} for record in records],
         "peers": [name for name in _PEERS if name in beside],
         "teacher": checked_teacher(teacher) if needs_teacher or scores_teacher else None,
         "scores_teacher": scores_teacher,
         "with_fidelity": "fidelity" in what,
-        "with_tasks": bool(own_sets),
+        "with_tasks": bool(data),
         "with_frontier": "frontier" in what,
         "shared_rows": shared_rows if shared_rows in {number for _, number in _SHARED_ROWS} else 0,
     }
@@ -204,33 +220,38 @@ def _chosen_models(owner: str, model_id: str | None, beside: Sequence[str]) -> l
     return chosen
 
 
-def read_sets(files: Sequence[str] | None) -> list[OwnSet]:
-    """The test data in uploaded files, all of it good to be scored on.
+def read_sets(files: Sequence[str] | None) -> list[OwnSet | TaskArchive]:
+    """The test data in uploaded files, tables and packed folders of tasks, all of it good to be scored on.
 
     Raises:
         M2VError: There is no file, too many or too large ones, or one is malformed.
     """
     if not files:
         raise InputError(
-            "There is no test data yet. Upload a CSV or TSV table: each line a score and two texts, or a label and a "
-            "text; or untick “My own test data”."
+            "There is no test data yet. Upload a CSV, TSV or JSONL table: each line a score and two texts, or a label "
+            "and a text; or a ZIP of a folder of tasks; or untick “My own test data”."
         )
     files = [files] if isinstance(files, str) else list(files)
     if len(files) > _MOST_FILES:
         raise LimitError(f"{len(files)} files were uploaded; {_MOST_FILES} can be scored on at once. Take some out.")
-    found: list[OwnSet] = []
+    found: list[OwnSet | TaskArchive] = []
+    n_texts, allowed = 0, current_limits().evaluation_texts
     for file in files:
-        own, name, number = read_own_set(file), Path(file).stem, 2
-        while own.name in {other.name for other in found}:
-            own, number = replace(own, name=f"{name[:50]} ({number})"), number + 1
-        own.task()  # says what is wrong with it
-        found.append(own)
-    n_texts, allowed = sum(own.n_texts for own in found), current_limits().evaluation_texts
-    if n_texts > allowed:
-        raise LimitError(f"The test data has {n_texts:,} texts, and {allowed:,} are read here. Upload less of it.")
-    for own in found:
-        _check_lengths(text for row in own.rows for text in row)
+        one = read_archive(file) if Path(file).suffix.lower() == ".zip" else read_own_set(file)
+        name, number = Path(file).stem, 2
+        while one.name in {other.name for other in found}:
+            one, number = replace(one, name=f"{name[:50]} ({number})"), number + 1
+        for task in _tasks(one):  # says what is wrong with it
+            n_texts += len(task.texts)
+            _check_lengths(task.texts)
+        if n_texts > allowed:
+            raise LimitError(f"The test data has {n_texts:,} texts, and {allowed:,} are read here. Upload less of it.")
+        found.append(one)
     return found
+
+
+def _tasks(one: OwnSet | TaskArchive) -> Sequence[Task]:
+    return one.tasks() if isinstance(one, TaskArchive) else [one.task()]
 
 
 def read_file(upload: str | None) -> list[str]:
@@ -280,9 +301,16 @@ def judge_files(what: Sequence[str], source: TextSource, upload: str | None, set
     return "".join(said)
 
 
-def _summaries(sets: Sequence[OwnSet]) -> list[str]:
-    ready = "1 table ready" if len(sets) == 1 else f"{len(sets)} tables ready"
-    return [ready, *(f"{own.name}: {own.summary}" for own in sets)]
+def _summaries(sets: Sequence[OwnSet | TaskArchive]) -> list[str]:
+    lines = []
+    for one in sets:
+        if isinstance(one, OwnSet):
+            lines.append(f"{one.name}: {one.summary}")
+        else:
+            lines += [f"{task.name}: {len(task.texts):,} texts, scored by {task.metric}" for task in one.tasks()]
+    ready = "1 set ready" if len(lines) == 1 else f"{len(lines)} sets ready"
+    more = [f"and {len(lines) - _MOST_SHOWN} more"] if len(lines) > _MOST_SHOWN else []
+    return [ready, *lines[:_MOST_SHOWN], *more]
 
 
 def _judged(read: Callable[[], list[str]]) -> str:

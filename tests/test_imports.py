@@ -63,7 +63,7 @@ PACKAGES: dict[str, set[str]] = {
     "evaluation": {"numpy", "sklearn", "sentence_transformers", "torch", "onnx", "onnxruntime", "mteb"}
     | {"model2vec", "wordllama", "gensim", "bpemb"},
     "exploration": {"numpy", "sklearn", "umap", "usearch"},
-    "classification": {"numpy", "safetensors", "sklearn", "skops", "torch"},
+    "classification": {"numpy", "safetensors", "sklearn", "scipy", "skops", "threadpoolctl", "torch"},
     "speed": {"numpy"},
     "distributed": {"numpy", "pyarrow", "fsspec", "ray"},
     "bulk": {"numpy", "pyarrow"},

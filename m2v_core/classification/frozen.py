@@ -1,4 +1,4 @@
-"""The default head: logistic regression on standardised embeddings, with scikit-learn; the table stays as it is."""
+"""The plain head: logistic regression on standardised embeddings, with scikit-learn; the table stays as it is."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from m2v_core.progress import ProgressReporter
 
 ClassWeight = Literal["auto", "balanced"] | None
+Standing = tuple[float, float]
+"""Macro F1 on texts held out, and less their log loss: the higher, the better."""
 
 # From hardly any trust in the data to hardly any doubt. On unit vectors of 256 dimensions, standardised, sets of a few
 # thousand texts end up near 1e-3.
@@ -33,10 +35,12 @@ class Choice:
     Attributes:
         strength: scikit-learn's `C`, the inverse of the regularisation.
         head: Fitted with it, on the texts to learn from alone.
+        standing: How it did on the texts held out; None without any.
     """
 
     strength: float
     head: Head
+    standing: Standing | None = None
 
 
 def is_balanced(class_weight: ClassWeight, is_multi_label: bool) -> bool:
@@ -69,14 +73,19 @@ def chosen_strength(
     """
     if not len(outside):
         return Choice(_UNCHECKED_STRENGTH, fitted_head(embeddings, labels, _UNCHECKED_STRENGTH, balanced))
-    found: list[tuple[float, float, Choice]] = []
+    found: list[tuple[Standing, Choice]] = []
     for strength in STRENGTHS:
         head = fitted_head(embeddings, labels, strength, balanced)
-        macro_f1 = scored(labels.classes.tolist(), outside_members, head.predicted(outside)).macro_f1
-        loss = log_loss(head, outside, outside_members, balanced)
-        found.append((macro_f1, -loss, Choice(strength, head)))
+        standing = standing_of(head, outside, outside_members, balanced)
+        found.append((standing, Choice(strength, head, standing)))
         reporter.advance(1)
-    return max(found, key=lambda entry: entry[:2])[-1]
+    return max(found, key=lambda entry: entry[0])[1]
+
+
+def standing_of(head: Head, inputs: NDArray[np.float32], members: NDArray[np.bool_], balanced: bool) -> Standing:
+    """How a head does on texts held out, given what it reads of them and which labels they have."""
+    macro_f1 = scored(head.classes.tolist(), members, head.predicted(inputs)).macro_f1
+    return macro_f1, -log_loss(head, inputs, members, balanced)
 
 
 def fitted_head(embeddings: NDArray[np.float32], labels: Labels, strength: float, balanced: bool) -> Head:
@@ -88,27 +97,36 @@ def fitted_head(embeddings: NDArray[np.float32], labels: Labels, strength: float
     Raises:
         MissingExtraError: scikit-learn isn't installed.
     """
-    linear_model, preprocessing = _scikit_learn()
+    linear_model, preprocessing = scikit_learn()
     scaler = preprocessing.StandardScaler().fit(embeddings)
-    standardised = scaler.transform(embeddings)
-
-    def regression(targets: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        weight = "balanced" if balanced else None
-        fitted = linear_model.LogisticRegression(C=strength, class_weight=weight, max_iter=_MAX_STEPS)
-        fitted.fit(standardised, targets)
-        return fitted.coef_, fitted.intercept_
-
-    if labels.is_multi_label:
-        parts = [regression(column) for column in labels.members.T]
-        weight = np.concatenate([coefficients for coefficients, _ in parts])
-        bias = np.concatenate([intercept for _, intercept in parts])
-    else:
-        weight, bias = regression(labels.members.argmax(axis=1))
-        if len(labels.classes) == 2:
-            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    regression = linear_model.LogisticRegression(
+        C=strength, class_weight="balanced" if balanced else None, max_iter=_MAX_STEPS
+    )
+    weight, bias = regressed(regression, scaler.transform(embeddings), labels)
+    if len(weight) < len(labels.classes):
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     weight = weight / scaler.scale_  # (n_labels, dim) / (dim,)
     bias = bias - weight @ scaler.mean_
     return Head((Layer(weight.astype(np.float32), bias.astype(np.float32)),), labels.classes, labels.is_multi_label)
+
+
+def regressed(regression: Any, features: Any, labels: Labels) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A regression's weights, (n_logits, n_features), and (n_logits,) intercepts; two labels have one logit.
+
+    Args:
+        regression: scikit-learn's, fitted once for each label where texts have several.
+        features: (n_texts, n_features), dense or sparse.
+        labels: The texts'.
+    """
+    if not labels.is_multi_label:
+        regression.fit(features, labels.members.argmax(axis=1))
+        return regression.coef_, regression.intercept_
+    parts = []
+    for column in labels.members.T:
+        regression.fit(features, column)
+        parts.append((regression.coef_, regression.intercept_))
+    weights, biases = zip(*parts, strict=True)
+    return np.concatenate(weights), np.concatenate(biases)
 
 
 def log_loss(head: Head, embeddings: NDArray[np.float32], members: NDArray[np.bool_], balanced: bool) -> float:
@@ -136,7 +154,12 @@ def _mean_of_means(values: NDArray[np.float64], groups: NDArray[Any]) -> float:
     return float(np.mean([values[groups == group].mean() for group in np.unique(groups)]))
 
 
-def _scikit_learn() -> tuple[Any, Any]:
+def scikit_learn() -> tuple[Any, Any]:
+    """Its modules of linear models and of preprocessing.
+
+    Raises:
+        MissingExtraError: It isn't installed.
+    """
     try:
         from sklearn import linear_model, preprocessing
     except ImportError as error:

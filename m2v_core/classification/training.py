@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from m2v_core import __version__
-from m2v_core.classification.frozen import STRENGTHS, ClassWeight, chosen_strength, fitted_head, is_balanced
+from m2v_core.classification.frozen import (
+    STRENGTHS,
+    ClassWeight,
+    chosen_strength,
+    fitted_head,
+    is_balanced,
+)
 from m2v_core.classification.head import Head
 from m2v_core.classification.labels import (
     Labels,
@@ -18,6 +24,14 @@ from m2v_core.classification.labels import (
     held_out_split,
     label_lists,
     membership,
+)
+from m2v_core.classification.lexical import (
+    TOKEN_STRENGTHS,
+    LexicalChoice,
+    can_read_tokens,
+    chosen_lexical,
+    fitted_lexical,
+    row_counts,
 )
 from m2v_core.classification.report import scored
 from m2v_core.encoder.texts import checked_texts
@@ -40,9 +54,10 @@ class Training:
             a little flattering, for the settings were chosen on them. None without any.
         macro_f1: Their mean F1 of all labels, likewise.
         strength: scikit-learn's `C` of the logistic regression.
-        n_epochs: Epochs of fine-tuning that were kept; None where the table stayed as it was.
+        n_epochs: Epochs of fine-tuning that were kept; None where the table was not fine-tuned.
         seed: As passed.
         version: Of M2V Studio.
+        reads_tokens: Whether the table got columns for the labels, which say what single tokens tell of them.
     """
 
     n_texts: int
@@ -53,6 +68,7 @@ class Training:
     n_epochs: int | None
     seed: int
     version: str = __version__
+    reads_tokens: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain types alone."""
@@ -62,7 +78,8 @@ class Training:
     def of(cls, value: Any) -> Training | None:
         """What a `config.json` says of it; None where it says nothing that is known here."""
         names = {field.name for field in fields(cls)}
-        return cls(**value) if isinstance(value, Mapping) and set(value) == names else None
+        is_known = isinstance(value, Mapping) and set(value) | {"reads_tokens"} == names
+        return cls(**value) if is_known else None
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,7 @@ def trained(
     validation: float,
     validation_data: tuple[Iterable[str], Iterable[Any]] | None,
     class_weight: ClassWeight,
+    read_tokens: bool,
     fine_tune: bool,
     max_epochs: int,
     seed: int,
@@ -112,9 +130,18 @@ def trained(
 
     balanced = is_balanced(class_weight, learned.is_multi_label)
     of_train = Labels(learned.classes, learned.members[train], learned.is_multi_label)
-    reporter.start("head", len(STRENGTHS) + 1)
+    tries_tokens = bool(outside) and read_tokens and not fine_tune and can_read_tokens(len(train), len(learned.classes))
+    reporter.start("head", len(STRENGTHS) + len(TOKEN_STRENGTHS) * tries_tokens + 1)
     choice = chosen_strength(embeddings[train], of_train, outside_embeddings, outside_members, balanced, reporter)
-    head, n_epochs = choice.head, None
+    head, strength, n_epochs = choice.head, choice.strength, None
+    by_tokens: LexicalChoice | None = None
+    if tries_tokens:
+        counts, outside_counts = row_counts(model, texts), row_counts(model, outside)
+        learning = model, embeddings[train], counts[train], of_train
+        held = outside_embeddings, outside_counts, outside_members
+        by_tokens = chosen_lexical(*learning, *held, balanced, reporter)
+        if choice.standing is not None and choice.standing >= by_tokens.standing:
+            by_tokens = None
     if fine_tune and outside:
         from m2v_core.classification.finetuning import fine_tuned
 
@@ -133,20 +160,29 @@ def trained(
         )
         model, head, n_epochs = tuned.model, tuned.head, tuned.n_epochs
         outside_embeddings = model.encode(outside)
+    if by_tokens is not None:
+        lexical, strength = by_tokens.lexical, by_tokens.strength
+        head, outside_embeddings = lexical.head, lexical.inputs(outside_embeddings, outside_counts)
     judged = None
     if outside:
         judged = scored(learned.classes.tolist(), outside_members, head.predicted(outside_embeddings))
-    if not n_epochs and len(held_out):
-        head = fitted_head(embeddings, learned, choice.strength, balanced)
+    if by_tokens is not None:
+        if len(held_out):
+            lexical = fitted_lexical(model, embeddings, counts, learned, strength, balanced)
+            reporter.advance(1)
+        model, head = lexical.built_in(model, lexical.inputs(embeddings, counts))
+    elif not n_epochs and len(held_out):
+        head = fitted_head(embeddings, learned, strength, balanced)
         reporter.advance(1)
     training = Training(
         n_texts=len(texts),
         n_held_out=len(outside),
         accuracy=judged.accuracy if judged else None,
         macro_f1=judged.macro_f1 if judged else None,
-        strength=choice.strength,
+        strength=strength,
         n_epochs=n_epochs,
         seed=seed,
+        reads_tokens=by_tokens is not None,
     )
     return Trained(model, head, training)
 

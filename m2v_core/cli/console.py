@@ -45,6 +45,7 @@ STAGES = {
     "measure": "Measuring",
     "head": "Training the head",
     "tune": "Fine-tuning",
+    "frontier": "Smaller versions",
 }
 
 results = Console(highlight=False, soft_wrap=True)
@@ -149,6 +150,31 @@ def check_model_folder(path: Path, overwrite: bool) -> None:
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise SaveError(f"{path} can't be made: {parent} is no folder that you may write to.")
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse before the work a file that has no folder.
+
+    Raises:
+        SaveError: There is none.
+    """
+    if path is not None and not path.absolute().parent.is_dir():
+        raise SaveError(f"{path} can't be written: there is no folder {path.absolute().parent}. Make it first.")
+
+
+def write_result(text: str, path: Path | None) -> None:
+    """A command's result, in a file, or on standard output without one.
+
+    Raises:
+        SaveError: The file can't be written.
+    """
+    if path is None:
+        results.out(text, end="", highlight=False)
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SaveError(f"{path} can't be written: {error.strerror or error}.") from error
 
 
 def print_facts(**facts: object) -> None:

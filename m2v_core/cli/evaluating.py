@@ -1,4 +1,4 @@
-"""`m2v eval`."""
+"""`m2v eval` and `m2v frontier`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import datetime
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from m2v_core.cli.console import cancelled_by_interrupt, errors_as_lines, progress_bars, results
-from m2v_core.errors import SaveError
+from m2v_core.cli.console import (
+    cancelled_by_interrupt,
+    check_output,
+    errors_as_lines,
+    progress_bars,
+    write_result,
+)
 from m2v_core.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -32,7 +37,11 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Folder of tasks: sts/, wordsim/, classification/, clustering/, ...")
+        Path | None,
+        typer.Option(
+            help="Folder of tasks (sts/, wordsim/, classification/, clustering/, ...) or the same as .zip; or one "
+            "table of your own, CSV, TSV or JSONL: score, text, text or label, text."
+        ),
     ] = None,
     tasks: Annotated[
         str | None, typer.Option(help="Some of its tasks or kinds, between commas: STS13,wordsim. [default: all]")
@@ -72,17 +81,16 @@ def evaluate(
         )
     if tasks is not None and data is None:
         raise typer.BadParameter("it chooses among the tasks of --data, which is missing.", param_hint="--tasks")
-    if output is not None and not output.absolute().parent.is_dir():
-        raise SaveError(f"{output} can't be written: there is no folder {output.absolute().parent}. Make it first.")
+    check_output(output)
     with progress_bars("texts") as show, cancelled_by_interrupt() as cancel:
         reporter = ProgressReporter(show, cancel)
         reporter.start("start")
-        from m2v_core.evaluation.data import read_tasks
         from m2v_core.evaluation.encoders import encoder_names, open_encoder
         from m2v_core.evaluation.mteb import run_mteb
+        from m2v_core.evaluation.packed import read_test_data
         from m2v_core.evaluation.run import Evaluation, evaluate
 
-        chosen = () if data is None else read_tasks(data, _names(tasks))
+        chosen = () if data is None else read_test_data(data, _names(tasks))
         names = encoder_names(models)
         reporter.start("open", len(models))
         encoders = []
@@ -112,14 +120,55 @@ def evaluate(
         for note in score.notes:
             warnings.warn(f"{score.encoder} on {score.task}: {note}", stacklevel=1)
     by_groups = columns == "groups" or published
-    text = _text(found, fidelities, format, by_groups, published, intervals)
-    if output is not None:
-        try:
-            output.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise SaveError(f"{output} can't be written: {error.strerror or error}.") from error
-    else:
-        results.out(text, end="", highlight=False)
+    write_result(_text(found, fidelities, format, by_groups, published, intervals), output)
+
+
+@errors_as_lines()
+def frontier(
+    model: Annotated[str, typer.Argument(help="Folder of a static model, or its Hub name; best with float32 numbers.")],
+    data: Annotated[Path, typer.Option(help="Judge by this: a folder of tasks, the same as .zip, or one table.")],
+    tasks: Annotated[str | None, typer.Option(help="Some of its tasks or kinds, between commas.")] = None,
+    shared_rows: Annotated[
+        int | None, typer.Option(min=1, help="Try sharing this many rows among all tokens too; takes a minute or more.")
+    ] = None,
+    format: Annotated[Literal["table", "markdown", "csv", "json"], typer.Option(help="What to write.")] = "table",
+    output: Annotated[Path | None, typer.Option(help="File to write, instead of standard output.")] = None,
+) -> None:
+    """Size, quality and speed of smaller versions of a model: fewer dimensions, shorter numbers, shared rows."""
+    check_output(output)
+    with progress_bars("versions") as show, cancelled_by_interrupt() as cancel:
+        ProgressReporter(show, cancel).start("start")
+        from m2v_core.evaluation.frontier import frontier as measured
+        from m2v_core.evaluation.packed import read_test_data
+        from m2v_core.evaluation.report import frontier_sheet
+        from m2v_core.model import StaticModel
+        from m2v_core.speed import METER_TEXTS, SAMPLE_NAME, speed_meter
+
+        chosen = read_test_data(data, _names(tasks))
+        texts = {text for task in chosen for text in task.texts}
+        rows = measured(
+            StaticModel.from_pretrained(model),
+            chosen,
+            vocabulary_quantizations=(None,) if shared_rows is None else (None, shared_rows),
+            measure_speed=speed_meter(sorted(texts)),
+            progress=show,
+            cancel=cancel,
+        )
+    if format == "json":
+        record = {"model": model, "tasks": [task.name for task in chosen], "versions": [row.to_json() for row in rows]}
+        write_result(json.dumps(record | _conditions(), indent=2) + "\n", output)
+        return
+    sheet = frontier_sheet(rows)
+    if format == "csv":
+        write_result(sheet.to_csv(), output)
+        return
+    read = "these texts" if len(texts) >= METER_TEXTS else SAMPLE_NAME
+    notes = [
+        f"Score: mean over {', '.join(task.name for task in chosen)}. Best: nothing as small is as good.",
+        f"Sentences a second: each by itself, median of many rounds on {read}. {_measured()}",
+    ]
+    table = sheet.to_text() if format == "table" else sheet.to_markdown()
+    write_result(table + "".join(f"\n{note}\n" for note in notes), output)
 
 
 def _names(text: str | None) -> list[str]:
@@ -157,13 +206,13 @@ def _text(
     intervals: bool,
 ) -> str:
     from m2v_core.evaluation import report
-    from m2v_core.speed import this_machine
 
     if format == "json":
         rows = [row.to_json() for row in report.leaderboard(found, with_published=published)]
-        facts = {"date": _today(), "machine": dataclasses.asdict(this_machine())}
         fidelity = {name: judged.to_json() for name, judged in fidelities.items()}
-        return json.dumps(found.to_json() | {"leaderboard": rows, "fidelity": fidelity} | facts, indent=2) + "\n"
+        return (
+            json.dumps(found.to_json() | {"leaderboard": rows, "fidelity": fidelity} | _conditions(), indent=2) + "\n"
+        )
     if format == "csv":
         sheet = _sheet(found, by_groups, published, intervals) if by_groups else report.long_sheet(found)
         return sheet.to_csv()
@@ -177,9 +226,7 @@ def _text(
 
 def _footnotes(found: Evaluation, published: bool) -> list[str]:
     from m2v_core.evaluation.report import PUBLISHED_NOTE
-    from m2v_core.speed import this_machine
 
-    machine = this_machine()
     metrics = {score.metric: score.task for score in found.scores}
     by_metric = {
         metric: ", ".join(dict.fromkeys(score.task for score in found.scores if score.metric == metric))
@@ -188,12 +235,22 @@ def _footnotes(found: Evaluation, published: bool) -> list[str]:
     lines = ["; ".join(f"{names}: {metric}" for metric, names in by_metric.items()) + "."]
     if published:
         lines.append(PUBLISHED_NOTE)
-    lines.append(
-        f"Measured on {_today()}: {machine.processor}, {machine.n_cpus} CPUs, {machine.system}, "
-        f"Python {machine.python}."
+    return [*lines, _measured()]
+
+
+def _conditions() -> dict[str, Any]:
+    """When and where it was measured, for a JSON file."""
+    from m2v_core.speed import this_machine
+
+    today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
+    return {"date": today, "machine": dataclasses.asdict(this_machine())}
+
+
+def _measured() -> str:
+    """The same as a sentence."""
+    conditions = _conditions()
+    machine = conditions["machine"]
+    return (
+        f"Measured on {conditions['date']}: {machine['processor']}, {machine['n_cpus']} CPUs, {machine['system']}, "
+        f"Python {machine['python']}."
     )
-    return lines
-
-
-def _today() -> str:
-    return datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()

@@ -61,9 +61,13 @@ def train(
             "text has one label."
         ),
     ] = "auto",
+    embeddings_only: Annotated[
+        bool,
+        typer.Option("--embeddings-only", help="Leave the table as it is: no columns for what single tokens tell."),
+    ] = False,
     finetune: Annotated[
         bool,
-        typer.Option("--finetune", help="Train the table too: better with thousands of texts, slower, needs torch."),
+        typer.Option("--finetune", help="Train the table itself with the head: slower, about as good, needs torch."),
     ] = False,
     max_epochs: Annotated[int, typer.Option(min=1, help="Times to read the texts when fine-tuning, at most.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn at random.")] = 0,
@@ -92,6 +96,7 @@ def train(
             learned.labels,
             validation=validation,
             class_weight=None if class_weight == "none" else class_weight,
+            read_tokens=not embeddings_only,
             fine_tune=finetune,
             max_epochs=max_epochs,
             seed=seed,

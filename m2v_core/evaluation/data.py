@@ -10,8 +10,9 @@
     pearl/choice/NAME.tsv             phrase, right answer, wrong answer, more of these
     pearl/linking/NAME.tsv            phrase, its name; all names of the file are the choice
     pearl/clustering/NAME.tsv         label, phrase
+    pearl/paraphrase/NAME.tsv         pos or neg, phrase, phrase (PPDB and PPDB filtered)
 
-No line of headings; blank lines are passed over. The four kinds of `pearl` are those of the phrase benchmark PEARL.
+No line of headings; blank lines are passed over. The five kinds of `pearl` are those of the phrase benchmark PEARL.
 
 Source: https://aclanthology.org/2024.findings-eacl.66/ (PEARL)
 """
@@ -27,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import InputError, NotFoundError
-from m2v_core.evaluation.tasks import ClassificationTask, ClusteringTask, Group, PairTask, RankingTask, Task
+from m2v_core.evaluation.labelled import LEAST_OF_A_KIND, ClassificationTask, ClusteringTask, ParaphraseTask
+from m2v_core.evaluation.tasks import Group, PairTask, RankingTask, Task, with_distinct_names
 
 Loader = Callable[[str, Group, Path], Task]
 
@@ -48,7 +50,7 @@ def read_tasks(folder: str | Path, names: Sequence[str] = ()) -> tuple[Task, ...
         raise NotFoundError(f"There is no folder {folder}. Give one with sets in sts/, wordsim/, classification/, ...")
     found = list(_find(folder))
     if not found:
-        kinds = ", ".join(f"{kind}/" for kind in _KINDS)
+        kinds = ", ".join(f"{kind}/" for kind in KIND_FOLDERS)
         raise InputError(f"{folder} holds no sets. They are looked for in {kinds}.")
     chosen = [entry for entry in found if not names]
     for name in names:
@@ -62,12 +64,14 @@ def read_tasks(folder: str | Path, names: Sequence[str] = ()) -> tuple[Task, ...
             there = ", ".join(path.stem for _, path in found)
             raise InputError(f"There is no task {name.strip()!r} in {folder}. There are: {there}.")
         chosen += [entry for entry in matching if entry not in chosen]
-    return tuple(_KINDS[kind][0](path.stem, _KINDS[kind][1], path) for kind, path in chosen)
+    return with_distinct_names([_KINDS[kind][0](path.stem, _KINDS[kind][1], path) for kind, path in chosen])
 
 
 def _find(folder: Path) -> Iterator[tuple[str, Path]]:
     for kind, (loader, _) in _KINDS.items():
         for path in sorted((folder / kind).glob("*")):
+            if path.name.startswith("."):  # macOS leaves such shadows of files
+                continue
             if path.is_dir() if loader in (_classification, _retrieval) else path.suffix == ".tsv":
                 yield kind, path
 
@@ -165,6 +169,25 @@ def _linking(name: str, group: Group, path: Path) -> Task:
     return RankingTask(name, group, texts.all(), *places, tuple({names[right]: 1.0} for _, right in pairs), 1)
 
 
+def _paraphrases(name: str, group: Group, path: Path) -> Task:
+    kinds: list[bool] = []
+    left, right = [], []
+    for number, (kind, *pair) in _lines(path, ("pos or neg", "phrase", "phrase")):
+        if kind not in ("pos", "neg"):
+            raise InputError(f"{path}, line {number:,} has {kind[:40]!r} where pos or neg was expected.")
+        kinds.append(kind == "pos")
+        left.append(pair[0])
+        right.append(pair[1])
+    if (fewest := min(sum(kinds), len(kinds) - sum(kinds))) < LEAST_OF_A_KIND:
+        raise InputError(
+            f"{path} has {fewest} pairs of one kind. Learning to tell them apart, and testing it, needs "
+            f"{LEAST_OF_A_KIND} pos and {LEAST_OF_A_KIND} neg at least."
+        )
+    texts = _Texts()
+    places = texts.places_of(left), texts.places_of(right)
+    return ParaphraseTask(name, group, texts.all(), *places, np.array(kinds))
+
+
 _KINDS: dict[str, tuple[Loader, Group]] = {
     "sts": (_pairs, "STS"),
     "wordsim": (_pairs, "WordSim"),
@@ -175,7 +198,25 @@ _KINDS: dict[str, tuple[Loader, Group]] = {
     "pearl/choice": (_choice, "PEARL"),
     "pearl/linking": (_linking, "PEARL"),
     "pearl/clustering": (_clustering, "PEARL"),
+    "pearl/paraphrase": (_paraphrases, "PEARL"),
 }
+
+LAYOUT = (
+    ("sts/NAME.tsv", "score, text, text"),
+    ("wordsim/NAME.tsv", "score, word, word"),
+    ("classification/NAME/train.tsv", "label, text; and test.tsv beside it"),
+    ("clustering/NAME.tsv", "label, text"),
+    ("retrieval/NAME/corpus.tsv", "id, text; and queries.tsv beside it"),
+    ("retrieval/NAME/qrels.tsv", "query's id, text's id, relevance"),
+    ("pearl/similarity/NAME.tsv", "score, phrase, phrase"),
+    ("pearl/choice/NAME.tsv", "phrase, right answer, wrong answer, more of these"),
+    ("pearl/linking/NAME.tsv", "phrase, its name"),
+    ("pearl/clustering/NAME.tsv", "label, phrase"),
+    ("pearl/paraphrase/NAME.tsv", "pos or neg, phrase, phrase"),
+)
+"""The files of a folder of tasks, and what each of their lines holds."""
+KIND_FOLDERS = tuple(_KINDS)
+"""Where sets are looked for, below the folder of tasks."""
 
 
 def _lines(path: Path, fields: tuple[str, ...], has_more: bool = False) -> Iterator[tuple[int, list[str]]]:

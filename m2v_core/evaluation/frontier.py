@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from m2v_core.evaluation.encoders import StaticEncoder
+from m2v_core.evaluation.encoders import Encoder, StaticEncoder
 from m2v_core.evaluation.run import evaluate
 from m2v_core.evaluation.tasks import Group, Task
 from m2v_core.model import StaticModel
-from m2v_core.progress import Progress, ProgressCallback
+from m2v_core.progress import ProgressCallback, ProgressReporter
 
 DIMS = (32, 64, 128, 256, None)
 PRECISIONS = ("float32", "float16", "int8")
+
+SpeedMeter = Callable[[Encoder], float]
+"""Sentences a second of an encoder on this machine: `speed.speed_meter`."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class FrontierRow:
         n_bytes: Bytes of the table with its weights and mapping.
         average: Mean score over the tasks.
         groups: Mean score of each column.
+        sentences_per_second: On this machine, measured in the same run; None where nobody measured.
         is_best: Whether no other row is at least as small and as good, and one of the two in truth.
     """
 
@@ -39,6 +43,7 @@ class FrontierRow:
     n_bytes: int
     average: float
     groups: dict[Group, float]
+    sentences_per_second: float | None = None
     is_best: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -53,10 +58,11 @@ def frontier(
     dims: Sequence[int | None] = DIMS,
     precisions: Sequence[str] = PRECISIONS,
     vocabulary_quantizations: Sequence[int | None] = (None,),
+    measure_speed: SpeedMeter | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> tuple[FrontierRow, ...]:
-    """Size and quality of every combination, the smallest first.
+    """Size, quality and speed of every combination, the smallest first.
 
     Args:
         model: A model with one row a token, its dimensions sorted by variance (as PCA leaves them), best in float32.
@@ -64,7 +70,8 @@ def frontier(
         dims: Dimensions to keep; None for all. Those that the model doesn't have are left out.
         precisions: Number formats.
         vocabulary_quantizations: Rows for all tokens to share, by k-means; None for one row a token.
-        progress: Receives the stage `"measure"`, in combinations.
+        measure_speed: Tells the speed of each; None to leave it out.
+        progress: Receives the stage `"frontier"`, in combinations.
         cancel: Set it to stop.
 
     Raises:
@@ -74,7 +81,8 @@ def frontier(
     """
     widths = sorted({model.dim if dim is None else dim for dim in dims if dim is None or dim <= model.dim})
     combinations = [(width, n_rows) for n_rows in dict.fromkeys(vocabulary_quantizations) for width in widths]
-    total = len(combinations) * len(precisions)
+    reporter = ProgressReporter(progress, cancel)
+    reporter.start("frontier", len(combinations) * len(precisions))
     rows: list[FrontierRow] = []
     for width, n_rows in combinations:
         smaller = model.compressed(dimensionality=width, vocabulary_quantization=n_rows)
@@ -87,10 +95,10 @@ def frontier(
                 for group in dict.fromkeys(score.group for score in found.scores)
             }
             average = float(np.mean([score.score for score in found.scores]))
-            shape = candidate.token_embeddings.shape
-            rows.append(FrontierRow(shape[1], precision, shape[0], candidate.n_bytes, average, groups))
-            if progress is not None:
-                progress(Progress("measure", len(rows), total, 0.0, None))
+            rate = None if measure_speed is None else measure_speed(encoder)
+            n_rows_left, dim = candidate.token_embeddings.shape
+            rows.append(FrontierRow(dim, precision, n_rows_left, candidate.n_bytes, average, groups, rate))
+            reporter.advance(1)
     marked = (replace(row, is_best=not any(_is_better(other, row) for other in rows)) for row in rows)
     return tuple(sorted(marked, key=lambda row: (row.n_bytes, -row.average)))
 

@@ -2,6 +2,8 @@
 
 score, text, text     pairs that people have scored
 label, text           texts with labels; a quarter of each label's texts is kept for the test
+
+JSONL too: on each line a list of these, or an object with "score" or "label" and the texts under any other names.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from m2v_core.errors import InputError, NotFoundError
+from m2v_core.evaluation.labelled import ClassificationTask
 from m2v_core.evaluation.statistics import SEED
-from m2v_core.evaluation.tasks import ClassificationTask, Group, PairTask, Task
+from m2v_core.evaluation.tasks import Group, PairTask, Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,7 +121,7 @@ class OwnSet:
 
 
 def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
-    """The test data in a CSV or TSV file.
+    """The test data in a CSV, TSV or JSONL file.
 
     Args:
         path: The file, in UTF-8, or UTF-16 with its mark; what its first line holds says what separates its cells.
@@ -132,7 +135,8 @@ def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
     name = (name or path.stem)[:_MAX_NAME_CHARACTERS]
     rows: list[tuple[str, ...]] = []
     width = 0
-    for number, cells in _table(path):
+    is_json = path.suffix.lower() in (".jsonl", ".ndjson")
+    for number, cells in _json_lines(path) if is_json else _table(path):
         is_first, width = not width, width or len(cells)
         if width not in (2, 3) or len(cells) != width:
             count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
@@ -141,7 +145,7 @@ def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
                 f"{path.name}, line {number:,} has {count}{also}. {_EXPECTED}; a text with commas must stand in quotes."
             )
         is_scored = width == 2 or not math.isnan(_number(cells[0]))
-        if is_first and (not is_scored or (width == 2 and cells[1].lower() in _TEXT_HEADINGS)):
+        if is_first and not is_json and (not is_scored or (width == 2 and cells[1].lower() in _TEXT_HEADINGS)):
             continue  # headings
         if "" in cells:
             raise InputError(f"{path.name}, line {number:,}: cell {cells.index('') + 1} is blank. {_EXPECTED}.")
@@ -153,18 +157,26 @@ def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
     return OwnSet(name, tuple(rows))
 
 
+def _json_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{path.name}, line {number:,} is no JSON: {error}.") from error
+        if isinstance(value, dict):
+            first = next((key for key in ("score", "label") if key in value), None)
+            if first is None:
+                raise InputError(f'{path.name}, line {number:,} has neither "score" nor "label". {_EXPECTED}.')
+            value = [value.pop(first), *(text for text in value.values() if isinstance(text, str))]
+        if not isinstance(value, list) or any(isinstance(cell, (dict, list, type(None))) for cell in value):
+            raise InputError(f"{path.name}, line {number:,} is no list of texts and no object. {_EXPECTED}.")
+        yield number, [str(cell).strip() for cell in value]
+
+
 def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFoundError(f"There is no file {path.name}. Choose it again.") from error
-    except OSError as error:
-        raise InputError(f"{path.name} can't be read: {error.strerror or error}.") from error
-    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        text = content.decode("utf-16" if is_wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not text in UTF-8. Save the table as CSV in UTF-8.") from error
+    text = _text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     has_tabs = "\t" in first
     delimiter = "\t" if has_tabs else max(",;", key=first.count)
@@ -181,6 +193,20 @@ def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield reader.line_num, cells
     except csv.Error as error:
         raise InputError(f"{path.name}, line {reader.line_num:,} is no line of a table: {error}.") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFoundError(f"There is no file {path.name}. Choose it again.") from error
+    except OSError as error:
+        raise InputError(f"{path.name} can't be read: {error.strerror or error}.") from error
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if is_wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not text in UTF-8. Save the table as CSV in UTF-8.") from error
 
 
 def _number(text: str) -> float:

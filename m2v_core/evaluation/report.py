@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.run import Evaluation, TaskScore
 from m2v_core.evaluation.tasks import Group
 
@@ -31,7 +32,8 @@ class LeaderboardRow:
         name: The encoder.
         origin: `"measured"` in this run, or `"published"` by others.
         groups: Mean score of each column that has one.
-        average: Mean over all tasks, as the published tables have it; not over the columns.
+        average: Mean over all tasks, as the published tables have it; not over the columns. None where it is not
+            published.
         n_tasks: Tasks it was measured on; None where it is published.
         size_bytes: Size on disk; None where unknown.
         source: Where it is published; None where it is measured.
@@ -40,7 +42,7 @@ class LeaderboardRow:
     name: str
     origin: Literal["measured", "published"]
     groups: dict[Group, float]
-    average: float
+    average: float | None
     n_tasks: int | None = None
     size_bytes: int | None = None
     source: str | None = None
@@ -95,7 +97,7 @@ def published_rows() -> tuple[LeaderboardRow, ...]:
 
 
 def leaderboard(evaluation: Evaluation, *, with_published: bool = False) -> tuple[LeaderboardRow, ...]:
-    """A row for each encoder, the best average first.
+    """A row for each encoder, the best average first, those without one last.
 
     Args:
         evaluation: What was measured.
@@ -112,7 +114,7 @@ def leaderboard(evaluation: Evaluation, *, with_published: bool = False) -> tupl
         rows.append(LeaderboardRow(facts.name, "measured", groups, _mean(scores), len(scores), facts.size_bytes))
     if with_published:
         rows += published_rows()
-    return tuple(sorted(rows, key=lambda row: -row.average))
+    return tuple(sorted(rows, key=lambda row: -np.inf if row.average is None else row.average, reverse=True))
 
 
 def leaderboard_sheet(rows: Sequence[LeaderboardRow]) -> Sheet:
@@ -148,6 +150,26 @@ def long_sheet(evaluation: Evaluation) -> Sheet:
         tuple(
             tuple("" if (value := getattr(score, heading, None)) is None else str(value) for heading in headings)
             for score in evaluation.scores
+        ),
+    )
+
+
+def frontier_sheet(rows: Sequence[FrontierRow]) -> Sheet:
+    """A row for each smaller version, the smallest first; `best` marks those that nothing as small is as good as."""
+    headings = ("dim", "precision", "rows", "MB", "score", "sentences/s", "best")
+    return Sheet(
+        headings,
+        tuple(
+            (
+                str(row.dim),
+                row.precision,
+                str(row.n_rows),
+                f"{row.n_bytes / 1e6:.4g}",
+                _text(row.average),
+                "" if row.sentences_per_second is None else f"{row.sentences_per_second:.0f}",
+                "best" if row.is_best else "",
+            )
+            for row in rows
         ),
     )
 

@@ -7,12 +7,12 @@ texts, queries.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from m2v_core.errors import MissingExtraError
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.statistics import Estimate
 
@@ -63,23 +63,31 @@ class Task(ABC):
     def n_items(self) -> int:
         """How many questions the score rests on."""
 
-    @abstractmethod
     def judge(
         self,
         embeddings: NDArray[np.float32],
         resamples: int = statistics.RESAMPLES,
         seed: int = statistics.SEED,
     ) -> Judgement:
-        """The score of one encoder.
+        """The score of one encoder; 0, with a note, where its embeddings don't define one.
 
         Args:
             embeddings: (n_texts, dim) float32, finite; a row for each of `texts`.
             resamples: Bootstrap samples for the interval; 0 for none.
-            seed: Fixes them, and where k-means starts.
+            seed: Fixes them, and where k-means and classifiers start.
 
         Raises:
             MissingExtraError: A classifier or k-means is needed, and scikit-learn is not installed.
         """
+        figure, notes = self._figure(embeddings, seed)
+        estimate = statistics.bootstrap(figure, self.n_items, resamples, seed)
+        if np.isnan(estimate.value):
+            return Judgement(Estimate(0.0, 0.0, 0.0), ("It finds all pairs equally similar, so it has no order.",))
+        return Judgement(estimate.times(100.0), notes)
+
+    @abstractmethod
+    def _figure(self, embeddings: NDArray[np.float32], seed: int) -> tuple[statistics.Statistic, tuple[str, ...]]:
+        """The score, 0 to 1 or -1 to 1, as a statistic of the items, and notes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,128 +116,20 @@ class PairTask(Task):
         """See `Task`."""
         return len(self.scores)
 
-    def judge(
-        self,
-        embeddings: NDArray[np.float32],
-        resamples: int = statistics.RESAMPLES,
-        seed: int = statistics.SEED,
-    ) -> Judgement:
-        """See `Task`; 0 where all cosines are the same, which order nothing."""
+    def _figure(self, embeddings: NDArray[np.float32], seed: int) -> tuple[statistics.Statistic, tuple[str, ...]]:
         rows = unit_rows(embeddings)
         cosines = (rows[self.left] * rows[self.right]).sum(axis=1)
         of = statistics.spearman if self.correlation == "spearman" else statistics.pearson
-        estimate = statistics.bootstrap(of(self.scores, cosines), self.n_items, resamples, seed)
-        if np.isnan(estimate.value):
-            return Judgement(Estimate(0.0, 0.0, 0.0), ("It finds all pairs equally similar, so it has no order.",))
-        return Judgement(estimate.times(100.0))
-
-
-@dataclass(frozen=True, eq=False)
-class ClassificationTask(Task):
-    """Texts with labels: how well can a linear classifier tell the labels from the embeddings?
-
-    Attributes:
-        train: (n_train,) place of each training text in `texts`.
-        train_labels: Their labels, of two kinds at least.
-        test: (n_test,) place of each test text.
-        test_labels: Their labels.
-    """
-
-    train: NDArray[np.int64]
-    train_labels: tuple[str, ...]
-    test: NDArray[np.int64]
-    test_labels: tuple[str, ...]
-
-    @property
-    def metric(self) -> str:
-        """See `Task`."""
-        return "accuracy"
-
-    @property
-    def n_items(self) -> int:
-        """See `Task`."""
-        return len(self.test_labels)
-
-    def judge(
-        self,
-        embeddings: NDArray[np.float32],
-        resamples: int = statistics.RESAMPLES,
-        seed: int = statistics.SEED,
-    ) -> Judgement:
-        """See `Task`; standardised logistic regression."""
-        try:
-            from sklearn.linear_model import LogisticRegression
-            from sklearn.pipeline import make_pipeline
-            from sklearn.preprocessing import StandardScaler
-        except ImportError as error:
-            raise MissingExtraError("scikit-learn", "eval") from error
-        classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-        classifier.fit(embeddings[self.train], np.array(self.train_labels))
-        is_right = classifier.predict(embeddings[self.test]) == np.array(self.test_labels)
-        estimate = statistics.bootstrap(statistics.mean(is_right), self.n_items, resamples, seed)
-        return Judgement(estimate.times(100.0), self._notes())
-
-    def _notes(self) -> tuple[str, ...]:
-        labels, counts = np.unique(np.array(self.train_labels), return_counts=True)
-        once = [str(label) for label in labels[counts == 1]]
-        unseen = sorted(set(self.test_labels) - set(self.train_labels))
-        notes = []
-        if once:
-            notes.append(f"{_quoted(once)} is on one training text alone, too few to learn from.")
-        if unseen:
-            notes.append(f"{_quoted(unseen)} is on test texts alone, so it is never found.")
-        return tuple(notes)
-
-
-@dataclass(frozen=True, eq=False)
-class ClusteringTask(Task):
-    """Texts with labels: does k-means, which doesn't see the labels, part them in the same way?
-
-    Attributes:
-        items: (n_items,) place of each text in `texts`.
-        labels: Their labels, of two kinds at least.
-    """
-
-    items: NDArray[np.int64]
-    labels: tuple[str, ...]
-
-    @property
-    def metric(self) -> str:
-        """See `Task`."""
-        return "V-measure x 100"
-
-    @property
-    def n_items(self) -> int:
-        """See `Task`."""
-        return len(self.labels)
-
-    def judge(
-        self,
-        embeddings: NDArray[np.float32],
-        resamples: int = statistics.RESAMPLES,
-        seed: int = statistics.SEED,
-    ) -> Judgement:
-        """See `Task`; as many clusters as there are labels, or as different embeddings if those are fewer."""
-        try:
-            from sklearn.cluster import KMeans
-        except ImportError as error:
-            raise MissingExtraError("scikit-learn", "eval") from error
-        kinds, labels, counts = np.unique(np.array(self.labels), return_inverse=True, return_counts=True)
-        rows = embeddings[self.items]
-        n_clusters = min(len(kinds), len(np.unique(rows, axis=0)))
-        clusters = KMeans(n_clusters, n_init=4, random_state=seed).fit(rows).labels_.astype(np.int64)
-        figure = statistics.v_measure(labels.astype(np.int64), clusters)
-        estimate = statistics.bootstrap(figure, self.n_items, resamples, seed)
-        once = [str(kind) for kind in kinds[counts == 1]]
-        notes = [f"{_quoted(once)} is on one text alone, which is no cluster."] if once else []
-        if n_clusters < len(kinds):
-            notes.append(f"It has {n_clusters:,} different embeddings for {len(kinds):,} labels.")
-        return Judgement(estimate.times(100.0), tuple(notes))
+        return of(self.scores, cosines), ()  # not defined where all cosines are the same, which order nothing
 
 
 @dataclass(frozen=True, eq=False)
 class RankingTask(Task):
     """Queries, and which documents answer them: do these come first by cosine?
+
+    Where documents are equally similar, the last one listed comes first, so that none gains by it.
+
+    Source: nDCG with linear gains, as trec_eval has it, https://github.com/usnistgov/trec_eval
 
     Attributes:
         queries: (n_queries,) place of each query in `texts`.
@@ -255,24 +155,14 @@ class RankingTask(Task):
         """See `Task`."""
         return len(self.queries)
 
-    def judge(
-        self,
-        embeddings: NDArray[np.float32],
-        resamples: int = statistics.RESAMPLES,
-        seed: int = statistics.SEED,
-    ) -> Judgement:
-        """See `Task`; where documents are equally similar, the last one listed comes first, so that none gains by it.
-
-        Source: nDCG with linear gains, as trec_eval has it, https://github.com/usnistgov/trec_eval
-        """
+    def _figure(self, embeddings: NDArray[np.float32], seed: int) -> tuple[statistics.Statistic, tuple[str, ...]]:
         rows = unit_rows(embeddings)
         documents = rows[self.documents]
         gains = []
         for start in range(0, self.n_items, _QUERIES_AT_ONCE):
             cosines = rows[self.queries[start : start + _QUERIES_AT_ONCE]] @ documents.T
             gains += [self._gain(start + place, row) for place, row in enumerate(cosines)]
-        estimate = statistics.bootstrap(statistics.mean(np.array(gains)), self.n_items, resamples, seed)
-        return Judgement(estimate.times(100.0))
+        return statistics.mean(np.array(gains)), ()
 
     def _gain(self, query: int, cosines: NDArray[np.float32]) -> float:
         offered = np.arange(len(cosines)) if self.candidates is None else self.candidates[query]
@@ -295,6 +185,14 @@ def unit_rows(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     return rows
 
 
-def _quoted(labels: list[str]) -> str:
-    shown = ", ".join(repr(label) for label in labels[:3])
-    return shown if len(labels) <= 3 else f"{shown} and {len(labels) - 3:,} more: each"
+def with_distinct_names(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """The tasks, numbered where one has the name of another before it."""
+    taken: set[str] = set()
+    found = []
+    for task in tasks:
+        name, number = task.name, 2
+        while name in taken:
+            name, number = f"{task.name} ({number})", number + 1
+        taken.add(name)
+        found.append(replace(task, name=name))
+    return tuple(found)

@@ -31,9 +31,10 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
     `models` is a list of `{"name": ..., "path": ...}`, the first of them the one that matters; `peers` are encoders as
     `open_encoder` takes them, such as `"tfidf"`; `teacher` is a name, or None. With `with_fidelity`, `texts` tell how
     much of the teacher's ranking each of them keeps: those given, or else a sample. With `with_tasks`, all are scored
-    on `sets`, lines of `OwnSet.to_lines`, and with `scores_teacher` the teacher too. With `with_frontier`, the first
-    model is made smaller in every way, and judged by `sets`, or else by its fidelity; `shared_rows` tries that many
-    rows for all tokens too.
+    on `sets`, lines of `OwnSet.to_lines`, and `archives`, a line of `TaskArchive.to_line` each, and with
+    `scores_teacher` the teacher too. With `with_frontier`, the first model is made smaller in every way, and judged by
+    these tasks, or else by its fidelity, and its speed is measured; `shared_rows` tries that many rows for all tokens
+    too.
 
     Returns:
         `teacher`; `fidelity` by encoder's name, and `texts_name`; `evaluation`, as `Evaluation.to_json`; `frontier`, a
@@ -47,12 +48,18 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
     from m2v_core.evaluation.encoders import StaticEncoder, open_encoder
     from m2v_core.evaluation.fidelity import measure_fidelity, teacher_task
     from m2v_core.evaluation.own_data import OwnSet
+    from m2v_core.evaluation.packed import TaskArchive
     from m2v_core.evaluation.run import evaluate as evaluate_on
+    from m2v_core.evaluation.tasks import with_distinct_names
     from m2v_core.speed import SAMPLE_NAME, sample_texts, this_machine
 
     tasks: Sequence[Task] = []
     if parameters.get("with_tasks"):
-        tasks = [own.task() for own in OwnSet.from_lines(order.texts.get("sets", []))]
+        own_sets = OwnSet.from_lines(order.texts.get("sets", []))
+        archives = [TaskArchive.from_line(line) for line in order.texts.get("archives", [])]
+        tasks = with_distinct_names(
+            [*(own.task() for own in own_sets), *(task for archive in archives for task in archive.tasks())]
+        )
     own_texts = order.texts.get("texts")
     texts = own_texts or sample_texts()
     needs_teacher = parameters.get("with_fidelity") or (parameters.get("with_frontier") and not tasks)
@@ -101,22 +108,20 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
 
 def _frontier(order: WorkOrder, tasks: Sequence[Task]) -> tuple[list[dict[str, Any]], str]:
     """The rows, and the number format that the model is kept in."""
-    from m2v_core.evaluation.frontier import DIMS, PRECISIONS, frontier
+    from m2v_core.evaluation.frontier import frontier
     from m2v_core.model import StaticModel
+    from m2v_core.speed import speed_meter
 
     model = StaticModel.from_pretrained(order.parameters["models"][0]["path"])
     shared = order.parameters.get("shared_rows")
-    n_widths = len({model.dim if dim is None else dim for dim in DIMS if dim is None or dim <= model.dim})
     # Rows that are shared already can't be shared anew.
     can_share = model.token_mapping is None and shared and shared < len(model.token_embeddings)
-    tried = [None, shared] if can_share else [None]
-    reporter = ProgressReporter(order.progress, order.cancel)
-    reporter.start("frontier", n_widths * len(PRECISIONS) * len(tried))
     rows = frontier(
         model,
         tasks,
-        vocabulary_quantizations=tried,
-        progress=lambda _: reporter.advance(1),  # that of the frontier itself tells no time
+        vocabulary_quantizations=[None, shared] if can_share else [None],
+        measure_speed=speed_meter([text for task in tasks for text in task.texts]),
+        progress=order.progress,
         cancel=order.cancel,
     )
     return [row.to_json() for row in rows], str(model.token_embeddings.dtype)

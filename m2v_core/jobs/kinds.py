@@ -240,7 +240,7 @@ KINDS: Mapping[str, Kind] = {
             {"models", "peers", "teacher", "scores_teacher", "with_fidelity", "with_tasks", "with_frontier"}
             | {"shared_rows", "device"}
         ),
-        texts=frozenset({"texts", "sets"}),
+        texts=frozenset({"texts", "sets", "archives"}),
     ),
     "publish": Kind(
         target="m2v_core.jobs.publishing:publish",

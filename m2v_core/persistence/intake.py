@@ -1,4 +1,4 @@
-"""Taking a model in from elsewhere: the files of a model folder, and nothing else."""
+"""Taking files in from elsewhere: those of a model folder, or others that are asked for, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -87,17 +88,53 @@ def take_zip(zip_path: Path, target: Path, max_bytes: int) -> None:
         LimitError: The model is larger, or the archive has too many entries.
         SaveError: The files can't be written.
     """
+    with _opened(zip_path) as (archive, entries):
+        root = _model_root(entries)
+        wanted = {path: entries[root + path] for path in all_paths() if root + path in entries}
+        sizes = {path: entry.file_size for path, entry in wanted.items()}
+        _check_sizes(sizes, max_bytes)
+        for path, entry in wanted.items():
+            with archive.open(entry) as source:
+                _write(source, target / path, entry.file_size)
+
+
+def read_zip(zip_path: Path, is_wanted: Callable[[str], bool], max_bytes: int) -> dict[str, bytes]:
+    """The files of an archive that are wanted, by name, in its order; refused as in `take_zip`.
+
+    Args:
+        zip_path: From anybody.
+        is_wanted: Says of a file's path inside the archive whether to read it.
+        max_bytes: How large those files may be together, unpacked.
+
+    Raises:
+        NotFoundError: No such file.
+        InputError: No ZIP archive, or a refused one.
+        ModelFormatError: It is damaged.
+        LimitError: The files are larger, or the archive has too many entries.
+    """
+    with _opened(zip_path) as (archive, entries):
+        wanted = {name: entry for name, entry in entries.items() if is_wanted(name)}
+        n_bytes = sum(entry.file_size for entry in wanted.values())
+        if n_bytes > max_bytes:
+            raise LimitError(
+                f"This ZIP archive holds {n_bytes:,} bytes, unpacked, and {max_bytes:,} are allowed. Pack less of it."
+            )
+        found: dict[str, bytes] = {}
+        for name, entry in wanted.items():
+            with archive.open(entry) as source:
+                found[name] = source.read(entry.file_size)  # no more than announced, whatever it goes on to say
+            if len(found[name]) < entry.file_size:
+                raise ModelFormatError(f"{name[:200]} ends too early. Pack the archive or fetch it again.")
+        return found
+
+
+@contextmanager
+def _opened(zip_path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An archive and its files by name, none of them harmful; what is damaged says so."""
     _check_directory(zip_path)
     try:
         with zipfile.ZipFile(zip_path) as archive:
-            entries = _checked_entries(archive)
-            root = _model_root(entries)
-            wanted = {path: entries[root + path] for path in all_paths() if root + path in entries}
-            sizes = {path: entry.file_size for path, entry in wanted.items()}
-            _check_sizes(sizes, max_bytes)
-            for path, entry in wanted.items():
-                with archive.open(entry) as source:
-                    _write(source, target / path, entry.file_size)
+            yield archive, _checked_entries(archive)
     # What the standard library raises for bytes that are no archive, or no longer one.
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, UnicodeDecodeError) as error:
         raise ModelFormatError(f"The ZIP archive is damaged ({error}). Pack it or fetch it again.") from error
@@ -114,12 +151,10 @@ def _check_directory(zip_path: Path) -> None:
         raise NotFoundError(f"There is no file {zip_path.name}. Upload it again.") from error
     place = tail.rfind(_END_SIGNATURE)
     if place < 0 or len(tail) < place + _END.size:
-        raise InputError("This file is no ZIP archive. Pack a model's folder as .zip, or upload its files as they are.")
+        raise InputError("This file is no ZIP archive. Pack the folder as .zip, or upload its files as they are.")
     directory_bytes = _END.unpack_from(tail, place)[5]
     if tail[max(0, place - _ZIP64_LOCATOR_BYTES) : place].startswith(_ZIP64_LOCATOR):
-        raise LimitError(
-            "This ZIP archive is larger than 4 GB, or says so. Upload the files of the model by themselves."
-        )
+        raise LimitError("This ZIP archive is larger than 4 GB, or says so. Upload the files by themselves.")
     if directory_bytes > _MAX_ENTRIES * _BYTES_AN_ENTRY:
         raise LimitError(_too_many())
 
@@ -231,4 +266,4 @@ def _write(source: IO[bytes], path: Path, n_bytes: int) -> None:
 
 
 def _too_many() -> str:
-    return f"This ZIP archive has more than {_MAX_ENTRIES:,} entries. Pack the folder of one model by itself."
+    return f"This ZIP archive has more than {_MAX_ENTRIES:,} entries. Pack one folder by itself."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,7 +13,7 @@ import gradio as gr
 from m2v_core.errors import SaveError
 from m2v_core.evaluation.encoders import EncoderFacts
 from m2v_core.evaluation.frontier import FrontierRow
-from m2v_core.evaluation.report import Sheet, leaderboard, leaderboard_sheet
+from m2v_core.evaluation.report import Sheet, frontier_sheet, leaderboard, leaderboard_sheet
 from m2v_core.evaluation.run import Evaluation
 from m2v_core.exploration.tables import write_csv
 from m2v_core.jobs import Job
@@ -47,17 +48,30 @@ def build_evaluation_results(panel: JobPanel) -> None:
                 bubbles = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
             with gr.Column(elem_classes="m2v-card", visible=False) as frontier_figure_box:
                 frontier_plot = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
-        frontier = gr.HTML("", apply_default_css=False, visible=False)
+        with gr.Column(visible=False, elem_classes="m2v-board") as frontier_box:
+            frontier = gr.HTML("", apply_default_css=False)
+            with gr.Row(elem_classes="m2v-downloads"):
+                frontier_csv = gr.DownloadButton("Download CSV", size="sm")
         conditions = gr.HTML("", apply_default_css=False)
     shown: list[Any] = [measured, fidelity, scores, board, table, as_csv, as_markdown]
-    shown += [bubbles_box, bubbles, frontier_figure_box, frontier_plot, frontier, conditions]
+    shown += [
+        bubbles_box,
+        bubbles,
+        frontier_figure_box,
+        frontier_plot,
+        frontier_box,
+        frontier,
+        frontier_csv,
+        conditions,
+    ]
     panel.done_id.change(show, [panel.owner, panel.done_id], shown, show_progress="hidden", api_visibility="private")
 
 
 def show(owner: str | None, job_id: str) -> list[Any]:
     """What the page shows of a finished evaluation; see `build_evaluation_results`."""
     nothing = [gr.HTML(visible=False)] * 2 + [gr.Column(visible=False), "", gr.skip(), gr.skip()]
-    nothing += [gr.Column(visible=False), None, gr.Column(visible=False), None, gr.HTML(visible=False), ""]
+    nothing += [gr.Column(visible=False), None, gr.Column(visible=False), None]
+    nothing += [gr.Column(visible=False), "", gr.skip(), ""]
     job = find_job(owner, job_id)
     if job is None or job.state != "done":
         return [gr.Column(visible=False), *nothing]
@@ -90,7 +104,9 @@ def _shown(owner: str, job: Job) -> list[Any]:
         bubbles,
         gr.Column(visible=bool(versions)),
         figures.frontier_figure(versions, quality) if versions else None,
-        _html(frontier_html(versions, quality.capitalize(), dtype) if versions else ""),
+        gr.Column(visible=bool(versions)),
+        frontier_html(versions, quality.capitalize(), dtype) if versions else "",
+        write_frontier(frontier_sheet(versions)) if versions else gr.skip(),
         conditions_html(outcome, has_speed=bubbles is not None),
     ]
 
@@ -104,7 +120,7 @@ def _bubbles(owner: str, job: Job, evaluation: Evaluation | None) -> Any:
     encoders = [EncoderFacts(**facts) for facts in job.outcome["encoders"]]
     rates = measured_rates(owner, job)
     if evaluation is not None:
-        quality = {row.name: row.average for row in leaderboard(evaluation)}
+        quality = {row.name: row.average for row in leaderboard(evaluation) if row.average is not None}
     elif job.outcome["fidelity"]:
         quality = {name: float(one["correlation"]["value"]) for name, one in job.outcome["fidelity"].items()}
         quality |= {facts.name: 1.0 for facts in encoders if facts.role == "teacher"}  # it agrees with itself
@@ -138,11 +154,9 @@ def write_board(sheet: Sheet) -> tuple[Any, Any]:
     Raises:
         SaveError: They can't be written.
     """
-    remove_old_files(served_folder())
-    folder = served_folder() / secrets.token_hex(16)
+    folder = _new_folder()
     escaped = replace(sheet, rows=tuple((escape(name, quote=False), *cells) for name, *cells in sheet.rows))
     try:
-        folder.mkdir(parents=True)
         (folder / "leaderboard.md").write_text(escaped.to_markdown(), encoding="utf-8")
     except OSError as error:
         raise SaveError(f"The leaderboard can't be written: {error.strerror or error}. Make room there.") from error
@@ -152,3 +166,31 @@ def write_board(sheet: Sheet) -> tuple[Any, Any]:
         gr.DownloadButton(value=str(folder / "leaderboard.csv")),
         gr.DownloadButton(value=str(folder / "leaderboard.md")),
     )
+
+
+def write_frontier(sheet: Sheet) -> Any:
+    """The smaller versions as a file to download.
+
+    Raises:
+        SaveError: It can't be written.
+    """
+    path = _new_folder() / "versions.csv"
+    write_csv(path, sheet.headings, [[_number(cell) for cell in row] for row in sheet.rows])
+    return gr.DownloadButton(value=str(path))
+
+
+def _number(cell: str) -> str | float:
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def _new_folder() -> Path:
+    remove_old_files(served_folder())
+    folder = served_folder() / secrets.token_hex(16)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise SaveError(f"The tables can't be written: {error.strerror or error}. Make room there.") from error
+    return folder

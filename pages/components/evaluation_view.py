@@ -11,6 +11,7 @@ from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.report import GROUPS, PUBLISHED_NOTE, LeaderboardRow
 from m2v_core.evaluation.run import Evaluation, TaskScore
 from m2v_core.evaluation.statistics import Estimate
+from m2v_core.speed import rate_text
 from pages.components import format_bytes, notice
 
 
@@ -58,7 +59,7 @@ def scores_html(evaluation: Evaluation, first: str) -> str:
     for score in evaluation.of(names[0]):
         by_metric.setdefault(score.metric, []).append(f"{score.task} ({score.n_items:,})")
     what = "; ".join(f"{metric} on {', '.join(sets)}" for metric, sets in by_metric.items())
-    notes = dict.fromkeys(note for score in evaluation.scores for note in score.notes)
+    notes = [f"{score.encoder} on {score.task}: {note}" for score in evaluation.scores for note in score.notes]
     place = names.index(first) + 1 if first in names else 0
     headline = f"{first} is number {place} of {len(names)} on your test data" if place else "Your test data"
     headings = ["Encoder", *tasks, *(["Mean"] if len(tasks) > 1 else [])]
@@ -75,7 +76,7 @@ def leaderboard_html(rows: Sequence[LeaderboardRow]) -> str:
     cells = [
         [
             f'<span class="m2v-tag{" m2v-is-own" if row.origin == "measured" else ""}">{row.origin}</span>',
-            f"{row.average:.2f}",
+            "-" if row.average is None else f"{row.average:.2f}",
             *(f"{row.groups[group]:.2f}" if group in row.groups else "-" for group in groups),
         ]
         for row in rows
@@ -108,6 +109,7 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) ->
             f"{row.n_rows:,}",
             format_bytes(row.n_bytes),
             f"{row.average:.2f}",
+            "-" if row.sentences_per_second is None else rate_text(row.sentences_per_second),
             '<span class="m2v-tag">best of its size</span>' if row.is_best else "",
         ]
         for row in rows
@@ -117,19 +119,26 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) ->
         "tokens share rows. “Best of its size”: nothing as small is as good. Set dimensions and precision on the "
         "Distill page to get one of them."
     ]
+    if any(row.sentences_per_second for row in rows):
+        sentences.append(
+            "Speed: each by itself in this run and on this machine, from text to vector, the median of many rounds "
+            "over the same texts after a warm-up; to compare models closely, let them take turns on Compare."
+        )
     if dtype != "float32":
         sentences.append(f"Your model is kept as {dtype}, so float32 wins nothing back here.")
     return _card(
         _frontier_headline(rows),
-        _table(["Version", "Rows", "Size", quality_name, ""], names, cells, "Smaller versions"),
+        _table(["Version", "Rows", "Size", quality_name, "Sentences a second", ""], names, cells, "Smaller versions"),
         sentences,
     )
 
 
 def _frontier_headline(rows: Sequence[FrontierRow]) -> str:
     best = max(rows, key=lambda row: row.average)
+    if not best.average > 0:  # of nothing there is no share
+        return "Quality against size"
     near = next(row for row in rows if row.is_best and row.average >= 0.98 * best.average)
-    if best.average <= 0 or near.n_bytes >= 0.9 * best.n_bytes:
+    if near.n_bytes >= 0.9 * best.n_bytes:
         return "Quality against size"
     share = f"{100 * near.average / best.average:.0f}\N{NO-BREAK SPACE}%"
     return (

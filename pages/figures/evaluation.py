@@ -142,7 +142,9 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _hover(row: FrontierRow) -> str:
     best = "<br>none smaller is as good" if row.is_best else ""
+    rate = row.sentences_per_second
+    speed = "" if rate is None else f"<br>{rate_text(rate)} sentences a second here"
     return (
         f"<b>{row.dim:,} dimensions, {row.precision}</b><br>{row.n_rows:,} rows, {row.n_bytes / 1e6:,.2f} MB<br>"
-        f"quality {row.average:.2f}{best}"
+        f"quality {row.average:.2f}{speed}{best}"
     )

@@ -64,7 +64,7 @@ def test_verdict_and_own_test_data(
     expect(page.locator(".m2v-numbers", has_text="on your test data").locator("tbody tr")).to_have_count(3)
     board = page.locator(".m2v-board")
     expect(board.locator("tbody tr", has_text="measured")).to_have_count(3)
-    expect(board.locator("tbody tr", has_text="published")).to_have_count(14)
+    expect(board.locator("tbody tr", has_text="published")).to_have_count(15)
     with page.expect_download() as download:
         page.get_by_role("button", name="Download CSV").click()
     assert download.value.suggested_filename == "leaderboard.csv"

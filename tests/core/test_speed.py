@@ -28,6 +28,7 @@ from m2v_core.speed import (
     rate_text,
     read_texts,
     sample_texts,
+    speed_meter,
     split_texts,
 )
 from tests.static_models import static_model
@@ -75,6 +76,18 @@ def test_median_spread_and_extrapolation():
     assert teacher.sentences_per_second == pytest.approx(10)
     assert compared.teacher is teacher
     assert sum(map(len, slow.calls)) * 0.1 < 2 * 5.0
+
+
+def test_a_meter_tells_the_median_of_its_rounds():
+    clock = Clock()
+    many = [f"text number {number}" for number in range(400)]
+    slow = TimedEncoder(clock, "slow", 0.01, factors=(1.0, 1.0, 2.0, 4.0))
+    assert speed_meter(many, clock)(slow) == pytest.approx(100.0)
+    assert len(slow.calls) == 2 + 3
+    quick = TimedEncoder(clock, "quick", 0.00005)
+    assert speed_meter(TEXTS[:5] * 400, clock)(quick) == pytest.approx(20_000.0)
+    assert not set(TEXTS) & {text for part in quick.calls for text in part}  # five texts tell nothing
+    assert 0.3 <= sum(map(len, quick.calls[2:])) * 0.00005 < 0.5
 
 
 def test_whoever_is_just_quick_enough_reads_all():

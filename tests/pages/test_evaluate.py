@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +17,19 @@ from m2v_core.evaluation.encoders import EncoderFacts, TfidfEncoder
 from m2v_core.evaluation.fidelity import measure_fidelity
 from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.own_data import OwnSet
+from m2v_core.evaluation.packed import TaskArchive
 from m2v_core.evaluation.run import Evaluation, evaluate
 from m2v_core.jobs import Job, Stage
 from m2v_core.space.settings import current_limits
 from pages import evaluate as page
 from pages.components import evaluation_results
 from pages.components.evaluation_results import measured_rates, show
+from pages.components.evaluation_view import frontier_html
 from pages.components.job_panel import panel_values
 from pages.components.job_view import job_html
 from pages.evaluate import judge_files, offer, read_sets, submit, usable_texts
 from pages.figures import frontier_figure, quality_bubbles
-from tests.core.evaluation.sets import LetterEncoder
+from tests.core.evaluation.sets import SETS, LetterEncoder, write_sets
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
 from tests.pages.test_compare import EVIL, OWNER, TEACHER, Shelf, model_job, speed_job
 
@@ -65,7 +70,7 @@ def start(**changes: Any) -> str:
 
 def frontier_rows() -> list[FrontierRow]:
     return [
-        FrontierRow(dim, precision, 100, dim * size * 100_000, 60.0 + dim / 64, {"STS": 60.0}, size == 1)
+        FrontierRow(dim, precision, 100, dim * size * 100_000, 60.0 + dim / 64, {"STS": 60.0}, 1234.5 * size, size == 1)
         for dim in (32, 256)
         for precision, size in (("float32", 4), ("int8", 1))
     ]
@@ -179,6 +184,49 @@ def test_files_are_judged(vocabulary_file: Callable[[str, str], str]) -> None:
     assert judge_files(["fidelity"], "own", texts, None) == ""
 
 
+def packed(folder: Path, **changes: str) -> str:
+    return shutil.make_archive(str(folder / "tasks"), "zip", write_sets(folder / "tasks", **changes))
+
+
+def test_a_packed_folder_of_tasks_is_taken(models: FakeStore, tmp_path: Path) -> None:
+    archive = packed(tmp_path)
+    said = judge_files(["tasks"], "sample", None, [archive])
+    assert f"{len(SETS) - 3} sets ready" in said and "search: 21 texts, scored by nDCG@10 x 100" in said
+    assert said.count("scored by") == 8 and "and 2 more" in said
+    (tmp_path / "mine.csv").write_text(PAIRS)
+    start(what=["tasks"], teacher="", sets=[archive, str(tmp_path / "mine.csv")])
+    texts = models.submitted[0][0].texts
+    assert sorted(texts) == ["archives", "sets"] and models.submitted[0][0].parameters["with_tasks"]
+    assert TaskArchive.from_line(texts["archives"][0]).files == SETS
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sts__tiny": "1\ta\tb\n2\ta\n"}, "sts/tiny.tsv, line 2 has 2 fields; expected: score, text, text"),
+        ({"clustering__groups": ""}, "clustering/groups.tsv is empty"),
+        ({"sts__tiny": "1\ta\tb\n1\tc\td\n"}, "All 2 scores in sts/tiny.tsv are 1"),
+        ({"sts__tiny": f"1\ta\tb\n2\t{'c' * 20_001}\td\n"}, "20,001 characters, and 20,000 are read here"),
+    ],
+)
+def test_a_packed_folder_that_is_refused(
+    models: FakeStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, str], says: str
+) -> None:
+    monkeypatch.setattr(page, "current_limits", lambda: replace(current_limits(), text_characters=20_000))
+    archive = packed(tmp_path, **changes)
+    assert says in judge_files(["tasks"], "sample", None, [archive])
+    with pytest.raises(M2VError, match=re.escape(says)):
+        start(what=["tasks"], sets=[archive])
+    assert not models.submitted
+
+
+def test_an_archive_is_no_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "evil.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("sts/../../../evil.tsv", "1\ta\tb\n2\tc\td\n")
+    assert "leads out of it" in judge_files(["tasks"], "sample", None, [str(path)])
+
+
 def test_tables_of_one_name_are_told_apart(tmp_path: Path) -> None:
     paths = [tmp_path / folder / "mine.csv" for folder in "abc"]
     for path in paths:
@@ -200,12 +248,15 @@ def test_texts_that_are_too_long(monkeypatch: pytest.MonkeyPatch, vocabulary_fil
 def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
     job = jobs.add(OWNER, evaluated())
     box, fidelity, scores, board, table, as_csv, as_markdown, *others = show(OWNER, JOB_ID)
-    bubbles_box, bubbles, figure_box, figure, frontier, conditions = others
+    bubbles_box, bubbles, figure_box, figure, frontier_box, frontier, versions, conditions = others
     assert box.visible and board.visible and figure_box.visible
     assert "Keeps 100 %" in fidelity.value and "Too few texts" in fidelity.value and "21 make 200" in fidelity.value
     assert " of 3 on your test data" in scores.value and "m2v-interval" in scores.value
-    assert table.count(">measured<") == 3 and table.count(">published<") == 14
-    assert "best of its size" in frontier.value and "kept as float16" in frontier.value
+    assert table.count(">measured<") == 3 and table.count(">published<") == 15
+    assert frontier_box.visible and "best of its size" in frontier and "kept as float16" in frontier
+    assert "<td>1,234</td>" in frontier and "<td>4,938</td>" in frontier and "on this machine" in frontier
+    with Path(versions.value["path"]).open(encoding="utf-8-sig", newline="") as file:
+        assert [row["sentences/s"] for row in csv.DictReader(file)] == ["4938.0", "1234.0", "4938.0", "1234.0"]
     assert "Some CPU, 2 CPUs" in conditions and "2026-01-02" in conditions
     assert not bubbles_box.visible and bubbles is None and "compare" in conditions  # nobody measured speed
     assert len(figure.data) == 2
@@ -213,7 +264,7 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
     evaluation = Evaluation.from_json(job.outcome["evaluation"])
     with Path(as_csv.value["path"]).open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 17
+    assert len(rows) == 18
     mine = next(row for row in rows if row["encoder"] == "mine")
     assert mine["origin"] == "measured"
     assert float(mine["STS"]) == pytest.approx(evaluation.of("mine")[0].score, abs=0.01)
@@ -225,7 +276,7 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
 
 def test_only_what_was_asked_for_is_shown(jobs: FakeStore) -> None:
     jobs.add(OWNER, evaluated(fidelity=None, evaluation=None))
-    _, fidelity, scores, board, _, _, _, bubbles_box, _, figure_box, _, frontier, _ = show(OWNER, JOB_ID)
+    _, fidelity, scores, board, _, _, _, bubbles_box, _, figure_box, _, frontier, *_ = show(OWNER, JOB_ID)
     assert not (fidelity.visible or scores.visible or board.visible or bubbles_box.visible)
     assert figure_box.visible and frontier.visible
 
@@ -243,7 +294,7 @@ def test_speed_comes_from_compare(jobs: FakeStore) -> None:
     jobs.add(OWNER, newer)
     jobs.add("another-another-another-1", replace(newer, id="d" * 32))
     assert measured_rates(OWNER, job) == pytest.approx({"mine": 10_000, TEACHER: 8.0})
-    *_, bubbles_box, bubbles, _, _, _, conditions = show(OWNER, JOB_ID)
+    *_, bubbles_box, bubbles, _, _, _, _, _, conditions = show(OWNER, JOB_ID)
     assert bubbles_box.visible and [trace.name for trace in bubbles.data] == ["mine", "teacher"]
     assert [trace.y[0] for trace in bubbles.data] == pytest.approx([10_000, 8.0])
     assert "test data" in bubbles.layout.xaxis.title.text and "you measured" in conditions
@@ -262,7 +313,14 @@ def test_the_frontier_as_a_figure() -> None:
     assert list(figure.data[0].y) == pytest.approx([60.5, 64.0])
     assert list(figure.data[0].marker.symbol) == ["circle-open"] * 2  # int8 is as good, and smaller
     assert list(figure.data[1].marker.symbol) == ["square"] * 2
+    assert "4,938 sentences a second" in figure.data[0].customdata[0]
+    assert "second" not in frontier_figure([replace(rows[0], sentences_per_second=None)], "q").data[0].customdata[0]
     assert "MB" in figure.layout.xaxis.title.text and "<b>" not in figure.layout.annotations[0].text
+
+
+def test_versions_worse_than_chance_are_shown_too() -> None:
+    html = frontier_html([replace(row, average=-row.average) for row in frontier_rows()], "Score", "float32")
+    assert "Quality against size" in html and "%" not in html and "-60.50" in html
 
 
 def test_names_are_text_and_never_markup_or_formulas(jobs: FakeStore) -> None:

@@ -24,11 +24,14 @@ class StaticEncoder:
         model: The model.
         name: What people call it.
         size_bytes: Its size on disk.
+
+    Attributes:
+        model: As passed.
     """
 
     def __init__(self, model: StaticModel, name: str, size_bytes: int | None = None) -> None:
         self.facts = EncoderFacts(name, "static", model.dim, "cpu", tokenizer_threads(), size_bytes)
-        self._model = model
+        self.model = model
 
     @classmethod
     def load(cls, path: str | Path, name: str | None = None) -> StaticEncoder:
@@ -46,7 +49,7 @@ class StaticEncoder:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `Encoder`."""
-        return self._model.encode(texts)
+        return self.model.encode(texts)
 
 
 class Model2VecEncoder:

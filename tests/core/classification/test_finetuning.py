@@ -24,7 +24,7 @@ FORMS = {
 
 
 def test_it_beats_the_frozen_table():
-    frozen = StaticClassifier(NARROW).fit(TEXTS, LABELS)
+    frozen = StaticClassifier(NARROW).fit(TEXTS, LABELS, read_tokens=False)
     tuned = StaticClassifier(NARROW).fit(TEXTS, LABELS, fine_tune=True)
     assert tuned.training.n_epochs > 0
     assert frozen.training.n_epochs is None
@@ -75,7 +75,7 @@ def test_same_seed_gives_the_same_table():
 def test_several_labels():
     texts, labels = many_labelled(200)
     new_texts, new_labels = many_labelled(200, seed=1)
-    frozen = StaticClassifier(NARROW).fit(texts, labels)
+    frozen = StaticClassifier(NARROW).fit(texts, labels, read_tokens=False)
     tuned = StaticClassifier(NARROW).fit(texts, labels, fine_tune=True)
     assert tuned.evaluate(new_texts, new_labels).macro_f1 > frozen.evaluate(new_texts, new_labels).macro_f1
 

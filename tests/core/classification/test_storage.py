@@ -48,7 +48,7 @@ class Foreign:
 
 @pytest.fixture(scope="module")
 def classifier():
-    return StaticClassifier(MODEL).fit(TEXTS, LABELS)
+    return StaticClassifier(MODEL).fit(TEXTS, LABELS, read_tokens=False)
 
 
 @pytest.fixture

@@ -85,12 +85,13 @@ def test_every_option_of_train_arrives(model_folder, tmp_path, monkeypatch):
     done = m2v(
         *("train", model_folder, "--data", data, "--output", tmp_path / "out", "--text-column", "X"),
         *("--label-column", "Y", "--label-separator", "|", "--validation", 0.3, "--class-weight", "none"),
-        *("--finetune", "--max-epochs", 2, "--seed", 4, "--json"),
+        *("--finetune", "--max-epochs", 2, "--seed", 4, "--embeddings-only", "--json"),
     )
     assert done.exit_code == 0, done.stderr
     assert (passed.pop("texts"), passed.pop("labels")) == (texts, labels)
     assert callable(passed.pop("progress")) and not passed.pop("cancel").is_set()
-    assert passed == {"validation": 0.3, "class_weight": None, "fine_tune": True, "max_epochs": 2, "seed": 4}
+    settings = {"fine_tune": True, "max_epochs": 2, "read_tokens": False}
+    assert passed == {"validation": 0.3, "class_weight": None, "seed": 4, **settings}
     said = json.loads(done.stdout)
     loaded = StaticClassifier.from_pretrained(tmp_path / "out")
     assert said["training"] == loaded.training.to_json()

@@ -20,6 +20,9 @@ SETS = {
     "pearl/similarity/phrases.tsv": "1\tred apple\tgreen apple\n2\tblue sea\tblue lake\n5\tpink fish\tpink boat\n",
     "pearl/choice/turns.tsv": "sea boat\tboat\tcheese\tpear\nred plum\tplum\tshore\n",
     "pearl/linking/names.tsv": "the sea\tsea\nthe lakes\tlake\na sea\tsea\n",
+    "pearl/paraphrase/same.tsv": "".join(
+        f"{'pos' if n % 2 else 'neg'}\t{WORDS[n % 12]} {WORDS[n % 7]}\t{WORDS[(n + n % 2) % 16]}\n" for n in range(40)
+    ),
     "pearl/clustering/phrases2.tsv": "0\tred apple\n0\tred pear\n1\tblue sea\n1\tblue lake\n",
 }
 

@@ -8,14 +8,14 @@ from m2v_core.errors import InputError, NotFoundError
 from m2v_core.evaluation.data import read_tasks
 from tests.core.evaluation.sets import SETS, write_sets
 
-NAMES = ["tiny", "words", "kinds", "groups", "search", "phrases", "turns", "names", "phrases2"]
+NAMES = ["tiny", "words", "kinds", "groups", "search", "phrases", "turns", "names", "phrases2", "same"]
 
 
 def test_every_kind_is_read(tmp_path):
     tasks = read_tasks(write_sets(tmp_path))
     assert [task.name for task in tasks] == NAMES
-    assert [task.group for task in tasks] == ["STS", "WordSim", "Class", "Clust", "Ret", *["PEARL"] * 4]
-    assert [task.n_items for task in tasks] == [12, 10, 12, 12, 5, 3, 2, 3, 4]
+    assert [task.group for task in tasks] == ["STS", "WordSim", "Class", "Clust", "Ret", *["PEARL"] * 5]
+    assert [task.n_items for task in tasks] == [12, 10, 12, 12, 5, 3, 2, 3, 4, 6]
     sts = tasks[0]
     assert len(set(sts.texts)) == len(sts.texts)
     first = SETS["sts/tiny.tsv"].splitlines()[0].split("\t")
@@ -75,6 +75,9 @@ def test_byte_order_mark_line_ends_and_blank_lines(tmp_path):
         ("retrieval__search__qrels", "no\td0\t1\n", r"line 1: queries\.tsv has no id 'no'"),
         ("retrieval__search__qrels", "q0\td0\t0\n", "no text relevant"),
         ("pearl__choice__turns", "sea\tboat\n", "expected: phrase, right answer, wrong answer and perhaps more"),
+        ("pearl__paraphrase__same", "yes\ta\tb\n", "line 1 has 'yes' where pos or neg was expected"),
+        ("pearl__paraphrase__same", "pos\ta\tb\n" * 40 + "neg\ta\tb\n" * 9, "has 9 pairs of one kind"),
+        ("pearl__paraphrase__same", "pos\ta\n", "expected: pos or neg, phrase, phrase"),
         ("pearl__linking__names", "a\tsea\nb\tsea\n", "one name alone, 'sea'"),
     ],
 )

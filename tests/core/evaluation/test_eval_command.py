@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -36,12 +37,12 @@ def test_encoders_side_by_side(model, data):
     done = m2v_eval(model, f"model2vec:{model}", "wordllama", "tfidf", "--data", data)
     assert done.exit_code == 0, done.output
     heading, *lines = done.stdout.split("\n\n")[0].splitlines()
-    names = "tiny words kinds groups search phrases turns names phrases2"
+    names = "tiny words kinds groups search phrases turns names phrases2 same"
     assert heading.split() == ["encoder", "MB", *names.split(" "), "Avg"]
     assert {line.split("  ")[0] for line in lines} == {"small", "small (model2vec)", "WL256", "TF-IDF"}
     assert re.search(r"Measured on \d{4}-\d\d-\d\d: .* CPUs", done.stdout)
     assert (
-        "\ntiny, words: Spearman x 100; kinds, turns, names: accuracy; groups, phrases2: V-measure x 100; "
+        "\ntiny, words: Spearman x 100; kinds, turns, names, same: accuracy; groups, phrases2: V-measure x 100; "
         "search: nDCG@10 x 100; phrases: Pearson x 100.\n"
     ) in done.stdout
 
@@ -67,6 +68,45 @@ def test_csv_and_markdown(model, data):
     done = m2v_eval(model, "--data", data, "--tasks", "tiny", "--format", "markdown", "--intervals")
     assert done.stdout.startswith("| encoder | MB | tiny |\n| --- | ---: | ---: |\n| small |")
     assert re.search(r"\(-?[\d.]+ to -?[\d.]+\) \|", done.stdout)
+
+
+def test_ones_own_table_and_a_packed_folder(model, data, tmp_path):
+    (tmp_path / "mine.csv").write_text((data / "sts/tiny.tsv").read_text().replace("\t", ","))
+    rows = [line.split("\t") for line in (data / "sts/tiny.tsv").read_text().splitlines()]
+    lines = [json.dumps({"id": 1, "score": float(score), "one": one, "two": two}) for score, one, two in rows]
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    packed = shutil.make_archive(str(tmp_path / "all"), "zip", data)
+    scores = []
+    for given in (
+        [tmp_path / "mine.csv"],
+        [tmp_path / "mine.jsonl"],
+        [packed, "--tasks", "tiny"],
+        [data, "--tasks", "tiny"],
+    ):
+        done = m2v_eval(model, "--data", *given, "--format", "json")
+        assert done.exit_code == 0, done.output
+        scores.append(json.loads(done.stdout)["scores"][0]["score"])
+    assert scores == [scores[0]] * 4
+
+
+def test_smaller_versions(model, data, tmp_path):
+    done = CliRunner().invoke(cli.app, ["frontier", str(model), "--data", str(data), "--tasks", "tiny"])
+    assert done.exit_code == 0, done.output
+    heading, *lines = done.stdout.split("\n\n")[0].splitlines()
+    assert heading.split() == ["dim", "precision", "rows", "MB", "score", "sentences/s", "best"]
+    assert [line.split()[1] for line in lines] == ["int8", "float16", "float32"]
+    assert re.search(r"many rounds on sentences of Python's .* Measured on \d{4}-\d\d-\d\d: .* CPUs", done.stdout)
+    output = tmp_path / "versions.json"
+    arguments = [str(model), "--data", str(data), "--tasks", "tiny", "--shared-rows", "5", "--output", str(output)]
+    done = CliRunner().invoke(cli.app, ["frontier", *arguments, "--format", "json"])
+    assert done.exit_code == 0, done.output
+    record = json.loads(output.read_text())
+    assert sorted({row["n_rows"] for row in record["versions"]})[0] == 5 and record["tasks"] == ["tiny"]
+    assert all(row["sentences_per_second"] > 0 for row in record["versions"]) and record["machine"]["n_cpus"] >= 1
+    done = CliRunner().invoke(cli.app, ["frontier", *arguments[:-2], "--format", "csv"])
+    assert {row["precision"] for row in csv.DictReader(io.StringIO(done.stdout))} == {"float32", "float16", "int8"}
+    done = CliRunner().invoke(cli.app, ["frontier", str(data), "--data", str(data)])
+    assert done.exit_code == 1 and "Traceback" not in done.output
 
 
 def test_published_rows_stand_beside_measured_ones(model, data):
@@ -103,6 +143,49 @@ def vectors_of(folder):
     path = folder / "vectors.txt"
     path.write_text("zebra 1 2\nyak 2 1\n")
     return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1,a,b\n2,c\n", "mine.csv, line 2 has 2 cells, and the lines before have 3. Each line must hold a score"),
+        ("", "mine.csv holds no data. Each line must hold"),
+        ("1,a,b\n1,c,d\n", "All scores in mine are 1. A correlation needs different ones"),
+        ("x,a\ny,b\n", "Every label of mine is on one text alone"),
+    ],
+)
+def test_bad_tables_of_ones_own(model, tmp_path, text, message):
+    (tmp_path / "mine.csv").write_text(text)
+    done = m2v_eval(model, "--data", tmp_path / "mine.csv")
+    assert done.exit_code == 1 and message in done.stderr and "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("sts__tiny", "1\ta\tb\n2\ta\n", "sts/tiny.tsv, line 2 has 2 fields; expected: score, text, text"),
+        ("sts__tiny", "", "sts/tiny.tsv is empty. Each of its lines would be: score, text, text"),
+        ("sts__tiny", "1\ta\tb\n1\tc\td\n", "All 2 scores in"),
+        ("classification__kinds__train", "wet\ta\nwet\tb\n", "has the label 'wet'"),
+    ],
+)
+def test_bad_folders_of_tasks(model, tmp_path, file, text, message):
+    done = m2v_eval(model, "--data", write_sets(tmp_path, **{file: text}))
+    assert done.exit_code == 1 and message in done.stderr and "Traceback" not in done.output
+
+
+def test_a_label_seen_once_is_a_warning(model, tmp_path):
+    write_sets(tmp_path, classification__kinds__train="a\tsea\na\tshore\nb\tapple\nb\tpear\nrare\tfish\n")
+    done = m2v_eval(model, "--data", tmp_path, "--tasks", "kinds")
+    assert done.exit_code == 0 and "Warning: small on kinds: 'rare' is on one training text alone" in done.stderr
+
+
+def test_a_model_that_returns_nan(data, tmp_path):
+    """Word vectors that are no numbers, as a broken export has them."""
+    lines = [f"{word} {'nan' if word == 'sea' else 1} 2\n" for word in ("sea", "shore", "river", "lake", "and")]
+    (tmp_path / "vectors.txt").write_text("".join(lines))
+    done = m2v_eval(f"vectors:{tmp_path / 'vectors.txt'}", "--data", data, "--tasks", "tiny")
+    assert done.exit_code == 1 and "returned NaN or infinity for" in done.stderr and "Traceback" not in done.output
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from m2v_core.errors import InputError, NotFoundError
+from m2v_core.evaluation.labelled import ClassificationTask
 from m2v_core.evaluation.own_data import OwnSet, read_own_set
 from m2v_core.evaluation.run import evaluate
-from m2v_core.evaluation.tasks import ClassificationTask, PairTask
+from m2v_core.evaluation.tasks import PairTask
 from tests.core.evaluation.sets import LetterEncoder
 
 PAIRS = [("4.5", "A dog runs", "A puppy runs"), ("0", "A dog runs", "Tax law"), ("2", "One, two", 'He said "no"')]
@@ -47,6 +49,34 @@ def test_pairs_of_any_spreadsheet(tmp_path, heading, delimiter, encoding):
 def test_tabs_leave_quotes_alone(tmp_path):
     own = read_own_set(written(tmp_path, '1\tan "odd text\tb, c\n\n2\td\te\n', "mine.tsv"))
     assert own.rows == (("1", 'an "odd text', "b, c"), ("2", "d", "e"))
+
+
+def test_json_lines(tmp_path):
+    lines = ['{"idx": 7, "a": "A dog runs", "score": 4.5, "b": "A puppy, it runs"}', "", '[0, "x", "y"]']
+    assert read_own_set(written(tmp_path, "\n".join(lines), "mine.jsonl")).rows == (
+        ("4.5", "A dog runs", "A puppy, it runs"),
+        ("0", "x", "y"),
+    )
+    labelled = "".join(json.dumps({"text": text, "label": label}) + "\n" for label, text in LABELLED)
+    assert read_own_set(written(tmp_path, labelled, "mine.jsonl")).rows == tuple(LABELLED)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"score": 1, "a": "x", "b": "y"\n', r"mine\.jsonl, line 1 is no JSON"),
+        ('{"a": "x", "b": "y"}', 'line 1 has neither "score" nor "label"'),
+        ('[1, "x", "y"]\n3', "line 2 is no list of texts and no object"),
+        ('[1, "x", ["y"]]', "line 1 is no list of texts"),
+        ('{"score": 1, "a": "x"}\n{"score": 1, "a": "x", "b": "y"}', "line 2 has 3 cells, and the lines before have 2"),
+        ('{"score": "high", "a": "x", "b": "y"}', "'high' where a score"),
+        ('{"label": "x", "text": " "}', "cell 2 is blank"),
+        ("", "holds no data"),
+    ],
+)
+def test_malformed_json_lines(tmp_path, text, says):
+    with pytest.raises(InputError, match=says):
+        read_own_set(written(tmp_path, text, "mine.jsonl"))
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5).map(str), cells, cells), min_size=1, max_size=20))

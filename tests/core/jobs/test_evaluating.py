@@ -10,9 +10,11 @@ import pytest
 from scipy.stats import spearmanr
 
 from m2v_core.evaluation.own_data import OwnSet
+from m2v_core.evaluation.packed import TaskArchive
 from m2v_core.evaluation.run import Evaluation
 from m2v_core.jobs import JobLimits, JobSpec
 from m2v_core.model import StaticModel
+from tests.core.evaluation.sets import SETS
 from tests.static_models import static_model
 
 LIMITS = JobLimits(memory_bytes=3 * 2**30, wall_seconds=300.0)
@@ -47,7 +49,9 @@ def test_everything_in_one_run(make_store, model: Path, build_teacher_once):
         "device": "cpu",
     }
     store = make_store(limits=LIMITS)
-    job_id = store.submit(JobSpec("evaluate", parameters, {"texts": TEXTS, "sets": PAIRS.to_lines()}), "ada")
+    archive = TaskArchive("tasks.zip", {name: SETS[name] for name in ("sts/tiny.tsv", "clustering/groups.tsv")})
+    texts = {"texts": TEXTS, "sets": PAIRS.to_lines(), "archives": [archive.to_line()]}
+    job_id = store.submit(JobSpec("evaluate", parameters, texts), "ada")
     job = store.wait(job_id, "ada", timeout_seconds=120)
     assert job.state == "done", store.log(job_id, "ada")
     assert [stage.name for stage in job.stages] == ["load", "fidelity", "tasks", "frontier"]
@@ -62,9 +66,10 @@ def test_everything_in_one_run(make_store, model: Path, build_teacher_once):
     assert found["fidelity"]["TF-IDF"]["correlation"]["value"] == pytest.approx(expected, abs=1e-3)
 
     evaluation = Evaluation.from_json(found["evaluation"])
-    assert [score.encoder for score in evaluation.scores] == ["TF-IDF", "TF-IDF (2)", teacher]
-    assert evaluation.tasks == ("mine",) and all(score.low is not None for score in evaluation.scores)
+    assert [score.encoder for score in evaluation.scores] == ["TF-IDF", "TF-IDF (2)", teacher] * 3
+    assert evaluation.tasks == ("mine", "tiny", "groups") and all(score.low is not None for score in evaluation.scores)
     assert [row["n_rows"] for row in found["frontier"]].count(4) == len(found["frontier"]) / 2
+    assert all(row["sentences_per_second"] > 0 for row in found["frontier"])
     assert found["dtype"] == str(own.token_embeddings.dtype)
 
 
