@@ -7,73 +7,32 @@ index. Rows of zeros, of texts without any known token, are near nothing and not
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import os
 import shutil
 import threading
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
 from m2v_core import __version__
-from m2v_core.bulk.checkpoint import Checkpoint, model_fingerprint
+from m2v_core.bulk.checkpoint import Checkpoint
 from m2v_core.bulk.formats import DType
-from m2v_core.errors import InputError, M2VError, MissingExtraError, NotFoundError, SaveError
+from m2v_core.errors import InputError, M2VError, MissingExtraError, SaveError
 from m2v_core.exploration.rows import unit_rows
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.search.engines import Engine, EngineName, check_installed, engine_type, index_bytes
+from m2v_core.search.record import (
+    IndexRecord,
+    check_model,
+    could_not_write,
+    digest_of,
+    open_index,
+    read_record,
+    write_record,
+)
 from m2v_core.search.stored import StoredVectors, VectorFile, find_vectors
-
-_VERSION = 1
-_BYTES_COMPARED = 1 << 20  # at each end: to read all of an index would take longer than a search
-
-
-@dataclass(frozen=True)
-class IndexRecord:
-    """What an index was made of.
-
-    Attributes:
-        engine: That wrote it.
-        dtype: Number format in which it holds the rows.
-        file: Its name.
-        n_bytes: Its size.
-        digest: Of its size and both ends.
-        n_indexed: Rows it holds, without those of zeros.
-        column: The one of vectors.
-        dim: Their width.
-        settings: As in `StoredVectors`.
-        model: Folder or Hub name of the model that made the vectors; None where nobody said.
-        model_fingerprint: Of that model.
-        files: Of the vectors; the rows are numbered through them, in this order.
-        made_by: Version of this package.
-    """
-
-    engine: EngineName
-    dtype: DType
-    file: str
-    n_bytes: int
-    digest: str
-    n_indexed: int
-    column: str
-    dim: int
-    settings: dict[str, Any]
-    model: str | None
-    model_fingerprint: str | None
-    files: tuple[VectorFile, ...]
-    made_by: str
-
-    def compared(self, vectors: StoredVectors) -> Literal["same", "added", "changed"]:
-        """Whether the vectors are those of the index, those and more, or others."""
-        files = set(vectors.files)
-        is_made_so = (self.column, self.dim, self.settings) == (vectors.column, vectors.dim, vectors.settings)
-        if not is_made_so or not files.issuperset(self.files):
-            return "changed"
-        return "same" if len(files) == len(self.files) else "added"
 
 
 @dataclass(frozen=True)
@@ -152,7 +111,7 @@ def build_index(
     if before is not None and opened is not None and state == "same":
         record = replace(before, model=named, model_fingerprint=fingerprint)
         if record != before:
-            _write_record(vectors, record)
+            write_record(vectors, record)
         return BuiltIndex(vectors.folder / record.file, record, vectors.n_rows, 0)
     n_before = 0
     files = vectors.files
@@ -198,7 +157,7 @@ def _build(
         except SaveError as error:
             raise SaveError(f"Another run is building {path}. Wait for it to end.") from error
         except OSError as error:
-            raise _could_not_write(path, error.strerror or str(error)) from error
+            raise could_not_write(path, error.strerror or str(error)) from error
         try:
             reporter.start("index", vectors.n_rows, n_before)
             number = n_before
@@ -210,78 +169,21 @@ def _build(
                 number += len(rows)
                 reporter.advance(len(rows))
             engine.save(checkpoint.part_path)
-            n_bytes, digest = _digest(checkpoint.part_path)
+            n_bytes, digest = digest_of(checkpoint.part_path)
             record = replace(record, n_bytes=n_bytes, digest=digest, n_indexed=len(engine))
             checkpoint.publish(file)
-            _write_record(vectors, record)
+            write_record(vectors, record)
         except BaseException as error:
             checkpoint.remove()
             if isinstance(error, OSError | RuntimeError | MemoryError) and not isinstance(error, M2VError):
                 reason = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())
-                raise _could_not_write(path, reason) from error
+                raise could_not_write(path, reason) from error
             raise
     for other in ("usearch", "faiss"):
         if other != record.engine:
             with contextlib.suppress(OSError):
                 path.with_name(f"{vectors.index_name}.{other}").unlink(missing_ok=True)
     return record
-
-
-def read_record(vectors: StoredVectors) -> IndexRecord | None:
-    """What the index beside some vectors was made of; None where there is none that can be used."""
-    try:
-        value = json.loads(_record_path(vectors).read_text(encoding="utf-8"))
-        if value.pop("m2v_index") != _VERSION:
-            return None
-        value["files"] = tuple(VectorFile(**file) for file in value["files"])
-        return IndexRecord(**value)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def open_index(vectors: StoredVectors, record: IndexRecord, is_to_grow: bool = False, n_threads: int = 0) -> Engine:
-    """The index, to be searched from its file, or to grow in memory.
-
-    Raises:
-        InputError: It is damaged, or not the one that the record is of.
-        MissingExtraError: What wrote it isn't installed.
-    """
-    path = vectors.folder / record.file
-    kind = engine_type(record.engine, record.dtype)
-    check_installed(record.engine)
-    try:
-        if _digest(path) == (record.n_bytes, record.digest):
-            engine = kind.open(path, is_to_grow, n_threads)
-            if len(engine) == record.n_indexed:
-                return engine
-        reason = "it is not what was written"
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-    raise InputError(f"The index {path} can't be used: {reason}. Build it anew: m2v index {vectors.path}")
-
-
-def check_model(model: StaticModel, name: str, dim: int, fingerprint: str | None) -> str:
-    """The fingerprint of a model, which must be the one that made the vectors.
-
-    Args:
-        model: The model.
-        name: What to call it.
-        dim: Width of the vectors.
-        fingerprint: Of the model that made them; None where nobody wrote it down, so that only the width is compared.
-
-    Raises:
-        InputError: It is another one.
-    """
-    if model.dim != dim:
-        raise InputError(
-            f"{name} makes vectors of {model.dim} dimensions, and these have {dim}. Name the model that made them."
-        )
-    found = model_fingerprint(model)
-    if fingerprint not in (None, found):
-        raise InputError(
-            f"{name} is another model than the one that made these vectors, or another version of it. Name that one."
-        )
-    return found
 
 
 def _installed_engine() -> EngineName:
@@ -300,46 +202,3 @@ def _check_room(vectors: StoredVectors, dtype: DType) -> None:
             f"An index of {vectors.path} takes about {n_bytes:,} bytes, and {n_free_bytes:,} are free there. Make "
             "room, or choose int8 (dtype='int8', --dtype int8)."
         )
-
-
-def _record_path(vectors: StoredVectors) -> Path:
-    return vectors.folder / f"{vectors.index_name}.json"
-
-
-def _write_record(vectors: StoredVectors, record: IndexRecord) -> None:
-    path = _record_path(vectors)
-    new = path.with_name(f"{path.name}.new")
-    try:
-        with new.open("w", encoding="utf-8") as file:
-            json.dump({"m2v_index": _VERSION, **asdict(record)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except OSError as error:
-        raise _could_not_write(path, error.strerror or str(error)) from error
-
-
-def _digest(path: Path) -> tuple[int, str]:
-    n_bytes = path.stat().st_size
-    digest = hashlib.sha256(str(n_bytes).encode())
-    with path.open("rb") as file:
-        digest.update(file.read(_BYTES_COMPARED))
-        file.seek(max(n_bytes - _BYTES_COMPARED, 0))
-        digest.update(file.read(_BYTES_COMPARED))
-    return n_bytes, digest.hexdigest()
-
-
-def _could_not_write(path: Path, reason: str) -> SaveError:
-    nearest = next(folder for folder in path.parents if folder.is_dir())
-    return SaveError(
-        f"Could not write {path}: {reason}. {shutil.disk_usage(nearest).free:,} bytes are free there. Mend that and "
-        "give the command again."
-    )
-
-
-def missing_index(vectors: StoredVectors) -> NotFoundError:
-    """The error of a search that needs an index, and there is none."""
-    return NotFoundError(
-        f"{vectors.path} holds {vectors.n_rows:,} vectors and no index. Build one: m2v index {vectors.path}. Or search "
-        "without, which reads them all each time (exact=True, --exact)."
-    )

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.errors import InputError, M2VError, NotFoundError
+from m2v_core.errors import InputError, NotFoundError
 from m2v_core.exploration.rows import top_k, unit_rows
 from m2v_core.model import StaticModel
 from m2v_core.search.engines import Found
-from m2v_core.search.index import check_model, missing_index, open_index, read_record
+from m2v_core.search.record import check_model, open_index, read_record
 from m2v_core.search.stored import find_vectors
 
 MAX_ROWS_WITHOUT_INDEX = 200_000  # read through in about a second
@@ -75,7 +75,10 @@ class VectorSearch:
                 vectors = vectors.with_files(record.files)
                 self._engine = open_index(vectors, record)
         elif not exact and vectors.n_rows > MAX_ROWS_WITHOUT_INDEX:
-            raise missing_index(vectors)
+            raise NotFoundError(
+                f"{vectors.path} holds {vectors.n_rows:,} vectors and no index. Build one: m2v index {vectors.path}. "
+                "Or search without, which reads them all each time (exact=True, --exact)."
+            )
         vectors.check_files()
         self.vectors = vectors
 
