@@ -1,8 +1,8 @@
 """Search in stored vectors: what an index costs, how long a search takes, and how much of the nearest it finds.
 
-Made-up vectors around centres, as those of texts lie, in float16, in a folder of 16 Parquet files with a text a row. Every
-search is a query of its own, from the vector to the texts it found. Recall is against a matrix product over all rows, in
-the same run.
+Made-up vectors around centres, as those of texts lie, in float16, in a folder of 16 Parquet files with a text a row.
+Every search is a query of its own, from the vector to the texts it found. Recall is against a matrix product over all
+rows, in the same run.
 
     python benchmarks/search.py                            1,000,000 vectors of 256 dimensions, usearch
     python benchmarks/search.py --engines usearch faiss    both engines
@@ -131,8 +131,8 @@ def main() -> None:
                 }
                 runs.append(run)
                 print(
-                    f"{engine + ' ' + dtype:<16} search {run['search_ms']:8,.1f} ms ({run['search_ms_95th']:,.1f} at the "
-                    f"95th), recall@{K} {run['recall_at_10']:.3f}; built in {build_seconds:,.1f} s "
+                    f"{engine + ' ' + dtype:<16} search {run['search_ms']:8,.1f} ms ({run['search_ms_95th']:,.1f} at "
+                    f"the 95th), recall@{K} {run['recall_at_10']:.3f}; built in {build_seconds:,.1f} s "
                     f"({run['rows_per_second']:,.0f} rows/s), {built.record.n_bytes / 1e6:,.0f} MB, opened in "
                     f"{open_ms:,.1f} ms"
                 )

@@ -62,7 +62,7 @@ def build() -> None:
             found_words = gr.HTML(_WORDS_HINT, apply_default_css=False, elem_classes="m2v-found")
         with gr.Tab("Documents", id="documents") as documents_tab, gr.Row(elem_classes="m2v-columns"):
             with gr.Column(scale=5, elem_classes="m2v-card"):
-                ways = [("Paste texts", "paste"), ("Upload a file", "upload"), ("Open a folder", "folder")]
+                ways = [("Paste texts", "paste"), ("Upload a file", "upload"), ("Folder", "folder")]
                 source = gr.Radio(
                     ways[:2] if is_space() else ways,
                     value="paste",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -14,11 +15,11 @@ from m2v_core.errors import InputError, MissingExtraError
 EngineName = Literal["usearch", "faiss"]
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # keys and cosines, the nearest first
 
-_CONNECTIVITY = 16
-# Links and sizes of a row's own, in bytes; measured, with some to spare.
-_BYTES_BESIDE = 160
-# Twice and eight times usearch's own: on vectors of texts it then finds over 0.95 of the true neighbours.
-_EXPANSION_ADD, _EXPANSION_SEARCH = 256, 512
+# Of 16 or 32 links, and 128 or 256 candidates looked at for them, 32 and 128 found most for the time they took, on
+# vectors of sentences; more links also keep rows reachable among many equal ones. A search that looks at 512 candidates
+# finds over 0.95 of the true neighbours.
+_CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 32, 128, 512
+_BYTES_BESIDE = 300  # links and key of a row
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
@@ -51,7 +52,7 @@ class UsearchEngine:
 
     Args:
         index: The graph.
-        n_threads: For adding and searching; 0 for one a core.
+        n_threads: For adding; 0 for one a core.
     """
 
     dtypes: tuple[DType, ...] = ("float32", "float16", "int8")
@@ -59,6 +60,7 @@ class UsearchEngine:
     def __init__(self, index: Any, n_threads: int = 0) -> None:
         self._index = index
         self._n_threads = n_threads
+        self._lock = threading.Lock()  # its threads have a place to work in each, which two searches would share
 
     @classmethod
     def new(cls, dim: int, dtype: DType, n_threads: int = 0) -> UsearchEngine:
@@ -83,7 +85,8 @@ class UsearchEngine:
         """As in `Engine`."""
         found = []
         for query in queries:
-            matches = self._index.search(query, min(k, len(self)), threads=self._n_threads)
+            with self._lock:
+                matches = self._index.search(query, min(k, len(self)), threads=1)
             keys, distances = np.asarray(matches.keys), np.asarray(matches.distances, dtype=np.float32)
             found.append((keys.astype(np.int64), np.clip(1 - distances, -1, 1)))
         return found
@@ -114,9 +117,12 @@ class FaissEngine:
     def new(cls, dim: int, dtype: DType, n_threads: int = 0) -> FaissEngine:
         """One without rows."""
         faiss = _faiss()
-        kind = {"float32": "Flat", "float16": "SQfp16"}[dtype]
-        kinds = f"IDMap,HNSW{_CONNECTIVITY},{kind}"
-        return cls(faiss.index_factory(dim, kinds, faiss.METRIC_INNER_PRODUCT), n_threads)
+        # Not by `index_factory`, which crashes the process where usearch was imported before.
+        if dtype == "float32":
+            graph = faiss.IndexHNSWFlat(dim, _CONNECTIVITY, faiss.METRIC_INNER_PRODUCT)
+        else:
+            graph = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, _CONNECTIVITY, faiss.METRIC_INNER_PRODUCT)
+        return cls(faiss.IndexIDMap(graph), n_threads)
 
     @classmethod
     def open(cls, path: Path, is_to_grow: bool = False, n_threads: int = 0) -> FaissEngine:

@@ -66,7 +66,7 @@ def build_index(
     """Write an index beside vectors, or bring the one that is there up to date.
 
     One that is up to date stays; files that were encoded since are added to it; where others changed, all is built
-    anew. The vectors are read a few thousand at a time. The index itself is built in memory: about 2 x dim + 160 bytes
+    anew. The vectors are read a few thousand at a time. The index itself is built in memory: about 2 x dim + 300 bytes
     a row in float16.
 
     Args:

@@ -194,8 +194,11 @@ def find_vectors(path: str | Path) -> StoredVectors:
     """
     import_pyarrow("pyarrow.parquet")
     path = Path(path).expanduser().absolute()
-    if path.suffix in (".json", *(f".{name}" for name in get_args(EngineName))):  # an index
-        path = path.parent if path.stem == _INDEX else path.with_name(path.stem.removesuffix(_INDEX_OF_FILE))
+    if path.suffix in (".json", *(f".{name}" for name in get_args(EngineName))):
+        if path.stem == _INDEX:
+            path = path.parent
+        elif path.stem.endswith(_INDEX_OF_FILE):
+            path = path.with_name(path.stem.removesuffix(_INDEX_OF_FILE))
     if path.is_dir():
         return _of_folder(path)
     if path.suffix.lower() in (".parquet", ".pq") and path.is_file():

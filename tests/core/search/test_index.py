@@ -96,6 +96,22 @@ def test_one_engine_takes_the_place_of_another(vectors, model):
     check_search(vectors, model)
 
 
+def test_the_engines_go_together_whichever_is_loaded_first(vectors):
+    pytest.importorskip("faiss", reason="pip install 'm2v-studio[faiss]'")
+    for first in ("usearch.index", "faiss", "torch"):
+        code = (
+            f"import sys, {first}, usearch.index\n"
+            "from m2v_core.search.index import build_index\n"
+            "from m2v_core.search.searching import VectorSearch\n"
+            "for engine in ('faiss', 'usearch'):\n"
+            "    build_index(sys.argv[1], engine=engine)\n"
+            "    search = VectorSearch(sys.argv[1])\n"
+            "    print(len(search.search(search.load_model().encode(['the fox']))[0]))\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(vectors)], capture_output=True, text=True)
+        assert (done.returncode, done.stdout.split()) == (0, ["10", "10"]), done.stderr
+
+
 def cut(folder):
     path = folder / "_index.usearch"
     path.write_bytes(path.read_bytes()[:-100])
