@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from m2v_core import StaticModel
 from m2v_core.bulk.checkpoint import model_fingerprint
 from tests.core.search.oracle import write_vectors
 from tests.live_app import Server
@@ -112,8 +113,8 @@ def stands_beside_its_teacher(page: sync_api.Page) -> None:
 
 
 def test_a_folder_of_vectors(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
-    model = static_model()
-    model.save_pretrained(tmp_path / "small")
+    static_model().save_pretrained(tmp_path / "small")
+    model = StaticModel.from_pretrained(tmp_path / "small")
     texts = ["The sea is never full", "the fox", "A quick brown fox"]
     write_vectors(tmp_path / "vectors", [model.encode(texts)], model=model_fingerprint(model))
     page.goto(server.address + "/library")
