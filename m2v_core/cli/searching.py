@@ -80,7 +80,7 @@ def build(
         facts["added"] = "nothing, it was up to date"
     elif built.n_added < built.n_rows:
         facts["added"] = f"{built.n_added:,}"
-    n_left_out = built.n_rows - built.record.n_indexed
+    n_left_out = built.n_rows - built.record.n_indexed - built.record.n_copies
     if n_left_out:
         facts["left out"] = f"{n_left_out:,} of zeros, whose texts have no known token"
     if built.n_added:

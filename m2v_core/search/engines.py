@@ -16,9 +16,10 @@ EngineName = Literal["usearch", "faiss"]
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # keys and cosines, the nearest first
 
 # Of 16 or 32 links, and 128 or 256 candidates looked at for them, 32 and 128 found most for the time they took, on
-# vectors of sentences; more links also keep rows reachable among many equal ones. A search that looks at 512 candidates
+# vectors of sentences. A search that looks at 512 candidates
 # finds over 0.95 of the true neighbours.
 _CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 32, 128, 512
+_ROWS_ALONE = 4_000
 _BYTES_BESIDE = 300  # links and key of a row
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
@@ -79,7 +80,11 @@ class UsearchEngine:
 
     def add(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
         """As in `Engine`."""
-        self._index.add(keys.astype(np.uint64), rows, threads=self._n_threads)
+        # Threads that begin a graph together now and then leave parts of it that no search reaches.
+        n_alone = max(_ROWS_ALONE - len(self), 0)
+        for part, n_threads in ((slice(n_alone), 1), (slice(n_alone, None), self._n_threads)):
+            if len(keys[part]):
+                self._index.add(keys[part].astype(np.uint64), rows[part], threads=n_threads)
 
     def search(self, queries: NDArray[np.float32], k: int) -> list[Found]:
         """As in `Engine`."""

@@ -1,12 +1,15 @@
-"""An index beside the vectors it is of: `_index.usearch` or `_index.faiss`, and `_index.json` on what it was made of.
+"""An index beside the vectors it is of, in three files, and how it is built.
 
-The second is written last and tells the first by its size and both ends, so that whatever a killed process leaves is no
-index. Rows of zeros, of texts without any known token, are near nothing and not in it.
+`_index.usearch` or `_index.faiss` is a graph of the rows that differ, `_index.copies.npy` lists those that equal one of
+them, and `_index.json` says what both were made of. It is written last and tells the graph by its size and both ends,
+so that whatever a killed process leaves is no index. Rows of zeros, of texts without any known token, are near nothing
+and not in it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import threading
 from contextlib import ExitStack
@@ -22,17 +25,19 @@ from m2v_core.errors import InputError, M2VError, MissingExtraError, SaveError
 from m2v_core.exploration.rows import unit_rows
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
+from m2v_core.search.copies import CopyFinder
 from m2v_core.search.engines import Engine, EngineName, check_installed, engine_type, index_bytes
 from m2v_core.search.record import (
     IndexRecord,
     check_model,
+    copies_path,
     could_not_write,
     digest_of,
     open_index,
     read_record,
     write_record,
 )
-from m2v_core.search.stored import StoredVectors, VectorFile, find_vectors
+from m2v_core.search.stored import StoredVectors, find_vectors
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def build_index(
     """Write an index beside vectors, or bring the one that is there up to date.
 
     One that is up to date stays; files that were encoded since are added to it; where others changed, all is built
-    anew. The vectors are read a few thousand at a time. The index itself is built in memory: about 2 x dim + 300 bytes
+    anew. The vectors are read a few thousand at a time. The index itself is built in memory: about 2 x dim + 500 bytes
     a row in float16.
 
     Args:
@@ -99,7 +104,7 @@ def build_index(
     state = "changed" if before is None else before.compared(vectors)
     named, fingerprint = vectors.model, vectors.model_fingerprint
     if before is not None and state != "changed":
-        named, fingerprint = before.model, before.model_fingerprint
+        named, fingerprint = before.model or named, before.model_fingerprint
     if model is not None:
         fingerprint = check_model(StaticModel.from_pretrained(model), model, vectors.dim, fingerprint)
         local = Path(model).expanduser()
@@ -107,14 +112,13 @@ def build_index(
     opened: Engine | None = None
     if before is not None and state != "changed" and not restart and (before.engine, before.dtype) == (engine, dtype):
         with contextlib.suppress(InputError):  # damaged: to be built anew
-            opened = open_index(vectors, before, state == "added", threads or 0)
+            opened, _ = open_index(vectors, before, state == "added", threads or 0)
     if before is not None and opened is not None and state == "same":
         record = replace(before, model=named, model_fingerprint=fingerprint)
         if record != before:
             write_record(vectors, record)
         return BuiltIndex(vectors.folder / record.file, record, vectors.n_rows, 0)
     n_before = 0
-    files = vectors.files
     if before is not None and opened is not None:
         known = set(before.files)
         files = tuple(file for file in vectors.files if file not in known)
@@ -128,6 +132,7 @@ def build_index(
         n_bytes=0,
         digest="",
         n_indexed=0,
+        n_copies=0,
         column=vectors.column,
         dim=vectors.dim,
         settings=vectors.settings,
@@ -137,20 +142,20 @@ def build_index(
         made_by=__version__,
     )
     opened = opened or kind.new(vectors.dim, dtype, threads or 0)
-    record = _build(vectors, opened, files, n_before, record, ProgressReporter(progress, cancel))
+    record = _build(vectors, opened, n_before, record, ProgressReporter(progress, cancel))
     return BuiltIndex(vectors.folder / record.file, record, vectors.n_rows, vectors.n_rows - n_before)
 
 
 def _build(
     vectors: StoredVectors,
     engine: Engine,
-    files: tuple[VectorFile, ...],
     n_before: int,
     record: IndexRecord,
     reporter: ProgressReporter,
 ) -> IndexRecord:
     path = vectors.folder / record.file
     checkpoint = Checkpoint(path)
+    new_copies = copies_path(vectors).with_suffix(".new")
     with ExitStack() as stack:
         try:
             file = stack.enter_context(checkpoint.open())
@@ -160,21 +165,31 @@ def _build(
             raise could_not_write(path, error.strerror or str(error)) from error
         try:
             reporter.start("index", vectors.n_rows, n_before)
-            number = n_before
-            for rows in vectors.batches(files):
-                is_any = rows.any(axis=1)
-                keys = np.arange(number, number + len(rows), dtype=np.int64)
-                if is_any.any():
-                    engine.add(keys[is_any], unit_rows(rows[is_any]))
+            copies = CopyFinder()
+            number = 0
+            for rows in vectors.batches():
+                keys = np.arange(number, number + len(rows), dtype=np.int64)[rows.any(axis=1)]
+                units = unit_rows(rows[rows.any(axis=1)])
+                are_new = copies.are_new(keys, units)
                 number += len(rows)
-                reporter.advance(len(rows))
+                if number > n_before:  # what was there before is only looked at for copies
+                    engine.add(keys[are_new], units[are_new])
+                    reporter.advance(len(rows))
             engine.save(checkpoint.part_path)
             n_bytes, digest = digest_of(checkpoint.part_path)
-            record = replace(record, n_bytes=n_bytes, digest=digest, n_indexed=len(engine))
+            pairs = copies.pairs()
+            record = replace(record, n_bytes=n_bytes, digest=digest, n_indexed=len(engine), n_copies=len(pairs))
+            with new_copies.open("wb") as copies_file:
+                np.save(copies_file, pairs)
+                copies_file.flush()
+                os.fsync(copies_file.fileno())
             checkpoint.publish(file)
+            new_copies.replace(copies_path(vectors))
             write_record(vectors, record)
         except BaseException as error:
             checkpoint.remove()
+            with contextlib.suppress(OSError):
+                new_copies.unlink(missing_ok=True)
             if isinstance(error, OSError | RuntimeError | MemoryError) and not isinstance(error, M2VError):
                 reason = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())
                 raise could_not_write(path, reason) from error

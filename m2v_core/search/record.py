@@ -10,10 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from m2v_core.bulk.checkpoint import model_fingerprint
 from m2v_core.bulk.formats import DType
 from m2v_core.errors import InputError, SaveError
 from m2v_core.model import StaticModel
+from m2v_core.search.copies import open_pairs
 from m2v_core.search.engines import Engine, EngineName, check_installed, engine_type
 from m2v_core.search.stored import StoredVectors, VectorFile
 
@@ -31,7 +35,8 @@ class IndexRecord:
         file: Its name.
         n_bytes: Its size.
         digest: Of its size and both ends.
-        n_indexed: Rows it holds, without those of zeros.
+        n_indexed: Rows in the graph, without those of zeros and those that equal one before.
+        n_copies: Rows that equal one before.
         column: The one of vectors.
         dim: Their width.
         settings: As in `StoredVectors`.
@@ -47,6 +52,7 @@ class IndexRecord:
     n_bytes: int
     digest: str
     n_indexed: int
+    n_copies: int
     column: str
     dim: int
     settings: dict[str, Any]
@@ -76,8 +82,10 @@ def read_record(vectors: StoredVectors) -> IndexRecord | None:
         return None
 
 
-def open_index(vectors: StoredVectors, record: IndexRecord, is_to_grow: bool = False, n_threads: int = 0) -> Engine:
-    """The index, to be searched from its file, or to grow in memory.
+def open_index(
+    vectors: StoredVectors, record: IndexRecord, is_to_grow: bool = False, n_threads: int = 0
+) -> tuple[Engine, NDArray[np.int64]]:
+    """The graph, to be searched from its file, or to grow in memory; and the rows that equal one of it.
 
     Raises:
         InputError: It is damaged, or not the one that the record is of.
@@ -89,12 +97,18 @@ def open_index(vectors: StoredVectors, record: IndexRecord, is_to_grow: bool = F
     try:
         if digest_of(path) == (record.n_bytes, record.digest):
             engine = kind.open(path, is_to_grow, n_threads)
-            if len(engine) == record.n_indexed:
-                return engine
+            pairs = open_pairs(copies_path(vectors))
+            if (len(engine), len(pairs)) == (record.n_indexed, record.n_copies):
+                return engine, pairs
         reason = "it is not what was written"
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
     raise InputError(f"The index {path} can't be used: {reason}. Build it anew: m2v index {vectors.path}")
+
+
+def copies_path(vectors: StoredVectors) -> Path:
+    """Where the rows are listed that equal one before."""
+    return vectors.folder / f"{vectors.index_name}.copies.npy"
 
 
 def write_record(vectors: StoredVectors, record: IndexRecord) -> None:

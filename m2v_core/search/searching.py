@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.exploration.rows import top_k, unit_rows
 from m2v_core.model import StaticModel
-from m2v_core.search.engines import Found
+from m2v_core.search.copies import with_copies
+from m2v_core.search.engines import Engine, Found
 from m2v_core.search.record import check_model, open_index, read_record
 from m2v_core.search.stored import find_vectors
 
@@ -57,7 +58,7 @@ class VectorSearch:
     def __init__(self, path: str | Path, exact: bool = False) -> None:
         vectors = find_vectors(path)
         record = read_record(vectors)
-        self._engine = None
+        self._engine: Engine | None = None
         self._fingerprint = vectors.model_fingerprint
         self.model_name = vectors.model
         if record is not None:
@@ -73,7 +74,7 @@ class VectorSearch:
                         f"{vectors.path}"
                     )
                 vectors = vectors.with_files(record.files)
-                self._engine = open_index(vectors, record)
+                self._engine, self._copies = open_index(vectors, record)
         elif not exact and vectors.n_rows > MAX_ROWS_WITHOUT_INDEX:
             raise NotFoundError(
                 f"{vectors.path} holds {vectors.n_rows:,} vectors and no index. Build one: m2v index {vectors.path}. "
@@ -145,7 +146,7 @@ class VectorSearch:
         if self._engine is None:
             found = self._search_all(units, k)
         elif len(self._engine):
-            found = self._engine.search(units, k)
+            found = [with_copies(one, self._copies, k) for one in self._engine.search(units, k)]
         else:
             found = [_NOTHING] * len(units)
         found = [one if unit.any() else _NOTHING for one, unit in zip(found, units, strict=True)]

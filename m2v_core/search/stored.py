@@ -95,18 +95,15 @@ class StoredVectors:
                 what = "has another size than when it was written" if path.is_file() else "is missing"
                 raise InputError(f"{path} {what}. Give the command that encoded {self.folder} again, which mends it.")
 
-    def batches(self, files: Sequence[VectorFile] | None = None) -> Iterator[NDArray[np.float32]]:
+    def batches(self) -> Iterator[NDArray[np.float32]]:
         """All vectors in their order, a few thousand at a time: (n, dim) float32, of any length.
 
         The scales of int8 vectors are left out: they are positive, and no cosine depends on them.
 
-        Args:
-            files: Those to read; None for all.
-
         Raises:
             InputError: A file is damaged, or holds something that is no vector.
         """
-        for file in self.files if files is None else files:
+        for file in self.files:
             n_read = 0
             with self._opened(file) as parquet_file:
                 for batch in parquet_file.iter_batches(_ROWS_AT_ONCE, columns=[self.column]):
