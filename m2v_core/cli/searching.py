@@ -39,7 +39,9 @@ def index(
     ] = None,
     dtype: Annotated[
         Literal["float32", "float16", "int8"] | None,
-        typer.Option(help="Precision of the index; int8 for usearch alone. [default: float16]"),
+        typer.Option(
+            help="Precision of the index; int8, smaller and less exact, for usearch alone. [default: float16]"
+        ),
     ] = None,
     threads: Annotated[int | None, typer.Option(help="[default: one a core]", min=1)] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Build anew what could stay.")] = False,
