@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,16 +11,14 @@ import gradio as gr
 from gradio.context import Context
 from gradio.events import api
 
-from m2v_core.distillation.vocabulary import open_vocabulary
-from m2v_core.errors import InputError, LimitError, M2VError
+from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
 from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
-from m2v_core.jobs.kept_texts import KeptTexts
 from m2v_core.model import StaticModel
-from m2v_core.space.settings import current_limits
-from pages.components import data_folder, error_notice, neighbors_html, notice
+from pages.components import error_notice, is_space, neighbors_html, notice
 from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html
 from pages.components.model_picker import build_model_picker, picked_words
+from pages.components.own_documents import as_documents, find_documents, forget_documents, take_documents
 from pages.components.teacher_side import (
     Documents,
     TeacherNeighbors,
@@ -30,12 +27,11 @@ from pages.components.teacher_side import (
     ready_words,
     teacher_checkbox,
 )
+from pages.components.vector_folder import build_folder_box, open_folder, search_folder
 from pages.components.word_map import build_word_map
 
 _MAX_QUERY_CHARACTERS = 10_000
 _MAX_RESULTS = 100
-_MAX_SHOWN_CHARACTERS = 200_000  # of kept texts; more are ready all the same, but no text box likes them
-_DAY_SECONDS = 24 * 3600
 _FILE_SUFFIXES = [".txt", ".csv", ".tsv"]
 
 
@@ -66,8 +62,9 @@ def build() -> None:
             found_words = gr.HTML(_WORDS_HINT, apply_default_css=False, elem_classes="m2v-found")
         with gr.Tab("Documents", id="documents") as documents_tab, gr.Row(elem_classes="m2v-columns"):
             with gr.Column(scale=5, elem_classes="m2v-card"):
+                ways = [("Paste texts", "paste"), ("Upload a file", "upload"), ("Folder", "folder")]
                 source = gr.Radio(
-                    [("Paste texts", "paste"), ("Upload a file", "upload")],
+                    ways[:2] if is_space() else ways,
                     value="paste",
                     label="Your documents",
                     elem_classes="m2v-switch",
@@ -87,9 +84,11 @@ def build() -> None:
                     visible=False,
                     elem_classes="m2v-upload",
                 )
+                folder_box = build_folder_box()
                 documents_report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
                 forget = gr.Button("Forget these texts", visible=False, size="sm", elem_classes="m2v-forget")
                 documents = gr.State(None)
+                folder = gr.State(None)  # that of vectors, where one is open
             with gr.Column(scale=7, elem_classes="m2v-card"):
                 document_query = gr.Textbox(
                     "",
@@ -127,17 +126,19 @@ def build() -> None:
     )
     words_switch.connect(picker.owner, picker.model_id, gr.State(None), [picker.model_id.change])
 
-    source.change(
-        lambda chosen: (gr.Textbox(visible=chosen == "paste"), gr.File(visible=chosen == "upload")),
-        source,
-        [pasted, upload],
-        **quiet,
-    )
+    source.change(show_source, source, [pasted, upload, folder_box.column, documents_beside], **quiet)
     gr.on(
-        [pasted.change, source.change, upload.upload, upload.clear],
-        take_documents,
-        [picker.owner, source, pasted, upload],
-        [documents, documents_report, forget],
+        [
+            pasted.change,
+            source.change,
+            upload.upload,
+            upload.clear,
+            folder_box.button.click,
+            folder_box.path.submit,
+        ],
+        take_source,
+        [picker.owner, source, pasted, upload, folder_box.path],
+        [documents, folder, documents_report, forget],
         trigger_mode="always_last",
         **quiet,
     )
@@ -148,7 +149,7 @@ def build() -> None:
     gr.on(
         [document_query.submit, n_documents.release, documents_switch.ready_id.change],
         follow_documents_search,
-        [*model, documents, document_query, n_documents, documents_switch.ready_id],
+        [*model, documents, folder, document_query, n_documents, documents_switch.ready_id],
         found_documents,
         trigger_mode="always_last",
         **quiet,
@@ -226,99 +227,56 @@ def _searching(
     yield whole()
 
 
-@functools.cache
-def kept_texts() -> KeptTexts:
-    """The documents that people have put in, as long as they are kept."""
-    return KeptTexts(data_folder() / "documents", current_limits().documents_kept_days * _DAY_SECONDS)
+def show_source(source: str) -> list[Any]:
+    """Which way to put in documents is there; no teacher has read a folder of vectors."""
+    return [
+        gr.Textbox(visible=source == "paste"),
+        gr.File(visible=source == "upload"),
+        gr.Column(visible=source == "folder"),
+        gr.Checkbox(visible=source != "folder"),
+    ]
 
 
-def take_documents(
-    owner: str | None, source: str, pasted: str, upload: str | None
-) -> tuple[Documents | None, str, Any]:
-    """A person's documents, kept for the next time they open the page; what the page says, and whether to forget."""
-    documents, report = read_documents(source, pasted, upload)
-    try:
-        if owner and documents is not None:
-            kept_texts().keep(documents.texts, owner)
-        elif owner and source == "paste" and not pasted.strip():
-            kept_texts().forget(owner)
-    except M2VError as error:  # they can be searched all the same
-        report += error_notice(error, "These documents will be gone after a refresh")
-    return documents, report, gr.Button(visible=documents is not None)
-
-
-def find_documents(owner: str | None) -> list[Any]:
-    """What the page shows when it opens: texts, documents, what there is to say, and whether to forget."""
-    documents = as_documents(kept_texts().find(owner)) if owner else None
-    if documents is None:
-        return [gr.skip(), None, "", gr.Button(visible=False)]
-    text = "\n".join(documents.texts)
-    n_texts = len(documents.texts)
-    report = notice(
-        "good", f"{n_texts:,} {'text' if n_texts == 1 else 'texts'} ready", ["Kept from the last time you were here."]
-    )
-    is_short = len(text) <= _MAX_SHOWN_CHARACTERS
-    return [text if is_short else gr.skip(), documents, report, gr.Button(visible=True)]
-
-
-def forget_documents(owner: str | None) -> list[Any]:
-    """The page without documents, after the server has removed them."""
-    if owner:
-        kept_texts().forget(owner)
-    return ["", None, None, "", gr.Button(visible=False)]
-
-
-def read_documents(source: str, pasted: str, upload: str | None) -> tuple[Documents | None, str]:
-    """A person's documents, and what the page says of them."""
-    try:
-        note = ""
-        if source == "paste":
-            lines = pasted.splitlines()
-        elif upload is None:
-            lines = []
-        else:
-            file = open_vocabulary(upload)
-            lines = file.entries(file.default_column if file.columns else None)
-            column = f"From the column {file.default_column!r}." if file.columns else ""
-            note = " ".join(filter(None, [column, file.warning()]))
-        documents = as_documents(lines)
-    except Exception as error:  # as above
-        return None, error_notice(error, "These documents can't be used")
-    if documents is None:
-        return None, ""
-    n_texts = len(documents.texts)
-    return documents, notice("good", f"{n_texts:,} {'text' if n_texts == 1 else 'texts'} ready", [note] if note else [])
-
-
-def as_documents(lines: Sequence[str]) -> Documents | None:
-    """The lines that hold text; None if there are none.
-
-    Raises:
-        LimitError: There are more than `spaces.yaml` allows.
-    """
-    texts = tuple(line.strip() for line in lines if line.strip())
-    if not texts:
-        return None
-    allowed = current_limits().documents
-    if len(texts) > allowed:
-        raise LimitError(
-            f"These are {len(texts):,} texts, and {allowed:,} can be searched here at once. Leave some out, "
-            "or search them with m2v_core.exploration.neighbors.DocumentNeighbors, which has no limit."
-        )
-    digest = hashlib.sha256("\n".join(texts).encode("utf-8", errors="surrogatepass"))
-    return Documents(texts, digest.hexdigest())
+def take_source(
+    owner: str | None, source: str, pasted: str, upload: str | None, path: str
+) -> tuple[Documents | None, str | None, str, Any]:
+    """A person's documents, or the folder of vectors they opened; what the page says; and whether to forget."""
+    if source == "folder":
+        opened, report = open_folder(path)
+        return None, opened, report, gr.Button(visible=False)
+    documents, report, forget = take_documents(owner, source, pasted, upload)
+    return documents, None, report, forget
 
 
 def follow_documents_search(
-    owner: str | None, model_id: str | None, documents: Documents | None, query: str, k: float, ready_id: str
+    owner: str | None,
+    model_id: str | None,
+    documents: Documents | None,
+    folder: str | None,
+    query: str,
+    k: float,
+    ready_id: str,
 ) -> Iterator[str]:
-    """What `search_documents` returns; before it, where the teacher has to be loaded, what is there already."""
+    """What `search_documents` returns; before it, where the teacher has to be loaded, what is there already.
+
+    Of a folder of vectors, what is found there.
+    """
+    if folder is not None and query.strip():
+        yield _search_folder(owner, model_id, folder, query[:_MAX_QUERY_CHARACTERS], k)
+        return
     yield from _searching(
         lambda: None if documents is None else ready_documents(owner, model_id, documents, ready_id),
         query,
         lambda: search_documents(owner, model_id, documents, query, k),
         lambda: search_documents(owner, model_id, documents, query, k, ready_id),
     )
+
+
+def _search_folder(owner: str | None, model_id: str | None, folder: str, query: str, k: float) -> str:
+    try:
+        return search_folder(picked_words(owner, model_id).model, folder, query, _checked_k(k))
+    except Exception as error:  # as above
+        return error_notice(error, "This search did not work")
 
 
 def search_documents(
@@ -328,7 +286,7 @@ def search_documents(
     if not query.strip():
         return _DOCUMENTS_HINT
     if documents is None:
-        return notice("info", "There are no documents yet", ["Paste some texts, or upload a file."])
+        return notice("info", "There are no documents yet", ["Put in some texts first."])
     try:
         query = query[:_MAX_QUERY_CHARACTERS]
         found = _document_index(picked_words(owner, model_id).model, documents).search(query, _checked_k(k))

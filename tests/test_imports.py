@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 GROUND = {"errors", "progress", "cpus"}
 TOOLS = {"encoder", "tokenization", "spelling", "compression", "persistence"}
 MODEL = GROUND | TOOLS | {"model"}
-ENDS = {"distillation", "evaluation", "exploration", "classification", "speed", "distributed", "bulk"}
+ENDS = {"distillation", "evaluation", "exploration", "classification", "speed", "distributed", "bulk", "search"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "cpus": set(),
@@ -32,6 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "distributed": MODEL | {"bulk"},
     # A huge vocabulary is read on the same engine.
     "distillation": MODEL | {"evaluation.encoders", "distributed"},
+    # What was encoded is found again; nearness is that of exploration.
+    "search": MODEL | {"bulk", "distributed", "exploration"},
     "space": {"errors"},
     "jobs": MODEL | ENDS,
     "library": MODEL | {"jobs"},
@@ -66,6 +68,7 @@ PACKAGES: dict[str, set[str]] = {
     "classification": {"numpy", "safetensors", "sklearn", "scipy", "skops", "threadpoolctl", "torch"},
     "speed": {"numpy"},
     "distributed": {"numpy", "pyarrow", "fsspec", "ray"},
+    "search": {"numpy", "pyarrow", "usearch", "faiss"},
     "bulk": {"numpy", "pyarrow"},
     "space": {"yaml", "packaging"},
     "jobs": {"numpy", "psutil"},
@@ -80,7 +83,7 @@ PACKAGES: dict[str, set[str]] = {
     "app": {"gradio", "yaml"},
 }
 # Rooms that a base install uses: what isn't in BASE is imported inside a function, if at all.
-IN_BASE_INSTALL = MODEL | {"bulk", "classification", "distributed", "cli", "__main__", "m2v_core"}
+IN_BASE_INSTALL = MODEL | {"bulk", "classification", "distributed", "search", "cli", "__main__", "m2v_core"}
 HOMES = {
     "torch": {
         f"m2v_core/distillation/{name}.py" for name in ("teacher", "forward", "closed_form", "contexts", "descent")
@@ -93,6 +96,8 @@ HOMES = {
     "llvmlite": {"m2v_core/encoder/compiling.py", "m2v_core/encoder/kernels/memory.py"},
     "pyarrow": {f"m2v_core/bulk/{name}.py" for name in ("parquet", "run", "vectors")},
     "ray": {"m2v_core/distributed/ray_engine.py"},
+    "faiss": {"m2v_core/search/engines.py"},
+    "usearch": {"m2v_core/search/engines.py", "m2v_core/exploration/rows.py"},
     "fsspec": {"m2v_core/distributed/inputs.py"},
     "huggingface_hub": {
         f"m2v_core/persistence/{name}.py"

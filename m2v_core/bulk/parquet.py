@@ -39,16 +39,7 @@ class ParquetReader:
         self.column: str = text_column(self._schema, wanted, self.name)
 
     def _open(self) -> Any:
-        import pyarrow
-        from pyarrow import parquet
-
-        if not self._path.exists():
-            raise NotFoundError(f"No input file at {self.name}. Check the path.")
-        try:
-            # Read by and by: a row group may be larger than memory.
-            return parquet.ParquetFile(self._path, buffer_size=1 << 20, pre_buffer=False)
-        except (OSError, pyarrow.ArrowException) as error:
-            raise InputError(f"{self.name} can't be read as Parquet ({_one_line(error)}). Is it whole?") from error
+        return open_parquet(self._path)
 
     def blocks(self, position: Position | None = None) -> Iterator[Block]:
         """The blocks from a position on; None for the start."""
@@ -94,6 +85,24 @@ class ParquetReader:
     def schema(self) -> pyarrow.Schema:
         """The columns and their types."""
         return self._schema.remove_metadata()
+
+
+def open_parquet(path: Path) -> Any:
+    """A `pyarrow.parquet.ParquetFile`, to be read by and by: a row group may be larger than memory.
+
+    Raises:
+        NotFoundError: No such file.
+        InputError: It is no Parquet file, or not a whole one.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    if not path.exists():
+        raise NotFoundError(f"No input file at {path}. Check the path.")
+    try:
+        return parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path} can't be read as Parquet ({_one_line(error)}). Is it whole?") from error
 
 
 def text_column(schema: pyarrow.Schema, wanted: Wanted, name: str) -> str:

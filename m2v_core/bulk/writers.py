@@ -102,7 +102,7 @@ class JsonlWriter:
         lines = []
         for row, embedding in zip(rows, embeddings, strict=True):
             self._column.check_is_free(row)
-            head = _json(row)[:-1]
+            head = row_as_json(row)[:-1]
             lines.append(f"{head}, " if row else head)
             lines.append(self._embedding % tuple(embedding.tolist()))
         self._file.write("".join(lines).encode())
@@ -111,7 +111,8 @@ class JsonlWriter:
         """Nothing is left to be written."""
 
 
-def _json(row: dict[str, Any]) -> str:
+def row_as_json(row: dict[str, Any]) -> str:
+    """An object in one line, whatever a column of Parquet may hold: dates in ISO 8601, bytes in Base64, NaN as null."""
     try:
         return json.dumps(row, ensure_ascii=False, allow_nan=False, default=_plain)
     except ValueError:  # NaN or infinity, which JSON has no word for

@@ -1,4 +1,4 @@
-"""The `m2v` command: distil, encode, measure, look at a model, publish it, start the app.
+"""The `m2v` command: distil, encode, search, measure, look at a model, publish it, start the app.
 
 Options carry the names of the arguments they become. Results go to standard output; progress, warnings and
 errors to standard error. What a command needs of the core is imported inside it, so that `m2v --help` loads
@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from m2v_core import __version__
-from m2v_core.cli import distilling, encoding, evaluating, measuring, publishing, starting, training
+from m2v_core.cli import distilling, encoding, evaluating, measuring, publishing, searching, starting, training
 from m2v_core.cli.console import results
 
 app = typer.Typer(
@@ -50,6 +50,8 @@ def _m2v(
 app.command()(distilling.distill)
 app.command()(distilling.preflight)
 app.command()(encoding.encode)
+app.command()(searching.index)
+app.command()(searching.search)
 app.command()(encoding.info)
 app.command()(measuring.speed)
 app.command("eval")(evaluating.evaluate)

@@ -31,6 +31,7 @@ STAGES = {
     "load": "Loading the teacher",
     "scan": "Reading the columns",
     "encode": "Encoding",
+    "index": "Indexing",
     "read": "Reading sentences",
     "reduce": "Reducing dimensions",
     "calibrate": "Calibrating",
@@ -95,7 +96,7 @@ def cancelled_by_interrupt() -> Iterator[threading.Event]:
 
 @contextmanager
 def progress_bars(unit: str) -> Iterator[ProgressCallback]:
-    """A bar for each stage; `unit` is what the stage "encode" counts."""
+    """A bar for each stage; `unit` is what the stages "encode" and "index" count."""
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(),
@@ -112,7 +113,7 @@ def progress_bars(unit: str) -> Iterator[ProgressCallback]:
             if event.stage not in tasks:
                 finish()
                 tasks[event.stage] = shown.add_task(STAGES.get(event.stage, event.stage), speed="", left="")
-            is_counted = event.stage == "encode" and event.rate > 0
+            is_counted = event.stage in ("encode", "index") and event.rate > 0
             shown.update(
                 tasks[event.stage],
                 total=event.total or None,

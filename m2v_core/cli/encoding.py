@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from m2v_core.cli import searching
 from m2v_core.cli.console import (
     INTERRUPTED,
     cancelled_by_interrupt,
@@ -85,6 +86,9 @@ def encode(
     address: Annotated[
         str | None, typer.Option(help="Of a Ray cluster. [default: RAY_ADDRESS, or else this machine]")
     ] = None,
+    index: Annotated[
+        bool, typer.Option("--index", help="Build the index for m2v search too, beside the .parquet that is written.")
+    ] = False,
 ) -> None:
     """Encode a file of texts, of any size, or many of them into a folder.
 
@@ -104,7 +108,10 @@ def encode(
         "on_error": on_error,
         "restart": restart,
     }
-    if workers is not None or engine != "processes" or address is not None or is_many(input_path):
+    is_many_inputs = workers is not None or engine != "processes" or address is not None or is_many(input_path)
+    if index and not is_many_inputs and output_path.suffix.lower() not in (".parquet", ".pq"):
+        raise InputError(f"--index is for vectors in Parquet, not {output_path}. Name an output that ends in .parquet.")
+    if is_many_inputs:
         if overwrite:
             raise InputError("--overwrite is for a single file. A folder is begun anew by --restart.")
         if is_output_name(output_path) and not output_path.is_dir():
@@ -112,6 +119,8 @@ def encode(
         _encode_many(
             model, input_path, output_path, options | {"workers": workers, "engine": engine, "address": address}
         )
+        if index:
+            searching.build(output_path)
         return
     from m2v_core.bulk.checkpoint import Checkpoint
     from m2v_core.bulk.run import encode_file
@@ -146,6 +155,8 @@ def encode(
         facts["resumed"] = f"after {encoded.n_resumed:,}"
     speed = f"{(encoded.n_texts - encoded.n_resumed) / seconds:,.0f} texts/s"
     print_facts(**facts, speed=speed, path=output_path)
+    if index:
+        searching.build(output_path, model)
 
 
 def _encode_many(model: str, inputs: str, folder: Path, options: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from m2v_core.distributed.inputs import FETCHED, InputFile
-from m2v_core.errors import M2VError, SaveError
+from m2v_core.errors import M2VError, NotFoundError, SaveError
 
 NAME = "_manifest.jsonl"
 ATTEMPTS = "_attempts-"  # at a file, on Ray
@@ -46,6 +46,21 @@ class Entry:
     n_skipped: int
     n_bytes: int
     n_input_bytes: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a folder holds, by its manifest.
+
+    Attributes:
+        settings: As in `opened`.
+        model: Folder or Hub name of the model, as the run was told; None where an older version began the folder.
+        entries: The finished files.
+    """
+
+    settings: dict[str, Any]
+    model: str | None
+    entries: tuple[Entry, ...]
 
 
 class Manifest:
@@ -109,7 +124,9 @@ class Manifest:
 
 
 @contextmanager
-def opened(folder: Path, settings: dict[str, Any], schema: str | None, is_restarted: bool) -> Iterator[Manifest]:
+def opened(
+    folder: Path, settings: dict[str, Any], schema: str | None, is_restarted: bool, model: str | None = None
+) -> Iterator[Manifest]:
     """The manifest of a folder, which is made where there is none.
 
     Args:
@@ -117,6 +134,7 @@ def opened(folder: Path, settings: dict[str, Any], schema: str | None, is_restar
         settings: All that they depend on but the texts, under names that a message may show.
         schema: As in `Manifest`, of the first file of texts.
         is_restarted: Whether to remove what is finished, and begin anew.
+        model: Where the model is found, for those who search the embeddings.
 
     Raises:
         SaveError: The folder holds something else, or embeddings made otherwise; another process fills it; or it can't
@@ -134,7 +152,7 @@ def opened(folder: Path, settings: dict[str, Any], schema: str | None, is_restar
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if before is None:
-            _write_head(folder, settings, schema)
+            _write_head(folder, _head(settings, schema, model))
         with (folder / NAME).open("rb+") as file, _locked(file, folder):
             entries = _entries(file)
             if before is not None and is_restarted:
@@ -142,7 +160,7 @@ def opened(folder: Path, settings: dict[str, Any], schema: str | None, is_restar
                     (folder / entry.output).unlink(missing_ok=True)
                 file.seek(0)
                 file.truncate()
-                file.write(_head(settings, schema))
+                file.write(_head(settings, schema, model))
                 entries = []
             _tidy(folder)
             try:
@@ -180,6 +198,27 @@ def read(folder: Path) -> dict[str, Any] | None:
     )
 
 
+def contents(folder: Path) -> Contents:
+    """What is finished in a folder, which another process may be filling meanwhile.
+
+    Raises:
+        NotFoundError: There is no such folder, or no manifest in it.
+    """
+    try:
+        with (folder / NAME).open("rb") as file:
+            head = json.loads(file.readline())
+            if head["m2v_manifest"] == _VERSION:
+                entries, _ = _parsed(file)
+                last = {entry.input: entry for entry in entries}
+                return Contents(dict(head["settings"]), head.get("model"), tuple(last.values()))
+    except (OSError, KeyError, TypeError, ValueError):
+        pass
+    raise NotFoundError(
+        f"{folder} is no folder of embeddings that m2v encode wrote: it has no {NAME} that can be read. Name one, or "
+        "write one (m2v encode --input 'texts/*.parquet' --output FOLDER)."
+    )
+
+
 def _tidy(folder: Path) -> None:
     for pattern in (f"{FETCHED}*", f"{ATTEMPTS}*"):
         for path in folder.glob(pattern):
@@ -189,6 +228,15 @@ def _tidy(folder: Path) -> None:
 def _entries(file: BinaryIO) -> list[Entry]:
     """The finished files; what a killed process wrote of a last line is cut off."""
     file.readline()
+    entries, n_bytes = _parsed(file)
+    if n_bytes < file.seek(0, os.SEEK_END):
+        file.truncate(n_bytes)
+        file.seek(n_bytes)
+    return entries
+
+
+def _parsed(file: BinaryIO) -> tuple[list[Entry], int]:
+    """The entries after the first line, and where the last whole one ends."""
     n_bytes = file.tell()
     entries = []
     for line in file:
@@ -199,23 +247,20 @@ def _entries(file: BinaryIO) -> list[Entry]:
         except (ValueError, TypeError):  # a block that a crash of the machine left empty
             break
         n_bytes += len(line)
-    if n_bytes < file.seek(0, os.SEEK_END):
-        file.truncate(n_bytes)
-        file.seek(n_bytes)
-    return entries
+    return entries, n_bytes
 
 
-def _write_head(folder: Path, settings: dict[str, Any], schema: str | None) -> None:
+def _write_head(folder: Path, head: bytes) -> None:
     new = folder / f"{NAME}.new"
     with new.open("wb") as file:
-        file.write(_head(settings, schema))
+        file.write(head)
         file.flush()
         os.fsync(file.fileno())
     new.replace(folder / NAME)
 
 
-def _head(settings: dict[str, Any], schema: str | None) -> bytes:
-    return _line({"m2v_manifest": _VERSION, "settings": settings, "schema": schema})
+def _head(settings: dict[str, Any], schema: str | None, model: str | None) -> bytes:
+    return _line({"m2v_manifest": _VERSION, "settings": settings, "schema": schema, "model": model})
 
 
 def _line(value: dict[str, Any]) -> bytes:

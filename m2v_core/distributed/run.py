@@ -134,6 +134,7 @@ def encode_files(
     if keep_columns:
         schema = before["schema"] if before is not None and not restart else _schema(files, options)
     local = Path(model).expanduser()
+    found_at = str(local.absolute() if local.exists() else model)
     settings = {
         "model": model_fingerprint(loaded),
         "column": column,
@@ -142,11 +143,11 @@ def encode_files(
     }
     for name in ("m2v-studio", "on_error"):  # another version may go on, and one that leaves out what can't be read
         del settings[name]
-    with manifest.opened(folder, settings, schema, restart) as book:
+    with manifest.opened(folder, settings, schema, restart, found_at) as book:
         run = _Run(book, files, loaded.dim, ProgressReporter(progress, cancel))
         n_workers = min(workers or n_cores, max(len(run.shards), 1))
         job = Job(
-            model=str(local.absolute() if local.exists() else model),
+            model=found_at,
             model_fingerprint=settings["model"],
             folder=str(folder),
             options=options,

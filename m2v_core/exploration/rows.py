@@ -97,7 +97,9 @@ class RowIndex:
         if self._is_exact:
             return top_k(queries, self._rows, k)
         top_k(queries, self._rows[:1], k)  # refuses what is no query
-        found = self._usearch().search(queries, min(k, len(self._rows)))
+        index = self._usearch()
+        with self._lock:  # searches at once would share the memory that each works in
+            found = index.search(queries, min(k, len(self._rows)))
         similarities = np.clip(1 - np.asarray(found.distances, dtype=np.float32), -1, 1)
         shape = (len(queries), -1)  # of one query, usearch returns a single row
         return np.asarray(found.keys, dtype=np.int64).reshape(shape), similarities.reshape(shape)

@@ -12,17 +12,27 @@ from m2v_core.exploration.neighbors import Neighbor
 from pages.components import both_mark, notice
 
 
-def documents_html(found: Sequence[Neighbor], query: str, both: Collection[int] = ()) -> str:
-    """Documents, each with its place, its cosine as a number and a bar; those in `both` are marked."""
+def documents_html(
+    found: Sequence[Neighbor], query: str, both: Collection[int] = (), places: Sequence[str] = ()
+) -> str:
+    """Documents, each with its place, its cosine as a number and a bar; those in `both` are marked.
+
+    Args:
+        found: The documents.
+        query: What was asked.
+        both: Ranks of those to mark.
+        places: Where each of them lies, to be shown below it; empty for nothing.
+    """
     if not found:
         return notice("info", "The model knows no part of this.", ["Try other words."])
+    below = [f'<small class="m2v-source">{escape(place)}</small>' for place in places] or [""] * len(found)
     rows = "".join(
         f'<li{both_mark(neighbor, both)[0]}><span class="m2v-place m2v-number">{neighbor.rank + 1:,}</span>'
-        f'<span class="m2v-document">{escape(neighbor.text)}{both_mark(neighbor, both)[1]}</span>'
+        f'<div><span class="m2v-document">{escape(neighbor.text)}{both_mark(neighbor, both)[1]}</span>{source}</div>'
         '<span class="m2v-meter" aria-hidden="true">'
         f'<span style="width:{100 * max(0.0, neighbor.similarity):.1f}%"></span></span>'
         f'<span class="m2v-number">{neighbor.similarity:.2f}</span></li>'
-        for neighbor in found
+        for neighbor, source in zip(found, below, strict=True)
     )
     return f'<ol class="m2v-documents" aria-label="Similar to {escape(query)}">{rows}</ol>'
 

@@ -22,7 +22,7 @@ from m2v_core.jobs.kinds import Kind
 from m2v_core.space import settings
 from m2v_core.space.settings import Limits, load_settings
 from pages import api, compare, components, evaluate, explore
-from pages.components import model_picker, preflight_card, teacher_side
+from pages.components import model_picker, own_documents, preflight_card, teacher_side
 from tests.attacks.space import Stranger, marked_model
 
 ADA, BOB, CYD = "a" * 24, "b" * 24, "c" * 24
@@ -66,7 +66,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")])))
     # As the app makes it, with work that needs no teacher.
     monkeypatch.setattr(components, "JobStore", lambda *args, **kwargs: JobStore(*args, **kwargs, kinds=KINDS))
-    caches: list[Any] = [components.job_store, model_picker.model_library, explore.kept_texts]
+    caches: list[Any] = [components.job_store, model_picker.model_library, own_documents.kept_texts]
     for cache in caches:
         cache.cache_clear()
     preflight_card._kept.clear()
@@ -162,7 +162,7 @@ def teacher_words(app: App) -> None:
 
 def teacher_documents(app: App) -> None:
     app.limit(teacher_documents=1)
-    documents = explore.as_documents(["a", "b"])
+    documents = own_documents.as_documents(["a", "b"])
     shown = teacher_side.follow("teacher_documents", ADA, app.model(), documents, True, True)
     assert "1 here" in shown[0]
 
@@ -203,7 +203,7 @@ def documents(app: App) -> None:
 
 def documents_kept_days(app: App) -> None:
     app.limit(documents_kept_days=1)
-    kept = explore.kept_texts()
+    kept = own_documents.kept_texts()
     kept.keep(["a"], ADA)
     [file] = (app.home / "home" / "documents").iterdir()
     os.utime(file, (time.time() - 24 * 3600 - 1,) * 2)

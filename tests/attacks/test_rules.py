@@ -42,6 +42,7 @@ RULES = {
         "attacks/test_paths.py: test_a_path_is_no_model",
         "pages/test_library.py: test_a_folder_is_opened_at_home_and_never_on_a_space",
         "pages/test_explore.py: test_on_a_space_a_teacher_is_a_name_on_the_hub",
+        "pages/test_explore.py: test_on_a_space_no_folder_is_opened",
     ],
     "6 Files that are served are files that the app made; no text becomes a path": [
         "attacks/test_paths.py: test_a_path_is_no_upload",

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from m2v_core import StaticModel
+from m2v_core.bulk.checkpoint import model_fingerprint
+from tests.core.search.oracle import write_vectors
 from tests.live_app import Server
+from tests.static_models import static_model
 
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
@@ -106,6 +110,40 @@ def stands_beside_its_teacher(page: sync_api.Page) -> None:
     assert left and right and left["x"] == right["x"] and right["y"] >= left["y"] + left["height"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_a_folder_of_vectors(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
+    static_model().save_pretrained(tmp_path / "small")
+    model = StaticModel.from_pretrained(tmp_path / "small")
+    texts = ["The sea is never full", "the fox", "A quick brown fox"]
+    write_vectors(tmp_path / "vectors", [model.encode(texts)], model=model_fingerprint(model))
+    page.goto(server.address + "/library")
+    page.get_by_text("From a folder").click()
+    page.get_by_label("Path of the model's folder").fill(str(tmp_path / "small"))
+    page.get_by_role("button", name="Open", exact=True).click()
+    expect(page.get_by_text("is in your library")).to_be_visible()
+
+    page.goto(server.address + "/explore")
+    page.get_by_role("tab", name="Documents").click()
+    page.locator("label:visible", has_text="Folder").click()
+    path = page.get_by_label("A folder that m2v encode wrote")
+    path.fill(str(tmp_path / "absent"))
+    path.press("Enter")
+    expect(page.get_by_text("This folder can't be searched")).to_be_visible()
+    path.fill(str(tmp_path / "vectors"))
+    page.locator("button:visible", has_text="Open").click()
+    expect(page.get_by_text("3 vectors ready")).to_be_visible()
+    query = page.get_by_label("What are you looking for?")
+    query.fill("the sea")
+    query.press("Enter")
+    expect(page.locator(".m2v-document")).to_have_count(3)
+    expect(page.locator(".m2v-document").first).to_have_text("text 0")
+    expect(page.locator(".m2v-source").first).to_have_text("000.parquet, row 0")
+    page.locator("label:visible", has_text="Paste texts").click()
+    expect(path).to_be_hidden()
+    expect(page.get_by_text("3 vectors ready")).to_be_hidden()
+    query.press("Enter")
+    expect(page.get_by_text("There are no documents yet")).to_be_visible()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

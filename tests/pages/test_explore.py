@@ -14,6 +14,7 @@ import gradio as gr
 import numpy as np
 import pytest
 
+from m2v_core.bulk.checkpoint import model_fingerprint
 from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError
 from m2v_core.exploration.agreement import neighbor_overlap
 from m2v_core.exploration.background import PendingMap
@@ -22,11 +23,13 @@ from m2v_core.exploration.neighbors import Neighbor, WordNeighbors
 from m2v_core.exploration.rows import unit_rows
 from m2v_core.jobs import Job, JobSpec, JobState
 from m2v_core.jobs.kept_texts import KeptTexts
+from m2v_core.search.index import build_index
 from m2v_core.space.settings import current_limits
 from pages import explore
-from pages.components import findings, neighbors_html, teacher_side, word_map
+from pages.components import findings, neighbors_html, own_documents, teacher_side, word_map
 from pages.components.teacher_side import Documents
 from pages.figures import CLUSTER_COLORS, PointColors, map_figure
+from tests.core.search.oracle import write_vectors
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
 from tests.static_models import static_model
 
@@ -67,7 +70,7 @@ def test_without_a_model_there_are_no_tabs() -> None:
 
 @pytest.mark.parametrize("owner", ["B" * 32, None])
 def test_another_owners_model_answers_nothing(model: WordNeighbors, owner: str | None) -> None:
-    documents, _ = explore.read_documents("paste", TEXTS, None)
+    documents, _ = own_documents.read_documents("paste", TEXTS, None)
     answers = [
         explore.search_words(owner, JOB_ID, "sea", 5),
         explore.search_documents(owner, JOB_ID, documents, "sea", 5),
@@ -91,7 +94,7 @@ def test_words(model: WordNeighbors) -> None:
 
 
 def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], str]) -> None:
-    documents, report = explore.read_documents("paste", TEXTS, None)
+    documents, report = own_documents.read_documents("paste", TEXTS, None)
     assert documents is not None and "3 texts ready" in report
     assert documents.texts == ("The quick fox", "Rivers run to the sea", "Sea shells by the sea shore")
     html = explore.search_documents(*MODEL, documents, "Rivers run to the sea", 2)
@@ -104,38 +107,75 @@ def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], s
     assert explore.similar_documents(*MODEL, [" "], "sea", 1) == []
 
     table = vocabulary_file("texts.csv", "id,text\n1,first text\n2,second text\n")
-    documents, report = explore.read_documents("upload", "", table)
+    documents, report = own_documents.read_documents("upload", "", table)
     assert documents is not None and documents.texts == ("first text", "second text")
     assert "From the column" in report
-    assert explore.read_documents("upload", "", None) == (None, "")
-    documents, report = explore.read_documents("upload", "", vocabulary_file("a.txt", "PK\x03\x04"))
+    assert own_documents.read_documents("upload", "", None) == (None, "")
+    documents, report = own_documents.read_documents("upload", "", vocabulary_file("a.txt", "PK\x03\x04"))
     assert documents is None and 'role="alert"' in report
 
 
 def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kept = KeptTexts(tmp_path, 60)
-    monkeypatch.setattr(explore, "kept_texts", lambda: kept)
-    assert explore.find_documents(OWNER)[1] is None
-    documents, report, forget = explore.take_documents(OWNER, "paste", TEXTS, None)
+    monkeypatch.setattr(own_documents, "kept_texts", lambda: kept)
+    assert own_documents.find_documents(OWNER)[1] is None
+    documents, report, forget = own_documents.take_documents(OWNER, "paste", TEXTS, None)
     assert "3 texts ready" in report and forget.visible
-    text, found, report, forget = explore.find_documents(OWNER)
+    text, found, report, forget = own_documents.find_documents(OWNER)
     assert found == documents and text.splitlines() == list(found.texts) and "Kept from the last time" in report
-    assert explore.find_documents("B" * 32)[1] is None and explore.find_documents(None)[1] is None
-    explore.take_documents(OWNER, "upload", "", None)  # another way in is looked at; nothing is given up
-    assert explore.find_documents(OWNER)[1] == documents
-    explore.take_documents(OWNER, "paste", " ", None)
-    assert explore.find_documents(OWNER)[1] is None
-    explore.take_documents(OWNER, "paste", TEXTS, None)
-    explore.forget_documents(OWNER)
+    assert own_documents.find_documents("B" * 32)[1] is None and own_documents.find_documents(None)[1] is None
+    own_documents.take_documents(OWNER, "upload", "", None)  # another way in is looked at; nothing is given up
+    assert own_documents.find_documents(OWNER)[1] == documents
+    own_documents.take_documents(OWNER, "paste", " ", None)
+    assert own_documents.find_documents(OWNER)[1] is None
+    own_documents.take_documents(OWNER, "paste", TEXTS, None)
+    own_documents.forget_documents(OWNER)
     assert kept.find(OWNER) == []
+
+
+def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    texts = ["Rivers run to the sea", EVIL + " the sea", "The quick fox"]
+    folder = write_vectors(tmp_path / "vectors", [model.model.encode(texts)], model=model_fingerprint(model.model))
+    documents, opened, report, forget = explore.take_source(OWNER, "folder", TEXTS, None, f" {folder} ")
+    assert (documents, opened, forget.visible) == (None, str(folder), False)
+    assert "3 vectors ready" in report and f"m2v index {folder}" in report
+    build_index(folder)
+    assert "m2v index" not in explore.take_source(OWNER, "folder", "", None, str(folder))[2]
+
+    search = partial(explore.follow_documents_search, *MODEL, None, str(folder))
+    (html,) = search("Rivers run to the sea", 5, "")
+    assert html.count("<li>") == 3 and html.index("text 0") < html.index("1.00") < html.index(
+        "text ", html.index("1.00")
+    )
+    assert "000.parquet, row 0" in html and "m2v-beside" not in html
+    assert list(search(" ", 5, "")) == [explore._DOCUMENTS_HINT]
+    assert "Ask for 1 to 100" in next(search("sea", 101, ""))
+    assert "knows no part" in next(search("\U0001f984", 5, ""))
+
+    write_vectors(tmp_path / "others", [model.model.encode(texts)], model="another")
+    (html,) = explore.follow_documents_search(*MODEL, None, str(tmp_path / "others"), "sea", 5, "")
+    assert "is another model than the one that made these vectors" in html and "Library page" in html
+    documents, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(tmp_path / "<b>absent"))
+    assert opened is None and "does not exist" in report and "<b>" not in report
+    assert explore.take_source(OWNER, "folder", "", None, " ")[1:3] == (None, "")
+    assert explore.take_source(OWNER, "paste", TEXTS, None, str(folder))[1] is None
+
+
+def test_on_a_space_no_folder_is_opened(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = write_vectors(tmp_path / "vectors", [model.model.encode(["the sea"])])
+    monkeypatch.setenv("SPACE_ID", "somebody/space")
+    _, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(folder))
+    assert opened is None and "only where the app runs on your own computer" in report
+    (html,) = explore.follow_documents_search(*MODEL, None, str(folder), "sea", 5, "")
+    assert "only where the app runs on your own computer" in html
 
 
 def test_the_limit_on_documents_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = replace(current_limits(), documents=2)
-    monkeypatch.setattr(explore, "current_limits", lambda: limits)
+    monkeypatch.setattr(own_documents, "current_limits", lambda: limits)
     with pytest.raises(LimitError, match="3 texts, and 2 can be searched"):
-        explore.as_documents(["a", "b", "c"])
-    assert explore.as_documents(["a", " ", "b"]) is not None
+        own_documents.as_documents(["a", "b", "c"])
+    assert own_documents.as_documents(["a", " ", "b"]) is not None
 
 
 def test_the_map_is_drawn_when_it_is_open(model: WordNeighbors) -> None:
@@ -217,7 +257,7 @@ def test_foreign_text_is_escaped() -> None:
     spans = tuple(Span(EVIL, kind) for kind in ("known", "unknown", "unread", "between"))
     htmls = [
         findings.explanation_html(Explanation(0.5, spans, spans)),
-        findings.documents_html([Neighbor(EVIL, 0.5, 0)], EVIL),
+        findings.documents_html([Neighbor(EVIL, 0.5, 0)], EVIL, places=[EVIL]),
         findings.beside_html(neighbors_html, [Neighbor(EVIL, 0.5, 0)], [Neighbor(EVIL, 0.5, 0)], EVIL, EVIL),
         word_map.selection_html([(EVIL, 1, 1.0, 0.0, 0.0)]),
         word_map.legend_html([EVIL]),
@@ -352,7 +392,7 @@ def test_words_of_both_stand_side_by_side_and_what_both_found_is_marked(jobs: Jo
 
 
 def test_documents_beside_the_teacher(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    documents, _ = explore.read_documents("paste", TEXTS, None)
+    documents, _ = own_documents.read_documents("paste", TEXTS, None)
     assert documents is not None
     switch = partial(teacher_side.follow, "teacher_documents", *MODEL)
     assert "It does when you search" in switch(documents, True, False)[0] and not jobs.jobs

@@ -1,0 +1,106 @@
+"""A folder of vectors that `m2v encode` wrote, opened on one's own computer and searched by the index beside them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+
+from m2v_core.errors import InputError
+from m2v_core.exploration.neighbors import Neighbor
+from m2v_core.model import StaticModel
+from m2v_core.search.searching import VectorSearch, search_texts
+from pages.components import error_notice, is_space, notice
+from pages.components.findings import documents_html
+
+_MAX_SHOWN_CHARACTERS = 1000  # of one text; style.css shows a few lines of it
+
+
+@dataclass(frozen=True)
+class FolderBox:
+    """The components that name a folder.
+
+    Attributes:
+        column: Holds them all; hidden at first.
+        path: Where the folder is typed.
+        button: Opens it.
+    """
+
+    column: gr.Column
+    path: gr.Textbox
+    button: gr.Button
+
+
+def build_folder_box() -> FolderBox:
+    """A new one in the current Blocks context, hidden."""
+    with gr.Column(visible=False, elem_classes="m2v-words") as column:
+        path = gr.Textbox("", label="A folder that m2v encode wrote", placeholder="~/vectors", max_lines=1)
+        with gr.Row(elem_classes="m2v-buttons"):
+            button = gr.Button("Open")
+        gr.HTML(
+            '<p class="m2v-hint">For millions of texts: <code>m2v encode</code> makes vectors of them, '
+            "<code>m2v index</code> makes search in them fast.</p>",
+            apply_default_css=False,
+        )
+    return FolderBox(column, path, button)
+
+
+def open_folder(path: str) -> tuple[str | None, str]:
+    """The folder as it is to be searched, None where it can't be; and what the page says of it."""
+    if not path.strip():
+        return None, ""
+    try:
+        search = _opened(path.strip())
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return None, error_notice(error, "This folder can't be searched")
+    vectors = search.vectors
+    said = [f"In {len(vectors.files):,} {'file' if len(vectors.files) == 1 else 'files'}."]
+    if search.model_name:
+        said = [f"{said[0][:-1]}, made by {search.model_name}."]
+    if search.is_exact:
+        said.append(f"There is no index, so each search reads them all. For more speed: m2v index {vectors.path}")
+    return path.strip(), notice(
+        "good", f"{vectors.n_rows:,} {'vector' if vectors.n_rows == 1 else 'vectors'} ready", said
+    )
+
+
+def search_folder(model: StaticModel, path: str, query: str, k: int) -> str:
+    """The rows of a folder that are most like `query`, as HTML.
+
+    Raises:
+        M2VError: The folder can't be searched, or another model made its vectors.
+    """
+    search = _opened(path)
+    _check_model(search, model)
+    (hits,) = search_texts(search, model, [query], k)
+    places = [f"{hit.file}, row {hit.row:,}" for hit in hits]
+    found = [
+        Neighbor(" ".join((hit.text or "").split())[:_MAX_SHOWN_CHARACTERS], hit.similarity, rank)
+        for rank, hit in enumerate(hits)
+    ]
+    return documents_html(found, query, places=places)
+
+
+def _opened(path: str) -> VectorSearch:
+    # A stranger must not look around on the server, whatever the page offers.
+    if is_space():
+        raise InputError("Folders are opened only where the app runs on your own computer.")
+    folder = Path(path).expanduser().absolute()
+    beside = [folder, folder / "_manifest.jsonl", folder / "_index.json", folder.with_name(f"{folder.name}.index.json")]
+    return _kept(folder, tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in beside))
+
+
+@functools.lru_cache(maxsize=3)
+def _kept(folder: Path, times: tuple[int, ...]) -> VectorSearch:
+    """Opened anew when the folder changes."""
+    return VectorSearch(folder)
+
+
+@functools.lru_cache(maxsize=3)
+def _check_model(search: VectorSearch, model: StaticModel) -> None:
+    try:
+        search.check_model(model, "The model picked here")
+    except InputError as error:
+        raise InputError(f"{error} Open that one on the Library page, and pick it above.") from error
