@@ -14,8 +14,8 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 MOST_TEXTS = 100_000
-MOST_BAGS = 40_000
-BAGS_PER_WORD = 2
+MOST_BAGS = 80_000
+BAGS_PER_WORD = 4
 _SHORTEST, _LONGEST = 2, 12  # words in a bag
 _EXPONENT = 0.5  # words are drawn with probability (rank + 2) ** -0.5; with 1.0 the rare ones are hardly met
 _FEWEST_WORDS = 100
@@ -53,7 +53,7 @@ def whole_words(tokenizer: Tokenizer) -> tuple[list[str], npt.NDArray[np.int64]]
 
 
 def synthetic_bags(words: Sequence[str], ranks: npt.NDArray[np.int64], seed: int = 0) -> list[str]:
-    """Random bags of 2 to 12 words each, joined by spaces: two for each word, 40,000 at most.
+    """Random bags of 2 to 12 words each, joined by spaces: four for each word, 80,000 at most.
 
     Args:
         words: Whole words.

@@ -37,8 +37,8 @@ from m2v_core.progress import ProgressReporter
 logger = logging.getLogger(__name__)
 
 FEWEST_SENTENCES = 1000  # with fewer there is nothing to learn for most rows
-_LAMBDAS = (0.3, 0.1, 0.03)  # the second to choose the start by
-_TO_CHOOSE = 8_000  # sentences that lambda is chosen on
+_LAMBDAS = (1.0, 0.3)  # a weaker one fits bags better and makes a worse model; the start is chosen by the last
+_TO_CHOOSE = 20_000  # sentences, at least, that start and lambda are chosen on
 _COLUMNS_TO_CHOOSE = 128
 _ROUGHLY = 0.05  # tolerance of the fits to choose by
 _HELD_OUT = 0.05
@@ -119,11 +119,11 @@ def calibrate(
     Args:
         starts: `(n_rows, dim) float32` each: the distilled table, weighted, and others to start from if they lead to
             a better one.
-        sentences: What `usable_sentences` gives.
+        sentences: What `usable_sentences` gives; the first are held out.
         has_text: Whether some of them are real: then the closed form is followed by the descent, and the mean of both
             is taken.
         reporter: Gets the stage `"calibrate"`, in steps; the work can be cancelled between them.
-        seed: Fixes what is held out and the order of batches.
+        seed: Fixes the order of batches.
 
     Returns:
         The calibrated table; or the first that came in, with the problem, where there is too little to learn from, or
@@ -140,12 +140,10 @@ def calibrate(
             problem=f"only {n_usable:,} sentences have known tokens and an embedding of their own; "
             f"{FEWEST_SENTENCES:,} are the least that is of use",
         )
-    order = np.random.default_rng(seed).permutation(n_usable)
     n_held_out = min(_MOST_HELD_OUT, int(_HELD_OUT * n_usable))
-    held_out, used = order[:n_held_out], np.sort(order[n_held_out:])
-    judge = _Judge(sentences.counts[held_out], sentences.targets[held_out])
+    judge = _Judge(sentences.counts[:n_held_out], sentences.targets[:n_held_out])
     before = judge.agreement(token_embeddings)
-    counts, targets = sentences.counts[used], sentences.targets[used]
+    counts, targets = sentences.counts[n_held_out:], sentences.targets[n_held_out:]
 
     dim = token_embeddings.shape[1]
     n_steps = n_descent_steps(len(targets)) if has_text else 0
@@ -185,10 +183,10 @@ def _elect(
     def agreements(which: int, strength: float) -> npt.NDArray[np.float64]:
         return judge.agreements(fit_closed_form(leading[which], counts, turned[which], strength, reporter, _ROUGHLY))
 
-    of_starts = [agreements(which, _LAMBDAS[1]) for which in range(len(starts))]
+    of_starts = [agreements(which, _LAMBDAS[-1]) for which in range(len(starts))]
     elected = _first_of_the_best(of_starts)
     of_lambdas = [
-        of_starts[elected] if strength == _LAMBDAS[1] else agreements(elected, strength) for strength in _LAMBDAS
+        of_starts[elected] if strength == _LAMBDAS[-1] else agreements(elected, strength) for strength in _LAMBDAS
     ]
     return elected, _LAMBDAS[_first_of_the_best(of_lambdas)]
 
@@ -202,20 +200,24 @@ def _first_of_the_best(agreements: Sequence[npt.NDArray[np.float64]]) -> int:
     return best
 
 
-def usable_sentences(kinds: Sequence[Sentences], n_rows: int) -> Sentences:
+def usable_sentences(kinds: Sequence[Sentences], n_rows: int, seed: int = 0) -> Sentences:
     """The sentences to learn from: those that have known tokens, with unit targets about the mean of their kind.
+
+    They come in an order of chance, so that the first of them stand for all.
 
     Args:
         kinds: Bags and real sentences. Each kind is centred by itself: a bag is no sentence, and the difference is
             nothing to learn.
         n_rows: Tokens of the vocabulary.
+        seed: Fixes the order.
     """
     usable = [_usable(kind) for kind in kinds]
     if not usable:
         return Sentences(sparse.csr_matrix((0, n_rows), dtype=np.float32), np.empty((0, 1), np.float32))
-    return Sentences(
-        sparse.vstack([kind.counts for kind in usable]).tocsr(), np.concatenate([kind.targets for kind in usable])
-    )
+    counts = sparse.vstack([kind.counts for kind in usable]).tocsr()
+    targets = np.concatenate([kind.targets for kind in usable])
+    order = np.random.default_rng(seed).permutation(len(targets))
+    return Sentences(counts[order], targets[order])
 
 
 def _usable(sentences: Sentences) -> Sentences:
@@ -284,5 +286,6 @@ def _standardised(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    units: npt.NDArray[np.float32] = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    units: npt.NDArray[np.float32] = vectors * (1 / np.maximum(lengths, 1e-12))[:, None]
     return units

@@ -130,7 +130,7 @@ def test_bags_are_words_and_the_same_for_a_seed():
     assert len(words) == len(ids) > 100
     bags = synthetic_bags(words, ids, seed=3)
     assert bags == synthetic_bags(words, ids, seed=3) != synthetic_bags(words, ids, seed=4)
-    assert len(bags) == 2 * len(words)
+    assert len(bags) == 4 * len(words)
     assert {word for bag in bags for word in bag.split()} <= set(words)
     assert {len(bag.split()) for bag in bags} == set(range(2, 13))
     assert synthetic_bags(words[:99], ids[:99]) == []
