@@ -78,7 +78,7 @@ def test_no_handler_gives_away_or_changes_what_is_another_s(stranger: Stranger, 
 def test_the_same_requests_with_the_key_are_answered(space: Server, victim: Victim) -> None:
     """The control of the test above: had anything been given away, it would have been seen."""
     known = Stranger(space.address, victim.key)
-    changing = {"start", "delete", "delete_1", "rename", "rename_1", "cancel", "take_documents", "forget_documents"}
+    changing = {"start", "delete", "delete_1", "rename", "rename_1", "cancel", "take_source", "forget_documents"}
     said = everything(known, victim.key, [victim.done, victim.model], changing)
     seen = {name.partition(" ")[2] for name, answer in said.items() if MARK in answer}
     assert seen >= {"list_models", "job", "restore", "attach", "find_documents", "their_teacher", "offer", "ask"}
