@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 FEWEST_SENTENCES = 1000  # with fewer there is nothing to learn for most rows
 _LAMBDAS = (1.0, 0.3)  # a weaker one fits bags better and makes a worse model; the start is chosen by the last
-_TO_CHOOSE = 20_000  # sentences, at least, that start and lambda are chosen on
+_TO_CHOOSE = 10_000  # sentences, at least, that start and lambda are chosen on
 _COLUMNS_TO_CHOOSE = 128
 _ROUGHLY = 0.05  # tolerance of the fits to choose by
 _HELD_OUT = 0.05
