@@ -26,7 +26,7 @@ from pyarrow import parquet
 
 from m2v_core.bulk.vectors import VectorColumn
 from m2v_core.distributed import manifest
-from m2v_core.exploration.rows import unit_rows
+from m2v_core.encoder.cosines import unit_rows
 from m2v_core.search.index import build_index
 from m2v_core.search.searching import VectorSearch
 

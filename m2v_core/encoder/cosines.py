@@ -1,4 +1,4 @@
-"""Cosines of embeddings."""
+"""Cosines of embeddings, and their rows at unit length."""
 
 from __future__ import annotations
 
@@ -22,15 +22,20 @@ def cosines(a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
     Raises:
         InputError: The two don't have the same width.
     """
-    left, right = _unit_rows(a), _unit_rows(b)
+    left, right = unit_rows(a), unit_rows(b)
     if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
         raise InputError(f"similarity compares (n, dim) with (m, dim) embeddings, not {left.shape} with {right.shape}.")
     found: NDArray[np.float32] = np.clip(left @ right.T, -1.0, 1.0)
     return found
 
 
-def _unit_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
-    rows = np.atleast_2d(np.asarray(embeddings, np.float32))
+def unit_rows(vectors: ArrayLike) -> NDArray[np.float32]:
+    """The rows at length one, a copy, `(n, dim) float32`; a row of zeros stays a row of zeros.
+
+    Args:
+        vectors: (n, dim) or (dim,).
+    """
+    rows = np.atleast_2d(np.asarray(vectors, np.float32))
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     units: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
     return units

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2v_core.encoder.cosines import unit_rows
 from m2v_core.errors import HubError, InputError, M2VError, MissingExtraError
 from m2v_core.evaluation.encoders import Encoder
 from m2v_core.evaluation.run import Evaluation, TaskScore, checked_embeddings
-from m2v_core.evaluation.tasks import Group, unit_rows
+from m2v_core.evaluation.tasks import Group
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 if TYPE_CHECKING:
@@ -89,12 +90,12 @@ class MTEBEncoder:
 
     def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Any:
         """Cosine of every row of one with every row of the other, as a torch tensor (n, m)."""
-        left, right = _rows(embeddings1), _rows(embeddings2)
+        left, right = unit_rows(embeddings1), unit_rows(embeddings2)
         return _tensor(left @ right.T)
 
     def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Any:
         """Cosine of each row of one with that row of the other, as a torch tensor (n,)."""
-        left, right = _rows(embeddings1), _rows(embeddings2)
+        left, right = unit_rows(embeddings1), unit_rows(embeddings2)
         return _tensor((left * right).sum(axis=1))
 
 
@@ -187,10 +188,6 @@ def _result(mteb: Any, encoder: MTEBEncoder, task: Any) -> Any:
             f"The texts of {task.metadata.name} can't be fetched ({reason}). Is the Hub reachable?"
         ) from error
     return found.task_results[0]
-
-
-def _rows(embeddings: ArrayLike) -> NDArray[np.float32]:
-    return unit_rows(np.atleast_2d(np.asarray(embeddings, np.float32)))
 
 
 def _tensor(values: NDArray[np.float32]) -> Any:

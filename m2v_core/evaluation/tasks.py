@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from m2v_core.encoder.cosines import unit_rows
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.statistics import Estimate
 
@@ -175,14 +176,6 @@ class RankingTask(Task):
         found = sum(relevant.get(int(document), 0.0) * discounts[rank] for rank, document in enumerate(best))
         ideal = sorted(relevant.values(), reverse=True)[: self.depth]
         return float(found / (np.array(ideal) @ discounts[: len(ideal)]))
-
-
-def unit_rows(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, dim) float32, rows of length one; a zero row stays zero."""
-    embeddings = np.asarray(embeddings, np.float32)
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    rows: NDArray[np.float32] = np.divide(embeddings, norms, out=np.zeros_like(embeddings), where=norms > 0)
-    return rows
 
 
 def with_distinct_names(tasks: Sequence[Task]) -> tuple[Task, ...]:

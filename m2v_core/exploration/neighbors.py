@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.exploration.rows import RowIndex, unit_rows
+from m2v_core.encoder.cosines import unit_rows
+from m2v_core.exploration.rows import RowIndex
 from m2v_core.spelling import readable_tokens
 
 if TYPE_CHECKING:

@@ -8,20 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2v_core.encoder.cosines import unit_rows
 from m2v_core.errors import InputError, MissingExtraError
+
+__all__ = ["MAX_EXACT_ROWS", "RowIndex", "top_k", "unit_rows"]
 
 MAX_EXACT_ROWS = 1_000_000  # above it a matrix product takes longer than people like to wait
 _BLOCK_BYTES = 256 * 2**20  # of similarities held at once, however many queries come
 # Twice and eight times usearch's own: on vectors of words it then finds over 0.95 of the true neighbours.
 _EXPANSION_ADD, _EXPANSION_SEARCH = 256, 512
-
-
-def unit_rows(vectors: NDArray[np.generic]) -> NDArray[np.float32]:
-    """The rows at length one, `(n_rows, dim) float32`; a row of zeros stays a row of zeros."""
-    rows = np.array(vectors, dtype=np.float32)  # a copy: scaled in place below
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows /= np.where(norms > 0, norms, 1)
-    return rows
 
 
 def top_k(

@@ -151,7 +151,7 @@ def _teacher(order: WorkOrder) -> TeacherEncoder:
 def _read(
     teacher: TeacherEncoder, texts: Sequence[str], batch_size: int, reporter: ProgressReporter
 ) -> NDArray[np.float32]:
-    from m2v_core.exploration.rows import unit_rows
+    from m2v_core.encoder.cosines import unit_rows
 
     reporter.start("encode", len(texts))
     vectors = np.empty((len(texts), teacher.facts.dim), dtype=np.float32)

@@ -21,8 +21,8 @@ import numpy as np
 from m2v_core import __version__
 from m2v_core.bulk.checkpoint import Checkpoint
 from m2v_core.bulk.formats import DType
+from m2v_core.encoder.cosines import unit_rows
 from m2v_core.errors import InputError, M2VError, MissingExtraError, SaveError
-from m2v_core.exploration.rows import unit_rows
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.search.copies import CopyFinder

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2v_core.encoder.cosines import unit_rows
 from m2v_core.errors import InputError, NotFoundError
-from m2v_core.exploration.rows import top_k, unit_rows
+from m2v_core.exploration.rows import top_k
 from m2v_core.model import StaticModel
 from m2v_core.search.copies import with_copies
 from m2v_core.search.engines import Engine, Found
