@@ -91,7 +91,7 @@ def refused(says: str, call: Callable[..., Any], *args: Any) -> None:
 def running_jobs(app: App) -> None:
     app.limit(running_jobs=1)
     first, second = app.job(words=1), app.job(BOB, words=1)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while components.job_store().get(first, ADA).state != "running":
         assert time.monotonic() < deadline
     assert components.job_store().get(second, BOB).queue_position == 1

@@ -31,14 +31,19 @@ def cluster():
     from ray.cluster_utils import Cluster
 
     # Workers of Ray are started by its nodes, which have this process's environment.
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(ROOT)  # this very copy of the package
+    of_nodes = {
+        "PYTHONPATH": str(ROOT),  # this very copy of the package
+        "RAY_worker_niceness": "0",  # else whatever else runs on the machine goes first
+    }
+    before = {name: os.environ.get(name) for name in of_nodes}
+    os.environ.update(of_nodes)
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     made.add_node(num_cpus=1, num_gpus=1)
     yield made
     ray.shutdown()
     made.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    for name, value in before.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value

@@ -36,7 +36,7 @@ def command(model, pattern, output, *arguments):
     ]
 
 
-def seconds(limit=60.0):
+def seconds(limit=300.0):
     """Rounds of waiting that end by failing."""
     until = time.monotonic() + limit
     for i in itertools.count():
@@ -211,7 +211,7 @@ def test_ctrl_c_leaves_whole_files_and_no_worker(long_pattern, model, model_fold
             break
     workers = children(process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert f"Stopped. What is finished stays in {output}; the same command goes on" in " ".join(errors.decode().split())
     assert b"Traceback" not in errors

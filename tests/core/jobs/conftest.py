@@ -26,7 +26,7 @@ def open_store(root: Path, **settings) -> JobStore:
     return JobStore(root, kinds=KINDS, limits=limits, **{"max_per_owner": 50, **settings})
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(holds: Callable[[], object], seconds: float = 40.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "this did not come true in time"

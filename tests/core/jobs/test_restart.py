@@ -106,7 +106,7 @@ def test_a_cancelled_job_whose_worker_is_gone_was_cancelled(make_store, root: Pa
     store.wait(job_id, "ada", timeout_seconds=30)
     store.close()
     _rewrite(root, job_id, state="cancelling", finished_at=None)
-    assert make_store().wait(job_id, "ada", timeout_seconds=10).state == "cancelled"
+    assert make_store().wait(job_id, "ada", timeout_seconds=60).state == "cancelled"
 
 
 def test_two_apps_on_one_root_run_each_job_once_and_not_too_many(make_store, root: Path, tmp_path: Path):
