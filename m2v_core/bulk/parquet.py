@@ -262,7 +262,7 @@ class ParquetWriter:
         _, footer = parquet_footer.split(self._written(self._schema.empty_table()))
         self._file.write(parquet_footer.with_groups(footer, self._groups))
 
-    def _written(self, table: pyarrow.Table) -> bytes:
+    def _written(self, table: pyarrow.Table) -> memoryview:
         import pyarrow
         from pyarrow import parquet
 
@@ -272,7 +272,7 @@ class ParquetWriter:
         with parquet.ParquetWriter(sink, self._schema, use_dictionary=others, write_statistics=others) as writer:
             if len(table):
                 writer.write_table(table, row_group_size=len(table))
-        return bytes(sink.getvalue())
+        return memoryview(sink.getvalue())
 
 
 def _rows_in_block(group: Any) -> int:

@@ -32,10 +32,10 @@ _BITS_OF_SIZE = 15
 Struct = dict[int, tuple[int, Any]]  # number of a field to its type and value
 
 
-def split(file: bytes) -> tuple[bytes, bytes]:
-    """What stands between the first mark and the footer, and the footer."""
+def split(file: memoryview) -> tuple[memoryview, bytes]:
+    """What stands between the first mark and the footer, which is not copied, and the footer."""
     n_footer = int.from_bytes(file[-8:-4], "little")
-    return file[len(MARK) : -8 - n_footer], file[-8 - n_footer : -8]
+    return file[len(MARK) : -8 - n_footer], bytes(file[-8 - n_footer : -8])
 
 
 def row_groups(footer: bytes, moved_by: int) -> list[bytes]:

@@ -141,6 +141,7 @@ def encode_one(
     overwrite: bool = False,
     restart: bool | None = False,
     schema: pyarrow.Schema | None = None,
+    model_digest: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Encoded:
@@ -154,6 +155,7 @@ def encode_one(
         overwrite: As there.
         restart: As there; None to begin anew where the interrupted run was made of something else.
         schema: What the kept columns must be, so that all outputs go together; None for anything.
+        model_digest: What `model_fingerprint` says of the model, where it was asked already.
         progress: As there.
         cancel: As there.
 
@@ -190,6 +192,7 @@ def encode_one(
         wanted=wanted,
         options=options,
         schema=schema,
+        model_digest=model_digest or model_fingerprint(model),
         checkpoint=Checkpoint(output_path),
         reporter=ProgressReporter(progress, cancel),
     )
@@ -214,6 +217,7 @@ class _Run:
     wanted: Wanted
     options: EncodeOptions
     schema: pyarrow.Schema | None
+    model_digest: str
     checkpoint: Checkpoint
     reporter: ProgressReporter
 
@@ -289,7 +293,7 @@ class _Run:
         """All that the output depends on, under names that a message may show."""
         return {
             "input": "" if self.input_path is None else input_fingerprint(self.input_path),
-            "model": model_fingerprint(self.model),
+            "model": self.model_digest,
             "column": self.reader.column,
             "input format": self.reader.format,
             "kept columns": self.wanted.with_rows,

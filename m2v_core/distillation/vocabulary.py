@@ -11,7 +11,6 @@ import csv
 import io
 import re
 import unicodedata
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,25 +197,6 @@ def open_vocabulary(path: str | Path) -> VocabularyFile:
         first_line=2 if has_header else 1,
         _rows=rows[1:] if has_header else rows,
     )
-
-
-def read_vocabulary(path: str | Path, column: str | None = None) -> list[str]:
-    """Every entry of a vocabulary file, as it stands there; pass them to `clean_vocabulary`.
-
-    Args:
-        path: A text file with one entry a line, or a .csv or .tsv table.
-        column: The table's column that holds the words, by name or by number counted from 1. Needed only for
-            a table of several columns of which none is called "word", "token", "term" or the like.
-
-    Raises:
-        NotFoundError: No such file.
-        VocabularyError: The file is empty, isn't text, or has no such column.
-    """
-    vocabulary_file = open_vocabulary(path)
-    warning = vocabulary_file.warning()
-    if warning is not None:
-        warnings.warn(warning, UserWarning, stacklevel=2)
-    return vocabulary_file.entries(column)
 
 
 def split_entries(text: str) -> list[str]:

@@ -122,6 +122,7 @@ class ShardEncoder:
                         overwrite=True,
                         restart=None,
                         schema=self._schema,
+                        model_digest=self._job.model_fingerprint,
                         progress=progress,
                     )
                 except M2VError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,7 +9,7 @@ from pathlib import Path
 from m2v_core.library import ModelRecord
 from m2v_core.persistence.export import ExportFormat, write_zip
 from pages.components.model_picker import model_library
-from pages.components.served_files import remove_old_files, served_folder
+from pages.components.served_files import remove_old_files, served_folder, served_key
 
 
 def archive_of(owner: str, model_id: str, format: ExportFormat | None = None) -> Path:
@@ -29,7 +27,7 @@ def archive_of(owner: str, model_id: str, format: ExportFormat | None = None) ->
         SaveError: The archive can't be written.
     """
     record = model_library().get(model_id, owner)
-    folder = served_folder() / _served_key(model_id)
+    folder = served_folder() / served_key(model_id)
     zip_path = folder / f"{file_name(record)}{f'-{format}' if format else ''}.zip"
     if not zip_path.exists():
         remove_old_files(served_folder())
@@ -55,7 +53,7 @@ def delete_model(owner: str, model_id: str) -> str:
     """
     name = model_library().get(model_id, owner).name
     model_library().delete(model_id, owner)
-    shutil.rmtree(served_folder() / _served_key(model_id), ignore_errors=True)
+    shutil.rmtree(served_folder() / served_key(model_id), ignore_errors=True)
     return name
 
 
@@ -63,8 +61,3 @@ def file_name(record: ModelRecord) -> str:
     """What the model's files are called: its name, without what some file systems refuse."""
     safe = "".join(character if character.isalnum() or character in "._-" else "-" for character in record.name)
     return safe.strip("-.") or "model"
-
-
-@functools.lru_cache(maxsize=1000)
-def _served_key(model_id: str) -> str:
-    return secrets.token_hex(16)

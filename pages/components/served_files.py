@@ -37,7 +37,7 @@ def model_zip(owner: str, job: Job) -> Path:
         model_folder = job_store().result_folder(job.id, owner)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", job.title).strip("-.")[:80] or "model"
     # The address is the only key to the file, so it must not follow from the job's id, which people pass on.
-    zip_path = served_folder() / _served_key(job.id) / f"{name}.zip"
+    zip_path = served_folder() / served_key(job.id) / f"{name}.zip"
     if not zip_path.exists():
         remove_old_files(served_folder())
         zip_path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def result_file(owner: str, job: Job) -> Path:
         SaveError: It can't be copied there.
     """
     made = next(job_store().result_folder(job.id, owner).glob("*.json"))
-    served = served_folder() / _served_key(job.id) / made.name
+    served = served_folder() / served_key(job.id) / made.name
     if not served.exists():
         remove_old_files(served_folder())
         try:
@@ -65,7 +65,8 @@ def result_file(owner: str, job: Job) -> Path:
 
 
 @functools.lru_cache(maxsize=1000)
-def _served_key(job_id: str) -> str:
+def served_key(of: str) -> str:
+    """A name that nobody can guess, the same for one job or model as long as the app runs."""
     return secrets.token_hex(16)
 
 

@@ -1,5 +1,6 @@
 import codecs
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ from m2v_core.distillation.vocabulary import (
     MAX_ENTRY_CHARACTERS,
     clean_vocabulary,
     open_vocabulary,
-    read_vocabulary,
     split_entries,
 )
 from m2v_core.errors import NotFoundError, VocabularyError
@@ -38,16 +38,17 @@ def write(folder: Path, content: bytes | str, name: str = "vocabulary.txt") -> P
     ],
     ids=["utf-8", "last line end", "crlf", "cr", "utf-8 bom", "utf-16-le", "utf-16-be", "utf-32-le"],
 )
-def test_certain_encodings_and_line_ends(tmp_path: Path, content: bytes, recwarn: pytest.WarningsRecorder) -> None:
-    assert read_vocabulary(write(tmp_path, content)) == WORDS
-    assert not recwarn.list
+def test_certain_encodings_and_line_ends(tmp_path: Path, content: bytes) -> None:
+    vocabulary_file = open_vocabulary(write(tmp_path, content))
+    assert vocabulary_file.entries() == WORDS
+    assert vocabulary_file.warning() is None
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("cp1252", "Windows-1252"), ("latin-1", "Windows-1252")])
 def test_guessed_encoding_warns(tmp_path: Path, encoding: str, shown: str) -> None:
-    path = write(tmp_path, "café\nnaïve".encode(encoding))
-    with pytest.warns(UserWarning, match=f"read as {shown}.*save the file as UTF-8"):
-        assert read_vocabulary(path) == ["café", "naïve"]
+    vocabulary_file = open_vocabulary(write(tmp_path, "café\nnaïve".encode(encoding)))
+    assert vocabulary_file.entries() == ["café", "naïve"]
+    assert re.search(f"read as {shown}.*save the file as UTF-8", vocabulary_file.warning() or "")
 
 
 def test_latin_1_where_windows_1252_has_no_letter(tmp_path: Path) -> None:
@@ -72,14 +73,14 @@ def test_latin_1_where_windows_1252_has_no_letter(tmp_path: Path) -> None:
 )
 def test_what_is_no_vocabulary_says_what_to_do(tmp_path: Path, content: bytes, says: str) -> None:
     with pytest.raises(VocabularyError, match=says):
-        read_vocabulary(write(tmp_path, content))
+        open_vocabulary(write(tmp_path, content)).entries()
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"No vocabulary file at .*nowhere\.txt"):
-        read_vocabulary(tmp_path / "nowhere.txt")
+        open_vocabulary(tmp_path / "nowhere.txt")
     with pytest.raises(VocabularyError, match="can't be read"):
-        read_vocabulary(tmp_path)
+        open_vocabulary(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -100,9 +101,9 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 def test_tables(
     tmp_path: Path, name: str, content: str, column: str | None, expected: list[str], first_line: int
 ) -> None:
-    path = write(tmp_path, content, name)
-    assert read_vocabulary(path, column) == expected
-    assert open_vocabulary(path).first_line == first_line
+    vocabulary_file = open_vocabulary(write(tmp_path, content, name))
+    assert vocabulary_file.entries(column) == expected
+    assert vocabulary_file.first_line == first_line
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_tables(
 )
 def test_tables_that_do_not_fit(tmp_path: Path, name: str, content: str, column: str | None, says: str) -> None:
     with pytest.raises(VocabularyError, match=says):
-        read_vocabulary(write(tmp_path, content, name), column)
+        open_vocabulary(write(tmp_path, content, name)).entries(column)
 
 
 def test_every_kind_of_problem_is_named_with_its_line() -> None:
