@@ -84,7 +84,8 @@ class _Worker:
         spawning = multiprocessing.get_context("spawn")
         ours, theirs = spawning.Pipe()
         process = spawning.Process(target=_work, args=(theirs, job), name="m2v-encode", daemon=True)
-        process.start()
+        with _interrupts_held():  # and inherited so: one that comes while it starts would end it with a traceback
+            process.start()
         theirs.close()  # so that the worker's end is the pipe's end
         return cls(process, ours)
 
@@ -127,6 +128,19 @@ class _Worker:
 @dataclass(frozen=True)
 class _CouldNotStart:
     outcome: Outcome
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the end of this, for this thread and for the processes that it starts."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(connection: Connection, job: Job) -> None:

@@ -200,14 +200,15 @@ def test_a_killed_driver_goes_on(long_pattern, model, model_folder, tmp_path):
     assert not psutil.wait_procs(workers, 10)[1], "workers outlived their driver"
 
 
-def test_ctrl_c_leaves_whole_files_and_no_worker(long_pattern, model, model_folder, tmp_path):
+@pytest.mark.parametrize("sign", ["worker", "output"])
+def test_ctrl_c_leaves_whole_files_and_no_worker(long_pattern, model, model_folder, tmp_path, sign):
     output = tmp_path / "vectors"
     process = subprocess.Popen(
         command(model_folder, long_pattern, output), env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
     )
     for _ in seconds():
         assert process.poll() is None
-        if any(output.glob("*.part")):
+        if children(process) if sign == "worker" else any(output.glob("*.part")):
             break
     workers = children(process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
