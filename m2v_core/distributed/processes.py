@@ -11,6 +11,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -132,15 +133,23 @@ class _CouldNotStart:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the end of this, for this thread and for the processes that it starts."""
+    """Ctrl-C waits until the end of this, and doesn't reach the processes that it starts."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # starting it, which the first process otherwise does, lets them through again
+    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # here, and by inheritance there
+    came: list[int] = []  # through another thread
+    is_main = threading.current_thread() is threading.main_thread()
+    handler_before = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if is_main else None
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if is_main:
+            signal.signal(signal.SIGINT, handler_before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _work(connection: Connection, job: Job) -> None:
