@@ -152,7 +152,8 @@ def calibrate(
     few = slice(None, None, max(1, len(targets) // _TO_CHOOSE))
     elected, strength = _elect(starts, counts[few], targets[few], judge, reporter)
     start = _scaled(starts[elected], counts)
-    wanted = _unit(targets @ _turn(targets[few], counts[few], start))
+    wanted = targets @ _turn(targets[few], counts[few], start)
+    _unit(wanted, out=wanted)  # a hundred megabytes or more, which take time to come by
     fitted = fit_closed_form(start, counts, wanted, strength, reporter)
     if n_steps:
         descended = descend(fitted, counts, wanted, targets, n_steps, reporter, seed)
@@ -285,7 +286,7 @@ def _standardised(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return np.asarray((wide - wide.mean()) / max(wide.std(), 1e-12))
 
 
-def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _unit(vectors: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    units: npt.NDArray[np.float32] = vectors * (1 / np.maximum(lengths, 1e-12))[:, None]
+    units: npt.NDArray[np.float32] = np.multiply(vectors, (1 / np.maximum(lengths, 1e-12))[:, None], out=out)
     return units

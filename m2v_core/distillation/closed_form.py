@@ -48,22 +48,27 @@ def fit_closed_form(
     """
     seen, counts = _of_seen_rows(counts)  # the others stay as they are
     start = token_embeddings[seen]
-    lengths = np.sqrt(sum(np.square(counts @ start[:, columns]).sum(axis=1) for columns in _blocks(start.shape[1])))
-    system = (sparse.diags((1.0 / np.maximum(lengths, 1e-6)).astype(np.float32)) @ counts).tocsr()
-    transposed = system.T.tocsr()
+    blocks = _blocks(start.shape[1])
     fitted = token_embeddings.copy()
     is_stopped = threading.Event()
 
-    def fit(columns: slice) -> int:
-        change = _conjugate_gradients(
-            system, transposed, wanted[:, columns] - system @ start[:, columns], strength, tolerance, is_stopped
-        )
-        fitted[seen, columns] += change
-        return COLUMN_UNITS * int(change.shape[1])
+    def squared_lengths(columns: slice) -> npt.NDArray[np.float32]:
+        embeddings = counts @ start[:, columns]
+        return np.asarray(np.einsum("nd,nd->n", embeddings, embeddings))
 
     with ThreadPoolExecutor(n_usable_cpus()) as pool:
+        lengths = np.sqrt(sum(pool.map(squared_lengths, blocks)))
+        system = (sparse.diags((1.0 / np.maximum(lengths, 1e-6)).astype(np.float32)) @ counts).tocsr()
+        shares = np.bincount(system.indices, np.square(system.data), len(seen)).astype(np.float32)
+
+        def fit(columns: slice) -> int:
+            missing = wanted[:, columns] - system @ start[:, columns]
+            change = _conjugate_gradients(system, shares, missing, strength, tolerance, is_stopped)
+            fitted[seen, columns] += change
+            return COLUMN_UNITS * int(change.shape[1])
+
         try:
-            for n_done in pool.map(fit, _blocks(start.shape[1])):
+            for n_done in pool.map(fit, blocks):
                 reporter.advance(n_done)
         except BaseException:
             is_stopped.set()
@@ -89,7 +94,7 @@ def _blocks(dim: int) -> list[slice]:
 
 def _conjugate_gradients(
     system: Any,
-    transposed: Any,
+    shares: npt.NDArray[np.float32],
     missing: npt.NDArray[np.float32],
     strength: float,
     tolerance: float,
@@ -99,7 +104,7 @@ def _conjugate_gradients(
 
     Args:
         system: `(n_sentences, n_rows)` sparse float32.
-        transposed: `(n_rows, n_sentences)` sparse float32.
+        shares: `(n_rows,) float32`, the squared length of each of its columns.
         missing: `(n_sentences, n_columns) float32`, what the table lacks.
         strength: lambda.
         tolerance: As for `fit_closed_form`.
@@ -108,10 +113,11 @@ def _conjugate_gradients(
     Returns:
         `(n_rows, n_columns) float32`.
     """
+    # By columns, so that sentences are read one after the other, and only the table's rows here and there.
+    transposed = system.T
     residual: npt.NDArray[np.float32] = transposed @ missing
     # How much each row occurs differs by orders of magnitude; its own share of the system makes up for that.
-    own = np.float32(strength) + np.asarray(transposed.power(2).sum(axis=1), np.float32).reshape(-1, 1)
-    inverse = np.float32(1) / own
+    inverse = 1 / (np.float32(strength) + shares)[:, None]
     change: npt.NDArray[np.float32] = np.zeros_like(residual)
     direction = residual * inverse
     products = np.einsum("vd,vd->d", residual, direction)
