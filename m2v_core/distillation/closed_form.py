@@ -47,13 +47,12 @@ def fit_closed_form(
         `(n_rows, dim) float32`, E0 + D.
     """
     seen, counts = _of_seen_rows(counts)  # the others stay as they are
-    start = token_embeddings[seen]
-    blocks = _blocks(start.shape[1])
+    blocks = _blocks(token_embeddings.shape[1])
     fitted = token_embeddings.copy()
     is_stopped = threading.Event()
 
     def squared_lengths(columns: slice) -> npt.NDArray[np.float32]:
-        embeddings = counts @ start[:, columns]
+        embeddings = counts @ token_embeddings[seen, columns]
         return np.asarray(np.einsum("nd,nd->n", embeddings, embeddings))
 
     with ThreadPoolExecutor(n_usable_cpus()) as pool:
@@ -62,7 +61,7 @@ def fit_closed_form(
         shares = np.bincount(system.indices, np.square(system.data), len(seen)).astype(np.float32)
 
         def fit(columns: slice) -> int:
-            missing = wanted[:, columns] - system @ start[:, columns]
+            missing = wanted[:, columns] - system @ token_embeddings[seen, columns]
             change = _conjugate_gradients(system, shares, missing, strength, tolerance, is_stopped)
             fitted[seen, columns] += change
             return COLUMN_UNITS * int(change.shape[1])

@@ -281,7 +281,7 @@ def _calibrated(
         token_embeddings = token_embeddings[:, : n_components(read.vectors, settings.pca_dims)]
     if settings.vocabulary_quantization is not None:
         return _Table(*_shared(token_embeddings, settings.vocabulary_quantization)), fitted.noted
-    return _Table(np.ascontiguousarray(token_embeddings)), fitted.noted
+    return _Table(np.array(token_embeddings, order="C")), fitted.noted  # kept ones are read-only
 
 
 def _fit(
