@@ -112,7 +112,8 @@ def evaluate(
         resamples: Bootstrap samples for the intervals; 0 for none.
         seed: Fixes them.
         on_score: Receives each score as soon as it is known.
-        progress: Receives the stage `"encode"`, in texts of all encoders and tasks.
+        progress: Receives the stage `"encode"`, in texts of all encoders and tasks; reading a text is half of it, and
+            judging what was made of it the other half.
         cancel: Set it to stop within a thousand texts.
 
     Raises:
@@ -134,6 +135,7 @@ def evaluate(
             started = time.perf_counter()
             embeddings = _embeddings(encoder, task, reporter)
             judgement = task.judge(embeddings, resamples, seed)
+            reporter.advance(len(task.texts) - len(task.texts) // 2)
             estimate = judgement.estimate
             has_interval = not np.isnan(estimate.low)
             score = TaskScore(
@@ -159,6 +161,7 @@ def _embeddings(encoder: Encoder, task: Task, reporter: ProgressReporter) -> NDA
     if fit is not None:
         fit(task.texts)
     blocks: list[NDArray[np.float32]] = []
+    n_told = 0
     for start in range(0, len(task.texts), _TEXTS_AT_ONCE):
         texts = task.texts[start : start + _TEXTS_AT_ONCE]
         block = checked_embeddings(encoder.encode(texts), texts, f"{encoder.facts.name} on {task.name}")
@@ -168,7 +171,9 @@ def _embeddings(encoder: Encoder, task: Task, reporter: ProgressReporter) -> NDA
                 f"{block.shape[1]}; all must be of one width."
             )
         blocks.append(block)
-        reporter.advance(len(texts))
+        n_half = (start + len(texts)) // 2  # judging may take as long as reading, and is the other half
+        reporter.advance(n_half - n_told)
+        n_told = n_half
     return np.concatenate(blocks)
 
 

@@ -105,7 +105,7 @@ def _shown(owner: str, job: Job) -> list[Any]:
         gr.Column(visible=bool(versions)),
         figures.frontier_figure(versions, quality) if versions else None,
         gr.Column(visible=bool(versions)),
-        frontier_html(versions, quality.capitalize(), dtype) if versions else "",
+        frontier_html(versions, quality, dtype) if versions else "",
         write_frontier(frontier_sheet(versions)) if versions else gr.skip(),
         conditions_html(outcome, has_speed=bubbles is not None),
     ]

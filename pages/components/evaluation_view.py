@@ -14,6 +14,8 @@ from m2v_core.evaluation.statistics import Estimate
 from m2v_core.speed import rate_text
 from pages.components import format_bytes, notice
 
+_NEAR = 0.98  # of the best quality
+
 
 def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_name: str) -> str:
     """The verdict on the first encoder, and what all of them keep of the teacher's view.
@@ -54,7 +56,7 @@ def scores_html(evaluation: Evaluation, first: str) -> str:
     for name in names:
         scores = {score.task: score for score in evaluation.of(name)}
         cells = [_score(scores[task]) for task in tasks]
-        rows.append([*cells, f"{means[name]:.2f}"] if len(tasks) > 1 else cells)
+        rows.append([f"{means[name]:.2f}", *cells] if len(tasks) > 1 else cells)
     by_metric: dict[str, list[str]] = {}
     for score in evaluation.of(names[0]):
         by_metric.setdefault(score.metric, []).append(f"{score.task} ({score.n_items:,})")
@@ -62,7 +64,7 @@ def scores_html(evaluation: Evaluation, first: str) -> str:
     notes = [f"{score.encoder} on {score.task}: {note}" for score in evaluation.scores for note in score.notes]
     place = names.index(first) + 1 if first in names else 0
     headline = f"{first} is number {place} of {len(names)} on your test data" if place else "Your test data"
-    headings = ["Encoder", *tasks, *(["Mean"] if len(tasks) > 1 else [])]
+    headings = ["Encoder", *(["Mean"] if len(tasks) > 1 else []), *tasks]
     return _card(
         headline,
         _table(headings, names, rows, "Scores on your test data", {first}),
@@ -115,9 +117,9 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) ->
         for row in rows
     ]
     sentences = [
-        "Each was made from your model: by keeping its leading dimensions, writing its numbers shorter or letting "
-        "tokens share rows. “Best of its size”: nothing as small is as good. Set dimensions and precision on the "
-        "Distill page to get one of them."
+        f"Quality: {quality_name}. Each was made from your model: by keeping its leading dimensions, writing its "
+        "numbers shorter or letting tokens share rows. “Best of its size”: nothing as small is as good. Set "
+        "dimensions and precision on the Distill page to get one of them."
     ]
     if any(row.sentences_per_second for row in rows):
         sentences.append(
@@ -128,7 +130,7 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) ->
         sentences.append(f"Your model is kept as {dtype}, so float32 wins nothing back here.")
     return _card(
         _frontier_headline(rows),
-        _table(["Version", "Rows", "Size", quality_name, "Sentences a second", ""], names, cells, "Smaller versions"),
+        _table(["Version", "Rows", "Size", "Quality", "Sentences a second", ""], names, cells, "Smaller versions"),
         sentences,
     )
 
@@ -137,9 +139,9 @@ def _frontier_headline(rows: Sequence[FrontierRow]) -> str:
     best = max(rows, key=lambda row: row.average)
     if not best.average > 0:  # of nothing there is no share
         return "Quality against size"
-    near = next(row for row in rows if row.is_best and row.average >= 0.98 * best.average)
+    near = next(row for row in rows if row.is_best and row.average >= _NEAR * best.average)
     if near.n_bytes >= 0.9 * best.n_bytes:
-        return "Quality against size"
+        return f"Nothing smaller than {near.dim:,} dimensions in {near.precision} keeps {_NEAR:.0%} of the best quality"
     share = f"{100 * near.average / best.average:.0f}\N{NO-BREAK SPACE}%"
     return (
         f"{near.dim:,} dimensions in {near.precision} keep {share} of the best quality at {format_bytes(near.n_bytes)}"
