@@ -19,7 +19,7 @@ class Progress:
         done: Units finished in this stage, 0 to `total`.
         total: Units in this stage, or an estimate that each event may correct; 0 while unknown.
         rate: Units per second since the stage began; 0.0 while unknown.
-        eta_seconds: Seconds until the stage ends at this rate; None while unknown.
+        eta_seconds: Seconds until the stage ends, at this rate or as the work itself knows better; None while unknown.
     """
 
     stage: str
@@ -59,8 +59,13 @@ class ProgressReporter:
         self._started = time.perf_counter()
         self._emit()
 
-    def advance(self, units: int, total: int | None = None) -> None:
-        """Count `units` more as done, and correct the stage's total if there is a new estimate of it.
+    def advance(self, units: int, total: int | None = None, eta_seconds: float | None = None) -> None:
+        """Count `units` more as done.
+
+        Args:
+            units: Of this stage.
+            total: The stage's, if there is a new estimate of it.
+            eta_seconds: Until its end, where units take so different times that their rate would mislead.
 
         Raises:
             Cancelled: `cancel` was set.
@@ -68,9 +73,9 @@ class ProgressReporter:
         self._done += units
         if total is not None:
             self._total = total
-        self._emit()
+        self._emit(eta_seconds)
 
-    def _emit(self) -> None:
+    def _emit(self, eta_seconds: float | None = None) -> None:
         if self._cancel is not None and self._cancel.is_set():
             raise Cancelled(f"Cancelled during stage {self._stage!r}; nothing was written.")
         if self._callback is None:
@@ -78,5 +83,6 @@ class ProgressReporter:
         elapsed_seconds = time.perf_counter() - self._started
         n_new = self._done - self._done_before
         rate = n_new / elapsed_seconds if n_new and elapsed_seconds > 0 else 0.0
-        eta_seconds = (self._total - self._done) / rate if rate and self._total else None
+        if eta_seconds is None and rate and self._total:
+            eta_seconds = (self._total - self._done) / rate
         self._callback(Progress(self._stage, self._done, self._total, rate, eta_seconds))

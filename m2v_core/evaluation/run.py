@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,15 +128,24 @@ def evaluate(
         raise InputError(f"Encoders of different names are compared, at least one; got {names}.")
     if not tasks:
         raise InputError("There is no task to evaluate on; give at least one.")
+    n_texts = sum(len(task.texts) for task in tasks)
     reporter = ProgressReporter(progress, cancel)
-    reporter.start("encode", len(encoders) * sum(len(task.texts) for task in tasks))
+    reporter.start("encode", len(encoders) * n_texts)
+    paces = {name: _Pace(n_texts) for name in names}
+
+    def advance(name: str, n_more: int) -> None:
+        paces[name].note(n_more)
+        left = [pace.seconds_left for pace in paces.values()]
+        reporter.advance(n_more, eta_seconds=None if None in left else sum(filter(None, left)))
+
     scores = []
     for task in tasks:
         for encoder in encoders:
             started = time.perf_counter()
-            embeddings = _embeddings(encoder, task, reporter)
+            paces[encoder.facts.name].resume()
+            embeddings = _embeddings(encoder, task, partial(advance, encoder.facts.name))
             judgement = task.judge(embeddings, resamples, seed)
-            reporter.advance(len(task.texts) - len(task.texts) // 2)
+            advance(encoder.facts.name, len(task.texts) - len(task.texts) // 2)
             estimate = judgement.estimate
             has_interval = not np.isnan(estimate.low)
             score = TaskScore(
@@ -156,7 +166,35 @@ def evaluate(
     return Evaluation(tuple(encoder.facts for encoder in encoders), tuple(scores))
 
 
-def _embeddings(encoder: Encoder, task: Task, reporter: ProgressReporter) -> NDArray[np.float32]:
+class _Pace:
+    """How fast one encoder is: the slowest takes a hundred times as long for a text as the fastest.
+
+    Args:
+        n_texts: That it reads in all.
+    """
+
+    def __init__(self, n_texts: int) -> None:
+        self._n_texts = n_texts
+        self._n_done = 0
+        self._seconds = 0.0
+        self._since = 0.0
+
+    def resume(self) -> None:
+        self._since = time.perf_counter()
+
+    def note(self, n_more: int) -> None:
+        now = time.perf_counter()
+        self._seconds += now - self._since
+        self._since = now
+        self._n_done += n_more
+
+    @property
+    def seconds_left(self) -> float | None:
+        """None before its first texts."""
+        return (self._n_texts - self._n_done) * self._seconds / self._n_done if self._n_done else None
+
+
+def _embeddings(encoder: Encoder, task: Task, advance: Callable[[int], None]) -> NDArray[np.float32]:
     fit = getattr(encoder, "fit", None)
     if fit is not None:
         fit(task.texts)
@@ -172,7 +210,7 @@ def _embeddings(encoder: Encoder, task: Task, reporter: ProgressReporter) -> NDA
             )
         blocks.append(block)
         n_half = (start + len(texts)) // 2  # judging may take as long as reading, and is the other half
-        reporter.advance(n_half - n_told)
+        advance(n_half - n_told)
         n_told = n_half
     return np.concatenate(blocks)
 

@@ -218,6 +218,23 @@ def test_many_encoders_progress_and_json(folder):
     assert Evaluation.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
+def test_the_time_left_is_that_of_the_slow_encoder(folder, monkeypatch):
+    now, events = [0.0], []
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    class Paced(LetterEncoder):
+        def encode(self, texts):
+            now[0] += len(texts) * (2.0 if self.facts.name == "slow" else 0.001)
+            return super().encode(texts)
+
+    tasks = read_tasks(folder)
+    evaluate([Paced("fast"), Paced("slow")], tasks, resamples=0, progress=events.append)
+    n_last = len(tasks[-1].texts)
+    before_the_last = [event for event in events if event.done == event.total - n_last]
+    assert before_the_last[-1].eta_seconds == pytest.approx(2.0 * n_last)
+    assert events[-1].eta_seconds == 0.0
+
+
 def test_each_text_is_read_once(folder):
     encoder = LetterEncoder()
     (task,) = read_tasks(folder, ["words"])
