@@ -141,7 +141,8 @@ def _frontier_headline(rows: Sequence[FrontierRow]) -> str:
         return "Quality against size"
     near = next(row for row in rows if row.is_best and row.average >= _NEAR * best.average)
     if near.n_bytes >= 0.9 * best.n_bytes:
-        return f"Nothing smaller than {near.dim:,} dimensions in {near.precision} keeps {_NEAR:.0%} of the best quality"
+        version = f"{near.dim:,} dimensions in {near.precision}"
+        return f"Nothing smaller than {version} keeps {100 * _NEAR:.0f}\N{NO-BREAK SPACE}% of the best quality"
     share = f"{100 * near.average / best.average:.0f}\N{NO-BREAK SPACE}%"
     return (
         f"{near.dim:,} dimensions in {near.precision} keep {share} of the best quality at {format_bytes(near.n_bytes)}"

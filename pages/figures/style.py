@@ -146,11 +146,11 @@ def bubble_figure(
             "annotations": [
                 {
                     "text": "sentences a second, log scale",
-                    **{"x": 0, "xref": "paper", "xanchor": "left", "xshift": -56},
+                    **{"x": 0, "xref": "paper", "xanchor": "left", "xshift": -72},
                     **{"y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 4, "showarrow": False},
                 }
             ],
             **LEGEND,
-            "margin": {**LAYOUT["margin"], "l": 56, "t": 64, "b": 72 + 22 * len(bubbles)},
+            "margin": {**LAYOUT["margin"], "l": 72, "t": 64, "b": 72 + 22 * len(bubbles)},
         },
     )
