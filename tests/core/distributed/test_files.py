@@ -23,6 +23,7 @@ from m2v_core.distributed.run import encode_files
 from m2v_core.errors import Cancelled
 from tests.core.bulk.files import write_texts
 from tests.core.distributed.files import check_complete, entries_of, rows_of, texts_of, vectors_of, write_folder
+from tests.hub.server import LoopbackHub
 
 N_FILES, N_ROWS = 5, 400
 N_LONG, N_LONG_ROWS = 10, 25_000  # long enough to be killed in
@@ -136,6 +137,20 @@ def test_inputs_that_fsspec_reaches(is_zip, pattern, model, model_folder, tmp_pa
     assert encode_files(model_folder, url, output, workers=2).n_files == N_FILES
     check_complete(output, N_FILES, N_ROWS, model)
     assert encode_files(model_folder, url, output).n_files_resumed == N_FILES
+
+
+def test_a_dataset_on_the_hub(pattern, model, model_folder, tmp_path):
+    output, url = tmp_path / "vectors", "hf://datasets/ada/texts/*.parquet"
+    with LoopbackHub() as hub:
+        hub.add("ada/texts", pattern.parent, kind="dataset")
+        environment = os.environ | hub.environment(tmp_path)
+        for said in (f"files      {N_FILES}", f"resumed    after {N_FILES} files"):
+            done = subprocess.run(
+                command(model_folder, url, output), env=environment, capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, done.stderr
+            assert said in done.stdout
+    check_complete(output, N_FILES, N_ROWS, model)
 
 
 def test_a_killed_worker_costs_a_retry(long_pattern, model, model_folder, tmp_path):
