@@ -19,7 +19,6 @@ from pages.components import (
     job_store,
     model_title,
     neighbors_html,
-    teacher_picker,
 )
 from pages.components.distill_settings import (
     UNUSED_PATTERN,
@@ -31,7 +30,7 @@ from pages.components.distill_settings import (
 from pages.components.job_panel import build_job_panel, find_job, finished_model
 from pages.components.own_words import Source, clean_words, lint, lint_file, read_words, usable_words
 from pages.components.preflight_card import WAITING, preflight
-from pages.components.teacher_search import connect_search
+from pages.components.teacher_search import searched_teacher_picker
 
 Mode = Literal["output", "word", "subword"]
 
@@ -75,7 +74,7 @@ def build() -> None:
     with gr.Row(elem_classes="m2v-columns"):
         with gr.Column(scale=7, elem_classes="m2v-form"):
             with gr.Column(elem_classes="m2v-card"):
-                teacher = teacher_picker()
+                teacher = searched_teacher_picker()
                 card = gr.HTML(WAITING, apply_default_css=False)
             with gr.Column(elem_classes="m2v-card"):
                 mode = gr.Radio(_MODES, value="output", label="Vocabulary", elem_classes="m2v-choices")
@@ -194,7 +193,6 @@ def build() -> None:
         trigger_mode="always_last",
         **quiet,
     )
-    connect_search(teacher)
     query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
     panel.job_id.change(restore, [panel.owner, panel.job_id], [teacher, *settings], **quiet)
     panel.job_id.change(restore_words, [panel.owner, panel.job_id, pasted, upload], [mode, source, pasted], **quiet)

@@ -10,7 +10,7 @@ from gradio.context import Context
 
 from m2v_core.errors import HubError, InputError, M2VError, TeacherError
 from m2v_core.jobs import JobSpec
-from pages.components import checked_teacher, job_store, model_title, teacher_picker
+from pages.components import checked_teacher, job_store, model_title
 from pages.components.account import (
     Visitor,
     account_html,
@@ -24,7 +24,7 @@ from pages.components.job_panel import build_job_panel
 from pages.components.job_view import ONE_CLICK
 from pages.components.licenses import license_choices
 from pages.components.preflight_card import teacher_facts
-from pages.components.teacher_search import connect_search
+from pages.components.teacher_search import searched_teacher_picker
 
 
 def build() -> None:
@@ -33,7 +33,7 @@ def build() -> None:
         gr.HTML(_WELCOME, apply_default_css=False, elem_classes="m2v-hero-cell")
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
             login_button()
-            teacher = teacher_picker()
+            teacher = searched_teacher_picker()
             with gr.Column(visible=False, elem_classes="m2v-words") as publishing:
                 name = gr.Textbox(
                     label="Name on the Hub", info="Private, until you open it there.", max_lines=1, max_length=200
@@ -63,7 +63,6 @@ def build() -> None:
     root = Context.root_block
     assert root is not None  # components can't be made outside one
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    connect_search(teacher)
     gr.on(
         [root.load, teacher.change],
         prepare,

@@ -129,7 +129,7 @@ def build() -> None:
     name.submit(rename, [owner, models, name], shown, **quiet)
     delete_button.click(ask, [owner, models], [confirm, question], **quiet)
     keep.click(lambda: gr.Column(visible=False), None, confirm, **quiet)
-    really.click(delete, [owner, models], shown, **quiet)
+    really.click(delete, [owner, models], shown, **quiet).then(lambda: "", None, added, **quiet)
     for button, make in (
         (download, make_zip),
         (onnx, functools.partial(make_zip, format="onnx")),

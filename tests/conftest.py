@@ -121,6 +121,6 @@ def page(context: Any) -> Iterator[Any]:
     """A page that fails the test if anything on it raised an error."""
     opened = context.new_page()
     errors: list[str] = []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.on("pageerror", lambda error: errors.append(f"{opened.url}: {error.stack or error}"))
     yield opened
     assert not errors

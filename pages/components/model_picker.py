@@ -106,15 +106,17 @@ def build_model_picker(owner: gr.BrowserState | None = None, label: str = "Model
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     page = Context.root_block
     assert page is not None  # components can't be made outside one
-    page.load(attach, owner, [owner, box, empty, timer], **quiet)
-    timer.tick(refresh, [owner, box], [box, empty, timer], **quiet)
-    box.focus(refresh, [owner, box], [box, empty, timer], **quiet)
+    n_offered = gr.State(0)
+    shown: list[Any] = [box, empty, timer, n_offered]
+    page.load(attach, owner, [owner, *shown], **quiet)
+    gr.on([timer.tick, box.focus], refresh, [owner, box, n_offered], shown, **quiet)
+    box.blur(shorten, [owner, box, n_offered], shown, **quiet)
     box.input(pick, [owner, box], [empty], **quiet)
     return ModelPicker(owner, box, empty, timer)
 
 
 def attach(owner: str | None, request: gr.Request) -> list[Any]:
-    """What a page's picker shows when the page opens: owner, box, message, timer.
+    """What a page's picker shows when the page opens: owner, box, message, timer, how many models it offers.
 
     `?model=ID` in the page's address picks that model, here and everywhere.
     """
@@ -129,9 +131,20 @@ def attach(owner: str | None, request: gr.Request) -> list[Any]:
     return [owner, *_values(owner, None, message)]
 
 
-def refresh(owner: str | None, model_id: str | None) -> list[Any]:
-    """What the picker shows a while later: a distillation may have finished meanwhile."""
-    return _values(known_owner(owner), model_id, "")
+def refresh(owner: str | None, model_id: str | None, n_offered: int) -> list[Any]:
+    """What the picker shows a while later: a distillation may have finished meanwhile.
+
+    Nothing changes where fewer are left than it offers: its list may be open, and of an open list that gets shorter
+    Gradio goes on showing what is gone. That is for `shorten`, once the list is closed.
+    """
+    owner = known_owner(owner)
+    return [gr.skip()] * 4 if _n_models(owner) < n_offered else _values(owner, model_id, "")
+
+
+def shorten(owner: str | None, model_id: str | None, n_offered: int) -> list[Any]:
+    """What the picker shows where fewer models are left than it offers."""
+    owner = known_owner(owner)
+    return _values(owner, model_id, "") if _n_models(owner) < n_offered else [gr.skip()] * 4
 
 
 def pick(owner: str | None, model_id: str | None) -> str:
@@ -148,6 +161,10 @@ def choice_label(record: ModelRecord) -> str:
     return f"{record.name} · {record.dim:,} dimensions · {format_bytes(record.n_bytes)}"
 
 
+def _n_models(owner: str) -> int:
+    return len(model_library().list_models(owner))
+
+
 def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
     records = model_library().list_models(owner)
     if model_id not in {record.id for record in records}:
@@ -159,7 +176,7 @@ def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
     is_busy = any(job.kind == "distill" and not job.is_finished for job in job_store().list_jobs(owner))
     if not records and not message:
         message = empty_html(is_busy)
-    return [box, message, gr.Timer(active=is_busy)]
+    return [box, message, gr.Timer(active=is_busy), len(records)]
 
 
 def empty_html(is_busy: bool) -> str:

@@ -12,24 +12,26 @@ from gradio.context import Context
 from m2v_core.errors import M2VError
 from m2v_core.persistence.hub_account import is_reachable
 from m2v_core.persistence.hub_info import FoundTeacher, search_teachers
-from pages.components import TEACHER_CHOICES
+from pages.components import TEACHER_CHOICES, teacher_picker
 from pages.components.preflight_card import short_count
 
 _MIN_CHARS = 3
-_MAX_FOUND = 8
+_MAX_OFFERED = 8
 _KEPT_SECONDS = 60.0
 _reached: list[tuple[float, bool]] = []
 
 
-def connect_search(teacher: gr.Dropdown) -> None:
-    """Let the box offer what the Hub has; without the Hub, what comes along."""
+def searched_teacher_picker() -> gr.Dropdown:
+    """A `teacher_picker` that offers what the Hub has; without the Hub, what comes along."""
+    # An open list may get longer, never shorter: Gradio would go on showing what is gone, and nothing new.
+    teacher = teacher_picker(TEACHER_CHOICES[:1])
     page = Context.root_block
     assert page is not None  # components can't be made outside one
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    # With the Hub there is nothing to change; and a change would disturb who types already.
-    page.load(lambda: gr.skip() if has_hub() else gr.Dropdown(choices=offered()), None, teacher, **quiet)
+    page.load(lambda: gr.Dropdown(choices=TEACHER_CHOICES) if has_hub() else gr.skip(), None, teacher, **quiet)
     # Not "always_last", which now and then loses the last key.
     teacher.key_up(search, None, teacher, trigger_mode="multiple", **quiet)
+    return teacher
 
 
 def has_hub() -> bool:
@@ -40,33 +42,28 @@ def has_hub() -> bool:
     return _reached[0][1]
 
 
-def offered() -> list[tuple[str, str]]:
-    """The teachers to begin with; the bundled one alone where the Hub can't be reached."""
-    return TEACHER_CHOICES if has_hub() else TEACHER_CHOICES[:1]
-
-
 @functools.lru_cache(maxsize=500)
 def _found(query: str) -> list[FoundTeacher]:
-    return search_teachers(query, _MAX_FOUND)
+    return search_teachers(query, _MAX_OFFERED)
 
 
 def search(typed: gr.KeyUpData) -> Any:
-    """The box with what fits the text in it."""
-    query = str(typed.input_value or "").strip()
-    if not query:
-        return gr.Dropdown(choices=offered())
+    """The box with what fits the text in it, and then, as many as ever, the well-known and the most downloaded."""
+    query = str(typed.input_value or "").strip().lower()
     # Every answer redraws the list, so none is given where there is nothing to find.
-    if len(query) < _MIN_CHARS or "·" in query or not has_hub():
+    if 0 < len(query) < _MIN_CHARS or "·" in query or not has_hub():
         return gr.skip()
     try:
-        found = _found(query.lower())
+        popular = _found("")
+        found = _found(query)
     except M2VError:  # whoever knows the name can type it all the same
-        found = []
-    known = [(label, name) for label, name in TEACHER_CHOICES if query.lower() in label.lower()]
-    names = {name for _, name in known}
-    more = [
-        (f"{teacher.repo_id} · {short_count(teacher.downloads)} downloads a month", teacher.repo_id)
-        for teacher in found
-        if teacher.repo_id not in names
-    ]
-    return gr.Dropdown(choices=[*known, *more] or offered())
+        return gr.skip()
+    known = [choice for choice in TEACHER_CHOICES if query in choice[0].lower()]
+    labels: dict[str, str] = {}
+    for label, name in [*known, *map(_choice, found), *TEACHER_CHOICES, *map(_choice, popular)]:
+        labels.setdefault(name, label)
+    return gr.Dropdown(choices=[(label, name) for name, label in labels.items()][:_MAX_OFFERED])
+
+
+def _choice(teacher: FoundTeacher) -> tuple[str, str]:
+    return f"{teacher.repo_id} · {short_count(teacher.downloads)} downloads a month", teacher.repo_id

@@ -181,17 +181,21 @@ def test_refreshing_leaves_alone_what_one_types(add: Callable[..., ModelRecord],
 
 
 def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], store: FakeStore) -> None:
-    owner, box, message, timer = model_picker.attach(OWNER, request())
-    assert (owner, box.visible, timer.active) == (OWNER, False, False)
+    owner, box, message, timer, n_offered = model_picker.attach(OWNER, request())
+    assert (owner, box.visible, timer.active, n_offered) == (OWNER, False, False, 0)
     assert 'href="distill"' in message and 'href="library"' in message
     first, second = add("first"), add("second")
     page.pick(OWNER, first.id)
-    _, box, message, _ = model_picker.attach(OWNER, request())
-    assert (box.value, message) == (first.id, "")
+    _, box, message, _, n_offered = model_picker.attach(OWNER, request())
+    assert (box.value, message, n_offered) == (first.id, "", 2)
     assert model_picker.pick(OWNER, second.id) == ""
     assert page.values(OWNER)[MODELS].value == second.id
     assert "No such model" in model_picker.attach(OTHER, request(model=first.id))[2]
-    assert model_picker.refresh(OWNER, first.id)[0].value == first.id
+    assert model_picker.refresh(OWNER, first.id, 2)[0].value == first.id
+    assert model_picker.shorten(OWNER, first.id, 2) == [gr.skip()] * 4
+    # The list may be open: it gets shorter only when it is closed.
+    assert model_picker.refresh(OWNER, first.id, 3) == [gr.skip()] * 4
+    assert [value for _, value in model_picker.shorten(OWNER, second.id, 3)[0].choices] == [second.id, first.id]
 
 
 @pytest.mark.parametrize(
