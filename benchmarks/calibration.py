@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from m2v_core.distillation.bundled import bundled_folder
 from m2v_core.distillation.calibration import count_tokens
-from m2v_core.distillation.closed_form import fit_closed_form
+from m2v_core.distillation.closed_form import Start, Turned, fit_closed_form
 from m2v_core.distillation.descent import descend, n_descent_steps
 from m2v_core.progress import ProgressReporter
 
@@ -64,13 +64,14 @@ def main() -> None:
     counts = count_tokens(tokenizer, encode.sentences(N_SENTENCES), None, rows)
     targets = random.normal(size=(N_SENTENCES, EMBEDDING_DIM)).astype(np.float32)
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
-    wanted = targets[:, :DIM] / np.linalg.norm(targets[:, :DIM], axis=1, keepdims=True)
+    turn = np.linalg.qr(random.normal(size=(EMBEDDING_DIM, DIM)))[0].astype(np.float32)
     table = random.normal(size=(rows, DIM)).astype(np.float32) / np.float32(np.sqrt(DIM))
+    start = Start(table, np.ones(rows, np.float32))
     quiet = ProgressReporter()
     n_steps = n_descent_steps(N_SENTENCES)
     found = {
-        "closed form": seconds(lambda: fit_closed_form(table, counts, wanted, 0.1, quiet)),
-        "descent": seconds(lambda: descend(table, counts, wanted, targets, n_steps, quiet)),
+        "closed form": seconds(lambda: fit_closed_form(start, counts, Turned.by(targets, turn), 0.1, quiet)),
+        "descent": seconds(lambda: descend(table, counts, Turned.by(targets, turn).whole(), targets, n_steps, quiet)),
     }
     found["one dense step, as a peer"] = dense_step(counts, rows, random)
     found["one step"] = found["descent"] / n_steps

@@ -30,7 +30,7 @@ import numpy.typing as npt
 import scipy.sparse as sparse
 from tokenizers import Tokenizer
 
-from m2v_core.distillation.closed_form import COLUMN_UNITS, fit_closed_form
+from m2v_core.distillation.closed_form import COLUMN_UNITS, Start, Turned, fit_closed_form
 from m2v_core.distillation.descent import descend, n_descent_steps
 from m2v_core.progress import ProgressReporter
 
@@ -108,7 +108,7 @@ class Calibration:
 
 
 def calibrate(
-    starts: Sequence[npt.NDArray[np.float32]],
+    starts: Sequence[Start],
     sentences: Sentences,
     has_text: bool,
     reporter: ProgressReporter,
@@ -117,8 +117,8 @@ def calibrate(
     """The table that comes closest to the teacher on these sentences.
 
     Args:
-        starts: `(n_rows, dim) float32` each: the distilled table, weighted, and others to start from if they lead to
-            a better one.
+        starts: `(n_rows, dim)` each: the distilled table, weighted, and others to start from if they lead to a better
+            one.
         sentences: What `usable_sentences` gives; the first are held out.
         has_text: Whether some of them are real: then the closed form is followed by the descent, and the mean of both
             is taken.
@@ -132,37 +132,34 @@ def calibrate(
     Raises:
         Cancelled: the caller asked to stop.
     """
-    token_embeddings = starts[0]
-    n_usable = len(sentences)
+    distilled, dim, n_usable = starts[0], starts[0].dim, len(sentences)
     if n_usable < FEWEST_SENTENCES:
         return Calibration(
-            token_embeddings,
+            distilled.columns(slice(None)),
             problem=f"only {n_usable:,} sentences have known tokens and an embedding of their own; "
             f"{FEWEST_SENTENCES:,} are the least that is of use",
         )
     n_held_out = min(_MOST_HELD_OUT, int(_HELD_OUT * n_usable))
     judge = _Judge(sentences.counts[:n_held_out], sentences.targets[:n_held_out])
-    before = judge.agreement(token_embeddings)
+    before = float(judge.agreements(distilled.embeddings(judge.counts)).mean())
     counts, targets = sentences.counts[n_held_out:], sentences.targets[n_held_out:]
 
-    dim = token_embeddings.shape[1]
     n_steps = n_descent_steps(len(targets)) if has_text else 0
     n_tried = len(starts) + len(_LAMBDAS) - 1
     reporter.start("calibrate", COLUMN_UNITS * (n_tried * min(dim, _COLUMNS_TO_CHOOSE) + dim) + dim * n_steps)
     few = slice(None, None, max(1, len(targets) // _TO_CHOOSE))
     elected, strength = _elect(starts, counts[few], targets[few], judge, reporter)
-    start = _scaled(starts[elected], counts)
-    wanted = targets @ _turn(targets[few], counts[few], start)
-    _unit(wanted, out=wanted)  # a hundred megabytes or more, which take time to come by
+    start, turn = _aligned(starts[elected], counts[few], targets[few])
+    wanted = Turned.by(targets, turn)
     fitted = fit_closed_form(start, counts, wanted, strength, reporter)
     if n_steps:
-        descended = descend(fitted, counts, wanted, targets, n_steps, reporter, seed)
+        descended = descend(fitted, counts, wanted.whole(), targets, n_steps, reporter, seed)
         fitted = fitted / _mean_length(fitted) + descended / _mean_length(descended)
-    after = judge.agreement(fitted)
+    after = float(judge.agreements(judge.counts @ fitted).mean())
     logger.info("Agreement with the teacher on held-out sentences: %.4f before, %.4f after.", before, after)
     if not after > before:  # NaN too
         return Calibration(
-            token_embeddings,
+            distilled.columns(slice(None)),
             before,
             problem=f"on sentences held out the calibrated table agrees less with the teacher ({after:.3f}) than the "
             f"distilled one ({before:.3f})",
@@ -171,18 +168,19 @@ def calibrate(
 
 
 def _elect(
-    starts: Sequence[npt.NDArray[np.float32]],
+    starts: Sequence[Start],
     counts: Any,
     targets: npt.NDArray[np.float32],
     judge: _Judge,
     reporter: ProgressReporter,
 ) -> tuple[int, float]:
     """Which table to start from and the lambda that agree best, as far as the leading columns say."""
-    leading = [_scaled(start[:, :_COLUMNS_TO_CHOOSE], counts) for start in starts]
-    turned = [_unit(targets @ _turn(targets, counts, start)) for start in leading]
+    leading = [_aligned(start.leading(_COLUMNS_TO_CHOOSE), counts, targets) for start in starts]
 
     def agreements(which: int, strength: float) -> npt.NDArray[np.float64]:
-        return judge.agreements(fit_closed_form(leading[which], counts, turned[which], strength, reporter, _ROUGHLY))
+        start, turn = leading[which]
+        fitted = fit_closed_form(start, counts, Turned.by(targets, turn), strength, reporter, _ROUGHLY)
+        return judge.agreements(judge.counts @ fitted)
 
     of_starts = [agreements(which, _LAMBDAS[-1]) for which in range(len(starts))]
     elected = _first_of_the_best(of_starts)
@@ -223,56 +221,51 @@ def usable_sentences(kinds: Sequence[Sentences], n_rows: int, seed: int = 0) -> 
 
 def _usable(sentences: Sentences) -> Sentences:
     vectors = _unit(sentences.targets)
-    vectors = vectors - vectors.mean(axis=0)
+    vectors -= vectors.mean(axis=0)
     # What lies at the mean has no direction, as has everything where the teacher says the same of every text.
-    kept = (np.diff(sentences.counts.indptr) > 0) & (np.linalg.norm(vectors, axis=1) > 1e-3)
+    kept = (np.diff(sentences.counts.indptr) > 0) & (_lengths(vectors) > 1e-3)
     return Sentences(sentences.counts[kept], _unit(vectors[kept]))
 
 
-def _scaled(table: npt.NDArray[np.float32], counts: Any) -> npt.NDArray[np.float32]:
-    """The table on the scale of the targets: its sentences are of unit length on average."""
-    return np.asarray(table / _mean_length(counts[:5000] @ table))
+def _aligned(start: Start, counts: Any, targets: npt.NDArray[np.float32]) -> tuple[Start, npt.NDArray[np.float32]]:
+    """The table on the scale of the targets, and what turns these to lie closest to what it gives now.
+
+    That is `(embedding_dim, dim) float32`, which cuts them too. The teacher's embeddings need not live in the space of
+    the hidden states that were distilled: dense layers may follow. Its similarities are all that counts, and these
+    don't change when it is turned.
+    """
+    embeddings = start.embeddings(counts)
+    start = start.scaled(1 / _mean_length(embeddings))
+    overlap = targets.T @ _unit(embeddings, out=embeddings)  # (embedding_dim, dim)
+    left, _, right = np.linalg.svd(overlap.astype(np.float64), full_matrices=False)
+    return start, (left @ right).astype(np.float32)
 
 
 def _mean_length(vectors: npt.NDArray[np.float32]) -> np.float32:
-    return np.float32(max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12))
-
-
-def _turn(
-    targets: npt.NDArray[np.float32], counts: Any, token_embeddings: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    """`(embedding_dim, dim)`: turns and cuts targets so that they lie closest to what the table gives now.
-
-    The teacher's embeddings need not live in the space of the hidden states that were distilled: dense layers may
-    follow. Its similarities are all that counts, and these don't change when it is turned.
-    """
-    overlap = targets.T @ _unit(counts @ token_embeddings)  # (embedding_dim, dim)
-    left, _, right = np.linalg.svd(overlap.astype(np.float64), full_matrices=False)
-    turn: npt.NDArray[np.float32] = (left @ right).astype(np.float32)
-    return turn
+    return np.float32(max(float(_lengths(vectors).mean()), 1e-12))
 
 
 class _Judge:
     """How far a table agrees with the teacher on sentences that it has not seen, in ten parts."""
 
     def __init__(self, counts: Any, targets: npt.NDArray[np.float32]) -> None:
-        self._counts = counts
+        self.counts = counts
         self._parts = np.array_split(np.arange(len(targets)), 10)
         self._expected = [_standardised(_cosines(targets[part])) for part in self._parts]
 
-    def agreements(self, token_embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """`(10,)`, Pearson's correlation of static and teacher cosines over all pairs of each part."""
-        embeddings = _unit(self._counts @ token_embeddings)
+    def agreements(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """`(10,)`, Pearson's correlation of static and teacher cosines over all pairs of each part.
+
+        Args:
+            embeddings: What the table makes of `counts`, `(n_sentences, dim) float32`.
+        """
+        units = _unit(embeddings)
         return np.array(
             [
-                np.mean(_standardised(_cosines(embeddings[part])) * expected)
+                np.mean(_standardised(_cosines(units[part])) * expected)
                 for part, expected in zip(self._parts, self._expected, strict=True)
             ]
         )
-
-    def agreement(self, token_embeddings: npt.NDArray[np.float32]) -> float:
-        """The mean of these."""
-        return float(self.agreements(token_embeddings).mean())
 
 
 def _cosines(units: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -287,6 +280,9 @@ def _standardised(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 def _unit(vectors: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
-    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    units: npt.NDArray[np.float32] = np.multiply(vectors, (1 / np.maximum(lengths, 1e-12))[:, None], out=out)
+    units: npt.NDArray[np.float32] = np.multiply(vectors, (1 / np.maximum(_lengths(vectors), 1e-12))[:, None], out=out)
     return units
+
+
+def _lengths(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))

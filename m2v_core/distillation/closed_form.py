@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,86 @@ COLUMN_UNITS = 10  # of progress: about as long as so many columns take in a ste
 _TOLERANCE = 0.01
 _MOST_ITERATIONS = 100  # ten do, as a rule
 _COLUMNS = 32  # fitted together: their table stays in a core's cache
+_SENTENCES_AT_ONCE = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A table to start from, made some columns at a time: as a whole it takes memory that is slow to come by.
+
+    Attributes:
+        rows: `(n_rows, dim) float32`.
+        weights: `(n_rows,) float32`, by which they are multiplied.
+    """
+
+    rows: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32]
+
+    @property
+    def dim(self) -> int:
+        """Columns of the table."""
+        return int(self.rows.shape[1])
+
+    def columns(self, columns: slice) -> npt.NDArray[np.float32]:
+        """`(n_rows, n_columns) float32`, these columns of the table."""
+        return self.rows[:, columns] * self.weights[:, None]
+
+    def embeddings(self, counts: Any) -> npt.NDArray[np.float32]:
+        """What the table makes of sentences, `(n_sentences, dim) float32`, before normalization.
+
+        Args:
+            counts: `(n_sentences, n_rows)` sparse float32.
+        """
+        embeddings = np.empty((counts.shape[0], self.dim), np.float32)
+        for columns in _blocks(self.dim):
+            embeddings[:, columns] = counts @ self.columns(columns)
+        return embeddings
+
+    def leading(self, n_columns: int) -> Start:
+        """The first columns alone."""
+        return Start(self.rows[:, :n_columns], self.weights)
+
+    def scaled(self, factor: np.float32) -> Start:
+        """The table times a number."""
+        return Start(self.rows, self.weights * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class Turned:
+    """The teacher's embeddings in the space of the table, T: turned, cut and of unit length.
+
+    Attributes:
+        targets: `(n_sentences, embedding_dim) float32`, unit rows.
+        turn: `(embedding_dim, dim) float32`, orthonormal columns.
+        scales: `(n_sentences,) float32`, what makes them of unit length again.
+    """
+
+    targets: npt.NDArray[np.float32]
+    turn: npt.NDArray[np.float32]
+    scales: npt.NDArray[np.float32]
+
+    @classmethod
+    def by(cls, targets: npt.NDArray[np.float32], turn: npt.NDArray[np.float32]) -> Turned:
+        """These targets, turned by this."""
+        scales = np.ones(len(targets), np.float32)
+        if turn.shape[0] != turn.shape[1]:  # else nothing is cut
+            for start in range(0, len(targets), _SENTENCES_AT_ONCE):
+                rows = slice(start, start + _SENTENCES_AT_ONCE)
+                turned = targets[rows] @ turn
+                scales[rows] = 1 / np.maximum(np.sqrt(np.einsum("nd,nd->n", turned, turned)), 1e-12)
+        return cls(targets, turn, scales)
+
+    def whole(self) -> npt.NDArray[np.float32]:
+        """`(n_sentences, dim) float32`."""
+        turned = self.targets @ self.turn
+        turned *= self.scales[:, None]
+        return turned
 
 
 def fit_closed_form(
-    token_embeddings: npt.NDArray[np.float32],
+    start: Start,
     counts: Any,
-    wanted: npt.NDArray[np.float32],
+    wanted: Turned,
     strength: float,
     reporter: ProgressReporter,
     tolerance: float = _TOLERANCE,
@@ -36,9 +111,9 @@ def fit_closed_form(
     """The ridge regression of the module's description, by conjugate gradients.
 
     Args:
-        token_embeddings: `(n_rows, dim) float32`, E0.
+        start: E0, `(n_rows, dim)`.
         counts: `(n_sentences, n_rows)` sparse float32, A.
-        wanted: `(n_sentences, dim) float32`, unit rows, T.
+        wanted: T, `(n_sentences, dim)`.
         strength: lambda.
         reporter: Advanced by `COLUMN_UNITS` for each column.
         tolerance: How small the residual of the normal equations is to become, as a share of what it was.
@@ -47,27 +122,37 @@ def fit_closed_form(
         `(n_rows, dim) float32`, E0 + D.
     """
     seen, counts = _of_seen_rows(counts)  # the others stay as they are
-    blocks = _blocks(token_embeddings.shape[1])
-    fitted = token_embeddings.copy()
+    fitted = np.empty(start.rows.shape, np.float32)
+    # What the teacher says of each row, (n_seen, embedding_dim): there are fewer rows to turn than sentences.
+    said = np.empty((len(seen), wanted.targets.shape[1]), np.float32)
     is_stopped = threading.Event()
 
     def squared_lengths(columns: slice) -> npt.NDArray[np.float32]:
-        embeddings = counts @ token_embeddings[seen, columns]
+        embeddings = counts @ start.columns(columns)[seen]
         return np.asarray(np.einsum("nd,nd->n", embeddings, embeddings))
 
     with ThreadPoolExecutor(n_usable_cpus()) as pool:
-        lengths = np.sqrt(sum(pool.map(squared_lengths, blocks)))
+        lengths = np.sqrt(sum(pool.map(squared_lengths, _blocks(start.dim))))
         system = (sparse.diags((1.0 / np.maximum(lengths, 1e-6)).astype(np.float32)) @ counts).tocsr()
+        # By columns, so that sentences are read one after the other, and only the table's rows here and there.
+        transposed = system.T
         shares = np.bincount(system.indices, np.square(system.data), len(seen)).astype(np.float32)
 
+        def add_up(columns: slice) -> None:
+            said[:, columns] = transposed @ (wanted.targets[:, columns] * wanted.scales[:, None])
+
         def fit(columns: slice) -> int:
-            missing = wanted[:, columns] - system @ token_embeddings[seen, columns]
-            change = _conjugate_gradients(system, shares, missing, strength, tolerance, is_stopped)
+            fitted[:, columns] = start.columns(columns)
+            residual = turned[:, columns] - transposed @ (system @ fitted[seen, columns])
+            change = _conjugate_gradients(system, shares, residual, strength, tolerance, is_stopped)
             fitted[seen, columns] += change
             return COLUMN_UNITS * int(change.shape[1])
 
         try:
-            for n_done in pool.map(fit, blocks):
+            for _ in pool.map(add_up, _blocks(said.shape[1])):
+                reporter.advance(0)
+            turned = said @ wanted.turn
+            for n_done in pool.map(fit, _blocks(start.dim)):
                 reporter.advance(n_done)
         except BaseException:
             is_stopped.set()
@@ -94,7 +179,7 @@ def _blocks(dim: int) -> list[slice]:
 def _conjugate_gradients(
     system: Any,
     shares: npt.NDArray[np.float32],
-    missing: npt.NDArray[np.float32],
+    residual: npt.NDArray[np.float32],
     strength: float,
     tolerance: float,
     is_stopped: threading.Event,
@@ -104,7 +189,7 @@ def _conjugate_gradients(
     Args:
         system: `(n_sentences, n_rows)` sparse float32.
         shares: `(n_rows,) float32`, the squared length of each of its columns.
-        missing: `(n_sentences, n_columns) float32`, what the table lacks.
+        residual: `(n_rows, n_columns) float32`, of the normal equations; overwritten.
         strength: lambda.
         tolerance: As for `fit_closed_form`.
         is_stopped: Ends it early.
@@ -112,9 +197,7 @@ def _conjugate_gradients(
     Returns:
         `(n_rows, n_columns) float32`.
     """
-    # By columns, so that sentences are read one after the other, and only the table's rows here and there.
     transposed = system.T
-    residual: npt.NDArray[np.float32] = transposed @ missing
     # How much each row occurs differs by orders of magnitude; its own share of the system makes up for that.
     inverse = 1 / (np.float32(strength) + shares)[:, None]
     change: npt.NDArray[np.float32] = np.zeros_like(residual)

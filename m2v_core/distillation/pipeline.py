@@ -288,12 +288,14 @@ def _fit(
     read: TeacherVectors, reading: Reading, settings: Settings, pca_dims: PCADims, reporter: ProgressReporter
 ) -> Fitted:
     from m2v_core.distillation.calibration import Sentences, calibrate
+    from m2v_core.distillation.closed_form import Start
 
     prepared = reading.prepared(pca_dims, lambda: _prepare(read, reading, settings, pca_dims))
-    distilled = prepared.reduced * _weights(read, settings)[:, None]
-    starts = [distilled]
+    weights = _weights(read, settings)
+    starts = [Start(prepared.reduced, weights)]
     if prepared.directions is not None:
-        starts.append(prepared.directions * np.linalg.norm(distilled, axis=1, keepdims=True))
+        lengths = np.sqrt(np.einsum("rd,rd->r", prepared.reduced, prepared.reduced))
+        starts.append(Start(prepared.directions, lengths * weights))
     has_text = prepared.noted["n_corpus_texts"] > 0
     fitted = calibrate(starts, Sentences(prepared.counts, prepared.targets), has_text, reporter)
     return Fitted(fitted.token_embeddings, prepared.noted | {"calibrated": fitted.problem is None}, fitted.problem)

@@ -17,7 +17,7 @@ from m2v_core.distillation.calibration import (
     count_tokens,
     usable_sentences,
 )
-from m2v_core.distillation.closed_form import fit_closed_form
+from m2v_core.distillation.closed_form import Start, Turned, fit_closed_form
 from m2v_core.distillation.descent import descend
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.progress import ProgressReporter
@@ -30,6 +30,10 @@ N_ROWS, DIM, WIDTH = 60, 6, 10
 @pytest.fixture
 def random():
     return np.random.default_rng(7)
+
+
+def start(table: np.ndarray) -> Start:
+    return Start(table, np.ones(len(table), np.float32))
 
 
 def sentences(random, n: int, table: np.ndarray, noise: float = 0.1) -> Sentences:
@@ -57,14 +61,17 @@ def agreement(table: np.ndarray, judged: Sentences) -> float:
 def test_the_closed_form_is_the_ridge_regression(random):
     table = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
     given = sentences(random, 400, table)
-    wanted = random.normal(size=(400, DIM)).astype(np.float32)
+    targets, turn = given.targets, np.linalg.qr(random.normal(size=(WIDTH, DIM)))[0].astype(np.float32)
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    wanted = targets @ turn
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
     dense = given.counts.toarray().astype(np.float64)
     system = dense / np.linalg.norm(dense @ table, axis=1, keepdims=True)
     for strength in (0.03, 1.0):
         exact = table + np.linalg.solve(
             system.T @ system + strength * np.eye(N_ROWS), system.T @ (wanted - system @ table)
         )
-        found = fit_closed_form(table, given.counts, wanted, strength, QUIET, tolerance=1e-6)
+        found = fit_closed_form(start(table), given.counts, Turned.by(targets, turn), strength, QUIET, tolerance=1e-6)
         np.testing.assert_allclose(found, exact, atol=1e-3)
 
 
@@ -72,9 +79,9 @@ def test_the_descent_goes_down(random):
     table = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
     given = sentences(random, 2000, table)
     targets = given.targets / np.linalg.norm(given.targets, axis=1, keepdims=True)
-    start = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
-    found = descend(start, given.counts, targets[:, :DIM], targets, 60, QUIET)
-    assert agreement(found, given) > agreement(start, given) + 0.1
+    begun = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
+    found = descend(begun, given.counts, targets[:, :DIM], targets, 60, QUIET)
+    assert agreement(found, given) > agreement(begun, given) + 0.1
 
 
 @pytest.mark.parametrize("kind", ["bags", "corpus"])
@@ -84,7 +91,7 @@ def test_a_distorted_table_comes_closer_on_sentences_it_never_saw(random, kind):
     unseen = Sentences(given.counts[2500:], given.targets[2500:])
     seen = Sentences(given.counts[:2500], given.targets[:2500])
     distorted = (true + 0.7 * random.normal(size=true.shape)).astype(np.float32)
-    found = calibrate([distorted], usable_sentences([seen], N_ROWS), kind == "corpus", QUIET)
+    found = calibrate([start(distorted)], usable_sentences([seen], N_ROWS), kind == "corpus", QUIET)
     assert found.problem is None
     assert found.after > found.before
     assert agreement(found.token_embeddings, unseen) > agreement(distorted, unseen) + 0.05
@@ -101,7 +108,7 @@ def test_what_is_of_no_use_leaves_the_table_as_it_is(random, broken):
         table = table * 0 + 1e-3  # and the table says nothing either
         table += 1e-6 * random.normal(size=table.shape).astype(np.float32)
     kinds = [] if broken == "nothing" else [given]
-    found = calibrate([table], usable_sentences(kinds, N_ROWS), True, QUIET)
+    found = calibrate([start(table)], usable_sentences(kinds, N_ROWS), True, QUIET)
     assert np.isfinite(found.token_embeddings).all()
     if broken != "noise":
         assert found.problem
@@ -154,9 +161,9 @@ def test_the_better_start_is_chosen(random, better):
     distorted = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
     starts = [true, distorted] if better == 0 else [distorted, true]
     seen, unseen = sentences(random, 1500, true), sentences(random, 500, true)
-    found = calibrate(starts, usable_sentences([seen], N_ROWS), False, QUIET)
+    found = calibrate([start(table) for table in starts], usable_sentences([seen], N_ROWS), False, QUIET)
     assert agreement(found.token_embeddings, unseen) > agreement(
-        calibrate([distorted], usable_sentences([seen], N_ROWS), False, QUIET).token_embeddings, unseen
+        calibrate([start(distorted)], usable_sentences([seen], N_ROWS), False, QUIET).token_embeddings, unseen
     )
 
 
