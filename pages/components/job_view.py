@@ -232,7 +232,7 @@ def _panel(look: _Look, state: str, headline: str, title: str, stages: Sequence[
         f'<span class="m2v-number m2v-percent">{percent} %</span></div>'
         '<div class="m2v-bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{percent}"{busy}>'
-        f'<div style="width:{100 * fraction:.2f}%"></div></div>'
+        f'<div style="transform:translateX({100 * fraction - 100:.2f}%)"></div></div>'
         '<p class="m2v-job-numbers m2v-number">'
         f"<span>{numbers.elapsed}</span><span>{numbers.time_left}</span>"
         f"<span>{numbers.count}</span><span>{numbers.rate}</span></p>"

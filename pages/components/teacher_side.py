@@ -325,7 +325,7 @@ def reading_html(job: Job) -> str:
         f'<span class="m2v-number">{percent} %{time_left}</span></p>'
         '<div class="m2v-bar" role="progressbar" aria-label="How far the teacher is" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{percent}"{"" if is_counted else " data-busy"}>'
-        f'<div style="width:{percent}%"></div></div></div>'
+        f'<div style="transform:translateX({percent - 100}%)"></div></div></div>'
     )
 
 

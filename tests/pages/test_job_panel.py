@@ -81,7 +81,7 @@ def test_an_unknown_stage_is_shown_by_its_name() -> None:
 
 def test_the_bar_never_falls_and_ends_below_one() -> None:
     def filled(*stages: Stage) -> float:
-        return float(re.findall(r"width:([\d.]+)%", job_html(make_job(stages=stages)))[0])
+        return 100 + float(re.findall(r"translateX\((-?[\d.]+)%\)", job_html(make_job(stages=stages)))[0])
 
     fractions = [filled()]
     done: list[Stage] = []
