@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ _SECONDS_BETWEEN_GLANCES = 0.2
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_LOOKS_WHEN_IDLE = 5.0
 _SECONDS_BETWEEN_CLEANINGS = 60.0
+_SECONDS_OF_A_SPARE = 600.0  # it takes up a tenth of a GiB
 
 # Both belong to the process, not to a store: another store on the same folder may start the job, and the one
 # that started it may be gone when its keeper ends.
@@ -52,6 +54,7 @@ class Dispatcher:
         max_running: How many run at once, whoever started them.
         limits: What each worker may use.
         clean: Called about once a minute, off the lock.
+        keeps_spare: See `JobStore`.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Dispatcher:
         max_running: int,
         limits: JobLimits,
         clean: Callable[[], object],
+        keeps_spare: bool = False,
     ) -> None:
         self._root = root
         self._index = index
@@ -70,6 +74,9 @@ class Dispatcher:
         self._limits = limits
         self._clean = clean
         self._cleaned_at = float("-inf")
+        self._keeps_spare = keeps_spare
+        self._spare: subprocess.Popen[str] | None = None
+        self._spare_until = float("-inf")
         self._is_closed = False
         self._news = threading.Event()
         self._thread = threading.Thread(target=self._run, name="m2v-jobs", daemon=True)
@@ -89,6 +96,7 @@ class Dispatcher:
         self._news.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._drop_spare()
 
     def look(self) -> bool:
         """Fail the jobs whose worker is gone, start those whose turn it is; True while any is unfinished."""
@@ -111,6 +119,7 @@ class Dispatcher:
             is_busy = True
             try:
                 is_busy = self.look()
+                self._look_after_spare(is_busy)
                 if time.monotonic() - self._cleaned_at > _SECONDS_BETWEEN_CLEANINGS:
                     self._clean()
                     self._cleaned_at = time.monotonic()
@@ -125,6 +134,26 @@ class Dispatcher:
             if self._news.wait(_SECONDS_BETWEEN_GLANCES if _keepers else seconds):
                 self._news.clear()
                 return
+
+    def _look_after_spare(self, is_busy: bool) -> None:
+        """Have one for a while after a job: whoever distils is likely to try other settings."""
+        now = time.monotonic()
+        if is_busy:
+            self._spare_until = now + _SECONDS_OF_A_SPARE
+        elif now >= self._spare_until:
+            self._drop_spare()
+        elif self._keeps_spare and self._spare is None:
+            self._spare = _start_keeper(None)
+
+    def _drop_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.stdin is not None:
+            spare.stdin.close()  # without orders it ends
+
+    def _take_spare(self) -> subprocess.Popen[str] | None:
+        """The spare keeper, if it is alive."""
+        spare, self._spare = self._spare, None
+        return spare if spare is not None and spare.poll() is None else None
 
     def _unfinished(self) -> list[Entry]:
         states = ACTIVE | {"queued"}
@@ -148,7 +177,7 @@ class Dispatcher:
                 self._fail(entry, "The app restarted before this job's turn, and its sign-in is not kept on disk.")
             return False  # the process that holds them will start it
         try:
-            keeper = _start_keeper(folder)
+            keeper = (None if secrets else self._take_spare()) or _start_keeper(folder)
         except OSError as error:
             _log.exception("the worker of job %s could not be started", folder.id)
             self._fail(entry, f"The worker could not be started: {error.strerror}.")
@@ -159,6 +188,7 @@ class Dispatcher:
         folder.write_state(state.run_by(worker, time.time()))
         drop_secrets(folder)
         orders = {
+            "folder": str(folder.path),
             "target": kind.target,
             "secrets": secrets,
             "memory_bytes": self._limits.memory_bytes,
@@ -197,10 +227,11 @@ def after_abandonment(state: StateRecord) -> StateRecord:
     return state.moved("failed", message, time.time())
 
 
-def _start_keeper(folder: JobFolder) -> subprocess.Popen[str]:
-    with folder.log_file.open("a") as log:
+def _start_keeper(folder: JobFolder | None) -> subprocess.Popen[str]:
+    """A keeper that waits for its orders; a spare one where no job is named."""
+    with Path(os.devnull).open("w") if folder is None else folder.log_file.open("a") as log:
         keeper = subprocess.Popen(
-            [sys.executable, "-m", "m2v_core.jobs.keeper", str(folder.path)],
+            [sys.executable, "-m", "m2v_core.jobs.keeper", *(["--spare"] if folder is None else [])],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -210,7 +241,7 @@ def _start_keeper(folder: JobFolder) -> subprocess.Popen[str]:
             start_new_session=True,  # a Ctrl-C for the app is none for its jobs
         )
     with _keepers_lock:
-        _keepers.append(keeper)
+        _keepers.append(keeper)  # a spare one too, that it is let go of when it has ended
     return keeper
 
 

@@ -1,4 +1,4 @@
-"""The process that watches over one worker: `python -m m2v_core.jobs.keeper JOB_FOLDER`, started by a store.
+"""The process that watches over one worker: `python -m m2v_core.jobs.keeper [--spare]`, started by a store.
 
 It is small, so it neither runs out of memory nor hangs in somebody's native code. It outlives the app; it
 stops the worker when asked or when the time is over, removes secrets from what the worker prints, and writes
@@ -83,30 +83,22 @@ class Keeper:
 
     Args:
         folder: The job.
-        orders: From the store: `target`, `secrets`, `memory_bytes`, `wall_seconds`, `teacher_parameters`.
+        orders: From the store: `folder`, `target`, `secrets`, `memory_bytes`, `wall_seconds`, `teacher_parameters`.
+        worker: Waits for them.
     """
 
-    def __init__(self, folder: JobFolder, orders: Mapping[str, Any]) -> None:
+    def __init__(self, folder: JobFolder, orders: Mapping[str, Any], worker: subprocess.Popen[str]) -> None:
         self._folder = folder
         self._orders = orders
+        self._worker = worker
         self._redactor = Redactor(orders["secrets"].values())
         self._log = LogWriter(folder.log_file, self._redactor)
         self._is_shutting_down = False
 
     def run(self) -> None:
-        """Start the worker, watch it, and write down how the job ended."""
+        """Give the worker its orders, watch it, and write down how the job ended."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        started_at = time.monotonic()
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "m2v_core.jobs.worker", str(self._folder.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            errors="backslashreplace",
-            start_new_session=True,
-        )
+        started_at, worker = time.monotonic(), self._worker
         assert worker.stdin is not None and worker.stdout is not None
         self._log.note(f"worker {worker.pid} started")
         drain = threading.Thread(target=self._log.drain, args=(worker.stdout,), daemon=True)
@@ -199,16 +191,36 @@ def _signal(worker: subprocess.Popen[str], number: int) -> None:
         os.killpg(worker.pid, number)
 
 
-def main(job_folder: str) -> None:
+def main(arguments: list[str]) -> None:
     """Wait for the store's word, then run the job.
 
-    The store writes down that the job runs before it gives the word. Without it (the store died in between),
-    nothing is done.
+    The store writes down that the job runs before it gives the word. Without it (the store died in between, or has no
+    use for a spare one), nothing is done.
+
+    Args:
+        arguments: For the worker.
     """
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "m2v_core.jobs.worker", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="backslashreplace",
+        start_new_session=True,
+    )
     line = sys.stdin.readline()
-    if line:
-        Keeper(JobFolder(Path(job_folder)), json.loads(line)).run()
+    if not line:
+        worker.communicate()  # without orders it ends
+        return
+    orders = json.loads(line)
+    folder = JobFolder(Path(orders["folder"]))
+    with folder.log_file.open("a") as log:  # of a spare one it is known only now
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+    Keeper(folder, orders, worker).run()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

@@ -44,6 +44,8 @@ class JobStore:
         keep_bytes: The oldest finished jobs are removed until all jobs together take no more; None to keep
             them.
         kinds: Further kinds of work by name; see `m2v_core.jobs.kinds`.
+        keeps_spare: Whether, for ten minutes after a job, a process of a tenth of a GiB stands ready for the next one
+            that needs no secret: that one begins half a second sooner.
 
     Raises:
         InputError: A number above that is not positive.
@@ -62,6 +64,7 @@ class JobStore:
         keep_seconds: float | None = None,
         keep_bytes: int | None = None,
         kinds: Mapping[str, Kind] | None = None,
+        keeps_spare: bool = False,
     ) -> None:
         for name, value in (
             ("max_running", max_running),
@@ -89,6 +92,7 @@ class JobStore:
             max_running,
             limits or JobLimits(),
             self._clean_as_configured,
+            keeps_spare,
         )
         with _saving(f"The job folder {self._root}"):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)

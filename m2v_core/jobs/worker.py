@@ -1,7 +1,8 @@
-"""The process that does one job: `python -m m2v_core.jobs.worker JOB_FOLDER`, started by the keeper.
+"""The process that does one job: `python -m m2v_core.jobs.worker`, started by its keeper.
 
 It reads its orders from standard input, so that secrets pass through no file, argument or environment
-variable. A second line there, or the end of it, asks it to stop.
+variable. A second line there, or the end of it, asks it to stop. With `--spare` it has imported what distilling
+takes when the orders come.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import faulthandler
+import importlib
 import json
 import os
 import shutil
@@ -33,14 +35,18 @@ if sys.platform != "win32":
 _PR_SET_PDEATHSIG = 1
 
 
-def main(job_folder: str) -> None:
+def main(is_spare: bool) -> None:
     """Do the job and report; never returns."""
-    folder = JobFolder(Path(job_folder))
-    orders = json.loads(sys.stdin.readline() or "null")
-    if orders is None:  # the keeper is gone
-        os._exit(1)
     faulthandler.enable()
-    _live_modestly(orders["memory_bytes"])
+    _live_modestly()  # before there are threads, which would not
+    if is_spare:
+        importlib.import_module("m2v_core.distillation.pipeline")
+        importlib.import_module("m2v_core.distillation.calibration")
+    orders = json.loads(sys.stdin.readline() or "null")
+    if orders is None:  # the keeper is gone, or there was nothing to do
+        os._exit(1)
+    folder = JobFolder(Path(orders["folder"]))
+    memory.cap(orders["memory_bytes"])
     cancel = threading.Event()
     threading.Thread(target=_listen, args=(cancel,), daemon=True).start()
     report = _report(folder, orders, cancel)
@@ -107,14 +113,13 @@ def _sentence(error: Exception, folder: JobFolder, memory_bytes: int | None) -> 
     return f"Something went wrong that was not foreseen. The details are in the log of job {folder.id}."
 
 
-def _live_modestly(memory_bytes: int | None) -> None:
-    """Stay below the cap, behind the app in line for the processor, and die with the keeper."""
+def _live_modestly() -> None:
+    """Stay behind the app in line for the processor, and die with the keeper."""
     if sys.platform == "win32":
         return
     os.umask(0o077)
     os.nice(5)  # searches in the app go first; alone on the machine it costs nothing
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the secrets
-    memory.cap(memory_bytes)
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -129,4 +134,4 @@ def _listen(cancel: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(is_spare=sys.argv[1:] == ["--spare"])

@@ -71,6 +71,7 @@ def job_store() -> JobStore:
         max_lines={"vocabulary": limits.vocabulary_words},
         keep_seconds=days(limits.jobs_kept_days),
         keep_bytes=limits.jobs_bytes,
+        keeps_spare=True,
     )
 
 
