@@ -92,6 +92,8 @@ def _look_of(job: Job) -> _Look:
         stages = dict([*before, *_CALIBRATING.items(), finish, save])
         whole = sum(share for _, share in stages.values())
         look = replace(look, stages={name: (label, share / whole) for name, (label, share) in stages.items()})
+        if not job.is_finished and any(stage.name == "read" for stage in job.stages):
+            look = replace(look, counted="read", unit="sentences")
     more = {
         **(_MEASURE if job.parameters.get("measure") else {}),
         **(_PUBLISHING if job.kind == "distill" and job.parameters.get("publish") else {}),
@@ -177,7 +179,7 @@ def _numbers(look: _Look, job: Job, stages: Sequence[Stage]) -> _Numbers:
         count = f"{counted.done:,} of {counted.total:,} {look.unit}"
         if look.unit == "bytes":
             count = f"{format_bytes(counted.done)} of {format_bytes(counted.total)}"
-    if counted is not None and look.unit == "tokens":  # nobody cares how many turns a second there are
+    if counted is not None and look.unit in ("tokens", "sentences"):  # nobody cares how many turns a second there are
         per_second = counted.done / counted.seconds if counted.seconds else 0.0
         if not counted.is_finished and job.progress is not None and job.progress.stage == look.counted:
             per_second = job.progress.rate  # that of the last batch: it does not sink while the next is under way
@@ -243,11 +245,14 @@ def _panel(look: _Look, state: str, headline: str, title: str, stages: Sequence[
 def _stage_list(look: _Look, stages: Sequence[Stage], state: str) -> str:
     reached = {stage.name: stage for stage in stages}
     ended = {"failed": "failed here", "cancelled": "stopped here"}.get(state, "going on")
-    rows = []
-    for name, (label, _) in look.stages.items():
+    rows, names = [], list(look.stages)
+    n_begun = 1 + max((names.index(name) for name in reached if name in look.stages), default=-1)
+    for place, (name, (label, _)) in enumerate(look.stages.items()):
         stage = reached.get(name)
-        mark = "not begun" if stage is None else "finished" if stage.is_finished else ended
-        seconds = "" if stage is None else format_seconds(stage.seconds)
+        if stage is not None:
+            mark, seconds = "finished" if stage.is_finished else ended, format_seconds(stage.seconds)
+        else:  # what the teacher has read once is taken from where it is kept
+            mark, seconds = ("finished", "kept") if place < n_begun else ("not begun", "")
         rows.append(
             f'<li data-mark="{mark}"><span class="m2v-mark" role="img" aria-label="{mark}"></span>'
             f'<span>{label}</span><span class="m2v-number">{seconds}</span></li>'

@@ -4,6 +4,7 @@ import os
 import re
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,11 +94,25 @@ def test_the_bar_never_falls_and_ends_below_one() -> None:
     assert 90 < fractions[-1] <= 99
 
 
+def test_what_was_kept_counts_as_finished() -> None:
+    html = job_html(make_job(stages=(Stage("load", 0, 0, 0.3, True), Stage("reduce", 0, 0, 0.1, False))))
+    marks = dict(
+        zip(re.findall(r"</span><span>([^<]+)</span>", html), re.findall(r'data-mark="([^"]+)"', html), strict=True)
+    )
+    assert marks["Read the vocabulary"] == "finished" and "kept" in text_of(html)
+    assert marks["Save the model"] == "not begun"
+
+
 def test_a_calibrated_run_shows_what_it_reads() -> None:
     calibrated = make_job(parameters={"model_name": "a/b", "recipe": "calibrated"})
     for label in ("Read sentences", "Calibrate"):
         assert label in job_html(calibrated)
         assert label not in job_html(make_job())
+    stages = (Stage("encode", 29_525, 29_525, 9.0, True), Stage("read", 42_000, 84_000, 20.0, False))
+    reading = make_job(parameters={"model_name": "a/b", "recipe": "calibrated"}, stages=stages)
+    assert "42,000 of 84,000 sentences" in text_of(job_html(reading))
+    done = replace(reading, state="done", stages=(stages[0], replace(stages[1], is_finished=True)))
+    assert "29,525 of 29,525 tokens" in text_of(job_html(done))
 
 
 def test_the_bar_is_alive_where_it_can_not_count() -> None:
