@@ -19,6 +19,7 @@ from pages.components import (
     job_store,
     model_title,
     neighbors_html,
+    teacher_picker,
 )
 from pages.components.distill_settings import (
     UNUSED_PATTERN,
@@ -30,7 +31,7 @@ from pages.components.distill_settings import (
 from pages.components.job_panel import build_job_panel, find_job, finished_model
 from pages.components.own_words import Source, clean_words, lint, lint_file, read_words, usable_words
 from pages.components.preflight_card import WAITING, preflight
-from pages.components.teacher_search import searched_teacher_picker
+from pages.components.teacher_search import connect_search
 
 Mode = Literal["output", "word", "subword"]
 
@@ -74,7 +75,7 @@ def build() -> None:
     with gr.Row(elem_classes="m2v-columns"):
         with gr.Column(scale=7, elem_classes="m2v-form"):
             with gr.Column(elem_classes="m2v-card"):
-                teacher = searched_teacher_picker()
+                teacher = teacher_picker()
                 card = gr.HTML(WAITING, apply_default_css=False)
             with gr.Column(elem_classes="m2v-card"):
                 mode = gr.Radio(_MODES, value="output", label="Vocabulary", elem_classes="m2v-choices")
@@ -193,6 +194,7 @@ def build() -> None:
         trigger_mode="always_last",
         **quiet,
     )
+    connect_search(teacher)
     query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
     panel.job_id.change(restore, [panel.owner, panel.job_id], [teacher, *settings], **quiet)
     panel.job_id.change(restore_words, [panel.owner, panel.job_id, pasted, upload], [mode, source, pasted], **quiet)

@@ -10,7 +10,7 @@ from gradio.context import Context
 
 from m2v_core.errors import HubError, InputError, M2VError, TeacherError
 from m2v_core.jobs import JobSpec
-from pages.components import checked_teacher, job_store, model_title
+from pages.components import checked_teacher, job_store, model_title, teacher_picker
 from pages.components.account import (
     Visitor,
     account_html,
@@ -24,7 +24,7 @@ from pages.components.job_panel import build_job_panel
 from pages.components.job_view import ONE_CLICK
 from pages.components.licenses import license_choices
 from pages.components.preflight_card import teacher_facts
-from pages.components.teacher_search import searched_teacher_picker
+from pages.components.teacher_search import connect_search
 
 
 def build() -> None:
@@ -33,7 +33,7 @@ def build() -> None:
         gr.HTML(_WELCOME, apply_default_css=False, elem_classes="m2v-hero-cell")
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
             login_button()
-            teacher = searched_teacher_picker()
+            teacher = teacher_picker()
             with gr.Column(visible=False, elem_classes="m2v-words") as publishing:
                 name = gr.Textbox(
                     label="Name on the Hub", info="Private, until you open it there.", max_lines=1, max_length=200
@@ -48,7 +48,7 @@ def build() -> None:
                     visible=False,
                 )
             account = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
-            suggested = gr.State("")
+            proposed, suggested = gr.State(""), gr.State("")
             panel = build_job_panel("Make my model", ONE_CLICK)
             with panel.result:
                 gr.HTML(
@@ -63,36 +63,38 @@ def build() -> None:
     root = Context.root_block
     assert root is not None  # components can't be made outside one
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    connect_search(teacher)
     gr.on(
         [root.load, teacher.change],
         prepare,
-        [teacher, name, suggested],
-        [account, publishing, name, suggested, license_box, panel.start],
+        teacher,
+        [account, publishing, proposed, license_box, panel.start],
         trigger_mode="always_last",
         **quiet,
-    )
+    ).then(propose, [name, proposed, suggested], [name, suggested], **quiet)
     panel.done_id.change(lambda: "", None, name_status, **quiet)  # a name that was just used is not free
     name.change(check_name, name, name_status, trigger_mode="always_last", **quiet)
 
 
-def prepare(
-    teacher: str | None, name: str, suggested: str, request: gr.Request, oauth: gr.OAuthToken | None
-) -> list[Any]:
-    """What the form shows to this visitor: account, its part for publishing, name, suggested name, licence, button."""
+def prepare(teacher: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
+    """What the form shows to this visitor: account, its part for publishing, a name for it, licence, button."""
     who = visitor(oauth, request)
     said = account_html(who, "The button ends in a ZIP.")
     if who.account is None:
-        return [said, gr.Column(visible=False), gr.skip(), suggested, gr.skip(), gr.Button("Make my model")]
+        return [said, gr.Column(visible=False), "", gr.skip(), gr.Button("Make my model")]
     proposal = f"{who.account.name}/{model_title(teacher.strip())}" if teacher and teacher.strip() else ""
-    new_name = proposal if not name or name == suggested else gr.skip()
     return [
         said,
         gr.Column(visible=True),
-        new_name,
         proposal,
         gr.Dropdown(visible=_has_no_license(who, teacher)),
         gr.Button("Make and publish"),
     ]
+
+
+def propose(name: str, proposed: str, suggested: str) -> list[Any]:
+    """The name and what was suggested for it; what somebody typed, even while the Hub was asked, stays."""
+    return [proposed if not name or name == suggested else gr.skip(), proposed]
 
 
 def check_name(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:

@@ -123,11 +123,11 @@ def checked_owner(owner: object) -> str:
     return owner
 
 
-def teacher_picker(choices: Sequence[tuple[str, str]] = TEACHER_CHOICES) -> gr.Dropdown:
-    """A box that offers teachers, labels and names, and takes any other."""
+def teacher_picker() -> gr.Dropdown:
+    """A box that offers teachers and takes any other."""
     info = "Pick one, or type the Hub id of any Sentence Transformer"
     return gr.Dropdown(
-        list(choices),
+        TEACHER_CHOICES,
         value=BUNDLED_TEACHER,
         allow_custom_value=True,
         label="Teacher",

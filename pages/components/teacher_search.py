@@ -7,12 +7,11 @@ import time
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.errors import M2VError
 from m2v_core.persistence.hub_account import is_reachable
 from m2v_core.persistence.hub_info import FoundTeacher, search_teachers
-from pages.components import TEACHER_CHOICES, teacher_picker
+from pages.components import TEACHER_CHOICES
 from pages.components.preflight_card import short_count
 
 _MIN_CHARS = 3
@@ -21,17 +20,10 @@ _KEPT_SECONDS = 60.0
 _reached: list[tuple[float, bool]] = []
 
 
-def searched_teacher_picker() -> gr.Dropdown:
-    """A `teacher_picker` that offers what the Hub has; without the Hub, what comes along."""
-    # An open list may get longer, never shorter: Gradio would go on showing what is gone, and nothing new.
-    teacher = teacher_picker(TEACHER_CHOICES[:1])
-    page = Context.root_block
-    assert page is not None  # components can't be made outside one
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page.load(lambda: gr.Dropdown(choices=TEACHER_CHOICES) if has_hub() else gr.skip(), None, teacher, **quiet)
+def connect_search(teacher: gr.Dropdown) -> None:
+    """Let a `teacher_picker` offer what the Hub has."""
     # Not "always_last", which now and then loses the last key.
-    teacher.key_up(search, None, teacher, trigger_mode="multiple", **quiet)
-    return teacher
+    teacher.key_up(search, None, teacher, trigger_mode="multiple", show_progress="hidden", api_visibility="private")
 
 
 def has_hub() -> bool:
@@ -48,7 +40,10 @@ def _found(query: str) -> list[FoundTeacher]:
 
 
 def search(typed: gr.KeyUpData) -> Any:
-    """The box with what fits the text in it, and then, as many as ever, the well-known and the most downloaded."""
+    """The box with what fits the text in it, then the well-known and the most downloaded.
+
+    As many as ever: of an open list that gets shorter Gradio goes on showing what is gone, and nothing new.
+    """
     query = str(typed.input_value or "").strip().lower()
     # Every answer redraws the list, so none is given where there is nothing to find.
     if 0 < len(query) < _MIN_CHARS or "·" in query or not has_hub():

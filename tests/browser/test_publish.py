@@ -145,6 +145,7 @@ def test_an_upload_that_fails_is_tried_again_without_distilling(
 ) -> None:
     open_page(page, studio)
     choose(page, "Teacher", "tiny", "lab/tiny-teacher")
+    expect(page.get_by_label("Name on the Hub")).to_have_value("ada/m2v-tiny-teacher")
     page.get_by_label("Name on the Hub").fill("ada/second")
     choose(page, "Licence", "mit", "MIT")
     method, pattern, fault, said = FAULTS["429"]
