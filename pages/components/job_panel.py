@@ -157,7 +157,10 @@ class JobPanel:
         self.timer.tick(functools.partial(follow, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
         page = Context.root_block
         assert page is not None  # components can't be made outside one
-        page.load(functools.partial(attach, kind=self.kind), self.owner, [self.owner, *shown], **quiet)
+        look = functools.partial(attach, kind=self.kind)
+        opened = page.load(look, self.owner, [self.owner, *shown], **quiet)
+        # Whoever pressed the button while that was under way has a run since, which its answer has put out of sight.
+        opened.then(look, self.owner, [self.owner, *shown], **quiet)
 
 
 def attach(owner: str | None, kind: str = "distill") -> list[Any]:

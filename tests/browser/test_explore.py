@@ -32,7 +32,7 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     expect(page.get_by_text("No model yet")).to_be_visible()
     expect(page.get_by_role("tab")).to_have_count(0)
     page.goto(server.address + "/")
-    page.get_by_role("button", name="Make my model").click()
+    page.get_by_role("button", name="Make my model").click()  # at once, while the page still looks for a run
     expect(page.locator(".m2v-job")).to_have_attribute("data-state", "done", timeout=RUN_MS)
 
     page.goto(server.address + "/explore")
