@@ -32,6 +32,7 @@ from tokenizers import Tokenizer
 
 from m2v_core.distillation.closed_form import COLUMN_UNITS, Start, Turned, fit_closed_form
 from m2v_core.distillation.descent import descend, n_descent_steps
+from m2v_core.encoder.cosines import row_lengths
 from m2v_core.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
@@ -223,7 +224,7 @@ def _usable(sentences: Sentences) -> Sentences:
     vectors = _unit(sentences.targets)
     vectors -= vectors.mean(axis=0)
     # What lies at the mean has no direction, as has everything where the teacher says the same of every text.
-    kept = (np.diff(sentences.counts.indptr) > 0) & (_lengths(vectors) > 1e-3)
+    kept = (np.diff(sentences.counts.indptr) > 0) & (row_lengths(vectors) > 1e-3)
     return Sentences(sentences.counts[kept], _unit(vectors[kept]))
 
 
@@ -242,7 +243,7 @@ def _aligned(start: Start, counts: Any, targets: npt.NDArray[np.float32]) -> tup
 
 
 def _mean_length(vectors: npt.NDArray[np.float32]) -> np.float32:
-    return np.float32(max(float(_lengths(vectors).mean()), 1e-12))
+    return np.float32(max(float(row_lengths(vectors).mean()), 1e-12))
 
 
 class _Judge:
@@ -280,9 +281,7 @@ def _standardised(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 
 def _unit(vectors: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
-    units: npt.NDArray[np.float32] = np.multiply(vectors, (1 / np.maximum(_lengths(vectors), 1e-12))[:, None], out=out)
+    units: npt.NDArray[np.float32] = np.multiply(
+        vectors, (1 / np.maximum(row_lengths(vectors), 1e-12))[:, None], out=out
+    )
     return units
-
-
-def _lengths(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))

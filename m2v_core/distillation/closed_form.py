@@ -18,6 +18,7 @@ import numpy.typing as npt
 import scipy.sparse as sparse
 
 from m2v_core.cpus import n_usable_cpus
+from m2v_core.encoder.cosines import row_lengths
 from m2v_core.progress import ProgressReporter
 
 COLUMN_UNITS = 10  # of progress: about as long as so many columns take in a step of the descent
@@ -90,7 +91,7 @@ class Turned:
             for start in range(0, len(targets), _SENTENCES_AT_ONCE):
                 rows = slice(start, start + _SENTENCES_AT_ONCE)
                 turned = targets[rows] @ turn
-                scales[rows] = 1 / np.maximum(np.sqrt(np.einsum("nd,nd->n", turned, turned)), 1e-12)
+                scales[rows] = 1 / np.maximum(row_lengths(turned), 1e-12)
         return cls(targets, turn, scales)
 
     def whole(self) -> npt.NDArray[np.float32]:

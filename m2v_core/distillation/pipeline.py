@@ -25,6 +25,7 @@ from m2v_core.distillation.settings import DEFAULT_RECIPE, Pooling, Recipe, Sett
 from m2v_core.distillation.source import TeacherSource, locate_teacher
 from m2v_core.distillation.vectors import Fitted, Prepared, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.weighting import Weighting, rank_weights
+from m2v_core.encoder.cosines import row_lengths
 from m2v_core.errors import InputError
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
@@ -294,8 +295,7 @@ def _fit(
     weights = _weights(read, settings)
     starts = [Start(prepared.reduced, weights)]
     if prepared.directions is not None:
-        lengths = np.sqrt(np.einsum("rd,rd->r", prepared.reduced, prepared.reduced))
-        starts.append(Start(prepared.directions, lengths * weights))
+        starts.append(Start(prepared.directions, row_lengths(prepared.reduced) * weights))
     has_text = prepared.noted["n_corpus_texts"] > 0
     fitted = calibrate(starts, Sentences(prepared.counts, prepared.targets), has_text, reporter)
     return Fitted(fitted.token_embeddings, prepared.noted | {"calibrated": fitted.problem is None}, fitted.problem)

@@ -1,4 +1,4 @@
-"""Cosines of embeddings, and their rows at unit length."""
+"""Cosines of embeddings, the lengths of their rows, and their rows at unit length."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ def unit_rows(vectors: ArrayLike) -> NDArray[np.float32]:
         vectors: (n, dim) or (dim,).
     """
     rows = np.atleast_2d(np.asarray(vectors, np.float32))
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    units: NDArray[np.float32] = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+    lengths = row_lengths(rows)[:, None]
+    units: NDArray[np.float32] = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
     return units
+
+
+def row_lengths(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The Euclidean length of each row, `(n,) float32`, without the second table that `np.linalg.norm` makes.
+
+    Args:
+        rows: `(n, dim) float32`.
+    """
+    return np.asarray(np.sqrt(np.einsum("nd,nd->n", rows, rows)))

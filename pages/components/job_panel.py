@@ -157,16 +157,20 @@ class JobPanel:
         self.timer.tick(functools.partial(follow, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
         page = Context.root_block
         assert page is not None  # components can't be made outside one
-        look = functools.partial(attach, kind=self.kind)
-        opened = page.load(look, self.owner, [self.owner, *shown], **quiet)
-        # Whoever pressed the button while that was under way has a run since, which its answer has put out of sight.
-        opened.then(look, self.owner, [self.owner, *shown], **quiet)
+        opened = page.load(functools.partial(attach, kind=self.kind), self.owner, [self.owner, *shown], **quiet)
+        opened.then(functools.partial(catch_up, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
 
 
 def attach(owner: str | None, kind: str = "distill") -> list[Any]:
     """What a page shows when it opens: this browser's id, and its newest job."""
     owner = known_owner(owner)
     return [owner, *panel_values(owner, newest_job(owner, kind), kind)]
+
+
+def catch_up(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
+    """What the panel shows once its page is open: whoever pressed the button before that has a newer run by now."""
+    job = newest_job(owner or "", kind)
+    return panel_values(owner or "", job, kind) if job is not None and job.id != job_id else [gr.skip()] * 11
 
 
 def follow(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:

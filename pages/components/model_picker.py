@@ -137,14 +137,14 @@ def refresh(owner: str | None, model_id: str | None, n_offered: int) -> list[Any
     Nothing changes where fewer are left than it offers: its list may be open, and of an open list that gets shorter
     Gradio goes on showing what is gone. That is for `shorten`, once the list is closed.
     """
-    owner = known_owner(owner)
-    return [gr.skip()] * 4 if _n_models(owner) < n_offered else _values(owner, model_id, "")
+    *values, n_models = _values(known_owner(owner), model_id, "")
+    return [gr.skip()] * 4 if n_models < n_offered else [*values, n_models]
 
 
 def shorten(owner: str | None, model_id: str | None, n_offered: int) -> list[Any]:
     """What the picker shows where fewer models are left than it offers."""
-    owner = known_owner(owner)
-    return _values(owner, model_id, "") if _n_models(owner) < n_offered else [gr.skip()] * 4
+    *values, n_models = _values(known_owner(owner), model_id, "")
+    return [*values, n_models] if n_models < n_offered else [gr.skip()] * 4
 
 
 def pick(owner: str | None, model_id: str | None) -> str:
@@ -159,10 +159,6 @@ def pick(owner: str | None, model_id: str | None) -> str:
 def choice_label(record: ModelRecord) -> str:
     """A model in one line: "m2v-all-MiniLM-L6-v2 · 256 dimensions · 15.2 MB"."""
     return f"{record.name} · {record.dim:,} dimensions · {format_bytes(record.n_bytes)}"
-
-
-def _n_models(owner: str) -> int:
-    return len(model_library().list_models(owner))
 
 
 def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
