@@ -90,6 +90,11 @@ class Dispatcher:
         """Look now: a job has come or gone."""
         self._news.set()
 
+    def expect_job(self) -> None:
+        """Have a spare worker ready, if the store keeps one: somebody is about to submit a job."""
+        self._spare_until = time.monotonic() + _SECONDS_OF_A_SPARE
+        self._news.set()
+
     def close(self) -> None:
         """Stop starting jobs; returns when the thread has ended."""
         self._is_closed = True
@@ -137,10 +142,9 @@ class Dispatcher:
 
     def _look_after_spare(self, is_busy: bool) -> None:
         """Have one for a while after a job: whoever distils is likely to try other settings."""
-        now = time.monotonic()
         if is_busy:
-            self._spare_until = now + _SECONDS_OF_A_SPARE
-        elif now >= self._spare_until:
+            self._spare_until = time.monotonic() + _SECONDS_OF_A_SPARE
+        elif time.monotonic() >= self._spare_until:
             self._drop_spare()
         elif self._keeps_spare and self._spare is None:
             self._spare = _start_keeper(None)

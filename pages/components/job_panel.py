@@ -24,6 +24,7 @@ from pages.components.result_card import result_html
 from pages.components.served_files import model_zip, result_file
 
 _TICK_SECONDS = 0.5
+_LINGER_SECONDS = 0.25  # less than a tick, or the next would be left out
 
 Components = Sequence[gr.components.Component]
 
@@ -54,12 +55,18 @@ def retry_upload(owner: str, who: Visitor, job_id: str) -> str:
     return job_store().submit(JobSpec("publish", parameters, texts, job.title), owner, secrets=secrets_of(who))
 
 
-def find_job(owner: str | None, job_id: str) -> Job | None:
-    """The job that a page shows; None if there is none, or it has been removed."""
+def find_job(owner: str | None, job_id: str, timeout_seconds: float = 0.0) -> Job | None:
+    """The job that a page shows; None if there is none, or it has been removed.
+
+    Args:
+        owner: Whose.
+        job_id: Its id.
+        timeout_seconds: How long to wait for its end.
+    """
     if not (owner and job_id):
         return None
     try:
-        return job_store().get(job_id, owner)
+        return job_store().wait(job_id, owner, timeout_seconds)
     except NotFoundError:
         return None
 
@@ -164,6 +171,8 @@ class JobPanel:
 def attach(owner: str | None, kind: str = "distill") -> list[Any]:
     """What a page shows when it opens: this browser's id, and its newest job."""
     owner = known_owner(owner)
+    if kind == "distill":
+        job_store().expect_job()
     return [owner, *panel_values(owner, newest_job(owner, kind), kind)]
 
 
@@ -174,8 +183,11 @@ def catch_up(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]
 
 
 def follow(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
-    """What the panel shows half a second later; while the job goes on only its view changes."""
-    job = find_job(owner, job_id)
+    """What the panel shows half a second later; while the job goes on only its view changes.
+
+    An end that comes within a moment is waited for: many a job is over in two seconds.
+    """
+    job = find_job(owner, job_id, _LINGER_SECONDS)
     if job is None or job.is_finished:
         return panel_values(owner or "", job, kind)
     return [gr.skip(), job_html(job, kind), *[gr.skip()] * 9]

@@ -43,6 +43,24 @@ def test_the_next_job_is_done_by_the_spare_one(make_store):
     wait_until(lambda: not spares() and not psutil.pid_exists(worker.pid))
 
 
+def test_one_stands_ready_for_a_job_that_is_expected(make_store):
+    store = make_store(keeps_spare=True)
+    assert not spares()
+    store.expect_job()
+    wait_until(spares)
+    (spare,) = spares()
+    wait_until(spare.children)
+    (worker,) = spare.children()
+    job = store.wait(store.submit(JobSpec("say"), "ada"), "ada")
+    assert f"worker {worker.pid} started" in store.log(job.id, "ada")
+
+
+def test_a_store_without_spares_expects_a_job_in_vain(make_store):
+    store = make_store()
+    store.expect_job()
+    assert store.wait(store.submit(JobSpec("say"), "ada"), "ada").state == "done" and not spares()
+
+
 def test_what_needs_a_secret_gets_a_new_one(make_store):
     store = make_store(keeps_spare=True)
     store.wait(store.submit(JobSpec("say"), "ada"), "ada")
