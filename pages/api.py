@@ -21,6 +21,7 @@ from m2v_core.space.settings import current_limits
 from pages import components
 from pages.components import checked_owner, checked_teacher, job_store, model_title
 from pages.components.archive import archive_of, delete_model
+from pages.components.job_view import seconds_left
 from pages.components.model_picker import model_library, picked_model
 
 # They change nothing and cost little, so agents may have them as tools; the others spend hours of computing or delete.
@@ -175,7 +176,7 @@ def _job_view(found: Job) -> dict[str, Any]:
         "stage": progress.stage if progress else None,
         "done": progress.done if progress else 0,
         "total": progress.total if progress else 0,
-        "seconds_left": progress.eta_seconds if progress else None,
+        "seconds_left": seconds_left(found),
         "elapsed_seconds": found.elapsed_seconds,
         "model_id": found.id if found.kind == "distill" and found.state == "done" else None,
     }

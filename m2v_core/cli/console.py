@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # 128 + SIGINT: what a shell expects of a command that Ctrl-C ended
 STAGES = {
     "start": "Starting",
+    "download": "Fetching the teacher",
     "load": "Loading the teacher",
     "scan": "Reading the columns",
     "encode": "Encoding",

@@ -99,6 +99,9 @@ def distill(
         str | None, typer.Option(help="Of a Ray cluster. [default: RAY_ADDRESS, or else this machine]")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the teacher on the Hub. [default: main]")
+    ] = None,
     trust_remote_code: Annotated[
         bool,
         typer.Option("--trust-remote-code", help="Run code from the teacher's repository. It can do whatever you can."),
@@ -145,6 +148,7 @@ def distill(
                 address=address,
                 progress=show,
                 cancel=cancel,
+                revision=revision,
             )
             reporter.start("save")
             model.save_pretrained(save_path)

@@ -44,6 +44,7 @@ class ReadingJob:
 
     Attributes:
         model_name: The teacher, as every machine finds it.
+        revision: Its commit on the Hub; None for a folder or the bundled one.
         listing: Of the driver's, see `TeacherSource`.
         device: Where to run it; see `teacher.resolve_device`.
         trust_remote_code: Whether code that comes with it may run.
@@ -53,6 +54,7 @@ class ReadingJob:
     """
 
     model_name: str
+    revision: str | None
     listing: str
     device: str | None
     trust_remote_code: bool
@@ -75,7 +77,7 @@ class ShardReader:
     def __init__(self, job: ReadingJob) -> None:
         from m2v_core.distillation.teacher import Teacher
 
-        source = locate_teacher(job.model_name)
+        source = locate_teacher(job.model_name, job.revision)
         if source.listing != job.listing:
             raise TeacherError(
                 f"{job.model_name} is another teacher to this worker than to the process that started the run. Give a "
@@ -201,6 +203,7 @@ class Cluster:
             np.savez(folder / _SEQUENCES, ids=ids, starts=starts)
             job = ReadingJob(
                 model_name=_name_everywhere(self._source),
+                revision=self._source.revision,
                 listing=self._source.listing,
                 device=self._device,
                 trust_remote_code=self._trust_remote_code,

@@ -61,6 +61,7 @@ def distill(
     address: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
+    revision: str | None = None,
 ) -> StaticModel:
     r"""Returns a static model distilled from a Sentence Transformer.
 
@@ -96,10 +97,11 @@ def distill(
             `"calibrated"` for a million words. None: all is done here.
         workers: How many teachers read on the cluster; None for one for each GPU or machine.
         address: Of the cluster; None for the one that RAY_ADDRESS names, or else this machine.
-        progress: Receives `Progress` events of the stages `load`, `encode`, `read`, `reduce`,
-            `calibrate` and `finish`. An exception
-            it raises stops the work and passes through.
+        progress: Receives `Progress` events of the stages `download` (in bytes, where the Hub has to be asked), `load`,
+            `encode`, `read`, `reduce`, `calibrate` and `finish`. An exception it raises stops the work and passes
+            through.
         cancel: Set it from another thread to stop the work within a batch.
+        revision: Branch, tag or commit of the teacher on the Hub; None for `main`.
 
     Returns:
         A model with `normalize` on; its table is `(n_rows, dim)` of `quantize_to`.
@@ -130,8 +132,8 @@ def distill(
     )
     _check_engine(engine, workers, address, cache_folder)
     reporter = ProgressReporter(progress, cancel)
+    source = locate_teacher(model_name, revision, reporter)
     reporter.start("load")
-    source = locate_teacher(model_name)
     cache, cluster = None, None
     if cache_folder is not None:
         cache = VectorCache(cache_folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from m2v_core.distillation.bundled import BUNDLED_TEACHER, bundled_folder, is_bundled
 from m2v_core.errors import HubError, InputError
 from m2v_core.persistence import hub
+from m2v_core.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +49,18 @@ class TeacherSource:
         return ",".join(f"{path.relative_to(self.folder).as_posix()}:{path.stat().st_size}" for path in files)
 
 
-def locate_teacher(model_name: str | Path) -> TeacherSource:
+def locate_teacher(
+    model_name: str | Path, revision: str | None = None, reporter: ProgressReporter | None = None
+) -> TeacherSource:
     """The teacher's files, downloaded where they have to be.
 
+    Args:
+        model_name: A folder, or a repository on the Hub.
+        revision: Branch, tag or commit on the Hub; None for `main`.
+        reporter: Gets the stage `"download"`, in bytes, where there is anything to fetch.
+
     Raises:
-        InputError: the name is no string.
+        InputError: the name is no string, or a folder has no revisions.
         NotFoundError: neither a folder nor a repository of this name exists.
         HubError: the Hub can't be reached, and the teacher is not the bundled one.
         TeacherError: the bundled teacher's files were changed.
@@ -64,9 +72,14 @@ def locate_teacher(model_name: str | Path) -> TeacherSource:
         )
     model_name = str(model_name)
     if Path(model_name).is_dir():
+        if revision is not None:
+            raise InputError(
+                f"{model_name} is a folder, which has no revision {revision!r}. Leave out revision, or name a "
+                "repository on the Hub."
+            )
         return TeacherSource(model_name, Path(model_name))
     try:
-        folder = hub.download(model_name, allow_patterns=TEACHER_FILES)
+        folder = hub.download(model_name, allow_patterns=TEACHER_FILES, revision=revision, reporter=reporter)
     except HubError as error:
         if not is_bundled(model_name):
             raise

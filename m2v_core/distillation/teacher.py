@@ -272,13 +272,17 @@ def _pool_entries(pooling: Pooling, n_before: int, n_after: int) -> Pool:
     return pool
 
 
-def trusted_folder(model_name: str) -> Path:
+def trusted_folder(model_name: str, revision: str | None = None) -> Path:
     """The teacher's folder on this machine, downloaded where need be; one that needs its own code is refused.
+
+    Args:
+        model_name: A folder, or a repository on the Hub.
+        revision: Branch, tag or commit on the Hub; None for `main`.
 
     Raises:
         M2VError: as `locate_teacher` and `Teacher.load`.
     """
-    folder = locate_teacher(model_name).folder
+    folder = locate_teacher(model_name, revision).folder
     loading.refuse_remote_code(loading.encoder_folder(folder), model_name, trust_remote_code=False)
     return folder
 

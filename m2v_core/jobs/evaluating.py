@@ -155,8 +155,8 @@ def _teacher(order: WorkOrder, name: str) -> Encoder:
     from m2v_core.distillation.teacher import resolve_device, trusted_folder
     from m2v_core.evaluation.encoders import TeacherEncoder
 
-    check_teacher(order, name)
-    return TeacherEncoder(trusted_folder(name), name, resolve_device(order.parameters.get("device")))
+    folder = trusted_folder(name, check_teacher(order, name))
+    return TeacherEncoder(folder, name, resolve_device(order.parameters.get("device")))
 
 
 def _no_teacher(name: str) -> Any:

@@ -9,10 +9,13 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from m2v_core.errors import TeacherError
+from m2v_core.errors import SaveError, TeacherError
 from m2v_core.progress import ProgressCallback, ProgressReporter
+
+if TYPE_CHECKING:
+    from m2v_core.model import StaticModel
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class WorkOrder:
     keep: Callable[[Mapping[str, Any]], None] = lambda outcome: None
 
 
+_PROBES = ["A sentence to try a saved model with.", "And one more, of other words.", "42"]
+
 Work = Callable[[WorkOrder], Mapping[str, Any]]
 """Does the work, fills `staging`, and returns what is worth knowing of the result, as plain JSON values."""
 
@@ -91,8 +96,8 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     """
     use_hub_account(order)
     reporter = ProgressReporter(order.progress, order.cancel)
-    reporter.start("load")  # before the import below, which takes seconds
-    check_teacher(order, order.parameters["model_name"])
+    reporter.start("start")  # before the import below, which takes seconds
+    revision = check_teacher(order, order.parameters["model_name"])
     from m2v_core.distillation.pipeline import distill as distill_teacher
 
     extra = {name: order.parameters[name] for name in AFTERWARDS if name in order.parameters}
@@ -104,11 +109,15 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
         cache_folder=None if "hf_token" in order.secrets else order.shared_cache,
         progress=order.progress,
         cancel=order.cancel,
+        revision=revision,
     )
     name, license = extra.get("name"), extra.get("license")
     reporter.start("save", 1)
     model.save_pretrained(order.staging, name, license=license)
     reporter.advance(1)
+    if not extra.get("publish"):  # which opens it as others will
+        reporter.start("check")
+        _check_saved(model, order.staging)
     outcome: dict[str, Any] = {"dim": model.dim, "n_tokens": len(model.tokens), "n_bytes": model.n_bytes}
     if not extra:
         return outcome
@@ -124,6 +133,23 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     if extra.get("publish"):
         outcome["published"] = put_on_hub(order, order.staging, extra["publish"])
     return outcome
+
+
+def _check_saved(model: StaticModel, folder: Path) -> None:
+    """Open what was saved, and have it encode.
+
+    Raises:
+        SaveError: It gives something else than the model did before.
+    """
+    import numpy as np
+
+    from m2v_core.model import StaticModel
+
+    opened = StaticModel.from_pretrained(folder)
+    if opened.tokens != model.tokens or not np.allclose(opened.encode(_PROBES), model.encode(_PROBES), atol=1e-6):
+        raise SaveError(
+            "The saved model does not give what it gave before it was saved. Check the disk, and try again."
+        )
 
 
 def speed(order: WorkOrder) -> Mapping[str, Any]:
@@ -154,9 +180,9 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
     if parameters.get("teacher"):
         from m2v_core.distillation.teacher import resolve_device, trusted_folder
 
-        check_teacher(order, parameters["teacher"])
-        device = resolve_device(parameters.get("device"))
-        encoders.append(TeacherEncoder(trusted_folder(parameters["teacher"]), parameters["teacher"], device))
+        teacher = parameters["teacher"]
+        folder = trusted_folder(teacher, check_teacher(order, teacher))
+        encoders.append(TeacherEncoder(folder, teacher, resolve_device(parameters.get("device"))))
         reporter.advance(0)
     own_texts = order.texts.get("texts")
     comparison = compare_speed(
@@ -189,8 +215,11 @@ def use_hub_account(order: WorkOrder) -> None:
     os.environ["HF_XET_CACHE"] = str(order.private_cache / "xet")
 
 
-def check_teacher(order: WorkOrder, teacher: str) -> None:
+def check_teacher(order: WorkOrder, teacher: str) -> str | None:
     """Refuse a teacher larger than allowed, before anything of its weights is fetched.
+
+    Returns:
+        The commit that was looked at, which is the one to load; None where there is no limit, or no commit.
 
     Raises:
         TeacherError: It is larger, or can't be distilled anyway; the message says why.
@@ -198,12 +227,13 @@ def check_teacher(order: WorkOrder, teacher: str) -> None:
         NotFoundError: There is no such teacher.
     """
     if order.teacher_parameters is None:
-        return
+        return None
     from m2v_core.distillation.preflight import look_up
 
     facts = look_up(teacher, token=order.secrets.get("hf_token"), max_parameters=order.teacher_parameters)
     if facts.problems:
         raise TeacherError(facts.problems[0])
+    return facts.commit
 
 
 KINDS: Mapping[str, Kind] = {

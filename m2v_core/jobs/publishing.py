@@ -138,7 +138,7 @@ def measure(
 
     try:
         encoders: list[Encoder] = [StaticEncoder(model, "model")]
-        folder = trusted_folder(teacher)
+        folder = trusted_folder(teacher, model.config.get("m2v", {}).get("teacher_revision"))
         if disk_bytes(folder) <= _MAX_TEACHER_BYTES:
             encoders.append(TeacherEncoder(folder, "teacher", resolve_device(device)))
         found = compare_speed(encoders, sample_texts(), rounds=_ROUNDS, seconds=_SECONDS, judge=rank_correlation)

@@ -144,8 +144,8 @@ def _teacher(order: WorkOrder) -> TeacherEncoder:
     from m2v_core.evaluation.encoders import TeacherEncoder
 
     name = order.parameters["teacher"]
-    check_teacher(order, name)
-    return TeacherEncoder(trusted_folder(name), name, resolve_device(order.parameters.get("device")))
+    folder = trusted_folder(name, check_teacher(order, name))
+    return TeacherEncoder(folder, name, resolve_device(order.parameters.get("device")))
 
 
 def _read(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -19,14 +22,19 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.file_download import repo_folder_name
 
 from m2v_core.errors import HubError, LimitError, NotFoundError
 from m2v_core.persistence.formats import all_paths
+from m2v_core.progress import ProgressReporter
+
+_T = TypeVar("_T")
 
 # The root of the HTTP library's errors; which library that is differs between releases of huggingface_hub.
 HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
 _REPO_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
+_SECONDS_BETWEEN_LOOKS = 0.2
 _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.h5", "*.msgpack", "*.ot"]
 
 
@@ -89,6 +97,7 @@ def download(
     token: str | None = None,
     revision: str | None = None,
     endpoint: str | None = None,
+    reporter: ProgressReporter | None = None,
 ) -> Path:
     """The folder with the files of a repository that match, fetched where they aren't cached.
 
@@ -100,10 +109,13 @@ def download(
         token: For private and gated repositories.
         revision: Branch, tag or commit.
         endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+        reporter: Gets the stage `"download"`, in bytes, where any have to be fetched. When it is cancelled this call
+            ends; the files under way still arrive in the cache, as long as the process lives.
 
     Raises:
         NotFoundError: No such repository or revision, or `repo_id` can't be one.
         HubError: The Hub can't be reached and nothing is cached, or it refused.
+        Cancelled: By the reporter.
     """
     if not is_repo_id(repo_id):
         raise NotFoundError(
@@ -121,7 +133,10 @@ def download(
     )
     with explained(repo_id, revision):
         try:
-            return Path(fetch())
+            if reporter is None:
+                return Path(fetch())
+            known = partial(_blob_sizes, HfApi(endpoint, token), repo_id, revision, allow_patterns)
+            return Path(_counted(fetch, known, _blobs(repo_id), reporter))
         except HfHubHTTPError:
             raise
         except HTTP_ERROR:
@@ -137,6 +152,78 @@ def matching(paths: Iterable[str], allow_patterns: Sequence[str]) -> list[str]:
         if any(fnmatchcase(path, pattern) for pattern in allow_patterns)
         and not any(fnmatchcase(path, pattern) for pattern in _OTHER_RUNTIMES)
     ]
+
+
+def _counted(
+    fetch: Callable[[], _T], sizes: Callable[[], Mapping[str, int]], blobs: Path, reporter: ProgressReporter
+) -> _T:
+    """What `fetch` returns, while its bytes are counted as they come to lie in the cache.
+
+    The client's own bars are no help: which of them count bytes, and which bytes, differs between its releases.
+
+    Args:
+        fetch: Fetches the files.
+        sizes: The size of each by the name of its blob; asked for meanwhile, and not missed if it can't be had.
+        blobs: The folder they come to lie in, those under way with a longer name.
+        reporter: As for `download`.
+    """
+    fetched, known = _in_thread(fetch), _in_thread(sizes)
+    if not wait([fetched], _SECONDS_BETWEEN_LOOKS).done:
+        reporter.start("download")
+    n_before: int | None = None
+    while not wait([fetched], _SECONDS_BETWEEN_LOOKS).done:
+        if not known.done() or known.exception() is not None:
+            reporter.advance(0)  # at least it may be told to stop
+            continue
+        wanted = known.result()
+        present = {name: min(size, _largest(blobs, name)) for name, size in wanted.items()}
+        n_present = sum(present.values())
+        if n_before is None:
+            reporter.start("download", sum(wanted.values()), n_present)
+        else:
+            reporter.advance(max(0, n_present - n_before))
+        n_before = n_present if n_before is None else max(n_before, n_present)
+    if n_before is not None:
+        reporter.advance(sum(known.result().values()) - n_before)
+    return fetched.result()
+
+
+def _in_thread(work: Callable[[], _T]) -> Future[_T]:
+    """What `work` gives, done in a thread that keeps no process alive."""
+    outcome: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # raised again where the result is asked for
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome
+
+
+def _blob_sizes(api: HfApi, repo_id: str, revision: str | None, allow_patterns: Sequence[str]) -> dict[str, int]:
+    """Bytes of the files that match, by the names that the cache gives to their content."""
+    files = api.model_info(repo_id, revision=revision, files_metadata=True).siblings or ()
+    wanted = set(matching([file.rfilename for file in files], allow_patterns))
+    return {
+        (file.lfs.sha256 if file.lfs else file.blob_id or ""): file.size or 0
+        for file in files
+        if file.rfilename in wanted
+    }
+
+
+def _blobs(repo_id: str) -> Path:
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo_id, repo_type="model"), "blobs")
+
+
+def _largest(blobs: Path, name: str) -> int:
+    """Bytes of the blob, or of the longest of its beginnings."""
+    sizes = [0]
+    for path in blobs.glob(f"{name}*"):
+        with contextlib.suppress(OSError):  # it may just have got its final name
+            sizes.append(path.stat().st_size)
+    return max(sizes)
 
 
 @contextlib.contextmanager

@@ -195,9 +195,12 @@ def follow(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
 
 def cancel(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
     """What the panel shows when its job is told to stop."""
-    job = find_job(owner, job_id)
-    if job is not None and owner:
-        job = job_store().cancel(job_id, owner)
+    try:
+        job = find_job(owner, job_id)
+        if job is not None and owner:
+            job = job_store().cancel(job_id, owner)
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return _keep_all_but_message(error_notice(error, "It can't be cancelled now"))
     return panel_values(owner or "", job, kind)
 
 

@@ -38,11 +38,13 @@ _LOOKS: Mapping[str, _Look] = {
     "distill": _Look(
         {
             "start": ("Start up", 0.05),
-            "load": ("Load the teacher", 0.20),
-            "encode": ("Read the vocabulary", 0.60),
-            "reduce": ("Reduce dimensions", 0.08),
-            "finish": ("Weight and quantize", 0.03),
-            "save": ("Save the model", 0.04),
+            "download": ("Fetch the teacher", 0.10),
+            "load": ("Load the teacher", 0.15),
+            "encode": ("Read the vocabulary", 0.57),
+            "reduce": ("Reduce dimensions", 0.06),
+            "finish": ("Weight and quantize", 0.02),
+            "save": ("Save the model", 0.02),
+            "check": ("Open it again", 0.03),
         },
         "encode",
         "tokens",
@@ -77,8 +79,8 @@ _LOOKS: Mapping[str, _Look] = {
 }
 ONE_CLICK = "one click"
 """The kind of a panel that follows a distillation, the upload that belongs to it, and a second try of that."""
-_CALIBRATING = {"read": ("Read sentences", 0.90), "calibrate": ("Calibrate", 0.20)}
-"""Comes between `reduce` and `finish`; the sentences take longer than all else."""
+_CALIBRATING = {"read": ("Read sentences", 4.5), "calibrate": ("Calibrate", 0.20)}
+"""Comes between `reduce` and `finish`; the sentences take eight times as long as the vocabulary."""
 _MEASURE = {"measure": ("Measure", 0.15)}
 
 
@@ -87,24 +89,31 @@ def _look_of(job: Job) -> _Look:
     look = _LOOKS[job.kind]
     if job.kind == "evaluate":
         return _evaluation_look(look, job)
-    if job.parameters.get("recipe") == "calibrated":
-        *before, finish, save = look.stages.items()
-        stages = dict([*before, *_CALIBRATING.items(), finish, save])
+    reached = {stage.name for stage in job.stages}
+    if job.kind == "distill" and (job.parameters.get("recipe") == "calibrated" or "read" in reached):
+        *before, finish, save, check = look.stages.items()
+        stages = dict([*before, *_CALIBRATING.items(), finish, save, check])
         whole = sum(share for _, share in stages.values())
         look = replace(look, stages={name: (label, share / whole) for name, (label, share) in stages.items()})
-        if not job.is_finished and any(stage.name == "read" for stage in job.stages):
+        if not job.is_finished and "read" in reached:
             look = replace(look, counted="read", unit="sentences")
+    if job.stages and job.stages[-1].name == "download" and not job.is_finished:
+        look = replace(look, counted="download", unit="bytes")
     more = {
         **(_MEASURE if job.parameters.get("measure") else {}),
         **(_PUBLISHING if job.kind == "distill" and job.parameters.get("publish") else {}),
     }
     if not more:
         return look
-    shares = {name: (label, 0.6 * share) for name, (label, share) in look.stages.items()}
+    # What is published is opened as others will, instead.
+    is_checked = not job.parameters.get("publish")
+    shares = {
+        name: (label, 0.6 * share) for name, (label, share) in look.stages.items() if is_checked or name != "check"
+    }
     scale = 0.4 / sum(share for _, share in more.values())
     shares |= {name: (label, scale * share) for name, (label, share) in more.items()}
     # The tokens are what there is to count until there are bytes.
-    if any(stage.name == "upload" for stage in job.stages):
+    if "upload" in reached:
         return replace(look, stages=shares, counted="upload", unit="bytes")
     return replace(look, stages=shares)
 
@@ -187,8 +196,11 @@ def _numbers(look: _Look, job: Job, stages: Sequence[Stage]) -> _Numbers:
     elapsed, time_left = format_seconds(job.elapsed_seconds), ""
     if job.is_finished:
         return _Numbers(f"{elapsed} in all", "", count, rate)
-    if job.progress is not None and job.progress.eta_seconds:
-        time_left = _time_left(job.progress.eta_seconds)
+    left = _seconds_left(look, job, stages)
+    if left:
+        time_left = _time_left(left)
+    elif job.progress is not None and job.progress.stage == "download" and job.progress.eta_seconds:
+        time_left = _time_left(job.progress.eta_seconds, "to fetch")
     return _Numbers(f"{elapsed} so far", time_left, count, rate)
 
 
@@ -198,27 +210,48 @@ def _label(look: _Look, stage: Stage) -> str:
 
 def _all_stages(job: Job) -> tuple[Stage, ...]:
     """The job's stages, with the start of its process, which the job itself can't time, before them."""
-    in_stages = sum(stage.seconds for stage in job.stages)
-    start_seconds = max(0.0, job.elapsed_seconds - in_stages)
-    return (Stage("start", 0, 0, start_seconds, bool(job.stages) or job.state == "done"), *job.stages)
+    begun = [stage for stage in job.stages if stage.name != "start"]
+    start_seconds = max(0.0, job.elapsed_seconds - sum(stage.seconds for stage in begun))
+    return (Stage("start", 0, 0, start_seconds, bool(begun) or job.state == "done"), *begun)
 
 
 def _fraction(shares: Mapping[str, tuple[str, float]], stages: Sequence[Stage]) -> float:
-    """How much of a run is behind it, 0 to 1; it never falls while the run goes on."""
-    fraction = 0.0
-    for stage in stages:
-        share = shares[stage.name][1] if stage.name in shares else 0.0
-        if stage.is_finished:
-            fraction += share
-        elif stage.total:
-            fraction += share * min(1.0, stage.done / stage.total)
-    return min(fraction, 0.99)
+    """How much of a run is behind it, 0 to 1, what was kept from an earlier one included."""
+    known = [stage for stage in stages if stage.name in shares]
+    if not known:
+        return 0.0
+    stage, names = known[-1], list(shares)
+    here = 1.0 if stage.is_finished else min(1.0, stage.done / stage.total) if stage.total else 0.0
+    before = sum(shares[name][1] for name in names[: names.index(stage.name)])
+    return min(before + here * shares[stage.name][1], 0.99)
 
 
-def _time_left(eta_seconds: float) -> str:
-    if eta_seconds < 60:
-        return f"about {math.ceil(eta_seconds)} s left"
-    return f"about {math.ceil(eta_seconds / 60)} min left"
+def seconds_left(job: Job) -> float | None:
+    """Seconds until the whole run ends, as far as its stages take their usual shares of it; None while unknown."""
+    return None if job.is_finished else _seconds_left(_look_of(job), job, _all_stages(job))
+
+
+def _seconds_left(look: _Look, job: Job, stages: Sequence[Stage]) -> float | None:
+    shares, names, stage = look.stages, list(look.stages), stages[-1]
+    eta = None if job.progress is None else job.progress.eta_seconds
+    if stage.name not in shares or stage.name in ("start", "download"):  # which say nothing of the others
+        return None
+    counted = [ended for ended in stages[:-1] if ended.total and ended.name in shares and ended.name != "download"]
+    if eta is not None:
+        seconds_of_all = (stage.seconds + eta) / shares[stage.name][1]
+    elif counted:
+        longest = max(counted, key=lambda ended: ended.seconds)
+        seconds_of_all = longest.seconds / shares[longest.name][1]
+        eta = max(0.0, seconds_of_all * shares[stage.name][1] - stage.seconds)
+    else:
+        return None
+    return eta + seconds_of_all * sum(shares[name][1] for name in names[names.index(stage.name) + 1 :])
+
+
+def _time_left(seconds: float, what: str = "left") -> str:
+    if seconds < 60:
+        return f"about {math.ceil(seconds)} s {what}"
+    return f"about {math.ceil(seconds / 60)} min {what}"
 
 
 def _panel(look: _Look, state: str, headline: str, title: str, stages: Sequence[Stage], numbers: _Numbers) -> str:

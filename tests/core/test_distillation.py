@@ -656,6 +656,11 @@ def test_a_teacher_from_the_hub(session_hub: LoopbackHub, wordpiece: Path):
     assert found.config["m2v"]["teacher_revision"] == commit
 
 
+def test_a_folder_has_no_revisions(wordpiece: Path):
+    with pytest.raises(InputError, match="no revision 'v2'"):
+        distill(str(wordpiece), revision="v2")
+
+
 def test_a_vision_model(broken_teacher: Callable[[str], Path]):
     with pytest.raises(TeacherError, match="tokenizer"):
         distill(str(broken_teacher("vision")))

@@ -7,15 +7,17 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from m2v_core.errors import HubError, NotFoundError
+from m2v_core.errors import Cancelled, HubError, NotFoundError
 from m2v_core.model import StaticModel
 from m2v_core.persistence import hub
+from m2v_core.progress import Progress, ProgressReporter
 from tests.hub.server import LoopbackHub, client_environment
 from tests.static_models import TEXTS, static_model
 
@@ -150,6 +152,52 @@ def test_what_is_cached_needs_no_hub(session_hub, repo_id):
     expected = StaticModel.from_pretrained(repo_id).encode(TEXTS)
     with session_hub.failing("", cut_after=0):
         np.testing.assert_array_equal(StaticModel.from_pretrained(repo_id).encode(TEXTS), expected)
+
+
+def fetched_slowly(hub_here: LoopbackHub, repo_id: str, reporter: ProgressReporter) -> Path:
+    hub_here.bytes_per_second = 25_000_000
+    try:
+        return hub.download(repo_id, allow_patterns=["*"], reporter=reporter)
+    finally:
+        hub_here.bytes_per_second = None
+
+
+def test_bytes_are_counted_as_they_come(session_hub):
+    files = {"config.json": b"{}", "model.safetensors": np.random.default_rng(0).bytes(30_000_000)}
+    session_hub.add("someone/slow", files)
+    events: list[Progress] = []
+    folder = fetched_slowly(session_hub, "someone/slow", ProgressReporter(events.append))
+    assert (folder / "model.safetensors").read_bytes() == files["model.safetensors"]
+    assert {event.stage for event in events} == {"download"}
+    counted = [event for event in events if event.total]
+    assert {event.total for event in counted} == {30_000_002}
+    done = [event.done for event in counted]
+    assert done == sorted(done) and done[-1] == 30_000_002
+    assert any(0 < n < 30_000_002 for n in done), "it was not followed"
+    # What is there already is not fetched, so there is nothing to tell.
+    events.clear()
+    hub.download("someone/slow", allow_patterns=["*"], reporter=ProgressReporter(events.append))
+    assert not any(event.total for event in events)
+
+
+def test_a_download_can_be_cancelled(session_hub):
+    session_hub.add("someone/slower", {"model.safetensors": np.random.default_rng(1).bytes(30_000_000)})
+    cancel = threading.Event()
+
+    def stop(event: Progress) -> None:
+        cancel.set()
+
+    with pytest.raises(Cancelled):
+        fetched_slowly(session_hub, "someone/slower", ProgressReporter(stop, cancel))
+
+
+def test_a_hub_that_tells_no_sizes_is_no_failure(session_hub):
+    session_hub.add("someone/sizeless", {"model.safetensors": np.random.default_rng(2).bytes(30_000_000)})
+    events: list[Progress] = []
+    with session_hub.failing("/api/models/someone/sizeless$", status=500, times=None):
+        folder = fetched_slowly(session_hub, "someone/sizeless", ProgressReporter(events.append))
+    assert (folder / "model.safetensors").stat().st_size == 30_000_000
+    assert events and not any(event.total for event in events)
 
 
 def test_offline_is_told_apart(tmp_path):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from m2v_core.distillation import preflight
 from m2v_core.errors import InputError, LimitError, NotFoundError
 from m2v_core.jobs import JobSpec, JobStore
-from m2v_core.jobs.kinds import WorkOrder, check_teacher
+from m2v_core.jobs.kinds import WorkOrder, check_teacher, distill
+from m2v_core.model import StaticModel
 from m2v_core.space.settings import SETTINGS_FILE, Limits, current_limits, load_settings
+from tests.hub.server import LoopbackHub
 
 RAW = yaml.safe_load(SETTINGS_FILE.read_text(encoding="utf-8"))
 
@@ -90,11 +96,33 @@ def test_vocabulary_of_one_word_too_many(tmp_path: Path) -> None:
 
 
 def test_teacher_of_one_parameter_too_many(teacher_folder: Path, tmp_path: Path) -> None:
-    from m2v_core.distillation.preflight import look_up
-
-    n_parameters = look_up(teacher_folder).n_parameters
+    n_parameters = preflight.look_up(teacher_folder).n_parameters
     assert n_parameters is not None
     order = WorkOrder({}, {}, {}, tmp_path, tmp_path, tmp_path, lambda event: None, None, n_parameters)  # type: ignore[arg-type]
     check_teacher(order, str(teacher_folder))
     with pytest.raises(ValueError, match=f"{n_parameters - 1:,} are allowed here"):
         check_teacher(replace(order, teacher_parameters=n_parameters - 1), str(teacher_folder))
+
+
+def test_the_teacher_that_was_checked_is_the_one_that_is_loaded(
+    session_hub: LoopbackHub, build_teacher_once: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody puts another one in its place in between."""
+    teacher = build_teacher_once("wordpiece")
+    checked = session_hub.add("someone/moving-teacher", teacher)
+    look_up = preflight.look_up
+
+    def look_up_and_move(*arguments: Any, **settings: Any) -> preflight.TeacherFacts:
+        facts = look_up(*arguments, **settings)
+        files = {path.name: path.read_bytes() for path in teacher.iterdir() if path.is_file()}
+        assert session_hub.add("someone/moving-teacher", files | {"new.txt": b"new"}) != checked
+        return facts
+
+    monkeypatch.setattr(preflight, "look_up", look_up_and_move)
+    parameters = {"model_name": "someone/moving-teacher", "recipe": "fast", "pca_dims": 16, "device": "cpu"}
+    order = WorkOrder(
+        parameters, {}, {}, tmp_path / "model", tmp_path, tmp_path, lambda event: None, threading.Event(), 10**9
+    )
+    distill(order)
+    made = StaticModel.from_pretrained(tmp_path / "model")
+    assert made.config["m2v"]["teacher_revision"] == checked

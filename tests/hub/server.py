@@ -17,6 +17,7 @@ import hashlib
 import re
 import socket
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,6 +65,7 @@ class LoopbackHub(Faults):
         requests: Everything that was asked, in order.
         blobs: The LFS files by hash, committed or not.
         parts: Parts of uploads under way.
+        bytes_per_second: How fast it sends; None for as fast as it can.
         part_bytes: Larger uploads come in parts of this size; None for one piece always.
         xet_folder: Where Xet uploads go; None to have no Xet.
     """
@@ -74,6 +76,7 @@ class LoopbackHub(Faults):
         self.requests: list[Request] = []
         self.blobs: dict[str, bytes] = {}
         self.parts: dict[tuple[str, int], bytes] = {}
+        self.bytes_per_second: int | None = None
         self.part_bytes: int | None = None
         self.xet_folder: Path | None = None
         self._repos: dict[tuple[str, str], Repo] = {}
@@ -300,9 +303,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content[: reply.cut_after])
+            self._write(content[: reply.cut_after])
         if reply.cut_after is not None:
             self.close_connection = True
+
+    def _write(self, content: bytes) -> None:
+        if self.hub.bytes_per_second is None:
+            self.wfile.write(content)
+            return
+        at_once = max(1, self.hub.bytes_per_second // 20)
+        for start in range(0, len(content), at_once):
+            self.wfile.write(content[start : start + at_once])
+            time.sleep(0.05)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the tests read `LoopbackHub.requests`."""

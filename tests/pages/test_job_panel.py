@@ -7,11 +7,13 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
-from m2v_core.errors import NotFoundError
+from m2v_core.errors import NotFoundError, SaveError
 from m2v_core.jobs import Stage
 from m2v_core.persistence import export
+from m2v_core.progress import Progress
 from pages.components.job_panel import (
     attach,
     cancel,
@@ -21,7 +23,7 @@ from pages.components.job_panel import (
     newest_job,
     panel_values,
 )
-from pages.components.job_view import job_html
+from pages.components.job_view import job_html, seconds_left
 from pages.components.result_card import result_html
 from pages.components.served_files import model_zip, remove_old_files
 from tests.pages.conftest import JOB_ID, FakeStore, done_job, encoding_job, make_job
@@ -57,7 +59,7 @@ def test_every_state_has_the_same_parts_so_that_nothing_jumps(name: str) -> None
         ("none", ["Ready", "No run yet"]),
         ("queued", ["Number 3 in the queue", "m2v-teacher"]),
         ("starting", ["Start up", "2.0 s so far", "0 %"]),
-        ("running", ["Read the vocabulary", "250 of 1,000 tokens", "62 a second", "7.0 s so far", "about 12 s left"]),
+        ("running", ["Read the vocabulary", "250 of 1,000 tokens", "62 a second", "7.0 s so far", "about 16 s left"]),
         ("cancelling", ["Cancelling"]),
         ("cancelled", ["Cancelled", "7.0 s in all"]),
         ("failed", ["Failed", "It stopped at “Read the vocabulary”", "Try float32.", "Nothing was saved", JOB_ID]),
@@ -72,7 +74,29 @@ def test_what_each_state_says(name: str, says: list[str]) -> None:
 
 def test_next_in_the_queue_and_minutes_left() -> None:
     assert "Next in the queue" in job_html(make_job("queued", queue_position=1))
-    assert "about 4 min left" in job_html(encoding_job(20, total=1000))
+    assert "about 5 min left" in job_html(encoding_job(20, total=1000))
+
+
+def test_the_time_left_is_that_of_the_whole_run() -> None:
+    """In a calibrated run what comes after the vocabulary takes eight times as long."""
+    stages = (Stage("load", 0, 0, 4.0, True), Stage("encode", 750, 1000, 6.0, False))
+    progress = Progress("encode", 750, 1000, 125.0, 2.0)
+    calibrated = {"model_name": "a/b", "recipe": "calibrated"}
+    at_encode = seconds_left(make_job(parameters=calibrated, stages=stages, progress=progress))
+    assert at_encode is not None and 60 < at_encode < 80
+    # Where a stage can't be counted, those before it tell.
+    stages = (*stages[:1], Stage("encode", 1000, 1000, 8.0, True), Stage("reduce", 0, 0, 0.2, False))
+    at_reduce = seconds_left(
+        make_job(parameters=calibrated, stages=stages, progress=Progress("reduce", 0, 0, 0.0, None))
+    )
+    assert at_reduce is not None and 60 < at_reduce < 70
+    fetching = make_job(
+        stages=(Stage("download", 10**6, 10**7, 3.0, False),),
+        progress=Progress("download", 10**6, 10**7, 333_333.0, 27.0),
+    )
+    assert seconds_left(fetching) is None
+    for text in ("about 27 s to fetch", "1.0 MB of 10.0 MB", "Fetch the teacher"):
+        assert text in text_of(job_html(fetching))
 
 
 def test_an_unknown_stage_is_shown_by_its_name() -> None:
@@ -214,6 +238,17 @@ def test_ticks_change_the_view_alone_until_the_end(store: FakeStore) -> None:
 def test_a_job_that_was_removed_leaves_an_empty_panel(store: FakeStore) -> None:
     values = follow(OWNER, JOB_ID)
     assert values[ID] == "" and not values[TIMER].active and values[START].visible
+
+
+def test_a_cancel_that_can_not_be_written_down_says_why(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(job_id: str, owner: str) -> None:
+        raise SaveError("The job's state can't be written: No space left on device.")
+
+    store.add(OWNER, encoding_job(250))
+    monkeypatch.setattr(store, "cancel", full)
+    values = cancel(OWNER, JOB_ID)
+    assert "No space left" in text_of(values[MESSAGE])
+    assert values[ID] == gr.skip()
 
 
 def test_cancel(store: FakeStore) -> None:

@@ -26,8 +26,9 @@ def teacher(build_teacher_once) -> Path:
 def test_the_parameters_are_those_of_distill():
     from m2v_core.distillation.pipeline import distill
 
-    of_the_machine = {"progress", "cancel", "cache_folder", "engine", "workers", "address"}
-    names = set(inspect.signature(distill).parameters) - of_the_machine
+    # A job takes the commit that was checked, and what else it leaves out is the machine's own.
+    of_the_job = {"revision", "progress", "cancel", "cache_folder", "engine", "workers", "address"}
+    names = set(inspect.signature(distill).parameters) - of_the_job
     assert KINDS["distill"].parameters | KINDS["distill"].texts == names | AFTERWARDS
     assert not AFTERWARDS & names
 
@@ -42,7 +43,7 @@ def test_a_distilled_model_is_the_same_as_without_a_job(make_store, teacher: Pat
     expected = distill(**parameters, vocabulary=words)
     job = store.wait(job_id, "ada", timeout_seconds=120)
     assert job.state == "done", store.log(job_id, "ada")
-    assert [stage.name for stage in job.stages] == ["load", "encode", "reduce", "finish", "save"]
+    assert [stage.name for stage in job.stages] == ["start", "load", "encode", "reduce", "finish", "save", "check"]
     assert all(stage.is_finished for stage in job.stages)
     model = StaticModel.from_pretrained(store.result_folder(job_id, "ada"))
     assert job.outcome == {"dim": model.dim, "n_tokens": len(model.tokens), "n_bytes": model.n_bytes}
