@@ -101,7 +101,7 @@ HOMES = {
     "fsspec": {"m2v_core/distributed/inputs.py"},
     "huggingface_hub": {
         f"m2v_core/persistence/{name}.py"
-        for name in ("hub", "hub_account", "hub_attempts", "hub_info", "hub_push", "hub_space", "card")
+        for name in ("hub", "hub_account", "hub_attempts", "hub_cache", "hub_info", "hub_push", "hub_space", "card")
     },
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -134,14 +135,18 @@ def download(
     with explained(repo_id, revision):
         try:
             if reporter is None:
-                return Path(fetch())
-            known = partial(_blob_sizes, HfApi(endpoint, token), repo_id, revision, allow_patterns)
-            return Path(_counted(fetch, known, _blobs(repo_id), reporter))
+                folder = Path(fetch())
+            else:
+                known = partial(_blob_sizes, HfApi(endpoint, token), repo_id, revision, allow_patterns)
+                folder = Path(_counted(fetch, known, _cached(repo_id) / "blobs", reporter))
         except HfHubHTTPError:
             raise
         except HTTP_ERROR:
             # huggingface_hub looks into its cache only when it can't connect, not when a connection breaks.
-            return Path(fetch(local_files_only=True))
+            folder = Path(fetch(local_files_only=True))
+    with contextlib.suppress(OSError):  # a cache that may only be read needs no trimming
+        os.utime(_cached(repo_id))
+    return folder
 
 
 def matching(paths: Iterable[str], allow_patterns: Sequence[str]) -> list[str]:
@@ -213,8 +218,9 @@ def _blob_sizes(api: HfApi, repo_id: str, revision: str | None, allow_patterns: 
     }
 
 
-def _blobs(repo_id: str) -> Path:
-    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo_id, repo_type="model"), "blobs")
+def _cached(repo_id: str) -> Path:
+    """Where the cache has a repository; the date of the folder tells `trim_hub_cache` when it was used."""
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo_id, repo_type="model"))
 
 
 def _largest(blobs: Path, name: str) -> int:
