@@ -45,6 +45,7 @@ _MIN_JUDGED_TEXTS = 8
 _METER_ROUNDS = 3
 _METER_SECONDS = 0.3
 _SEED = 20
+_STEADY = 3.0
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,21 @@ class EncoderSpeed:
     def fastest(self) -> float:
         """Sentences a second in the fastest round."""
         return max(self.round_rates)
+
+    @property
+    def is_unsteady(self) -> bool:
+        """Whether its rounds differ so much that their median says little: something else ran meanwhile."""
+        return self.fastest > _STEADY * self.slowest
+
+    def times(self, other: EncoderSpeed) -> tuple[float, float]:
+        """How many times as fast as the other it is, at the least and at the most: the same number if both are steady.
+
+        Where either is not, the slowest round of the one stands against the fastest of the other.
+        """
+        if self.is_unsteady or other.is_unsteady:
+            return self.slowest / other.fastest, self.fastest / other.slowest
+        ratio = self.sentences_per_second / other.sentences_per_second
+        return ratio, ratio
 
 
 @dataclass(frozen=True)

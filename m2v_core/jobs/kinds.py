@@ -92,7 +92,7 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     however the rest ends.
 
     Returns:
-        `dim`, `n_tokens` and `n_bytes` of the model; `measured` and `published` where they were asked for.
+        `dim`, `n_tokens` and `n_bytes` on disk of the model; `measured` and `published` where they were asked for.
     """
     use_hub_account(order)
     reporter = ProgressReporter(order.progress, order.cancel)
@@ -118,7 +118,8 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     if not extra.get("publish"):  # which opens it as others will
         reporter.start("check")
         _check_saved(model, order.staging)
-    outcome: dict[str, Any] = {"dim": model.dim, "n_tokens": len(model.tokens), "n_bytes": model.n_bytes}
+    n_bytes = sum(file.stat().st_size for file in order.staging.iterdir())
+    outcome: dict[str, Any] = {"dim": model.dim, "n_tokens": len(model.tokens), "n_bytes": n_bytes}
     if not extra:
         return outcome
     order.keep(outcome)

@@ -158,7 +158,8 @@ def measure(
     )
     return measured, {
         **vars(measured),
-        "times_the_teacher": own.sentences_per_second / found.teacher.sentences_per_second if found.teacher else None,
+        "times_the_teacher": own.times(found.teacher) if found.teacher else None,
+        "is_teacher_extrapolated": bool(found.teacher and found.teacher.is_extrapolated),
     }
 
 

@@ -77,11 +77,26 @@ _LOOKS: Mapping[str, _Look] = {
         {"start": ("Start up", 0.05), **_PUBLISHING}, "upload", "bytes", "The model is still in your library."
     ),
 }
+_SECONDS_TO_TELL = 1.5
 ONE_CLICK = "one click"
 """The kind of a panel that follows a distillation, the upload that belongs to it, and a second try of that."""
 _CALIBRATING = {"read": ("Read sentences", 4.5), "calibrate": ("Calibrate", 0.20)}
 """Comes between `reduce` and `finish`; the sentences take eight times as long as the vocabulary."""
 _MEASURE = {"measure": ("Measure", 0.15)}
+
+
+def _idle_look(kind: str) -> _Look:
+    """What a run of this kind goes through as a rule: on Home the quick recipe, on Distill the best one."""
+    if kind == ONE_CLICK:
+        return replace(_LOOKS["distill"], stages={**_LOOKS["distill"].stages, **_MEASURE})
+    return _calibrating(_LOOKS["distill"]) if kind == "distill" else _LOOKS[kind]
+
+
+def _calibrating(look: _Look) -> _Look:
+    *before, finish, save, check = look.stages.items()
+    stages = dict([*before, *_CALIBRATING.items(), finish, save, check])
+    whole = sum(share for _, share in stages.values())
+    return replace(look, stages={name: (label, share / whole) for name, (label, share) in stages.items()})
 
 
 def _look_of(job: Job) -> _Look:
@@ -91,10 +106,7 @@ def _look_of(job: Job) -> _Look:
         return _evaluation_look(look, job)
     reached = {stage.name for stage in job.stages}
     if job.kind == "distill" and (job.parameters.get("recipe") == "calibrated" or "read" in reached):
-        *before, finish, save, check = look.stages.items()
-        stages = dict([*before, *_CALIBRATING.items(), finish, save, check])
-        whole = sum(share for _, share in stages.values())
-        look = replace(look, stages={name: (label, share / whole) for name, (label, share) in stages.items()})
+        look = _calibrating(look)
         if not job.is_finished and "read" in reached:
             look = replace(look, counted="read", unit="sentences")
     if job.stages and job.stages[-1].name == "download" and not job.is_finished:
@@ -149,7 +161,7 @@ def job_html(job: Job | None, kind: str = "distill") -> str:
     """The run as HTML: title, bar, numbers, stages; as high in every state, so that nothing jumps."""
     if job is None:
         return _panel(
-            _LOOKS["distill" if kind == ONE_CLICK else kind],
+            _idle_look(kind),
             "idle",
             "Ready",
             "No run yet",
@@ -183,6 +195,8 @@ class _Numbers:
 
 def _numbers(look: _Look, job: Job, stages: Sequence[Stage]) -> _Numbers:
     counted = next((stage for stage in stages if stage.name == look.counted and stage.total), None)
+    if counted is not stages[-1] and not job.is_finished:
+        counted = None  # what was counted is over
     count = rate = ""
     if counted is not None:
         count = f"{counted.done:,} of {counted.total:,} {look.unit}"
@@ -234,6 +248,8 @@ def seconds_left(job: Job) -> float | None:
 def _seconds_left(look: _Look, job: Job, stages: Sequence[Stage]) -> float | None:
     shares, names, stage = look.stages, list(look.stages), stages[-1]
     eta = None if job.progress is None else job.progress.eta_seconds
+    if stage.seconds < _SECONDS_TO_TELL:
+        eta = None  # the first units take longer, as all is new
     if stage.name not in shares or stage.name in ("start", "download"):  # which say nothing of the others
         return None
     counted = [ended for ended in stages[:-1] if ended.total and ended.name in shares and ended.name != "download"]

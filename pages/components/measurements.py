@@ -41,8 +41,13 @@ def _headline(comparison: SpeedComparison) -> str:
 
 
 def _ratio(speed: EncoderSpeed, teacher: EncoderSpeed) -> str:
-    ratio = speed.sentences_per_second / teacher.sentences_per_second
-    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.1f} times"
+    return times_text(*speed.times(teacher))
+
+
+def times_text(least: float, most: float) -> str:
+    """How many times as fast, as people read it: "12 times", "1.8 times", "174 to 3,361 times"."""
+    shown = [f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}" for ratio in (least, most)]
+    return f"{' to '.join(dict.fromkeys(shown))} times"
 
 
 def _row(speed: EncoderSpeed, comparison: SpeedComparison) -> str:
@@ -73,6 +78,12 @@ def _conditions(comparison: SpeedComparison) -> str:
         f"of each round in its {comparison.seconds:g} seconds; its speed is that of the texts it read."
         for speed in comparison.encoders
         if speed.is_extrapolated
+    ]
+    sentences += [
+        f"The rounds of {speed.facts.name} differ {speed.fastest / speed.slowest:.0f}-fold: something else ran "
+        "meanwhile. Measure again when the machine has nothing else to do."
+        for speed in comparison.encoders
+        if speed.is_unsteady
     ]
     if comparison.judged_texts:
         sentences.append(

@@ -6,6 +6,7 @@ from html import escape
 
 from m2v_core.jobs import Job
 from pages.components import format_bytes, format_seconds
+from pages.components.measurements import times_text
 
 
 def result_html(job: Job) -> str:
@@ -86,12 +87,13 @@ def _measured(job: Job) -> str:
         return ""
     rows = []
     if measured["fidelity"] is not None:
-        rows.append(
-            ("Fidelity", f"{measured['fidelity']:.3f}, rank correlation with the teacher on {measured['fidelity_on']}")
-        )
+        kept = f"{100 * max(0.0, measured['fidelity']):.0f} % of the teacher's ranking of {measured['fidelity_on']}"
+        rows.append(("Keeps", f"{kept} (rank correlation {measured['fidelity']:.3f})"))
     if measured["sentences_per_second"] is not None:
-        times = measured["times_the_teacher"]
-        than = f", {times:,.0f} times the teacher" if times is not None and times >= 2 else ""
+        times, than = measured["times_the_teacher"], ""
+        if times is not None:
+            how = ", whose speed is extrapolated" if measured["is_teacher_extrapolated"] else ""
+            than = f", {times_text(*times)} the teacher's{how}"
         rows.append(
             ("Speed", f"{measured['sentences_per_second']:,.0f} sentences a second{than} ({measured['hardware']})")
         )

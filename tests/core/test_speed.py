@@ -23,6 +23,7 @@ from m2v_core.evaluation.encoders import (
 from m2v_core.evaluation.fidelity import rank_correlation
 from m2v_core.jobs.kinds import WorkOrder, speed
 from m2v_core.speed import (
+    EncoderSpeed,
     SpeedComparison,
     compare_speed,
     rate_text,
@@ -88,6 +89,16 @@ def test_a_meter_tells_the_median_of_its_rounds():
     assert speed_meter(TEXTS[:5] * 400, clock)(quick) == pytest.approx(20_000.0)
     assert not set(TEXTS) & {text for part in quick.calls for text in part}  # five texts tell nothing
     assert 0.3 <= sum(map(len, quick.calls[2:])) * 0.00005 < 0.5
+
+
+def test_rounds_that_differ_widely_give_a_range():
+    facts = EncoderFacts("a", "static", 8, "cpu", 1, 0)
+    steady = EncoderSpeed(facts, 100, (1.0, 2.0, 2.9), False)  # 100, 50 and 34 a second
+    wild = EncoderSpeed(facts, 100, (0.01, 0.1, 0.2), False)  # 10,000, 1,000 and 500
+    teacher = EncoderSpeed(facts, 100, (10.0, 10.0, 20.0), True)  # 10, 10 and 5
+    assert not steady.is_unsteady and wild.is_unsteady
+    assert steady.times(teacher) == pytest.approx((5, 5))
+    assert wild.times(teacher) == pytest.approx((50, 2000))
 
 
 def test_whoever_is_just_quick_enough_reads_all():

@@ -23,7 +23,7 @@ from pages.components.job_panel import (
     newest_job,
     panel_values,
 )
-from pages.components.job_view import job_html, seconds_left
+from pages.components.job_view import ONE_CLICK, job_html, seconds_left
 from pages.components.result_card import result_html
 from pages.components.served_files import model_zip, remove_old_files
 from tests.pages.conftest import JOB_ID, FakeStore, done_job, encoding_job, make_job
@@ -49,8 +49,11 @@ def text_of(html: str) -> str:
 
 @pytest.mark.parametrize("name", JOBS)
 def test_every_state_has_the_same_parts_so_that_nothing_jumps(name: str) -> None:
-    section = job_html(JOBS[name]).partition("</section>")[0]
-    assert re.findall(r"<(\w+)", section) == re.findall(r"<(\w+)", job_html(None).partition("</section>")[0])
+    for kind, parameters in (("distill", {"recipe": "calibrated"}), (ONE_CLICK, {"recipe": "fast", "measure": True})):
+        job = JOBS[name]
+        section = job_html(job and replace(job, parameters=parameters), kind).partition("</section>")[0]
+        idle = job_html(None, kind).partition("</section>")[0]
+        assert re.findall(r"<(\w+)", section) == re.findall(r"<(\w+)", idle)
 
 
 @pytest.mark.parametrize(
