@@ -54,7 +54,7 @@ def build() -> None:
                 gr.HTML(
                     '<p class="m2v-next">Words of your own, other dimensions or precision? '
                     '<a href="distill">Tune this</a>. Or <a href="explore">explore it</a>, '
-                    '<a href="publish">publish it</a> under another name.</p>',
+                    '<a href="publish">publish it</a>.</p>',
                     apply_default_css=False,
                 )
         gr.HTML(_STEPS, apply_default_css=False, elem_classes="m2v-steps-cell")

@@ -91,10 +91,12 @@ def account_html(who: Visitor, otherwise: str) -> str:
         return f'<p class="m2v-account" data-account="{name}">{line}</p>'
     if who.problem is not None:
         return error_notice(who.problem, "Who is signed in can't be found out")
-    how = "Sign in above" if has_oauth() else "Run <code>hf auth login</code> on this machine and load this page again"
-    if is_space() and not has_oauth():
-        how = "Publishing is not set up on this Space"
-    return f'<p class="m2v-account"><strong>Not signed in.</strong> {escape(otherwise)} To publish: {how}.</p>'
+    how = "To publish, sign in above."
+    if not has_oauth():
+        how = "To publish, run <code>hf auth login</code> on this machine and load this page again."
+        if is_space():
+            how = "Publishing is not set up on this Space."
+    return f'<p class="m2v-account"><strong>Not signed in.</strong> {escape(otherwise)} {how}</p>'
 
 
 def full_name(who: Visitor, name: str) -> str:

@@ -26,6 +26,25 @@ from pages.components.served_files import model_zip, result_file
 _TICK_SECONDS = 0.5
 _LINGER_SECONDS = 0.25  # less than a tick, or the next would be left out
 
+# The pressed button is gone; whoever uses the keyboard stands on the one that took its place, and on what comes after
+# that once the run is over. Either takes a moment to be there.
+_KEEP_FOCUS = """() => {
+  const started = performance.now();
+  let isOnCancel = false;
+  const look = setInterval(() => {
+    const cancel = document.querySelector("button.m2v-cancel");
+    if (cancel && !isOnCancel) {
+      cancel.focus({preventScroll: true});
+      isOnCancel = true;
+    } else if (!cancel && (isOnCancel || performance.now() - started > 5000)) {
+      clearInterval(look);
+      if (document.activeElement === document.body) {
+        document.querySelector(".m2v-result button, button.m2v-start")?.focus({preventScroll: true});
+      }
+    }
+  }, 100);
+}"""
+
 Components = Sequence[gr.components.Component]
 
 
@@ -158,8 +177,7 @@ class JobPanel:
         begin = pressed(submit, with_visitor)
         started = self.start.click(begin, [self.owner, *inputs], [self.owner, *shown], **quiet)
         self.retry.click(pressed(retry_upload, True), [self.owner, self.job_id], [self.owner, *shown], **quiet)
-        # The pressed button is gone; whoever uses the keyboard stands on the one that took its place.
-        started.then(None, js="() => { document.querySelector('button.m2v-cancel')?.focus(); }", **quiet)
+        started.then(None, js=_KEEP_FOCUS, **quiet)
         self.cancel.click(functools.partial(cancel, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
         self.timer.tick(functools.partial(follow, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
         page = Context.root_block

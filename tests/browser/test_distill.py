@@ -287,6 +287,16 @@ def test_everything_is_reached_by_keyboard(page: sync_api.Page, server: Server) 
     assert any(name.startswith("Advanced settings") for name in reached)
 
 
+def test_whoever_uses_the_keyboard_never_loses_their_place(page: sync_api.Page, server: Server) -> None:
+    panel = open_page(page, server)
+    page.get_by_role("button", name="Distill", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Cancel")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(panel).to_have_attribute("data-state", "cancelled", timeout=RUN_MS)
+    expect(page.get_by_role("button", name="Distill", exact=True)).to_be_focused()
+
+
 @pytest.mark.parametrize("path", ["/", "/distill"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_nothing_runs_off_a_phone(browser: sync_api.Browser, server: Server, path: str, theme: str) -> None:
