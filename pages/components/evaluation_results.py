@@ -17,7 +17,7 @@ from m2v_core.evaluation.report import Sheet, frontier_sheet, leaderboard, leade
 from m2v_core.evaluation.run import Evaluation
 from m2v_core.exploration.tables import write_csv
 from m2v_core.jobs import Job
-from m2v_core.speed import SpeedComparison
+from m2v_core.speed import EncoderSpeed, SpeedComparison
 from pages import figures
 from pages.components import error_notice, job_store
 from pages.components.evaluation_view import (
@@ -118,7 +118,7 @@ def _html(content: str) -> Any:
 def _bubbles(owner: str, job: Job, evaluation: Evaluation | None) -> Any:
     """Speed against quality, where Compare has measured the speed of two of these encoders or more."""
     encoders = [EncoderFacts(**facts) for facts in job.outcome["encoders"]]
-    rates = measured_rates(owner, job)
+    speeds = measured_speeds(owner, job)
     if evaluation is not None:
         quality = {row.name: row.average for row in leaderboard(evaluation) if row.average is not None}
     elif job.outcome["fidelity"]:
@@ -126,16 +126,16 @@ def _bubbles(owner: str, job: Job, evaluation: Evaluation | None) -> Any:
         quality |= {facts.name: 1.0 for facts in encoders if facts.role == "teacher"}  # it agrees with itself
     else:
         return None
-    if sum(facts.name in rates and facts.name in quality for facts in encoders) < 2:
+    if sum(facts.name in speeds and facts.name in quality for facts in encoders) < 2:
         return None
-    return figures.quality_bubbles(encoders, quality, rates, is_fidelity=evaluation is None)
+    return figures.quality_bubbles(encoders, quality, speeds, is_fidelity=evaluation is None)
 
 
-def measured_rates(owner: str, job: Job) -> dict[str, float]:
-    """Sentences a second of the encoders of an evaluation, from the newest measurement on Compare that has each."""
+def measured_speeds(owner: str, job: Job) -> dict[str, EncoderSpeed]:
+    """The speeds of the encoders of an evaluation, from the newest measurement on Compare that has each."""
     names = {model["path"]: model["name"] for model in job.parameters["models"]}
     teacher = job.parameters.get("teacher")
-    rates: dict[str, float] = {}
+    speeds: dict[str, EncoderSpeed] = {}
     for other in job_store().list_jobs(owner):
         if other.kind != "speed" or other.state != "done":
             continue
@@ -144,8 +144,8 @@ def measured_rates(owner: str, job: Job) -> dict[str, float]:
             called[teacher] = teacher
         for speed in SpeedComparison.from_json(other.outcome).encoders:
             if speed.facts.name in called:
-                rates.setdefault(called[speed.facts.name], speed.sentences_per_second)
-    return rates
+                speeds.setdefault(called[speed.facts.name], speed)
+    return speeds
 
 
 def write_board(sheet: Sheet) -> tuple[Any, Any]:

@@ -25,32 +25,41 @@ if TYPE_CHECKING:
 
     from m2v_core.evaluation.encoders import EncoderFacts
     from m2v_core.evaluation.frontier import FrontierRow
+    from m2v_core.speed import EncoderSpeed
 
 _SYMBOLS = {"float32": "circle", "float16": "diamond", "int8": "square"}
 
 
 def quality_bubbles(
-    encoders: Sequence[EncoderFacts], quality: Mapping[str, float], rates: Mapping[str, float], *, is_fidelity: bool
+    encoders: Sequence[EncoderFacts],
+    quality: Mapping[str, float],
+    speeds: Mapping[str, EncoderSpeed],
+    *,
+    is_fidelity: bool,
 ) -> Figure:
     """Each encoder as a bubble: speed upwards, quality to the right, its area the size on disk.
 
     Args:
         encoders: All that were evaluated; those without a speed or a quality are left out.
         quality: By name: fidelity up to 1, or a mean score up to 100.
-        rates: By name: sentences a second, one at least.
+        speeds: By name, one at least; those that are extrapolated are hollow and say so.
         is_fidelity: Which of the two.
     """
     colors = encoder_colors({facts.name: facts.role for facts in encoders})
-    shown = [facts for facts in encoders if facts.name in quality and facts.name in rates]
+    shown = [facts for facts in encoders if facts.name in quality and facts.name in speeds]
+    rates = {facts.name: speeds[facts.name].sentences_per_second for facts in shown}
+    extrapolated = {facts.name: ", extrapolated" if speeds[facts.name].is_extrapolated else "" for facts in shown}
     bubbles = [
         Bubble(
-            short_name(facts.name, facts.role),
+            short_name(facts.name, facts.role) + extrapolated[facts.name],
             quality[facts.name],
             rates[facts.name],
             facts.size_bytes,
             colors[facts.name],
-            f"<b>{escape(facts.name)}</b><br>{rate_text(rates[facts.name])} sentences a second<br>"
+            f"<b>{escape(facts.name)}</b><br>{rate_text(rates[facts.name])} sentences a second"
+            f"{extrapolated[facts.name]}<br>"
             + (f"fidelity {quality[facts.name]:.3f}" if is_fidelity else f"mean score {quality[facts.name]:.2f}"),
+            speeds[facts.name].is_extrapolated,
         )
         for facts in shown
     ]
@@ -66,7 +75,7 @@ def quality_bubbles(
             "nticks": 6,
         }
     largest = max((facts.size_bytes or 0 for facts in shown), default=0)
-    return bubble_figure(bubbles, x_axis, "Speed against quality", largest, [rates[facts.name] for facts in shown])
+    return bubble_figure(bubbles, x_axis, "Speed against quality", largest, list(rates.values()))
 
 
 def frontier_figure(rows: Sequence[FrontierRow], quality_name: str) -> Figure:

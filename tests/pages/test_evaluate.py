@@ -21,9 +21,10 @@ from m2v_core.evaluation.packed import TaskArchive
 from m2v_core.evaluation.run import Evaluation, evaluate
 from m2v_core.jobs import Job, Stage
 from m2v_core.space.settings import current_limits
+from m2v_core.speed import EncoderSpeed
 from pages import evaluate as page
 from pages.components import evaluation_results
-from pages.components.evaluation_results import measured_rates, show
+from pages.components.evaluation_results import measured_speeds, show
 from pages.components.evaluation_view import frontier_html
 from pages.components.job_panel import panel_values
 from pages.components.job_view import job_html
@@ -293,9 +294,11 @@ def test_speed_comes_from_compare(jobs: FakeStore) -> None:
     newer = replace(newer, parameters={"models": [{"name": "my model", "path": "/models/one"}], "teacher": TEACHER})
     jobs.add(OWNER, newer)
     jobs.add("another-another-another-1", replace(newer, id="d" * 32))
-    assert measured_rates(OWNER, job) == pytest.approx({"mine": 10_000, TEACHER: 8.0})
+    rates = {name: speed.sentences_per_second for name, speed in measured_speeds(OWNER, job).items()}
+    assert rates == pytest.approx({"mine": 10_000, TEACHER: 8.0})
     *_, bubbles_box, bubbles, _, _, _, _, _, conditions = show(OWNER, JOB_ID)
-    assert bubbles_box.visible and [trace.name for trace in bubbles.data] == ["mine", "teacher"]
+    assert bubbles_box.visible and [trace.name for trace in bubbles.data] == ["mine", "teacher, extrapolated"]
+    assert [trace.marker.symbol for trace in bubbles.data] == ["circle", "circle-open-dot"]
     assert [trace.y[0] for trace in bubbles.data] == pytest.approx([10_000, 8.0])
     assert "test data" in bubbles.layout.xaxis.title.text and "you measured" in conditions
 
@@ -330,8 +333,8 @@ def test_names_are_text_and_never_markup_or_formulas(jobs: FakeStore) -> None:
     assert "<img" not in html and "&lt;img" in html
     assert "<img" not in Path(shown[6].value["path"]).read_text(encoding="utf-8")
     facts = [EncoderFacts(name, "static", 8, "cpu", 1, 100) for name in (EVIL, "other")]
-    both = {EVIL: 0.5, "other": 0.7}
-    assert "<img" not in quality_bubbles(facts, both, both, is_fidelity=True).to_json()
+    speeds = {one.name: EncoderSpeed(one, 10, (1.0,), False) for one in facts}
+    assert "<img" not in quality_bubbles(facts, {EVIL: 0.5, "other": 0.7}, speeds, is_fidelity=True).to_json()
 
     jobs.add(OWNER, evaluated(name='=HYPERLINK("http://evil")'))
     with Path(show(OWNER, JOB_ID)[5].value["path"]).open(encoding="utf-8-sig", newline="") as file:
