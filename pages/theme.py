@@ -113,6 +113,8 @@ def studio_theme() -> Base:
         checkbox_label_background_fill="transparent",
         checkbox_label_background_fill_dark="transparent",
         checkbox_label_shadow="none",
+        slider_color="*primary_700",
+        slider_color_dark="*primary_400",
         panel_background_fill="transparent",
         link_text_color="*primary_700",
         link_text_color_dark="*primary_300",
