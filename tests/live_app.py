@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,12 +43,13 @@ class Server:
             self.process.kill()
 
 
-def start_app(home: Path, variables: Mapping[str, str] | None = None) -> Server:
+def start_app(home: Path, variables: Mapping[str, str] | None = None, checkout: Path = ROOT) -> Server:
     """An app with the given data folder, once it serves pages; RuntimeError with its log if it never does.
 
     Args:
         home: Its data folder; its log is `server.log` in there.
         variables: Of its environment, beside those of this process; an empty one is taken out.
+        checkout: Where its code and its `spaces.yaml` are.
     """
     port = _free_port()
     home.mkdir(parents=True, exist_ok=True)
@@ -62,7 +66,7 @@ def start_app(home: Path, variables: Mapping[str, str] | None = None) -> Server:
     with (home / "server.log").open("w") as log:
         started = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log, text=True
+            [sys.executable, "app.py"], cwd=checkout, env=environment, stdout=log, stderr=log, text=True
         )
     address = f"http://127.0.0.1:{port}"
     while not _answers(address):
@@ -71,6 +75,27 @@ def start_app(home: Path, variables: Mapping[str, str] | None = None) -> Server:
             raise RuntimeError(f"the app did not start:\n{(home / 'server.log').read_text()}")
         time.sleep(0.05)
     return Server(address, home, process, time.monotonic() - started)
+
+
+def limited_checkout(folder: Path, **limits: Mapping[str, int]) -> Path:
+    """`folder`, now a checkout with the code of this one and other limits.
+
+    Args:
+        folder: Made when absent; made anew when not.
+        limits: By section of `spaces.yaml`: `laptop={"documents": 5}`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("m2v_core", "pages"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    # No link: Python would look for its neighbours beside the original.
+    shutil.copyfile(ROOT / "app.py", folder / "app.py")
+    settings = yaml.safe_load((ROOT / "spaces.yaml").read_text(encoding="utf-8"))
+    for section, changes in limits.items():
+        assert changes.keys() <= settings["limits"][section].keys()
+        settings["limits"][section] |= changes
+    (folder / "spaces.yaml").write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    return folder
 
 
 def _free_port() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import time
@@ -78,6 +79,9 @@ class Shelf:
             unborn.mkdir()
             (unborn / "model").mkdir()
             yield unborn
+        except M2VError as error:  # where the server keeps its models is nobody's business
+            error.args = tuple(str(part).replace(f"{unborn / 'model'}{os.sep}", "") for part in error.args)
+            raise
         finally:
             shutil.rmtree(unborn, ignore_errors=True)
 

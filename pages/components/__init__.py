@@ -9,6 +9,7 @@ import re
 import secrets
 import sys
 import threading
+import traceback
 import uuid
 from collections.abc import Collection, Sequence
 from html import escape
@@ -21,6 +22,7 @@ from gradio.context import LocalContext
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.neighbors import Neighbor
 from m2v_core.jobs import JobLimits, JobStore
+from m2v_core.jobs.redaction import Redactor
 from m2v_core.space.settings import current_limits
 
 logger = logging.getLogger(__name__)
@@ -192,7 +194,7 @@ def error_notice(error: Exception, title: str) -> str:
     if isinstance(error, M2VError):
         return notice("error", title, [str(error)])
     incident = uuid.uuid4().hex[:8]
-    logger.error("Incident %s", incident, exc_info=error)
+    logger.error("Incident %s\n%s", incident, Redactor().text("".join(traceback.format_exception(error))))
     return notice(
         "error",
         "Something went wrong that should not have.",

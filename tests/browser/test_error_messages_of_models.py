@@ -1,0 +1,171 @@
+"""What a person reads when a model, a document or a measurement can't be: in Library, Explore and Compare."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from m2v_core.persistence.export import write_zip
+from tests.browser.small_studio import LIMITS, add_model, open_library, problem, says
+from tests.live_app import Server
+from tests.static_models import static_model
+
+sync_api = pytest.importorskip("playwright.sync_api")
+expect = sync_api.expect
+
+
+def in_library(page: sync_api.Page) -> sync_api.Locator:
+    return page.locator(".m2v-add .block.m2v-message")
+
+
+def write_archive(path: Path, files: dict[str, str]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+ARCHIVES = {
+    "no-zip": (None, "is no ZIP archive", "Pack the folder as .zip"),
+    "leads-out": ({"../config.json": "{}"}, r"\.\./config\.json", "leads out of it", "Pack the folder anew"),
+    "no-model": ({"notes/letter.json": "{}"}, "no static model", "config.json missing"),
+    "damaged": (
+        {"m/config.json": "{", "m/model.safetensors": "x", "m/tokenizer.json": "{}"},
+        "openedmodel.safetensors is truncated or damaged",  # and not where the server has it
+        "Fetch or distil the model again",
+    ),
+}
+
+
+def test_an_archive_that_holds_no_model(page: sync_api.Page, small_studio: Server, tmp_path: Path) -> None:
+    open_library(page, small_studio)
+    for case, (files, *words) in ARCHIVES.items():
+        path = tmp_path / f"{case}.zip"
+        if files is None:
+            path.write_bytes(b"hello")
+        else:
+            write_archive(path, files)
+        page.locator("input[type=file]").set_input_files(path)
+        says(in_library(page), "This can't be opened", *words)
+    assert not list(small_studio.home.rglob("letter.json"))
+    static_model().save_pretrained(tmp_path / "sound")
+    page.locator("input[type=file]").set_input_files(write_zip(tmp_path / "sound", tmp_path / "sound.zip"))
+    says(page.locator(".m2v-good"), "sound is in your library")
+
+
+def test_an_upload_that_is_too_large(page: sync_api.Page, small_studio: Server, tmp_path: Path) -> None:
+    open_library(page, small_studio)
+    (tmp_path / "large.zip").write_bytes(bytes(LIMITS["upload_bytes"] + 1))
+    page.locator("input[type=file]").set_input_files(tmp_path / "large.zip")
+    says(page.locator(".toast-wrap"), "maximum allowed size of 195.3 K", "large.zip")
+    add_model(page, small_studio, tmp_path, "small-enough")
+
+
+def test_a_place_where_no_model_is(page: sync_api.Page, small_studio: Server, tmp_path: Path) -> None:
+    open_library(page, small_studio)
+    for way, label, place, *words in (
+        ("From the Hub", "Hub id", "lab/absent", "lab/absent", "no such repository", "Check the spelling"),
+        ("From the Hub", "Hub id", "what is this", "what is this", "owner/name"),
+        ("From the Hub", "Hub id", "lab/silent", "lab/silent", "the Hub can't be reached", "Check the network"),
+        ("From the Hub", "Hub id", "lab/gated", "lab/gated is gated", "Ask for access"),
+        ("From a folder", "Path of the model's folder", str(tmp_path / "nowhere"), "no folder .*/nowhere", "Check the"),
+        ("From a folder", "Path of the model's folder", str(tmp_path), "no static model", "config.json"),
+    ):
+        page.get_by_text(way).click()
+        box = page.get_by_label(label)
+        box.fill(place)
+        page.get_by_role("button", name="Open", exact=True).click()
+        says(in_library(page), "This can't be opened", *words)
+        expect(box).to_have_value(place)
+
+
+def test_a_name_in_use(page: sync_api.Page, small_studio: Server, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        add_model(page, small_studio, tmp_path, name)
+    page.get_by_role("button", name="Rename or delete").click()
+    name = page.get_by_label("Name", exact=True)
+    for typed, *words in (("first", "'first' already", "Choose another name"), ("   ", "name is empty", "Type one")):
+        name.fill(typed)
+        page.get_by_role("button", name="Rename", exact=True).click()
+        says(problem(page), "It keeps its name", *words)
+        expect(name).to_have_value(typed)
+    name.fill("third")
+    page.get_by_role("button", name="Rename", exact=True).click()
+    expect(page.locator(".m2v-model-name")).to_have_text("third")
+
+
+def test_documents_and_scores_that_can_not_be_used(page: sync_api.Page, small_studio: Server, tmp_path: Path) -> None:
+    add_model(page, small_studio, tmp_path, "mine")
+    page.goto(small_studio.address + "/explore")
+    page.get_by_role("tab", name="Documents").click()
+    report = page.locator(".block.m2v-message:visible")
+    pasted = "\n".join(f"text {number}" for number in range(6))
+    box = page.get_by_label("One text on each line")
+    box.fill(pasted)
+    says(report.filter(has_text="texts"), r"\b6 texts\b", r"\b5 can be searched", "Leave some out")
+    expect(box).to_have_value(pasted)
+    page.get_by_text("Upload a file").click()
+    (tmp_path / "sheet.csv").write_bytes(b"PK\x03\x04")
+    page.locator("input[type=file]:visible, .m2v-upload input[type=file]").first.set_input_files(tmp_path / "sheet.csv")
+    says(report.filter(has_text="sheet.csv"), "sheet.csv is", "not text", "export the sheet as CSV")
+    page.get_by_text("Paste texts").click()
+    box.fill("text 1\ntext 2")
+    says(report.filter(has_text="ready"), "2 texts ready")
+
+    page.get_by_role("tab", name="Scores").click()
+    page.get_by_label("Another").fill("")
+    page.get_by_role("button", name="Explain the score").click()
+    explained = page.locator(".block.m2v-explained")
+    says(explained, "Two texts are needed", "Fill in both")
+    page.get_by_label("Another").fill("The fox")
+    page.get_by_role("button", name="Explain the score").click()
+    expect(explained.locator(".m2v-piece").get_by_text("fox", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        (None, ("doesn't say which teacher", "A model distilled here knows its teacher")),
+        ("lab/absent", ("lab/absent", "no such repository", "Check the spelling")),
+    ],
+)
+def test_a_teacher_that_can_not_be_set_beside_it(
+    page: sync_api.Page, small_studio: Server, tmp_path: Path, teacher: str | None, words: tuple[str, ...]
+) -> None:
+    add_model(page, small_studio, tmp_path, "mine", teacher)
+    page.goto(small_studio.address + "/explore")
+    query = page.get_by_label("A word or a text")
+    query.fill("fox")
+    page.locator("label:visible", has_text="Beside the teacher").click()
+    says(problem(page), "The teacher can't be set beside it", *words)
+    query.press("Enter")
+    expect(page.locator(".m2v-neighbors li").first).to_be_visible()
+    expect(query).to_have_value("fox")
+
+
+def test_a_measurement_that_can_not_be_made(page: sync_api.Page, small_studio: Server, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        add_model(page, small_studio, tmp_path, name)
+    page.goto(small_studio.address + "/compare")
+    boxes, message = page.locator(".m2v-models input"), page.locator(".m2v-run .block.m2v-message")
+    expect(page.locator(".m2v-models input:checked")).to_have_count(1)
+    for box in boxes.all():
+        box.check()
+    start = page.get_by_role("button", name="Measure", exact=True)
+    start.click()
+    says(message, "2 models are chosen", "1 can be measured at once", "Untick some")
+    expect(page.locator(".m2v-models input:checked")).to_have_count(2)
+    boxes.first.uncheck()
+    page.get_by_role("button", name="Advanced settings").click()
+    page.get_by_text("Paste mine").click()
+    page.locator(".m2v-paste textarea").fill("one\ntwo\ntwo")
+    start.click()
+    says(message, "2 different texts are too few", "for 5 rounds", "Give some hundreds")
+    expect(page.locator(".m2v-paste textarea")).to_have_value("one\ntwo\ntwo")
+    page.get_by_text("Upload mine").click()
+    (tmp_path / "sheet.csv").write_bytes(b"PK\x03\x04")
+    page.locator("input[type=file]").set_input_files(tmp_path / "sheet.csv")
+    says(page.locator(".m2v-form .m2v-error"), "sheet.csv is", "not text", "export the sheet as CSV")
+    expect(start).to_be_enabled()
