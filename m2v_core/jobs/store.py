@@ -276,14 +276,13 @@ class JobStore:
     def _check_limits(self, entries: Sequence[Entry], owner_hash: str) -> None:
         unfinished = [entry for entry in entries if not entry.state.is_finished]
         if len(unfinished) >= self._max_running + self._max_waiting:
-            raise LimitError(
-                f"The queue is full: {self._max_waiting} jobs may wait here at once (max_waiting). Try again later."
-            )
+            raise LimitError(f"The queue is full: {self._max_waiting} jobs may wait here at once. Try again later.")
         n_own = sum(compare_digest(entry.spec.owner_hash, owner_hash) for entry in unfinished)
         if n_own >= self._max_per_owner:
+            unfinished_jobs = "1 unfinished job" if n_own == 1 else f"{n_own} unfinished jobs"
             raise LimitError(
-                f"You have {n_own} unfinished jobs, and {self._max_per_owner} are allowed at once "
-                "(max_per_owner). Wait for one to end, or cancel one."
+                f"You have {unfinished_jobs}, and {self._max_per_owner} may be so at once. Wait for one to end, or "
+                "cancel one."
             )
 
     def _find(self, job_id: str, owner: str) -> Entry:

@@ -227,7 +227,7 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any
     is_running = job is not None and not job.is_finished
     is_done = job is not None and job.state == "done"
     is_failed = job is not None and job.state in ("failed", "cancelled")
-    message, download = "", gr.DownloadButton(value=None)
+    message, facts, download = "", "", gr.DownloadButton(value=None)
     may_retry = job is not None and kind == ONE_CLICK and (is_unpublished(job) or (job.kind == "publish" and is_failed))
     variant: Literal["primary", "secondary"] = "secondary" if is_done or may_retry else "primary"
     start = gr.Button(visible=not is_running, variant=variant)
@@ -246,6 +246,11 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any
             download = gr.DownloadButton(label=label, value=str(file), visible=True)
         except Exception as error:  # the result is there all the same
             message = error_notice(error, "The download could not be made")
+    if job is not None and is_done:
+        try:
+            facts = result_html(job)
+        except Exception as error:  # its record may be damaged, or an older version's
+            message += error_notice(error, "What came out can't be shown here")
     return [
         job.id if job else "",
         job_html(job, kind),
@@ -253,7 +258,7 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any
         gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
         message,
         gr.Column(visible=is_done),
-        result_html(job) if job is not None and is_done else "",
+        facts,
         download,
         gr.Timer(active=is_running),
         job.id if job is not None and is_done else "",

@@ -107,7 +107,7 @@ def waiting_jobs(app: App) -> None:
 def jobs_per_person(app: App) -> None:
     app.limit(jobs_per_person=1)
     app.job(words=1)
-    refused("1 unfinished jobs, and 1 are allowed", app.job, ADA, 1)
+    refused("1 unfinished job, and 1 may be so at once", app.job, ADA, 1)
 
 
 def job_seconds(app: App) -> None:

@@ -101,7 +101,7 @@ def test_a_queue_says_ones_place_and_whom_it_has_no_room_for(browser: sync_api.B
         open_page(tab, studio)
     begin(first, "running")
     expect(begin(second, "queued")).to_contain_text("Next in the queue")
-    refuse(third, r"You have 2 unfinished jobs, and 2 are allowed", "Wait for one to end, or cancel one")
+    refuse(third, r"You have 2 unfinished jobs, and 2 may be so at once", "Wait for one to end, or cancel one")
     waiting, refused = bob.new_page(), cyd.new_page()
     open_page(waiting, studio)
     expect(begin(waiting, "queued")).to_contain_text("Number 2 in the queue")

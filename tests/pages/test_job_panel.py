@@ -243,6 +243,12 @@ def test_a_job_that_was_removed_leaves_an_empty_panel(store: FakeStore) -> None:
     assert values[ID] == "" and not values[TIMER].active and values[START].visible
 
 
+def test_a_damaged_outcome_takes_nothing_else_along(store: FakeStore) -> None:
+    values = panel_values(OWNER, store.add(OWNER, done_job(outcome={"dim": "many"})))
+    assert "What came out can't be shown" in text_of(values[MESSAGE]) and values[FACTS] == ""
+    assert values[ID] == JOB_ID and values[RESULT].visible and values[DOWNLOAD].visible
+
+
 def test_a_cancel_that_can_not_be_written_down_says_why(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(job_id: str, owner: str) -> None:
         raise SaveError("The job's state can't be written: No space left on device.")
