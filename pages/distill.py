@@ -12,6 +12,7 @@ from m2v_core.bulk.run import read_texts
 from m2v_core.distillation.settings import DEFAULT_RECIPE, Recipe
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.jobs import JobSpec
+from m2v_core.space.settings import current_limits
 from pages.components import (
     checked_teacher,
     error_notice,
@@ -250,7 +251,7 @@ def submit(
     if corpus is not None:
         if recipe == "model2vec":
             raise InputError("The recipe Model2Vec reads no sentences. Choose another recipe, or take the file away.")
-        texts["corpus"] = read_texts(corpus)
+        texts["corpus"] = read_texts(corpus, most_characters=current_limits().corpus_characters)
     return job_store().submit(JobSpec("distill", parameters, texts, model_title(teacher)), owner)
 
 
