@@ -10,7 +10,7 @@ from gradio.context import Context
 
 from m2v_core.bulk.run import read_texts
 from m2v_core.distillation.settings import DEFAULT_RECIPE, Recipe
-from m2v_core.errors import InputError, NotFoundError
+from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.jobs import JobSpec
 from m2v_core.space.settings import current_limits
 from pages.components import (
@@ -305,11 +305,13 @@ def check(
     if is_space() and pattern != UNUSED_PATTERN:
         pattern = None
     words: list[str] | None = None
+    hint = "Add words above to see size and time."
     if mode != "output":
         try:
             cleaned = read_words(source, pasted, upload, column)
-        except Exception:  # the report beside the words says it
+        except Exception as error:  # the report beside the words says what is unforeseen
             cleaned = None
+            hint = str(error) if isinstance(error, M2VError) else hint
         words = [] if cleaned is None else cleaned.words
     return preflight(
         teacher,
@@ -320,6 +322,7 @@ def check(
         parsed(parse_clusters, clusters, None),
         pattern,
         recipe,
+        hint,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from m2v_core.distillation.preflight import Plan, TeacherFacts, look_up, plan
+from m2v_core.distillation.preflight import SAMPLED_WORDS, Plan, TeacherFacts, look_up, plan
 from m2v_core.distillation.reduction import PCADims
 from m2v_core.distillation.settings import Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
@@ -78,13 +78,20 @@ def preflight(
     vocabulary_quantization: int | None,
     token_remove_pattern: str | None,
     recipe: Recipe,
+    without_words: str = "",
 ) -> tuple[str, Any]:
     """The card as HTML, and whether the start button can be pressed.
 
     Args:
         teacher: As it stands in the box.
         words: The words to distil; None for the teacher's own pieces; empty while there are none yet.
-        use_subword: As in `distill`, like all that follow.
+        use_subword: As in `distill`, like the next five.
+        pca_dims: As there.
+        quantize_to: As there.
+        vocabulary_quantization: As there.
+        token_remove_pattern: As there.
+        recipe: As there.
+        without_words: What the card says where `words` are empty.
     """
     try:
         name = checked_teacher(teacher)
@@ -101,7 +108,7 @@ def preflight(
         return _card(said + _facts_html(_teacher_rows(facts))), gr.Button(interactive=False)
     try:
         if words is not None and not words:
-            planned, hint = None, "Add words above to see size and time."
+            planned, hint = None, without_words
         else:
             planned = plan(
                 facts,
@@ -112,8 +119,11 @@ def preflight(
                 quantize_to=quantize_to,
                 vocabulary_quantization=vocabulary_quantization,
                 recipe=recipe,
+                most_words=SAMPLED_WORDS,
             )
             hint = "Time is an estimate for two CPU cores and leaves the download out."
+            if planned.is_estimate:
+                hint += f" Rows and size are told by {SAMPLED_WORDS:,} of your words."
     except M2VError as error:
         planned, hint = None, str(error)
     except Exception as error:  # as above
@@ -144,8 +154,9 @@ def _plan_rows(planned: Plan | None) -> list[tuple[str, str]]:
     if planned is None:
         return [("Model size", "not known yet"), ("Time", "not known yet"), ("Table", "not known yet")]
     bound = "at most " if planned.is_upper_bound else ""
-    size = "unknown" if planned.n_bytes is None else bound + format_bytes(planned.n_bytes)
-    rows = "unknown" if planned.n_rows is None else f"{planned.n_rows:,}"
+    estimate = "about " if planned.is_estimate else ""
+    size = "unknown" if planned.n_bytes is None else (bound or estimate) + format_bytes(planned.n_bytes)
+    rows = "unknown" if planned.n_rows is None else f"{estimate}{planned.n_rows:,}"
     dim = "unknown" if planned.dim is None else f"{bound}{planned.dim:,}"
     seconds = "unknown" if planned.seconds is None else about(planned.seconds)
     return [("Model size", size), ("Time", seconds), ("Table", f"{rows} rows of {dim}")]

@@ -11,7 +11,7 @@ import pytest
 
 from m2v_core.space.settings import current_limits
 from pages import distill
-from pages.components import BUNDLED_TEACHER, preflight_card
+from pages.components import BUNDLED_TEACHER, own_words, preflight_card
 from pages.components.preflight_card import about, short_count
 from tests.hub.server import LoopbackHub
 
@@ -148,3 +148,23 @@ def test_large_numbers() -> None:
         "22.7 million",
         "7.0 billion",
     ]
+
+
+def test_too_many_words_are_said_before_any_is_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = replace(current_limits(), vocabulary_words=3)
+    monkeypatch.setattr(own_words, "current_limits", lambda: limits)
+    tokenized: list[Any] = []
+    monkeypatch.setattr(preflight_card, "plan", lambda *_, **settings: tokenized.append(settings))
+    for pasted in ("a\nb\nc\nd", "\n".join("abcdefgh")):
+        html, can_start = check(mode="subword", pasted=pasted)
+        said = f"{len(pasted.split())} entries, and 3 are allowed here. Shorten it."
+        assert said in html and can_start and not tokenized
+        assert said in own_words.lint("paste", pasted, None, None)[1]
+    assert "3 entries ready" in own_words.lint("paste", "a\nb\n\nc\nc", None, None)[1].replace("usable", "ready")
+
+
+def test_a_long_list_is_told_by_a_sample() -> None:
+    words = "\n".join(f"word{number}" for number in range(6_000))
+    html, _ = check(mode="word", pasted=words)
+    assert "about 6,00" in html and "rows of 256" in html and "told by 5,000 of your words" in html
+    assert "about" not in check(mode="word", pasted="one\ntwo")[0].split("rows of")[0].split("Table")[1]
