@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context
+from gradio.context import Context, LocalContext
 
 from m2v_core.bulk.run import read_texts
 from m2v_core.distillation.settings import DEFAULT_RECIPE, Recipe
 from m2v_core.errors import InputError, M2VError, NotFoundError
-from m2v_core.jobs import JobSpec
+from m2v_core.jobs import Job, JobSpec
 from m2v_core.space.settings import current_limits
 from pages.components import (
     checked_teacher,
@@ -23,11 +23,17 @@ from pages.components import (
     teacher_picker,
 )
 from pages.components.distill_settings import (
+    DEVICES,
+    POOLINGS,
+    PRECISIONS,
+    RECIPES,
     UNUSED_PATTERN,
+    WEIGHTINGS,
     parse_clusters,
     parse_coefficient,
     parse_dims,
     parse_pattern,
+    restored_settings,
 )
 from pages.components.job_panel import build_job_panel, find_job, finished_model
 from pages.components.own_words import Source, clean_words, lint, lint_file, read_words, usable_words
@@ -45,24 +51,10 @@ _MODES: list[tuple[str, Mode]] = [
     ),
     ("My words only\nThe smallest model. Text outside your list counts for nothing.", "word"),
 ]
-_WEIGHTINGS = [("SIF", "sif"), ("Zipf", "zipf"), ("None", "none")]
-_RECIPES = [
-    ("Calibrated\nThe best; the teacher reads four times as much.", "calibrated"),
-    ("Fast\nBetter than Model2Vec at the same cost.", "fast"),
-    ("Model2Vec\nThe method as published.", "model2vec"),
-]
-_POOLINGS = [
-    ("Chosen for the teacher", "auto"),
-    ("The token and [CLS]", "piece_cls"),
-    ("The token and half of [CLS]", "piece_half_cls"),
-    ("Mean of all tokens", "mean"),
-    ("Last token", "last"),
-    ("First token, [CLS]", "first"),
-    ("The teacher's pooler", "pooler"),
-]
-_PRECISIONS = [("float32", "float32"), ("float16", "float16"), ("int8", "int8")]
-_DEVICES = [("Best there is", "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple MPS", "mps")]
 _MAX_RESTORED_WORDS = 50_000  # more would choke the text box
+_MAX_STARTED = 1000
+# The open page that started a job: its form says already what the job does, or more.
+_started: dict[str, str | None] = {}
 _SUFFIXES = [".txt", ".csv", ".tsv"]
 
 
@@ -108,7 +100,7 @@ def build() -> None:
                     clean = gr.Button("Clean", visible=False, elem_classes="m2v-clean")
                     is_cleaned = gr.State(False)
             with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
-                recipe = gr.Radio(_RECIPES, value=DEFAULT_RECIPE, label="Recipe", elem_classes="m2v-choices")
+                recipe = gr.Radio(RECIPES, value=DEFAULT_RECIPE, label="Recipe", elem_classes="m2v-choices")
                 corpus = gr.File(
                     file_types=[".txt", ".csv", ".tsv", ".jsonl", ".parquet"],
                     label="Sentences to fit the model to: a thousand or more, if you have them",
@@ -119,14 +111,14 @@ def build() -> None:
                     # No list to pick from: on Enter it would take the first entry that holds what was typed.
                     dims = gr.Textbox("256", label="Dimensions", info="Or a share of variance, 0.9; none for all.")
                     precision = gr.Dropdown(
-                        _PRECISIONS,
+                        PRECISIONS,
                         value="float16",
                         label="Precision",
                         info="int8 halves the size once more.",
                     )
                 with gr.Row():
                     weighting = gr.Dropdown(
-                        _WEIGHTINGS,
+                        WEIGHTINGS,
                         value="sif",
                         label="Weighting",
                         info="How much more rare words count.",
@@ -136,12 +128,12 @@ def build() -> None:
                     )
                 with gr.Row():
                     pooling = gr.Dropdown(
-                        _POOLINGS,
+                        POOLINGS,
                         value="auto",
                         label="Pooling",
                         info="What each vector is taken from.",
                     )
-                    device = gr.Dropdown(_DEVICES, value="auto", label="Device", info="Where the teacher runs.")
+                    device = gr.Dropdown(DEVICES, value="auto", label="Device", info="Where the teacher runs.")
                 with gr.Row():
                     clusters = gr.Textbox(
                         "",
@@ -197,8 +189,8 @@ def build() -> None:
     )
     connect_search(teacher)
     query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
-    panel.job_id.change(restore, [panel.owner, panel.job_id], [teacher, *settings], **quiet)
-    panel.job_id.change(restore_words, [panel.owner, panel.job_id, pasted, upload], [mode, source, pasted], **quiet)
+    restored: list[Any] = [teacher, *settings, mode, source, pasted, panel.message]
+    panel.job_id.change(restore, [panel.owner, panel.job_id, pasted, upload], restored, **quiet)
     # Words found in one model say nothing of the next.
     panel.job_id.change(lambda: ("", ""), None, [query, neighbors], **quiet)
 
@@ -252,28 +244,52 @@ def submit(
         if recipe == "model2vec":
             raise InputError("The recipe Model2Vec reads no sentences. Choose another recipe, or take the file away.")
         texts["corpus"] = read_texts(corpus, most_characters=current_limits().corpus_characters)
-    return job_store().submit(JobSpec("distill", parameters, texts, model_title(teacher)), owner)
+    job_id = job_store().submit(JobSpec("distill", parameters, texts, model_title(teacher)), owner)
+    while len(_started) >= _MAX_STARTED:
+        _started.pop(next(iter(_started)), None)
+    _started[job_id] = _session()
+    return job_id
 
 
-def restore(owner: str | None, job_id: str) -> list[Any]:
-    """The teacher and the settings of a job, so that one can go on from there after a refresh or from Home."""
-    job = find_job(owner, job_id)
-    if job is None:
-        return [gr.skip()] * 10
-    parameters = job.parameters
-    dims, clusters = parameters.get("pca_dims", 256), parameters.get("vocabulary_quantization")
-    return [
-        parameters["model_name"],
-        "none" if dims is None else str(dims),
-        parameters.get("weighting", "sif") if parameters.get("apply_zipf", True) else "none",
-        f"{parameters['sif_coefficient']:g}" if "sif_coefficient" in parameters else gr.skip(),
-        parameters.get("pooling", "auto"),
-        parameters.get("quantize_to", "float16"),
-        "" if clusters is None else str(clusters),
-        parameters.get("token_remove_pattern", UNUSED_PATTERN) or "",
-        parameters.get("device", "auto"),
-        parameters.get("recipe", DEFAULT_RECIPE),
-    ]
+def _is_begun_here(job_id: str) -> bool:
+    session = _session()
+    return session is not None and _started.get(job_id) == session
+
+
+def _session() -> str | None:
+    """The open page that asks; another one after a refresh."""
+    request = LocalContext.request.get(None)
+    return None if request is None else request.session_hash
+
+
+def restore(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> list[Any]:
+    """Teacher, settings, mode, source and words of a job, and no message; so one goes on after a refresh or from Home.
+
+    Words that are in the boxes already stay, and of a job that this page started all does.
+    """
+    nothing = [gr.skip()] * 14
+    try:
+        job = find_job(owner, job_id)
+        if job is None or owner is None or _is_begun_here(job_id):
+            return nothing
+        words = nothing[:3] if pasted or upload else _restored_words(owner, job)
+        return [*restored_settings(job.parameters), *words, gr.skip()]
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return [*nothing[:-1], error_notice(error, "The settings of the last run could not be shown")]
+
+
+def _restored_words(owner: str, job: Job) -> list[Any]:
+    """Mode, source and words."""
+    try:
+        words = job_store().texts(job.id, owner).get("vocabulary")
+    except NotFoundError:
+        return [gr.skip()] * 3
+    if words is None:
+        return ["output", gr.skip(), gr.skip()]
+    mode: Mode = "subword" if job.parameters.get("use_subword", True) else "word"
+    if len(words) > _MAX_RESTORED_WORDS:
+        return [mode, gr.skip(), gr.skip()]
+    return [mode, "paste", "\n".join(words)]
 
 
 def check(
@@ -324,23 +340,6 @@ def check(
         recipe,
         hint,
     )
-
-
-def restore_words(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> list[Any]:
-    """Mode, source and words of a job; words that are in the boxes already stay, with all else as it is."""
-    job = find_job(owner, job_id)
-    if job is None or owner is None or pasted or upload:
-        return [gr.skip()] * 3
-    try:
-        words = job_store().texts(job_id, owner).get("vocabulary")
-    except NotFoundError:
-        return [gr.skip()] * 3
-    if words is None:
-        return ["output", gr.skip(), gr.skip()]
-    mode: Mode = "subword" if job.parameters.get("use_subword", True) else "word"
-    if len(words) > _MAX_RESTORED_WORDS:
-        return [mode, gr.skip(), gr.skip()]
-    return [mode, "paste", "\n".join(words)]
 
 
 def search(owner: str | None, job_id: str, query: str) -> str:

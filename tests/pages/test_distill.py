@@ -1,22 +1,36 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from secrets import token_hex
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
 
 from m2v_core.errors import InputError, VocabularyError
 from m2v_core.exploration.neighbors import Neighbor
 from pages import distill
-from pages.components.distill_settings import parse_clusters, parse_coefficient, parse_dims, parse_pattern
+from pages.api import _SETTINGS
+from pages.components.distill_settings import (
+    DEVICES,
+    POOLINGS,
+    PRECISIONS,
+    RECIPES,
+    WEIGHTINGS,
+    parse_clusters,
+    parse_coefficient,
+    parse_dims,
+    parse_pattern,
+)
 from pages.components.own_words import clean_words, lint, lint_file, usable_words
-from pages.distill import restore, restore_words, search, submit
+from pages.distill import restore, search, submit
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
 
 OWNER = "owner-owner-owner-owner-1"
+NOTHING = [gr.skip()] * 14
 WriteFile = Callable[[str, str], str]
 DEFAULTS: dict[str, Any] = {
     "teacher": "BAAI/bge-small-en-v1.5",
@@ -37,6 +51,20 @@ DEFAULTS: dict[str, Any] = {
     "recipe": "fast",
     "corpus": None,
 }
+
+
+@pytest.fixture(autouse=True)
+def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No request is left to the tests that follow."""
+    before = LocalContext.request.set(None)
+    monkeypatch.setattr(distill, "_started", {})
+    yield
+    LocalContext.request.reset(before)
+
+
+def reload() -> None:
+    """Let what follows come from another open page than what was before, as after a refresh."""
+    LocalContext.request.set(gr.Request(session_hash=token_hex(8)))
 
 
 def test_the_defaults_are_those_of_distill(store: FakeStore) -> None:
@@ -223,15 +251,16 @@ def test_settings_come_back_with_the_job(store: FakeStore) -> None:
     }
     job_id = submit(OWNER, **DEFAULTS | changed)
     store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
-    teacher, *settings = restore(OWNER, job_id)
+    reload()
+    teacher, *settings = restore(OWNER, job_id, "", None)[:10]
     assert teacher == "a/b"
     assert [settings[0], settings[1], *settings[3:]] == ["0.9", "none", "last", "int8", "4096", "", "cpu", "calibrated"]
-    assert restore("somebody-else-entirely-1", job_id) == [gr.skip()] * 10
+    assert restore("somebody-else-entirely-1", job_id, "", None) == NOTHING
 
 
 def test_a_job_of_home_brings_the_defaults(store: FakeStore) -> None:
     store.add(OWNER, make_job(parameters={"model_name": "a/b", "recipe": "fast"}))
-    teacher, *settings = restore(OWNER, JOB_ID)
+    teacher, *settings = restore(OWNER, JOB_ID, "", None)[:10]
     first = ("dims", "weighting", "sif_coefficient", "pooling", "precision", "clusters", "remove_pattern", "device")
     expected = [DEFAULTS[name] for name in (*first, "recipe")]
     expected[2] = gr.skip()
@@ -250,7 +279,8 @@ def test_sentences_go_along(store: FakeStore, tmp_path: Path) -> None:
 def test_every_setting_returns_as_it_was_sent(store: FakeStore) -> None:
     job_id = submit(OWNER, **DEFAULTS | {"dims": "none", "sif_coefficient": "0.00005"})
     store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
-    _, dims, weighting, coefficient, *_ = restore(OWNER, job_id)
+    reload()
+    _, dims, weighting, coefficient, *_ = restore(OWNER, job_id, "", None)
     assert (dims, weighting, coefficient) == ("none", "sif", "5e-05")
 
 
@@ -258,16 +288,52 @@ def test_every_setting_returns_as_it_was_sent(store: FakeStore) -> None:
 def test_words_come_back_with_the_job(store: FakeStore, mode: str) -> None:
     job_id = submit(OWNER, **DEFAULTS | {"mode": mode, "pasted": "heart attack\naspirin"})
     store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
-    assert restore_words(OWNER, job_id, "", None) == [mode, "paste", "heart attack\naspirin"]
+    reload()
+    assert restore(OWNER, job_id, "", None)[10:] == [mode, "paste", "heart attack\naspirin", gr.skip()]
     # Whoever has typed something else meanwhile keeps it.
     for pasted, upload in (("fever", None), ("", "words.txt")):
-        assert restore_words(OWNER, job_id, pasted, upload) == [gr.skip()] * 3
-    assert restore_words("somebody-else-entirely-1", job_id, "", None) == [gr.skip()] * 3
+        assert restore(OWNER, job_id, pasted, upload)[10:] == NOTHING[10:]
+    assert restore("somebody-else-entirely-1", job_id, "", None) == NOTHING
 
 
 def test_a_job_without_words_brings_back_its_mode(store: FakeStore) -> None:
     job_id = submit(OWNER, **DEFAULTS)
-    assert restore_words(OWNER, job_id, "", None) == ["output", gr.skip(), gr.skip()]
+    store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
+    reload()
+    assert restore(OWNER, job_id, "", None)[10:] == ["output", *NOTHING[11:]]
+
+
+def test_a_run_begun_here_leaves_the_form_as_it_is(store: FakeStore) -> None:
+    reload()
+    job_id = submit(OWNER, **DEFAULTS | {"dims": "64"})
+    store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
+    # What was edited between the click and its answer must not be written over.
+    assert restore(OWNER, job_id, "", None) == NOTHING
+    reload()
+    assert restore(OWNER, job_id, "", None)[1] == "64"
+
+
+@pytest.mark.parametrize("name", sorted(_SETTINGS))
+@pytest.mark.parametrize("value", [None, 7, "else", [1]], ids=str)
+def test_whatever_a_program_set_can_be_shown(store: FakeStore, name: str, value: object) -> None:
+    store.add(OWNER, make_job(parameters={"model_name": "a/b", "pca_dims": 64, name: value}))
+    shown = restore(OWNER, JOB_ID, "x", None)
+    assert shown[0] == "a/b" and shown[-1] == gr.skip()
+    if name != "pca_dims":
+        assert shown[1] == "64"
+    for place, choices in ((2, WEIGHTINGS), (4, POOLINGS), (5, PRECISIONS), (8, DEVICES), (9, RECIPES)):
+        assert shown[place] in [choice for _, choice in choices]
+
+
+def test_no_coefficient_is_no_weighting(store: FakeStore) -> None:
+    store.add(OWNER, make_job(parameters={"model_name": "a/b", "sif_coefficient": None}))
+    assert restore(OWNER, JOB_ID, "x", None)[2:4] == ["none", gr.skip()]
+
+
+def test_what_fails_unforeseen_is_said(store: FakeStore) -> None:
+    store.add(OWNER, make_job(parameters={}))
+    *kept, message = restore(OWNER, JOB_ID, "", None)
+    assert kept == NOTHING[:-1] and "Incident" in message
 
 
 def test_search(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
