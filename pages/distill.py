@@ -97,6 +97,7 @@ def build() -> None:
                             [], label="Column that holds the words", visible=False, elem_classes="m2v-column"
                         )
                     report = gr.HTML("", apply_default_css=False, elem_classes="m2v-report")
+                    pieces = gr.HTML("", apply_default_css=False, elem_classes="m2v-report")
                     clean = gr.Button("Clean", visible=False, elem_classes="m2v-clean")
                     is_cleaned = gr.State(False)
             with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
@@ -183,7 +184,7 @@ def build() -> None:
         [root.load, *(component.change for component in shaping)],
         check,
         shaping,
-        [card, panel.start],
+        [card, panel.start, pieces],
         trigger_mode="always_last",
         **quiet,
     )
@@ -304,8 +305,8 @@ def check(
     clusters: str,
     remove_pattern: str,
     recipe: Recipe,
-) -> tuple[str, Any]:
-    """The pre-flight card for what is chosen, and whether the button can be pressed; never raises.
+) -> tuple[str, Any, str]:
+    """The pre-flight card, whether the button can be pressed, and how the teacher reads the words; never raises.
 
     Settings that can't be used yet, as while one types, count as their defaults: pressing the button says why.
     """

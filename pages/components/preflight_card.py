@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from m2v_core.distillation.entry_pieces import EntryPieces, entry_pieces
 from m2v_core.distillation.preflight import SAMPLED_WORDS, Plan, TeacherFacts, look_up, plan
 from m2v_core.distillation.reduction import PCADims
 from m2v_core.distillation.settings import Recipe
@@ -28,6 +29,9 @@ _ACCESS = {
     "bundled": "bundled, works offline",
 }
 _kept: dict[str, tuple[float, TeacherFacts]] = {}
+
+_UNREAD = "How the teacher reads your entries is not known yet"
+_WHY_UNREAD = "It needs a teacher whose tokenizer can be had; the card above says what is in the way."
 
 WAITING = (
     '<section class="m2v-preflight" aria-label="Before you start" aria-busy="true"><h2>Before you start</h2>'
@@ -79,8 +83,8 @@ def preflight(
     token_remove_pattern: str | None,
     recipe: Recipe,
     without_words: str = "",
-) -> tuple[str, Any]:
-    """The card as HTML, and whether the start button can be pressed.
+) -> tuple[str, Any, str]:
+    """The card as HTML, whether the start button can be pressed, and how the teacher reads the words, as HTML.
 
     Args:
         teacher: As it stands in the box.
@@ -93,19 +97,21 @@ def preflight(
         recipe: As there.
         without_words: What the card says where `words` are empty.
     """
+    can_start, cannot_start = gr.Button(interactive=True), gr.Button(interactive=False)
+    unread = "" if not words else notice("info", _UNREAD, [_WHY_UNREAD])
     try:
         name = checked_teacher(teacher)
         facts = teacher_facts(name)
     except HubError as error:
         # It may be in the cache, or the Hub may be back by the time of the run.
-        return _card(notice("info", "Nothing is known of this teacher yet", [str(error)])), gr.Button(interactive=True)
+        return _card(notice("info", "Nothing is known of this teacher yet", [str(error)])), can_start, unread
     except M2VError as error:
-        return _card(error_notice(error, "This teacher can't be used")), gr.Button(interactive=False)
+        return _card(error_notice(error, "This teacher can't be used")), cannot_start, unread
     except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return _card(error_notice(error, "")), gr.Button(interactive=True)
+        return _card(error_notice(error, "")), can_start, unread
     if facts.problems:
         said = notice("error", "This teacher can't be distilled here", facts.problems)
-        return _card(said + _facts_html(_teacher_rows(facts))), gr.Button(interactive=False)
+        return _card(said + _facts_html(_teacher_rows(facts))), cannot_start, unread
     try:
         if words is not None and not words:
             planned, hint = None, without_words
@@ -124,12 +130,24 @@ def preflight(
             hint = "Time is an estimate for two CPU cores and leaves the download out."
             if planned.is_estimate:
                 hint += f" Rows and size are told by {SAMPLED_WORDS:,} of your words."
+        pieces = entry_pieces(facts, words) if words else None
     except M2VError as error:
-        planned, hint = None, str(error)
+        planned, hint, pieces = None, str(error), None
     except Exception as error:  # as above
-        return _card(_facts_html(_teacher_rows(facts)) + error_notice(error, "")), gr.Button(interactive=True)
+        return _card(_facts_html(_teacher_rows(facts)) + error_notice(error, "")), can_start, unread
     rows = [*_plan_rows(planned), *_teacher_rows(facts)]
-    return _card(_facts_html(rows) + f"<p>{escape(hint)}</p>"), gr.Button(interactive=True)
+    read = unread if pieces is None else _pieces_html(pieces, use_subword)
+    return _card(_facts_html(rows) + f"<p>{escape(hint)}</p>"), can_start, read
+
+
+def _pieces_html(pieces: EntryPieces, use_subword: bool) -> str:
+    examples = "".join(
+        f"<li>{escape(entry)}<span>{escape(' '.join(parts))}</span></li>" for entry, parts in pieces.examples
+    )
+    listed = f'<ol class="m2v-preview m2v-pieces" aria-label="Entries and their pieces">{examples}</ol>'
+    return notice("info", "How the teacher reads your entries", pieces.summary(use_subword)) + (
+        listed if examples else ""
+    )
 
 
 def _teacher_rows(facts: TeacherFacts) -> list[tuple[str, str]]:

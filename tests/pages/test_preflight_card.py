@@ -38,7 +38,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def check(**changes: Any) -> tuple[str, bool]:
-    html, button = distill.check(**DEFAULTS | changes)
+    html, button, _ = distill.check(**DEFAULTS | changes)
     return html, button.interactive
 
 
@@ -168,3 +168,24 @@ def test_a_long_list_is_told_by_a_sample() -> None:
     html, _ = check(mode="word", pasted=words)
     assert "about 6,00" in html and "rows of 256" in html and "told by 5,000 of your words" in html
     assert "about" not in check(mode="word", pasted="one\ntwo")[0].split("rows of")[0].split("Table")[1]
+
+
+def pieces(**changes: Any) -> str:
+    return distill.check(**DEFAULTS | {"pasted": "heart\n<b>myocardial</b> infarction"} | changes)[2]
+
+
+def test_how_the_teacher_reads_the_words_is_said() -> None:
+    said = pieces(mode="subword")
+    assert "1 of the 2 entries is a single piece of the teacher already, which costs nothing and gains little" in said
+    assert "with this vocabulary it is one" in said and "my ##oca ##rdial" in said and "<b>" not in said
+    assert "needed all the same" in pieces(mode="word")
+    assert pieces() == pieces(mode="word", pasted="") == ""
+
+
+def test_words_that_are_single_pieces_stay_when_the_others_are_cleaned() -> None:
+    assert own_words.clean_words("paste", "heart\n\nattack", None, None)[0] == "heart\nattack"
+
+
+def test_without_its_tokenizer_it_is_said_why(session_hub: LoopbackHub) -> None:
+    for teacher in ("nobody/nothing", ""):
+        assert "not known yet" in pieces(mode="word", teacher=teacher)
