@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import gradio as gr
@@ -10,7 +11,7 @@ from gradio.context import Context, LocalContext
 
 from m2v_core.bulk.run import read_texts
 from m2v_core.distillation.settings import DEFAULT_RECIPE, Recipe
-from m2v_core.errors import InputError, M2VError, NotFoundError
+from m2v_core.errors import HubError, InputError, M2VError, NotFoundError
 from m2v_core.jobs import Job, JobSpec
 from m2v_core.space.settings import current_limits
 from pages.components import (
@@ -22,6 +23,7 @@ from pages.components import (
     neighbors_html,
     teacher_picker,
 )
+from pages.components.account import Visitor, login_button, may_need_token, visitor_token
 from pages.components.distill_settings import (
     DEVICES,
     POOLINGS,
@@ -37,7 +39,7 @@ from pages.components.distill_settings import (
 )
 from pages.components.job_panel import build_job_panel, find_job, finished_model
 from pages.components.own_words import Source, clean_words, lint, lint_file, read_words, usable_words
-from pages.components.preflight_card import WAITING, preflight
+from pages.components.preflight_card import WAITING, preflight, teacher_facts
 from pages.components.teacher_search import connect_search
 
 Mode = Literal["output", "word", "subword"]
@@ -70,6 +72,7 @@ def build() -> None:
             with gr.Column(elem_classes="m2v-card"):
                 teacher = teacher_picker()
                 card = gr.HTML(WAITING, apply_default_css=False)
+                login_button()
             with gr.Column(elem_classes="m2v-card"):
                 mode = gr.Radio(_MODES, value="output", label="Vocabulary", elem_classes="m2v-choices")
                 with gr.Column(visible=False, elem_classes="m2v-words") as words_box:
@@ -161,7 +164,7 @@ def build() -> None:
 
     settings = [dims, weighting, sif_coefficient, pooling, precision, clusters, remove_pattern, device, recipe]
     words = [source, pasted, upload, column]
-    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings, corpus])
+    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings, corpus], with_visitor=True)
 
     root = Context.root_block
     assert root is not None  # components can't be made outside one
@@ -182,7 +185,7 @@ def build() -> None:
     shaping: list[Any] = [teacher, mode, *words, dims, precision, clusters, remove_pattern, recipe]
     gr.on(
         [root.load, *(component.change for component in shaping)],
-        check,
+        check_for_visitor,
         shaping,
         [card, panel.start, pieces],
         trigger_mode="always_last",
@@ -198,6 +201,7 @@ def build() -> None:
 
 def submit(
     owner: str,
+    who: Visitor,
     teacher: str | None,
     mode: Mode,
     source: Source,
@@ -245,11 +249,22 @@ def submit(
         if recipe == "model2vec":
             raise InputError("The recipe Model2Vec reads no sentences. Choose another recipe, or take the file away.")
         texts["corpus"] = read_texts(corpus, most_characters=current_limits().corpus_characters)
-    job_id = job_store().submit(JobSpec("distill", parameters, texts, model_title(teacher)), owner)
+    spec = JobSpec("distill", parameters, texts, model_title(teacher))
+    job_id = job_store().submit(spec, owner, secrets=_secrets_to_read(teacher, who))
     while len(_started) >= _MAX_STARTED:
         _started.pop(next(iter(_started)), None)
     _started[job_id] = _session()
     return job_id
+
+
+def _secrets_to_read(teacher: str, who: Visitor) -> dict[str, str]:
+    """The token, where only who has it may read the teacher."""
+    if who.token is None or not may_need_token(who):
+        return {}
+    with suppress(HubError):  # the teacher may be in the cache, and the Hub may be back by the time of the run
+        if teacher_facts(teacher, who.token).access in ("private", "gated"):
+            return {"hf_token": who.token}
+    return {}
 
 
 def _is_begun_here(job_id: str) -> bool:
@@ -293,6 +308,11 @@ def _restored_words(owner: str, job: Job) -> list[Any]:
     return [mode, "paste", "\n".join(words)]
 
 
+def check_for_visitor(request: gr.Request, oauth: gr.OAuthToken | None, *chosen: Any) -> tuple[str, Any, str]:
+    """As `check`, for who is at the page."""
+    return check(*chosen, token=visitor_token(oauth, request))
+
+
 def check(
     teacher: str | None,
     mode: Mode,
@@ -305,6 +325,8 @@ def check(
     clusters: str,
     remove_pattern: str,
     recipe: Recipe,
+    *,
+    token: str | None = None,
 ) -> tuple[str, Any, str]:
     """The pre-flight card, whether the button can be pressed, and how the teacher reads the words; never raises.
 
@@ -339,7 +361,8 @@ def check(
         parsed(parse_clusters, clusters, None),
         pattern,
         recipe,
-        hint,
+        without_words=hint,
+        token=token,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from html import escape
@@ -28,7 +29,8 @@ _ACCESS = {
     "folder": "a folder on this machine",
     "bundled": "bundled, works offline",
 }
-_kept: dict[str, tuple[float, TeacherFacts]] = {}
+# By name and, of what only some may read, the hash of a token, so that no token stays in memory for this.
+_kept: dict[tuple[str, str], tuple[float, TeacherFacts]] = {}
 
 _UNREAD = "How the teacher reads your entries is not known yet"
 _WHY_UNREAD = "It needs a teacher whose tokenizer can be had; the card above says what is in the way."
@@ -44,32 +46,37 @@ def teacher_facts(name: str, token: str | None = None) -> TeacherFacts:
 
     Args:
         name: As `checked_teacher` returned it.
-        token: Of who asks: then what only they may read is found too, and is not kept for others.
+        token: Of who asks: then what only they may read is found too, and is kept for them alone.
 
     Raises:
         M2VError: As `look_up`.
     """
+    own = "" if token is None else hashlib.sha256(token.encode()).hexdigest()
+    if token is not None and (known := _known(name, own)):
+        return known
     try:
-        facts = _facts_for_everyone(name)
+        facts = _known(name, "") or _asked(name, None, "")
     except NotFoundError:
         if token is None:
             raise
     else:
         if token is None or facts.access != "gated":
             return facts
-    return look_up(name, token=token, max_parameters=current_limits().teacher_parameters)
+    return _asked(name, token, own)
 
 
-def _facts_for_everyone(name: str) -> TeacherFacts:
-    now = time.monotonic()
-    if name in _kept and now - _kept[name][0] < _KEPT_SECONDS:
-        return _kept[name][1]
-    facts = look_up(name, max_parameters=current_limits().teacher_parameters)
+def _known(name: str, own: str) -> TeacherFacts | None:
+    asked_at, facts = _kept.get((name, own), (float("-inf"), None))
+    return facts if time.monotonic() - asked_at < _KEPT_SECONDS else None
+
+
+def _asked(name: str, token: str | None, own: str) -> TeacherFacts:
+    facts = look_up(name, token=token, max_parameters=current_limits().teacher_parameters)
     # A folder may change, and is read at once; a gate may open.
     if not Path(name).is_dir() and not facts.problems:
         while len(_kept) >= _MAX_KEPT:
             _kept.pop(next(iter(_kept)), None)
-        _kept[name] = (now, facts)
+        _kept[name, own] = (time.monotonic(), facts)
     return facts
 
 
@@ -83,6 +90,7 @@ def preflight(
     token_remove_pattern: str | None,
     recipe: Recipe,
     without_words: str = "",
+    token: str | None = None,
 ) -> tuple[str, Any, str]:
     """The card as HTML, whether the start button can be pressed, and how the teacher reads the words, as HTML.
 
@@ -96,12 +104,13 @@ def preflight(
         token_remove_pattern: As there.
         recipe: As there.
         without_words: What the card says where `words` are empty.
+        token: Of who asks, for private and gated teachers.
     """
     can_start, cannot_start = gr.Button(interactive=True), gr.Button(interactive=False)
     unread = "" if not words else notice("info", _UNREAD, [_WHY_UNREAD])
     try:
         name = checked_teacher(teacher)
-        facts = teacher_facts(name)
+        facts = teacher_facts(name, token)
     except HubError as error:
         # It may be in the cache, or the Hub may be back by the time of the run.
         return _card(notice("info", "Nothing is known of this teacher yet", [str(error)])), can_start, unread

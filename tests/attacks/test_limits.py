@@ -23,6 +23,7 @@ from m2v_core.space import settings
 from m2v_core.space.settings import Limits, load_settings
 from pages import api, compare, components, distill, evaluate, explore
 from pages.components import model_picker, own_documents, preflight_card, teacher_side
+from pages.components.account import Visitor
 from tests.attacks.space import Stranger, marked_model
 
 ADA, BOB, CYD = "a" * 24, "b" * 24, "c" * 24
@@ -152,7 +153,7 @@ def corpus_characters(app: App) -> None:
     corpus = app.home / "corpus.txt"
     corpus.write_text("abc\ndef\n")
     settings = ("256", "sif", "0.0001", "auto", "float16", "", "", "auto", "fast")
-    call = functools.partial(distill.submit, ADA, "a/b", "output", "paste", "", None, None, False, *settings)
+    call = functools.partial(distill.submit, ADA, Visitor(), "a/b", "output", "paste", "", None, None, False, *settings)
     refused("more than 5 characters", call, str(corpus))
 
 

@@ -14,6 +14,8 @@ from m2v_core.errors import InputError, VocabularyError
 from m2v_core.exploration.neighbors import Neighbor
 from pages import distill
 from pages.api import _SETTINGS
+from pages.components import preflight_card
+from pages.components.account import Visitor
 from pages.components.distill_settings import (
     DEVICES,
     POOLINGS,
@@ -27,12 +29,14 @@ from pages.components.distill_settings import (
 )
 from pages.components.own_words import clean_words, lint, lint_file, usable_words
 from pages.distill import restore, search, submit
+from tests.hub.server import LoopbackHub, User
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
 
 OWNER = "owner-owner-owner-owner-1"
 NOTHING = [gr.skip()] * 14
 WriteFile = Callable[[str, str], str]
 DEFAULTS: dict[str, Any] = {
+    "who": Visitor(),
     "teacher": "BAAI/bge-small-en-v1.5",
     "mode": "output",
     "source": "paste",
@@ -351,3 +355,61 @@ def test_search_in_a_model_that_is_gone(store: FakeStore) -> None:
 def test_a_box_that_nobody_touched_holds_no_words() -> None:
     with pytest.raises(VocabularyError, match="no words yet"):
         usable_words("paste", None, None, None, False)
+
+
+TOKEN, OTHER = "hf_" + "R" * 34, "hf_" + "X" * 34
+
+
+@pytest.fixture
+def closed_hub(
+    session_hub: LoopbackHub, build_teacher_once: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> LoopbackHub:
+    """A Hub with a private, a gated and a public teacher, and one account that may read them."""
+    monkeypatch.setattr(preflight_card, "_kept", {})
+    monkeypatch.setattr(
+        session_hub, "users", {**session_hub.users, TOKEN: User("ada", orgs=("lab",)), OTHER: User("eve")}
+    )
+    folder = build_teacher_once("wordpiece")
+    session_hub.add("lab/closed-private", folder, private=True)
+    session_hub.add("lab/closed-gated", folder, gated=True)
+    session_hub.add("lab/open", folder)
+    return session_hub
+
+
+def card_for(teacher: str, token: str | None) -> tuple[str, bool]:
+    card, button, _ = distill.check_for_visitor(
+        gr.Request(),
+        None if token is None else gr.OAuthToken(token, "", 0),
+        *(teacher, "output", "paste", "", None, None, "256", "float16", "", "", "fast"),
+    )
+    return card, button.interactive
+
+
+def test_who_may_read_a_teacher_sees_it(closed_hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OAUTH_CLIENT_ID", "studio")
+    # This Hub opens its gates to whoever is signed in.
+    for teacher, is_open_to_others in (("lab/closed-private", False), ("lab/closed-gated", True)):
+        for token, can_read in ((None, False), (TOKEN, True), (None, False), (OTHER, is_open_to_others)):
+            card, can_start = card_for(teacher, token)
+            assert can_start is can_read and ("rows of" in card) is can_read, (teacher, token)
+        closed_hub.requests.clear()
+        card_for(teacher, TOKEN)
+        assert closed_hub.requests == []
+    assert TOKEN not in repr(preflight_card._kept)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "secrets"),
+    [("lab/closed-private", {"hf_token": TOKEN}), ("lab/closed-gated", {"hf_token": TOKEN}), ("lab/open", {})],
+)
+def test_a_job_gets_the_token_where_it_needs_it(
+    closed_hub: LoopbackHub, store: FakeStore, monkeypatch: pytest.MonkeyPatch, teacher: str, secrets: dict[str, str]
+) -> None:
+    monkeypatch.setenv("OAUTH_CLIENT_ID", "studio")
+    submit(OWNER, **DEFAULTS | {"teacher": teacher, "who": Visitor(TOKEN)})
+    submit(OWNER, **DEFAULTS | {"teacher": teacher})
+    # On one's own machine a job has what `hf auth login` keeps, and the shared cache.
+    monkeypatch.delenv("OAUTH_CLIENT_ID")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    submit(OWNER, **DEFAULTS | {"teacher": teacher, "who": Visitor(TOKEN)})
+    assert store.secrets == [secrets, {}, {}]
