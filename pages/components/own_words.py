@@ -49,20 +49,24 @@ def lint(source: Source, pasted: str | None, upload: str | None, column: str | N
     """What the page says of the words, and whether it offers to clean them."""
     try:
         cleaned = read_words(source, pasted, upload, column)
+        report = "" if cleaned is None else report_html(cleaned, _file_note(source, upload))
     except Exception as error:  # as above
         return gr.skip(), error_notice(error, "These words can't be used"), gr.Button(visible=False), False
     if cleaned is None:
-        return gr.skip(), "", gr.Button(visible=False), False
+        return gr.skip(), report, gr.Button(visible=False), False
     n_problems = len(cleaned.problems)
     button = gr.Button(f"Clean: keep {len(cleaned.words):,}, leave out {n_problems:,}", visible=n_problems > 0)
-    return gr.skip(), report_html(cleaned, _file_note(source, upload)), button, False
+    return gr.skip(), report, button, False
 
 
 def clean_words(
     source: Source, pasted: str | None, upload: str | None, column: str | None
 ) -> tuple[Any, str, Any, bool]:
     """The words without the unusable ones: in the box where they were pasted, or noted for the upload."""
-    cleaned = read_words(source, pasted, upload, column)
+    try:
+        cleaned = read_words(source, pasted, upload, column)
+    except Exception as error:  # as above
+        return gr.skip(), error_notice(error, "These words can't be cleaned"), gr.Button(visible=False), False
     if cleaned is None:
         return gr.skip(), "", gr.Button(visible=False), False
     kept = CleanedVocabulary(cleaned.words, [])
@@ -126,7 +130,7 @@ def read_words(source: Source, pasted: str | None, upload: str | None, column: s
 def _file_note(source: Source, upload: str | None) -> str:
     if source == "paste" or upload is None:
         return ""
-    return open_vocabulary(upload).warning() or ""
+    return open_vocabulary(upload, current_limits().vocabulary_words).warning() or ""
 
 
 def _short(word: str) -> str:

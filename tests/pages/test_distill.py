@@ -14,7 +14,7 @@ from m2v_core.errors import InputError, VocabularyError
 from m2v_core.exploration.neighbors import Neighbor
 from pages import distill
 from pages.api import _SETTINGS
-from pages.components import preflight_card
+from pages.components import own_words, preflight_card
 from pages.components.account import Visitor
 from pages.components.distill_settings import (
     DEVICES,
@@ -413,3 +413,18 @@ def test_a_job_gets_the_token_where_it_needs_it(
     monkeypatch.delenv("HF_TOKEN", raising=False)
     submit(OWNER, **DEFAULTS | {"teacher": teacher, "who": Visitor(TOKEN)})
     assert store.secrets == [secrets, {}, {}]
+
+
+def test_a_handler_that_fails_unforeseen_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(own_words, "clean_vocabulary", fail)
+    for handler in (lint, clean_words):
+        _, report, button, is_cleaned = handler("paste", "a\n\nb", None, None)
+        assert "Incident" in report and not button.visible and not is_cleaned
+
+
+def test_words_that_are_gone_can_not_be_cleaned(tmp_path: Path) -> None:
+    _, report, button, is_cleaned = clean_words("upload", "", str(tmp_path / "gone.txt"), None)
+    assert "can&#x27;t be cleaned" in report and not button.visible and not is_cleaned
