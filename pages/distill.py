@@ -100,8 +100,8 @@ def build() -> None:
                             [], label="Column that holds the words", visible=False, elem_classes="m2v-column"
                         )
                     report = gr.HTML("", apply_default_css=False, elem_classes="m2v-report")
-                    pieces = gr.HTML("", apply_default_css=False, elem_classes="m2v-reading")
                     clean = gr.Button("Clean", visible=False, elem_classes="m2v-clean")
+                    pieces = gr.HTML("", apply_default_css=False, elem_classes="m2v-reading")
                     is_cleaned = gr.State(False)
             with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
                 recipe = gr.Radio(RECIPES, value=DEFAULT_RECIPE, label="Recipe", elem_classes="m2v-choices")

@@ -55,10 +55,10 @@ class EntryPieces:
             )
             said.append(f"{self._subject(self.n_single)} {what} of the teacher already, {so}")
         if n_split:
-            how = "is read in" if n_split == 1 else "are read in, on average,"
-            then = "it" if n_split == 1 else "each"
+            are, average, then = ("is", "", "it") if n_split == 1 else ("are", " on average", "each")
             said.append(
-                f"{self._subject(n_split)} {how} {self.mean_pieces:.1f} pieces; with this vocabulary {then} is one."
+                f"{self._subject(n_split)} {are} read in {self.mean_pieces:.1f} pieces{average}; with this vocabulary "
+                f"{then} is one."
             )
         if self.n_unknown:
             holds = "holds" if self.n_unknown == 1 else "hold"

@@ -84,7 +84,7 @@ def test_without_a_tokenizer_nothing_is_told(build_teacher_once: Callable[[str],
             True,
             [
                 "1 of the 3 entries is a single piece of the teacher already, which costs nothing and gains little.",
-                "2 of the 3 entries are read in, on average, 2.5 pieces; with this vocabulary each is one.",
+                "2 of the 3 entries are read in 2.5 pieces on average; with this vocabulary each is one.",
             ],
         ),
         (
