@@ -18,6 +18,7 @@ from m2v_core.distillation.settings import Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
 from m2v_core.space.settings import current_limits
 from pages.components import checked_teacher, error_notice, format_bytes, notice
+from pages.components.account import has_oauth
 
 # A Space has two cores and 16 GB for everyone.
 _KEPT_SECONDS = 600.0
@@ -115,12 +116,14 @@ def preflight(
         # It may be in the cache, or the Hub may be back by the time of the run.
         return _card(notice("info", "Nothing is known of this teacher yet", [str(error)])), can_start, unread
     except M2VError as error:
-        return _card(error_notice(error, "This teacher can't be used")), cannot_start, unread
+        may_be_private = isinstance(error, NotFoundError) and token is None and has_oauth()
+        said = [str(error), *(["Is it private? Sign in below."] if may_be_private else [])]
+        return _card(notice("error", "This teacher can't be used", said)), cannot_start, unread
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         return _card(error_notice(error, "")), can_start, unread
     if facts.problems:
-        said = notice("error", "This teacher can't be distilled here", facts.problems)
-        return _card(said + _facts_html(_teacher_rows(facts))), cannot_start, unread
+        why = notice("error", "This teacher can't be distilled here", facts.problems)
+        return _card(why + _facts_html(_teacher_rows(facts))), cannot_start, unread
     try:
         if words is not None and not words:
             planned, hint = None, without_words

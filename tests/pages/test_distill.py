@@ -391,6 +391,7 @@ def test_who_may_read_a_teacher_sees_it(closed_hub: LoopbackHub, monkeypatch: py
     for teacher, is_open_to_others in (("lab/closed-private", False), ("lab/closed-gated", True)):
         for token, can_read in ((None, False), (TOKEN, True), (None, False), (OTHER, is_open_to_others)):
             card, can_start = card_for(teacher, token)
+            assert ("Sign in below" in card) is (token is None and teacher == "lab/closed-private")
             assert can_start is can_read and ("rows of" in card) is can_read, (teacher, token)
         closed_hub.requests.clear()
         card_for(teacher, TOKEN)
