@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context
+from gradio.context import Context, LocalContext
 
 from m2v_core.bulk.run import read_texts
 from m2v_core.distillation.settings import DEFAULT_RECIPE, Recipe
-from m2v_core.errors import InputError, NotFoundError
-from m2v_core.jobs import JobSpec
+from m2v_core.errors import HubError, InputError, M2VError, NotFoundError
+from m2v_core.jobs import Job, JobSpec
+from m2v_core.space.settings import current_limits
 from pages.components import (
     checked_teacher,
     error_notice,
@@ -21,16 +23,23 @@ from pages.components import (
     neighbors_html,
     teacher_picker,
 )
+from pages.components.account import Visitor, login_button, may_need_token, visitor_token
 from pages.components.distill_settings import (
+    DEVICES,
+    POOLINGS,
+    PRECISIONS,
+    RECIPES,
     UNUSED_PATTERN,
+    WEIGHTINGS,
     parse_clusters,
     parse_coefficient,
     parse_dims,
     parse_pattern,
+    restored_settings,
 )
 from pages.components.job_panel import build_job_panel, find_job, finished_model
 from pages.components.own_words import Source, clean_words, lint, lint_file, read_words, usable_words
-from pages.components.preflight_card import WAITING, preflight
+from pages.components.preflight_card import WAITING, preflight, teacher_facts
 from pages.components.teacher_search import connect_search
 
 Mode = Literal["output", "word", "subword"]
@@ -44,24 +53,10 @@ _MODES: list[tuple[str, Mode]] = [
     ),
     ("My words only\nThe smallest model. Text outside your list counts for nothing.", "word"),
 ]
-_WEIGHTINGS = [("SIF", "sif"), ("Zipf", "zipf"), ("None", "none")]
-_RECIPES = [
-    ("Calibrated\nThe best; the teacher reads four times as much.", "calibrated"),
-    ("Fast\nBetter than Model2Vec at the same cost.", "fast"),
-    ("Model2Vec\nThe method as published.", "model2vec"),
-]
-_POOLINGS = [
-    ("Chosen for the teacher", "auto"),
-    ("The token and [CLS]", "piece_cls"),
-    ("The token and half of [CLS]", "piece_half_cls"),
-    ("Mean of all tokens", "mean"),
-    ("Last token", "last"),
-    ("First token, [CLS]", "first"),
-    ("The teacher's pooler", "pooler"),
-]
-_PRECISIONS = [("float32", "float32"), ("float16", "float16"), ("int8", "int8")]
-_DEVICES = [("Best there is", "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple MPS", "mps")]
 _MAX_RESTORED_WORDS = 50_000  # more would choke the text box
+_MAX_STARTED = 1000
+# The open page that started a job: its form says already what the job does, or more.
+_started: dict[str, str | None] = {}
 _SUFFIXES = [".txt", ".csv", ".tsv"]
 
 
@@ -77,6 +72,7 @@ def build() -> None:
             with gr.Column(elem_classes="m2v-card"):
                 teacher = teacher_picker()
                 card = gr.HTML(WAITING, apply_default_css=False)
+                login_button()
             with gr.Column(elem_classes="m2v-card"):
                 mode = gr.Radio(_MODES, value="output", label="Vocabulary", elem_classes="m2v-choices")
                 with gr.Column(visible=False, elem_classes="m2v-words") as words_box:
@@ -105,9 +101,10 @@ def build() -> None:
                         )
                     report = gr.HTML("", apply_default_css=False, elem_classes="m2v-report")
                     clean = gr.Button("Clean", visible=False, elem_classes="m2v-clean")
+                    pieces = gr.HTML("", apply_default_css=False, elem_classes="m2v-reading")
                     is_cleaned = gr.State(False)
             with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
-                recipe = gr.Radio(_RECIPES, value=DEFAULT_RECIPE, label="Recipe", elem_classes="m2v-choices")
+                recipe = gr.Radio(RECIPES, value=DEFAULT_RECIPE, label="Recipe", elem_classes="m2v-choices")
                 corpus = gr.File(
                     file_types=[".txt", ".csv", ".tsv", ".jsonl", ".parquet"],
                     label="Sentences to fit the model to: a thousand or more, if you have them",
@@ -118,14 +115,14 @@ def build() -> None:
                     # No list to pick from: on Enter it would take the first entry that holds what was typed.
                     dims = gr.Textbox("256", label="Dimensions", info="Or a share of variance, 0.9; none for all.")
                     precision = gr.Dropdown(
-                        _PRECISIONS,
+                        PRECISIONS,
                         value="float16",
                         label="Precision",
                         info="int8 halves the size once more.",
                     )
                 with gr.Row():
                     weighting = gr.Dropdown(
-                        _WEIGHTINGS,
+                        WEIGHTINGS,
                         value="sif",
                         label="Weighting",
                         info="How much more rare words count.",
@@ -135,12 +132,12 @@ def build() -> None:
                     )
                 with gr.Row():
                     pooling = gr.Dropdown(
-                        _POOLINGS,
+                        POOLINGS,
                         value="auto",
                         label="Pooling",
                         info="What each vector is taken from.",
                     )
-                    device = gr.Dropdown(_DEVICES, value="auto", label="Device", info="Where the teacher runs.")
+                    device = gr.Dropdown(DEVICES, value="auto", label="Device", info="Where the teacher runs.")
                 with gr.Row():
                     clusters = gr.Textbox(
                         "",
@@ -167,7 +164,7 @@ def build() -> None:
 
     settings = [dims, weighting, sif_coefficient, pooling, precision, clusters, remove_pattern, device, recipe]
     words = [source, pasted, upload, column]
-    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings, corpus])
+    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings, corpus], with_visitor=True)
 
     root = Context.root_block
     assert root is not None  # components can't be made outside one
@@ -188,22 +185,23 @@ def build() -> None:
     shaping: list[Any] = [teacher, mode, *words, dims, precision, clusters, remove_pattern, recipe]
     gr.on(
         [root.load, *(component.change for component in shaping)],
-        check,
+        check_for_visitor,
         shaping,
-        [card, panel.start],
+        [card, panel.start, pieces],
         trigger_mode="always_last",
         **quiet,
     )
     connect_search(teacher)
     query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
-    panel.job_id.change(restore, [panel.owner, panel.job_id], [teacher, *settings], **quiet)
-    panel.job_id.change(restore_words, [panel.owner, panel.job_id, pasted, upload], [mode, source, pasted], **quiet)
+    restored: list[Any] = [teacher, *settings, mode, source, pasted, panel.message]
+    panel.job_id.change(restore, [panel.owner, panel.job_id, pasted, upload], restored, **quiet)
     # Words found in one model say nothing of the next.
     panel.job_id.change(lambda: ("", ""), None, [query, neighbors], **quiet)
 
 
 def submit(
     owner: str,
+    who: Visitor,
     teacher: str | None,
     mode: Mode,
     source: Source,
@@ -250,29 +248,69 @@ def submit(
     if corpus is not None:
         if recipe == "model2vec":
             raise InputError("The recipe Model2Vec reads no sentences. Choose another recipe, or take the file away.")
-        texts["corpus"] = read_texts(corpus)
-    return job_store().submit(JobSpec("distill", parameters, texts, model_title(teacher)), owner)
+        texts["corpus"] = read_texts(corpus, most_characters=current_limits().corpus_characters)
+    spec = JobSpec("distill", parameters, texts, model_title(teacher))
+    job_id = job_store().submit(spec, owner, secrets=_secrets_to_read(teacher, who))
+    while len(_started) >= _MAX_STARTED:
+        _started.pop(next(iter(_started)), None)
+    _started[job_id] = _session()
+    return job_id
 
 
-def restore(owner: str | None, job_id: str) -> list[Any]:
-    """The teacher and the settings of a job, so that one can go on from there after a refresh or from Home."""
-    job = find_job(owner, job_id)
-    if job is None:
-        return [gr.skip()] * 10
-    parameters = job.parameters
-    dims, clusters = parameters.get("pca_dims", 256), parameters.get("vocabulary_quantization")
-    return [
-        parameters["model_name"],
-        "none" if dims is None else str(dims),
-        parameters.get("weighting", "sif") if parameters.get("apply_zipf", True) else "none",
-        f"{parameters['sif_coefficient']:g}" if "sif_coefficient" in parameters else gr.skip(),
-        parameters.get("pooling", "auto"),
-        parameters.get("quantize_to", "float16"),
-        "" if clusters is None else str(clusters),
-        parameters.get("token_remove_pattern", UNUSED_PATTERN) or "",
-        parameters.get("device", "auto"),
-        parameters.get("recipe", DEFAULT_RECIPE),
-    ]
+def _secrets_to_read(teacher: str, who: Visitor) -> dict[str, str]:
+    """The token, where only who has it may read the teacher."""
+    if who.token is None or not may_need_token(who):
+        return {}
+    with suppress(HubError):  # the teacher may be in the cache, and the Hub may be back by the time of the run
+        if teacher_facts(teacher, who.token).access in ("private", "gated"):
+            return {"hf_token": who.token}
+    return {}
+
+
+def _is_begun_here(job_id: str) -> bool:
+    session = _session()
+    return session is not None and _started.get(job_id) == session
+
+
+def _session() -> str | None:
+    """The open page that asks; another one after a refresh."""
+    request = LocalContext.request.get(None)
+    return None if request is None else request.session_hash
+
+
+def restore(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> list[Any]:
+    """Teacher, settings, mode, source and words of a job, and no message; so one goes on after a refresh or from Home.
+
+    Words that are in the boxes already stay, and of a job that this page started all does.
+    """
+    nothing = [gr.skip()] * 14
+    try:
+        job = find_job(owner, job_id)
+        if job is None or owner is None or _is_begun_here(job_id):
+            return nothing
+        words = nothing[:3] if pasted or upload else _restored_words(owner, job)
+        return [*restored_settings(job.parameters), *words, gr.skip()]
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return [*nothing[:-1], error_notice(error, "The settings of the last run could not be shown")]
+
+
+def _restored_words(owner: str, job: Job) -> list[Any]:
+    """Mode, source and words."""
+    try:
+        words = job_store().texts(job.id, owner).get("vocabulary")
+    except NotFoundError:
+        return [gr.skip()] * 3
+    if words is None:
+        return ["output", gr.skip(), gr.skip()]
+    mode: Mode = "subword" if job.parameters.get("use_subword", True) else "word"
+    if len(words) > _MAX_RESTORED_WORDS:
+        return [mode, gr.skip(), gr.skip()]
+    return [mode, "paste", "\n".join(words)]
+
+
+def check_for_visitor(request: gr.Request, oauth: gr.OAuthToken | None, *chosen: Any) -> tuple[str, Any, str]:
+    """As `check`, for who is at the page."""
+    return check(*chosen, token=visitor_token(oauth, request))
 
 
 def check(
@@ -287,8 +325,10 @@ def check(
     clusters: str,
     remove_pattern: str,
     recipe: Recipe,
-) -> tuple[str, Any]:
-    """The pre-flight card for what is chosen, and whether the button can be pressed; never raises.
+    *,
+    token: str | None = None,
+) -> tuple[str, Any, str]:
+    """The pre-flight card, whether the button can be pressed, and how the teacher reads the words; never raises.
 
     Settings that can't be used yet, as while one types, count as their defaults: pressing the button says why.
     """
@@ -304,11 +344,13 @@ def check(
     if is_space() and pattern != UNUSED_PATTERN:
         pattern = None
     words: list[str] | None = None
+    hint = "Add words above to see size and time."
     if mode != "output":
         try:
             cleaned = read_words(source, pasted, upload, column)
-        except Exception:  # the report beside the words says it
+        except Exception as error:  # the report beside the words says what is unforeseen
             cleaned = None
+            hint = str(error) if isinstance(error, M2VError) else hint
         words = [] if cleaned is None else cleaned.words
     return preflight(
         teacher,
@@ -319,24 +361,9 @@ def check(
         parsed(parse_clusters, clusters, None),
         pattern,
         recipe,
+        without_words=hint,
+        token=token,
     )
-
-
-def restore_words(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> list[Any]:
-    """Mode, source and words of a job; words that are in the boxes already stay, with all else as it is."""
-    job = find_job(owner, job_id)
-    if job is None or owner is None or pasted or upload:
-        return [gr.skip()] * 3
-    try:
-        words = job_store().texts(job_id, owner).get("vocabulary")
-    except NotFoundError:
-        return [gr.skip()] * 3
-    if words is None:
-        return ["output", gr.skip(), gr.skip()]
-    mode: Mode = "subword" if job.parameters.get("use_subword", True) else "word"
-    if len(words) > _MAX_RESTORED_WORDS:
-        return [mode, gr.skip(), gr.skip()]
-    return [mode, "paste", "\n".join(words)]
 
 
 def search(owner: str | None, job_id: str, query: str) -> str:

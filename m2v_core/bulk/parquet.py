@@ -23,7 +23,11 @@ _OTHERWISE = "Write JSONL, or leave the other columns out (keep_columns=False, -
 
 
 class ParquetReader:
-    """A Parquet file with a column of strings. A position is a row group and the rows read of it."""
+    """A Parquet file with a column of strings. A position is a row group and the rows read of it.
+
+    Attributes:
+        unpacked_bytes: What the texts of the largest row group take, each repeated one counted once.
+    """
 
     format: InputFormat = "parquet"
 
@@ -32,14 +36,19 @@ class ParquetReader:
         self.name = str(path)
         self._path = Path(path)
         self._wanted = wanted
-        with self._open() as file:
+        with open_parquet(self._path) as file:
             self._schema = file.schema_arrow
             self._n_rows = file.metadata.num_rows
-        self.columns: tuple[str, ...] | None = tuple(self._schema.names)
-        self.column: str = text_column(self._schema, wanted, self.name)
+            self.columns: tuple[str, ...] | None = tuple(self._schema.names)
+            self.column: str = text_column(self._schema, wanted, self.name)
+            chunks = list(_chunks(file.metadata, self.column))
+        self.unpacked_bytes: int = max((chunk.total_uncompressed_size for chunk in chunks), default=0)
+        # A text that is repeated stands in the file once, so what its rows take can't be told from its size.
+        has_dictionary = any("DICTIONARY" in encoding for chunk in chunks for encoding in chunk.encodings)
+        self._dictionaries = [self.column] if has_dictionary else []
 
     def _open(self) -> Any:
-        return open_parquet(self._path)
+        return open_parquet(self._path, self._dictionaries)
 
     def blocks(self, position: Position | None = None) -> Iterator[Block]:
         """The blocks from a position on; None for the start."""
@@ -58,14 +67,15 @@ class ParquetReader:
                     )
                     n_done = 0
                     for batch in batches:
-                        n_done += len(batch)
-                        if number == first_group and n_done <= n_passed:
-                            continue
-                        block = self._block(batch, n_read)
-                        n_read += len(batch)
-                        block.position = [number, n_done] if n_done < group.num_rows else [number + 1, 0]
-                        block.share = n_read / self._n_rows
-                        yield block
+                        n_again = min(max(n_passed - n_done, 0), len(batch)) if number == first_group else 0
+                        n_done += n_again
+                        for part in _parts(batch.slice(n_again), self.column):
+                            n_done += len(part)
+                            block = self._block(part, n_read)
+                            n_read += len(part)
+                            block.position = [number, n_done] if n_done < group.num_rows else [number + 1, 0]
+                            block.share = n_read / self._n_rows
+                            yield block
         except (OSError, pyarrow.ArrowException) as error:
             if isinstance(error, NotFoundError):
                 raise
@@ -78,8 +88,15 @@ class ParquetReader:
 
         table = pyarrow.Table.from_batches([batch])
         table, problems = with_texts(table, self.column, self._wanted, self.name, n_before)
-        rows = table.replace_schema_metadata() if self._wanted.with_rows else None
-        return Block(table.column(self.column).to_pylist(), rows, problems)
+        texts = table.column(self.column)
+        rows = None
+        if self._wanted.with_rows:
+            kind = self._schema.field(self.column).type
+            if texts.type != kind:
+                texts = texts.cast(texts.type.value_type).cast(kind)
+            rows = table.set_column(table.schema.get_field_index(self.column), self.column, texts)
+            rows = rows.replace_schema_metadata()
+        return Block(texts.to_pylist(), rows, problems)
 
     @property
     def schema(self) -> pyarrow.Schema:
@@ -87,8 +104,12 @@ class ParquetReader:
         return self._schema.remove_metadata()
 
 
-def open_parquet(path: Path) -> Any:
+def open_parquet(path: Path, dictionaries: list[str] | None = None) -> Any:
     """A `pyarrow.parquet.ParquetFile`, to be read by and by: a row group may be larger than memory.
+
+    Args:
+        path: Of the file.
+        dictionaries: Columns whose values are not to be repeated in memory where the file does not repeat them.
 
     Raises:
         NotFoundError: No such file.
@@ -100,7 +121,7 @@ def open_parquet(path: Path) -> Any:
     if not path.exists():
         raise NotFoundError(f"No input file at {path}. Check the path.")
     try:
-        return parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+        return parquet.ParquetFile(path, read_dictionary=dictionaries, buffer_size=1 << 20, pre_buffer=False)
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path} can't be read as Parquet ({_one_line(error)}). Is it whole?") from error
 
@@ -273,6 +294,33 @@ class ParquetWriter:
             if len(table):
                 writer.write_table(table, row_group_size=len(table))
         return memoryview(sink.getvalue())
+
+
+def _chunks(metadata: Any, column: str) -> Iterator[Any]:
+    """What the file says of a column, a row group at a time."""
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            if group.column(place).path_in_schema == column:
+                yield group.column(place)
+
+
+def _parts(batch: Any, column: str) -> Iterator[Any]:
+    """The rows, so many at a time that their texts, repeated ones too, make no more than a block."""
+    from pyarrow import compute, types
+
+    texts = batch.column(column)
+    if not types.is_dictionary(texts.type):
+        yield batch
+        return
+    lengths = compute.binary_length(texts.dictionary).take(texts.indices).fill_null(0)
+    ends = np.cumsum(lengths.to_numpy(), dtype=np.int64)
+    start = 0
+    while start < len(batch):
+        n_before = int(ends[start - 1]) if start else 0
+        end = max(int(np.searchsorted(ends, n_before + readers.BYTES_PER_BLOCK, side="right")), start + 1)
+        yield batch.slice(start, end - start)
+        start = end
 
 
 def _rows_in_block(group: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 import time
@@ -18,10 +19,19 @@ from m2v_core.bulk.checkpoint import Checkpoint, Progressed, input_fingerprint, 
 from m2v_core.bulk.formats import STDIN, DType, InputFormat, OutputFormat, import_pyarrow
 from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions
 from m2v_core.bulk.parquet import ParquetReader, ParquetWriter, check_goes_with, schema_of
-from m2v_core.bulk.readers import CsvReader, JsonlReader, OnError, Reader, TextReader, TsvReader, Wanted
+from m2v_core.bulk.readers import (
+    BYTES_PER_BLOCK,
+    CsvReader,
+    JsonlReader,
+    OnError,
+    Reader,
+    TextReader,
+    TsvReader,
+    Wanted,
+)
 from m2v_core.bulk.vectors import in_dtype
 from m2v_core.bulk.writers import JsonlWriter, NpyWriter, Writer
-from m2v_core.errors import InputError, M2VError, SaveError
+from m2v_core.errors import InputError, LimitError, M2VError, SaveError
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 if TYPE_CHECKING:
@@ -303,7 +313,11 @@ class _Run:
 
 
 def read_texts(
-    path: str | Path, column: str | None = None, at_most: int = MOST_TEXTS, input_format: InputFormat | None = None
+    path: str | Path,
+    column: str | None = None,
+    at_most: int = MOST_TEXTS,
+    input_format: InputFormat | None = None,
+    most_characters: int | None = None,
 ) -> list[str]:
     """The texts of a file, in its order; of too many, so many drawn at random, each with the same chance.
 
@@ -314,22 +328,37 @@ def read_texts(
         column: The column that holds the texts; None for "text", or else the only one.
         at_most: Texts to give.
         input_format: Its kind; None to tell by its name.
+        most_characters: The most that all its texts together may have: a strange file may be small and say much.
 
     Raises:
         NotFoundError: No such file.
         InputError: It can't be read, or has no such column.
+        LimitError: It has more than `most_characters`.
         MissingExtraError: Parquet without pyarrow.
     """
+    reader = open_reader(path, input_format, Wanted(column, with_rows=False, on_error="skip"))
+    n_left = math.inf if most_characters is None else most_characters
+    # A Parquet file says it before any of it is unpacked. A character takes four bytes at most, and lengths take few.
+    if isinstance(reader, ParquetReader) and reader.unpacked_bytes > 4 * n_left + BYTES_PER_BLOCK:
+        n_left = -1
     random = np.random.default_rng(0)
     drawn: list[tuple[int, str]] = []
     n_read = 0
-    for block in open_reader(path, input_format, Wanted(column, with_rows=False, on_error="skip")).blocks():
+    for block in reader.blocks() if n_left >= 0 else ():
+        n_left -= sum(map(len, block.texts))
+        if n_left < 0:
+            break
         for text in block.texts:
             if n_read < at_most:
                 drawn.append((n_read, text))
             elif (place := int(random.integers(n_read + 1))) < at_most:
                 drawn[place] = (n_read, text)
             n_read += 1
+    if n_left < 0:
+        raise LimitError(
+            f"The texts of {Path(path).name} have more than {most_characters:,} characters, and no more are allowed "
+            "here. Give a part of them."
+        )
     return [text for _, text in sorted(drawn)]
 
 

@@ -181,6 +181,7 @@ def preflight(
 
     The exit code is 1 for a teacher that can't be distilled.
     """
+    from m2v_core.distillation.entry_pieces import entry_pieces
     from m2v_core.distillation.preflight import look_up, plan
 
     parsed_pca_dims = _parse_pca_dims(pca_dims)
@@ -195,8 +196,10 @@ def preflight(
         quantize_to=quantize_to,
         recipe=recipe,
     )
+    pieces = None if words is None else entry_pieces(facts, words, most_words=None)
     if as_json:
-        results.print_json(data=facts.to_json() | planned.to_json())
+        read = {} if words is None else {"vocabulary": None if pieces is None else pieces.to_json()}
+        results.print_json(data=facts.to_json() | planned.to_json() | read)
     else:
         bound = "at most " if planned.is_upper_bound else ""
         print_facts(
@@ -213,6 +216,12 @@ def preflight(
             dim=None if planned.dim is None else f"{bound}{planned.dim}",
             size=None if planned.n_bytes is None else f"{bound}{size_text(planned.n_bytes)}",
             time=None if planned.seconds is None else f"about {clock_text(planned.seconds)} on two cores",
+            vocabulary=None if pieces is None else " ".join(pieces.summary(use_subword)),
+            examples=(
+                "; ".join(f"{entry}: {' '.join(parts)}" for entry, parts in pieces.examples) or None
+                if pieces is not None
+                else None
+            ),
         )
     for problem in facts.problems:
         say(f"Error: {problem}", style="bold red")

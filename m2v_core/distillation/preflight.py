@@ -30,6 +30,7 @@ _MAX_LENGTH = 512  # of what a teacher is given to read; see teacher.py
 _FLOPS_A_SECOND = 1.6e11
 _START_SECONDS = 6.0
 _TOKENS_PER_BAG = 9  # seven words on average, and two special tokens
+SAMPLED_WORDS = 5_000  # of a long vocabulary, where somebody waits for the answer
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
@@ -87,6 +88,7 @@ class Plan:
         is_upper_bound: Whether `dim` and `n_bytes` are the most it can be, as a share of the variance decides.
         n_bytes: Of the table with its weights and mapping: `StaticModel.n_bytes` of the result.
         seconds: About how long it takes on two CPU cores, without the download.
+        is_estimate: Whether `n_rows` and what follows from it was told by a sample of the vocabulary.
     """
 
     n_rows: int | None
@@ -94,6 +96,7 @@ class Plan:
     is_upper_bound: bool
     n_bytes: int | None
     seconds: float | None
+    is_estimate: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as plain JSON values."""
@@ -142,6 +145,7 @@ def plan(
     quantize_to: str = "float16",
     vocabulary_quantization: int | None = None,
     recipe: Recipe = DEFAULT_RECIPE,
+    most_words: int | None = None,
 ) -> Plan:
     """What `distill` with these settings would make of the teacher, without distilling.
 
@@ -150,6 +154,14 @@ def plan(
     Args:
         facts: From `look_up`.
         vocabulary: As in `distill`, like all that follow.
+        use_subword: As there.
+        token_remove_pattern: As there.
+        pca_dims: As there.
+        quantize_to: As there.
+        vocabulary_quantization: As there.
+        recipe: As there.
+        most_words: How many words of the vocabulary are tokenized at most, evenly drawn; the rows are told by them.
+            None for all.
 
     Raises:
         InputError: `token_remove_pattern` is no regular expression.
@@ -158,8 +170,14 @@ def plan(
     """
     if facts.tokenizer is None:
         return Plan(None, None, False, None, None)
-    words = None if vocabulary is None else tuple(vocabulary)
+    words = None if vocabulary is None else sampled(vocabulary, most_words)
     n_read, n_tokens, n_entries = _count(facts, words, use_subword, token_remove_pattern)
+    share = len(vocabulary) / len(words) if vocabulary and words else 1.0
+    if share > 1:
+        first = _count(facts, None, True, token_remove_pattern) if use_subword else (0, 0, 0)
+        n_read, n_tokens, n_entries = (
+            round(few + share * (all_ - few)) for few, all_ in zip(first, (n_read, n_tokens, n_entries), strict=True)
+        )
     n_rows = n_entries if vocabulary_quantization is None else min(vocabulary_quantization, n_read)
     dim, is_upper_bound = _dim(facts.teacher_dim, pca_dims, n_read if vocabulary_quantization is None else n_rows)
     n_bytes = None
@@ -175,7 +193,14 @@ def plan(
         if recipe == "calibrated":
             n_tokens += _TOKENS_PER_BAG * min(MOST_BAGS, BAGS_PER_WORD * n_read)
         seconds = _START_SECONDS + 2 * n_busy * n_tokens / _FLOPS_A_SECOND
-    return Plan(n_rows, dim, is_upper_bound, n_bytes, seconds)
+    return Plan(n_rows, dim, is_upper_bound, n_bytes, seconds, share > 1)
+
+
+def sampled(words: Sequence[str], most: int | None) -> tuple[str, ...]:
+    """So many of the words, evenly drawn and in their order; all where they are not more."""
+    if most is None or len(words) <= most:
+        return tuple(words)
+    return tuple(words[number * len(words) // most] for number in range(most))
 
 
 @functools.lru_cache(maxsize=4)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from m2v_core.errors import NotFoundError, VocabularyError
+from m2v_core.errors import LimitError, NotFoundError, VocabularyError
 
 MAX_ENTRY_CHARACTERS = 100
 
@@ -55,6 +55,8 @@ _SIGNATURES = (
     (b"%PDF", "a PDF document", "save its words as plain text, one a line"),
     (b"PAR1", "a Parquet table", "export it as CSV"),
 )
+_LINES_AN_ENTRY = 2  # allowed of a list that has a limit: some entries are blank, or there twice
+_CELLS_AN_ENTRY = 20  # likewise, of a table
 _LONGEST_CELL = 131_072  # characters; a quotation mark that never closes makes one cell of all that follows
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\r\f") | {127})
@@ -163,15 +165,20 @@ class VocabularyFile:
         )
 
 
-def open_vocabulary(path: str | Path) -> VocabularyFile:
+def open_vocabulary(path: str | Path, most_entries: int | None = None) -> VocabularyFile:
     """The vocabulary file at `path`: its encoding found out, its columns named, no entry judged yet.
 
     Files that end in .csv, .tsv or .tab are tables; every other file holds one entry a line. UTF-8, and
     UTF-16 and UTF-32 with a byte order mark, are certain; what is none of them is taken for Windows-1252, the
     superset of Latin-1 that spreadsheets write.
 
+    Args:
+        path: Of the file.
+        most_entries: How many entries are allowed in the end; a file of far more is not taken apart.
+
     Raises:
         NotFoundError: No such file.
+        LimitError: The file has more than twice as many lines, or twenty times as many cells.
         VocabularyError: The file is empty or isn't text.
     """
     path = Path(path)
@@ -184,9 +191,10 @@ def open_vocabulary(path: str | Path) -> VocabularyFile:
     text, encoding, is_guessed = _decode(content, path.name)
     delimiters = _TABLE_DELIMITERS.get(path.suffix.lower())
     if delimiters is None:
-        rows = [[line] for line in split_entries(text)]
+        rows = [[line] for line in split_entries(text, most_entries)]
         return VocabularyFile(path.name, encoding, is_guessed, (), None, 1, rows)
-    rows = _read_table(text, delimiters, path.name)
+    check_length(count_lines(text), most_entries, _LINES_AN_ENTRY)
+    rows = _read_table(text, delimiters, path.name, most_entries)
     columns, default_column, has_header = _name_columns(rows)
     return VocabularyFile(
         path.name,
@@ -199,15 +207,39 @@ def open_vocabulary(path: str | Path) -> VocabularyFile:
     )
 
 
-def split_entries(text: str) -> list[str]:
+def split_entries(text: str, most_entries: int | None = None) -> list[str]:
     """The lines of a text; one line end at its very end begins no further entry.
 
     `str.splitlines` also cuts at form feeds and other characters that may stand inside an entry.
+
+    Raises:
+        LimitError: There are more than twice as many lines as entries are allowed.
     """
+    check_length(count_lines(text), most_entries, _LINES_AN_ENTRY)
     lines = _LINE_END.split(text)
     if lines[-1] == "":
         lines.pop()
     return lines
+
+
+def check_length(n_entries: int, most: int | None, tolerance: int = 1) -> None:
+    """Refuse a vocabulary that is longer than allowed.
+
+    Args:
+        n_entries: Its entries.
+        most: What is allowed; None for any number.
+        tolerance: How many times as many pass, where some may be left out later.
+
+    Raises:
+        LimitError: It is longer.
+    """
+    if most is not None and n_entries > tolerance * most:
+        raise LimitError(f"The vocabulary has {n_entries:,} entries, and {most:,} are allowed here. Shorten it.")
+
+
+def count_lines(text: str) -> int:
+    """About how many lines a text has, without taking it apart."""
+    return max(text.count("\n"), text.count("\r")) + 1
 
 
 def clean_vocabulary(words: Iterable[str], first_line: int = 1) -> CleanedVocabulary:
@@ -320,11 +352,19 @@ def _decode(content: bytes, name: str) -> tuple[str, str, bool]:
         return content.decode("latin-1"), "Latin-1", True
 
 
-def _read_table(text: str, delimiters: str, name: str) -> list[list[str]]:
+def _read_table(text: str, delimiters: str, name: str, most_entries: int | None) -> list[list[str]]:
     first_line = text.lstrip().split("\n", 1)[0]
     delimiter = max(delimiters, key=first_line.count)  # the first of `delimiters` on a tie
     try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        rows, n_cells = [], 0
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+            rows.append(row)
+            n_cells += len(row)
+            if most_entries is not None and n_cells > _CELLS_AN_ENTRY * most_entries:
+                raise LimitError(
+                    f"{name} has more than {_CELLS_AN_ENTRY * most_entries:,} cells, too many for a table of "
+                    f"{most_entries:,} entries, which are allowed here. Leave out the columns without words."
+                )
     except csv.Error as error:
         raise VocabularyError(f"{name} can't be read as a table ({error}). Check its quotation marks.") from error
     # The reader's own limit is the whole program's, and others raise it.

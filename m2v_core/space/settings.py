@@ -33,6 +33,7 @@ class Limits:
         jobs_bytes: Disk for finished jobs; the oldest go first.
         jobs_kept_days: How long finished jobs stay.
         vocabulary_words: Words of one distillation.
+        corpus_characters: Characters of the sentences that one is fitted to.
         teacher_parameters: Size of a teacher.
         teacher_words: Words of a model that a teacher reads, to be shown beside it.
         teacher_documents: Documents that a teacher reads, to be shown beside the model.
@@ -59,6 +60,7 @@ class Limits:
     jobs_bytes: int | None
     jobs_kept_days: int | None
     vocabulary_words: int | None
+    corpus_characters: int | None
     teacher_parameters: int | None
     teacher_words: int
     teacher_documents: int

@@ -55,7 +55,7 @@ def login_button() -> None:
 
 def visitor(oauth: gr.OAuthToken | None, request: gr.Request | None) -> Visitor:
     """Who is at the page; the Hub is asked at most once a minute."""
-    token = _token(oauth, request)
+    token = visitor_token(oauth, request)
     if token is None:
         return Visitor()
     key, now = hashlib.sha256(token.encode()).hexdigest(), time.monotonic()
@@ -71,7 +71,8 @@ def visitor(oauth: gr.OAuthToken | None, request: gr.Request | None) -> Visitor:
     return Visitor(token, account)
 
 
-def _token(oauth: gr.OAuthToken | None, request: gr.Request | None) -> str | None:
+def visitor_token(oauth: gr.OAuthToken | None, request: gr.Request | None) -> str | None:
+    """Their access token, without asking the Hub whom it signs in; None for who is not signed in."""
     if has_oauth() or is_space():
         return oauth.token if oauth is not None else None
     # Whoever opens the app from elsewhere must not act in the name of this machine's user.
@@ -165,6 +166,14 @@ def name_html(who: Visitor, name: str) -> str:
     if found == "theirs":
         return notice("info", f"{repo_id} belongs to others", ["You can propose your model to them."])
     return f'<p class="m2v-name-free" role="status">{escape(repo_id)} is free.</p>'
+
+
+def may_need_token(who: Visitor) -> bool:
+    """Whether a job can't find this visitor's token itself, as it does what `hf auth login` keeps on one's own machine.
+
+    A job that is given a token starts later and downloads into a cache of its own.
+    """
+    return who.token is not None and (has_oauth() or is_space() or "HF_TOKEN" in os.environ)
 
 
 def secrets_of(who: Visitor) -> dict[str, Any]:

@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
+import gradio as gr
+
+from m2v_core.distillation.settings import DEFAULT_RECIPE
 from m2v_core.errors import InputError
 
 UNUSED_PATTERN = r"\[unused\d+\]"
+# Names as people read them, and values. What stands below the first line explains the choice.
+WEIGHTINGS = [("SIF", "sif"), ("Zipf", "zipf"), ("None", "none")]
+RECIPES = [
+    ("Calibrated\nThe best; the teacher reads four times as much.", "calibrated"),
+    ("Fast\nBetter than Model2Vec at the same cost.", "fast"),
+    ("Model2Vec\nThe method as published.", "model2vec"),
+]
+POOLINGS = [
+    ("Chosen for the teacher", "auto"),
+    ("The token and [CLS]", "piece_cls"),
+    ("The token and half of [CLS]", "piece_half_cls"),
+    ("Mean of all tokens", "mean"),
+    ("Last token", "last"),
+    ("First token, [CLS]", "first"),
+    ("The teacher's pooler", "pooler"),
+]
+PRECISIONS = [("float32", "float32"), ("float16", "float16"), ("int8", "int8")]
+DEVICES = [("Best there is", "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple MPS", "mps")]
 
 
 def parse_dims(text: str) -> int | float | str | None:
@@ -78,3 +101,32 @@ def parse_pattern(text: str) -> str | None:
             f"The usual one is {UNUSED_PATTERN}"
         ) from error
     return text or None
+
+
+def restored_settings(parameters: Mapping[str, Any]) -> list[Any]:
+    """What the form shows for the parameters of a job: the teacher, then the settings in the order of the form.
+
+    A program may have left any of them out, or null.
+    """
+
+    def one_of(name: str, choices: list[tuple[str, str]], default: str) -> str:
+        value = parameters.get(name)
+        return value if value in [choice for _, choice in choices] else default
+
+    dims, clusters = parameters.get("pca_dims", 256), parameters.get("vocabulary_quantization")
+    coefficient = parameters.get("sif_coefficient")
+    weighting = one_of("weighting", WEIGHTINGS, "sif") if parameters.get("apply_zipf", True) else "none"
+    if weighting == "sif" and parameters.get("sif_coefficient", 0) is None:
+        weighting = "none"  # as `distill` takes it
+    return [
+        parameters["model_name"],
+        "none" if dims is None else str(dims),
+        weighting,
+        f"{coefficient:g}" if isinstance(coefficient, (int, float)) else gr.skip(),
+        one_of("pooling", POOLINGS, "auto"),
+        one_of("quantize_to", PRECISIONS, "float16"),
+        "" if clusters is None else str(clusters),
+        str(parameters.get("token_remove_pattern", UNUSED_PATTERN) or ""),
+        one_of("device", DEVICES, "auto"),
+        one_of("recipe", RECIPES, DEFAULT_RECIPE),
+    ]

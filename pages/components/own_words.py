@@ -10,11 +10,13 @@ import gradio as gr
 from m2v_core.distillation.vocabulary import (
     CleanedVocabulary,
     VocabularyFile,
+    check_length,
     clean_vocabulary,
     open_vocabulary,
     split_entries,
 )
 from m2v_core.errors import VocabularyError
+from m2v_core.space.settings import current_limits
 from pages.components import error_notice, notice
 
 Source = Literal["paste", "upload"]
@@ -27,7 +29,7 @@ def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
     if upload is None:
         return gr.Dropdown(choices=[], value=None, visible=False), "", gr.Button(visible=False), False
     try:
-        vocabulary_file = open_vocabulary(upload)
+        vocabulary_file = open_vocabulary(upload, current_limits().vocabulary_words)
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         message = error_notice(error, "This file can't be used")
         return gr.Dropdown(choices=[], value=None, visible=False), message, gr.Button(visible=False), False
@@ -47,20 +49,24 @@ def lint(source: Source, pasted: str | None, upload: str | None, column: str | N
     """What the page says of the words, and whether it offers to clean them."""
     try:
         cleaned = read_words(source, pasted, upload, column)
+        report = "" if cleaned is None else report_html(cleaned, _file_note(source, upload))
     except Exception as error:  # as above
         return gr.skip(), error_notice(error, "These words can't be used"), gr.Button(visible=False), False
     if cleaned is None:
-        return gr.skip(), "", gr.Button(visible=False), False
+        return gr.skip(), report, gr.Button(visible=False), False
     n_problems = len(cleaned.problems)
     button = gr.Button(f"Clean: keep {len(cleaned.words):,}, leave out {n_problems:,}", visible=n_problems > 0)
-    return gr.skip(), report_html(cleaned, _file_note(source, upload)), button, False
+    return gr.skip(), report, button, False
 
 
 def clean_words(
     source: Source, pasted: str | None, upload: str | None, column: str | None
 ) -> tuple[Any, str, Any, bool]:
     """The words without the unusable ones: in the box where they were pasted, or noted for the upload."""
-    cleaned = read_words(source, pasted, upload, column)
+    try:
+        cleaned = read_words(source, pasted, upload, column)
+    except Exception as error:  # as above
+        return gr.skip(), error_notice(error, "These words can't be cleaned"), gr.Button(visible=False), False
     if cleaned is None:
         return gr.skip(), "", gr.Button(visible=False), False
     kept = CleanedVocabulary(cleaned.words, [])
@@ -104,20 +110,27 @@ def read_words(source: Source, pasted: str | None, upload: str | None, column: s
 
     Raises:
         VocabularyError: The file can't be read, or nobody has said which column holds the words.
+        LimitError: There are more than are allowed here.
     """
+    most = current_limits().vocabulary_words
     if source == "paste":
-        return clean_vocabulary(split_entries(pasted)) if pasted and pasted.strip() else None
-    if upload is None:
+        if not pasted or not pasted.strip():
+            return None
+        cleaned = clean_vocabulary(split_entries(pasted, most))
+    elif upload is None:
         return None
-    vocabulary_file: VocabularyFile = open_vocabulary(upload)
-    chosen = column if vocabulary_file.columns else None
-    return clean_vocabulary(vocabulary_file.entries(chosen), vocabulary_file.first_line)
+    else:
+        vocabulary_file: VocabularyFile = open_vocabulary(upload, most)
+        chosen = column if vocabulary_file.columns else None
+        cleaned = clean_vocabulary(vocabulary_file.entries(chosen), vocabulary_file.first_line)
+    check_length(len(cleaned.words), most)
+    return cleaned
 
 
 def _file_note(source: Source, upload: str | None) -> str:
     if source == "paste" or upload is None:
         return ""
-    return open_vocabulary(upload).warning() or ""
+    return open_vocabulary(upload, current_limits().vocabulary_words).warning() or ""
 
 
 def _short(word: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from html import escape
@@ -10,12 +11,14 @@ from typing import Any
 
 import gradio as gr
 
-from m2v_core.distillation.preflight import Plan, TeacherFacts, look_up, plan
+from m2v_core.distillation.entry_pieces import EntryPieces, entry_pieces
+from m2v_core.distillation.preflight import SAMPLED_WORDS, Plan, TeacherFacts, look_up, plan
 from m2v_core.distillation.reduction import PCADims
 from m2v_core.distillation.settings import Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
 from m2v_core.space.settings import current_limits
 from pages.components import checked_teacher, error_notice, format_bytes, notice
+from pages.components.account import has_oauth
 
 # A Space has two cores and 16 GB for everyone.
 _KEPT_SECONDS = 600.0
@@ -27,7 +30,11 @@ _ACCESS = {
     "folder": "a folder on this machine",
     "bundled": "bundled, works offline",
 }
-_kept: dict[str, tuple[float, TeacherFacts]] = {}
+# By name and, of what only some may read, the hash of a token, so that no token stays in memory for this.
+_kept: dict[tuple[str, str], tuple[float, TeacherFacts]] = {}
+
+_UNREAD = "How the teacher reads your entries is not known yet"
+_WHY_UNREAD = "It needs a teacher whose tokenizer can be had; the card above says what is in the way."
 
 WAITING = (
     '<section class="m2v-preflight" aria-label="Before you start" aria-busy="true"><h2>Before you start</h2>'
@@ -40,32 +47,37 @@ def teacher_facts(name: str, token: str | None = None) -> TeacherFacts:
 
     Args:
         name: As `checked_teacher` returned it.
-        token: Of who asks: then what only they may read is found too, and is not kept for others.
+        token: Of who asks: then what only they may read is found too, and is kept for them alone.
 
     Raises:
         M2VError: As `look_up`.
     """
+    own = "" if token is None else hashlib.sha256(token.encode()).hexdigest()
+    if token is not None and (known := _known(name, own)):
+        return known
     try:
-        facts = _facts_for_everyone(name)
+        facts = _known(name, "") or _asked(name, None, "")
     except NotFoundError:
         if token is None:
             raise
     else:
         if token is None or facts.access != "gated":
             return facts
-    return look_up(name, token=token, max_parameters=current_limits().teacher_parameters)
+    return _asked(name, token, own)
 
 
-def _facts_for_everyone(name: str) -> TeacherFacts:
-    now = time.monotonic()
-    if name in _kept and now - _kept[name][0] < _KEPT_SECONDS:
-        return _kept[name][1]
-    facts = look_up(name, max_parameters=current_limits().teacher_parameters)
+def _known(name: str, own: str) -> TeacherFacts | None:
+    asked_at, facts = _kept.get((name, own), (float("-inf"), None))
+    return facts if time.monotonic() - asked_at < _KEPT_SECONDS else None
+
+
+def _asked(name: str, token: str | None, own: str) -> TeacherFacts:
+    facts = look_up(name, token=token, max_parameters=current_limits().teacher_parameters)
     # A folder may change, and is read at once; a gate may open.
     if not Path(name).is_dir() and not facts.problems:
         while len(_kept) >= _MAX_KEPT:
             _kept.pop(next(iter(_kept)), None)
-        _kept[name] = (now, facts)
+        _kept[name, own] = (time.monotonic(), facts)
     return facts
 
 
@@ -78,30 +90,43 @@ def preflight(
     vocabulary_quantization: int | None,
     token_remove_pattern: str | None,
     recipe: Recipe,
-) -> tuple[str, Any]:
-    """The card as HTML, and whether the start button can be pressed.
+    without_words: str = "",
+    token: str | None = None,
+) -> tuple[str, Any, str]:
+    """The card as HTML, whether the start button can be pressed, and how the teacher reads the words, as HTML.
 
     Args:
         teacher: As it stands in the box.
         words: The words to distil; None for the teacher's own pieces; empty while there are none yet.
-        use_subword: As in `distill`, like all that follow.
+        use_subword: As in `distill`, like the next five.
+        pca_dims: As there.
+        quantize_to: As there.
+        vocabulary_quantization: As there.
+        token_remove_pattern: As there.
+        recipe: As there.
+        without_words: What the card says where `words` are empty.
+        token: Of who asks, for private and gated teachers.
     """
+    can_start, cannot_start = gr.Button(interactive=True), gr.Button(interactive=False)
+    unread = "" if not words else notice("info", _UNREAD, [_WHY_UNREAD])
     try:
         name = checked_teacher(teacher)
-        facts = teacher_facts(name)
+        facts = teacher_facts(name, token)
     except HubError as error:
         # It may be in the cache, or the Hub may be back by the time of the run.
-        return _card(notice("info", "Nothing is known of this teacher yet", [str(error)])), gr.Button(interactive=True)
+        return _card(notice("info", "Nothing is known of this teacher yet", [str(error)])), can_start, unread
     except M2VError as error:
-        return _card(error_notice(error, "This teacher can't be used")), gr.Button(interactive=False)
+        may_be_private = isinstance(error, NotFoundError) and token is None and has_oauth()
+        said = [str(error), *(["Is it private? Sign in below."] if may_be_private else [])]
+        return _card(notice("error", "This teacher can't be used", said)), cannot_start, unread
     except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return _card(error_notice(error, "")), gr.Button(interactive=True)
+        return _card(error_notice(error, "")), can_start, unread
     if facts.problems:
-        said = notice("error", "This teacher can't be distilled here", facts.problems)
-        return _card(said + _facts_html(_teacher_rows(facts))), gr.Button(interactive=False)
+        why = notice("error", "This teacher can't be distilled here", facts.problems)
+        return _card(why + _facts_html(_teacher_rows(facts))), cannot_start, unread
     try:
         if words is not None and not words:
-            planned, hint = None, "Add words above to see size and time."
+            planned, hint = None, without_words
         else:
             planned = plan(
                 facts,
@@ -112,14 +137,29 @@ def preflight(
                 quantize_to=quantize_to,
                 vocabulary_quantization=vocabulary_quantization,
                 recipe=recipe,
+                most_words=SAMPLED_WORDS,
             )
             hint = "Time is an estimate for two CPU cores and leaves the download out."
+            if planned.is_estimate:
+                hint += f" Rows and size are told by {SAMPLED_WORDS:,} of your words."
+        pieces = entry_pieces(facts, words) if words else None
     except M2VError as error:
-        planned, hint = None, str(error)
+        planned, hint, pieces = None, str(error), None
     except Exception as error:  # as above
-        return _card(_facts_html(_teacher_rows(facts)) + error_notice(error, "")), gr.Button(interactive=True)
+        return _card(_facts_html(_teacher_rows(facts)) + error_notice(error, "")), can_start, unread
     rows = [*_plan_rows(planned), *_teacher_rows(facts)]
-    return _card(_facts_html(rows) + f"<p>{escape(hint)}</p>"), gr.Button(interactive=True)
+    read = unread if pieces is None else _pieces_html(pieces, use_subword)
+    return _card(_facts_html(rows) + f"<p>{escape(hint)}</p>"), can_start, read
+
+
+def _pieces_html(pieces: EntryPieces, use_subword: bool) -> str:
+    examples = "".join(
+        f"<li>{escape(entry)}<span>{escape(' '.join(parts))}</span></li>" for entry, parts in pieces.examples
+    )
+    listed = f'<ol class="m2v-preview m2v-pieces" aria-label="Entries and their pieces">{examples}</ol>'
+    return notice("info", "How the teacher reads your entries", pieces.summary(use_subword)) + (
+        listed if examples else ""
+    )
 
 
 def _teacher_rows(facts: TeacherFacts) -> list[tuple[str, str]]:
@@ -144,8 +184,9 @@ def _plan_rows(planned: Plan | None) -> list[tuple[str, str]]:
     if planned is None:
         return [("Model size", "not known yet"), ("Time", "not known yet"), ("Table", "not known yet")]
     bound = "at most " if planned.is_upper_bound else ""
-    size = "unknown" if planned.n_bytes is None else bound + format_bytes(planned.n_bytes)
-    rows = "unknown" if planned.n_rows is None else f"{planned.n_rows:,}"
+    estimate = "about " if planned.is_estimate else ""
+    size = "unknown" if planned.n_bytes is None else (bound or estimate) + format_bytes(planned.n_bytes)
+    rows = "unknown" if planned.n_rows is None else f"{estimate}{planned.n_rows:,}"
     dim = "unknown" if planned.dim is None else f"{bound}{planned.dim:,}"
     seconds = "unknown" if planned.seconds is None else about(planned.seconds)
     return [("Model size", size), ("Time", seconds), ("Table", f"{rows} rows of {dim}")]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import threading
 import time
 from typing import Any
 
@@ -14,10 +16,13 @@ from m2v_core.persistence.hub_info import FoundTeacher, search_teachers
 from pages.components import TEACHER_CHOICES
 from pages.components.preflight_card import short_count
 
+logger = logging.getLogger(__name__)
+
 _MIN_CHARS = 3
 _MAX_OFFERED = 8
 _KEPT_SECONDS = 60.0
 _reached: list[tuple[float, bool]] = []
+_asking = threading.Lock()
 
 
 def connect_search(teacher: gr.Dropdown) -> None:
@@ -27,11 +32,17 @@ def connect_search(teacher: gr.Dropdown) -> None:
 
 
 def has_hub() -> bool:
-    """Whether the Hub answers; asked at most once a minute."""
+    """Whether the Hub answers; asked at most once a minute, and by one at a time: the others go by what was last known.
+
+    A firewall that says nothing holds whoever asks for seconds, and every key asks.
+    """
     now = time.monotonic()
-    if not _reached or now - _reached[0][0] > _KEPT_SECONDS:
-        _reached[:] = [(now, is_reachable())]
-    return _reached[0][1]
+    if (not _reached or now - _reached[0][0] > _KEPT_SECONDS) and _asking.acquire(blocking=False):
+        try:
+            _reached[:] = [(now, is_reachable())]
+        finally:
+            _asking.release()
+    return bool(_reached) and _reached[0][1]
 
 
 @functools.lru_cache(maxsize=500)
@@ -46,12 +57,17 @@ def search(typed: gr.KeyUpData) -> Any:
     """
     query = str(typed.input_value or "").strip().lower()
     # Every answer redraws the list, so none is given where there is nothing to find.
-    if 0 < len(query) < _MIN_CHARS or "·" in query or not has_hub():
+    if 0 < len(query) < _MIN_CHARS or "·" in query:
         return gr.skip()
     try:
+        if not has_hub():
+            return gr.skip()
         popular = _found("")
         found = _found(query)
     except M2VError:  # whoever knows the name can type it all the same
+        return gr.skip()
+    except Exception:  # the last frame of ours; a list has no place for a notice
+        logger.exception("The search for teachers failed.")
         return gr.skip()
     known = [choice for choice in TEACHER_CHOICES if query in choice[0].lower()]
     labels: dict[str, str] = {}

@@ -21,8 +21,9 @@ from m2v_core.jobs import JobSpec, JobStore
 from m2v_core.jobs.kinds import Kind
 from m2v_core.space import settings
 from m2v_core.space.settings import Limits, load_settings
-from pages import api, compare, components, evaluate, explore
+from pages import api, compare, components, distill, evaluate, explore
 from pages.components import model_picker, own_documents, preflight_card, teacher_side
+from pages.components.account import Visitor
 from tests.attacks.space import Stranger, marked_model
 
 ADA, BOB, CYD = "a" * 24, "b" * 24, "c" * 24
@@ -147,9 +148,20 @@ def vocabulary_words(app: App) -> None:
     refused("3 entries, and 2 are allowed", api.distill, ADA, "a/b", ["a", "b", "c"])
 
 
+def corpus_characters(app: App) -> None:
+    app.limit(corpus_characters=5)
+    corpus = app.home / "corpus.txt"
+    corpus.write_text("abc\ndef\n")
+    settings = ("256", "sif", "0.0001", "auto", "float16", "", "", "auto", "fast")
+    call = functools.partial(distill.submit, ADA, Visitor(), "a/b", "output", "paste", "", None, None, False, *settings)
+    refused("more than 5 characters", call, str(corpus))
+
+
 def teacher_parameters(app: App) -> None:
     app.limit(teacher_parameters=1)
-    html, button = preflight_card.preflight(components.BUNDLED_TEACHER, None, True, 256, "float16", None, None, "fast")
+    html, button, _ = preflight_card.preflight(
+        components.BUNDLED_TEACHER, None, True, 256, "float16", None, None, "fast"
+    )
     assert "1 are allowed here" in html and button.interactive is False
     assert components.job_store()._dispatcher._limits.teacher_parameters == 1
 
@@ -252,7 +264,7 @@ def text_characters(app: App) -> None:
 
 ATTACKS = [
     *(running_jobs, waiting_jobs, jobs_per_person, job_seconds, job_memory_bytes, jobs_bytes, jobs_kept_days),
-    *(vocabulary_words, teacher_parameters, teacher_words, teacher_documents),
+    *(vocabulary_words, corpus_characters, teacher_parameters, teacher_words, teacher_documents),
     *(models_per_person, model_bytes, library_bytes, models_kept_days, documents, documents_kept_days),
     *(speed_models, speed_texts, evaluation_models, evaluation_texts, api_texts, text_characters),
 ]

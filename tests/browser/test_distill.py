@@ -167,6 +167,9 @@ def test_an_uploaded_table_with_problems_is_cleaned_and_distilled(
     expect(report).to_contain_text("1 duplicate (line 5): the first of each is kept.")
     expect(report).to_contain_text("the limit is 100 characters")
     expect(page.get_by_label("Column that holds the words")).to_have_value("word")
+    reading = page.locator(".block.m2v-reading")
+    expect(reading).to_contain_text("with this vocabulary each is one")
+    expect(reading.locator("li").first).to_contain_text("heart attack")
 
     page.get_by_role("button", name="Distill", exact=True).click()
     expect(page.locator(".block.m2v-message")).to_contain_text("Press Clean")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from m2v_core.distillation.pipeline import distill
-from m2v_core.distillation.preflight import TeacherFacts, look_up, plan
+from m2v_core.distillation.preflight import TeacherFacts, look_up, plan, sampled
 from m2v_core.errors import HubError, NotFoundError
 from m2v_core.persistence import hub_info
 from tests.hub.server import LoopbackHub
@@ -76,6 +76,25 @@ def test_the_plan_is_what_the_distillation_makes(build_teacher_once: Callable[[s
     assert planned.n_bytes == model.n_bytes
     assert not planned.is_upper_bound
     assert planned.seconds is not None and planned.seconds > 0
+
+
+@pytest.mark.parametrize("use_subword", [True, False])
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram", "decoder"])
+def test_a_long_vocabulary_is_told_by_a_sample(build_teacher_once: Callable[[str], Path], kind: str, use_subword: bool):
+    facts = look_up(build_teacher_once(kind))
+    words = [f"{word} {number}" if number % 3 else word + "x" * number for word in WORDS for number in range(30)]
+    whole = plan(facts, vocabulary=words, use_subword=use_subword)
+    few = plan(facts, vocabulary=words, use_subword=use_subword, most_words=40)
+    assert few.is_estimate and not whole.is_estimate
+    added, told = (n - (plan(facts).n_rows if use_subword else 0) for n in (whole.n_rows, few.n_rows))
+    assert 0.8 * added < told < 1.2 * added
+    assert 0.8 * whole.n_bytes < few.n_bytes < 1.2 * whole.n_bytes
+    assert plan(facts, vocabulary=words, use_subword=use_subword, most_words=len(words)) == whole
+
+
+def test_a_sample_is_even_and_in_order():
+    assert sampled(["a", "b", "c", "d", "e"], 2) == ("a", "c")
+    assert sampled(["a", "b"], 2) == sampled(["a", "b"], None) == ("a", "b")
 
 
 def test_a_share_of_the_variance_has_an_upper_bound(build_teacher_once: Callable[[str], Path]):

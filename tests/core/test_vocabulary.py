@@ -13,7 +13,7 @@ from m2v_core.distillation.vocabulary import (
     open_vocabulary,
     split_entries,
 )
-from m2v_core.errors import NotFoundError, VocabularyError
+from m2v_core.errors import LimitError, NotFoundError, VocabularyError
 
 WORDS = ["café", "new york", "東京", "naïve"]
 
@@ -22,6 +22,25 @@ def write(folder: Path, content: bytes | str, name: str = "vocabulary.txt") -> P
     path = folder / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+@pytest.mark.parametrize("name", ["words.txt", "words.csv"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_list_that_is_far_too_long_is_not_taken_apart(tmp_path, name, end):
+    path = write(tmp_path, "word" + end + end.join("abcdefghi"), name)
+    assert len(open_vocabulary(path, most_entries=5).entries()) >= 9
+    for most, said in ((4, "4 are allowed here. Shorten it"), (1, "1 are allowed here")):
+        with pytest.raises(LimitError, match=f"The vocabulary has 10 entries, and {said}"):
+            open_vocabulary(path, most_entries=most)
+    with pytest.raises(LimitError, match="and 4 are allowed"):
+        split_entries(end.join("abcdefghi"), 4)
+
+
+def test_a_table_of_far_too_many_cells_is_not_taken_apart(tmp_path):
+    path = write(tmp_path, "word" + "," * 30 + "\nx" + "," * 30, "words.csv")
+    assert len(open_vocabulary(path, most_entries=4).columns) == 31
+    with pytest.raises(LimitError, match="has more than 60 cells, too many for a table of 3 entries"):
+        open_vocabulary(path, most_entries=3)
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,42 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from secrets import token_hex
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
 
 from m2v_core.errors import InputError, VocabularyError
 from m2v_core.exploration.neighbors import Neighbor
 from pages import distill
-from pages.components.distill_settings import parse_clusters, parse_coefficient, parse_dims, parse_pattern
+from pages.api import _SETTINGS
+from pages.components import own_words, preflight_card
+from pages.components.account import Visitor
+from pages.components.distill_settings import (
+    DEVICES,
+    POOLINGS,
+    PRECISIONS,
+    RECIPES,
+    WEIGHTINGS,
+    parse_clusters,
+    parse_coefficient,
+    parse_dims,
+    parse_pattern,
+)
 from pages.components.own_words import clean_words, lint, lint_file, usable_words
-from pages.distill import restore, restore_words, search, submit
+from pages.distill import restore, search, submit
+from tests.hub.server import LoopbackHub, User
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
 
 OWNER = "owner-owner-owner-owner-1"
+NOTHING = [gr.skip()] * 14
 WriteFile = Callable[[str, str], str]
 DEFAULTS: dict[str, Any] = {
+    "who": Visitor(),
     "teacher": "BAAI/bge-small-en-v1.5",
     "mode": "output",
     "source": "paste",
@@ -37,6 +55,20 @@ DEFAULTS: dict[str, Any] = {
     "recipe": "fast",
     "corpus": None,
 }
+
+
+@pytest.fixture(autouse=True)
+def page(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No request is left to the tests that follow."""
+    before = LocalContext.request.set(None)
+    monkeypatch.setattr(distill, "_started", {})
+    yield
+    LocalContext.request.reset(before)
+
+
+def reload() -> None:
+    """Let what follows come from another open page than what was before, as after a refresh."""
+    LocalContext.request.set(gr.Request(session_hash=token_hex(8)))
 
 
 def test_the_defaults_are_those_of_distill(store: FakeStore) -> None:
@@ -223,15 +255,16 @@ def test_settings_come_back_with_the_job(store: FakeStore) -> None:
     }
     job_id = submit(OWNER, **DEFAULTS | changed)
     store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
-    teacher, *settings = restore(OWNER, job_id)
+    reload()
+    teacher, *settings = restore(OWNER, job_id, "", None)[:10]
     assert teacher == "a/b"
     assert [settings[0], settings[1], *settings[3:]] == ["0.9", "none", "last", "int8", "4096", "", "cpu", "calibrated"]
-    assert restore("somebody-else-entirely-1", job_id) == [gr.skip()] * 10
+    assert restore("somebody-else-entirely-1", job_id, "", None) == NOTHING
 
 
 def test_a_job_of_home_brings_the_defaults(store: FakeStore) -> None:
     store.add(OWNER, make_job(parameters={"model_name": "a/b", "recipe": "fast"}))
-    teacher, *settings = restore(OWNER, JOB_ID)
+    teacher, *settings = restore(OWNER, JOB_ID, "", None)[:10]
     first = ("dims", "weighting", "sif_coefficient", "pooling", "precision", "clusters", "remove_pattern", "device")
     expected = [DEFAULTS[name] for name in (*first, "recipe")]
     expected[2] = gr.skip()
@@ -250,7 +283,8 @@ def test_sentences_go_along(store: FakeStore, tmp_path: Path) -> None:
 def test_every_setting_returns_as_it_was_sent(store: FakeStore) -> None:
     job_id = submit(OWNER, **DEFAULTS | {"dims": "none", "sif_coefficient": "0.00005"})
     store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
-    _, dims, weighting, coefficient, *_ = restore(OWNER, job_id)
+    reload()
+    _, dims, weighting, coefficient, *_ = restore(OWNER, job_id, "", None)
     assert (dims, weighting, coefficient) == ("none", "sif", "5e-05")
 
 
@@ -258,16 +292,52 @@ def test_every_setting_returns_as_it_was_sent(store: FakeStore) -> None:
 def test_words_come_back_with_the_job(store: FakeStore, mode: str) -> None:
     job_id = submit(OWNER, **DEFAULTS | {"mode": mode, "pasted": "heart attack\naspirin"})
     store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
-    assert restore_words(OWNER, job_id, "", None) == [mode, "paste", "heart attack\naspirin"]
+    reload()
+    assert restore(OWNER, job_id, "", None)[10:] == [mode, "paste", "heart attack\naspirin", gr.skip()]
     # Whoever has typed something else meanwhile keeps it.
     for pasted, upload in (("fever", None), ("", "words.txt")):
-        assert restore_words(OWNER, job_id, pasted, upload) == [gr.skip()] * 3
-    assert restore_words("somebody-else-entirely-1", job_id, "", None) == [gr.skip()] * 3
+        assert restore(OWNER, job_id, pasted, upload)[10:] == NOTHING[10:]
+    assert restore("somebody-else-entirely-1", job_id, "", None) == NOTHING
 
 
 def test_a_job_without_words_brings_back_its_mode(store: FakeStore) -> None:
     job_id = submit(OWNER, **DEFAULTS)
-    assert restore_words(OWNER, job_id, "", None) == ["output", gr.skip(), gr.skip()]
+    store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
+    reload()
+    assert restore(OWNER, job_id, "", None)[10:] == ["output", *NOTHING[11:]]
+
+
+def test_a_run_begun_here_leaves_the_form_as_it_is(store: FakeStore) -> None:
+    reload()
+    job_id = submit(OWNER, **DEFAULTS | {"dims": "64"})
+    store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
+    # What was edited between the click and its answer must not be written over.
+    assert restore(OWNER, job_id, "", None) == NOTHING
+    reload()
+    assert restore(OWNER, job_id, "", None)[1] == "64"
+
+
+@pytest.mark.parametrize("name", sorted(_SETTINGS))
+@pytest.mark.parametrize("value", [None, 7, "else", [1]], ids=str)
+def test_whatever_a_program_set_can_be_shown(store: FakeStore, name: str, value: object) -> None:
+    store.add(OWNER, make_job(parameters={"model_name": "a/b", "pca_dims": 64, name: value}))
+    shown = restore(OWNER, JOB_ID, "x", None)
+    assert shown[0] == "a/b" and shown[-1] == gr.skip()
+    if name != "pca_dims":
+        assert shown[1] == "64"
+    for place, choices in ((2, WEIGHTINGS), (4, POOLINGS), (5, PRECISIONS), (8, DEVICES), (9, RECIPES)):
+        assert shown[place] in [choice for _, choice in choices]
+
+
+def test_no_coefficient_is_no_weighting(store: FakeStore) -> None:
+    store.add(OWNER, make_job(parameters={"model_name": "a/b", "sif_coefficient": None}))
+    assert restore(OWNER, JOB_ID, "x", None)[2:4] == ["none", gr.skip()]
+
+
+def test_what_fails_unforeseen_is_said(store: FakeStore) -> None:
+    store.add(OWNER, make_job(parameters={}))
+    *kept, message = restore(OWNER, JOB_ID, "", None)
+    assert kept == NOTHING[:-1] and "Incident" in message
 
 
 def test_search(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,3 +355,77 @@ def test_search_in_a_model_that_is_gone(store: FakeStore) -> None:
 def test_a_box_that_nobody_touched_holds_no_words() -> None:
     with pytest.raises(VocabularyError, match="no words yet"):
         usable_words("paste", None, None, None, False)
+
+
+TOKEN, OTHER = "hf_" + "R" * 34, "hf_" + "X" * 34
+
+
+@pytest.fixture
+def closed_hub(
+    session_hub: LoopbackHub, build_teacher_once: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> LoopbackHub:
+    """A Hub with a private, a gated and a public teacher, and one account that may read them."""
+    monkeypatch.setattr(preflight_card, "_kept", {})
+    monkeypatch.setattr(
+        session_hub, "users", {**session_hub.users, TOKEN: User("ada", orgs=("lab",)), OTHER: User("eve")}
+    )
+    folder = build_teacher_once("wordpiece")
+    session_hub.add("lab/closed-private", folder, private=True)
+    session_hub.add("lab/closed-gated", folder, gated=True)
+    session_hub.add("lab/open", folder)
+    return session_hub
+
+
+def card_for(teacher: str, token: str | None) -> tuple[str, bool]:
+    card, button, _ = distill.check_for_visitor(
+        gr.Request(),
+        None if token is None else gr.OAuthToken(token, "", 0),
+        *(teacher, "output", "paste", "", None, None, "256", "float16", "", "", "fast"),
+    )
+    return card, button.interactive
+
+
+def test_who_may_read_a_teacher_sees_it(closed_hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OAUTH_CLIENT_ID", "studio")
+    # This Hub opens its gates to whoever is signed in.
+    for teacher, is_open_to_others in (("lab/closed-private", False), ("lab/closed-gated", True)):
+        for token, can_read in ((None, False), (TOKEN, True), (None, False), (OTHER, is_open_to_others)):
+            card, can_start = card_for(teacher, token)
+            assert ("Sign in below" in card) is (token is None and teacher == "lab/closed-private")
+            assert can_start is can_read and ("rows of" in card) is can_read, (teacher, token)
+        closed_hub.requests.clear()
+        card_for(teacher, TOKEN)
+        assert closed_hub.requests == []
+    assert TOKEN not in repr(preflight_card._kept)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "secrets"),
+    [("lab/closed-private", {"hf_token": TOKEN}), ("lab/closed-gated", {"hf_token": TOKEN}), ("lab/open", {})],
+)
+def test_a_job_gets_the_token_where_it_needs_it(
+    closed_hub: LoopbackHub, store: FakeStore, monkeypatch: pytest.MonkeyPatch, teacher: str, secrets: dict[str, str]
+) -> None:
+    monkeypatch.setenv("OAUTH_CLIENT_ID", "studio")
+    submit(OWNER, **DEFAULTS | {"teacher": teacher, "who": Visitor(TOKEN)})
+    submit(OWNER, **DEFAULTS | {"teacher": teacher})
+    # On one's own machine a job has what `hf auth login` keeps, and the shared cache.
+    monkeypatch.delenv("OAUTH_CLIENT_ID")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    submit(OWNER, **DEFAULTS | {"teacher": teacher, "who": Visitor(TOKEN)})
+    assert store.secrets == [secrets, {}, {}]
+
+
+def test_a_handler_that_fails_unforeseen_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(own_words, "clean_vocabulary", fail)
+    for handler in (lint, clean_words):
+        _, report, button, is_cleaned = handler("paste", "a\n\nb", None, None)
+        assert "Incident" in report and not button.visible and not is_cleaned
+
+
+def test_words_that_are_gone_can_not_be_cleaned(tmp_path: Path) -> None:
+    _, report, button, is_cleaned = clean_words("upload", "", str(tmp_path / "gone.txt"), None)
+    assert "can&#x27;t be cleaned" in report and not button.visible and not is_cleaned

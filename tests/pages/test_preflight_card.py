@@ -11,7 +11,7 @@ import pytest
 
 from m2v_core.space.settings import current_limits
 from pages import distill
-from pages.components import BUNDLED_TEACHER, preflight_card
+from pages.components import BUNDLED_TEACHER, own_words, preflight_card
 from pages.components.preflight_card import about, short_count
 from tests.hub.server import LoopbackHub
 
@@ -38,7 +38,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def check(**changes: Any) -> tuple[str, bool]:
-    html, button = distill.check(**DEFAULTS | changes)
+    html, button, _ = distill.check(**DEFAULTS | changes)
     return html, button.interactive
 
 
@@ -148,3 +148,44 @@ def test_large_numbers() -> None:
         "22.7 million",
         "7.0 billion",
     ]
+
+
+def test_too_many_words_are_said_before_any_is_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = replace(current_limits(), vocabulary_words=3)
+    monkeypatch.setattr(own_words, "current_limits", lambda: limits)
+    tokenized: list[Any] = []
+    monkeypatch.setattr(preflight_card, "plan", lambda *_, **settings: tokenized.append(settings))
+    for pasted in ("a\nb\nc\nd", "\n".join("abcdefgh")):
+        html, can_start = check(mode="subword", pasted=pasted)
+        said = f"{len(pasted.split())} entries, and 3 are allowed here. Shorten it."
+        assert said in html and can_start and not tokenized
+        assert said in own_words.lint("paste", pasted, None, None)[1]
+    assert "3 entries ready" in own_words.lint("paste", "a\nb\n\nc\nc", None, None)[1].replace("usable", "ready")
+
+
+def test_a_long_list_is_told_by_a_sample() -> None:
+    words = "\n".join(f"word{number}" for number in range(6_000))
+    html, _ = check(mode="word", pasted=words)
+    assert "about 6,00" in html and "rows of 256" in html and "told by 5,000 of your words" in html
+    assert "about" not in check(mode="word", pasted="one\ntwo")[0].split("rows of")[0].split("Table")[1]
+
+
+def pieces(**changes: Any) -> str:
+    return distill.check(**DEFAULTS | {"pasted": "heart\n<b>myocardial</b> infarction"} | changes)[2]
+
+
+def test_how_the_teacher_reads_the_words_is_said() -> None:
+    said = pieces(mode="subword")
+    assert "1 of the 2 entries is a single piece of the teacher already, which costs nothing and gains little" in said
+    assert "with this vocabulary it is one" in said and "my ##oca ##rdial" in said and "<b>" not in said
+    assert "needed all the same" in pieces(mode="word")
+    assert pieces() == pieces(mode="word", pasted="") == ""
+
+
+def test_words_that_are_single_pieces_stay_when_the_others_are_cleaned() -> None:
+    assert own_words.clean_words("paste", "heart\n\nattack", None, None)[0] == "heart\nattack"
+
+
+def test_without_its_tokenizer_it_is_said_why(session_hub: LoopbackHub) -> None:
+    for teacher in ("nobody/nothing", ""):
+        assert "not known yet" in pieces(mode="word", teacher=teacher)

@@ -16,6 +16,13 @@ def test_preflight(session_hub, tmp_path):
     facts = json.loads(done.stdout)
     assert (facts["n_rows"], facts["dim"], facts["n_bytes"]) == (29525, 64, 29525 * (64 + 4))
     assert facts["problems"] == []
+    words = tmp_path / "words.txt"
+    words.write_text("heart\nmyocardial infarction\n")
+    said = " ".join(m2v("preflight", BUNDLED, "--vocabulary-path", words, "--no-use-subword").output.split())
+    assert "1 of the 2 entries is a single piece of the teacher already, and needed all the same" in said
+    assert "myocardial infarction: my ##oca ##rdial in ##far ##ction" in said
+    facts = json.loads(m2v("preflight", BUNDLED, "--vocabulary-path", words, "--json").stdout)
+    assert facts["vocabulary"]["n_single"] == 1 and facts["vocabulary"]["mean_pieces"] == 6
     (tmp_path / "config.json").write_text('{"model_type": "mine", "auto_map": {"AutoModel": "mine.Model"}}')
     done = m2v("preflight", tmp_path)
     assert done.exit_code == 1

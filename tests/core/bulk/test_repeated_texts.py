@@ -1,0 +1,121 @@
+"""Parquet stores a text that is repeated once: a file of some hundred bytes must not take the machine's memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from m2v_core.bulk import readers
+from m2v_core.bulk.parquet import ParquetReader
+from m2v_core.bulk.readers import Wanted
+from m2v_core.bulk.run import read_texts
+from m2v_core.errors import LimitError
+
+KINDS = {
+    "string": pyarrow.string(),
+    "large": pyarrow.large_string(),
+    "view": pyarrow.string_view(),
+    "dictionary": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+}
+# ru_maxrss would be that of the test run, which this process began as a copy of.
+MEASURED = """
+import pathlib, re, sys
+from m2v_core.bulk.formats import import_pyarrow
+from m2v_core.bulk.parquet import ParquetReader
+from m2v_core.bulk.readers import Wanted
+from m2v_core.bulk.run import read_texts
+from m2v_core.errors import LimitError
+import_pyarrow("pyarrow.compute"), import_pyarrow("pyarrow.parquet")
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1]) * 1024
+before = peak()
+if sys.argv[2] == "read":
+    try:
+        read_texts(sys.argv[1], most_characters=10_000_000)
+    except LimitError as error:
+        print(str(error).replace(" ", "_"))
+else:
+    print(sum(len(block.texts) for block in ParquetReader(sys.argv[1], Wanted()).blocks()))
+print(peak() - before)
+"""
+
+
+def write_repeated(path, n_texts, n_characters, compression="zstd"):
+    values = pyarrow.array(["x" * n_characters])
+    texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * n_texts, pyarrow.int32()), values)
+    parquet.write_table(pyarrow.table({"text": texts}), path, compression=compression, store_schema=False)
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("how", ["read", "blocks"])
+def test_a_tiny_file_takes_little_memory(how, tmp_path):
+    path = write_repeated(tmp_path / "texts.parquet", 4_000, 100_000)
+    assert path.stat().st_size < 500
+    done = subprocess.run([sys.executable, "-c", MEASURED, str(path), how], capture_output=True, text=True, check=True)
+    said, taken = done.stdout.split()
+    assert said.startswith("The_texts_of_texts.parquet_have_more_than_10,000,000") if how == "read" else said == "4000"
+    # All its texts are 400 MB; a block of 16 MB is held in Arrow's memory and as strings, and the one before it too.
+    assert int(taken) < 120_000_000
+
+
+def test_what_unpacks_to_too_much_is_not_unpacked(tmp_path):
+    path = tmp_path / "texts.parquet"
+    table = pyarrow.table({"text": ["x" * 30_000_000]})
+    parquet.write_table(table, path, compression="zstd", use_dictionary=False)
+    assert path.stat().st_size < 30_000
+    with pytest.raises(LimitError, match=r"^The texts of texts.parquet have more than 1,000,000 characters"):
+        read_texts(path, most_characters=1_000_000)
+    assert len(read_texts(path, most_characters=30_000_000)[0]) == 30_000_000
+
+
+@pytest.mark.parametrize("ending", [".txt", ".jsonl", ".csv", ".parquet"])
+def test_characters_are_counted_in_every_kind_of_file(ending, tmp_path):
+    path = tmp_path / f"texts{ending}"
+    texts = ["one", "zwölf"]
+    if ending == ".parquet":
+        parquet.write_table(pyarrow.table({"text": texts}), path)
+    else:
+        head = {".txt": "", ".jsonl": "", ".csv": "text\n"}[ending]
+        rows = [f'{{"text": "{text}"}}' if ending == ".jsonl" else text for text in texts]
+        path.write_text(head + "\n".join(rows), encoding="utf-8")
+    assert read_texts(path, most_characters=8) == texts
+    with pytest.raises(LimitError, match="more than 7 characters, and no more are allowed here. Give a part"):
+        read_texts(path, most_characters=7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("with_rows", [True, False])
+def test_rows_are_those_of_pyarrow_and_go_on_from_each_position(kind, with_rows, monkeypatch, tmp_path):
+    monkeypatch.setattr(readers, "BYTES_PER_BLOCK", 100)
+    path = tmp_path / "texts.parquet"
+    texts = [["a" * 60, "b", None, "c" * 130, "d" * 39][number % 5] for number in range(50)]
+    array = pyarrow.array(texts, pyarrow.string())
+    array = array.dictionary_encode() if kind == "dictionary" else array.cast(KINDS[kind])
+    table = pyarrow.table({"number": list(range(50)), "text": array})
+    parquet.write_table(table, path, row_group_size=23)
+    reader = ParquetReader(path, Wanted(with_rows=with_rows, on_error="skip"))
+    blocks = list(reader.blocks())
+    expected = [text for text in texts if text is not None]
+    assert [text for block in blocks for text in block.texts] == expected
+    assert sum(len(block.problems) for block in blocks) == texts.count(None)
+    # A block is full where the next row would make it more, or is a single row.
+    assert all(len(block.texts) == 1 or sum(map(len, block.texts)) <= 100 for block in blocks)
+    assert all(
+        sum(map(len, block.texts)) + len((after.texts or [""])[0]) + 60 > 100
+        for block, after in pairwise(blocks)
+        if block.position[0] == 0 and after.position[0] == 0
+    )
+    if with_rows:
+        rows = pyarrow.concat_tables([block.rows for block in blocks])
+        read = parquet.read_table(path)
+        assert rows.to_pylist() == [row for row in read.to_pylist() if row["text"] is not None]
+        assert rows.schema.equals(read.schema)
+    for number, block in enumerate(blocks):
+        again = [after.texts for after in reader.blocks(block.position)]
+        assert again == [after.texts for after in blocks[number + 1 :]]
