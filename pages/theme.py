@@ -1,4 +1,4 @@
-"""How the app looks: one theme, light and dark, and the style sheet beside this file."""
+"""How the app looks and answers: one theme, light and dark, and the style sheet and script beside this file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from gradio.themes import Base, Color, sizes
 from gradio.themes.utils.fonts import LocalFont
 
 STYLE_SHEET = Path(__file__).with_name("style.css")
+KEYBOARD_SCRIPT = Path(__file__).with_name("keyboard.js")
 FAVICON = Path(__file__).with_name("favicon.svg")
 
 # Verdigris, the green that copper stills turn, and greys that lean towards it.

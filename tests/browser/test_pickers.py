@@ -89,3 +89,29 @@ def test_without_the_hub_the_list_stays(page: sync_api.Page, server: Server) -> 
     page.wait_for_timeout(1000)
     expect(options).to_have_count(4)
     expect(options.first).to_contain_text("bundled, works offline")
+
+
+def test_a_list_closes_behind_whoever_leaves_it_by_keyboard(page: sync_api.Page, server: Server) -> None:
+    page.goto(f"{server.address}/distill")
+    expect(page.locator(".m2v-job")).to_be_visible()
+    page.get_by_role("button", name="Advanced settings").click()
+    page.get_by_label("Dimensions").focus()
+    for name in ("Precision", "Weighting"):
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("combobox", name=name)).to_be_focused()
+        expect(page.get_by_role("combobox", name=name)).to_have_attribute("aria-expanded", "true")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("SIF coefficient")).to_be_focused()
+    expect(page.get_by_role("option")).to_have_count(0)
+
+
+def test_arrows_choose_between_choices(page: sync_api.Page, server: Server) -> None:
+    page.goto(f"{server.address}/distill")
+    expect(page.locator(".m2v-job")).to_be_visible()
+    page.get_by_role("radio", name="Subwords of the teacher").focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("radio", name="Subwords and my words")).to_be_checked()
+    expect(page.get_by_label("One word or phrase on each line")).to_be_visible()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    expect(page.get_by_role("radio", name="My words only")).to_be_checked()
