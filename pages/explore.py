@@ -129,7 +129,7 @@ def build() -> None:
     source.change(show_source, source, [pasted, upload, folder_box.column, documents_beside], **quiet)
     gr.on(
         [
-            pasted.change,
+            pasted.input,
             source.change,
             upload.upload,
             upload.clear,
@@ -144,8 +144,10 @@ def build() -> None:
     )
     page = Context.root_block
     assert page is not None  # components can't be made outside one
-    page.load(find_documents, picker.owner, [pasted, documents, documents_report, forget], **quiet)
-    forget.click(forget_documents, picker.owner, [pasted, upload, documents, documents_report, forget], **quiet)
+    page.load(find_documents, picker.owner, [source, pasted, documents, documents_report, forget], **quiet)
+    forget.click(
+        forget_documents, [picker.owner, source], [pasted, upload, documents, documents_report, forget], **quiet
+    )
     gr.on(
         [document_query.submit, n_documents.release, documents_switch.ready_id.change],
         follow_documents_search,
@@ -238,13 +240,15 @@ def show_source(source: str) -> list[Any]:
 
 
 def take_source(
-    owner: str | None, source: str, pasted: str, upload: str | None, path: str
+    owner: str | None, source: str, pasted: str, upload: str | None, path: str, event: gr.EventData
 ) -> tuple[Documents | None, str | None, str, Any]:
     """A person's documents, or the folder of vectors they opened; what the page says; and whether to forget."""
     if source == "folder":
         opened, report = open_folder(path)
         return None, opened, report, gr.Button(visible=False)
-    documents, report, forget = take_documents(owner, source, pasted, upload)
+    # Who looks at another way in has emptied nothing: then the event is the switch's.
+    is_emptied = isinstance(event.target, gr.Textbox | gr.File)
+    documents, report, forget = take_documents(owner, source, pasted, upload, is_emptied)
     return documents, None, report, forget
 
 

@@ -36,6 +36,7 @@ from tests.static_models import static_model
 OWNER = "A" * 32
 EVIL = "<img src=x onerror=alert(1)>"
 MODEL = (OWNER, JOB_ID)
+LOOKS: Any = SimpleNamespace(target=None)
 TEXTS = "The quick fox\n\n  Rivers run to the sea \nSea shells by the sea shore\n"
 
 
@@ -118,29 +119,68 @@ def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], s
 def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kept = KeptTexts(tmp_path, 60)
     monkeypatch.setattr(own_documents, "kept_texts", lambda: kept)
-    assert own_documents.find_documents(OWNER)[1] is None
+    assert own_documents.find_documents(OWNER)[2] is None
     documents, report, forget = own_documents.take_documents(OWNER, "paste", TEXTS, None)
     assert "3 texts ready" in report and forget.visible
-    text, found, report, forget = own_documents.find_documents(OWNER)
-    assert found == documents and text.splitlines() == list(found.texts) and "Kept from the last time" in report
-    assert own_documents.find_documents("B" * 32)[1] is None and own_documents.find_documents(None)[1] is None
+    source, text, found, report, forget = own_documents.find_documents(OWNER)
+    assert source == "paste" and found == documents and text.splitlines() == list(found.texts)
+    assert "Kept from the last time" in report and forget.visible
+    assert own_documents.find_documents("B" * 32)[2] is None and own_documents.find_documents(None)[2] is None
     own_documents.take_documents(OWNER, "upload", "", None)  # another way in is looked at; nothing is given up
-    assert own_documents.find_documents(OWNER)[1] == documents
-    own_documents.take_documents(OWNER, "paste", " ", None)
-    assert own_documents.find_documents(OWNER)[1] is None
+    assert own_documents.find_documents(OWNER)[2] == documents
+    own_documents.take_documents(OWNER, "paste", " ", None, is_emptied=True)
+    assert own_documents.find_documents(OWNER)[2] is None
     own_documents.take_documents(OWNER, "paste", TEXTS, None)
-    own_documents.forget_documents(OWNER)
-    assert kept.find(OWNER) == []
+    own_documents.forget_documents(OWNER, "paste")
+    assert list(tmp_path.glob("*.json")) and own_documents.find_documents(OWNER)[2] is None
+
+
+@pytest.mark.parametrize("target", [gr.Radio, None])
+def test_looking_at_another_way_in_gives_nothing_up(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    vocabulary_file: Callable[[str, str], str],
+    target: type[gr.Radio] | None,
+) -> None:
+    kept = KeptTexts(tmp_path / "kept", 60)
+    monkeypatch.setattr(own_documents, "kept_texts", lambda: kept)
+    looks: Any = SimpleNamespace(target=target(["a"]) if target else None)
+    gives: Any = SimpleNamespace(target=gr.File(render=False))
+    types: Any = SimpleNamespace(target=gr.Textbox(render=False))
+    long = "\n".join(f"{'long ' * 50}text {number}" for number in range(1000))
+    file = vocabulary_file("long.txt", long)
+    uploaded = explore.take_source(OWNER, "upload", "", file, "", gives)[0]
+    assert uploaded is not None and len(uploaded.texts) == 1000
+
+    # After a refresh no box holds them, however long one looks around.
+    source, text, found, _, forget = own_documents.find_documents(OWNER)
+    assert source == "upload" and text == gr.skip() and found == uploaded and forget.visible
+    assert explore.take_source(OWNER, "paste", "", None, "", looks)[0] is None
+    documents, _, report, forget = explore.take_source(OWNER, "upload", "", None, "", looks)
+    assert documents == uploaded and "1,000 texts ready" in report and forget.visible
+
+    # Pasted texts take nothing from them, nor they from pasted ones, too long for the box as they are.
+    pasted = explore.take_source(OWNER, "paste", long + "\nlast", None, "", types)[0]
+    assert own_documents.find_documents(OWNER)[:3] == ["paste", gr.skip(), pasted]
+    assert explore.take_source(OWNER, "upload", "", file, "", looks)[0] == uploaded
+    assert explore.take_source(OWNER, "folder", "", None, "", looks)[0] is None
+    assert explore.take_source(OWNER, "paste", "", None, "", looks)[0] == pasted
+
+    # Whoever empties one gives up that one.
+    assert explore.take_source(OWNER, "upload", "", None, "", gives)[0] is None
+    assert own_documents.find_documents(OWNER)[2] == pasted
+    assert explore.take_source(OWNER, "paste", "", None, "", types)[0] is None
+    assert own_documents.find_documents(OWNER)[2] is None
 
 
 def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     texts = ["Rivers run to the sea", EVIL + " the sea", "The quick fox"]
     folder = write_vectors(tmp_path / "vectors", [model.model.encode(texts)], model=model_fingerprint(model.model))
-    documents, opened, report, forget = explore.take_source(OWNER, "folder", TEXTS, None, f" {folder} ")
+    documents, opened, report, forget = explore.take_source(OWNER, "folder", TEXTS, None, f" {folder} ", LOOKS)
     assert (documents, opened, forget.visible) == (None, str(folder), False)
     assert "3 vectors ready" in report and f"m2v index {folder}" in report
     build_index(folder)
-    assert "m2v index" not in explore.take_source(OWNER, "folder", "", None, str(folder))[2]
+    assert "m2v index" not in explore.take_source(OWNER, "folder", "", None, str(folder), LOOKS)[2]
 
     search = partial(explore.follow_documents_search, *MODEL, None, str(folder))
     (html,) = search("Rivers run to the sea", 5, "")
@@ -155,16 +195,16 @@ def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPat
     write_vectors(tmp_path / "others", [model.model.encode(texts)], model="another")
     (html,) = explore.follow_documents_search(*MODEL, None, str(tmp_path / "others"), "sea", 5, "")
     assert "is another model than the one that made these vectors" in html and "Library page" in html
-    documents, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(tmp_path / "<b>absent"))
+    documents, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(tmp_path / "<b>absent"), LOOKS)
     assert opened is None and "does not exist" in report and "<b>" not in report
-    assert explore.take_source(OWNER, "folder", "", None, " ")[1:3] == (None, "")
-    assert explore.take_source(OWNER, "paste", TEXTS, None, str(folder))[1] is None
+    assert explore.take_source(OWNER, "folder", "", None, " ", LOOKS)[1:3] == (None, "")
+    assert explore.take_source(OWNER, "paste", TEXTS, None, str(folder), LOOKS)[1] is None
 
 
 def test_on_a_space_no_folder_is_opened(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = write_vectors(tmp_path / "vectors", [model.model.encode(["the sea"])])
     monkeypatch.setenv("SPACE_ID", "somebody/space")
-    _, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(folder))
+    _, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(folder), LOOKS)
     assert opened is None and "only where the app runs on your own computer" in report
     (html,) = explore.follow_documents_search(*MODEL, None, str(folder), "sea", 5, "")
     assert "only where the app runs on your own computer" in html
