@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import threading
 import zipfile
@@ -16,7 +17,7 @@ from m2v_core.jobs import Job
 from m2v_core.library import Library, ModelRecord
 from m2v_core.persistence.export import write_zip
 from pages import library as page
-from pages.components import archive, model_picker, waiting, zip_button
+from pages.components import archive, model_picker, served_files, waiting, zip_button
 from tests.pages.conftest import FakeStore, make_job
 from tests.static_models import static_model
 
@@ -352,3 +353,19 @@ def drained(frames: Generator[Any, None, Any]) -> Any:
 
     list(run())
     return returned[0]
+
+
+def test_an_archive_that_was_handed_out_again_is_not_removed_as_old(
+    add: Callable[..., ModelRecord], store: FakeStore
+) -> None:
+    record, job = add(), finished(store, "m2v-teacher", "a")
+    for hand_out in (lambda: archive.archive_of(OWNER, record.id), lambda: served_files.model_zip(OWNER, job)):
+        path = hand_out()
+        os.utime(path.parent, (0, 0))
+        assert hand_out() == path
+        served_files.remove_old_files(served_files.served_folder())
+        assert path.exists()
+        os.utime(path.parent, (0, 0))
+        served_files.remove_old_files(served_files.served_folder())
+        assert not path.exists()
+        assert hand_out() == path and path.exists()
