@@ -28,6 +28,7 @@ from pages.components.teacher_side import (
     teacher_checkbox,
 )
 from pages.components.vector_folder import build_folder_box, open_folder, search_folder
+from pages.components.waiting import following, waiting_html
 from pages.components.word_map import build_word_map
 
 _MAX_QUERY_CHARACTERS = 10_000
@@ -224,9 +225,13 @@ def _searching(
         teacher = ready()
     except M2VError:  # the search itself meets it again, and says so
         teacher = None
-    if teacher is not None and query.strip() and not teacher.is_ready(query[:_MAX_QUERY_CHARACTERS]):
-        yield beside_waiting_html(alone(), teacher.teacher, notice("info", "The teacher is being loaded", _LOADING))
-    yield whole()
+    if teacher is None or not query.strip() or teacher.is_ready(query[:_MAX_QUERY_CHARACTERS]):
+        yield whole()
+        return
+    found, name = alone(), teacher.teacher
+    sign, what = functools.partial(beside_waiting_html, found, name), "Loading the teacher, once"
+    yield sign(waiting_html(what, 0.0))
+    yield (yield from following(whole, what, f"load {name}", sign))
 
 
 def show_source(source: str) -> list[Any]:
@@ -356,7 +361,6 @@ def _checked_k(k: float) -> int:
     return int(k)
 
 
-_LOADING = ["The first time this takes some seconds."]
 _WORDS_HINT = notice("info", "What does the model find similar?", ["Try a name, a verb, or a whole sentence."])
 _DOCUMENTS_HINT = notice(
     "info", "Search by meaning", ["Put in your texts, then ask in your own words. Nothing leaves this server."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -58,7 +59,7 @@ def bar_html(what: str, numbers: str, share: float | None) -> str:
         numbers: What stands at the right.
         share: How much of it is done, 0 to 1; None where that isn't known.
     """
-    percent = round(100 * (share or 0.0))
+    percent = math.floor(100 * (share or 0.0))
     known = ' aria-valuemin="0" aria-valuemax="100" ' + ("data-busy" if share is None else f'aria-valuenow="{percent}"')
     return (
         f'<div class="m2v-reading"><p><span role="status">{escape(what)}</span>'
