@@ -130,7 +130,7 @@ def build() -> None:
     source.change(show_source, source, [pasted, upload, folder_box.column, documents_beside], **quiet)
     gr.on(
         [
-            pasted.input,
+            pasted.change,
             source.change,
             upload.upload,
             upload.clear,

@@ -63,6 +63,7 @@ def build() -> None:
                 with gr.Row(elem_classes="m2v-buttons"):
                     onnx = gr.Button("ONNX")
                     word2vec = gr.Button("Word vectors")
+                exported = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
             with gr.Accordion("Rename or delete", open=False, elem_classes="m2v-more"):
                 name = gr.Textbox(label="Name", max_length=80, elem_classes="m2v-name")
                 with gr.Row(elem_classes="m2v-buttons"):
@@ -130,8 +131,10 @@ def build() -> None:
     delete_button.click(ask, [owner, shown_id], [confirm, question], **quiet)
     keep.click(lambda: gr.Column(visible=False), None, confirm, **quiet)
     really.click(delete, [owner, shown_id], shown, **quiet).then(lambda: "", None, added, **quiet)
-    connect_zip_buttons({None: download, "onnx": onnx, "word2vec": word2vec}, made, owner, shown_id)
-    gr.on([shown_id.change, really.click], lambda: "", None, made, **quiet)
+    connect_zip_buttons(
+        [(None, download, made), ("onnx", onnx, exported), ("word2vec", word2vec, exported)], owner, shown_id
+    )
+    shown_id.change(lambda: ("", ""), None, [made, exported], **quiet)
 
 
 def attach(owner: str | None, request: gr.Request) -> list[Any]:

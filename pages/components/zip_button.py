@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -20,26 +20,25 @@ def build_zip_button(owner: gr.BrowserState, model_id: gr.components.Component) 
     """A new button in the current Blocks context, alive at once."""
     button = gr.Button("Download ZIP", elem_classes="m2v-get")
     said = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
-    connect_zip_buttons({None: button}, said, owner, model_id)
+    connect_zip_buttons([(None, button, said)], owner, model_id)
 
 
 def connect_zip_buttons(
-    buttons: dict[ExportFormat | None, gr.Button],
-    said: gr.HTML,
+    buttons: Sequence[tuple[ExportFormat | None, gr.Button, gr.HTML]],
     owner: gr.BrowserState,
     model_id: gr.components.Component,
 ) -> None:
     """Bring buttons to life, in the current Blocks context.
 
     Args:
-        buttons: One for each format; None is the model's own files.
-        said: Shows that the archive is being made, and why it could not be.
+        buttons: One for each format, None for the model's own files, with what shows that the archive is being made,
+            and why it could not be.
         owner: Whose model.
         model_id: Which one.
     """
     archive = gr.DownloadButton("ZIP", elem_id="m2v-archive")
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    for format, button in buttons.items():
+    for format, button, said in buttons:
         make = make_zip if format is None else functools.partial(make_zip, format=format)
         made = button.click(make, [owner, model_id], [archive, said], **quiet)
         made.success(None, archive, js=_FOLLOW, **quiet)
