@@ -124,17 +124,20 @@ class _ProgressFile:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._began = self._written = time.monotonic()
+        self._first: tuple[int, float] | None = None
+        self._written = 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        """Note that so many epochs of all are done; the pace is that since the first call."""
+        """Note that so many epochs of all are done; the pace is that since the first, in which loops are compiled."""
         now = time.monotonic()
-        if done == 0:
-            self._began = now
-        elif now - self._written < 0.5:
+        if done and self._first is None:
+            self._first = done, now
+        if now - self._written < 0.5:
             return
         self._written = now
-        left = (now - self._began) / done * (total - done) if done else None
+        left = None
+        if self._first is not None and done > self._first[0]:
+            left = (now - self._first[1]) / (done - self._first[0]) * (total - done)
         unfinished = self._file.with_suffix(".part")
         unfinished.write_text(json.dumps({"share": done / total, "seconds_left": left}))
         unfinished.replace(self._file)

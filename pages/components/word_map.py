@@ -242,7 +242,7 @@ def _layout(data: MapData, method: Method) -> tuple[NDArray[np.float32], Method,
     pending = _map_maker().get(data.rows, data.key)
     if pending.points is None:
         left = pending.seconds_left
-        numbers = "about a minute, once" if left is None else f"about {format_seconds(math.ceil(left))} left"
+        numbers = "about a minute, once" if left is None else f"about {math.ceil(left)} s left"
         numbers = f"{format_seconds(pending.seconds)} so far · {numbers}"
         return data.pca, "PCA", bar_html("Making the UMAP", numbers, pending.share)
     return pending.points, "UMAP", ""
