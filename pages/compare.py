@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import gradio as gr
 from gradio.context import Context
 
 from m2v_core.distillation.vocabulary import open_vocabulary
-from m2v_core.errors import InputError, NotFoundError
+from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.jobs import JobSpec
 from m2v_core.space.settings import current_limits
 from m2v_core.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SpeedComparison
@@ -27,7 +28,7 @@ from pages.components import (
 )
 from pages.components.job_panel import build_job_panel, find_job
 from pages.components.measurements import numbers_html
-from pages.components.model_picker import model_library
+from pages.components.model_picker import model_library, refused_html
 
 TextSource = Literal["sample", "own", "upload"]
 
@@ -91,12 +92,18 @@ def build() -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     page = Context.root_block
     assert page is not None  # components can't be made outside one
-    listed, timer = gr.State([]), gr.Timer(_TICK_SECONDS)
-    offered: list[Any] = [models, empty, teacher, listed]
+    listed, proposed, timer = gr.State([]), gr.State(BUNDLED_TEACHER), gr.Timer(_TICK_SECONDS)
+    offered: list[Any] = [models, empty, listed, teacher, proposed]
     page.load(offer, panel.owner, [panel.owner, *offered], **quiet)
     # Models come and go in other tabs.
-    timer.tick(refresh, [panel.owner, models, listed], offered, **quiet)
-    models.input(their_teacher, [panel.owner, models], teacher, **quiet)
+    timer.tick(refresh, [panel.owner, models, listed, teacher, proposed], offered, **quiet)
+    models.input(
+        their_teacher,
+        [panel.owner, models, teacher, proposed],
+        [teacher, proposed],
+        trigger_mode="always_last",
+        **quiet,
+    )
     with_teacher.change(lambda is_on: gr.Dropdown(visible=is_on), with_teacher, teacher, **quiet)
     source.change(
         lambda chosen: (gr.Textbox(visible=chosen == "own"), gr.Column(visible=chosen == "upload")),
@@ -131,63 +138,101 @@ class MeasurableModel:
 
 def measurable_models(owner: str) -> list[MeasurableModel]:
     """This owner's models, the newest first."""
-    library = model_library()
-    return [
-        MeasurableModel(
-            id=record.id,
-            name=record.name,
-            details=f"{record.dim:,} dim {record.dtype}",
-            n_tokens=record.n_tokens,
-            folder=str(library.folder(record.id, owner)),
-            teacher=record.teacher or BUNDLED_TEACHER,
-        )
-        for record in library.list_models(owner)
-    ]
+    library, models = model_library(), []
+    for record in library.list_models(owner):
+        with suppress(NotFoundError):  # deleted meanwhile, in another tab
+            models.append(
+                MeasurableModel(
+                    id=record.id,
+                    name=record.name,
+                    details=f"{record.dim:,} dim {record.dtype}",
+                    n_tokens=record.n_tokens,
+                    folder=str(library.folder(record.id, owner)),
+                    teacher=record.teacher or BUNDLED_TEACHER,
+                )
+            )
+    return models
 
 
 def offer(owner: str | None, request: gr.Request) -> list[Any]:
-    """What the page shows when it opens: owner, and what `refresh` says.
+    """What the page shows when it opens: owner, models, what to do without any, what is listed, teacher twice.
 
     The model that is picked everywhere is ticked; `?model=ID` in the page's address picks another.
     """
     owner = known_owner(owner)
     wanted, message = str(request.query_params.get("model", "")), ""
-    if wanted:
-        try:
-            model_library().pick(wanted, owner)
-        except NotFoundError as error:
-            message = error_notice(error, "This model can't be shown")
-    boxes, empty, teacher, listed = _offered(owner, measurable_models(owner), [])
-    return [owner, boxes, message or empty, teacher, listed]
+    try:
+        if wanted:
+            try:
+                model_library().pick(wanted, owner)
+            except M2VError as error:
+                message = error_notice(error, "This model can't be shown")
+        models = measurable_models(owner)
+        boxes, ticked = _ticked_box(owner, models, [])
+        teacher = ticked[0].teacher if ticked else BUNDLED_TEACHER
+        return [owner, boxes, message or _said(owner, models), _entries(models), teacher, teacher]
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        return [owner, gr.skip(), error_notice(error, "Your models can't be shown"), *[gr.skip()] * 3]
 
 
-def refresh(owner: str | None, chosen: Sequence[str], listed: list[tuple[str, str]]) -> list[Any]:
-    """What the page shows a while later: models, what to do without any, a teacher, and what is listed now."""
+def refresh(
+    owner: str | None,
+    chosen: Sequence[str],
+    listed: list[tuple[str, str]],
+    teacher: str | None,
+    proposed: str,
+) -> list[Any]:
+    """What the page shows a while later, as `offer` says it, but for the owner.
+
+    What is ticked is written only where it must be: another tick may come meanwhile, and must stay.
+    """
     owner = known_owner(owner)
-    models = measurable_models(owner)
-    if _entries(models) == listed:
-        return [gr.skip()] * 4
-    boxes, empty, teacher, now_listed = _offered(owner, models, chosen)
-    return [boxes, empty, gr.skip() if chosen else teacher, now_listed]
+    try:
+        models = measurable_models(owner)
+        entries = _entries(models)
+        if entries == listed:
+            return [gr.skip()] * 5
+        said = _said(owner, models)
+        if listed and {model.id for model in models} >= set(chosen):
+            return [gr.CheckboxGroup(choices=entries, visible=True), said, entries, gr.skip(), gr.skip()]
+        boxes, ticked = _ticked_box(owner, models, chosen)
+        return [boxes, said, entries, *_proposal(ticked, teacher, proposed)]
+    except Exception as error:  # as above
+        return [gr.skip(), error_notice(error, "Your models can't be shown"), *[gr.skip()] * 3]
 
 
-def _offered(owner: str, models: Sequence[MeasurableModel], chosen: Sequence[str]) -> list[Any]:
+def _ticked_box(
+    owner: str, models: Sequence[MeasurableModel], chosen: Sequence[str]
+) -> tuple[Any, list[MeasurableModel]]:
+    """The box of models and those ticked in it: those chosen, else the one that is picked everywhere."""
     ticked = [model for model in models if model.id in chosen]
     if not ticked and (picked := model_library().picked(owner)):
         ticked = [model for model in models if model.id == picked.id]
-    entries = _entries(models)
-    boxes = gr.CheckboxGroup(choices=entries, value=[model.id for model in ticked], visible=bool(models))
-    return [boxes, "" if models else _EMPTY, ticked[0].teacher if ticked else BUNDLED_TEACHER, entries]
+    value = [model.id for model in ticked]
+    return gr.CheckboxGroup(choices=_entries(models), value=value, visible=bool(models)), ticked
+
+
+def _said(owner: str, models: Sequence[MeasurableModel]) -> str:
+    return ("" if models else _EMPTY) + refused_html(model_library().refused(owner))
 
 
 def _entries(models: Sequence[MeasurableModel]) -> list[tuple[str, str]]:
     return [(f"{model.name}\n{model.details} · {model.n_tokens:,} tokens", model.id) for model in models]
 
 
-def their_teacher(owner: str | None, chosen: Sequence[str]) -> Any:
-    """The teacher of the first model that is chosen."""
-    found = [model.teacher for model in measurable_models(known_owner(owner)) if model.id in chosen]
-    return found[0] if found else gr.skip()
+def their_teacher(owner: str | None, chosen: Sequence[str], teacher: str | None, proposed: str) -> list[Any]:
+    """The teacher of the first model that is chosen, and the same as what was proposed."""
+    try:
+        models = measurable_models(known_owner(owner))
+    except M2VError:  # `submit` meets it again, and says so
+        return [gr.skip(), gr.skip()]
+    return _proposal([model for model in models if model.id in chosen], teacher, proposed)
+
+
+def _proposal(ticked: Sequence[MeasurableModel], teacher: str | None, proposed: str) -> list[Any]:
+    """The teacher of the first model, twice; nothing where people have chosen another than the one proposed."""
+    is_their_own = bool((teacher or "").strip()) and teacher != proposed
+    return [gr.skip(), gr.skip()] if is_their_own or not ticked else [ticked[0].teacher] * 2
 
 
 def submit(

@@ -28,6 +28,7 @@ from pages.components.teacher_side import (
     teacher_checkbox,
 )
 from pages.components.vector_folder import build_folder_box, open_folder, search_folder
+from pages.components.waiting import following, waiting_html
 from pages.components.word_map import build_word_map
 
 _MAX_QUERY_CHARACTERS = 10_000
@@ -144,8 +145,10 @@ def build() -> None:
     )
     page = Context.root_block
     assert page is not None  # components can't be made outside one
-    page.load(find_documents, picker.owner, [pasted, documents, documents_report, forget], **quiet)
-    forget.click(forget_documents, picker.owner, [pasted, upload, documents, documents_report, forget], **quiet)
+    page.load(find_documents, picker.owner, [source, pasted, documents, documents_report, forget], **quiet)
+    forget.click(
+        forget_documents, [picker.owner, source], [pasted, upload, documents, documents_report, forget], **quiet
+    )
     gr.on(
         [document_query.submit, n_documents.release, documents_switch.ready_id.change],
         follow_documents_search,
@@ -222,9 +225,13 @@ def _searching(
         teacher = ready()
     except M2VError:  # the search itself meets it again, and says so
         teacher = None
-    if teacher is not None and query.strip() and not teacher.is_ready(query[:_MAX_QUERY_CHARACTERS]):
-        yield beside_waiting_html(alone(), teacher.teacher, notice("info", "The teacher is being loaded", _LOADING))
-    yield whole()
+    if teacher is None or not query.strip() or teacher.is_ready(query[:_MAX_QUERY_CHARACTERS]):
+        yield whole()
+        return
+    found, name = alone(), teacher.teacher
+    sign, what = functools.partial(beside_waiting_html, found, name), "Loading the teacher, once"
+    yield sign(waiting_html(what, 0.0))
+    yield (yield from following(whole, what, f"load {name}", sign))
 
 
 def show_source(source: str) -> list[Any]:
@@ -238,13 +245,15 @@ def show_source(source: str) -> list[Any]:
 
 
 def take_source(
-    owner: str | None, source: str, pasted: str, upload: str | None, path: str
+    owner: str | None, source: str, pasted: str, upload: str | None, path: str, event: gr.EventData
 ) -> tuple[Documents | None, str | None, str, Any]:
     """A person's documents, or the folder of vectors they opened; what the page says; and whether to forget."""
     if source == "folder":
         opened, report = open_folder(path)
         return None, opened, report, gr.Button(visible=False)
-    documents, report, forget = take_documents(owner, source, pasted, upload)
+    # Who looks at another way in has emptied nothing: then the event is the switch's.
+    is_emptied = isinstance(event.target, gr.Textbox | gr.File)
+    documents, report, forget = take_documents(owner, source, pasted, upload, is_emptied)
     return documents, None, report, forget
 
 
@@ -352,7 +361,6 @@ def _checked_k(k: float) -> int:
     return int(k)
 
 
-_LOADING = ["The first time this takes some seconds."]
 _WORDS_HINT = notice("info", "What does the model find similar?", ["Try a name, a verb, or a whole sentence."])
 _DOCUMENTS_HINT = notice(
     "info", "Search by meaning", ["Put in your texts, then ask in your own words. Nothing leaves this server."]

@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import datetime, timezone
-from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
 from gradio.context import Context
 
-from m2v_core.errors import InputError, M2VError, NotFoundError
+from m2v_core.errors import InputError, NotFoundError
 from m2v_core.library import ModelRecord
-from m2v_core.persistence.export import ExportFormat
 from pages.components import (
     error_notice,
-    format_bytes,
     is_space,
     job_store,
     known_owner,
     notice,
     owner_state,
 )
-from pages.components.archive import archive_of, delete_model, file_name
-from pages.components.model_picker import model_library
+from pages.components.archive import delete_model
+from pages.components.model_facts import facts_html, model_label, snippet_html
+from pages.components.model_picker import model_library, refused_html
+from pages.components.waiting import following
+from pages.components.zip_button import connect_zip_buttons
 
 Way = Literal["upload", "hub", "folder"]
 
 _TICK_SECONDS = 2.0
+_N_SHOWN = 12  # values of `values`
 _SUFFIXES = [".zip", ".safetensors", ".json", ".md"]
-
-_SETTINGS = {
-    "pca_dims": "dimensions",
-    "weighting": "weighting",
-    "sif_coefficient": "SIF coefficient",
-    "pooling": "pooling",
-    "quantize_to": "precision",
-    "vocabulary_quantization": "shared rows",
-    "token_remove_pattern": "left out",
-    "device": "device",
-    "recipe": "recipe",
-}
 
 
 def build() -> None:
@@ -57,6 +44,7 @@ def build() -> None:
     with gr.Row(elem_classes="m2v-columns m2v-library"):
         with gr.Column(elem_classes="m2v-card m2v-shelf"):
             message = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+            progress = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
             models = gr.Radio([], label="Your models", visible=False, elem_classes="m2v-choices m2v-models")
         with (
             gr.Column(elem_classes="m2v-side"),
@@ -64,7 +52,7 @@ def build() -> None:
         ):
             facts = gr.HTML("", apply_default_css=False)
             download = gr.Button("Download ZIP", elem_classes="m2v-get")
-            archive = gr.DownloadButton("ZIP", elem_id="m2v-archive")
+            made = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
             done = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
             with gr.Accordion("Download for other programs", open=False, elem_classes="m2v-more"):
                 gr.HTML(
@@ -75,6 +63,7 @@ def build() -> None:
                 with gr.Row(elem_classes="m2v-buttons"):
                     onnx = gr.Button("ONNX")
                     word2vec = gr.Button("Word vectors")
+                exported = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
             with gr.Accordion("Rename or delete", open=False, elem_classes="m2v-more"):
                 name = gr.Textbox(label="Name", max_length=80, elem_classes="m2v-name")
                 with gr.Row(elem_classes="m2v-buttons"):
@@ -112,30 +101,40 @@ def build() -> None:
                     open_button = gr.Button("Open")
             added = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
     timer = gr.Timer(_TICK_SECONDS, active=False)
+    shown_id, listed = gr.State(None), gr.State([])
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    shown: list[Any] = [message, models, detail, facts, name, snippet, confirm, done, timer]
+    shown: list[Any] = [
+        message,
+        progress,
+        models,
+        detail,
+        facts,
+        name,
+        snippet,
+        confirm,
+        done,
+        timer,
+        shown_id,
+        listed,
+    ]
     page = Context.root_block
     assert page is not None  # components can't be made outside one
     page.load(attach, owner, [owner, *shown], **quiet)
-    timer.tick(refresh, [owner, models], shown, **quiet)
-    models.input(pick, [owner, models], shown, **quiet)
+    timer.tick(refresh, [owner, shown_id, listed], shown, **quiet)
+    models.input(pick, [owner, models], shown, trigger_mode="always_last", **quiet)
     way.change(show_way, way, [upload_box, name_box, place, added], **quiet)
-    adding: dict[str, Any] = quiet | {"show_progress": "minimal", "show_progress_on": [added]}
-    upload.upload(add_upload, [owner, upload], [added, upload, *shown], **adding)
-    for event in (open_button.click, place.submit):
-        event(add_named, [owner, way, place], [added, place, *shown], **adding)
-    rename_button.click(rename, [owner, models, name], shown, **quiet)
-    name.submit(rename, [owner, models, name], shown, **quiet)
-    delete_button.click(ask, [owner, models], [confirm, question], **quiet)
+    upload.upload(add_upload, [owner, upload], [added, upload, *shown], **quiet)
+    gr.on([open_button.click, place.submit], add_named, [owner, way, place], [added, place, *shown], **quiet)
+    # They act on the model whose facts are shown, whatever has been clicked meanwhile.
+    gr.on([rename_button.click, name.submit], rename, [owner, shown_id, name], shown, **quiet)
+    delete_button.click(ask, [owner, shown_id], [confirm, question], **quiet)
     keep.click(lambda: gr.Column(visible=False), None, confirm, **quiet)
-    really.click(delete, [owner, models], shown, **quiet).then(lambda: "", None, added, **quiet)
-    for button, make in (
-        (download, make_zip),
-        (onnx, functools.partial(make_zip, format="onnx")),
-        (word2vec, functools.partial(make_zip, format="word2vec")),
-    ):
-        button.click(make, [owner, models], [archive, done], **quiet).success(None, js=_FETCH, **quiet)
+    really.click(delete, [owner, shown_id], shown, **quiet).then(lambda: "", None, added, **quiet)
+    connect_zip_buttons(
+        [(None, download, made), ("onnx", onnx, exported), ("word2vec", word2vec, exported)], owner, shown_id
+    )
+    shown_id.change(lambda: ("", ""), None, [made, exported], **quiet)
 
 
 def attach(owner: str | None, request: gr.Request) -> list[Any]:
@@ -151,12 +150,17 @@ def attach(owner: str | None, request: gr.Request) -> list[Any]:
     return [owner, *values(owner)]
 
 
-def refresh(owner: str | None, model_id: str | None) -> list[Any]:
-    """What the page shows a while later; what one may be typing into stays as it is."""
-    message, models, *rest = values(known_owner(owner), model_id)
-    if model_id is None:
-        return [message, models, *rest]
-    return [message, models, *[gr.skip()] * (len(rest) - 1), rest[-1]]
+def refresh(owner: str | None, shown_id: str | None, listed: list[tuple[str, str]]) -> list[Any]:
+    """What the page shows a while later: how it stands, and the models if others have come or gone.
+
+    What was said stays, what one may be typing into too, and so does the choice: another may just have been clicked.
+    """
+    owner = known_owner(owner)
+    _, progress, models, *rest, timer, now_shown, now_listed = values(owner, shown_id)
+    if now_shown != shown_id:  # the first has come, or the shown one is gone
+        return [gr.skip(), progress, models, *rest, timer, now_shown, now_listed]
+    models = gr.skip() if now_listed == listed else _models_box(now_listed)
+    return [gr.skip(), progress, models, *[gr.skip()] * len(rest), timer, gr.skip(), now_listed]
 
 
 def pick(owner: str | None, model_id: str | None) -> list[Any]:
@@ -166,7 +170,8 @@ def pick(owner: str | None, model_id: str | None) -> list[Any]:
         model_library().pick(model_id or "", owner)
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         return values(owner, message=error_notice(error, "This model can't be picked"))
-    return values(owner, model_id)
+    message, progress, _, *rest = values(owner, model_id)
+    return [message, progress, _models_box(rest[-1]), *rest]  # whoever clicks on is not thrown back
 
 
 def show_way(way: Way) -> list[Any]:
@@ -182,18 +187,19 @@ def show_way(way: Way) -> list[Any]:
     ]
 
 
-def add_upload(owner: str | None, paths: list[str] | None) -> list[Any]:
+def add_upload(owner: str | None, paths: list[str] | None) -> Iterator[list[Any]]:
     """What the page shows once files have been uploaded: message, empty box, the rest."""
     owner = known_owner(owner)
-    try:
-        record = take_upload(owner, [Path(path) for path in paths or ()])
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [error_notice(error, "This can't be opened"), None, *[gr.skip()] * 9]
-    finally:
-        for path in paths or ():
-            with suppress(OSError):
-                Path(path).unlink()
-    return [_added(record), None, *_picked(owner, record)]
+
+    def take() -> ModelRecord:
+        try:
+            return take_upload(owner, [Path(path) for path in paths or ()])
+        finally:
+            for path in paths or ():
+                with suppress(OSError):
+                    Path(path).unlink()
+
+    yield from _adding(owner, take, "Opening the files", "files", None)
 
 
 def take_upload(owner: str, paths: list[Path]) -> ModelRecord:
@@ -210,23 +216,34 @@ def take_upload(owner: str, paths: list[Path]) -> ModelRecord:
     return model_library().add_from_files({path.name: path for path in paths}, owner)
 
 
-def add_named(owner: str | None, way: Way, place: str) -> list[Any]:
+def add_named(owner: str | None, way: Way, place: str) -> Iterator[list[Any]]:
     """What the page shows once a repository or folder was named: message, its field, the rest."""
     owner = known_owner(owner)
     place = (place or "").strip()
-    try:
+
+    def take() -> ModelRecord:
         if not place:
             raise InputError("Nothing is named yet. Type a Hub id such as minishlab/potion-base-8M.")
         if way == "folder":
             # A stranger must not look around on the server, whatever the page offers.
             if is_space():
                 raise InputError("Folders are opened only where the app runs on your own computer.")
-            record = model_library().add_from_folder(place, owner)
-        else:
-            record = model_library().add_from_hub(place, owner)
+            return model_library().add_from_folder(place, owner)
+        return model_library().add_from_hub(place, owner)
+
+    what = "Opening the folder" if way == "folder" else "Opening the model from the Hub"
+    yield from _adding(owner, take, what, way, "")
+
+
+def _adding(owner: str, take: Callable[[], ModelRecord], what: str, kind: str, emptied: Any) -> Iterator[list[Any]]:
+    """A sign of life while a model is taken in; then message, what stands in the emptied box, the rest."""
+    rest = [gr.skip()] * _N_SHOWN
+    try:
+        record = yield from following(take, what, f"add {kind}", lambda sign: [sign, gr.skip(), *rest])
     except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [error_notice(error, "This can't be opened"), gr.skip(), *[gr.skip()] * 9]
-    return [_added(record), "", *_picked(owner, record)]
+        yield [error_notice(error, "This can't be opened"), None if emptied is None else gr.skip(), *rest]
+        return
+    yield [_added(record), emptied, *_picked(owner, record)]
 
 
 def rename(owner: str | None, model_id: str | None, name: str) -> list[Any]:
@@ -235,7 +252,7 @@ def rename(owner: str | None, model_id: str | None, name: str) -> list[Any]:
     try:
         record = model_library().rename(model_id or "", name, owner)
     except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [*[gr.skip()] * 7, error_notice(error, "It keeps its name"), gr.skip()]
+        return [*[gr.skip()] * 8, error_notice(error, "It keeps its name"), *[gr.skip()] * 3]
     return values(owner, record.id, done=notice("good", f"It is called {record.name} now"))
 
 
@@ -262,31 +279,20 @@ def delete(owner: str | None, model_id: str | None) -> list[Any]:
     return values(owner, message=notice("good", f"{name} is deleted"))
 
 
-def make_zip(owner: str | None, model_id: str | None, format: ExportFormat | None = None) -> list[Any]:
-    """The model's archive, of its own files or in another format, for the browser to fetch."""
-    try:
-        return [gr.DownloadButton(value=str(archive_of(known_owner(owner), model_id or "", format))), ""]
-    except M2VError as error:
-        raise gr.Error(escape(str(error))) from error  # shown as HTML
-
-
 def values(owner: str, model_id: str | None = None, message: str = "", done: str = "") -> list[Any]:
-    """A value for each component: message, models, detail, facts, name, snippet, confirm, done, timer."""
+    """A value for each of `_N_SHOWN` components.
+
+    Message, progress, models, detail, facts, name, snippet, confirm, done, timer, the shown model's id, what is listed.
+    """
     records = model_library().list_models(owner)
     record = next((record for record in records if record.id == model_id), None) or model_library().picked(owner)
-    is_busy = any(not job.is_finished for job in job_store().list_jobs(owner))
-    if not message and is_busy:
-        message = notice("info", "A model is being made", ["It appears here when it is ready."])
-    if not records and not is_busy:
-        message += _EMPTY
+    is_busy = any(job.kind == "distill" and not job.is_finished for job in job_store().list_jobs(owner))
+    progress = notice("info", "A model is being made", ["It appears here when it is ready."]) if is_busy else ""
+    listed = [(model_label(other), other.id) for other in records]
     return [
         message,
-        gr.Radio(
-            choices=[(model_label(other), other.id) for other in records],
-            value=record.id if record else None,
-            label=f"Your models: {len(records)}",
-            visible=bool(records),
-        ),
+        progress + refused_html(model_library().refused(owner)) + ("" if records or is_busy else _EMPTY),
+        _models_box(listed, value=record.id if record else None),
         gr.Column(visible=record is not None),
         facts_html(record) if record else "",
         record.name if record else "",
@@ -294,7 +300,14 @@ def values(owner: str, model_id: str | None = None, message: str = "", done: str
         gr.Column(visible=False),
         done,
         gr.Timer(active=is_busy),
+        record.id if record else None,
+        listed,
     ]
+
+
+def _models_box(listed: list[tuple[str, str]], **value: Any) -> Any:
+    """The box of models; without a `value` it keeps its own."""
+    return gr.Radio(choices=listed, label=f"Your models: {len(listed)}", visible=bool(listed), **value)
 
 
 def _picked(owner: str, record: ModelRecord) -> list[Any]:
@@ -309,79 +322,7 @@ def _added(record: ModelRecord) -> str:
     )
 
 
-def model_label(record: ModelRecord) -> str:
-    """A model in two lines: its name, and what tells it from others."""
-    parts = [format_bytes(record.n_bytes), f"{record.dim:,} dimensions", record.dtype]
-    if record.teacher:
-        parts.append(record.teacher.rstrip("/\\").rpartition("/")[2])
-    parts.append(_date(record))
-    return f"{record.name}\n{' · '.join(parts)}"
-
-
-def facts_html(record: ModelRecord) -> str:
-    """The picked model: name, teacher, numbers, recipe, and where to go with it."""
-    numbers = [
-        ("Size", format_bytes(record.n_bytes)),
-        ("Tokens", f"{record.n_tokens:,}"),
-        ("Dimensions", f"{record.dim:,}"),
-        ("Precision", record.dtype),
-    ]
-    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in numbers)
-    origin = ("Recipe", _settings_text(record.recipe) or "The usual settings")
-    if record.source != "job":
-        origin = ("From", f"the Hub, {record.origin}" if record.source == "hub" else record.origin or "files")
-    lines = [("Teacher", record.teacher or "Not stated"), origin, ("Added", _date(record))]
-    rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in lines)
-    return (
-        f'<p class="m2v-job-title">Picked</p><h2 class="m2v-model-name">{escape(record.name)}</h2>'
-        f'<dl class="m2v-facts">{cells}</dl><dl class="m2v-lines">{rows}</dl>'
-        f'<nav class="m2v-links" aria-label="Work with it"><a href="explore?model={escape(record.id)}">Explore</a>'
-        f'<a href="compare?model={escape(record.id)}">Compare speed</a>'
-        f'<a href="evaluate?model={escape(record.id)}">Evaluate</a></nav>'
-    )
-
-
-def _settings_text(recipe: Mapping[str, Any]) -> str:
-    """How a distillation differs from the usual, in one line."""
-    words = {True: "subwords and own words", False: "own words only"}.get(recipe.get("use_subword", "none"), "")
-    settings = [f"{label} {recipe[name]}" for name, label in _SETTINGS.items() if recipe.get(name) not in (None, "")]
-    return " · ".join([words, *settings] if words else settings)
-
-
-def snippet_html(record: ModelRecord, owner: str) -> str:
-    """Python that uses the model: from the ZIP, and through this app."""
-    local = (
-        "from m2v_core import StaticModel\n\n"
-        f"model = StaticModel.from_pretrained({file_name(record)!r})  # the ZIP, unpacked\n"
-        'embeddings = model.encode(["a sentence"])'
-    )
-    remote = (
-        "from gradio_client import Client\n\n"
-        'client = Client("http://127.0.0.1:7860")  # this app\'s address\n'
-        "embeddings = client.predict(\n"
-        f'    owner="{owner}",  # your key\n'
-        f'    model_id="{record.id}",\n'
-        '    texts=["a sentence"],\n'
-        '    api_name="/encode",\n'
-        ")"
-    )
-    return (
-        f"<p>On your machine:</p><pre>{escape(local)}</pre>"
-        "<p>Through this app. The key opens all of your library, so keep it to yourself:</p>"
-        f"<pre>{escape(remote)}</pre>"
-    )
-
-
-def _date(record: ModelRecord) -> str:
-    return datetime.fromtimestamp(record.added_at, timezone.utc).strftime("%d %b %Y").lstrip("0")
-
-
 _EMPTY = (
     '<div class="m2v-empty"><h2>No model yet</h2><p class="m2v-next"><a href="distill">Distill your first one</a>: '
     "the bundled teacher takes about a minute. Or open one you have, below.</p></div>"
 )
-# The archive is made when it is asked for; then its link, which nobody sees, is followed.
-_FETCH = """() => setTimeout(() => {
-  const archive = document.querySelector('#m2v-archive');
-  (archive?.closest('a') ?? archive?.querySelector('a') ?? archive)?.click();
-}, 150)"""

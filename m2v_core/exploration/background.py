@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -30,10 +31,14 @@ class PendingMap:
     Attributes:
         points: (n_rows, 2) float32; None until it is ready.
         seconds: Since it was asked for.
+        share: How much of the layout is done, 0 to 1; None before that has begun.
+        seconds_left: Until it is done, at the pace so far; None before that is known.
     """
 
     points: NDArray[np.float32] | None
     seconds: float
+    share: float | None = None
+    seconds_left: float | None = None
 
 
 class MapMaker:
@@ -75,14 +80,15 @@ class MapMaker:
                     raise MissingExtraError("umap-learn", "app")
                 if len(self._pending) >= _MAX_WAITING:
                     raise LimitError(f"{_MAX_WAITING} maps wait to be made, as many as are allowed. Try again later.")
-                self._pending[path] = self._pool.submit(self._make, rows), time.monotonic()
-        return PendingMap(None, time.monotonic() - asked_at)
+                self._pending[path] = self._pool.submit(self._make, rows, path), time.monotonic()
+        return PendingMap(None, time.monotonic() - asked_at, *_read_progress(_progress_file(path)))
 
-    def _make(self, rows: NDArray[np.float32]) -> None:
+    def _make(self, rows: NDArray[np.float32], path: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._folder, prefix=".making-") as scratch:
             np.save(Path(scratch) / "rows.npy", rows)
-            command = [sys.executable, "-m", "m2v_core.exploration.background", scratch, str(self._folder)]
+            progress = str(_progress_file(path))
+            command = [sys.executable, "-m", "m2v_core.exploration.background", scratch, str(self._folder), progress]
             try:
                 subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_SECONDS, env=_environment())
             except subprocess.TimeoutExpired as error:
@@ -92,6 +98,49 @@ class MapMaker:
                     "The UMAP could not be made: its process ended early, perhaps for lack of memory. "
                     "Look at the PCA map, or try again."
                 ) from error
+            finally:
+                _progress_file(path).unlink(missing_ok=True)
+
+
+def _progress_file(map_path: Path) -> Path:
+    return map_path.with_suffix(".progress")
+
+
+def _read_progress(file: Path) -> tuple[float | None, float | None]:
+    """Share and seconds left of a layout that is being made; None for what isn't known."""
+    try:
+        progress = json.loads(file.read_text())
+        return float(progress["share"]), progress["seconds_left"]
+    except (OSError, ValueError, KeyError, TypeError):  # not begun, or just over
+        return None, None
+
+
+class _ProgressFile:
+    """Writes how far a layout is, twice a second at most.
+
+    Args:
+        file: Where to.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._first: tuple[int, float] | None = None
+        self._written = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Note that so many epochs of all are done; the pace is that since the first, in which loops are compiled."""
+        now = time.monotonic()
+        if done and self._first is None:
+            self._first = done, now
+        if now - self._written < 0.5:
+            return
+        self._written = now
+        left = None
+        if self._first is not None and done > self._first[0]:
+            left = (now - self._first[1]) / (done - self._first[0]) * (total - done)
+        unfinished = self._file.with_suffix(".part")
+        unfinished.write_text(json.dumps({"share": done / total, "seconds_left": left}))
+        unfinished.replace(self._file)
 
 
 def _environment() -> dict[str, str]:
@@ -100,11 +149,11 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
-def main(scratch: str, folder: str) -> None:
-    """Make the map of the rows in `scratch`, and keep it in `folder`."""
+def main(scratch: str, folder: str, progress: str) -> None:
+    """Make the map of the rows in `scratch`, and keep it in `folder`; in the file `progress` stands how far it is."""
     if hasattr(os, "nice"):
         os.nice(10)  # searches go first
-    cached_umap_map(np.load(Path(scratch) / "rows.npy"), Path(folder))
+    cached_umap_map(np.load(Path(scratch) / "rows.npy"), Path(folder), _ProgressFile(Path(progress)))
 
 
 if __name__ == "__main__":

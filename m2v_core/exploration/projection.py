@@ -5,7 +5,10 @@ A map is for looking around. Distances on it are not those of the model: ask `ne
 
 from __future__ import annotations
 
+import io
+import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +64,7 @@ def pca_map(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return points
 
 
-def umap_map(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def umap_map(rows: NDArray[np.float32], on_epoch: Callable[[int, int], None] | None = None) -> NDArray[np.float32]:
     """The rows laid out so that near ones stay together: UMAP by cosine, the same each time on one machine.
 
     It starts from the PCA map and from exact neighbours, so that nothing in it is drawn by lot but the order
@@ -69,6 +72,7 @@ def umap_map(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Args:
         rows: (n_rows, dim) float32, unit rows.
+        on_epoch: Called with the number of epochs done, and of all, several times a second while they go on.
 
     Returns:
         (n_rows, 2) float32. The PCA map if there are too few rows to have neighbours.
@@ -97,10 +101,29 @@ def umap_map(rows: NDArray[np.float32]) -> NDArray[np.float32]:
             metric="cosine",
             init=start,
             random_state=_SEED,
+            # Its progress bar is written to whoever wants to know; umap-learn offers no other way to follow it.
+            tqdm_kwds={"disable": on_epoch is None, "file": _Bar(on_epoch), "bar_format": "{n_fmt}/{total_fmt}"},
             precomputed_knn=(neighbors.astype(np.int32), (1 - similarities).clip(min=0), None),
         )
         points: NDArray[np.float32] = layout.fit_transform(rows).astype(np.float32)
     return points
+
+
+class _Bar(io.StringIO):
+    """A file to which a progress bar is written as "3/200".
+
+    Args:
+        on_epoch: Told of every number written.
+    """
+
+    def __init__(self, on_epoch: Callable[[int, int], None] | None) -> None:
+        super().__init__()
+        self._on_epoch = on_epoch
+
+    def write(self, text: str) -> int:
+        if self._on_epoch is not None and (numbers := re.search(r"(\d+)/(\d+)", text)):
+            self._on_epoch(int(numbers[1]), int(numbers[2]))
+        return len(text)
 
 
 def umap_key(rows: NDArray[np.float32]) -> str:
@@ -116,7 +139,9 @@ def read_map(path: Path) -> NDArray[np.float32] | None:
     return points if np.isfinite(points).all() else None
 
 
-def cached_umap_map(rows: NDArray[np.float32], folder: Path) -> NDArray[np.float32]:
+def cached_umap_map(
+    rows: NDArray[np.float32], folder: Path, on_epoch: Callable[[int, int], None] | None = None
+) -> NDArray[np.float32]:
     """As `umap_map`, at once where the map of these rows is in `folder` already.
 
     Raises:
@@ -126,6 +151,6 @@ def cached_umap_map(rows: NDArray[np.float32], folder: Path) -> NDArray[np.float
     path = folder / f"{umap_key(rows)}.npy"
     points = read_map(path)
     if points is None or len(points) != len(rows):
-        points = umap_map(rows)
+        points = umap_map(rows, on_epoch)
         write_array(path, points, "The map")
     return points

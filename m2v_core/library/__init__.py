@@ -4,10 +4,11 @@
     record = library.add_from_zip("model.zip", owner="ada")
     model = library.load(record.id, owner="ada")
 
-A finished distillation enters by itself, under the id of its job, and stays when the job is cleaned away.
+A finished distillation enters by itself, under the id of its job, and stays when the job is cleaned away;
+`library.refused(owner)` says which could not.
 """
 
 from m2v_core.library.library import Library
-from m2v_core.library.records import ModelRecord
+from m2v_core.library.records import ModelRecord, Refusal
 
-__all__ = ["Library", "ModelRecord"]
+__all__ = ["Library", "ModelRecord", "Refusal"]

@@ -14,7 +14,7 @@ from m2v_core.jobs import JobStore
 from m2v_core.jobs.kinds import AFTERWARDS
 from m2v_core.jobs.store import hash_owner
 from m2v_core.library.memory import LoadedModels
-from m2v_core.library.records import ModelRecord, Source, checked_name, described, free_name, usable_name
+from m2v_core.library.records import ModelRecord, Refusal, Source, checked_name, described, free_name, usable_name
 from m2v_core.library.shelf import Shelf, age_seconds, is_model_id, not_found, saving
 from m2v_core.model import StaticModel
 from m2v_core.persistence import hub, intake
@@ -66,6 +66,10 @@ class Library:
         """This owner's models, the newest first; distillations that have finished meanwhile among them."""
         self._adopt_all(owner)
         return self._shelf(owner).records()
+
+    def refused(self, owner: str) -> list[Refusal]:
+        """This owner's finished distillations that can't be taken in, and why; each call tries them again."""
+        return self._adopt_all(owner)
 
     def get(self, model_id: str, owner: str) -> ModelRecord:
         """What is known of a model; the id of a finished distillation will do.
@@ -283,16 +287,21 @@ class Library:
         self._loaded.keep(shelf.folder(record.id) / "model", model)
         return record
 
-    def _adopt_all(self, owner: str) -> None:
-        """Take in the distillations that have finished since someone last looked."""
+    def _adopt_all(self, owner: str) -> list[Refusal]:
+        """Take in the distillations that have finished since someone last looked; those that can't be, oldest first."""
+        refused: list[Refusal] = []
         if self._jobs is None:
-            return
+            return refused
         shelf = self._shelf(owner)
         for job in reversed(self._jobs.list_jobs(owner)):
             if job.state == "done" and job.kind == "distill" and shelf.record(job.id) is None:
-                # A library that is full, or a result gone meanwhile, must not keep the others from being seen.
-                with contextlib.suppress(M2VError):
+                try:
                     self.add_from_job(job.id, owner)
+                except NotFoundError:  # gone meanwhile
+                    continue
+                except M2VError as error:  # must not keep the others from being seen
+                    refused.append(Refusal(job.id, usable_name(job.title), str(error), isinstance(error, LimitError)))
+        return refused
 
     def _adopt(self, job_id: str, owner: str) -> None:
         with contextlib.suppress(NotFoundError):

@@ -17,6 +17,23 @@ _MAX_NAME_CHARS = 80
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A finished distillation that is not in the library.
+
+    Attributes:
+        id: Its job.
+        name: What its model would be called.
+        reason: Why it could not be taken in, and what to do.
+        is_for_room: Whether it will be taken in once there is room.
+    """
+
+    id: str
+    name: str
+    reason: str
+    is_for_room: bool
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """What is known of a model without opening it.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from m2v_core.library import ModelRecord
 from m2v_core.persistence.export import ExportFormat, write_zip
 from pages.components.model_picker import model_library
-from pages.components.served_files import remove_old_files, served_folder, served_key
+from pages.components.served_files import is_served, remove_old_files, served_folder, served_key
 
 
 def archive_of(owner: str, model_id: str, format: ExportFormat | None = None) -> Path:
@@ -29,7 +29,7 @@ def archive_of(owner: str, model_id: str, format: ExportFormat | None = None) ->
     record = model_library().get(model_id, owner)
     folder = served_folder() / served_key(model_id)
     zip_path = folder / f"{file_name(record)}{f'-{format}' if format else ''}.zip"
-    if not zip_path.exists():
+    if not is_served(zip_path):
         remove_old_files(served_folder())
         folder.mkdir(parents=True, exist_ok=True)
         if format is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from gradio.context import Context
 
 from m2v_core.errors import NotFoundError
 from m2v_core.exploration.neighbors import WordNeighbors
-from m2v_core.library import Library, ModelRecord
+from m2v_core.library import Library, ModelRecord, Refusal
 from m2v_core.model import StaticModel
 from m2v_core.space.settings import current_limits
 from pages.components import (
@@ -75,27 +76,23 @@ class ModelPicker:
         owner: Whose models are offered; pass it to every handler.
         model_id: The box; its value is the id of the picked model, None for none. Its `change` event tells a
             page that another model is picked, and once after opening that one is picked at all.
-        empty: Says what to do first while there is no model; hidden otherwise.
     """
 
     owner: gr.BrowserState
     model_id: gr.Dropdown
-    empty: gr.HTML
-    timer: gr.Timer
 
 
-def build_model_picker(owner: gr.BrowserState | None = None, label: str = "Model") -> ModelPicker:
+def build_model_picker(owner: gr.BrowserState | None = None) -> ModelPicker:
     """A new picker in the current Blocks context, alive at once.
 
     Args:
         owner: The page's own, when it has one already, such as a job panel's.
-        label: What stands above the box.
     """
     owner = owner or owner_state()
     box = gr.Dropdown(
         [],
         value=None,
-        label=label,
+        label="Model",
         visible=False,
         # Choices come and go in other tabs; who may use which model is checked where it is loaded.
         allow_custom_value=True,
@@ -111,8 +108,8 @@ def build_model_picker(owner: gr.BrowserState | None = None, label: str = "Model
     page.load(attach, owner, [owner, *shown], **quiet)
     gr.on([timer.tick, box.focus], refresh, [owner, box, n_offered], shown, **quiet)
     box.blur(shorten, [owner, box, n_offered], shown, **quiet)
-    box.input(pick, [owner, box], [empty], **quiet)
-    return ModelPicker(owner, box, empty, timer)
+    box.input(pick, [owner, box], empty, **quiet)
+    return ModelPicker(owner, box)
 
 
 def attach(owner: str | None, request: gr.Request) -> list[Any]:
@@ -172,7 +169,24 @@ def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
     is_busy = any(job.kind == "distill" and not job.is_finished for job in job_store().list_jobs(owner))
     if not records and not message:
         message = empty_html(is_busy)
+    message += refused_html(model_library().refused(owner))
     return [box, message, gr.Timer(active=is_busy), len(records)]
+
+
+def refused_html(refusals: Sequence[Refusal]) -> str:
+    """Which finished models are not in the library, why, and what to do; empty without any."""
+    if not refusals:
+        return ""
+    names = ", ".join(refusal.name for refusal in refusals)
+    paragraphs = list(dict.fromkeys(refusal.reason for refusal in refusals))
+    if any(refusal.is_for_room for refusal in refusals):
+        kept_days = current_limits().jobs_kept_days
+        until = f"; until then its run keeps it, for {kept_days} days" if kept_days else ""
+        paragraphs.append(
+            "Download the ZIP of a model you can do without, and delete that one on the Library page. "
+            f"Then what was made comes in by itself{until}."
+        )
+    return notice("error", f"Not in your library: {names}", paragraphs)
 
 
 def empty_html(is_busy: bool) -> str:

@@ -27,39 +27,75 @@ def kept_texts() -> KeptTexts:
 
 
 def take_documents(
-    owner: str | None, source: str, pasted: str, upload: str | None
+    owner: str | None, source: str, pasted: str, upload: str | None, is_emptied: bool = False
 ) -> tuple[Documents | None, str, Any]:
-    """A person's documents, kept for the next time they open the page; what the page says, and whether to forget."""
+    """A person's documents, kept for the next time they open the page; what the page says, and whether to forget.
+
+    Pasted texts and an uploaded file are kept side by side, so that looking at one way in gives up nothing of the
+    other.
+
+    Args:
+        owner: Whose.
+        source: The way in that is shown, "paste" or "upload".
+        pasted: What its box holds.
+        upload: The file that lies in it.
+        is_emptied: Whether the person has just emptied it, and doesn't merely look at an empty one.
+    """
     documents, report = read_documents(source, pasted, upload)
+    is_empty = documents is None and not report
     try:
         if owner and documents is not None:
-            kept_texts().keep(documents.texts, owner)
-        elif owner and source == "paste" and not pasted.strip():
-            kept_texts().forget(owner)
+            kept_texts().keep(documents.texts, _slot(owner, source))
+            kept_texts().keep([source], _slot(owner, "source"))
+        elif owner and is_empty and is_emptied:
+            kept_texts().forget(_slot(owner, source))
+        elif owner and is_empty:
+            documents, report = _kept_documents(owner, source)
     except M2VError as error:  # they can be searched all the same
         report += error_notice(error, "These documents will be gone after a refresh")
     return documents, report, gr.Button(visible=documents is not None)
 
 
 def find_documents(owner: str | None) -> list[Any]:
-    """What the page shows when it opens: texts, documents, what there is to say, and whether to forget."""
-    documents = as_documents(kept_texts().find(owner)) if owner else None
-    if documents is None:
-        return [gr.skip(), None, "", gr.Button(visible=False)]
-    text = "\n".join(documents.texts)
-    n_texts = len(documents.texts)
-    report = notice(
-        "good", f"{n_texts:,} {'text' if n_texts == 1 else 'texts'} ready", ["Kept from the last time you were here."]
-    )
-    is_short = len(text) <= _MAX_SHOWN_CHARACTERS
-    return [text if is_short else gr.skip(), documents, report, gr.Button(visible=True)]
+    """What the page shows when it opens: way in, texts, documents, what there is to say, and whether to forget."""
+    last = kept_texts().find(_slot(owner, "source")) if owner else []
+    said = ""
+    for source in ("upload", "paste") if last == ["upload"] else ("paste", "upload"):
+        documents, report = _kept_documents(owner, source) if owner else (None, "")
+        if documents is not None:
+            text = "\n".join(documents.texts)
+            is_shown = source == "paste" and len(text) <= _MAX_SHOWN_CHARACTERS
+            return [source, text if is_shown else gr.skip(), documents, report, gr.Button(visible=True)]
+        said = said or report
+    return [gr.skip(), gr.skip(), None, said, gr.Button(visible=False)]
 
 
-def forget_documents(owner: str | None) -> list[Any]:
-    """The page without documents, after the server has removed them."""
+def forget_documents(owner: str | None, source: str) -> list[Any]:
+    """Texts, file, documents, report and button of one way in, after the server has removed what came by it."""
     if owner:
-        kept_texts().forget(owner)
-    return ["", None, None, "", gr.Button(visible=False)]
+        kept_texts().forget(_slot(owner, source))
+    boxes = ["", gr.skip()] if source == "paste" else [gr.skip(), None]
+    return [*boxes, None, "", gr.Button(visible=False)]
+
+
+def _slot(owner: str, source: str) -> str:
+    """Under whose name texts are kept that came by one way; no owner's name has a stroke in it."""
+    return owner if source == "paste" else f"{owner}/{source}"
+
+
+def _kept_documents(owner: str, source: str) -> tuple[Documents | None, str]:
+    try:
+        documents = as_documents(kept_texts().find(_slot(owner, source)))
+    except M2VError as error:  # the limit was higher once
+        return None, error_notice(error, "The documents kept from the last time can't be used")
+    if documents is None:
+        return None, ""
+    return documents, _ready(documents, ["Kept from the last time you were here."])
+
+
+def _ready(documents: Documents, more: Sequence[str]) -> str:
+    n_texts = len(documents.texts)
+    return notice("good", f"{n_texts:,} {'text' if n_texts == 1 else 'texts'} ready", more)
 
 
 def read_documents(source: str, pasted: str, upload: str | None) -> tuple[Documents | None, str]:
@@ -80,8 +116,7 @@ def read_documents(source: str, pasted: str, upload: str | None) -> tuple[Docume
         return None, error_notice(error, "These documents can't be used")
     if documents is None:
         return None, ""
-    n_texts = len(documents.texts)
-    return documents, notice("good", f"{n_texts:,} {'text' if n_texts == 1 else 'texts'} ready", [note] if note else [])
+    return documents, _ready(documents, [note] if note else [])
 
 
 def as_documents(lines: Sequence[str]) -> Documents | None:

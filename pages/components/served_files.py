@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from m2v_core.errors import SaveError
@@ -38,7 +39,7 @@ def model_zip(owner: str, job: Job) -> Path:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", job.title).strip("-.")[:80] or "model"
     # The address is the only key to the file, so it must not follow from the job's id, which people pass on.
     zip_path = served_folder() / served_key(job.id) / f"{name}.zip"
-    if not zip_path.exists():
+    if not is_served(zip_path):
         remove_old_files(served_folder())
         zip_path.parent.mkdir(parents=True, exist_ok=True)
         write_zip(model_folder, zip_path)
@@ -54,7 +55,7 @@ def result_file(owner: str, job: Job) -> Path:
     """
     made = next(job_store().result_folder(job.id, owner).glob("*.json"))
     served = served_folder() / served_key(job.id) / made.name
-    if not served.exists():
+    if not is_served(served):
         remove_old_files(served_folder())
         try:
             served.parent.mkdir(parents=True, exist_ok=True)
@@ -70,8 +71,15 @@ def served_key(of: str) -> str:
     return secrets.token_hex(16)
 
 
+def is_served(file: Path) -> bool:
+    """Whether a file is there to be handed out; one that is stays for another day."""
+    with suppress(OSError):
+        os.utime(file.parent)
+    return file.exists()
+
+
 def remove_old_files(folder: Path, age_seconds: float = _SERVED_SECONDS) -> None:
-    """Remove what has lain in `folder` for over a day: uploads, and archives that can be made again."""
+    """Remove what nobody was given for over a day: uploads, and archives that can be made again."""
     oldest = time.time() - age_seconds
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.is_dir() and path.stat().st_mtime < oldest:

@@ -22,10 +22,12 @@ from m2v_core.jobs.teacher_side import check_document_count, check_word_count, k
 from m2v_core.space.settings import current_limits
 from pages.components import checked_teacher, error_notice, job_store, notice
 from pages.components.model_picker import model_library, picked_words
+from pages.components.waiting import bar_html
 
 Kind = Literal["teacher_words", "teacher_documents"]
 
 _TICK_SECONDS = 0.7
+_FAILED = "The teacher can't be set beside it"
 _MAX_KEPT = 5  # readings of documents, each owner
 # Each stage: what people read of it, and its usual share of the whole time.
 _STAGES: dict[Kind, dict[str, tuple[str, float]]] = {
@@ -58,6 +60,8 @@ class TeacherSwitch:
     Attributes:
         is_on: The switch.
         ready_id: The job whose vectors are there; empty while there are none. Its change tells a page to search anew.
+        about: What the other values are about. An answer that comes late, about what is shown no more, changes it, and
+            so is followed by a look at what is shown now.
         shown: What `follow` returns values for.
     """
 
@@ -67,11 +71,12 @@ class TeacherSwitch:
     cancel: gr.Button
     timer: gr.Timer
     ready_id: gr.State
+    about: gr.State
 
     @property
     def shown(self) -> list[Any]:
         """The components that `follow` returns values for."""
-        return [self.status, self.cancel, self.timer, self.ready_id]
+        return [self.status, self.cancel, self.timer, self.ready_id, self.about]
 
     def connect(
         self, owner: Any, model_id: Any, documents: Any, starts: Sequence[Any], looks: Sequence[Any] = ()
@@ -89,8 +94,10 @@ class TeacherSwitch:
         inputs = [owner, model_id, documents, self.is_on]
         start = functools.partial(follow, self.kind, may_start=True)
         look = functools.partial(follow, self.kind, may_start=False)
-        gr.on([self.is_on.change, *starts], start, inputs, self.shown, **quiet)
-        gr.on([self.timer.tick, *looks], look, inputs, self.shown, **quiet)
+        last: dict[str, Any] = quiet | {"trigger_mode": "always_last"}
+        self.is_on.change(functools.partial(switch, self.kind), inputs, self.shown, **last)
+        gr.on(starts, start, inputs, self.shown, **last)
+        gr.on([self.timer.tick, self.about.change, *looks], look, inputs, self.shown, **last)
         self.cancel.click(
             functools.partial(cancel, self.kind), [owner, model_id, documents], [self.is_on, *self.shown], **quiet
         )
@@ -111,13 +118,13 @@ def build_teacher_switch(kind: Kind, is_on: gr.Checkbox) -> TeacherSwitch:
     with gr.Row(elem_classes="m2v-reading-row"):
         status = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
         stop = gr.Button("Cancel", visible=False, size="sm", elem_classes="m2v-cancel-reading")
-    return TeacherSwitch(kind, is_on, status, stop, gr.Timer(_TICK_SECONDS, active=False), gr.State(""))
+    return TeacherSwitch(kind, is_on, status, stop, gr.Timer(_TICK_SECONDS, active=False), gr.State(""), gr.State(""))
 
 
 def follow(
     kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool, may_start: bool
 ) -> list[Any]:
-    """What a switch shows: status, Cancel button, whether to look again soon, and the job that is ready.
+    """What a switch shows: status, Cancel button, whether to look again soon, the job that is ready, and about what.
 
     Args:
         kind: What the teacher reads.
@@ -129,6 +136,7 @@ def follow(
     """
     if not is_on or not (owner and model_id) or (kind == "teacher_documents" and documents is None):
         return _switch_values("")
+    values = functools.partial(_switch_values, about=f"{model_id} {documents.key if documents else ''}")
     try:
         teacher = teacher_of(owner, model_id)
         job = find_reading(kind, owner, model_id, documents)
@@ -137,31 +145,38 @@ def follow(
         if job is not None and job.state == "done" and may_start:
             teacher_queries().prepare(teacher)
     except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return _switch_values(error_notice(error, "The teacher can't be set beside it"))
+        return values(error_notice(error, _FAILED))
     if job is None:
-        return _switch_values(notice("info", "The teacher has not read these texts", ["It does when you search."]))
+        return values(notice("info", "The teacher has not read these texts", ["It does when you search."]))
     if job.state == "done":
-        return _switch_values("", ready_id=job.id)
+        return values("", ready_id=job.id)
     if job.state == "failed":
-        return _switch_values(notice("error", "The teacher can't be set beside it", [job.message]))
+        return values(failed_html(job, _FAILED))
     if job.state == "cancelled":
-        return _switch_values("")
-    return _switch_values(reading_html(job), is_going=True)
+        return values("")
+    return values(reading_html(job), is_going=True)
+
+
+def switch(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool) -> list[Any]:
+    """What a switch shows once it is turned on, or off: then the teacher stops reading, which nobody would see."""
+    if is_on:
+        return follow(kind, owner, model_id, documents, is_on, may_start=True)
+    return cancel(kind, owner, model_id, documents)[1:]
 
 
 def cancel(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None) -> list[Any]:
     """The switch turned off, and its reading stopped."""
     try:
         job = find_reading(kind, owner or "", model_id or "", documents)
-        if job is not None and not job.is_finished:
+        if job is not None and job.state in ("queued", "running"):
             job_store().cancel(job.id, owner or "")
     except Exception as error:  # as above
         return [gr.skip(), *_switch_values(error_notice(error, "This could not be stopped"))]
     return [False, *_switch_values("")]
 
 
-def _switch_values(status: str, is_going: bool = False, ready_id: str = "") -> list[Any]:
-    return [status, gr.Button(visible=is_going), gr.Timer(active=is_going), ready_id]
+def _switch_values(status: str, is_going: bool = False, ready_id: str = "", about: str = "") -> list[Any]:
+    return [status, gr.Button(visible=is_going), gr.Timer(active=is_going), ready_id, about]
 
 
 def teacher_of(owner: str, model_id: str) -> str:
@@ -314,19 +329,21 @@ def words_overlap(owner: str | None, model_id: str | None) -> tuple[NDArray[np.f
     return kept_overlap(job_store().result_folder(job.id, owner or "")), job
 
 
+def failed_html(job: Job, title: str) -> str:
+    """Why a job failed, with its id."""
+    return (
+        f'<div class="m2v-notice m2v-error" role="alert"><strong>{escape(title)}</strong><p>{escape(job.message)}</p>'
+        f"<p>If you ask for help, give the job's id: <code>{escape(job.id)}</code></p></div>"
+    )
+
+
 def reading_html(job: Job) -> str:
     """A job that is going on: what it does, how far it is, and for how much longer."""
-    percent = math.floor(100 * _fraction(job))
+    share = _fraction(job)
     left = job.progress.eta_seconds if job.progress is not None and job.progress.stage == "encode" else None
     time_left = f" · about {math.ceil(left)} s left" if left else ""
-    is_counted = job.state == "running" and percent > 0
-    return (
-        f'<div class="m2v-reading" role="status"><p><span>{escape(reading_text(job))}</span>'
-        f'<span class="m2v-number">{percent} %{time_left}</span></p>'
-        '<div class="m2v-bar" role="progressbar" aria-label="How far the teacher is" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-valuenow="{percent}"{"" if is_counted else " data-busy"}>'
-        f'<div style="transform:translateX({percent - 100}%)"></div></div></div>'
-    )
+    numbers = f"{math.floor(100 * share)} %{time_left}"
+    return bar_html(reading_text(job), numbers, share if job.state == "running" and share >= 0.01 else None)
 
 
 def reading_text(job: Job) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from m2v_core.exploration.tables import write_csv
 from pages.components import data_folder, error_notice, format_seconds, notice
 from pages.components.model_picker import picked_words
 from pages.components.served_files import remove_old_files, served_folder
-from pages.components.teacher_side import reading_text, words_overlap
+from pages.components.teacher_side import reading_html, words_overlap
+from pages.components.waiting import bar_html
 from pages.figures import CLUSTER_COLORS, PointColors, map_figure
 
 Method = Literal["PCA", "UMAP"]
@@ -128,44 +130,51 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     selection = gr.HTML(_LASSO_HINT, apply_default_css=False, elem_classes="m2v-selection")
     download = gr.DownloadButton("Download CSV", visible=False, size="lg")
 
-    drawn: list[Any] = [word_map, map_status, map_timer]
-    map_inputs: list[Any] = [owner, model_id, method, color_by, is_map_open]
+    drawn = gr.State("")
+    # One handler for all that can change the map, so that no answer comes after a later one's.
+    gr.on(
+        [is_map_open.change, model_id.change, method.change, color_by.change, map_timer.tick],
+        show_map,
+        [owner, model_id, method, color_by, is_map_open, drawn],
+        [word_map, map_status, map_timer, drawn],
+        trigger_mode="always_last",
+        **quiet,
+    )
     # 30,000 points are not sent before somebody looks at them.
     gr.on([other.select for other in other_tabs], lambda: False, None, is_map_open, **quiet)
-    tab.select(lambda: True, None, is_map_open, **quiet).then(show_map, map_inputs, drawn, **quiet)
-    gr.on([model_id.change, method.change, color_by.change], show_map, map_inputs, drawn, **quiet)
+    tab.select(lambda: True, None, is_map_open, **quiet)
     model_id.change(forget_selection, None, [selection, download, find, map_found, word_map], **quiet)
-    map_timer.tick(follow_map, map_inputs, drawn, **quiet)
     word_map.select(show_selection, [owner, model_id, method], [selection, download], **quiet)
     find.submit(find_on_map, [owner, model_id, find], [word_map, map_found], **quiet)
 
 
-def show_map(owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, is_open: bool) -> list[Any]:
-    """What the map shows: figure, status, and whether to look again soon."""
+def show_map(
+    owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, is_open: bool, drawn: str = ""
+) -> list[Any]:
+    """What the map shows: figure, status, whether to look again soon, and what the figure is of.
+
+    Args:
+        owner: Whose model it shows.
+        model_id: Which one.
+        method: What lays it out; PCA as long as that waits.
+        color_by: What colours it.
+        is_open: Whether anybody sees it; nothing changes where not.
+        drawn: What the figure there is of; it is not sent again.
+    """
     if not is_open or not model_id:
-        return [None, "", gr.Timer(active=False)]
+        return [gr.skip(), gr.skip(), gr.Timer(active=False), gr.skip()]
     try:
         data = _map_data(picked_words(owner, model_id))
         points, drawn_method, waiting = _layout(data, method)
         look = _look(data, owner, model_id, color_by)
-        figure = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method).to_json()
+        wanted = f"{model_id} {drawn_method} {'rank' if look.waiting else color_by}"
+        figure = gr.skip()
+        if wanted != drawn:
+            figure = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method).to_json()
         is_waiting = bool(waiting or look.waiting)
-        return [figure, _status_html(data, waiting, look), gr.Timer(active=is_waiting)]
+        return [figure, _status_html(data, waiting, look), gr.Timer(active=is_waiting), wanted]
     except Exception as error:  # as above
-        return [gr.skip(), error_notice(error, "This map can't be drawn"), gr.Timer(active=False)]
-
-
-def follow_map(owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, is_open: bool) -> list[Any]:
-    """What the map shows a second later: the same, until what it waits for is ready."""
-    try:
-        data = _map_data(picked_words(owner, model_id))
-        _, _, waiting = _layout(data, method)
-        look = _look(data, owner, model_id, color_by)
-    except Exception as error:  # as above
-        return [gr.skip(), error_notice(error, "This map can't be drawn"), gr.Timer(active=False)]
-    if waiting or look.waiting:
-        return [gr.skip(), _status_html(data, waiting, look), gr.skip()]
-    return show_map(owner, model_id, method, color_by, is_open)
+        return [gr.skip(), error_notice(error, "This map can't be drawn"), gr.Timer(active=False), gr.skip()]
 
 
 @dataclass(frozen=True)
@@ -175,7 +184,7 @@ class _Look:
     Attributes:
         colors: For the figure.
         groups: What each group is called; empty where the colours are no groups.
-        waiting: What is still waited for; empty for nothing.
+        waiting: What is still waited for, as HTML; empty for nothing.
         message: What there is to say, as HTML.
     """
 
@@ -200,7 +209,7 @@ def _look(data: MapData, owner: str | None, model_id: str | None, color_by: Colo
             colors = PointColors("Overlap", overlap, ".0%", is_share=True)
             return _Look(colors, message=f'<p class="m2v-next">{mean}</p>')
         if job is not None and not job.is_finished:
-            return _Look(by_rank, waiting=reading_text(job))
+            return _Look(by_rank, waiting=reading_html(job))
         return _Look(by_rank, message=_NO_TEACHER)
     return _Look(by_rank)
 
@@ -227,23 +236,22 @@ def _map_maker() -> MapMaker:
 
 
 def _layout(data: MapData, method: Method) -> tuple[NDArray[np.float32], Method, str]:
-    """The points to draw, what made them, and what is still waited for, empty for nothing."""
+    """The points to draw, what made them, and what is still waited for as HTML, empty for nothing."""
     if method == "PCA":
         return data.pca, "PCA", ""
     pending = _map_maker().get(data.rows, data.key)
     if pending.points is None:
-        return data.pca, "PCA", f"UMAP takes about a minute, once: {format_seconds(pending.seconds)} so far"
+        left = pending.seconds_left
+        numbers = "about a minute, once" if left is None else f"about {math.ceil(left)} s left"
+        numbers = f"{format_seconds(pending.seconds)} so far · {numbers}"
+        return data.pca, "PCA", bar_html("Making the UMAP", numbers, pending.share)
     return pending.points, "UMAP", ""
 
 
 def _status_html(data: MapData, waiting: str, look: _Look) -> str:
     n_shown, n_all = len(data.shown), len(data.words)
     badge = f'<span class="m2v-badge">sampled from {n_all:,}</span>' if n_shown < n_all else ""
-    waits = "".join(
-        f'<span class="m2v-badge m2v-waiting" role="status">{escape(text)}</span>'
-        for text in filter(None, [waiting, look.waiting])
-    )
-    facts = f'<p class="m2v-map-facts"><span>{n_shown:,} words</span>{badge}{waits}</p>'
+    facts = f'<div class="m2v-map-facts"><span>{n_shown:,} words</span>{badge}{waiting}{look.waiting}</div>'
     return f"{facts}{look.message}{legend_html(look.groups)}"
 
 

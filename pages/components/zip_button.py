@@ -1,34 +1,66 @@
-"""The button that fetches a library's model as a ZIP, which is made when it is asked for."""
+"""Buttons that fetch a library's model as an archive, which is made when it is asked for."""
 
 from __future__ import annotations
 
-from html import escape
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
 
-from m2v_core.errors import M2VError
-from pages.components import known_owner
+from m2v_core.persistence.export import ExportFormat
+from pages.components import error_notice, known_owner
 from pages.components.archive import archive_of
+from pages.components.waiting import following
+
+_MAKING = {None: "Packing the ZIP", "onnx": "Writing the ONNX model", "word2vec": "Writing the word vectors"}
 
 
 def build_zip_button(owner: gr.BrowserState, model_id: gr.components.Component) -> None:
     """A new button in the current Blocks context, alive at once."""
     button = gr.Button("Download ZIP", elem_classes="m2v-get")
+    said = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+    connect_zip_buttons([(None, button, said)], owner, model_id)
+
+
+def connect_zip_buttons(
+    buttons: Sequence[tuple[ExportFormat | None, gr.Button, gr.HTML]],
+    owner: gr.BrowserState,
+    model_id: gr.components.Component,
+) -> None:
+    """Bring buttons to life, in the current Blocks context.
+
+    Args:
+        buttons: One for each format, None for the model's own files, with what shows that the archive is being made,
+            and why it could not be.
+        owner: Whose model.
+        model_id: Which one.
+    """
     archive = gr.DownloadButton("ZIP", elem_id="m2v-archive")
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    button.click(_fetch, [owner, model_id], archive, **quiet).success(None, js=_FOLLOW, **quiet)
+    for format, button, said in buttons:
+        make = make_zip if format is None else functools.partial(make_zip, format=format)
+        made = button.click(make, [owner, model_id], [archive, said], **quiet)
+        made.success(None, archive, js=_FOLLOW, **quiet)
 
 
-def _fetch(owner: str | None, model_id: str | None) -> Any:
+def make_zip(owner: str | None, model_id: str | None, format: ExportFormat | None = None) -> Iterator[list[Any]]:
+    """The model's archive for the browser to fetch, none where that fails; and what there is to say."""
     try:
-        return gr.DownloadButton(value=str(archive_of(known_owner(owner), model_id or "")))
-    except M2VError as error:
-        raise gr.Error(escape(str(error))) from error  # shown as HTML
+        path = yield from following(
+            lambda: archive_of(known_owner(owner), model_id or "", format),
+            _MAKING[format],
+            f"archive {format}",
+            lambda sign: [gr.skip(), sign],
+        )
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        yield [gr.DownloadButton(value=None), error_notice(error, "The download could not be made")]
+        return
+    yield [gr.DownloadButton(value=str(path)), ""]
 
 
 # Nobody sees the link of the archive; it is followed once it is there.
-_FOLLOW = """() => setTimeout(() => {
+_FOLLOW = """(made) => made && setTimeout(() => {
   const archive = document.querySelector('#m2v-archive');
   (archive?.closest('a') ?? archive?.querySelector('a') ?? archive)?.click();
 }, 150)"""

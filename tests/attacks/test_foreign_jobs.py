@@ -81,9 +81,18 @@ def test_the_same_requests_with_the_key_are_answered(space: Server, victim: Vict
     changing = {"start", "delete", "delete_1", "rename", "rename_1", "cancel", "take_source", "forget_documents"}
     said = everything(known, victim.key, [victim.done, victim.model], changing)
     seen = {name.partition(" ")[2] for name, answer in said.items() if MARK in answer}
-    assert seen >= {"list_models", "job", "restore", "attach", "find_documents", "their_teacher", "offer", "ask"}
+    assert seen >= {"list_models", "job", "restore", "attach", "find_documents", "offer", "ask"}
     assert seen >= {"download", "make_zip"}
     assert any(name.startswith("pick") for name in seen)  # Gradio numbers handlers of one name, page after page
+
+
+def test_the_teacher_of_another_s_model_is_not_proposed(space: Server, stranger: Stranger, victim: Victim) -> None:
+    for visitor, is_said in ((stranger, False), (Stranger(space.address, victim.key), True)):
+        visitor.ask(visitor.handler("offer"), [visitor.key])  # as the page does when it opens
+        handler = visitor.handler("their_teacher")
+        data = visitor.untouched(handler, checkboxgroup=[victim.done, victim.model], dropdown="")
+        said = visitor.ask(handler, data)
+        assert (MARK in said) == is_said, said
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_names_of_files_are_text(stranger: Stranger, tmp_path: Path) -> None:
 
 def test_messages_of_errors_are_text(stranger: Stranger, session_hub: LoopbackHub) -> None:
     session_hub.add("evil/licence", {"README.md": f"---\nlicense: '{EVIL}'\n---\n".encode(), "config.json": b"{}"})
-    for name in ("check", "start", "start_1", "add_named", "add_named_1"):
+    for name in ("check", "start", "start_1", "add_named"):
         handler = stranger.handler(name)
         for text in (EVIL, f"nobody/{EVIL}", "evil/licence"):
             data = stranger.untouched(handler, dropdown=text, textbox=text, radio="hub")

@@ -50,6 +50,7 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
         "The printer is out of paper.\nHow do I reset my password?\n<img src=x onerror=alert(1)>"
     )
     expect(page.get_by_text("3 texts ready")).to_be_visible()
+    looks_at_another_way_in_and_finds_all_again(page, tmp_path)
     query = page.get_by_label("What are you looking for?")
     query.fill("change the password of my account")
     query.press("Enter")
@@ -84,6 +85,30 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     page.get_by_role("button", name="Explain the score").click()
     expect(page.locator(".m2v-piece").get_by_text("dog", exact=True)).to_be_visible()
     expect(page.locator(".m2v-unknown")).to_contain_text("unknown")
+
+
+def looks_at_another_way_in_and_finds_all_again(page: sync_api.Page, tmp_path: Path) -> None:
+    """A file and pasted texts stay, whatever is looked at, through a refresh too, till one of them is given up."""
+
+    def look_at(way: str, says: str | None) -> None:
+        page.locator("label:visible", has_text=way).click()
+        expect(page.get_by_text(re.compile("texts? ready"))).to_have_count(1 if says else 0)
+        if says:
+            expect(page.get_by_text(says)).to_be_visible()
+
+    (tmp_path / "long.txt").write_text("\n".join(f"{'long ' * 50}{number}" for number in range(1000)))
+    look_at("Upload a file", None)
+    page.locator("input[type=file]:visible, .m2v-upload input[type=file]").first.set_input_files(tmp_path / "long.txt")
+    expect(page.get_by_text("1,000 texts ready")).to_be_visible()
+    page.reload()
+    page.get_by_role("tab", name="Documents").click()
+    expect(page.get_by_text("1,000 texts ready")).to_be_visible()  # as there were last
+    look_at("Paste texts", "3 texts ready")
+    look_at("Upload a file", "1,000 texts ready")
+    page.get_by_role("button", name="Forget these texts").click()
+    look_at("Paste texts", "3 texts ready")
+    look_at("Upload a file", None)
+    look_at("Paste texts", "3 texts ready")
 
 
 def stands_beside_its_teacher(page: sync_api.Page) -> None:

@@ -172,6 +172,21 @@ def test_a_deleted_model_does_not_come_back_with_its_job(jobs: JobStore, tmp_pat
     assert jobs.list_jobs(ADA) == []
 
 
+def test_a_full_library_says_what_it_can_not_take_in(jobs: JobStore, model_folder: Path, tmp_path: Path) -> None:
+    library = Library(tmp_path / "library", jobs=jobs, max_models_per_owner=1)
+    first = library.add_from_folder(model_folder, ADA)
+    job_id = jobs.submit(JobSpec("distill", title="m2v-teacher"), ADA)
+    jobs.wait(job_id, ADA, 120)
+    assert library.list_models(ADA) == [first]
+    [refused] = library.refused(ADA)
+    assert (refused.id, refused.name, refused.is_for_room) == (job_id, "m2v-teacher", True)
+    assert "1 are allowed" in refused.reason
+    assert library.refused(BOB) == []
+    library.delete(first.id, ADA)
+    assert library.refused(ADA) == []
+    assert [record.id for record in library.list_models(ADA)] == [job_id]
+
+
 # What a ZIP may not do
 
 

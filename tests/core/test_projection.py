@@ -117,8 +117,13 @@ def test_umap_in_the_background_keeps_clusters_together_and_is_kept(tmp_path: Pa
     first = maker.get(rows)
     assert first.points is None
     deadline = time.monotonic() + 240
+    seen = []
     while (made := maker.get(rows)).points is None and time.monotonic() < deadline:
-        time.sleep(0.2)
+        seen.append((made.share, made.seconds_left))
+        time.sleep(0.05)
+    # First nothing is known, then the share grows.
+    shares = [share for share, _ in seen if share is not None]
+    assert seen[0] == (None, None) and shares == sorted(shares) and all(0 <= share <= 1 for share in shares)
     assert made.points is not None and made.points.shape == (300, 2)
     distances = np.linalg.norm(made.points[:, None] - made.points[None], axis=2)
     np.fill_diagonal(distances, np.inf)
@@ -127,7 +132,11 @@ def test_umap_in_the_background_keeps_clusters_together_and_is_kept(tmp_path: Pa
     again = MapMaker(tmp_path).get(rows)
     np.testing.assert_array_equal(again.points, made.points)
     np.testing.assert_array_equal(cached_umap_map(rows, tmp_path), made.points)
-    np.testing.assert_array_equal(umap_map(rows), made.points)
+    epochs: list[tuple[int, int]] = []
+    np.testing.assert_array_equal(umap_map(rows, lambda done, total: epochs.append((done, total))), made.points)
+    assert epochs[0][0] == 0 and epochs == sorted(epochs) and epochs[-1][0] <= epochs[-1][1] > 100
+    while len(list(tmp_path.iterdir())) > 1 and time.monotonic() < deadline:  # until its process has ended
+        time.sleep(0.05)
     assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
 
 

@@ -89,6 +89,10 @@ class FakeStore:
         self.get(job_id, owner)
         return self.add(owner, make_job("cancelling"))
 
+    def delete(self, job_id: str, owner: str) -> None:
+        self.get(job_id, owner)
+        del self.jobs[job_id]
+
     def result_folder(self, job_id: str, owner: str) -> Path:
         if self.get(job_id, owner).state != "done":
             raise NotFoundError("not done")

@@ -7,16 +7,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.evaluation.encoders import EncoderFacts
 from m2v_core.jobs import Job, Stage
-from m2v_core.library import ModelRecord
+from m2v_core.library import ModelRecord, Refusal
 from m2v_core.space.settings import current_limits
 from m2v_core.speed import EncoderSpeed, Machine, SpeedComparison
 from pages import compare
 from pages.compare import judge_file, offer, refresh, show, submit, their_teacher, unique_names, usable_texts
+from pages.components import BUNDLED_TEACHER
 from pages.components.job_panel import newest_job, panel_values
 from pages.components.job_view import job_html
 from pages.components.measurements import numbers_html
@@ -78,6 +80,9 @@ class Shelf:
             raise NotFoundError("No such model among yours.")
         self.picked_id = model_id
 
+    def refused(self, owner: str) -> list[Refusal]:
+        return []
+
     def picked(self, owner: str) -> ModelRecord | None:
         records = self.list_models(owner)
         return next((record for record in records if record.id == self.picked_id), records[0] if records else None)
@@ -111,7 +116,7 @@ def request(**query: str) -> Any:
 
 
 def test_without_a_model_the_page_says_what_to_do_first(jobs: FakeStore) -> None:
-    _, boxes, empty, _, _ = offer(OWNER, request())
+    _, boxes, empty, *_ = offer(OWNER, request())
     assert not boxes.visible and "Distill your first one" in empty
     with pytest.raises(InputError, match="distill one first"):
         start()
@@ -121,42 +126,82 @@ def test_the_newest_model_is_chosen_with_its_teacher(jobs: FakeStore) -> None:
     jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
     jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0, parameters={"model_name": "other/teacher"}))
     jobs.add(OWNER, speed_job(id="c" * 32, created_at=3.0))
-    owner, boxes, empty, teacher, listed = offer(OWNER, request())
+    owner, boxes, empty, listed, teacher, proposed = offer(OWNER, request())
     assert (owner, boxes.value, empty, teacher) == (OWNER, ["b" * 32], "", "other/teacher")
     assert [value for _, value in boxes.choices] == ["b" * 32, "a" * 32]
     assert listed == boxes.choices
-    assert their_teacher(OWNER, ["a" * 32]) == TEACHER
+    assert proposed == teacher
+    assert their_teacher(OWNER, ["a" * 32], teacher, proposed) == [TEACHER, TEACHER]
+
+
+@pytest.mark.parametrize("typed", ["typed/teacher", BUNDLED_TEACHER])
+def test_a_teacher_that_one_has_typed_stays(jobs: FakeStore, typed: str) -> None:
+    jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
+    jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0, parameters={"model_name": "other/teacher"}))
+    *_, listed, teacher, proposed = offer(OWNER, request())
+    assert (teacher, proposed) == ("other/teacher", "other/teacher")
+    assert their_teacher(OWNER, ["a" * 32], typed, proposed) == [gr.skip(), gr.skip()]
+    del jobs.jobs["b" * 32]
+    assert refresh(OWNER, ["b" * 32], listed, typed, proposed)[3:] == [gr.skip(), gr.skip()]
+    for empty in ("", " ", None):
+        assert their_teacher(OWNER, ["a" * 32], empty, proposed) == [TEACHER, TEACHER]
+    assert their_teacher(OWNER, [], proposed, proposed) == [gr.skip(), gr.skip()]
 
 
 def test_the_address_and_other_pages_say_which_model_is_ticked(jobs: FakeStore) -> None:
     jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
     jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0, parameters={"model_name": "other/teacher"}))
-    _, boxes, empty, teacher, _ = offer(OWNER, request(model="a" * 32))
+    _, boxes, empty, _, teacher, _ = offer(OWNER, request(model="a" * 32))
     assert (boxes.value, empty, teacher) == (["a" * 32], "", TEACHER)
     assert offer(OWNER, request())[1].value == ["a" * 32]  # picked once, picked everywhere
-    _, boxes, empty, _, _ = offer(OWNER, request(model="c" * 32))
+    _, boxes, empty, *_ = offer(OWNER, request(model="c" * 32))
     assert boxes.value == ["a" * 32] and "No such model among yours" in empty
 
 
 def test_models_come_and_go_while_the_page_is_open(jobs: FakeStore) -> None:
-    _, _, _, _, listed = offer(OWNER, request())
-    assert all("value" not in update for update in refresh(OWNER, [], listed))
+    *_, listed, _, _ = offer(OWNER, request())
+    assert refresh(OWNER, [], listed, BUNDLED_TEACHER, BUNDLED_TEACHER) == [gr.skip()] * 5
 
     jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
-    boxes, empty, teacher, listed = refresh(OWNER, [], listed)
+    boxes, empty, listed, teacher, _ = refresh(OWNER, [], listed, BUNDLED_TEACHER, BUNDLED_TEACHER)
     assert (boxes.value, boxes.visible, empty, teacher) == (["a" * 32], True, "", TEACHER)
 
-    # What is ticked stays ticked, and what was set for it stays too.
+    # What is ticked, or unticked, is left to the browser, where another tick may just be made.
     jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0))
-    boxes, _, teacher, listed = refresh(OWNER, ["a" * 32], listed)
-    assert boxes.value == ["a" * 32] and "value" not in teacher
-    assert [model_id for _, model_id in listed] == ["b" * 32, "a" * 32]
+    for chosen in (["a" * 32], []):
+        boxes, _, now_listed, teacher, _ = refresh(OWNER, chosen, listed, TEACHER, TEACHER)
+        assert "value" not in boxes._constructor_args[0] and teacher == gr.skip()
+        assert [model_id for _, model_id in now_listed] == ["b" * 32, "a" * 32]
 
     del jobs.jobs["a" * 32]
-    assert refresh(OWNER, ["a" * 32], listed)[0].value == ["b" * 32]
+    assert refresh(OWNER, ["a" * 32], now_listed, TEACHER, TEACHER)[0].value == ["b" * 32]
     jobs.jobs.clear()
-    boxes, empty, _, _ = refresh(OWNER, ["b" * 32], listed)
+    boxes, empty, *_ = refresh(OWNER, ["b" * 32], now_listed, TEACHER, TEACHER)
     assert not boxes.visible and "Distill your first one" in empty
+
+
+def test_a_model_that_is_deleted_just_then_is_left_out(jobs: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs.add(OWNER, model_job(id="a" * 32))
+    jobs.add(OWNER, model_job(id="b" * 32))
+    shelf = compare.model_library()
+    folder = shelf.folder
+
+    def gone(model_id: str, owner: str) -> Path:
+        if model_id == "b" * 32:
+            raise NotFoundError("gone")
+        return folder(model_id, owner)
+
+    monkeypatch.setattr(shelf, "folder", gone)
+    assert [model_id for _, model_id in offer(OWNER, request())[1].choices] == ["a" * 32]
+
+
+def test_a_list_that_fails_unforeseen_names_its_incident(jobs: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(owner: str) -> list[ModelRecord]:
+        raise KeyError("secret")
+
+    monkeypatch.setattr(compare.model_library(), "list_models", fail)
+    for said in (offer(OWNER, request())[2], refresh(OWNER, [], [], "", "")[1]):
+        assert "Incident" in said and "secret" not in said
 
 
 def test_own_texts_come_from_a_file_too(jobs: FakeStore, vocabulary_file: Callable[[str, str], str]) -> None:

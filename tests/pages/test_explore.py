@@ -36,6 +36,7 @@ from tests.static_models import static_model
 OWNER = "A" * 32
 EVIL = "<img src=x onerror=alert(1)>"
 MODEL = (OWNER, JOB_ID)
+LOOKS: Any = SimpleNamespace(target=None)
 TEXTS = "The quick fox\n\n  Rivers run to the sea \nSea shells by the sea shore\n"
 
 
@@ -118,29 +119,68 @@ def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], s
 def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kept = KeptTexts(tmp_path, 60)
     monkeypatch.setattr(own_documents, "kept_texts", lambda: kept)
-    assert own_documents.find_documents(OWNER)[1] is None
+    assert own_documents.find_documents(OWNER)[2] is None
     documents, report, forget = own_documents.take_documents(OWNER, "paste", TEXTS, None)
     assert "3 texts ready" in report and forget.visible
-    text, found, report, forget = own_documents.find_documents(OWNER)
-    assert found == documents and text.splitlines() == list(found.texts) and "Kept from the last time" in report
-    assert own_documents.find_documents("B" * 32)[1] is None and own_documents.find_documents(None)[1] is None
+    source, text, found, report, forget = own_documents.find_documents(OWNER)
+    assert source == "paste" and found == documents and text.splitlines() == list(found.texts)
+    assert "Kept from the last time" in report and forget.visible
+    assert own_documents.find_documents("B" * 32)[2] is None and own_documents.find_documents(None)[2] is None
     own_documents.take_documents(OWNER, "upload", "", None)  # another way in is looked at; nothing is given up
-    assert own_documents.find_documents(OWNER)[1] == documents
-    own_documents.take_documents(OWNER, "paste", " ", None)
-    assert own_documents.find_documents(OWNER)[1] is None
+    assert own_documents.find_documents(OWNER)[2] == documents
+    own_documents.take_documents(OWNER, "paste", " ", None, is_emptied=True)
+    assert own_documents.find_documents(OWNER)[2] is None
     own_documents.take_documents(OWNER, "paste", TEXTS, None)
-    own_documents.forget_documents(OWNER)
-    assert kept.find(OWNER) == []
+    own_documents.forget_documents(OWNER, "paste")
+    assert list(tmp_path.glob("*.json")) and own_documents.find_documents(OWNER)[2] is None
+
+
+@pytest.mark.parametrize("target", [gr.Radio, None])
+def test_looking_at_another_way_in_gives_nothing_up(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    vocabulary_file: Callable[[str, str], str],
+    target: type[gr.Radio] | None,
+) -> None:
+    kept = KeptTexts(tmp_path / "kept", 60)
+    monkeypatch.setattr(own_documents, "kept_texts", lambda: kept)
+    looks: Any = SimpleNamespace(target=target(["a"]) if target else None)
+    gives: Any = SimpleNamespace(target=gr.File(render=False))
+    types: Any = SimpleNamespace(target=gr.Textbox(render=False))
+    long = "\n".join(f"{'long ' * 50}text {number}" for number in range(1000))
+    file = vocabulary_file("long.txt", long)
+    uploaded = explore.take_source(OWNER, "upload", "", file, "", gives)[0]
+    assert uploaded is not None and len(uploaded.texts) == 1000
+
+    # After a refresh no box holds them, however long one looks around.
+    source, text, found, _, forget = own_documents.find_documents(OWNER)
+    assert source == "upload" and text == gr.skip() and found == uploaded and forget.visible
+    assert explore.take_source(OWNER, "paste", "", None, "", looks)[0] is None
+    documents, _, report, forget = explore.take_source(OWNER, "upload", "", None, "", looks)
+    assert documents == uploaded and "1,000 texts ready" in report and forget.visible
+
+    # Pasted texts take nothing from them, nor they from pasted ones, too long for the box as they are.
+    pasted = explore.take_source(OWNER, "paste", long + "\nlast", None, "", types)[0]
+    assert own_documents.find_documents(OWNER)[:3] == ["paste", gr.skip(), pasted]
+    assert explore.take_source(OWNER, "upload", "", file, "", looks)[0] == uploaded
+    assert explore.take_source(OWNER, "folder", "", None, "", looks)[0] is None
+    assert explore.take_source(OWNER, "paste", "", None, "", looks)[0] == pasted
+
+    # Whoever empties one gives up that one.
+    assert explore.take_source(OWNER, "upload", "", None, "", gives)[0] is None
+    assert own_documents.find_documents(OWNER)[2] == pasted
+    assert explore.take_source(OWNER, "paste", "", None, "", types)[0] is None
+    assert own_documents.find_documents(OWNER)[2] is None
 
 
 def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     texts = ["Rivers run to the sea", EVIL + " the sea", "The quick fox"]
     folder = write_vectors(tmp_path / "vectors", [model.model.encode(texts)], model=model_fingerprint(model.model))
-    documents, opened, report, forget = explore.take_source(OWNER, "folder", TEXTS, None, f" {folder} ")
+    documents, opened, report, forget = explore.take_source(OWNER, "folder", TEXTS, None, f" {folder} ", LOOKS)
     assert (documents, opened, forget.visible) == (None, str(folder), False)
     assert "3 vectors ready" in report and f"m2v index {folder}" in report
     build_index(folder)
-    assert "m2v index" not in explore.take_source(OWNER, "folder", "", None, str(folder))[2]
+    assert "m2v index" not in explore.take_source(OWNER, "folder", "", None, str(folder), LOOKS)[2]
 
     search = partial(explore.follow_documents_search, *MODEL, None, str(folder))
     (html,) = search("Rivers run to the sea", 5, "")
@@ -155,16 +195,16 @@ def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPat
     write_vectors(tmp_path / "others", [model.model.encode(texts)], model="another")
     (html,) = explore.follow_documents_search(*MODEL, None, str(tmp_path / "others"), "sea", 5, "")
     assert "is another model than the one that made these vectors" in html and "Library page" in html
-    documents, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(tmp_path / "<b>absent"))
+    documents, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(tmp_path / "<b>absent"), LOOKS)
     assert opened is None and "does not exist" in report and "<b>" not in report
-    assert explore.take_source(OWNER, "folder", "", None, " ")[1:3] == (None, "")
-    assert explore.take_source(OWNER, "paste", TEXTS, None, str(folder))[1] is None
+    assert explore.take_source(OWNER, "folder", "", None, " ", LOOKS)[1:3] == (None, "")
+    assert explore.take_source(OWNER, "paste", TEXTS, None, str(folder), LOOKS)[1] is None
 
 
 def test_on_a_space_no_folder_is_opened(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = write_vectors(tmp_path / "vectors", [model.model.encode(["the sea"])])
     monkeypatch.setenv("SPACE_ID", "somebody/space")
-    _, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(folder))
+    _, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(folder), LOOKS)
     assert opened is None and "only where the app runs on your own computer" in report
     (html,) = explore.follow_documents_search(*MODEL, None, str(folder), "sea", 5, "")
     assert "only where the app runs on your own computer" in html
@@ -179,19 +219,23 @@ def test_the_limit_on_documents_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_map_is_drawn_when_it_is_open(model: WordNeighbors) -> None:
-    assert word_map.show_map(*MODEL, "PCA", "rank", False)[0] is None
-    assert word_map.show_map(OWNER, None, "PCA", "rank", True)[0] is None
-    figure, status, timer = word_map.show_map(*MODEL, "PCA", "norm", True)
+    assert word_map.show_map(*MODEL, "PCA", "rank", False)[0] == gr.skip()
+    assert word_map.show_map(OWNER, None, "PCA", "rank", True)[0] == gr.skip()
+    figure, status, timer, drawn = word_map.show_map(*MODEL, "PCA", "norm", True)
     words = model
     (trace,) = json.loads(figure)["data"]
     assert trace["type"] == "scattergl" and len(trace["text"]) == len(words)
     assert f"{len(words)} words" in status and "sampled" not in status
     assert timer.active is False
+    again = word_map.show_map(*MODEL, "PCA", "norm", True, drawn)  # 30,000 points are not sent twice
+    assert again[0] == gr.skip() and again[1] == status and again[3] == drawn
+    assert word_map.show_map(*MODEL, "PCA", "rank", True, drawn)[0] != gr.skip()
+    assert word_map.show_map(*MODEL, "PCA", "norm", True, drawn.replace(JOB_ID, "b" * 32))[0] == figure
 
 
 def test_a_map_of_too_many_words_says_that_it_is_sampled(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(word_map, "sample_rows", lambda n_rows: np.arange(0, n_rows, 2))
-    figure, status, _ = word_map.show_map(*MODEL, "PCA", "rank", True)
+    figure, status, *_ = word_map.show_map(*MODEL, "PCA", "rank", True)
     n_words = len(model)
     assert len(json.loads(figure)["data"][0]["text"]) == -(-n_words // 2)
     assert f"sampled from {n_words}" in status
@@ -199,19 +243,21 @@ def test_a_map_of_too_many_words_says_that_it_is_sampled(model: WordNeighbors, m
 
 def test_umap_comes_when_it_is_ready(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch) -> None:
     data = word_map._map_data(model)
-    answers = [PendingMap(None, 3.0), PendingMap(None, 4.0), *[PendingMap(data.pca * 2, 5.0)] * 2]
+    waits = [PendingMap(None, 3.0), PendingMap(None, 40.0, 0.25, 29.5)]
+    answers = [*waits, *[PendingMap(data.pca * 2, 5.0)] * 2]
     monkeypatch.setattr(word_map, "_map_maker", lambda: SimpleNamespace(get=lambda rows, key: answers.pop(0)))
-    figure, status, timer = word_map.show_map(*MODEL, "UMAP", "rank", True)
-    assert "PCA 1" in figure and "3.0 s so far" in status and timer.active is True
-    assert "4.0 s so far" in word_map.follow_map(*MODEL, "UMAP", "rank", True)[1]
-    figure, status, timer = word_map.follow_map(*MODEL, "UMAP", "rank", True)
+    figure, status, timer, drawn = word_map.show_map(*MODEL, "UMAP", "rank", True)
+    assert "PCA 1" in figure and "3.0 s so far" in status and "data-busy" in status and timer.active is True
+    figure, status, _, drawn = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
+    assert figure == gr.skip() and 'aria-valuenow="25"' in status and "about 30 s left" in status
+    figure, status, timer, _ = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
     assert "UMAP 1" in figure and "so far" not in status and timer.active is False
 
     def fail(rows: object, key: str) -> None:
         raise M2VError("its process ended early")
 
     monkeypatch.setattr(word_map, "_map_maker", lambda: SimpleNamespace(get=fail))
-    _, status, timer = word_map.follow_map(*MODEL, "UMAP", "rank", True)
+    _, status, timer, _ = word_map.show_map(*MODEL, "UMAP", "rank", True)
     assert "its process ended early" in status and timer.active is False
 
 
@@ -331,7 +377,7 @@ def jobs(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def words_switch(may_start: bool, owner: str = OWNER, is_on: bool = True) -> list[Any]:
-    return teacher_side.follow("teacher_words", owner, JOB_ID, None, is_on, may_start)
+    return teacher_side.follow("teacher_words", owner, JOB_ID, None, is_on, may_start)[:4]
 
 
 def test_the_switch_starts_one_reading_and_says_when_it_is_ready(jobs: Jobs) -> None:
@@ -358,6 +404,36 @@ def test_a_reading_that_failed_says_why_and_is_tried_again_when_asked(jobs: Jobs
     jobs.finish("cancelling")  # whoever turns it on again before that one has ended wants a new one
     words_switch(True)
     assert [job.state for job in jobs.jobs] == ["failed", "cancelling", "running"]
+
+
+def test_a_reading_that_failed_gives_its_id(jobs: Jobs) -> None:
+    words_switch(True)
+    jobs.finish("failed", "It broke.")
+    assert f"<code>{jobs.jobs[0].id}</code>" in words_switch(False)[0]
+
+
+def test_a_switch_that_is_turned_off_stops_its_reading(jobs: Jobs) -> None:
+    switch = partial(teacher_side.switch, "teacher_words")
+    status, stop, timer, *_ = switch(*MODEL, None, True)
+    assert "m2v-reading" in status and stop.visible and timer.active
+    status, stop, timer, ready, about = switch(*MODEL, None, False)
+    assert (status, stop.visible, timer.active, ready, about) == ("", False, False, "", "")
+    assert jobs.jobs[-1].state == "cancelled"
+    jobs.finish("done")
+    switch(*MODEL, None, False)
+    assert jobs.jobs[-1].state == "done"
+    switch("B" * 32, JOB_ID, None, False)  # a stranger's switch stops nothing
+    jobs.finish("running")
+    switch("B" * 32, JOB_ID, None, False)
+    assert jobs.jobs[-1].state == "running"
+
+
+def test_an_answer_that_comes_late_is_told_apart(jobs: Jobs) -> None:
+    documents = Documents(("a",), "one key")
+    words = teacher_side.follow("teacher_words", *MODEL, None, True, True)
+    texts = teacher_side.follow("teacher_documents", *MODEL, documents, True, True)
+    others = teacher_side.follow("teacher_documents", *MODEL, Documents(("b",), "other key"), True, True)
+    assert len({words[4], texts[4], others[4], ""}) == 4
 
 
 def test_a_model_without_a_teacher_says_so(jobs: Jobs) -> None:
@@ -387,7 +463,7 @@ def test_words_of_both_stand_side_by_side_and_what_both_found_is_marked(jobs: Jo
     assert html.count("<li") == 20 and "Teacher <small>teacher</small>" in html
     assert "m2v-beside" not in explore.search_words(*MODEL, "sea", 10, "another job")
     first, second = explore.follow_words_search(*MODEL, "the sea and the fox", 5, ready)
-    assert "is being loaded" in first and "in both" in second
+    assert "Loading the teacher" in first and "data-busy" in first and "in both" in second
     assert len(list(explore.follow_words_search(*MODEL, "sea", 5, ready))) == 1  # it has read this word
 
 
@@ -414,7 +490,7 @@ def test_documents_beside_the_teacher(jobs: Jobs, monkeypatch: pytest.MonkeyPatc
 
 def test_clusters_have_a_legend(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(word_map, "data_folder", lambda: tmp_path)
-    figure, status, _ = word_map.show_map(*MODEL, "PCA", "cluster", True)
+    figure, status, *_ = word_map.show_map(*MODEL, "PCA", "cluster", True)
     _, names = word_map._clusters(word_map._map_data(model))
     assert status.count("<li>") == len(names) == 10
     (trace,) = json.loads(figure)["data"]
@@ -424,13 +500,13 @@ def test_clusters_have_a_legend(model: WordNeighbors, monkeypatch: pytest.Monkey
 
 
 def test_overlap_colours_need_the_teacher_and_say_so(jobs: Jobs) -> None:
-    _, status, timer = word_map.show_map(*MODEL, "PCA", "overlap", True)
+    _, status, timer, drawn = word_map.show_map(*MODEL, "PCA", "overlap", True)
     assert "turn on “Beside the teacher”" in status and timer.active is False
     words_switch(True)
-    _, status, timer = word_map.show_map(*MODEL, "PCA", "overlap", True)
+    _, status, timer, drawn = word_map.show_map(*MODEL, "PCA", "overlap", True)
     assert "Once:" in status and timer.active is True
     jobs.finish("done")
-    figure, status, timer = word_map.follow_map(*MODEL, "PCA", "overlap", True)
+    figure, status, timer, _ = word_map.show_map(*MODEL, "PCA", "overlap", True, drawn)
     overlap = np.load(jobs.folder / "overlap.npy")
     assert f"On average {100 * overlap.mean():.0f} %" in status and timer.active is False
     assert "shared neighbours" in json.loads(figure)["data"][0]["hovertemplate"]

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import re
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,17 +13,18 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from m2v_core.jobs import Job
 from m2v_core.library import Library, ModelRecord
 from m2v_core.persistence.export import write_zip
 from pages import library as page
-from pages.components import archive, model_picker
+from pages.components import archive, model_picker, served_files, waiting, zip_button
 from tests.pages.conftest import FakeStore, make_job
 from tests.static_models import static_model
 
 EVIL = "<img src=x onerror=alert(1)>"
 OWNER = "owner-owner-owner-owner-1"
 OTHER = "other-other-other-other-2"
-(MESSAGE, MODELS, DETAIL, FACTS, NAME, SNIPPET, CONFIRM, DONE, TIMER) = range(9)
+(MESSAGE, PROGRESS, MODELS, DETAIL, FACTS, NAME, SNIPPET, CONFIRM, DONE, TIMER, SHOWN, LISTED) = range(12)
 
 
 @pytest.fixture
@@ -46,6 +50,12 @@ def request(**query: str) -> Any:
     return SimpleNamespace(query_params=query)
 
 
+def last(frames: Iterable[list[Any]]) -> list[Any]:
+    """What is there in the end of what a handler shows."""
+    *_, frame = frames
+    return frame
+
+
 def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)).strip()
 
@@ -53,17 +63,75 @@ def text_of(html: str) -> str:
 def test_an_empty_library_says_what_to_do_first(library: Library) -> None:
     owner, *shown = page.attach(None, request())
     assert len(owner) >= 22
-    assert "Distill your first one" in text_of(shown[MESSAGE])
-    assert 'href="distill"' in shown[MESSAGE]
+    assert "Distill your first one" in text_of(shown[PROGRESS])
+    assert 'href="distill"' in shown[PROGRESS]
     assert (shown[MODELS].visible, shown[DETAIL].visible, shown[TIMER].active) == (False, False, False)
 
 
 def test_a_running_job_is_waited_for(library: Library, store: FakeStore) -> None:
     store.add(OWNER, make_job("running"))
     shown = page.values(OWNER)
-    assert "A model is being made" in shown[MESSAGE]
-    assert "No model yet" not in shown[MESSAGE]
+    assert "A model is being made" in shown[PROGRESS]
+    assert "No model yet" not in shown[PROGRESS]
     assert shown[TIMER].active
+
+
+@pytest.mark.parametrize("kind", ["speed", "evaluate", "publish", "teacher_words"])
+def test_a_job_that_makes_no_model_is_none_to_wait_for(library: Library, store: FakeStore, kind: str) -> None:
+    store.add(OWNER, make_job("running", kind=kind))
+    shown = page.values(OWNER)
+    assert "being made" not in shown[PROGRESS] and "No model yet" in shown[PROGRESS]
+    assert not shown[TIMER].active
+
+
+def test_what_was_said_stays_while_a_model_is_made(
+    add: Callable[..., ModelRecord], library: Library, store: FakeStore
+) -> None:
+    add("first")
+    second = add("second")
+    store.add(OWNER, make_job("running"))
+    shown = page.delete(OWNER, second.id)
+    assert "second is deleted" in shown[MESSAGE] and "being made" in shown[PROGRESS]
+    again = page.refresh(OWNER, shown[SHOWN], shown[LISTED])
+    assert again[MESSAGE] == gr.skip() and "being made" in again[PROGRESS]
+
+
+def finished(store: FakeStore, name: str, letter: str) -> Job:
+    return store.add(OWNER, make_job("done", id=letter * 32, title=name, parameters={"model_name": "someone/teacher"}))
+
+
+def test_a_full_library_says_which_model_is_left_out_and_takes_it_in_once_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, add: Callable[..., ModelRecord], store: FakeStore, tmp_path: Path
+) -> None:
+    record = add("first")
+    library = Library(tmp_path / "models", jobs=store, max_models_per_owner=1)  # type: ignore[arg-type]
+    for module in (page, model_picker, archive):
+        monkeypatch.setattr(module, "model_library", lambda: library)
+    static_model().save_pretrained(store.result)
+    finished(store, f"m2v-{EVIL}", "a")
+    shown = page.values(OWNER, record.id)
+    assert [model_id for _, model_id in shown[LISTED]] == [record.id]
+    for html in (shown[PROGRESS], model_picker.attach(OWNER, request())[2]):
+        for says in ("Not in your library: m2v-<img", "1 are allowed", "Download the ZIP", "comes in by itself"):
+            assert says in unescape(html)
+        assert EVIL not in html
+    page.delete(OWNER, record.id)
+    shown = page.values(OWNER)
+    assert [model_id for _, model_id in shown[LISTED]] == ["a" * 32] and shown[PROGRESS] == ""
+
+
+def test_a_finished_model_that_can_not_be_read_says_so(
+    monkeypatch: pytest.MonkeyPatch, store: FakeStore, tmp_path: Path
+) -> None:
+    library = Library(tmp_path / "models", jobs=store)  # type: ignore[arg-type]
+    for module in (page, model_picker):
+        monkeypatch.setattr(module, "model_library", lambda: library)
+        monkeypatch.setattr(module, "job_store", lambda: store)
+    finished(store, "m2v-broken", "a")  # of which there is a config.json alone
+    shown = page.values(OWNER)
+    assert "Not in your library: m2v-broken" in shown[PROGRESS] and "comes in by itself" not in shown[PROGRESS]
+    [refused] = library.refused(OWNER)
+    assert (refused.id, refused.is_for_room) == ("a" * 32, False) and refused.reason
 
 
 def test_the_models_are_listed_and_the_newest_is_picked(add: Callable[..., ModelRecord]) -> None:
@@ -108,27 +176,28 @@ def test_every_message_with_a_name_escapes_it(add: Callable[..., ModelRecord]) -
 def test_what_an_upload_may_be(library: Library, tmp_path: Path) -> None:
     static_model().save_pretrained(tmp_path / "mine")
     archive = write_zip(tmp_path / "mine", tmp_path / "packed.zip")
-    message, box, *shown = page.add_upload(OWNER, [str(archive)])
+    message, box, *shown = last(page.add_upload(OWNER, [str(archive)]))
     assert "packed is in your library" in text_of(message)
     assert box is None and shown[NAME] == "packed"
     assert not archive.exists()
-    message, _, *shown = page.add_upload(OWNER, [str(path) for path in (tmp_path / "mine").iterdir() if path.is_file()])
+    files = [str(path) for path in (tmp_path / "mine").iterdir() if path.is_file()]
+    message, _, *shown = last(page.add_upload(OWNER, files))
     assert "model is in your library" in text_of(message)
     for paths in ([], [str(tmp_path / "a.zip"), str(tmp_path / "b.zip")]):
-        assert "Upload one ZIP archive" in page.add_upload(OWNER, paths)[0]
+        assert "Upload one ZIP archive" in last(page.add_upload(OWNER, paths))[0]
     (tmp_path / "config.json").write_text("{}")
-    assert "missing" in page.add_upload(OWNER, [str(tmp_path / "config.json")])[0]
+    assert "missing" in last(page.add_upload(OWNER, [str(tmp_path / "config.json")]))[0]
 
 
 def test_a_folder_is_opened_at_home_and_never_on_a_space(
     library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     static_model().save_pretrained(tmp_path / "mine")
-    assert "mine is in your library" in text_of(page.add_named(OWNER, "folder", str(tmp_path / "mine"))[0])
-    assert "Nothing is named yet" in page.add_named(OWNER, "hub", " ")[0]
+    assert "mine is in your library" in text_of(last(page.add_named(OWNER, "folder", str(tmp_path / "mine")))[0])
+    assert "Nothing is named yet" in last(page.add_named(OWNER, "hub", " "))[0]
     monkeypatch.setenv("SPACE_ID", "someone/space")
     for way in ("folder", "hub"):
-        message = page.add_named(OWNER, way, str(tmp_path / "mine"))[0]
+        message = last(page.add_named(OWNER, way, str(tmp_path / "mine")))[0]
         assert "m2v-error" in message
     assert len(library.list_models(OWNER)) == 1
 
@@ -151,8 +220,8 @@ def test_the_zip_is_its_owners_and_goes_with_the_model(add: Callable[..., ModelR
     zip_path = archive.archive_of(OWNER, record.id)
     assert zip_path.name == "my-model.zip"
     assert record.id not in str(zip_path)
-    with pytest.raises(gr.Error, match="No such model among yours"):
-        page.make_zip(OTHER, record.id)
+    button, said = last(zip_button.make_zip(OTHER, record.id))
+    assert button.value is None and "No such model among yours" in said
     page.delete(OWNER, record.id)
     assert not zip_path.exists()
 
@@ -167,17 +236,43 @@ def test_other_formats_come_as_archives(add: Callable[..., ModelRecord], format:
         assert file in opened.namelist()
     assert [entry.name for entry in path.parent.iterdir()] == [f"my-model-{format}.zip"]
     assert path.parent == archive.archive_of(OWNER, record.id).parent
-    with pytest.raises(gr.Error, match="No such model among yours"):
-        page.make_zip(OTHER, record.id, format)
+    button, said = last(zip_button.make_zip(OTHER, record.id, format))
+    assert button.value is None and "No such model among yours" in said
+    assert last(zip_button.make_zip(OWNER, record.id, format))[0].value["path"] == str(path)
     page.delete(OWNER, record.id)
     assert not path.exists()
 
 
 def test_refreshing_leaves_alone_what_one_types(add: Callable[..., ModelRecord], store: FakeStore) -> None:
     record = add()
-    shown = page.refresh(OWNER, record.id)
-    assert shown[NAME] == gr.skip()
-    assert page.refresh(OWNER, None)[NAME] == "small"
+    listed = page.values(OWNER)[LISTED]
+    shown = page.refresh(OWNER, record.id, listed)
+    assert [shown[place] for place in (NAME, FACTS, CONFIRM, DONE, SHOWN)] == [gr.skip()] * 5
+    shown = page.refresh(OWNER, None, [])
+    assert (shown[NAME], shown[MODELS].value, shown[SHOWN]) == ("small", record.id, record.id)
+
+
+def update_of(component: Any) -> dict[str, Any]:
+    """What a handler's answer changes of a component in the browser."""
+    return component._constructor_args[0]
+
+
+def test_a_refresh_does_not_take_back_what_is_clicked_meanwhile(
+    add: Callable[..., ModelRecord], library: Library
+) -> None:
+    first, second = add("first"), add("second")
+    shown = page.values(OWNER, second.id)
+    # A refresh begins; the first is clicked and answered; then the refresh is.
+    picked = page.pick(OWNER, first.id)
+    assert (picked[NAME], picked[SHOWN]) == ("first", first.id) and "value" not in update_of(picked[MODELS])
+    assert page.refresh(OWNER, second.id, shown[LISTED])[MODELS] == gr.skip()
+    add("third")  # a list that has changed is shown, but nothing is chosen by it
+    late = page.refresh(OWNER, second.id, shown[LISTED])
+    assert "value" not in update_of(late[MODELS]) and len(update_of(late[MODELS])["choices"]) == 3
+    assert late[FACTS] == late[SHOWN] == gr.skip()
+    page.delete(OWNER, second.id)  # in another tab
+    gone = page.refresh(OWNER, second.id, late[LISTED])
+    assert gone[MODELS].value == gone[SHOWN] == first.id and "first" in gone[FACTS]
 
 
 def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], store: FakeStore) -> None:
@@ -209,3 +304,68 @@ def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], stor
 def test_a_recipe_in_one_line(recipe: dict[str, Any], says: str) -> None:
     record = ModelRecord("0" * 32, "name", "teacher", recipe, "job")
     assert says in text_of(page.facts_html(record))
+
+
+def test_where_to_go_with_a_model(add: Callable[..., ModelRecord]) -> None:
+    record = add()
+    links = re.findall(r'href="(.+?)"', page.facts_html(record))
+    assert links == [f"{name}?model={record.id}" for name in ("explore", "compare", "evaluate", "publish")]
+
+
+def test_an_archive_that_fails_unforeseen_names_its_incident(
+    add: Callable[..., ModelRecord], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> Path:
+        raise KeyError("secret")
+
+    monkeypatch.setattr(zip_button, "archive_of", fail)
+    button, said = last(zip_button.make_zip(OWNER, add().id))
+    assert button.value is None and "secret" not in said
+    incident = re.search(r"Incident (\w+)", said)
+    assert incident is not None and incident[1] in caplog.text
+
+
+def test_work_that_takes_long_shows_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_TICK_SECONDS", 0.01)
+    monkeypatch.setattr(waiting, "_BEFORE_SECONDS", 0.01)
+    may_end = threading.Event()
+    frames = waiting.following(lambda: may_end.wait(60), f"Opening {EVIL}", "test", lambda sign: [sign])
+    first = next(frames)[0]
+    assert "data-busy" in first and "0.0 s" in first and "last time" not in first and EVIL not in first
+    next(frames)
+    may_end.set()
+    assert drained(frames) is True
+    may_end.clear()
+    frames = waiting.following(lambda: may_end.wait(60), "Opening", "test", lambda sign: [sign])
+    assert "the last time" in next(frames)[0]
+    may_end.set()
+    drained(frames)
+    with pytest.raises(KeyError):
+        drained(waiting.following(lambda: {}["absent"], "Opening", "test", lambda sign: [sign]))
+
+
+def drained(frames: Generator[Any, None, Any]) -> Any:
+    """What a generator returns."""
+    returned = []
+
+    def run() -> Iterator[Any]:
+        returned.append((yield from frames))
+
+    list(run())
+    return returned[0]
+
+
+def test_an_archive_that_was_handed_out_again_is_not_removed_as_old(
+    add: Callable[..., ModelRecord], store: FakeStore
+) -> None:
+    record, job = add(), finished(store, "m2v-teacher", "a")
+    for hand_out in (lambda: archive.archive_of(OWNER, record.id), lambda: served_files.model_zip(OWNER, job)):
+        path = hand_out()
+        os.utime(path.parent, (0, 0))
+        assert hand_out() == path
+        served_files.remove_old_files(served_files.served_folder())
+        assert path.exists()
+        os.utime(path.parent, (0, 0))
+        served_files.remove_old_files(served_files.served_folder())
+        assert not path.exists()
+        assert hand_out() == path and path.exists()

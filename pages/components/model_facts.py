@@ -1,0 +1,92 @@
+"""What the library says of a model: a line, its facts, and how it is used from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from html import escape
+from typing import Any
+
+from m2v_core.library import ModelRecord
+from pages.components import format_bytes
+from pages.components.archive import file_name
+
+_SETTINGS = {
+    "pca_dims": "dimensions",
+    "weighting": "weighting",
+    "sif_coefficient": "SIF coefficient",
+    "pooling": "pooling",
+    "quantize_to": "precision",
+    "vocabulary_quantization": "shared rows",
+    "token_remove_pattern": "left out",
+    "device": "device",
+    "recipe": "recipe",
+}
+
+
+def model_label(record: ModelRecord) -> str:
+    """A model in two lines: its name, and what tells it from others."""
+    parts = [format_bytes(record.n_bytes), f"{record.dim:,} dimensions", record.dtype]
+    if record.teacher:
+        parts.append(record.teacher.rstrip("/\\").rpartition("/")[2])
+    parts.append(_date(record))
+    return f"{record.name}\n{' · '.join(parts)}"
+
+
+def facts_html(record: ModelRecord) -> str:
+    """The picked model: name, teacher, numbers, recipe, and where to go with it."""
+    numbers = [
+        ("Size", format_bytes(record.n_bytes)),
+        ("Tokens", f"{record.n_tokens:,}"),
+        ("Dimensions", f"{record.dim:,}"),
+        ("Precision", record.dtype),
+    ]
+    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in numbers)
+    origin = ("Recipe", _settings_text(record.recipe) or "The usual settings")
+    if record.source != "job":
+        origin = ("From", f"the Hub, {record.origin}" if record.source == "hub" else record.origin or "files")
+    lines = [("Teacher", record.teacher or "Not stated"), origin, ("Added", _date(record))]
+    rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in lines)
+    return (
+        f'<p class="m2v-job-title">Picked</p><h2 class="m2v-model-name">{escape(record.name)}</h2>'
+        f'<dl class="m2v-facts">{cells}</dl><dl class="m2v-lines">{rows}</dl>'
+        f'<nav class="m2v-links" aria-label="Work with it"><a href="explore?model={escape(record.id)}">Explore</a>'
+        f'<a href="compare?model={escape(record.id)}">Compare speed</a>'
+        f'<a href="evaluate?model={escape(record.id)}">Evaluate</a>'
+        f'<a href="publish?model={escape(record.id)}">Publish</a></nav>'
+    )
+
+
+def _settings_text(recipe: Mapping[str, Any]) -> str:
+    """How a distillation differs from the usual, in one line."""
+    words = {True: "subwords and own words", False: "own words only"}.get(recipe.get("use_subword", "none"), "")
+    settings = [f"{label} {recipe[name]}" for name, label in _SETTINGS.items() if recipe.get(name) not in (None, "")]
+    return " · ".join([words, *settings] if words else settings)
+
+
+def snippet_html(record: ModelRecord, owner: str) -> str:
+    """Python that uses the model: from the ZIP, and through this app."""
+    local = (
+        "from m2v_core import StaticModel\n\n"
+        f"model = StaticModel.from_pretrained({file_name(record)!r})  # the ZIP, unpacked\n"
+        'embeddings = model.encode(["a sentence"])'
+    )
+    remote = (
+        "from gradio_client import Client\n\n"
+        'client = Client("http://127.0.0.1:7860")  # this app\'s address\n'
+        "embeddings = client.predict(\n"
+        f'    owner="{owner}",  # your key\n'
+        f'    model_id="{record.id}",\n'
+        '    texts=["a sentence"],\n'
+        '    api_name="/encode",\n'
+        ")"
+    )
+    return (
+        f"<p>On your machine:</p><pre>{escape(local)}</pre>"
+        "<p>Through this app. The key opens all of your library, so keep it to yourself:</p>"
+        f"<pre>{escape(remote)}</pre>"
+    )
+
+
+def _date(record: ModelRecord) -> str:
+    return datetime.fromtimestamp(record.added_at, timezone.utc).strftime("%d %b %Y").lstrip("0")
