@@ -22,7 +22,7 @@ import gradio as gr
 from m2v_core.space.settings import current_limits
 from pages import PAGES, api
 from pages.components.served_files import served_folder
-from pages.theme import FAVICON, KEYBOARD_SCRIPT, STYLE_SHEET, studio_theme
+from pages.theme import FAVICON, STYLE_SHEET, WIDGETS_SCRIPT, studio_theme
 
 
 def build_app() -> gr.Blocks:
@@ -51,7 +51,7 @@ def main() -> None:
         theme=studio_theme(),
         # Not `css=`: Gradio rewrites that, and its media queries then match nothing.
         head=f"<style>{STYLE_SHEET.read_text(encoding='utf-8')}</style>"
-        f"<script>{KEYBOARD_SCRIPT.read_text(encoding='utf-8')}</script>",
+        f"<script>{WIDGETS_SCRIPT.read_text(encoding='utf-8')}</script>",
         favicon_path=FAVICON,
         footer_links=[],
         # A typed password would be kept in the browser's history of runs.

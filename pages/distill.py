@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from pages.components import (
 )
 from pages.components.account import Visitor, login_button, may_need_token, visitor_token
 from pages.components.distill_settings import (
+    DEFAULTS,
     DEVICES,
     POOLINGS,
     PRECISIONS,
@@ -57,6 +58,7 @@ _MAX_RESTORED_WORDS = 50_000  # more would choke the text box
 _MAX_STARTED = 1000
 # The open page that started a job: its form says already what the job does, or more.
 _started: dict[str, str | None] = {}
+_ADVANCED = "Advanced settings"
 _SUFFIXES = [".txt", ".csv", ".tsv"]
 
 
@@ -97,13 +99,19 @@ def build() -> None:
                             elem_classes="m2v-upload",
                         )
                         column = gr.Dropdown(
-                            [], label="Column that holds the words", visible=False, elem_classes="m2v-column"
+                            [],
+                            label="Column that holds the words",
+                            visible=False,
+                            # Or Gradio refuses, in words of its own, what was picked of a file that is gone.
+                            allow_custom_value=True,
+                            elem_classes="m2v-column",
                         )
                     report = gr.HTML("", apply_default_css=False, elem_classes="m2v-report")
                     clean = gr.Button("Clean", visible=False, elem_classes="m2v-clean")
                     pieces = gr.HTML("", apply_default_css=False, elem_classes="m2v-reading")
                     is_cleaned = gr.State(False)
-            with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
+            with gr.Accordion(_ADVANCED, open=False, elem_classes="m2v-card m2v-advanced") as advanced:
+                back = gr.Button("Back to the defaults", size="sm", visible=False, elem_classes="m2v-back")
                 recipe = gr.Radio(RECIPES, value=DEFAULT_RECIPE, label="Recipe", elem_classes="m2v-choices")
                 corpus = gr.File(
                     file_types=[".txt", ".csv", ".tsv", ".jsonl", ".parquet"],
@@ -193,7 +201,9 @@ def build() -> None:
     )
     connect_search(teacher)
     query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
-    restored: list[Any] = [teacher, *settings, mode, source, pasted, panel.message]
+    noted: list[Any] = [advanced, back]
+    back.click(lambda: [*DEFAULTS, *_note_on(DEFAULTS)], None, [*settings, *noted], **quiet)
+    restored: list[Any] = [teacher, *settings, *noted, mode, source, pasted, panel.message]
     panel.job_id.change(restore, [panel.owner, panel.job_id, pasted, upload], restored, **quiet)
     # Words found in one model say nothing of the next.
     panel.job_id.change(lambda: ("", ""), None, [query, neighbors], **quiet)
@@ -249,6 +259,8 @@ def submit(
         if recipe == "model2vec":
             raise InputError("The recipe Model2Vec reads no sentences. Choose another recipe, or take the file away.")
         texts["corpus"] = read_texts(corpus, most_characters=current_limits().corpus_characters)
+        if not texts["corpus"]:
+            raise InputError("The file of sentences holds none that can be read. Give one a line, or take it away.")
     spec = JobSpec("distill", parameters, texts, model_title(teacher))
     job_id = job_store().submit(spec, owner, secrets=_secrets_to_read(teacher, who))
     while len(_started) >= _MAX_STARTED:
@@ -283,15 +295,23 @@ def restore(owner: str | None, job_id: str, pasted: str | None, upload: str | No
 
     Words that are in the boxes already stay, and of a job that this page started all does.
     """
-    nothing = [gr.skip()] * 14
+    nothing = [gr.skip()] * 16
     try:
         job = find_job(owner, job_id)
         if job is None or owner is None or _is_begun_here(job_id):
             return nothing
         words = nothing[:3] if pasted or upload else _restored_words(owner, job)
-        return [*restored_settings(job.parameters), *words, gr.skip()]
+        teacher, *settings = restored_settings(job.parameters)
+        return [teacher, *settings, *_note_on(settings), *words, gr.skip()]
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         return [*nothing[:-1], error_notice(error, "The settings of the last run could not be shown")]
+
+
+def _note_on(settings: Sequence[Any]) -> list[Any]:
+    """The heading of the settings, which are folded away: it tells where they are another run's; and the way back."""
+    is_other = any(isinstance(one, str) and one != default for one, default in zip(settings, DEFAULTS, strict=True))
+    label = f"{_ADVANCED}: those of your last run" if is_other else _ADVANCED
+    return [gr.Accordion(label=label), gr.Button(visible=is_other)]
 
 
 def _restored_words(owner: str, job: Job) -> list[Any]:
@@ -344,7 +364,7 @@ def check(
     if is_space() and pattern != UNUSED_PATTERN:
         pattern = None
     words: list[str] | None = None
-    hint = "Add words above to see size and time."
+    hint = "Add words below to see size and time."
     if mode != "output":
         try:
             cleaned = read_words(source, pasted, upload, column)

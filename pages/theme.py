@@ -8,7 +8,7 @@ from gradio.themes import Base, Color, sizes
 from gradio.themes.utils.fonts import LocalFont
 
 STYLE_SHEET = Path(__file__).with_name("style.css")
-KEYBOARD_SCRIPT = Path(__file__).with_name("keyboard.js")
+WIDGETS_SCRIPT = Path(__file__).with_name("widgets.js")
 FAVICON = Path(__file__).with_name("favicon.svg")
 
 # Verdigris, the green that copper stills turn, and greys that lean towards it.

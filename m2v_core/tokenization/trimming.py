@@ -45,7 +45,8 @@ def removable_tokens(
     matching = {token for token in tokenizer.get_vocab(with_added_tokens=True) if pattern and pattern.match(token)}
     if pattern is not None and len(matching - kept) == len(set(tokenizer.get_vocab()) - kept):
         raise VocabularyError(
-            f"token_remove_pattern {token_remove_pattern!r} removes every token; narrow it, or pass None."
+            f"The pattern of tokens to leave out, {token_remove_pattern!r}, takes every token. Narrow it, or leave it "
+            "out (token_remove_pattern)."
         )
     return (special | matching) - kept
 

@@ -32,6 +32,10 @@ PRECISIONS = [("float32", "float32"), ("float16", "float16"), ("int8", "int8")]
 DEVICES = [("Best there is", "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple MPS", "mps")]
 
 
+# Dimensions, weighting, SIF coefficient, pooling, precision, shared rows, tokens to leave out, device, recipe.
+DEFAULTS = ("256", "sif", "0.0001", "auto", "float16", "", UNUSED_PATTERN, "auto", DEFAULT_RECIPE)
+
+
 def parse_dims(text: str) -> int | float | str | None:
     """`pca_dims` as `distill` takes it.
 

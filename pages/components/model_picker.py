@@ -195,7 +195,7 @@ def empty_html(is_busy: bool) -> str:
         return notice("info", "Your first model is being made", ["It appears here when it is ready."])
     return (
         '<div class="m2v-notice m2v-info" role="status"><strong>No model yet</strong>'
-        '<p class="m2v-next"><a href="distill">Distill your first one</a>, which takes about a minute, '
+        '<p class="m2v-next"><a href="distill">Distill your first one</a>, which takes a minute or two, '
         'or <a href="library">open one you have</a>.</p></div>'
     )
 

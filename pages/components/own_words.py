@@ -121,7 +121,8 @@ def read_words(source: Source, pasted: str | None, upload: str | None, column: s
         return None
     else:
         vocabulary_file: VocabularyFile = open_vocabulary(upload, most)
-        chosen = column if vocabulary_file.columns else None
+        # Another file may stand there than the one that the column was picked of.
+        chosen = column if column in vocabulary_file.columns else None
         cleaned = clean_vocabulary(vocabulary_file.entries(chosen), vocabulary_file.first_line)
     check_length(len(cleaned.words), most)
     return cleaned

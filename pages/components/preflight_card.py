@@ -139,7 +139,10 @@ def preflight(
                 recipe=recipe,
                 most_words=SAMPLED_WORDS,
             )
-            hint = "Time is an estimate for two CPU cores and leaves the download out."
+            hint = (
+                "Time is an estimate for the first run on two CPU cores, without the download. What the teacher says "
+                "is kept: other settings then take seconds."
+            )
             if planned.is_estimate:
                 hint += f" Rows and size are told by {SAMPLED_WORDS:,} of your words."
         pieces = entry_pieces(facts, words) if words else None

@@ -40,7 +40,7 @@ def test_the_owner_s_token_opens_nothing_for_strangers(
     for name, is_open in (("someone/public-model", True), ("someone/private-model", False)):
         said = stranger.ask(opening, stranger.untouched(opening, radio="hub", textbox=name))
         assert ("is in your library" in said) == is_open, said
-    check = stranger.handler("check")
+    check = stranger.handler("check_for_visitor")
     said = stranger.ask(check, ["someone/private-teacher", *stranger.untouched(check)[1:]])
     assert "no such repository" in said
     assert OWNER_TOKEN not in {request.hf_token for request in users.requests}

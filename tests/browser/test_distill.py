@@ -236,12 +236,50 @@ def test_a_file_that_can_not_be_used_says_why(
     expect(page.locator(".block.m2v-report")).to_contain_text(says)
 
 
+def test_another_table_is_no_trouble_to_the_column_of_the_first(
+    page: sync_api.Page, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "first.csv").write_text("id,term,freq\n1,heart attack,9\n2,aspirin,8\n")
+    (tmp_path / "second.csv").write_text("place;word\n1;new york\n2;los angeles\n3;paris\n")
+    open_page(page, server)
+    page.get_by_text("Subwords and my words").click()
+    page.get_by_text("Upload a file").click()
+    report, column = page.locator(".block.m2v-report"), page.get_by_label("Column that holds the words")
+    page.locator("input[type=file]").set_input_files(tmp_path / "first.csv")
+    expect(report).to_contain_text("2 entries ready")
+    expect(column).to_have_value("term")
+    page.get_by_role("button", name="Clear").or_(page.get_by_label("Remove this file")).first.click()
+    expect(column).not_to_be_visible()
+    page.locator("input[type=file]").set_input_files(tmp_path / "second.csv")
+    expect(report).to_contain_text("3 entries ready")
+    expect(column).to_have_value("word")
+    expect(page.locator(".toast-body")).to_have_count(0)
+
+
+def test_settings_of_another_run_are_pointed_out(page: sync_api.Page, server: Server, small_teacher: Path) -> None:
+    panel = open_page(page, server)
+    choose_teacher(page, small_teacher)
+    page.get_by_role("button", name="Advanced settings").click()
+    page.get_by_label("Dimensions").fill("16")
+    page.get_by_role("button", name="Distill", exact=True).click()
+    expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
+    expect(page.get_by_role("button", name="Back to the defaults")).not_to_be_visible()
+    page.reload()
+    page.get_by_role("button", name="Advanced settings: those of your last run").click()
+    expect(page.get_by_label("Dimensions")).to_have_value("16")
+    page.get_by_role("button", name="Back to the defaults").click()
+    expect(page.get_by_label("Dimensions")).to_have_value("256")
+    expect(page.locator(".m2v-advanced")).not_to_contain_text("last run")
+
+
 def test_a_setting_that_can_not_be_used_says_why(page: sync_api.Page, server: Server) -> None:
     open_page(page, server)
     page.get_by_text("My words only").click()
     page.get_by_role("button", name="Distill", exact=True).click()
     message = page.locator(".block.m2v-message")
     expect(message).to_contain_text("There are no words yet. Paste some words")
+    page.get_by_label("One word or phrase on each line").fill("heart attack")
+    expect(message).not_to_be_visible()
     page.locator(".m2v-choices label", has_text="Subwords of the teacher").click()
     page.get_by_role("button", name="Advanced settings").click()
     page.get_by_label("Tokens to leave out").fill("([")

@@ -16,6 +16,7 @@ from pages import distill
 from pages.api import _SETTINGS
 from pages.components import own_words, preflight_card
 from pages.components.account import Visitor
+from pages.components.distill_settings import DEFAULTS as FORM_DEFAULTS
 from pages.components.distill_settings import (
     DEVICES,
     POOLINGS,
@@ -27,13 +28,13 @@ from pages.components.distill_settings import (
     parse_dims,
     parse_pattern,
 )
-from pages.components.own_words import clean_words, lint, lint_file, usable_words
-from pages.distill import restore, search, submit
+from pages.components.own_words import clean_words, lint, lint_file, read_words, usable_words
+from pages.distill import build, restore, search, submit
 from tests.hub.server import LoopbackHub, User
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
 
 OWNER = "owner-owner-owner-owner-1"
-NOTHING = [gr.skip()] * 14
+NOTHING = [gr.skip()] * 16
 WriteFile = Callable[[str, str], str]
 DEFAULTS: dict[str, Any] = {
     "who": Visitor(),
@@ -271,6 +272,36 @@ def test_a_job_of_home_brings_the_defaults(store: FakeStore) -> None:
     assert (teacher, settings) == ("a/b", expected)
 
 
+def test_settings_of_another_run_are_pointed_out(store: FakeStore) -> None:
+    """They are folded away, and whoever comes from Home has not chosen them."""
+    for parameters, is_other in (({"recipe": "fast"}, True), ({"recipe": "calibrated"}, False)):
+        store.add(OWNER, make_job(parameters={"model_name": "a/b", **parameters}))
+        advanced, back = restore(OWNER, JOB_ID, "", None)[10:12]
+        assert ("your last run" in advanced.label) == is_other and back.visible == is_other
+
+
+def test_the_defaults_are_what_the_form_begins_with() -> None:
+    with gr.Blocks() as page:
+        build()
+    shown = {getattr(block, "label", None): getattr(block, "value", None) for block in page.blocks.values()}
+    names = ("Dimensions", "Weighting", "SIF coefficient", "Pooling", "Precision", "Shared rows")
+    assert tuple(shown[name] for name in (*names, "Tokens to leave out", "Device", "Recipe")) == FORM_DEFAULTS
+
+
+def test_a_file_without_a_sentence_is_refused(store: FakeStore, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("{not json\n" * 20, encoding="utf-8")
+    with pytest.raises(InputError, match="holds none that can be read"):
+        submit(OWNER, **DEFAULTS | {"corpus": str(broken)})
+    assert not store.submitted
+
+
+def test_a_column_of_a_file_that_is_gone_is_forgotten(vocabulary_file: WriteFile) -> None:
+    table = vocabulary_file("new.csv", "word,count\nheart,9\naspirin,8\n")
+    cleaned = read_words("upload", None, table, "term")
+    assert cleaned is not None and cleaned.words == ["heart", "aspirin"]
+
+
 def test_sentences_go_along(store: FakeStore, tmp_path: Path) -> None:
     corpus = tmp_path / "sentences.jsonl"
     corpus.write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
@@ -293,10 +324,10 @@ def test_words_come_back_with_the_job(store: FakeStore, mode: str) -> None:
     job_id = submit(OWNER, **DEFAULTS | {"mode": mode, "pasted": "heart attack\naspirin"})
     store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
     reload()
-    assert restore(OWNER, job_id, "", None)[10:] == [mode, "paste", "heart attack\naspirin", gr.skip()]
+    assert restore(OWNER, job_id, "", None)[12:] == [mode, "paste", "heart attack\naspirin", gr.skip()]
     # Whoever has typed something else meanwhile keeps it.
     for pasted, upload in (("fever", None), ("", "words.txt")):
-        assert restore(OWNER, job_id, pasted, upload)[10:] == NOTHING[10:]
+        assert restore(OWNER, job_id, pasted, upload)[12:] == NOTHING[12:]
     assert restore("somebody-else-entirely-1", job_id, "", None) == NOTHING
 
 
@@ -304,7 +335,7 @@ def test_a_job_without_words_brings_back_its_mode(store: FakeStore) -> None:
     job_id = submit(OWNER, **DEFAULTS)
     store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[0][0].parameters))
     reload()
-    assert restore(OWNER, job_id, "", None)[10:] == ["output", *NOTHING[11:]]
+    assert restore(OWNER, job_id, "", None)[12:] == ["output", *NOTHING[13:]]
 
 
 def test_a_run_begun_here_leaves_the_form_as_it_is(store: FakeStore) -> None:

@@ -66,7 +66,7 @@ def test_the_bundled_teacher() -> None:
         ({"clusters": "1000"}, "1,000 rows of 256"),
         ({"remove_pattern": ""}, "30,519 rows of 256"),
         ({"remove_pattern": "["}, "30,519 rows of 256"),
-        ({"mode": "word"}, "Add words above"),
+        ({"mode": "word"}, "Add words below"),
         ({"mode": "word", "pasted": "king\nqueen\nheart attack"}, "4 rows of 384"),
         ({"mode": "subword", "pasted": "king\nheart attack"}, "29,526 rows of 256"),
     ],

@@ -1,4 +1,4 @@
-// What Gradio's widgets lack for those who use the keyboard.
+// What Gradio's widgets lack.
 window.addEventListener(
   "keydown",
   (event) => {
@@ -19,3 +19,21 @@ window.addEventListener(
   },
   true,
 );
+
+// Why something could not run is no longer true once the form says something else. Nothing is taken from the page for
+// it: an event of Gradio's that empties the message could come after the answer to the next press of the button.
+const outdate = (isOutdated) => {
+  for (const message of document.querySelectorAll(".m2v-run .m2v-message")) {
+    message.classList.toggle("m2v-outdated", isOutdated);
+  }
+};
+for (const kind of ["input", "change", "click"]) {
+  window.addEventListener(
+    kind,
+    ({ target }) => {
+      if (target.closest?.("button.m2v-start")) outdate(false);
+      else if (target.closest?.(kind === "click" ? ".m2v-form button" : ".m2v-form")) outdate(true);
+    },
+    true,
+  );
+}
