@@ -21,7 +21,7 @@ import gradio as gr
 
 from m2v_core.space.settings import current_limits
 from pages import PAGES, api
-from pages.components.served_files import served_folder
+from pages.components.served_files import keep_tidy, served_folder
 from pages.theme import FAVICON, STYLE_SHEET, WIDGETS_SCRIPT, studio_theme
 
 
@@ -43,6 +43,7 @@ def build_app() -> gr.Blocks:
 def main() -> None:
     """Serve the app until it is interrupted."""
     app = build_app()
+    keep_tidy()
     offers_tools = importlib.util.find_spec("mcp") is not None
     # Gradio's own would make a tool of every endpoint, of those that delete too.
     setattr(gr.mcp, "GradioMCPServer", api.ReadOnlyTools)  # noqa: B010 - to mypy a class is no variable

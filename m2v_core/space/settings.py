@@ -42,6 +42,8 @@ class Limits:
         model_bytes: One model in it.
         library_bytes: All models of all people.
         models_kept_days: How long a model stays that nobody opens.
+        served_bytes: Disk for uploads and downloads; the oldest go first.
+        hub_cache_bytes: Disk for what comes from the Hub; the teachers not used for longest go first.
         documents: Texts that can be searched at once.
         documents_kept_days: How long they stay.
         speed_models: Models in one measurement.
@@ -69,6 +71,8 @@ class Limits:
     model_bytes: int
     library_bytes: int | None
     models_kept_days: int | None
+    served_bytes: int | None
+    hub_cache_bytes: int | None
     documents: int
     documents_kept_days: int
     speed_models: int

@@ -22,8 +22,9 @@ from m2v_core.jobs.kinds import Kind
 from m2v_core.space import settings
 from m2v_core.space.settings import Limits, load_settings
 from pages import api, compare, components, distill, evaluate, explore
-from pages.components import model_picker, own_documents, preflight_card, teacher_side
+from pages.components import model_picker, own_documents, preflight_card, served_files, teacher_side
 from pages.components.account import Visitor
+from pages.components.served_files import remove_old_files, served_folder, tidy_up
 from tests.attacks.space import Stranger, marked_model
 
 ADA, BOB, CYD = "a" * 24, "b" * 24, "c" * 24
@@ -250,6 +251,27 @@ def evaluation_texts(app: App) -> None:
     refused("5 texts, and 4 are read", evaluate.read_sets, [str(table)])
 
 
+def served_bytes(app: App) -> None:
+    app.limit(served_bytes=1000)
+    now = time.time()
+    for age_seconds, name in enumerate(("newest", "middle", "oldest")):
+        folder = served_folder() / name
+        folder.mkdir(parents=True)
+        (folder / "upload.txt").write_bytes(bytes(600))
+        os.utime(folder, (now - 3600 * (age_seconds + 1),) * 2)
+    remove_old_files(served_folder())
+    assert [path.name for path in served_folder().iterdir()] == ["newest"]
+
+
+def hub_cache_bytes(app: App) -> None:
+    """What goes first is tested with the cache; here, that the app looks after it."""
+    app.limit(hub_cache_bytes=123)
+    asked: list[int] = []
+    app._patch.setattr(served_files, "trim_hub_cache", asked.append)
+    tidy_up()
+    assert asked == [123]
+
+
 def api_texts(app: App) -> None:
     app.limit(api_texts=1)
     refused("2 texts came at once, and 1 are allowed", api.encode, ADA, app.model(), ["a", "b"])
@@ -266,6 +288,7 @@ ATTACKS = [
     *(running_jobs, waiting_jobs, jobs_per_person, job_seconds, job_memory_bytes, jobs_bytes, jobs_kept_days),
     *(vocabulary_words, corpus_characters, teacher_parameters, teacher_words, teacher_documents),
     *(models_per_person, model_bytes, library_bytes, models_kept_days, documents, documents_kept_days),
+    *(served_bytes, hub_cache_bytes),
     *(speed_models, speed_texts, evaluation_models, evaluation_texts, api_texts, text_characters),
 ]
 
