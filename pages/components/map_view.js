@@ -20,6 +20,7 @@ function plotly() {
 }
 
 const plot = () => element.querySelector(".m2v-plot");
+const isNarrow = () => element.clientWidth < 480;
 
 function themed(layout) {
   const style = getComputedStyle(element);
@@ -45,7 +46,13 @@ async function draw() {
   const figure = JSON.parse(props.value);
   const layout = themed(figure.layout);
   const marker = figure.data[0].marker;
-  if (element.clientWidth < 480 && marker.colorbar) {
+  // Plotly leaves the old scale behind where the new one lies otherwise.
+  if (target.data && target.m2vIsNarrow !== isNarrow()) {
+    Plotly.purge(target);
+    target.m2vListens = false;
+  }
+  target.m2vIsNarrow = isNarrow();
+  if (isNarrow() && marker.colorbar) {
     marker.colorbar = { ...marker.colorbar, ...FLAT_SCALE };
     layout.margin = { ...layout.margin, b: 96 };
   }
@@ -61,7 +68,8 @@ async function draw() {
     target.on("plotly_deselect", () => trigger("select", { points: [] }));
     // Another zoom or width has room for other labels.
     target.on("plotly_relayout", (change) => {
-      if (Object.keys(change).some((key) => /axis|autosize/.test(key))) mark();
+      if (target.m2vIsNarrow !== isNarrow()) redraw();
+      else if (Object.keys(change).some((key) => /axis|autosize/.test(key))) mark();
     });
   }
   target.dataset.drawn = String(Number(target.dataset.drawn || 0) + 1);
@@ -79,7 +87,8 @@ function placed(words, width, height) {
   return words.map((word) => {
     const half = word.width / 2;
     const boxes = [[0, -word.distance], [0, word.distance], [half + 12, 0], [-half - 12, 0]]
-      .map(([dx, dy]) => ({ x: within(word.x + dx, half, width - half), y: word.y + dy, width: word.width, height: 24 }))
+      .map(([dx, dy]) => [within(word.x + dx, half, width - half), word.y + dy])
+      .map(([x, y]) => ({ x, y, width: word.width, height: 24 }))
       .filter((box) => box.y > 12 && box.y < height - 12);
     const free = boxes.find((one) => !taken.some((other) => overlap(one, other)));
     const box = free ?? (word.isFirst ? boxes[0] : undefined);
