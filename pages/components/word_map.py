@@ -46,6 +46,7 @@ _TEMPLATE = """
 _LASSO_HINT = (
     '<p class="m2v-next">Choose Lasso and draw around some words: they are listed here, and can be saved as CSV.</p>'
 )
+_GROUP = ' class="m2v-group"'
 _LEFT_OUT = "pieces of words and special tokens are left out"
 _ONLY_NEAREST = "The words nearest to it are marked."
 
@@ -158,8 +159,10 @@ def show_map(
 
 def let_teacher_read(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
     """Start what the switch among the words starts: why that failed, empty if not, and how often it was asked."""
-    status, stop, *_ = teacher_side.follow("teacher_words", owner, model_id, None, True, may_start=True)
-    return "" if stop.visible else status, asked + 1  # how it goes on, the map shows
+    status, *_ = teacher_side.follow("teacher_words", owner, model_id, None, True, may_start=True)
+    job = teacher_side.find_reading("teacher_words", owner or "", model_id or "")
+    is_going = job is not None and job.state in ("queued", "running", "done")
+    return "" if is_going else status, asked + 1  # how it goes on, the map shows
 
 
 def stop_teacher(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
@@ -299,7 +302,9 @@ def selection_html(columns: Sequence[str], rows: Sequence[Sequence[str | int | f
         columns: What stands above each: the word, its rank, its norm, and what the map's colours say of it.
         rows: A value for each column.
     """
-    head = "".join(f"<th>{escape(column.capitalize())}</th>" for column in columns)
+    head = "".join(
+        f"<th{_GROUP if column == 'cluster' else ''}>{escape(column.capitalize())}</th>" for column in columns
+    )
     body = "".join(f"<tr>{''.join(map(_cell_html, columns, row))}</tr>" for row in rows[:_MAX_TABLE_ROWS])
     rest = len(rows) - _MAX_TABLE_ROWS
     more = f'<p class="m2v-next">And {rest:,} more, all of them in the CSV.</p>' if rest > 0 else ""
@@ -311,7 +316,7 @@ def selection_html(columns: Sequence[str], rows: Sequence[Sequence[str | int | f
 
 def _cell_html(column: str, value: str | int | float) -> str:
     if isinstance(value, str):
-        return f'<td class="m2v-word">{escape(value)}</td>' if column == "word" else f"<td>{escape(value)}</td>"
+        return f'<td class="m2v-word">{escape(value)}</td>' if column == "word" else f"<td{_GROUP}>{escape(value)}</td>"
     text = (
         f"{value:,}" if isinstance(value, int) else f"{value:.0%}" if column == "shared neighbours" else f"{value:.2f}"
     )

@@ -306,7 +306,7 @@ def test_the_table_of_a_lasso_says_what_the_colours_say(
     labels, names = map_look.clusters(word_map._map_data(model))
     table, rows = lasso([3, 7], "cluster")
     assert rows[0][3] == "cluster" and [row[3] for row in rows[1:]] == [names[labels[3]], names[labels[7]]]
-    assert "<th>Cluster</th>" in table and names[labels[3]] in table
+    assert ">Cluster</th>" in table and names[labels[3]] in table
     assert lasso([3], "overlap") == lasso([3])  # the teacher has not read them
     words_switch(True)
     jobs.finish("done")
