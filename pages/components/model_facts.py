@@ -40,12 +40,13 @@ def model_labels(records: Sequence[ModelRecord]) -> list[str]:
 
 def _label(record: ModelRecord, with_time: bool) -> str:
     parts = [format_bytes(record.n_bytes), f"{record.dim:,} dimensions", record.dtype]
+    if with_time:  # in front, as the line is cut where there is no room
+        parts.insert(0, datetime.fromtimestamp(record.added_at, timezone.utc).strftime("%H:%M UTC"))
     if recipe := _recipe_name(record):
         parts.insert(0, recipe)
     if record.teacher:
         parts.append(record.teacher.rstrip("/\\").rpartition("/")[2])
-    time_of_day = datetime.fromtimestamp(record.added_at, timezone.utc).strftime(" %H:%M UTC")
-    parts.append(_date(record) + (time_of_day if with_time else ""))
+    parts.append(_date(record))
     return f"{record.name}\n{' · '.join(parts)}"
 
 
