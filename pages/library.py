@@ -21,7 +21,7 @@ from pages.components import (
     owner_state,
 )
 from pages.components.archive import delete_model
-from pages.components.model_facts import facts_html, model_label, snippet_html
+from pages.components.model_facts import facts_html, model_labels, snippet_html
 from pages.components.model_picker import model_library, refused_html
 from pages.components.waiting import following
 from pages.components.zip_button import connect_zip_buttons
@@ -53,7 +53,6 @@ def build() -> None:
             facts = gr.HTML("", apply_default_css=False)
             download = gr.Button("Download ZIP", elem_classes="m2v-get")
             made = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
-            done = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
             with gr.Accordion("Download for other programs", open=False, elem_classes="m2v-more"):
                 gr.HTML(
                     '<p class="m2v-hint">ONNX runs in browsers and everywhere, with transformers.js or onnxruntime. '
@@ -65,10 +64,11 @@ def build() -> None:
                     word2vec = gr.Button("Word vectors")
                 exported = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
             with gr.Accordion("Rename or delete", open=False, elem_classes="m2v-more"):
-                name = gr.Textbox(label="Name", max_length=80, elem_classes="m2v-name")
+                name = gr.Textbox(label="Name", elem_classes="m2v-name")  # one that is too long is refused, not cut
                 with gr.Row(elem_classes="m2v-buttons"):
                     rename_button = gr.Button("Rename")
                     delete_button = gr.Button("Delete")
+                done = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
                 with gr.Column(visible=False, elem_classes="m2v-confirm") as confirm:
                     question = gr.HTML("", apply_default_css=False)
                     with gr.Row(elem_classes="m2v-buttons"):
@@ -288,7 +288,7 @@ def values(owner: str, model_id: str | None = None, message: str = "", done: str
     record = next((record for record in records if record.id == model_id), None) or model_library().picked(owner)
     is_busy = any(job.kind == "distill" and not job.is_finished for job in job_store().list_jobs(owner))
     progress = notice("info", "A model is being made", ["It appears here when it is ready."]) if is_busy else ""
-    listed = [(model_label(other), other.id) for other in records]
+    listed = list(zip(model_labels(records), [other.id for other in records], strict=True))
     return [
         message,
         progress + refused_html(model_library().refused(owner)) + ("" if records or is_busy else _EMPTY),

@@ -41,7 +41,8 @@ class ModelRecord:
         id: Its name on disk and in addresses, unguessable; a distilled model has its job's.
         name: What its owner calls it; no two of an owner's models are called the same.
         teacher: What it was distilled from; None where the model doesn't say.
-        recipe: The choices of its distillation, as the job's parameters; empty for a model from elsewhere.
+        recipe: The choices of its distillation, as the job's parameters; of a model from elsewhere the name of its
+            recipe alone, where its configuration tells it.
         source: How it came: `"job"`, `"zip"`, `"files"`, `"folder"` or `"hub"`.
         origin: The repository or the file it came from; empty for a distilled model.
         dim: Width of its embeddings.
@@ -129,9 +130,16 @@ def described(about: ModelRecord, model: StaticModel, path: Path) -> ModelRecord
     return replace(
         about,
         teacher=about.teacher or model.base_model_name,
+        recipe={**about.recipe, **_noted_recipe(model)},
         dim=model.dim,
         n_rows=len(model.token_embeddings),
         n_tokens=len(model.tokens),
         dtype=str(model.token_embeddings.dtype),
         n_bytes=sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
     )
+
+
+def _noted_recipe(model: StaticModel) -> dict[str, str]:
+    settings = model.config.get("m2v")
+    recipe = settings.get("recipe") if isinstance(settings, Mapping) else None
+    return {"recipe": usable_name(recipe)} if isinstance(recipe, str) and recipe.strip() else {}

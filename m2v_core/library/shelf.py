@@ -166,7 +166,7 @@ def _read_record(folder: Path) -> ModelRecord | None:
 
 
 def _recovered(folder: Path) -> ModelRecord | None:
-    """A record of what the model itself still tells: not its name and not its recipe."""
+    """A record of what the model itself still tells: not its name, and of its recipe the name alone."""
     try:
         model = StaticModel.from_pretrained(str(folder / "model"))
         about = ModelRecord(folder.name, f"Recovered {folder.name[:6]}", None, source="folder")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
 from typing import Any
@@ -10,6 +12,10 @@ from typing import Any
 from m2v_core.library import ModelRecord
 from pages.components import format_bytes
 from pages.components.archive import file_name
+from pages.components.distill_settings import RECIPES
+
+_NUMBER = re.compile(r" \(\d+\)$")
+_RECIPES = {value: label.partition("\n")[0] for label, value in RECIPES}
 
 _SETTINGS = {
     "pca_dims": "dimensions",
@@ -20,17 +26,34 @@ _SETTINGS = {
     "vocabulary_quantization": "shared rows",
     "token_remove_pattern": "left out",
     "device": "device",
-    "recipe": "recipe",
 }
 
 
-def model_label(record: ModelRecord) -> str:
-    """A model in two lines: its name, and what tells it from others."""
+def model_labels(records: Sequence[ModelRecord]) -> list[str]:
+    """Each model in two lines: its name, and what tells it from others.
+
+    Where models of one name are of one day, the time of day too; the "(2)" that the library adds makes no other name.
+    """
+    same = Counter((_NUMBER.sub("", record.name), _date(record)) for record in records)
+    return [_label(record, same[_NUMBER.sub("", record.name), _date(record)] > 1) for record in records]
+
+
+def _label(record: ModelRecord, with_time: bool) -> str:
     parts = [format_bytes(record.n_bytes), f"{record.dim:,} dimensions", record.dtype]
+    if with_time:  # in front, as the line is cut where there is no room
+        parts.insert(0, datetime.fromtimestamp(record.added_at, timezone.utc).strftime("%H:%M UTC"))
+    if recipe := _recipe_name(record):
+        parts.insert(0, recipe)
     if record.teacher:
         parts.append(record.teacher.rstrip("/\\").rpartition("/")[2])
     parts.append(_date(record))
     return f"{record.name}\n{' · '.join(parts)}"
+
+
+def _recipe_name(record: ModelRecord) -> str:
+    """What people call its recipe; empty where it is not known."""
+    recipe = record.recipe.get("recipe")
+    return _RECIPES.get(recipe, recipe) if isinstance(recipe, str) else ""
 
 
 def facts_html(record: ModelRecord) -> str:
@@ -42,10 +65,13 @@ def facts_html(record: ModelRecord) -> str:
         ("Precision", record.dtype),
     ]
     cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in numbers)
-    origin = ("Recipe", _settings_text(record.recipe) or "The usual settings")
+    lines = [("Teacher", record.teacher or "Not stated")]
+    recipe = " · ".join(filter(None, [_recipe_name(record), _settings_text(record.recipe)]))
+    if recipe or record.source == "job":
+        lines.append(("Recipe", recipe or "The usual settings"))
     if record.source != "job":
-        origin = ("From", f"the Hub, {record.origin}" if record.source == "hub" else record.origin or "files")
-    lines = [("Teacher", record.teacher or "Not stated"), origin, ("Added", _date(record))]
+        lines.append(("From", f"the Hub, {record.origin}" if record.source == "hub" else record.origin or "files"))
+    lines.append(("Added", _date(record)))
     rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in lines)
     return (
         f'<p class="m2v-job-title">Picked</p><h2 class="m2v-model-name">{escape(record.name)}</h2>'

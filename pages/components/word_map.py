@@ -6,7 +6,6 @@ import functools
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,21 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import InputError, MissingExtraError
-from m2v_core.exploration.agreement import OVERLAP_NEIGHBORS
 from m2v_core.exploration.background import MapMaker
-from m2v_core.exploration.clusters import cached_clusters, cluster_names
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.projection import pca_map, sample_rows, umap_key
 from m2v_core.exploration.tables import write_csv
-from pages.components import data_folder, error_notice, format_seconds, notice
+from pages.components import data_folder, error_notice, format_seconds, notice, teacher_side
+from pages.components.map_look import ColorBy, Look, MapData, legend_html, look_of
 from pages.components.model_picker import picked_words
 from pages.components.served_files import remove_old_files, served_folder
-from pages.components.teacher_side import reading_html, words_overlap
 from pages.components.waiting import bar_html
-from pages.figures import CLUSTER_COLORS, PointColors, map_figure
+from pages.figures import map_figure
 
 Method = Literal["PCA", "UMAP"]
-ColorBy = Literal["rank", "norm", "cluster", "overlap"]
 
 _MAX_QUERY_CHARACTERS = 10_000
 _MAX_TABLE_ROWS = 100
@@ -50,43 +46,9 @@ _TEMPLATE = """
 _LASSO_HINT = (
     '<p class="m2v-next">Choose Lasso and draw around some words: they are listed here, and can be saved as CSV.</p>'
 )
-_NO_TEACHER = notice(
-    "info",
-    "The teacher has not read this model's words",
-    ["Open Words above and turn on “Beside the teacher”; then these colours show where both agree."],
-)
+_GROUP = ' class="m2v-group"'
+_LEFT_OUT = "pieces of words and special tokens are left out"
 _ONLY_NEAREST = "The words nearest to it are marked."
-
-
-@dataclass(frozen=True, eq=False)
-class MapData:
-    """What a map of one model shows.
-
-    Attributes:
-        words: The whole vocabulary.
-        shown: Which of its entries are on the map, (n_shown,) int64.
-        rows: Their vectors, (n_shown, dim) float32.
-        norms: (n_shown,) float32.
-        pca: (n_shown, 2) float32.
-        key: Of their UMAP.
-    """
-
-    words: WordNeighbors
-    shown: NDArray[np.int64]
-    rows: NDArray[np.float32]
-    norms: NDArray[np.float32]
-    pca: NDArray[np.float32]
-    key: str
-
-    @property
-    def texts(self) -> list[str]:
-        """The entries on the map, as people write them."""
-        return [self.words.texts[index] for index in self.shown]
-
-    @property
-    def ranks(self) -> NDArray[np.int64]:
-        """Their ranks, (n_shown,) int64."""
-        return self.words.ranks[self.shown]
 
 
 def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, other_tabs: Sequence[gr.Tab]) -> None:
@@ -116,6 +78,9 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
             elem_classes="m2v-query",
         )
     map_status = gr.HTML("", apply_default_css=False, elem_classes="m2v-map-status")
+    teacher_said = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+    ask = gr.Button("Let the teacher read the words", visible=False, size="sm", elem_classes="m2v-ask-teacher")
+    stop = gr.Button("Cancel", visible=False, size="sm", elem_classes="m2v-ask-teacher")
     word_map = gr.HTML(
         None,
         html_template=_TEMPLATE % escape(_plotly_address()),
@@ -130,28 +95,40 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     selection = gr.HTML(_LASSO_HINT, apply_default_css=False, elem_classes="m2v-selection")
     download = gr.DownloadButton("Download CSV", visible=False, size="lg")
 
-    drawn = gr.State("")
+    drawn, asked, selected = gr.State(""), gr.State(0), gr.State([])
     # One handler for all that can change the map, so that no answer comes after a later one's.
     gr.on(
-        [is_map_open.change, model_id.change, method.change, color_by.change, map_timer.tick],
+        [is_map_open.change, model_id.change, method.change, color_by.change, map_timer.tick, asked.change],
         show_map,
         [owner, model_id, method, color_by, is_map_open, drawn],
-        [word_map, map_status, map_timer, drawn],
+        [word_map, map_status, map_timer, drawn, ask, stop],
         trigger_mode="always_last",
         **quiet,
     )
     # 30,000 points are not sent before somebody looks at them.
     gr.on([other.select for other in other_tabs], lambda: False, None, is_map_open, **quiet)
     tab.select(lambda: True, None, is_map_open, **quiet)
-    model_id.change(forget_selection, None, [selection, download, find, map_found, word_map], **quiet)
-    word_map.select(show_selection, [owner, model_id, method], [selection, download], **quiet)
+    ask.click(let_teacher_read, [owner, model_id, asked], [teacher_said, asked], **quiet)
+    stop.click(stop_teacher, [owner, model_id, asked], [teacher_said, asked], **quiet)
+    gr.on([color_by.change, model_id.change], lambda: "", None, teacher_said, **quiet)
+    model_id.change(forget_selection, None, [selection, download, find, map_found, word_map, selected], **quiet)
+    word_map.select(selected_points, None, selected, **quiet)
+    # What the map shows of a word stands in the table too, once the map shows it.
+    gr.on(
+        [selected.change, drawn.change],
+        show_selection,
+        [owner, model_id, method, color_by, selected],
+        [selection, download],
+        trigger_mode="always_last",
+        **quiet,
+    )
     find.submit(find_on_map, [owner, model_id, find], [word_map, map_found], **quiet)
 
 
 def show_map(
     owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, is_open: bool, drawn: str = ""
 ) -> list[Any]:
-    """What the map shows: figure, status, whether to look again soon, and what the figure is of.
+    """What the map shows: figure, status, whether to look again soon, what the figure is of, Ask and Cancel buttons.
 
     Args:
         owner: Whose model it shows.
@@ -161,64 +138,37 @@ def show_map(
         is_open: Whether anybody sees it; nothing changes where not.
         drawn: What the figure there is of; it is not sent again.
     """
+    still = gr.Timer(active=False)
     if not is_open or not model_id:
-        return [gr.skip(), gr.skip(), gr.Timer(active=False), gr.skip()]
+        return [gr.skip(), gr.skip(), still, *[gr.skip()] * 3]
     try:
         data = _map_data(picked_words(owner, model_id))
         points, drawn_method, waiting = _layout(data, method)
-        look = _look(data, owner, model_id, color_by)
-        wanted = f"{model_id} {drawn_method} {'rank' if look.waiting else color_by}"
+        look = look_of(data, owner, model_id, color_by)
+        wanted = f"{model_id} {drawn_method} {look.shows}"
         figure = gr.skip()
         if wanted != drawn:
             figure = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method).to_json()
-        is_waiting = bool(waiting or look.waiting)
-        return [figure, _status_html(data, waiting, look), gr.Timer(active=is_waiting), wanted]
-    except Exception as error:  # as above
-        return [gr.skip(), error_notice(error, "This map can't be drawn"), gr.Timer(active=False), gr.skip()]
+        buttons = [gr.Button(visible=look.may_ask), gr.Button(visible=bool(look.waiting))]
+        timer = gr.Timer(active=bool(waiting or look.waiting))
+        return [figure, _status_html(data, waiting, look), timer, wanted, *buttons]
+    except Exception as error:  # the last frame of ours: Gradio would show none of it
+        hidden = gr.Button(visible=False)
+        return [gr.skip(), error_notice(error, "This map can't be drawn"), still, gr.skip(), hidden, hidden]
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What the colours of a map say.
-
-    Attributes:
-        colors: For the figure.
-        groups: What each group is called; empty where the colours are no groups.
-        waiting: What is still waited for, as HTML; empty for nothing.
-        message: What there is to say, as HTML.
-    """
-
-    colors: PointColors
-    groups: Sequence[str] = ()
-    waiting: str = ""
-    message: str = ""
+def let_teacher_read(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
+    """Start what the switch among the words starts: why that failed, empty if not, and how often it was asked."""
+    status, *_ = teacher_side.follow("teacher_words", owner, model_id, None, True, may_start=True)
+    job = teacher_side.find_reading("teacher_words", owner or "", model_id or "")
+    is_going = job is not None and job.state in ("queued", "running", "done")
+    return "" if is_going else status, asked + 1  # how it goes on, the map shows
 
 
-def _look(data: MapData, owner: str | None, model_id: str | None, color_by: ColorBy) -> _Look:
-    by_rank = PointColors("Rank", data.ranks.astype(np.float32), ",~r")
-    if color_by == "norm":
-        return _Look(PointColors("Norm", data.norms))
-    if color_by == "cluster":
-        labels, names = _clusters(data)
-        return _Look(PointColors("Cluster", labels, are_groups=True), names)
-    if color_by == "overlap":
-        overlap, job = words_overlap(owner, model_id)
-        if overlap is not None and len(overlap) == len(data.shown):
-            share = f"{100 * overlap.mean():.0f} %"
-            mean = f"On average {share} of a word's {OVERLAP_NEIGHBORS} nearest are the teacher's too."
-            colors = PointColors("Overlap", overlap, ".0%", is_share=True)
-            return _Look(colors, message=f'<p class="m2v-next">{mean}</p>')
-        if job is not None and not job.is_finished:
-            return _Look(by_rank, waiting=reading_html(job))
-        return _Look(by_rank, message=_NO_TEACHER)
-    return _Look(by_rank)
-
-
-@functools.lru_cache(maxsize=4)
-def _clusters(data: MapData) -> tuple[NDArray[np.int32], list[str]]:
-    """Each shown word's group, and what the groups are called."""
-    labels = cached_clusters(data.rows, data_folder() / "maps")
-    return labels, cluster_names(labels, data.texts, data.ranks)
+def stop_teacher(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
+    """Stop that: why it failed, empty if not, and how often it was asked."""
+    _, status, *_ = teacher_side.cancel("teacher_words", owner, model_id, None)
+    return status, asked + 1
 
 
 @functools.lru_cache(maxsize=4)
@@ -248,22 +198,14 @@ def _layout(data: MapData, method: Method) -> tuple[NDArray[np.float32], Method,
     return pending.points, "UMAP", ""
 
 
-def _status_html(data: MapData, waiting: str, look: _Look) -> str:
+def _status_html(data: MapData, waiting: str, look: Look) -> str:
     n_shown, n_all = len(data.shown), len(data.words)
     badge = f'<span class="m2v-badge">sampled from {n_all:,}</span>' if n_shown < n_all else ""
-    facts = f'<div class="m2v-map-facts"><span>{n_shown:,} words</span>{badge}{waiting}{look.waiting}</div>'
+    n_tokens = len(data.words.model.tokens)
+    left_out = f" of {n_tokens:,} tokens; {_LEFT_OUT}" if n_all < n_tokens else ""
+    words = f"<span>{n_shown:,} words{left_out}</span>"
+    facts = f'<div class="m2v-map-facts">{words}{badge}{waiting}{look.waiting}</div>'
     return f"{facts}{look.message}{legend_html(look.groups)}"
-
-
-def legend_html(groups: Sequence[str]) -> str:
-    """What the colours of groups mean; empty without any."""
-    if not groups:
-        return ""
-    rows = "".join(
-        f'<li><span style="background:{CLUSTER_COLORS[place % len(CLUSTER_COLORS)]}"></span>{escape(name)}</li>'
-        for place, name in enumerate(groups)
-    )
-    return f'<ul class="m2v-legend" aria-label="Clusters, by their most frequent words">{rows}</ul>'
 
 
 def find_on_map(owner: str | None, model_id: str | None, text: str) -> tuple[Any, str]:
@@ -297,40 +239,49 @@ def _places(data: MapData) -> dict[str, int]:
     return places
 
 
-def show_selection(owner: str | None, model_id: str | None, method: Method, event: gr.EventData) -> tuple[str, Any]:
-    """The words in a lasso as a table, and the same as CSV."""
+def selected_points(event: gr.EventData) -> Any:
+    """The points in a lasso, as the browser tells them: nobody has looked at them yet."""
+    return getattr(event, "points", None)
+
+
+def show_selection(
+    owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, selected: object
+) -> tuple[str, Any]:
+    """The words in a lasso as a table, and the same as CSV; in both, what the map's colours say of them."""
     hidden = gr.DownloadButton(visible=False)
     try:
-        data = _map_data(picked_words(owner, model_id))
-        selected = checked_points(getattr(event, "points", None), len(data.shown))
-        if not selected:
+        if not selected or not model_id:
             return _LASSO_HINT, hidden
+        data = _map_data(picked_words(owner, model_id))
+        places = checked_points(selected, len(data.shown))
+        column = look_of(data, owner, model_id, color_by).column()
         points, drawn_method, _ = _layout(data, method)
-        rows = [
-            (
-                data.words.texts[data.shown[place]],
-                int(data.words.ranks[data.shown[place]]),
-                round(float(data.norms[place]), 4),
-                round(float(points[place, 0]), 4),
-                round(float(points[place, 1]), 4),
-            )
-            for place in selected
-        ]
+        columns = ["word", "rank", "norm"]
+        facts: list[Sequence[Any]] = [data.texts, data.ranks.tolist(), _rounded(data.norms)]
+        if column is not None:
+            columns.append(column[0])
+            facts.append(column[1])
+        table = [[fact[place] for fact in facts] for place in places]
+        rows = [[*row, *_rounded(points[place])] for row, place in zip(table, places, strict=True)]
         remove_old_files(served_folder())
         # The address is the only key to the file.
         path = served_folder() / secrets.token_hex(16) / "words.csv"
         path.parent.mkdir(parents=True)
-        write_csv(path, ["word", "rank", "norm", f"{drawn_method} 1", f"{drawn_method} 2"], rows)
+        write_csv(path, [*columns, f"{drawn_method} 1", f"{drawn_method} 2"], rows)
     except Exception as error:  # as above
         return error_notice(error, "This selection can't be shown"), hidden
     noun = "word" if len(rows) == 1 else "words"
     button = gr.DownloadButton(f"Download CSV · {len(rows):,} {noun}", value=str(path), visible=True)
-    return selection_html(rows), button
+    return selection_html(columns, table), button
 
 
-def forget_selection() -> tuple[str, Any, str, str, Any]:
+def _rounded(numbers: NDArray[np.float32]) -> list[float]:
+    return [round(number, 4) for number in numbers.tolist()]
+
+
+def forget_selection() -> tuple[str, Any, str, str, Any, list[int]]:
     """What stands around the map of another model: nothing that was found in the last one."""
-    return _LASSO_HINT, gr.DownloadButton(visible=False), "", "", gr.HTML(found=None)
+    return _LASSO_HINT, gr.DownloadButton(visible=False), "", "", gr.HTML(found=None), []
 
 
 def checked_points(points: object, n_points: int) -> list[int]:
@@ -344,19 +295,32 @@ def checked_points(points: object, n_points: int) -> list[int]:
     return sorted(set(points))
 
 
-def selection_html(rows: Sequence[tuple[str, int, float, float, float]]) -> str:
-    """The selected words as a table, the first hundred."""
-    body = "".join(
-        f'<tr><td class="m2v-word">{escape(text)}</td><td class="m2v-number">{rank:,}</td>'
-        f'<td class="m2v-number">{norm:.2f}</td></tr>'
-        for text, rank, norm, _, _ in rows[:_MAX_TABLE_ROWS]
+def selection_html(columns: Sequence[str], rows: Sequence[Sequence[str | int | float]]) -> str:
+    """The selected words as a table, the first hundred.
+
+    Args:
+        columns: What stands above each: the word, its rank, its norm, and what the map's colours say of it.
+        rows: A value for each column.
+    """
+    head = "".join(
+        f"<th{_GROUP if column == 'cluster' else ''}>{escape(column.capitalize())}</th>" for column in columns
     )
+    body = "".join(f"<tr>{''.join(map(_cell_html, columns, row))}</tr>" for row in rows[:_MAX_TABLE_ROWS])
     rest = len(rows) - _MAX_TABLE_ROWS
     more = f'<p class="m2v-next">And {rest:,} more, all of them in the CSV.</p>' if rest > 0 else ""
     return (
         f'<div class="m2v-table" role="region" aria-label="Selected words" tabindex="0"><table><thead><tr>'
-        f"<th>Word</th><th>Rank</th><th>Norm</th></tr></thead><tbody>{body}</tbody></table></div>{more}"
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>{more}"
     )
+
+
+def _cell_html(column: str, value: str | int | float) -> str:
+    if isinstance(value, str):
+        return f'<td class="m2v-word">{escape(value)}</td>' if column == "word" else f"<td{_GROUP}>{escape(value)}</td>"
+    text = (
+        f"{value:,}" if isinstance(value, int) else f"{value:.0%}" if column == "shared neighbours" else f"{value:.2f}"
+    )
+    return f'<td class="m2v-number">{text}</td>'
 
 
 def _plotly_address() -> str:

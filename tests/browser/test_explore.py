@@ -67,7 +67,8 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     find = page.get_by_label("Find a word")
     find.fill("king")
     find.press("Enter")
-    expect(plot.locator(".annotation-text").get_by_text("queen", exact=True)).to_be_visible()
+    expect(plot.locator(".annotation-text").get_by_text("king", exact=True)).to_be_visible()
+    labels_are_apart_and_the_scale_is_on_a_phone_too(page)
     page.locator("label", has_text="Teacher overlap").click()
     expect(page.get_by_text("nearest are the teacher's too")).to_be_visible()
     page.locator("label", has_text="Cluster").click()
@@ -85,6 +86,38 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     page.get_by_role("button", name="Explain the score").click()
     expect(page.locator(".m2v-piece").get_by_text("dog", exact=True)).to_be_visible()
     expect(page.locator(".m2v-unknown")).to_contain_text("unknown")
+
+
+def labels_are_apart_and_the_scale_is_on_a_phone_too(page: sync_api.Page) -> None:
+    """No label of a found word lies on another, at any zoom; every one of nine words is marked."""
+    plot = page.locator(".m2v-plot[data-drawn]")
+
+    def labels() -> list[str]:
+        expect(plot.locator(".shapelayer path")).to_have_count(9)
+        boxes = plot.locator(".annotation .bg").evaluate_all("all => all.map((one) => one.getBoundingClientRect())")
+        for place, a in enumerate(boxes):
+            for b in boxes[:place]:
+                beside = a["right"] <= b["left"] or b["right"] <= a["left"]
+                assert beside or a["bottom"] <= b["top"] or b["bottom"] <= a["top"]
+        found = plot.locator(".annotation-text").all_text_contents()
+        assert "king" in found
+        return found
+
+    whole = labels()
+    # From so far away, the words looked for lie on one spot.
+    plot.evaluate("t => Plotly.relayout(t, {'xaxis.range': [-900, 900], 'yaxis.range': [-900, 900]})")
+    expect(plot.locator(".annotation-text")).not_to_have_count(len(whole))
+    assert len(labels()) < len(whole)
+    page.get_by_role("button", name="Reset").click()
+    expect(plot.locator(".annotation-text")).to_have_count(len(whole))
+    assert labels() == whole
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(plot.locator(".annotation-text")).not_to_have_count(len(whole))
+    expect(plot.locator(".cbtitle")).to_have_text("Rank")
+    scale, drawn = plot.locator(".cbfills").bounding_box(), plot.locator(".gridlayer").first.bounding_box()
+    assert scale and drawn and scale["y"] > drawn["y"] + drawn["height"] and scale["width"] > 150
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def looks_at_another_way_in_and_finds_all_again(page: sync_api.Page, tmp_path: Path) -> None:

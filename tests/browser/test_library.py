@@ -73,8 +73,11 @@ def test_a_model_is_uploaded_used_renamed_and_deleted(
 
     page.get_by_role("button", name="Rename or delete").click()
     page.get_by_label("Name", exact=True).fill("<i>renamed</i>")
-    page.get_by_role("button", name="Rename", exact=True).click()
+    rename = page.get_by_role("button", name="Rename", exact=True)
+    rename.click()
     expect(page.locator(".m2v-model-name")).to_have_text("<i>renamed</i>")
+    answer, button = page.get_by_text("It is called <i>renamed</i> now").bounding_box(), rename.bounding_box()
+    assert answer and button and 0 < answer["y"] - button["y"] < 150
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("button", name="Keep it").click()
     expect(page.get_by_role("button", name="Delete for good")).to_have_count(0)

@@ -26,7 +26,7 @@ from m2v_core.jobs.kept_texts import KeptTexts
 from m2v_core.search.index import build_index
 from m2v_core.space.settings import current_limits
 from pages import explore
-from pages.components import findings, neighbors_html, own_documents, teacher_side, word_map
+from pages.components import findings, map_look, neighbors_html, own_documents, teacher_side, word_map
 from pages.components.teacher_side import Documents
 from pages.figures import CLUSTER_COLORS, PointColors, map_figure
 from tests.core.search.oracle import write_vectors
@@ -56,7 +56,7 @@ def model(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[WordNei
     for cached in (
         word_map._map_data,
         word_map._places,
-        word_map._clusters,
+        map_look.clusters,
         explore._document_index,
         teacher_side._word_neighbors,
         teacher_side._document_neighbors,
@@ -78,7 +78,7 @@ def test_another_owners_model_answers_nothing(model: WordNeighbors, owner: str |
         explore.explain(owner, JOB_ID, "sea", "shell"),
         word_map.show_map(owner, JOB_ID, "PCA", "rank", True)[1],
         word_map.find_on_map(owner, JOB_ID, "sea")[1],
-        word_map.show_selection(owner, JOB_ID, "PCA", SimpleNamespace(points=[0]))[0],
+        word_map.show_selection(owner, JOB_ID, "PCA", "rank", [0])[0],
     ]
     assert all('role="alert"' in answer for answer in answers)
     with pytest.raises(gr.Error):
@@ -221,11 +221,12 @@ def test_the_limit_on_documents_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_map_is_drawn_when_it_is_open(model: WordNeighbors) -> None:
     assert word_map.show_map(*MODEL, "PCA", "rank", False)[0] == gr.skip()
     assert word_map.show_map(OWNER, None, "PCA", "rank", True)[0] == gr.skip()
-    figure, status, timer, drawn = word_map.show_map(*MODEL, "PCA", "norm", True)
+    figure, status, timer, drawn, *_ = word_map.show_map(*MODEL, "PCA", "norm", True)
     words = model
     (trace,) = json.loads(figure)["data"]
     assert trace["type"] == "scattergl" and len(trace["text"]) == len(words)
-    assert f"{len(words)} words" in status and "sampled" not in status
+    assert f"{len(words)} words of {len(words.model.tokens)} tokens; pieces of words" in status
+    assert len(words) < len(words.model.tokens) and "sampled" not in status
     assert timer.active is False
     again = word_map.show_map(*MODEL, "PCA", "norm", True, drawn)  # 30,000 points are not sent twice
     assert again[0] == gr.skip() and again[1] == status and again[3] == drawn
@@ -246,18 +247,18 @@ def test_umap_comes_when_it_is_ready(model: WordNeighbors, monkeypatch: pytest.M
     waits = [PendingMap(None, 3.0), PendingMap(None, 40.0, 0.25, 29.5)]
     answers = [*waits, *[PendingMap(data.pca * 2, 5.0)] * 2]
     monkeypatch.setattr(word_map, "_map_maker", lambda: SimpleNamespace(get=lambda rows, key: answers.pop(0)))
-    figure, status, timer, drawn = word_map.show_map(*MODEL, "UMAP", "rank", True)
+    figure, status, timer, drawn, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True)
     assert "PCA 1" in figure and "3.0 s so far" in status and "data-busy" in status and timer.active is True
-    figure, status, _, drawn = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
+    figure, status, _, drawn, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
     assert figure == gr.skip() and 'aria-valuenow="25"' in status and "about 30 s left" in status
-    figure, status, timer, _ = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
+    figure, status, timer, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
     assert "UMAP 1" in figure and "so far" not in status and timer.active is False
 
     def fail(rows: object, key: str) -> None:
         raise M2VError("its process ended early")
 
     monkeypatch.setattr(word_map, "_map_maker", lambda: SimpleNamespace(get=fail))
-    _, status, timer, _ = word_map.show_map(*MODEL, "UMAP", "rank", True)
+    _, status, timer, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True)
     assert "its process ended early" in status and timer.active is False
 
 
@@ -274,15 +275,46 @@ def test_a_word_is_found_with_its_neighbours_in_full_space(model: WordNeighbors)
     assert word_map.find_on_map(*MODEL, "")[0].props["found"] is None
 
 
+def lasso(points: object, color_by: str = "rank", model: tuple[str, str | None] = MODEL) -> tuple[str, list[list[str]]]:
+    """The table that is shown of a selection, and what the CSV says: nothing where there is none."""
+    table, button = word_map.show_selection(*model, "PCA", color_by, points)  # type: ignore[arg-type]
+    if not button.visible:
+        return table, []
+    with Path(button.value["path"]).open(encoding="utf-8-sig", newline="") as file:
+        return table, list(csv.reader(file))
+
+
 def test_a_lasso_becomes_a_table_and_a_csv(model: WordNeighbors) -> None:
     data = word_map._map_data(model)
-    table, button = word_map.show_selection(*MODEL, "PCA", SimpleNamespace(points=[7, 3, 7]))
+    table, rows = lasso([7, 3, 7])
     assert re.findall(r'class="m2v-word">(.*?)<', table) == [data.texts[3], data.texts[7]]
-    with Path(button.value["path"]).open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.reader(file))
+    assert re.findall("<th>(.*?)<", table) == ["Word", "Rank", "Norm"]
     assert rows[0] == ["word", "rank", "norm", "PCA 1", "PCA 2"]
     assert [int(row[1]) for row in rows[1:]] == [data.ranks[3], data.ranks[7]]
-    assert word_map.show_selection(*MODEL, "PCA", SimpleNamespace(points=[]))[0] == word_map._LASSO_HINT
+    np.testing.assert_allclose([[float(cell) for cell in row[3:]] for row in rows[1:]], data.pca[[3, 7]], atol=1e-4)
+    assert lasso([]) == lasso([1], model=(OWNER, None)) == (word_map._LASSO_HINT, [])
+    table, rows = lasso([len(data.shown)])
+    assert "none of this map" in table and not rows
+    assert word_map.selected_points(SimpleNamespace(points=[1])) == [1]  # type: ignore[arg-type]
+    assert word_map.selected_points(SimpleNamespace()) is None  # type: ignore[arg-type]
+
+
+def test_the_table_of_a_lasso_says_what_the_colours_say(
+    model: WordNeighbors, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(map_look, "data_folder", lambda: tmp_path)
+    labels, names = map_look.clusters(word_map._map_data(model))
+    table, rows = lasso([3, 7], "cluster")
+    assert rows[0][3] == "cluster" and [row[3] for row in rows[1:]] == [names[labels[3]], names[labels[7]]]
+    assert ">Cluster</th>" in table and names[labels[3]] in table
+    assert lasso([3], "overlap") == lasso([3])  # the teacher has not read them
+    words_switch(True)
+    jobs.finish("done")
+    overlap = np.load(jobs.folder / "overlap.npy")
+    table, rows = lasso([3, 7], "overlap")
+    assert rows[0][3] == "shared neighbours"
+    np.testing.assert_allclose([float(row[3]) for row in rows[1:]], overlap[[3, 7]], atol=1e-4)
+    assert f'class="m2v-number">{overlap[3]:.0%}<' in table
 
 
 @pytest.mark.parametrize("points", [None, "abc", [1.5], [-1], [10], [True], [[1]]])
@@ -305,8 +337,8 @@ def test_foreign_text_is_escaped() -> None:
         findings.explanation_html(Explanation(0.5, spans, spans)),
         findings.documents_html([Neighbor(EVIL, 0.5, 0)], EVIL, places=[EVIL]),
         findings.beside_html(neighbors_html, [Neighbor(EVIL, 0.5, 0)], [Neighbor(EVIL, 0.5, 0)], EVIL, EVIL),
-        word_map.selection_html([(EVIL, 1, 1.0, 0.0, 0.0)]),
-        word_map.legend_html([EVIL]),
+        word_map.selection_html(["word", "rank", "norm", "cluster"], [[EVIL, 1, 1.0, EVIL]]),
+        map_look.legend_html([EVIL]),
     ]
     assert not any("<img" in html for html in htmls)
     colors = PointColors("Rank", np.zeros(1))
@@ -489,9 +521,9 @@ def test_documents_beside_the_teacher(jobs: Jobs, monkeypatch: pytest.MonkeyPatc
 
 
 def test_clusters_have_a_legend(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(word_map, "data_folder", lambda: tmp_path)
+    monkeypatch.setattr(map_look, "data_folder", lambda: tmp_path)
     figure, status, *_ = word_map.show_map(*MODEL, "PCA", "cluster", True)
-    _, names = word_map._clusters(word_map._map_data(model))
+    _, names = map_look.clusters(word_map._map_data(model))
     assert status.count("<li>") == len(names) == 10
     (trace,) = json.loads(figure)["data"]
     scale = dict(map(tuple, trace["marker"]["colorscale"]))
@@ -500,13 +532,36 @@ def test_clusters_have_a_legend(model: WordNeighbors, monkeypatch: pytest.Monkey
 
 
 def test_overlap_colours_need_the_teacher_and_say_so(jobs: Jobs) -> None:
-    _, status, timer, drawn = word_map.show_map(*MODEL, "PCA", "overlap", True)
-    assert "turn on “Beside the teacher”" in status and timer.active is False
-    words_switch(True)
-    _, status, timer, drawn = word_map.show_map(*MODEL, "PCA", "overlap", True)
-    assert "Once:" in status and timer.active is True
+    def shown(drawn: str = "") -> list[Any]:
+        return word_map.show_map(*MODEL, "PCA", "overlap", True, drawn)
+
+    figure, status, timer, drawn, ask, stop = shown()
+    assert "Coloured by rank for now" in status
+    assert json.loads(figure)["data"][0]["marker"]["colorbar"]["title"]["text"] == "Rank"
+    assert (timer.active, ask.visible, stop.visible) == (False, True, False)
+    assert word_map.let_teacher_read(*MODEL, 0) == ("", 1) and len(jobs.jobs) == 1
+    figure, status, timer, drawn, ask, stop = shown(drawn)
+    assert "Once:" in status and "Coloured by rank for now" in status and figure == gr.skip()
+    assert (timer.active, ask.visible, stop.visible) == (True, False, True)
+    assert word_map.stop_teacher(*MODEL, 1) == ("", 2) and jobs.jobs[-1].state == "cancelled"
+    assert shown(drawn)[4].visible
+    word_map.let_teacher_read(*MODEL, 2)
+    jobs.finish("failed", f"It broke. {EVIL}")
+    _, status, *_, ask, stop = shown(drawn)
+    assert "It broke." in status and "<img" not in status and ask.visible and not stop.visible
+    word_map.let_teacher_read(*MODEL, 3)
     jobs.finish("done")
-    figure, status, timer, _ = word_map.show_map(*MODEL, "PCA", "overlap", True, drawn)
+    figure, status, timer, _, ask, stop = shown(drawn)
     overlap = np.load(jobs.folder / "overlap.npy")
-    assert f"On average {100 * overlap.mean():.0f} %" in status and timer.active is False
-    assert "shared neighbours" in json.loads(figure)["data"][0]["hovertemplate"]
+    assert f"On average {100 * overlap.mean():.0f} %" in status and "for now" not in status
+    assert (timer.active, ask.visible, stop.visible) == (False, False, False)
+    trace = json.loads(figure)["data"][0]
+    assert "shared neighbours" in trace["hovertemplate"] and trace["marker"]["colorbar"]["title"]["text"] == "Overlap"
+
+
+def test_where_no_teacher_can_read_the_words_nobody_is_asked_to_let_it(jobs: Jobs) -> None:
+    teacher_side.model_library().record.teacher = None  # type: ignore[attr-defined]
+    _, status, *_, ask, _ = word_map.show_map(*MODEL, "PCA", "overlap", True)
+    assert "doesn&#x27;t say which teacher" in status and not ask.visible
+    said, _ = word_map.let_teacher_read(*MODEL, 0)  # a click that came late
+    assert "doesn&#x27;t say which teacher" in said and not jobs.jobs

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -17,7 +18,7 @@ from m2v_core.jobs import Job
 from m2v_core.library import Library, ModelRecord
 from m2v_core.persistence.export import write_zip
 from pages import library as page
-from pages.components import archive, model_picker, served_files, waiting, zip_button
+from pages.components import archive, model_facts, model_picker, served_files, waiting, zip_button
 from tests.pages.conftest import FakeStore, make_job
 from tests.static_models import static_model
 
@@ -215,6 +216,43 @@ def test_rename_and_delete(add: Callable[..., ModelRecord], library: Library) ->
     assert library.list_models(OWNER) == [second]
 
 
+def test_a_name_that_is_too_long_is_refused_and_not_cut(add: Callable[..., ModelRecord]) -> None:
+    record = add()
+    shown = page.rename(OWNER, record.id, "n" * 93)
+    assert "It keeps its name" in shown[DONE] and "93 characters, and 80 are allowed" in shown[DONE]
+    assert page.values(OWNER, record.id)[NAME] == "small"
+    assert page.rename(OWNER, record.id, "n" * 80)[NAME] == "n" * 80
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"), [("fast", "Fast"), ("calibrated", "Calibrated"), ("a new one", "a new one")]
+)
+def test_a_model_from_elsewhere_tells_its_recipe(library: Library, tmp_path: Path, recipe: str, says: str) -> None:
+    static_model().save_pretrained(tmp_path / "mine")
+    config = tmp_path / "mine" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"m2v": {"recipe": recipe}}))
+    for way in (
+        lambda: library.add_from_folder(tmp_path / "mine", OWNER),
+        lambda: library.add_from_zip(write_zip(tmp_path / "mine", tmp_path / "mine.zip"), OWNER),
+    ):
+        record = way()
+        shown = page.values(OWNER, record.id)
+        assert f"Recipe {says} From mine" in text_of(shown[FACTS])
+        assert f"\n{says} · " in {model_id: label for label, model_id in shown[LISTED]}[record.id]
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"m2v": {"recipe": 7}}))
+    record = library.add_from_folder(tmp_path / "mine", OWNER)
+    assert "Recipe" not in page.facts_html(record)
+
+
+def test_models_of_one_name_and_day_are_told_apart_by_the_time() -> None:
+    def record(name: str, added_at: float) -> ModelRecord:
+        return ModelRecord(f"{added_at:032.0f}", name, None, added_at=added_at)
+
+    labels = model_facts.model_labels([record("m", 60.0), record("m (2)", 7260.0), record("o", 0), record("m", 90_000)])
+    times = [re.findall(r"\d\d:\d\d UTC", label) for label in labels]
+    assert times == [["00:01 UTC"], ["02:01 UTC"], [], []]
+
+
 def test_the_zip_is_its_owners_and_goes_with_the_model(add: Callable[..., ModelRecord]) -> None:
     record = add("my model/…")
     zip_path = archive.archive_of(OWNER, record.id)
@@ -299,11 +337,13 @@ def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], stor
         ({}, "The usual settings"),
         ({"pca_dims": 256, "pooling": "mean", "device": None}, "dimensions 256 · pooling mean"),
         ({"use_subword": False, "weighting": "sif"}, "own words only · weighting sif"),
+        ({"recipe": "model2vec", "pca_dims": 256}, "Recipe Model2Vec · dimensions 256"),
     ],
 )
 def test_a_recipe_in_one_line(recipe: dict[str, Any], says: str) -> None:
     record = ModelRecord("0" * 32, "name", "teacher", recipe, "job")
     assert says in text_of(page.facts_html(record))
+    assert EVIL not in page.facts_html(ModelRecord("0" * 32, "name", None, {"recipe": EVIL}))
 
 
 def test_where_to_go_with_a_model(add: Callable[..., ModelRecord]) -> None:
