@@ -324,5 +324,5 @@ def _added(record: ModelRecord) -> str:
 
 _EMPTY = (
     '<div class="m2v-empty"><h2>No model yet</h2><p class="m2v-next"><a href="distill">Distill your first one</a>: '
-    "the bundled teacher takes about a minute. Or open one you have, below.</p></div>"
+    "the bundled teacher takes a minute or two. Or open one you have, below.</p></div>"
 )
