@@ -303,7 +303,7 @@ def _stage_list(look: _Look, stages: Sequence[Stage], state: str) -> str:
         else:  # what the teacher has read once is taken from where it is kept
             mark, seconds = ("finished", "kept") if place < n_begun else ("not begun", "")
         rows.append(
-            f'<li data-mark="{mark}"><span class="m2v-mark" role="img" aria-label="{mark}"></span>'
+            f'<li data-mark="{mark}" data-stage="{name}"><span class="m2v-mark" role="img" aria-label="{mark}"></span>'
             f'<span>{label}</span><span class="m2v-number">{seconds}</span></li>'
         )
     return f'<ol class="m2v-stages">{"".join(rows)}</ol>'
