@@ -48,6 +48,8 @@ def main() -> None:
     # Gradio's own would make a tool of every endpoint, of those that delete too.
     setattr(gr.mcp, "GradioMCPServer", api.ReadOnlyTools)  # noqa: B010 - to mypy a class is no variable
     app.queue(default_concurrency_limit=16)
+    # Gradio looks for events a thousand times a second, which takes an idle app a twentieth of a core.
+    app._queue.sleep_when_free, app._queue.progress_update_sleep_when_free = 0.01, 0.1
     app.launch(
         theme=studio_theme(),
         # Not `css=`: Gradio rewrites that, and its media queries then match nothing.

@@ -18,7 +18,7 @@ playwright.expect.set_options(timeout=30_000)
 from tests.browser.small_studio import LIMITS, READER, WRITER, unfit_teachers  # noqa: E402 - it needs playwright
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def faulty_hub() -> Iterator[LoopbackHub]:
     """What has "silent" in its name does not answer."""
     with LoopbackHub() as hub, hub.failing("/all-MiniLM-L6-v2(/|$)", status=403), hub.failing("silent", read_bytes=0):
@@ -28,13 +28,13 @@ def faulty_hub() -> Iterator[LoopbackHub]:
         yield hub
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Whoever's token is in it is signed in; no file, nobody."""
     return tmp_path_factory.mktemp("hf") / "token"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def small_studio(
     faulty_hub: LoopbackHub, token_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:

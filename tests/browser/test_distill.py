@@ -316,6 +316,7 @@ def test_a_run_survives_a_restart_of_the_app(
     page.evaluate("owner => localStorage.setItem('m2v-studio-owner', owner)", owner)
     panel = open_page(page, second)
     expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
+    second.stop()
 
 
 def test_everything_is_reached_by_keyboard(page: sync_api.Page, server: Server) -> None:

@@ -43,10 +43,14 @@ def hub(build_teacher_once: Callable[[str], Path]) -> Iterator[LoopbackHub]:
 
 
 @pytest.fixture(scope="module")
-def studio(start_server: Callable[..., Server], hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory) -> Server:
+def studio(
+    start_server: Callable[..., Server], hub: LoopbackHub, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """An app whose user is signed in."""
     variables = client_environment(hub.url, tmp_path_factory.mktemp("hf")) | {"HF_TOKEN": TOKEN}
-    return start_server(tmp_path_factory.mktemp("publishing"), **variables)
+    started = start_server(tmp_path_factory.mktemp("publishing"), **variables)
+    yield started
+    started.stop()  # an idle app takes time of the tests that follow
 
 
 def open_page(page: sync_api.Page, studio: Server, path: str = "/") -> None:
@@ -250,6 +254,7 @@ def test_signing_in_by_oauth(
     assert_is_nowhere(stand_in, space)
     page.get_by_role("button", name="Sign out (ada)").click()
     expect(page.locator(".m2v-account")).to_contain_text("Not signed in")
+    space.stop()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
