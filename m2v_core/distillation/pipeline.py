@@ -26,7 +26,7 @@ from m2v_core.distillation.source import TeacherSource, locate_teacher
 from m2v_core.distillation.vectors import Fitted, Prepared, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.weighting import Weighting, rank_weights
 from m2v_core.encoder.cosines import row_lengths
-from m2v_core.errors import InputError
+from m2v_core.errors import Cancelled, InputError
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.tokenization import unknown_token_id
@@ -132,6 +132,8 @@ def distill(
     )
     _check_engine(engine, workers, address, cache_folder)
     reporter = ProgressReporter(progress, cancel)
+    if cancel is not None and cancel.is_set():
+        raise Cancelled("Cancelled before it began; nothing was written.")
     source = locate_teacher(model_name, revision, reporter)
     reporter.start("load")
     cache, cluster = None, None

@@ -122,7 +122,9 @@ def test_an_address_is_text(stranger: Stranger, path: str) -> None:
 def test_the_csv_of_a_map_holds_no_formula(stranger: Stranger, model_id: str) -> None:
     handler = stranger.handler("show_selection")
     data = stranger.untouched(handler, dropdown=model_id)
-    said = stranger.ask(handler, data, {"points": list(range(len(WORDS)))})
+    choosing = stranger.handler("selected_points")
+    stranger.ask(choosing, stranger.untouched(choosing), {"points": list(range(len(WORDS)))})
+    said = stranger.ask(handler, data)
     [file] = re.findall(r'"path": "([^"]+words\.csv)"', said)
     rows = list(csv.reader(io.StringIO(stranger.fetch(file).content.decode("utf-8-sig"), newline="")))
     words = [row[0] for row in rows[1:]]
