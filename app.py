@@ -21,7 +21,8 @@ import gradio as gr
 
 from m2v_core.space.settings import current_limits
 from pages import PAGES, api
-from pages.components.served_files import keep_tidy, served_folder
+from pages.components.served_files import served_folder
+from pages.components.tidying import keep_tidy
 from pages.theme import FAVICON, STYLE_SHEET, WIDGETS_SCRIPT, studio_theme
 
 

@@ -213,7 +213,7 @@ def _ticked_box(
 
 
 def _said(owner: str, models: Sequence[MeasurableModel]) -> str:
-    return ("" if models else _EMPTY) + refused_html(model_library().refused(owner))
+    return ("" if models else _EMPTY) + refused_html(model_library().contents(owner).refused)
 
 
 def _entries(models: Sequence[MeasurableModel]) -> list[tuple[str, str]]:

@@ -284,14 +284,15 @@ def values(owner: str, model_id: str | None = None, message: str = "", done: str
 
     Message, progress, models, detail, facts, name, snippet, confirm, done, timer, the shown model's id, what is listed.
     """
-    records = model_library().list_models(owner)
-    record = next((record for record in records if record.id == model_id), None) or model_library().picked(owner)
+    contents = model_library().contents(owner)
+    records = contents.models
+    record = next((record for record in records if record.id == model_id), contents.picked)
     is_busy = any(job.kind == "distill" and not job.is_finished for job in job_store().list_jobs(owner))
     progress = notice("info", "A model is being made", ["It appears here when it is ready."]) if is_busy else ""
     listed = list(zip(model_labels(records), [other.id for other in records], strict=True))
     return [
         message,
-        progress + refused_html(model_library().refused(owner)) + ("" if records or is_busy else _EMPTY),
+        progress + refused_html(contents.refused) + ("" if records or is_busy else _EMPTY),
         _models_box(listed, value=record.id if record else None),
         gr.Column(visible=record is not None),
         facts_html(record) if record else "",

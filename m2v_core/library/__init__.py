@@ -5,10 +5,10 @@
     model = library.load(record.id, owner="ada")
 
 A finished distillation enters by itself, under the id of its job, and stays when the job is cleaned away;
-`library.refused(owner)` says which could not.
+`library.contents(owner)` says which could not.
 """
 
 from m2v_core.library.library import Library
-from m2v_core.library.records import ModelRecord, Refusal
+from m2v_core.library.records import Contents, ModelRecord, Refusal
 
-__all__ = ["Library", "ModelRecord", "Refusal"]
+__all__ = ["Contents", "Library", "ModelRecord", "Refusal"]

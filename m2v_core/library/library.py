@@ -14,7 +14,16 @@ from m2v_core.jobs import JobStore
 from m2v_core.jobs.kinds import AFTERWARDS
 from m2v_core.jobs.store import hash_owner
 from m2v_core.library.memory import LoadedModels
-from m2v_core.library.records import ModelRecord, Refusal, Source, checked_name, described, free_name, usable_name
+from m2v_core.library.records import (
+    Contents,
+    ModelRecord,
+    Refusal,
+    Source,
+    checked_name,
+    described,
+    free_name,
+    usable_name,
+)
 from m2v_core.library.shelf import Shelf, age_seconds, is_model_id, not_found, saving
 from m2v_core.model import StaticModel
 from m2v_core.persistence import hub, intake
@@ -62,14 +71,17 @@ class Library:
         with saving("The library's folder"):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def list_models(self, owner: str) -> list[ModelRecord]:
-        """This owner's models, the newest first; distillations that have finished meanwhile among them."""
-        self._adopt_all(owner)
-        return self._shelf(owner).records()
+    def contents(self, owner: str) -> Contents:
+        """All that an owner has here; distillations that have finished meanwhile are taken in first, or refused."""
+        refused = self._adopt_all(owner)
+        shelf = self._shelf(owner)
+        models, picked_id = shelf.records(), shelf.picked_id()
+        picked = next((record for record in models if record.id == picked_id), models[0] if models else None)
+        return Contents(models, picked, refused)
 
-    def refused(self, owner: str) -> list[Refusal]:
-        """This owner's finished distillations that can't be taken in, and why; each call tries them again."""
-        return self._adopt_all(owner)
+    def list_models(self, owner: str) -> list[ModelRecord]:
+        """This owner's models, as in `contents`."""
+        return self.contents(owner).models
 
     def get(self, model_id: str, owner: str) -> ModelRecord:
         """What is known of a model; the id of a finished distillation will do.
@@ -247,10 +259,8 @@ class Library:
         return record
 
     def picked(self, owner: str) -> ModelRecord | None:
-        """The model that this owner works with: the one picked last, else the newest; None without any."""
-        records = self.list_models(owner)
-        picked_id = self._shelf(owner).picked_id()
-        return next((record for record in records if record.id == picked_id), records[0] if records else None)
+        """The model that this owner works with, as in `contents`."""
+        return self.contents(owner).picked
 
     def clean(self) -> list[str]:
         """The ids of the models removed: those that nobody has opened for `keep_seconds`."""

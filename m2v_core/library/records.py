@@ -92,6 +92,21 @@ class ModelRecord:
         )
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What an owner has in the library.
+
+    Attributes:
+        models: The newest first.
+        picked: The one to work with: the one picked last, else the newest; None without any.
+        refused: Finished distillations that can't be taken in, the oldest first; each call tries them again.
+    """
+
+    models: list[ModelRecord]
+    picked: ModelRecord | None
+    refused: list[Refusal]
+
+
 def checked_name(name: str) -> str:
     """The name without surrounding and doubled space.
 

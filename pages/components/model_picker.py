@@ -159,17 +159,17 @@ def choice_label(record: ModelRecord) -> str:
 
 
 def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
-    records = model_library().list_models(owner)
+    contents = model_library().contents(owner)
+    records = contents.models
     if model_id not in {record.id for record in records}:
-        picked = model_library().picked(owner)
-        model_id = picked.id if picked else None
+        model_id = contents.picked.id if contents.picked else None
     box = gr.Dropdown(
         choices=[(choice_label(record), record.id) for record in records], value=model_id, visible=bool(records)
     )
     is_busy = any(job.kind == "distill" and not job.is_finished for job in job_store().list_jobs(owner))
     if not records and not message:
         message = empty_html(is_busy)
-    message += refused_html(model_library().refused(owner))
+    message += refused_html(contents.refused)
     return [box, message, gr.Timer(active=is_busy), len(records)]
 
 

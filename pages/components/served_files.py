@@ -1,14 +1,12 @@
-"""Files for download: what a finished job made, where the app serves it from; and tidying up behind all of them."""
+"""Files for download: what a finished job made, where the app serves it from, and for how long."""
 
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import re
 import secrets
 import shutil
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,16 +14,12 @@ from pathlib import Path
 from m2v_core.errors import SaveError
 from m2v_core.jobs import Job
 from m2v_core.persistence.export import write_zip
-from m2v_core.persistence.hub_cache import trim_hub_cache
 from m2v_core.space.settings import current_limits
 from pages.components import data_folder, job_store
 from pages.components.model_picker import model_library
 
-logger = logging.getLogger(__name__)
-
 _SERVED_SECONDS = 24 * 3600.0
 _SECONDS_IN_USE = 600.0
-_SECONDS_BETWEEN_LOOKS = 300.0
 
 
 def served_folder() -> Path:
@@ -103,25 +97,3 @@ def remove_old_files(folder: Path, age_seconds: float = _SERVED_SECONDS) -> None
         if now - made_at > age_seconds or is_too_much:
             shutil.rmtree(path, ignore_errors=True)
             n_bytes -= size
-
-
-def tidy_up() -> None:
-    """Keep what is served, and on a Space the Hub's cache, within their limits; never raises."""
-    try:
-        remove_old_files(served_folder())
-        most_bytes = current_limits().hub_cache_bytes
-        if most_bytes is not None:
-            trim_hub_cache(most_bytes)
-    except Exception:  # the last frame of ours: another time it may work
-        logger.exception("Nothing could be tidied up.")
-
-
-def keep_tidy() -> None:
-    """Tidy up now and then, in a thread that ends with the app."""
-
-    def go_on() -> None:
-        while True:
-            tidy_up()
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-
-    threading.Thread(target=go_on, name="m2v-tidy", daemon=True).start()

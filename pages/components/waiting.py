@@ -34,12 +34,13 @@ def following(
         shown: Makes of the sign's HTML the values that a handler yields.
     """
     began = time.monotonic()
-    with ThreadPoolExecutor(1, thread_name_prefix="following") as pool:
-        future = pool.submit(contextvars.copy_context().run, work)
-        is_over = wait([future], _BEFORE_SECONDS).done
-        while not is_over:
-            yield shown(waiting_html(what, time.monotonic() - began, _last_seconds.get(kind)))
-            is_over = wait([future], _TICK_SECONDS).done
+    pool = ThreadPoolExecutor(1, thread_name_prefix="following")
+    future = pool.submit(contextvars.copy_context().run, work)
+    pool.shutdown(wait=False)  # nothing more will come, and whoever leaves the page does not wait
+    is_over = wait([future], _BEFORE_SECONDS).done
+    while not is_over:
+        yield shown(waiting_html(what, time.monotonic() - began, _last_seconds.get(kind)))
+        is_over = wait([future], _TICK_SECONDS).done
     result = future.result()
     _last_seconds[kind] = time.monotonic() - began
     return result

@@ -22,9 +22,9 @@ from m2v_core.jobs.kinds import Kind
 from m2v_core.space import settings
 from m2v_core.space.settings import Limits, load_settings
 from pages import api, compare, components, distill, evaluate, explore
-from pages.components import model_picker, own_documents, preflight_card, served_files, teacher_side
+from pages.components import model_picker, own_documents, preflight_card, teacher_side, tidying
 from pages.components.account import Visitor
-from pages.components.served_files import remove_old_files, served_folder, tidy_up
+from pages.components.served_files import remove_old_files, served_folder
 from tests.attacks.space import Stranger, marked_model
 
 ADA, BOB, CYD = "a" * 24, "b" * 24, "c" * 24
@@ -267,8 +267,8 @@ def hub_cache_bytes(app: App) -> None:
     """What goes first is tested with the cache; here, that the app looks after it."""
     app.limit(hub_cache_bytes=123)
     asked: list[int] = []
-    app._patch.setattr(served_files, "trim_hub_cache", asked.append)
-    tidy_up()
+    app._patch.setattr(tidying, "trim_hub_cache", asked.append)
+    tidying.tidy_up()
     assert asked == [123]
 
 

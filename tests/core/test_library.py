@@ -178,12 +178,12 @@ def test_a_full_library_says_what_it_can_not_take_in(jobs: JobStore, model_folde
     job_id = jobs.submit(JobSpec("distill", title="m2v-teacher"), ADA)
     jobs.wait(job_id, ADA, 120)
     assert library.list_models(ADA) == [first]
-    [refused] = library.refused(ADA)
+    [refused] = library.contents(ADA).refused
     assert (refused.id, refused.name, refused.is_for_room) == (job_id, "m2v-teacher", True)
     assert "1 are allowed" in refused.reason
-    assert library.refused(BOB) == []
+    assert library.contents(BOB).refused == []
     library.delete(first.id, ADA)
-    assert library.refused(ADA) == []
+    assert library.contents(ADA).refused == []
     assert [record.id for record in library.list_models(ADA)] == [job_id]
 
 

@@ -13,7 +13,7 @@ import pytest
 from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.evaluation.encoders import EncoderFacts
 from m2v_core.jobs import Job, Stage
-from m2v_core.library import ModelRecord, Refusal
+from m2v_core.library import Contents, ModelRecord
 from m2v_core.space.settings import current_limits
 from m2v_core.speed import EncoderSpeed, Machine, SpeedComparison
 from pages import compare
@@ -80,8 +80,8 @@ class Shelf:
             raise NotFoundError("No such model among yours.")
         self.picked_id = model_id
 
-    def refused(self, owner: str) -> list[Refusal]:
-        return []
+    def contents(self, owner: str) -> Contents:
+        return Contents(self.list_models(owner), self.picked(owner), [])
 
     def picked(self, owner: str) -> ModelRecord | None:
         records = self.list_models(owner)

@@ -131,7 +131,7 @@ def test_a_finished_model_that_can_not_be_read_says_so(
     finished(store, "m2v-broken", "a")  # of which there is a config.json alone
     shown = page.values(OWNER)
     assert "Not in your library: m2v-broken" in shown[PROGRESS] and "comes in by itself" not in shown[PROGRESS]
-    [refused] = library.refused(OWNER)
+    [refused] = library.contents(OWNER).refused
     assert (refused.id, refused.is_for_room) == ("a" * 32, False) and refused.reason
 
 
@@ -380,6 +380,13 @@ def test_work_that_takes_long_shows_that_it_goes_on(monkeypatch: pytest.MonkeyPa
     assert "the last time" in next(frames)[0]
     may_end.set()
     drained(frames)
+    may_end.clear()
+    ended: list[bool] = []
+    frames = waiting.following(lambda: ended.append(may_end.wait(60)), "Opening", "test", lambda sign: [sign])
+    next(frames)
+    frames.close()  # as when the page is left
+    assert not ended, "it waited for the work"
+    may_end.set()
     with pytest.raises(KeyError):
         drained(waiting.following(lambda: {}["absent"], "Opening", "test", lambda sign: [sign]))
 
