@@ -19,6 +19,7 @@ import scipy.sparse as sparse
 
 from m2v_core.cpus import n_usable_cpus
 from m2v_core.encoder.cosines import row_lengths
+from m2v_core.encoder.native import kernels, kernels_ready
 from m2v_core.progress import ProgressReporter
 
 COLUMN_UNITS = 10  # of progress: about as long as so many columns take in a step of the descent
@@ -144,7 +145,8 @@ def fit_closed_form(
 
         def fit(columns: slice) -> int:
             fitted[:, columns] = start.columns(columns)
-            residual = turned[:, columns] - transposed @ (system @ fitted[seen, columns])
+            residual = multiply_by_gram(system, np.ascontiguousarray(fitted[seen, columns]))
+            np.subtract(turned[:, columns], residual, out=residual)
             change = _conjugate_gradients(system, shares, residual, strength, tolerance, is_stopped)
             fitted[seen, columns] += change
             return COLUMN_UNITS * int(change.shape[1])
@@ -177,6 +179,32 @@ def _blocks(dim: int) -> list[slice]:
     return [slice(start, min(start + _COLUMNS, dim)) for start in range(0, dim, _COLUMNS)]
 
 
+def multiply_by_gram(
+    matrix: Any, table: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """A^T (A table), in one pass over A where the kernels are compiled: the same sums in the same order either way.
+
+    Args:
+        matrix: `(n_sentences, n_rows)` sparse float32, by rows: A.
+        table: `(n_rows, n_columns) float32`, contiguous.
+        out: As large, contiguous, written to.
+
+    Returns:
+        `(n_rows, n_columns) float32`.
+    """
+    if out is None:
+        out = np.empty_like(table)
+    if kernels_ready(may_build=False) and matrix.indices.dtype == np.int32:
+        n_columns = table.shape[1]
+        row = np.empty(n_columns, np.float32)
+        kernels().multiply_by_gram(
+            matrix.indptr, matrix.indices, matrix.data, *matrix.shape, table, n_columns, out, row
+        )
+    else:
+        out[:] = matrix.T @ (matrix @ table)
+    return out
+
+
 def _conjugate_gradients(
     system: Any,
     shares: npt.NDArray[np.float32],
@@ -198,17 +226,17 @@ def _conjugate_gradients(
     Returns:
         `(n_rows, n_columns) float32`.
     """
-    transposed = system.T
     # How much each row occurs differs by orders of magnitude; its own share of the system makes up for that.
-    inverse = 1 / (np.float32(strength) + shares)[:, None]
+    inverse: npt.NDArray[np.float32] = np.reciprocal(np.float32(strength) + shares)[:, None]
     change: npt.NDArray[np.float32] = np.zeros_like(residual)
     direction = residual * inverse
     products = np.einsum("vd,vd->d", residual, direction)
     enough = tolerance**2 * products.sum()
+    image = np.empty_like(direction)
     for _ in range(_MOST_ITERATIONS):
         if is_stopped.is_set() or products.sum() <= enough:
             break
-        image = transposed @ (system @ direction)
+        multiply_by_gram(system, direction, out=image)
         image += np.float32(strength) * direction
         steps = products / np.maximum(np.einsum("vd,vd->d", direction, image), 1e-30)
         change += steps * direction

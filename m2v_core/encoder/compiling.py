@@ -15,6 +15,7 @@ from numba import config as numba_config
 from numba.core.compiler_lock import global_compiler_lock
 
 from m2v_core.encoder import image
+from m2v_core.encoder.kernels.gram import multiply_by_gram
 from m2v_core.encoder.kernels.memory import READS_HALVES
 from m2v_core.encoder.kernels.pooling import pool
 from m2v_core.encoder.kernels.reading import collect, tokenize
@@ -23,7 +24,17 @@ from m2v_core.encoder.kernels.upkeep import add, copy, fill, rehash
 from m2v_core.encoder.linking import linked
 
 config: Any = numba_config
-ENTRIES: tuple[Callable[..., Any], ...] = (pool, tokenize, collect, to_bytes, add, fill, copy, rehash)
+ENTRIES: tuple[Callable[..., Any], ...] = (
+    pool,
+    tokenize,
+    collect,
+    to_bytes,
+    add,
+    fill,
+    copy,
+    rehash,
+    multiply_by_gram,
+)
 
 if hasattr(os, "register_at_fork"):
     # A child has no thread that would ever release the lock of a compilation in progress, so none may be.

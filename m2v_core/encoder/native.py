@@ -45,6 +45,7 @@ class Kernels(NamedTuple):
     fill: Kernel
     copy: Kernel
     rehash: Kernel
+    multiply_by_gram: Kernel
     reads_halves: bool
     memory: Any
 
@@ -195,6 +196,14 @@ def kernels_ready(may_build: bool = True, wait: bool = False) -> bool:
     if _native.kernels is None and not _native.has_none:
         _native.prepare(may_build, wait)
     return _native.kernels is not None
+
+
+def build_beforehand() -> None:
+    """Begin to build the image in the background, where there is none yet and images can be run."""
+    from m2v_core.encoder import image
+
+    if image.why_not_here() is None:
+        kernels_ready()
 
 
 def kernels() -> Kernels:

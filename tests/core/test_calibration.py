@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 
+import hypothesis
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from hypothesis import strategies as st
 
 import m2v_core
+from m2v_core.distillation import closed_form
 from m2v_core.distillation.bags import synthetic_bags, usable_texts, whole_words
 from m2v_core.distillation.calibration import (
     FEWEST_SENTENCES,
@@ -17,8 +21,9 @@ from m2v_core.distillation.calibration import (
     count_tokens,
     usable_sentences,
 )
-from m2v_core.distillation.closed_form import Start, Turned, fit_closed_form
+from m2v_core.distillation.closed_form import Start, Turned, fit_closed_form, multiply_by_gram
 from m2v_core.distillation.descent import descend
+from m2v_core.encoder.native import kernels_ready
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.progress import ProgressReporter
 from tests import teachers
@@ -73,6 +78,31 @@ def test_the_closed_form_is_the_ridge_regression(random):
         )
         found = fit_closed_form(start(table), given.counts, Turned.by(targets, turn), strength, QUIET, tolerance=1e-6)
         np.testing.assert_allclose(found, exact, atol=1e-3)
+
+
+@hypothesis.given(
+    seed=st.integers(0, 2**32 - 1),
+    n_sentences=st.integers(0, 40),
+    n_rows=st.integers(1, 50),
+    n_columns=st.integers(1, 70),
+    share=st.sampled_from([0.0, 0.1, 0.9]),
+)
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+def test_products_are_those_of_dense_matrices_compiled_or_not(monkeypatch, seed, n_sentences, n_rows, n_columns, share):
+    random = np.random.default_rng(seed)
+    dense = random.normal(size=(n_sentences, n_rows)) * (random.random((n_sentences, n_rows)) < share)
+    matrix = sparse.csr_matrix(dense.astype(np.float32))
+    table = random.normal(size=(n_rows, n_columns)).astype(np.float32)
+    dense = matrix.toarray().astype(np.float64)
+    assert kernels_ready(wait=True)
+    compiled = multiply_by_gram(matrix, table)
+    with monkeypatch.context() as patch:
+        patch.setattr(closed_form, "kernels_ready", lambda may_build: False)
+        plain = multiply_by_gram(matrix, table, out=np.full_like(table, np.nan))
+    np.testing.assert_allclose(compiled, dense.T @ (dense @ table), atol=1e-3)
+    if platform.machine() == "x86_64":  # elsewhere compilers may join a product and a sum
+        np.testing.assert_array_equal(compiled, plain)
+    np.testing.assert_allclose(compiled, plain, atol=1e-3)
 
 
 def test_the_descent_goes_down(random):

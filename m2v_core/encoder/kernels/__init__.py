@@ -1,4 +1,4 @@
-"""The compiled loops: find the chunks of a text, look them up, add the rows of their tokens.
+"""The compiled loops: find the chunks of a text, look them up, add the rows of their tokens; and fit these rows.
 
 Each entry point takes whole numbers of 64 bits alone (addresses, sizes, flags) and returns one. Nothing here allocates,
 raises, calls Python, holds a lock or starts a thread: callers give each of their threads a range of texts, and memory
