@@ -1,7 +1,8 @@
 """Seconds of the arithmetic of calibrating, without the teacher: the closed form and the descent on 100,000 sentences.
 
 Sentences of the corpus beside the project and halves of its longest; the targets are random, as what they are takes no
-more or less time. The peer is a gradient step of the same batch in plain torch, on a dense matrix of token counts.
+more or less time. The peers are SciPy's products in place of ours, in rounds in turn, and a gradient step of the same
+batch in plain torch, on a dense matrix of token counts.
 
     python benchmarks/calibration.py
 """
@@ -12,20 +13,25 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import encode
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from m2v_core.cpus import n_usable_cpus
 from m2v_core.distillation.bundled import bundled_folder
 from m2v_core.distillation.calibration import count_tokens
-from m2v_core.distillation.closed_form import Start, Turned, fit_closed_form
+from m2v_core.distillation.closed_form import Start, Turned, fit_closed_form, multiply_by_gram
 from m2v_core.distillation.descent import descend, n_descent_steps
+from m2v_core.encoder.native import kernels_ready
 from m2v_core.progress import ProgressReporter
 
 N_SENTENCES, DIM, EMBEDDING_DIM = 100_000, 384, 384  # tables are fitted at the teacher's width
+N_COLUMNS, ROUNDS = 32, 21
 CLOSED_FORM_SECONDS, DESCENT_SECONDS = 15, 60
 RESULT = Path(__file__).parent / "results" / "calibration.json"
 
@@ -34,6 +40,25 @@ def seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def products_seconds(counts: Any, table: np.ndarray) -> tuple[float, float]:
+    """Medians for A^T (A table) on every core at once, by the kernel and by SciPy."""
+    if not kernels_ready(wait=True):
+        sys.exit("There are no compiled kernels here; nothing was measured.")
+    n_threads = n_usable_cpus()
+    with ThreadPoolExecutor(n_threads) as pool:
+
+        def on_every_core(work: Callable[[int], object]) -> float:
+            return seconds(lambda: list(pool.map(work, range(n_threads))))
+
+        def round_of_both() -> tuple[float, float]:
+            ours = on_every_core(lambda _: multiply_by_gram(counts, table))
+            return ours, on_every_core(lambda _: counts.T @ (counts @ table))
+
+        rounds = [round_of_both() for _ in range(ROUNDS)]
+    ours, peers = zip(*rounds, strict=True)
+    return statistics.median(ours), statistics.median(peers)
 
 
 def dense_step(counts: object, rows: int, random: np.random.Generator) -> float:
@@ -69,14 +94,17 @@ def main() -> None:
     start = Start(table, np.ones(rows, np.float32))
     quiet = ProgressReporter()
     n_steps = n_descent_steps(N_SENTENCES)
+    of_products = products_seconds(counts, table[:, :N_COLUMNS].copy())
     found = {
+        "products of 32 columns": of_products[0],
+        "the same by SciPy, as a peer": of_products[1],
         "closed form": seconds(lambda: fit_closed_form(start, counts, Turned.by(targets, turn), 0.1, quiet)),
         "descent": seconds(lambda: descend(table, counts, Turned.by(targets, turn).whole(), targets, n_steps, quiet)),
     }
     found["one dense step, as a peer"] = dense_step(counts, rows, random)
     found["one step"] = found["descent"] / n_steps
     for name, value in found.items():
-        print(f"{name:<28} {value:8.3f} s")
+        print(f"{name:<29} {value:8.3f} s")
     print(f"closed form within {CLOSED_FORM_SECONDS} s, descent within {DESCENT_SECONDS} s; {os.cpu_count()} CPUs")
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(found | {"cpus": os.cpu_count()}, indent=2) + "\n", encoding="utf-8")
