@@ -18,6 +18,7 @@ if "SPACE_ID" in os.environ:
     os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
 
 import gradio as gr
+import gradio.utils
 
 from m2v_core.space.settings import current_limits
 from pages import PAGES, api
@@ -48,6 +49,9 @@ def main() -> None:
     offers_tools = importlib.util.find_spec("mcp") is not None
     # Gradio's own would make a tool of every endpoint, of those that delete too.
     setattr(gr.mcp, "GradioMCPServer", api.ReadOnlyTools)  # noqa: B010 - to mypy a class is no variable
+    # A heartbeat is a connection while a page is open, and a browser has six for one address: the next tab would
+    # wait for ever. All it does is to let go of a session's state, and few sessions are kept, see below.
+    gradio.utils.connect_heartbeat = lambda *_, **__: False
     app.queue(default_concurrency_limit=16)
     # Gradio looks for events a thousand times a second, which takes an idle app a twentieth of a core.
     app._queue.sleep_when_free, app._queue.progress_update_sleep_when_free = 0.01, 0.1
@@ -63,6 +67,8 @@ def main() -> None:
         max_file_size=current_limits().upload_bytes,
         ssr_mode=False,
         mcp_server=offers_tools,
+        # Each page that is opened is a session, which takes 0.6 MB; those not used for longest go first.
+        state_session_capacity=1000,
         # How often which handler runs is nobody's business.
         enable_monitoring=False,
     )

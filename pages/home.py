@@ -53,8 +53,7 @@ def build() -> None:
             with panel.result:
                 gr.HTML(
                     '<p class="m2v-next">Words of your own, other dimensions or precision? '
-                    '<a href="distill">Tune this</a>. Or <a href="explore">explore it</a>, '
-                    '<a href="publish">publish it</a>.</p>',
+                    '<a href="distill">Tune this</a>.</p>',
                     apply_default_css=False,
                 )
         gr.HTML(_STEPS, apply_default_css=False, elem_classes="m2v-steps-cell")

@@ -26,7 +26,7 @@ from pages.components.account import (
 )
 from pages.components.job_panel import build_job_panel
 from pages.components.licenses import license_choices
-from pages.components.model_picker import build_model_picker, model_library
+from pages.components.model_picker import build_model_picker, checked_pick, model_library
 from pages.components.preflight_card import teacher_facts
 from pages.components.zip_button import build_zip_button
 
@@ -180,7 +180,7 @@ def submit(
     Raises:
         M2VError: The model, the name or the licence can't be used, something is there already, or the queue is full.
     """
-    record = model_library().get(model_id or "", owner)
+    record = model_library().get(*checked_pick(owner, model_id))
     repo_id, found = permitted(who, name)
     if not license or not license.strip():
         raise InputError(

@@ -20,6 +20,15 @@ window.addEventListener(
   true,
 );
 
+// Gradio gives all pages one title, and people tell their tabs by it.
+const place = location.pathname.replace(/\/+$/, "").split("/").pop();
+if (place) {
+  const title = `${place[0].toUpperCase()}${place.slice(1)} · M2V Studio`;
+  const entitle = () => document.title === title || (document.title = title);
+  new MutationObserver(entitle).observe(document.head, { subtree: true, childList: true, characterData: true });
+  entitle();
+}
+
 // Why something could not run is no longer true once the form says something else. Nothing is taken from the page for
 // it: an event of Gradio's that empties the message could come after the answer to the next press of the button.
 const outdate = (isOutdated) => {

@@ -74,7 +74,9 @@ def repo_facts(
         HubError: The Hub can't be reached, or it refused.
     """
     if not is_repo_id(repo_id):
-        raise NotFoundError(f"{repo_id!r} is no Hub repository, which is called 'owner/name'. Check the spelling.")
+        raise NotFoundError(
+            f"{repo_id!r} is no folder here, and no Hub repository, which is called 'owner/name'. Check the spelling."
+        )
     with explained(repo_id, revision):
         info = HfApi(endpoint=endpoint, token=token).model_info(repo_id, revision=revision, files_metadata=True)
     card = vars(info.card_data) if info.card_data else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,13 +10,14 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any
 
+from gradio.context import LocalContext
+
 from m2v_core.library import ModelRecord
 from pages.components import format_bytes
 from pages.components.archive import file_name
-from pages.components.distill_settings import RECIPES
+from pages.components.model_picker import details, recipe_name
 
 _NUMBER = re.compile(r" \(\d+\)$")
-_RECIPES = {value: label.partition("\n")[0] for label, value in RECIPES}
 
 _SETTINGS = {
     "pca_dims": "dimensions",
@@ -39,21 +41,12 @@ def model_labels(records: Sequence[ModelRecord]) -> list[str]:
 
 
 def _label(record: ModelRecord, with_time: bool) -> str:
-    parts = [format_bytes(record.n_bytes), f"{record.dim:,} dimensions", record.dtype]
-    if with_time:  # in front, as the line is cut where there is no room
-        parts.insert(0, datetime.fromtimestamp(record.added_at, timezone.utc).strftime("%H:%M UTC"))
-    if recipe := _recipe_name(record):
-        parts.insert(0, recipe)
+    parts = details(record)
     if record.teacher:
         parts.append(record.teacher.rstrip("/\\").rpartition("/")[2])
-    parts.append(_date(record))
+    time = datetime.fromtimestamp(record.added_at, timezone.utc).strftime(", %H:%M UTC") if with_time else ""
+    parts.append(_date(record) + time)
     return f"{record.name}\n{' · '.join(parts)}"
-
-
-def _recipe_name(record: ModelRecord) -> str:
-    """What people call its recipe; empty where it is not known."""
-    recipe = record.recipe.get("recipe")
-    return _RECIPES.get(recipe, recipe) if isinstance(recipe, str) else ""
 
 
 def facts_html(record: ModelRecord) -> str:
@@ -66,7 +59,7 @@ def facts_html(record: ModelRecord) -> str:
     ]
     cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in numbers)
     lines = [("Teacher", record.teacher or "Not stated")]
-    recipe = " · ".join(filter(None, [_recipe_name(record), _settings_text(record.recipe)]))
+    recipe = " · ".join(filter(None, [recipe_name(record), _settings_text(record.recipe)]))
     if recipe or record.source == "job":
         lines.append(("Recipe", recipe or "The usual settings"))
     if record.source != "job":
@@ -76,11 +69,15 @@ def facts_html(record: ModelRecord) -> str:
     return (
         f'<p class="m2v-job-title">Picked</p><h2 class="m2v-model-name">{escape(record.name)}</h2>'
         f'<dl class="m2v-facts">{cells}</dl><dl class="m2v-lines">{rows}</dl>'
-        f'<nav class="m2v-links" aria-label="Work with it"><a href="explore?model={escape(record.id)}">Explore</a>'
-        f'<a href="compare?model={escape(record.id)}">Compare speed</a>'
-        f'<a href="evaluate?model={escape(record.id)}">Evaluate</a>'
-        f'<a href="publish?model={escape(record.id)}">Publish</a></nav>'
+        f"{links_html(record.id)}"
     )
+
+
+def links_html(model_id: str) -> str:
+    """Where to go with a model, which is picked by going there."""
+    pages = {"explore": "Explore", "compare": "Compare speed", "evaluate": "Evaluate", "publish": "Publish"}
+    links = "".join(f'<a href="{page}?model={escape(model_id)}">{label}</a>' for page, label in pages.items())
+    return f'<nav class="m2v-links" aria-label="Work with it">{links}</nav>'
 
 
 def _settings_text(recipe: Mapping[str, Any]) -> str:
@@ -94,14 +91,15 @@ def snippet_html(record: ModelRecord, owner: str) -> str:
     """Python that uses the model: from the ZIP, and through this app."""
     local = (
         "from m2v_core import StaticModel\n\n"
-        f"model = StaticModel.from_pretrained({file_name(record)!r})  # the ZIP, unpacked\n"
+        "# the ZIP, unpacked\n"
+        f"model = StaticModel.from_pretrained({file_name(record)!r})\n"
         'embeddings = model.encode(["a sentence"])'
     )
     remote = (
         "from gradio_client import Client\n\n"
-        'client = Client("http://127.0.0.1:7860")  # this app\'s address\n'
+        f"client = Client({app_address()!r})\n"
         "embeddings = client.predict(\n"
-        f'    owner="{owner}",  # your key\n'
+        f'    owner="{owner}",\n'
         f'    model_id="{record.id}",\n'
         '    texts=["a sentence"],\n'
         '    api_name="/encode",\n'
@@ -109,9 +107,19 @@ def snippet_html(record: ModelRecord, owner: str) -> str:
     )
     return (
         f"<p>On your machine:</p><pre>{escape(local)}</pre>"
-        "<p>Through this app. The key opens all of your library, so keep it to yourself:</p>"
+        "<p>Through this app. The owner is your key: it opens all of your library, so keep it to yourself:</p>"
         f"<pre>{escape(remote)}</pre>"
     )
+
+
+def app_address() -> str:
+    """Where `gradio_client` finds this app: a Space by its name, any other by the address that the browser has."""
+    request = LocalContext.request.get(None)
+    if space := os.environ.get("SPACE_ID"):
+        return space
+    if request is None or request.request is None:
+        return "http://127.0.0.1:7860"
+    return str(request.request.base_url).rstrip("/")
 
 
 def _date(record: ModelRecord) -> str:

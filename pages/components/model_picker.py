@@ -25,8 +25,10 @@ from pages.components import (
     notice,
     owner_state,
 )
+from pages.components.distill_settings import RECIPES
 
 _TICK_SECONDS = 2.0
+_RECIPES = {value: label.partition("\n")[0] for label, value in RECIPES}
 
 
 @functools.cache
@@ -50,7 +52,7 @@ def picked_model(owner: str | None, model_id: str | None) -> StaticModel:
         NotFoundError: None is picked, or it isn't this owner's.
         ModelFormatError: Its files are damaged.
     """
-    return model_library().load(*_checked(owner, model_id))
+    return model_library().load(*checked_pick(owner, model_id))
 
 
 def picked_words(owner: str | None, model_id: str | None) -> WordNeighbors:
@@ -147,15 +149,28 @@ def shorten(owner: str | None, model_id: str | None, n_offered: int) -> list[Any
 def pick(owner: str | None, model_id: str | None) -> str:
     """Remember what was picked; what there is to say if that fails."""
     try:
-        model_library().pick(*_checked(owner, model_id))
+        model_library().pick(*checked_pick(owner, model_id))
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         return error_notice(error, "This model can't be picked")
     return ""
 
 
 def choice_label(record: ModelRecord) -> str:
-    """A model in one line: "m2v-all-MiniLM-L6-v2 · 256 dimensions · 15.2 MB"."""
-    return f"{record.name} · {record.dim:,} dimensions · {format_bytes(record.n_bytes)}"
+    """A model in one line: "m2v-all-MiniLM-L6-v2 · Fast · 256 dimensions · float16 · 15.7 MB"."""
+    return " · ".join([record.name, *details(record)])
+
+
+def details(record: ModelRecord) -> list[str]:
+    """What tells a model from others of its name: recipe, own words, dimensions, precision, size."""
+    of_recipe = [recipe_name(record), "own words" if "use_subword" in record.recipe else ""]
+    numbers = [f"{record.dim:,} dimensions", record.dtype, format_bytes(record.n_bytes)]
+    return [*filter(None, of_recipe), *numbers]
+
+
+def recipe_name(record: ModelRecord) -> str:
+    """What people call a model's recipe; empty where it is not known."""
+    recipe = record.recipe.get("recipe")
+    return _RECIPES.get(recipe, recipe) if isinstance(recipe, str) else ""
 
 
 def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
@@ -200,8 +215,12 @@ def empty_html(is_busy: bool) -> str:
     )
 
 
-def _checked(owner: str | None, model_id: str | None) -> tuple[str, str]:
-    # From the API anything may come.
+def checked_pick(owner: str | None, model_id: str | None) -> tuple[str, str]:
+    """Model and owner, for the library to find; from the API anything may come.
+
+    Raises:
+        NotFoundError: None is picked.
+    """
     if not (isinstance(owner, str) and isinstance(model_id, str) and owner and model_id):
-        raise NotFoundError("No model is picked. Pick one above; if there is none, distill one first.")
+        raise NotFoundError("No model is picked. Pick one above; if there is none, distill or open one first.")
     return model_id, owner

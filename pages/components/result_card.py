@@ -7,6 +7,7 @@ from html import escape
 from m2v_core.jobs import Job
 from pages.components import format_bytes, format_seconds
 from pages.components.measurements import times_text
+from pages.components.model_facts import links_html
 
 
 def result_html(job: Job) -> str:
@@ -36,7 +37,8 @@ def result_html(job: Job) -> str:
             ("Made in", format_seconds(job.elapsed_seconds)),
         ]
     cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    return f'{published_html(job)}<dl class="m2v-facts">{cells}</dl>{_measured(job)}'
+    links = links_html(job.id) if job.kind == "distill" else ""
+    return f'{published_html(job)}<dl class="m2v-facts">{cells}</dl>{_measured(job)}{links}'
 
 
 def _evaluation_facts(job: Job) -> list[tuple[str, str]]:

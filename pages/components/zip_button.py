@@ -11,6 +11,7 @@ import gradio as gr
 from m2v_core.persistence.export import ExportFormat
 from pages.components import error_notice, known_owner
 from pages.components.archive import archive_of
+from pages.components.model_picker import checked_pick
 from pages.components.waiting import following
 
 _MAKING = {None: "Packing the ZIP", "onnx": "Writing the ONNX model", "word2vec": "Writing the word vectors"}
@@ -47,8 +48,9 @@ def connect_zip_buttons(
 def make_zip(owner: str | None, model_id: str | None, format: ExportFormat | None = None) -> Iterator[list[Any]]:
     """The model's archive for the browser to fetch, none where that fails; and what there is to say."""
     try:
+        picked_id, known = checked_pick(known_owner(owner), model_id)
         path = yield from following(
-            lambda: archive_of(known_owner(owner), model_id or "", format),
+            lambda: archive_of(known, picked_id, format),
             _MAKING[format],
             f"archive {format}",
             lambda sign: [gr.skip(), sign],

@@ -154,7 +154,11 @@ def test_foreign_text_is_escaped() -> None:
 
 
 def test_result_in_four_numbers() -> None:
-    assert text_of(result_html(done_job())) == "Size 15.1 MB Tokens 29,525 Dimensions 256 Made in 9.4 s"
+    found = result_html(done_job())
+    assert text_of(found).startswith("Size 15.1 MB Tokens 29,525 Dimensions 256 Made in 9.4 s Explore ")
+    # The very model, whichever is picked now.
+    links = re.findall(r'href="([^"]*)"', found)
+    assert links == [f"{name}?model={done_job().id}" for name in ("explore", "compare", "evaluate", "publish")]
 
 
 def test_a_running_job_swaps_start_for_cancel_and_ticks(store: FakeStore) -> None:

@@ -6,6 +6,7 @@ import re
 import threading
 import zipfile
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 import pytest
+from gradio.context import LocalContext
 
 from m2v_core.jobs import Job
 from m2v_core.library import Library, ModelRecord
@@ -251,6 +253,32 @@ def test_models_of_one_name_and_day_are_told_apart_by_the_time() -> None:
     labels = model_facts.model_labels([record("m", 60.0), record("m (2)", 7260.0), record("o", 0), record("m", 90_000)])
     times = [re.findall(r"\d\d:\d\d UTC", label) for label in labels]
     assert times == [["00:01 UTC"], ["02:01 UTC"], [], []]
+    assert labels[0].endswith("1 Jan 1970, 00:01 UTC")
+
+
+def test_a_model_is_called_the_same_wherever_it_is_offered() -> None:
+    recipe = {"recipe": "fast", "use_subword": False}
+    record = ModelRecord("0" * 32, "m", None, recipe, dim=256, dtype="float16", n_bytes=15_700_000)
+    told = "Fast · own words · 256 dimensions · float16 · 15.7 MB"
+    assert model_picker.choice_label(record) == f"m · {told}"
+    [label] = model_facts.model_labels([record])
+    assert label == f"m\n{told} · 1 Jan 1970"
+    assert model_picker.choice_label(replace(record, recipe={})).startswith("m · 256 dimensions")
+
+
+def test_the_snippet_names_the_app_where_it_is(
+    add: Callable[..., ModelRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = add("small")
+    assert "Client(&#x27;http://127.0.0.1:7860&#x27;)" in model_facts.snippet_html(record, OWNER)
+    asked = SimpleNamespace(request=SimpleNamespace(base_url="http://10.0.0.7:8000/"), session_hash="s")
+    token = LocalContext.request.set(asked)
+    try:
+        assert "Client(&#x27;http://10.0.0.7:8000&#x27;)" in model_facts.snippet_html(record, OWNER)
+        monkeypatch.setenv("SPACE_ID", "someone/studio")
+        assert "Client(&#x27;someone/studio&#x27;)" in model_facts.snippet_html(record, OWNER)
+    finally:
+        LocalContext.request.reset(token)
 
 
 def test_the_zip_is_its_owners_and_goes_with_the_model(add: Callable[..., ModelRecord]) -> None:

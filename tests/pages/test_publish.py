@@ -292,6 +292,11 @@ def test_nothing_is_overwritten_unasked(
     assert store.submitted == []
 
 
+def test_without_a_model_it_says_what_to_do(hub: LoopbackHub, store: FakeStore, model: ModelRecord) -> None:
+    with pytest.raises(NotFoundError, match="distill or open one first"):
+        publish.submit(**form(model, model_id=None))
+
+
 def test_another_s_model_is_none(hub: LoopbackHub, store: FakeStore, model: ModelRecord) -> None:
     with pytest.raises(NotFoundError):
         publish.submit(**form(model, owner="other-other-other-other-2"))
