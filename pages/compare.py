@@ -28,7 +28,7 @@ from pages.components import (
 )
 from pages.components.job_panel import build_job_panel, find_job
 from pages.components.measurements import numbers_html
-from pages.components.model_picker import model_library, refused_html
+from pages.components.model_picker import empty_html, model_library, refused_html
 
 TextSource = Literal["sample", "own", "upload"]
 
@@ -213,7 +213,7 @@ def _ticked_box(
 
 
 def _said(owner: str, models: Sequence[MeasurableModel]) -> str:
-    return ("" if models else _EMPTY) + refused_html(model_library().contents(owner).refused)
+    return ("" if models else empty_html(is_busy=False)) + refused_html(model_library().contents(owner).refused)
 
 
 def _entries(models: Sequence[MeasurableModel]) -> list[tuple[str, str]]:
@@ -340,9 +340,3 @@ def show(owner: str | None, job_id: str) -> list[Any]:
         ]
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         return [gr.Column(visible=True), None, None, error_notice(error, "This measurement can't be shown")]
-
-
-_EMPTY = (
-    '<div class="m2v-notice m2v-info" role="status"><strong>No model to measure yet</strong>'
-    '<p class="m2v-next"><a href="distill">Distill your first one</a>, then come back.</p></div>'
-)

@@ -20,7 +20,7 @@ def test_a_model_is_measured_beside_its_teacher(
     page: sync_api.Page, server: Server, build_teacher_once: Callable[[str], Path]
 ) -> None:
     open_page(page, server, "/compare")
-    expect(page.get_by_text("No model to measure yet")).to_be_visible()
+    expect(page.get_by_text("No model yet")).to_be_visible()
     page.get_by_role("button", name="Measure").click()
     expect(page.get_by_text("No model is chosen")).to_be_visible()
     page.get_by_role("link", name="Distill your first one").click()
@@ -58,7 +58,7 @@ def test_a_model_made_in_another_tab_appears(
     page: sync_api.Page, context: sync_api.BrowserContext, server: Server, tmp_path: Path
 ) -> None:
     open_page(page, server, "/compare")
-    expect(page.get_by_text("No model to measure yet")).to_be_visible()
+    expect(page.get_by_text("No model yet")).to_be_visible()
     tab = context.new_page()
     tab.goto(server.address + "/library")
     for name in ("mine", "second"):
@@ -67,7 +67,7 @@ def test_a_model_made_in_another_tab_appears(
         tab.locator("input[type=file]").set_input_files(archive)
         expect(tab.locator(".m2v-good")).to_contain_text(f"{name} is in your library")
         expect(page.locator(".m2v-models")).to_contain_text(name)
-    expect(page.get_by_text("No model to measure yet")).to_have_count(0)
+    expect(page.get_by_text("No model yet")).to_have_count(0)
     boxes = page.locator(".m2v-models input")
     expect(boxes).to_have_count(2)
     assert [box.is_checked() for box in boxes.all()] == [False, True]  # the first one stays ticked

@@ -47,7 +47,7 @@ def test_verdict_and_own_test_data(
     bad = tmp_path / "bad.csv"
     bad.write_text(f"1,{EVIL},b\nhigh,c,d\n", encoding="utf-8")
     upload.set_input_files(bad)
-    expect(page.locator(".m2v-form .m2v-error")).to_contain_text("bad.csv, line 2 has 'high' where a score")
+    expect(page.locator(".m2v-sets .m2v-error")).to_contain_text("bad.csv, line 2 has 'high' where a score")
     start.click()
     expect(page.locator(".m2v-run .m2v-error")).to_contain_text("line 2 has 'high'")
     page.locator(".m2v-sets").get_by_label("Clear").click()
@@ -56,7 +56,7 @@ def test_verdict_and_own_test_data(
     good = tmp_path / "pairs.csv"
     good.write_text("score,a,b\n" + "".join(f"{n % 5},{EVIL} {n} fox,the sea {n}\n" for n in range(20)), "utf-8")
     upload.set_input_files(good)
-    expect(page.locator(".m2v-form .m2v-good")).to_contain_text("pairs: 20 pairs with scores")
+    expect(page.locator(".m2v-sets .m2v-good")).to_contain_text("pairs: 20 pairs with scores")
     start.click()
     expect(panel).to_have_attribute("data-state", "running")
     page.reload()  # the run goes on

@@ -117,7 +117,7 @@ def request(**query: str) -> Any:
 
 def test_without_a_model_the_page_says_what_to_do_first(jobs: FakeStore) -> None:
     _, boxes, empty, *_ = offer(OWNER, request())
-    assert not boxes.visible and "Distill your first one" in empty
+    assert not boxes.visible and "Distill your first one" in empty and '<a href="library">open one you have' in empty
     with pytest.raises(InputError, match="distill one first"):
         start()
 

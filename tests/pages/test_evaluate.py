@@ -28,7 +28,7 @@ from pages.components.evaluation_results import measured_speeds, show
 from pages.components.evaluation_view import frontier_html
 from pages.components.job_panel import panel_values
 from pages.components.job_view import job_html
-from pages.evaluate import judge_files, offer, read_sets, submit, usable_texts
+from pages.evaluate import judge_sets, judge_texts, offer, read_sets, submit, usable_texts
 from pages.figures import frontier_figure, quality_bubbles
 from tests.core.evaluation.sets import SETS, LetterEncoder, write_sets
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
@@ -176,13 +176,13 @@ def test_no_paths_on_a_space(models: FakeStore, monkeypatch: pytest.MonkeyPatch)
 
 def test_files_are_judged(vocabulary_file: Callable[[str, str], str]) -> None:
     good, bad = vocabulary_file("mine.csv", PAIRS), vocabulary_file("bad.csv", "1,a,b\nx,c,d\n")
-    assert "12 pairs with scores" in judge_files(["tasks"], "sample", None, [good])
-    said = judge_files(["tasks"], "sample", None, [good, bad])
+    assert "12 pairs with scores" in judge_sets([good])
+    said = judge_sets([good, bad])
     assert "m2v-error" in said and "line 2" in said and "bad.csv" in said
-    assert judge_files(["fidelity"], "sample", None, [bad]) == ""
+    assert judge_sets(None) == ""
     texts = vocabulary_file("texts.txt", "one\ntwo\nthree")
-    assert "3 different texts ready" in judge_files(["fidelity"], "upload", texts, None)
-    assert judge_files(["fidelity"], "own", texts, None) == ""
+    assert "3 different texts ready" in judge_texts("upload", texts)
+    assert judge_texts("own", texts) == ""
 
 
 def packed(folder: Path, **changes: str) -> str:
@@ -191,7 +191,7 @@ def packed(folder: Path, **changes: str) -> str:
 
 def test_a_packed_folder_of_tasks_is_taken(models: FakeStore, tmp_path: Path) -> None:
     archive = packed(tmp_path)
-    said = judge_files(["tasks"], "sample", None, [archive])
+    said = judge_sets([archive])
     assert f"{len(SETS) - 3} sets ready" in said and "search: 21 texts, scored by nDCG@10 x 100" in said
     assert said.count("scored by") == 8 and "and 2 more" in said
     (tmp_path / "mine.csv").write_text(PAIRS)
@@ -215,7 +215,7 @@ def test_a_packed_folder_that_is_refused(
 ) -> None:
     monkeypatch.setattr(page, "current_limits", lambda: replace(current_limits(), text_characters=20_000))
     archive = packed(tmp_path, **changes)
-    assert says in judge_files(["tasks"], "sample", None, [archive])
+    assert says in judge_sets([archive])
     with pytest.raises(M2VError, match=re.escape(says)):
         start(what=["tasks"], sets=[archive])
     assert not models.submitted
@@ -225,7 +225,7 @@ def test_an_archive_is_no_way_out(tmp_path: Path) -> None:
     path = tmp_path / "evil.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("sts/../../../evil.tsv", "1\ta\tb\n2\tc\td\n")
-    assert "leads out of it" in judge_files(["tasks"], "sample", None, [str(path)])
+    assert "leads out of it" in judge_sets([str(path)])
 
 
 def test_tables_of_one_name_are_told_apart(tmp_path: Path) -> None:
