@@ -5,8 +5,9 @@ from __future__ import annotations
 from html import escape
 
 from m2v_core.jobs import Job
+from m2v_core.speed import SpeedComparison
 from pages.components import format_bytes, format_seconds
-from pages.components.measurements import times_text
+from pages.components.measurements import speed_facts, times_text
 
 
 def result_html(job: Job) -> str:
@@ -21,9 +22,7 @@ def result_html(job: Job) -> str:
         ]
     elif job.kind == "speed":
         facts = [
-            ("Encoders", f"{len(job.outcome['encoders'])}"),
-            ("Rounds", f"{int(job.outcome['rounds'])}"),
-            ("Texts a round", f"{int(job.outcome['texts_per_round']):,}"),
+            *speed_facts(SpeedComparison.from_json(job.outcome)),
             ("Measured in", format_seconds(job.elapsed_seconds)),
         ]
     elif job.kind == "evaluate":

@@ -17,6 +17,7 @@ from pages.figures.style import (
     bubble_figure,
     encoder_colors,
     fidelity_axis,
+    score_range,
     short_name,
 )
 
@@ -67,11 +68,9 @@ def quality_bubbles(
     if is_fidelity:
         x_axis = fidelity_axis(values)
     else:
-        low, high = min(values), max(values)
-        room = max(2.0, 0.25 * (high - low))
         x_axis = {
             "title": {"text": "mean score on your test data", **AXIS_TITLE},
-            "range": [low - room, high + room],
+            "range": score_range(values, 2.0),
             "nticks": 6,
         }
     largest = max((facts.size_bytes or 0 for facts in shown), default=0)
@@ -127,12 +126,17 @@ def frontier_figure(rows: Sequence[FrontierRow], quality_name: str) -> Figure:
             "height": 400 + 22 * len(lines),
             "title": {"text": "Quality against size", **TITLE},
             "xaxis": x_axis,
-            "yaxis": {"zeroline": False, "fixedrange": True, "nticks": 7},
+            "yaxis": {
+                "zeroline": False,
+                "fixedrange": True,
+                "nticks": 7,
+                "range": score_range([row.average for row in rows], 1.0),
+            },
             "annotations": [
                 {
                     "text": escape(quality_name),
                     **{"x": 0, "xref": "paper", "xanchor": "left", "xshift": -44},
-                    **{"y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 4, "showarrow": False},
+                    **{"y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 8, "showarrow": False},
                 }
             ],
             **LEGEND,
