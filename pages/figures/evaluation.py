@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from m2v_core.evaluation.report import fixed
 from m2v_core.speed import rate_text
 from pages.figures.style import (
     AXIS_TITLE,
@@ -159,5 +160,5 @@ def _hover(row: FrontierRow) -> str:
     speed = "" if rate is None else f"<br>{rate_text(rate)} sentences a second here"
     return (
         f"<b>{row.dim:,} dimensions, {row.precision}</b><br>{row.n_rows:,} rows, {row.n_bytes / 1e6:,.2f} MB<br>"
-        f"quality {row.average:.2f}{speed}{best}"
+        f"quality {fixed(row.average, 2)}{speed}{best}"
     )

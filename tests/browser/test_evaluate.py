@@ -61,7 +61,8 @@ def test_verdict_and_own_test_data(
     expect(panel).to_have_attribute("data-state", "running")
     page.reload()  # the run goes on
     expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
-    expect(page.locator(".m2v-numbers", has_text="on your test data").locator("tbody tr")).to_have_count(3)
+    expect(page.get_by_text("20 pairs in “pairs” are too few").first).to_be_visible()
+    expect(page.locator(".m2v-numbers", has_text="on your test data").first.locator("tbody tr")).to_have_count(3)
     board = page.locator(".m2v-board")
     expect(board.locator("tbody tr", has_text="measured")).to_have_count(3)
     expect(board.locator("tbody tr", has_text="published")).to_have_count(15)
