@@ -115,7 +115,7 @@ def leaderboard_html(rows: Sequence[LeaderboardRow], evaluation: Evaluation) -> 
         cells,
         "Leaderboard",
         measured,
-        (len(measured), "Others, on all of MTEB, PEARL and WordSim: not to be ranked with the rows above"),
+        (len(measured), "Others, on other tasks: not ranked with these"),
     )
     return _card(
         "Leaderboard",

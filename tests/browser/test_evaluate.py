@@ -63,11 +63,11 @@ def test_verdict_and_own_test_data(
     expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
     expect(page.get_by_text("20 pairs in “pairs” are too few").first).to_be_visible()
     expect(page.locator(".m2v-numbers", has_text="on your test data").first.locator("tbody tr")).to_have_count(3)
-    board = page.locator(".m2v-board")
+    board = page.locator(".m2v-card.m2v-board")
     expect(board.locator("tbody tr", has_text="measured")).to_have_count(3)
     expect(board.locator("tbody tr", has_text="published")).to_have_count(15)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download CSV").click()
+        board.get_by_role("button", name="Download CSV").click()
     assert download.value.suggested_filename == "leaderboard.csv"
     assert "potion-base-8M,published" in Path(download.value.path()).read_text(encoding="utf-8-sig")
     with page.expect_download() as download:

@@ -256,7 +256,7 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
     assert "Keeps 100 %" in fidelity.value and "Too few texts" not in fidelity.value
     assert "mine scores " in scores.value and " to " in scores.value and "too few" not in scores.value + table
     assert table.count(">measured<") == 3 and table.count(">published<") == 15
-    assert table.rindex(">measured<") < table.index("not to be ranked with the rows above") < table.index(">published<")
+    assert table.rindex(">measured<") < table.index("not ranked with these") < table.index(">published<")
     assert table.count('scope="row">teacher<') == 1  # as the chart calls it
     assert frontier_box.visible and "best of its size" in frontier and "kept as float16" in frontier
     assert "<td>1,234</td>" in frontier and "<td>4,938</td>" in frontier and "on this machine" in frontier
