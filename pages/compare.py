@@ -27,8 +27,8 @@ from pages.components import (
     teacher_picker,
 )
 from pages.components.job_panel import build_job_panel, find_job
-from pages.components.measurements import numbers_html
-from pages.components.model_picker import model_library, refused_html
+from pages.components.measurements import conditions_html, numbers_html
+from pages.components.model_picker import empty_html, model_library, refused_html
 
 TextSource = Literal["sample", "own", "upload"]
 
@@ -81,12 +81,13 @@ def build() -> None:
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
             panel = build_job_panel("Measure", kind="speed")
     with gr.Column(visible=False, elem_classes="m2v-measured") as measured:
-        with gr.Row(elem_classes="m2v-columns m2v-figures"):
+        numbers = gr.HTML("", apply_default_css=False)
+        with gr.Row(elem_classes="m2v-columns m2v-figures") as charts:
             with gr.Column(elem_classes="m2v-card"):
                 bars = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
+                conditions = gr.HTML("", apply_default_css=False)
             with gr.Column(elem_classes="m2v-card"):
                 bubbles = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
-        numbers = gr.HTML("", apply_default_css=False)
 
     panel.connect(submit, [models, with_teacher, teacher, source, own_texts, upload, rounds, seconds, with_peer])
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -112,7 +113,8 @@ def build() -> None:
         **quiet,
     )
     gr.on([upload.upload, upload.clear], judge_file, upload, upload_report, **quiet)
-    panel.done_id.change(show, [panel.owner, panel.done_id], [measured, bars, bubbles, numbers], **quiet)
+    shown: list[Any] = [measured, numbers, charts, bars, conditions, bubbles]
+    panel.done_id.change(show, [panel.owner, panel.done_id], shown, **quiet)
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ def _ticked_box(
 
 
 def _said(owner: str, models: Sequence[MeasurableModel]) -> str:
-    return ("" if models else _EMPTY) + refused_html(model_library().contents(owner).refused)
+    return ("" if models else empty_html(is_busy=False)) + refused_html(model_library().contents(owner).refused)
 
 
 def _entries(models: Sequence[MeasurableModel]) -> list[tuple[str, str]]:
@@ -326,23 +328,20 @@ def usable_texts(lines: Sequence[str], rounds: int) -> list[str]:
 
 
 def show(owner: str | None, job_id: str) -> list[Any]:
-    """What the page shows of a finished measurement: whether at all, bars, bubbles, numbers."""
+    """What the page shows of a finished measurement: whether at all, numbers, whether charts, bars, how, bubbles."""
     job = find_job(owner, job_id)
     if job is None or job.state != "done":
-        return [gr.Column(visible=False), None, None, ""]
+        return [gr.Column(visible=False), "", gr.Row(visible=False), None, "", None]
     try:
         comparison = SpeedComparison.from_json(job.outcome)
         return [
             gr.Column(visible=True),
-            figures.speed_bars(comparison),
-            figures.speed_bubbles(comparison),
             numbers_html(comparison),
+            gr.Row(visible=True),
+            figures.speed_bars(comparison),
+            conditions_html(comparison),
+            figures.speed_bubbles(comparison),
         ]
     except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [gr.Column(visible=True), None, None, error_notice(error, "This measurement can't be shown")]
-
-
-_EMPTY = (
-    '<div class="m2v-notice m2v-info" role="status"><strong>No model to measure yet</strong>'
-    '<p class="m2v-next"><a href="distill">Distill your first one</a>, then come back.</p></div>'
-)
+        message = error_notice(error, "This measurement can't be shown")
+        return [gr.Column(visible=True), message, gr.Row(visible=False), None, "", None]

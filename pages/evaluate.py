@@ -91,6 +91,7 @@ def build() -> None:
                 visible=False,
                 elem_classes="m2v-upload",
             )
+            upload_report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
         with gr.Column(visible=False, elem_classes="m2v-words m2v-sets") as sets_box:
             sets = gr.File(
                 file_count="multiple",
@@ -99,6 +100,7 @@ def build() -> None:
                 height=140,
                 elem_classes="m2v-upload",
             )
+            sets_report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
             with gr.Accordion("What a ZIP of tasks looks like", open=False, elem_classes="m2v-more"):
                 gr.HTML(_SETS_HELP, apply_default_css=False)
         with gr.Column(visible=False, elem_classes="m2v-words") as frontier_box:
@@ -108,7 +110,6 @@ def build() -> None:
                 label="Vocabulary quantization",
                 info="Lets tokens share that many rows. Finding them takes a minute or more.",
             )
-        report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
         beside = gr.CheckboxGroup(
             _beside_choices([]), value=[_TEACHER, "tfidf"], label="Beside it", elem_classes="m2v-beside-it"
         )
@@ -136,13 +137,14 @@ def build() -> None:
         **quiet,
     )
     gr.on(
-        [upload.upload, upload.clear, sets.upload, sets.clear, sets.delete, source.change, what.change],
-        judge_files,
-        [what, source, upload, sets],
-        report,
+        [upload.upload, upload.clear, source.change],
+        judge_texts,
+        [source, upload],
+        upload_report,
         trigger_mode="always_last",
         **quiet,
     )
+    gr.on([sets.upload, sets.clear, sets.delete], judge_sets, sets, sets_report, trigger_mode="always_last", **quiet)
 
 
 def offer(owner: str | None, model_id: str | None, beside: Sequence[str]) -> tuple[Any, Any]:
@@ -291,14 +293,16 @@ def _check_lengths(texts: Iterable[str]) -> None:
         raise LimitError(f"A text has {longest:,} characters, and {allowed:,} are read here. Shorten it.")
 
 
-def judge_files(what: Sequence[str], source: TextSource, upload: str | None, sets: Sequence[str] | None) -> str:
-    """What the page says of new files."""
-    said = []
-    if source == "upload" and upload is not None and ("fidelity" in what or "tasks" not in what):
-        said.append(_judged(lambda: [f"{len(usable_texts(read_file(upload))):,} different texts ready"]))
-    if "tasks" in what and sets:
-        said.append(_judged(lambda: _summaries(read_sets(sets))))
-    return "".join(said)
+def judge_texts(source: TextSource, upload: str | None) -> str:
+    """What the page says of a new file of texts."""
+    if source != "upload" or upload is None:
+        return ""
+    return _judged(lambda: [f"{len(usable_texts(read_file(upload))):,} different texts ready"])
+
+
+def judge_sets(sets: Sequence[str] | None) -> str:
+    """What the page says of new test data."""
+    return _judged(lambda: _summaries(read_sets(sets))) if sets else ""
 
 
 def _summaries(sets: Sequence[OwnSet | TaskArchive]) -> list[str]:

@@ -3,6 +3,8 @@
 score, text, text     pairs that people have scored
 label, text           texts with labels; a quarter of each label's texts is kept for the test
 
+Where the first line names these columns ("text1;text2;score"), they may stand in any order, and others are left out.
+
 JSONL too: on each line a list of these, or an object with "score" or "label" and the texts under any other names.
 """
 
@@ -13,6 +15,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +32,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _EXPECTED = "Each line must hold a score and two texts, or a label and a text, separated by commas or tabs"
-_TEXT_HEADINGS = frozenset({"text", "texts", "sentence", "sentences", "document", "review", "title"})
+_ORDER = (
+    "Put the columns in this order: score, text, text, or label, text. Or name them in the first line, in any order: "
+    "score, text1 and text2, or label and text"
+)
+# Names of columns, in small letters without spaces and signs.
+_NUMBER = "[ab12]|one|two|left|right"
+_SCORE_HEADING = re.compile("(human|gold|mean|average)?(scores?|(similarity|relatedness)(score)?|ratings?|gold|stars)")
+_LABEL_HEADING = re.compile("labels?|class|category|topic|intent|sentiment|target")
+_TEXT_HEADING = re.compile(
+    "(first|second|left|right)?(texts?|sentences?|phrases?|words?|documents?|reviews?|titles?|questions?|quer(y|ies)"
+    f"|passages?|comments?|messages?|utterances?|tweets?|premise|hypothesis|content)({_NUMBER})?"
+)
 _TESTED = 0.25
 _MAX_NAME_CHARACTERS = 60
 
@@ -135,26 +149,52 @@ def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
     name = (name or path.stem)[:_MAX_NAME_CHARACTERS]
     rows: list[tuple[str, ...]] = []
     width = 0
+    places: tuple[int, ...] = ()
     is_json = path.suffix.lower() in (".jsonl", ".ndjson")
     for number, cells in _json_lines(path) if is_json else _table(path):
         is_first, width = not width, width or len(cells)
-        if width not in (2, 3) or len(cells) != width:
+        named = _named_columns(cells) if is_first and not is_json else ()
+        places = named or places or tuple(range(width))
+        if len(places) not in (2, 3) or len(cells) != width:
             count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
             also = "" if is_first else f", and the lines before have {width}"
             raise InputError(
-                f"{path.name}, line {number:,} has {count}{also}. {_EXPECTED}; a text with commas must stand in quotes."
+                f"{path.name}, line {number:,} has {count}{also}. {_EXPECTED}; a text with commas must stand in "
+                f"quotes. {_ORDER}."
             )
-        is_scored = width == 2 or not math.isnan(_number(cells[0]))
-        if is_first and not is_json and (not is_scored or (width == 2 and cells[1].lower() in _TEXT_HEADINGS)):
-            continue  # headings
-        if "" in cells:
-            raise InputError(f"{path.name}, line {number:,}: cell {cells.index('') + 1} is blank. {_EXPECTED}.")
+        row = tuple(cells[place] for place in places)
+        is_scored = len(row) == 2 or not math.isnan(_number(row[0]))
+        is_of_headings = not is_scored or (len(row) == 2 and _is_heading(_TEXT_HEADING, row[1]))
+        if named or (is_first and not is_json and is_of_headings):
+            continue
+        if "" in row:
+            raise InputError(f"{path.name}, line {number:,}: cell {places[row.index('')] + 1} is blank. {_EXPECTED}.")
         if not is_scored:
-            raise InputError(f"{path.name}, line {number:,} has {cells[0][:40]!r} where a score was expected.")
-        rows.append(tuple(cells))
+            raise InputError(
+                f"{path.name}, line {number:,} has {row[0][:40]!r} where a score was expected, a number such as 4.5. "
+                f"{_ORDER}."
+            )
+        rows.append(row)
     if not rows:
         raise InputError(f"{path.name} holds no data. {_EXPECTED}.")
     return OwnSet(name, tuple(rows))
+
+
+def _named_columns(headings: Sequence[str]) -> tuple[int, ...]:
+    """Places of score, text and text, or of label and text; empty where names don't tell."""
+    scores, labels, texts = (
+        [place for place, heading in enumerate(headings) if _is_heading(names, heading)]
+        for names in (_SCORE_HEADING, _LABEL_HEADING, _TEXT_HEADING)
+    )
+    if len(texts) == 1 and len(labels or scores) == 1:
+        return ((labels or scores)[0], texts[0])
+    if len(texts) == 2 and len(scores or labels) == 1:
+        return ((scores or labels)[0], *texts)
+    return ()
+
+
+def _is_heading(names: re.Pattern[str], cell: str) -> bool:
+    return bool(names.fullmatch(re.sub(r"[\W_]", "", cell.casefold())))
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -20,8 +20,11 @@ _TEXT_COLUMNS = ("encoder", "origin")
 GROUPS: tuple[Group, ...] = get_args(Group)
 PUBLISHED_NOTE = (
     "Published rows are means over all of MTEB, PEARL and WordSim; measured rows are means over the tasks of this run, "
-    "so only the same tasks compare."
+    "so the two are not ranked with each other."
 )
+FEW_ITEMS = 50
+"""Below this many pairs or test texts a score says little: at 50, a correlation is known to about 0.3 either way."""
+_UNITS: dict[Group, str] = {"STS": "pair", "WordSim": "pair", "PairClass": "pair", "Class": "test text"}
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,13 @@ def published_rows() -> tuple[LeaderboardRow, ...]:
     return tuple(LeaderboardRow(origin="published", **record) for record in records)
 
 
+def mean_score(evaluation: Evaluation, encoder: str) -> float:
+    """One encoder's mean over all tasks; NaN where it has no score."""
+    return _mean(evaluation.of(encoder))
+
+
 def leaderboard(evaluation: Evaluation, *, with_published: bool = False) -> tuple[LeaderboardRow, ...]:
-    """A row for each encoder, the best average first, those without one last.
+    """A row for each encoder, the best average first; then the published ones likewise, those without one last.
 
     Args:
         evaluation: What was measured.
@@ -112,9 +120,20 @@ def leaderboard(evaluation: Evaluation, *, with_published: bool = False) -> tupl
             if any(score.group == group for score in scores)
         }
         rows.append(LeaderboardRow(facts.name, "measured", groups, _mean(scores), len(scores), facts.size_bytes))
-    if with_published:
-        rows += published_rows()
-    return tuple(sorted(rows, key=lambda row: -np.inf if row.average is None else row.average, reverse=True))
+    return (*_ranked(rows), *(_ranked(published_rows()) if with_published else []))
+
+
+def _ranked(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
+    return sorted(rows, key=lambda row: -np.inf if row.average is None else row.average, reverse=True)
+
+
+def small_tasks(evaluation: Evaluation) -> dict[str, str]:
+    """Tasks too small to tell encoders apart, with what a score on each rests on: "4 pairs"."""
+    return {
+        score.task: f"{score.n_items} {_UNITS.get(score.group, 'question')}{'' if score.n_items == 1 else 's'}"
+        for score in evaluation.scores
+        if score.n_items is not None and score.n_items < FEW_ITEMS
+    }
 
 
 def leaderboard_sheet(rows: Sequence[LeaderboardRow]) -> Sheet:
@@ -177,11 +196,16 @@ def frontier_sheet(rows: Sequence[FrontierRow]) -> Sheet:
 def _score_text(score: TaskScore, with_interval: bool) -> str:
     if not with_interval or score.low is None or score.high is None:
         return _text(score.score)
-    return f"{score.score:.2f} ({score.low:.1f} to {score.high:.1f})"
+    return f"{fixed(score.score, 2)} ({fixed(score.low, 1)} to {fixed(score.high, 1)})"
 
 
 def _text(value: float | None) -> str:
-    return "" if value is None or np.isnan(value) else f"{value:.2f}"
+    return "" if value is None or np.isnan(value) else fixed(value, 2)
+
+
+def fixed(value: float, digits: int) -> str:
+    """The number with so many digits, and never "-0.00"."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _mean(scores: Sequence[TaskScore]) -> float:

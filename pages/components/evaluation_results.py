@@ -22,6 +22,7 @@ from pages import figures
 from pages.components import error_notice, job_store
 from pages.components.evaluation_view import (
     conditions_html,
+    few_text,
     fidelity_html,
     frontier_html,
     leaderboard_html,
@@ -38,7 +39,7 @@ def build_evaluation_results(panel: JobPanel) -> None:
     with gr.Column(visible=False, elem_classes="m2v-measured") as measured:
         fidelity = gr.HTML("", apply_default_css=False, visible=False)
         scores = gr.HTML("", apply_default_css=False, visible=False)
-        with gr.Column(visible=False, elem_classes="m2v-board") as board:
+        with gr.Column(visible=False, elem_classes="m2v-card m2v-board") as board:
             table = gr.HTML("", apply_default_css=False)
             with gr.Row(elem_classes="m2v-downloads"):
                 as_csv = gr.DownloadButton("Download CSV", size="sm")
@@ -48,7 +49,7 @@ def build_evaluation_results(panel: JobPanel) -> None:
                 bubbles = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
             with gr.Column(elem_classes="m2v-card", visible=False) as frontier_figure_box:
                 frontier_plot = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
-        with gr.Column(visible=False, elem_classes="m2v-board") as frontier_box:
+        with gr.Column(visible=False, elem_classes="m2v-card m2v-board") as frontier_box:
             frontier = gr.HTML("", apply_default_css=False)
             with gr.Row(elem_classes="m2v-downloads"):
                 frontier_csv = gr.DownloadButton("Download CSV", size="sm")
@@ -91,9 +92,12 @@ def _shown(owner: str, job: Job) -> list[Any]:
         evaluation = Evaluation.from_json(outcome["evaluation"])
         rows = list(leaderboard(evaluation, with_published=True))
         csv_file, markdown_file = write_board(leaderboard_sheet(rows))
-        board = [gr.Column(visible=True), leaderboard_html(rows), csv_file, markdown_file]
+        board = [gr.Column(visible=True), leaderboard_html(rows, evaluation), csv_file, markdown_file]
     quality = _QUALITY[evaluation is not None]
     versions = [FrontierRow(**row) for row in outcome["frontier"] or []]
+    few = few_text(evaluation) if evaluation else next(iter((fidelity or {"": {"warning": ""}}).values()))["warning"]
+    if few:  # what is best of its size is not known either
+        versions = [replace(row, is_best=False) for row in versions]
     bubbles = _bubbles(owner, job, evaluation)
     dtype = str(outcome["dtype"])
     return [
@@ -105,7 +109,7 @@ def _shown(owner: str, job: Job) -> list[Any]:
         gr.Column(visible=bool(versions)),
         figures.frontier_figure(versions, quality) if versions else None,
         gr.Column(visible=bool(versions)),
-        frontier_html(versions, quality, dtype) if versions else "",
+        frontier_html(versions, quality, dtype, few or "") if versions else "",
         write_frontier(frontier_sheet(versions)) if versions else gr.skip(),
         conditions_html(outcome, has_speed=bubbles is not None),
     ]

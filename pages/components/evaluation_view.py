@@ -8,13 +8,15 @@ from html import escape
 from typing import Any
 
 from m2v_core.evaluation.frontier import FrontierRow
-from m2v_core.evaluation.report import GROUPS, PUBLISHED_NOTE, LeaderboardRow
+from m2v_core.evaluation.report import FEW_ITEMS, GROUPS, PUBLISHED_NOTE, LeaderboardRow, fixed, mean_score, small_tasks
 from m2v_core.evaluation.run import Evaluation, TaskScore
 from m2v_core.evaluation.statistics import Estimate
 from m2v_core.speed import rate_text
 from pages.components import format_bytes, notice
+from pages.figures import plain_name
 
-_NEAR = 0.98  # of the best quality
+NEAR = 0.98
+"""How much of the best quality a smaller version must keep to be as good for most."""
 
 
 def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_name: str) -> str:
@@ -43,74 +45,105 @@ def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_na
             f"{int(first['n_texts']):,} texts. Rank correlation says how far they put the pairs in one order, 1 "
             f"for the same; below each figure its 95 % interval. Texts: {texts_name}."
         ],
-        "m2v-verdict",
+        "m2v-card m2v-verdict",
     )
 
 
 def scores_html(evaluation: Evaluation, first: str) -> str:
     """Every encoder on every set of one's own, with intervals, the best mean first."""
-    tasks = evaluation.tasks
-    means = {facts.name: _mean(evaluation.of(facts.name)) for facts in evaluation.encoders}
+    tasks, small, few = evaluation.tasks, small_tasks(evaluation), few_text(evaluation)
+    means = {facts.name: mean_score(evaluation, facts.name) for facts in evaluation.encoders}
     names = sorted(means, key=lambda name: -means[name])
     rows = []
     for name in names:
         scores = {score.task: score for score in evaluation.of(name)}
-        cells = [_score(scores[task]) for task in tasks]
-        rows.append([f"{means[name]:.2f}", *cells] if len(tasks) > 1 else cells)
+        cells = [_score(scores[task], small) for task in tasks]
+        rows.append([fixed(means[name], 2), *cells] if len(tasks) > 1 else cells)
     by_metric: dict[str, list[str]] = {}
     for score in evaluation.of(names[0]):
         by_metric.setdefault(score.metric, []).append(f"{score.task} ({score.n_items:,})")
     what = "; ".join(f"{metric} on {', '.join(sets)}" for metric, sets in by_metric.items())
     notes = [f"{score.encoder} on {score.task}: {note}" for score in evaluation.scores for note in score.notes]
-    place = names.index(first) + 1 if first in names else 0
-    headline = f"{first} is number {place} of {len(names)} on your test data" if place else "Your test data"
+    headline = "Scores on your test data" if few else f"{first} scores {fixed(means[first], 2)} on your test data"
+    how = "Below each score its 95 % interval, from drawing your lines anew 1,000 times"
+    roles = {facts.name: facts.role for facts in evaluation.encoders}
     headings = ["Encoder", *(["Mean"] if len(tasks) > 1 else []), *tasks]
     return _card(
         headline,
-        _table(headings, names, rows, "Scores on your test data", {first}),
-        [f"{what}. Below each score its 95 % interval, from drawing your lines anew 1,000 times.", *notes],
+        (notice("error", "Too little test data to rely on", [few]) if few else "")
+        + _table(
+            headings,
+            [plain_name(name, roles[name]) for name in names],
+            rows,
+            "Scores",
+            {names.index(first)},
+        ),
+        [f"{what}. {how}{', or how few there were' if few else ''}.", *notes],
     )
 
 
-def leaderboard_html(rows: Sequence[LeaderboardRow]) -> str:
-    """Measured and published rows in the columns of the published tables, each marked."""
+def few_text(evaluation: Evaluation) -> str:
+    """What to know of test data too small to tell models apart; empty where all of it is large enough."""
+    few = small_tasks(evaluation)
+    if not few:
+        return ""
+    return (
+        f"{', '.join(f'{n_items} in “{task}”' for task, n_items in few.items())} are too few to tell models apart: "
+        f"others of the kind may turn their order round. Give {FEW_ITEMS} at least, better some hundreds."
+    )
+
+
+def leaderboard_html(rows: Sequence[LeaderboardRow], evaluation: Evaluation) -> str:
+    """Measured and published rows in the columns of the published tables, each marked, the measured ones first."""
+    roles = {facts.name: facts.role for facts in evaluation.encoders}
     groups = [group for group in GROUPS if any(group in row.groups for row in rows)]
     cells = [
         [
             f'<span class="m2v-tag{" m2v-is-own" if row.origin == "measured" else ""}">{row.origin}</span>',
-            "-" if row.average is None else f"{row.average:.2f}",
-            *(f"{row.groups[group]:.2f}" if group in row.groups else "-" for group in groups),
+            "-" if row.average is None else fixed(row.average, 2),
+            *(fixed(row.groups[group], 2) if group in row.groups else "-" for group in groups),
         ]
         for row in rows
     ]
     measured = {place for place, row in enumerate(rows) if row.origin == "measured"}
+    few = few_text(evaluation)
     # Without scheme and path: the repository is what tells them apart.
     sources = dict.fromkeys("/".join(row.source.split()[0].split("/")[2:5]) for row in rows if row.source)
     table = _table(
         ["Encoder", "Origin", "Mean", *groups],
-        [row.name for row in rows],
+        [plain_name(row.name, roles[row.name]) if row.origin == "measured" else row.name for row in rows],
         cells,
         "Leaderboard",
         measured,
+        (len(measured), "Others, on other tasks: not ranked with these"),
     )
     return _card(
         "Leaderboard",
         table,
         [
+            *([few] if few else []),
             f"{len(measured)} measured here, {len(rows) - len(measured)} published. {PUBLISHED_NOTE}",
             f"Published in {', '.join(sources)}.",
         ],
+        css="",
     )
 
 
-def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) -> str:
-    """Every smaller version, the smallest first."""
+def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str, few: str = "") -> str:
+    """Every smaller version, the smallest first.
+
+    Args:
+        rows: The versions; none is marked as best where the data is too little to tell.
+        quality_name: What their quality is.
+        dtype: The number format that the model is kept in.
+        few: Why the data is too little for a conclusion; empty where it is enough.
+    """
     names = [f"{row.dim:,} dimensions, {row.precision}" for row in rows]
     cells = [
         [
             f"{row.n_rows:,}",
             format_bytes(row.n_bytes),
-            f"{row.average:.2f}",
+            fixed(row.average, 2),
             "-" if row.sentences_per_second is None else rate_text(row.sentences_per_second),
             '<span class="m2v-tag">best of its size</span>' if row.is_best else "",
         ]
@@ -118,9 +151,11 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) ->
     ]
     sentences = [
         f"Quality: {quality_name}. Each was made from your model: by keeping its leading dimensions, writing its "
-        "numbers shorter or letting tokens share rows. “Best of its size”: nothing as small is as good. Set "
-        "dimensions and precision on the Distill page to get one of them."
+        "numbers shorter or letting tokens share rows. Set dimensions and precision on the Distill page to get one of "
+        "them."
     ]
+    if any(row.is_best for row in rows):
+        sentences.append("“Best of its size”: nothing as small is as good.")
     if any(row.sentences_per_second for row in rows):
         sentences.append(
             "Speed: each by itself in this run and on this machine, from text to vector, the median of many rounds "
@@ -129,20 +164,28 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str) ->
     if dtype != "float32":
         sentences.append(f"Your model is kept as {dtype}, so float32 wins nothing back here.")
     return _card(
-        _frontier_headline(rows),
-        _table(["Version", "Rows", "Size", "Quality", "Sentences a second", ""], names, cells, "Smaller versions"),
+        "Quality against size" if few else _frontier_headline(rows),
+        (notice("error", "No conclusion from so little test data", [few]) if few else "")
+        + _table(["Version", "Rows", "Size", "Quality", "Sentences a second", ""], names, cells, "Smaller versions"),
         sentences,
+        css="",
     )
+
+
+def smallest_near_best(rows: Sequence[FrontierRow]) -> FrontierRow | None:
+    """The smallest version whose quality is near the best one's; None where that is nothing to have a share of."""
+    best = max(row.average for row in rows)
+    return next((row for row in rows if row.is_best and row.average >= NEAR * best), None) if best > 0 else None
 
 
 def _frontier_headline(rows: Sequence[FrontierRow]) -> str:
     best = max(rows, key=lambda row: row.average)
-    if not best.average > 0:  # of nothing there is no share
+    near = smallest_near_best(rows)
+    if near is None:
         return "Quality against size"
-    near = next(row for row in rows if row.is_best and row.average >= _NEAR * best.average)
     if near.n_bytes >= 0.9 * best.n_bytes:
         version = f"{near.dim:,} dimensions in {near.precision}"
-        return f"Nothing smaller than {version} keeps {100 * _NEAR:.0f}\N{NO-BREAK SPACE}% of the best quality"
+        return f"Nothing smaller than {version} keeps {100 * NEAR:.0f}\N{NO-BREAK SPACE}% of the best quality"
     share = f"{100 * near.average / best.average:.0f}\N{NO-BREAK SPACE}%"
     return (
         f"{near.dim:,} dimensions in {near.precision} keep {share} of the best quality at {format_bytes(near.n_bytes)}"
@@ -164,10 +207,10 @@ def conditions_html(outcome: Mapping[str, Any], has_speed: bool) -> str:
     return f'<p class="m2v-next">{escape(measured)} {speed}</p>'
 
 
-def _card(headline: str, body: str, sentences: Sequence[str], css: str = "") -> str:
+def _card(headline: str, body: str, sentences: Sequence[str], css: str = "m2v-card") -> str:
     paragraphs = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     return (
-        f'<section class="m2v-card m2v-numbers {css}"><div class="m2v-headline"><h2>{escape(headline)}</h2></div>'
+        f'<section class="m2v-numbers {css}"><div class="m2v-headline"><h2>{escape(headline)}</h2></div>'
         f"{body}{paragraphs}</section>"
     )
 
@@ -178,6 +221,7 @@ def _table(
     rows: Sequence[Sequence[str]],
     label: str,
     marked: Collection[str | int] = (),
+    part: tuple[int, str] | None = None,
 ) -> str:
     """A table whose first column names what each row is about.
 
@@ -187,9 +231,16 @@ def _table(
         rows: The other cells, as HTML.
         label: What it is called for those who don't see it.
         marked: Rows to stand out, by name or by place.
+        part: The place where a second part begins, and its heading.
     """
+    heading = (
+        f'<tr class="m2v-part"><th scope="rowgroup" colspan="{len(headings)}">{escape(part[1])}</th></tr>'
+        if part
+        else ""
+    )
     body = "".join(
-        f'<tr{" class=m2v-own" if name in marked or place in marked else ""}><th scope="row">{_breakable(name)}</th>'
+        (heading if part and place == part[0] else "")
+        + f'<tr{" class=m2v-own" if name in marked or place in marked else ""}><th scope="row">{_breakable(name)}</th>'
         + "".join(f"<td>{cell}</td>" for cell in cells)
         + "</tr>"
         for place, (name, cells) in enumerate(zip(names, rows, strict=True))
@@ -201,24 +252,23 @@ def _table(
     )
 
 
-def _score(score: TaskScore) -> str:
+def _score(score: TaskScore, few: Mapping[str, str]) -> str:
+    if score.task in few:
+        return f'{fixed(score.score, 2)}<small class="m2v-interval">of {few[score.task]}</small>'
     if score.low is None or score.high is None:
-        return f"{score.score:.2f}"
+        return fixed(score.score, 2)
     return _with_interval(Estimate(score.score, score.low, score.high), 2, 1)
 
 
 def _with_interval(estimate: Estimate, digits: int, end_digits: int) -> str:
     """A figure, and its interval below it where there is one."""
-    value = f"{estimate.value:.{digits}f}"
+    value = fixed(estimate.value, digits)
     if math.isnan(estimate.low):
         return value
-    return f'{value}<small class="m2v-interval">{estimate.low:.{end_digits}f} to {estimate.high:.{end_digits}f}</small>'
+    ends = f"{fixed(estimate.low, end_digits)} to {fixed(estimate.high, end_digits)}"
+    return f'{value}<small class="m2v-interval">{ends}</small>'
 
 
 def _breakable(name: str) -> str:
     """The name as HTML, which may break after its owner's."""
     return escape(name).replace("/", "/<wbr>")
-
-
-def _mean(scores: Sequence[TaskScore]) -> float:
-    return sum(score.score for score in scores) / len(scores) if scores else float("nan")

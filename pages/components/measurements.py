@@ -6,10 +6,11 @@ from html import escape
 
 from m2v_core.speed import EncoderSpeed, SpeedComparison, rate_text
 from pages.components import format_bytes
+from pages.figures import plain_name
 
 
 def numbers_html(comparison: SpeedComparison) -> str:
-    """All that was measured and how, as a table and a few sentences."""
+    """The finding, and all that was measured, as a sentence and a table."""
     by_speed = sorted(comparison.encoders, key=lambda speed: -speed.sentences_per_second)
     rows = "".join(_row(speed, comparison) for speed in by_speed)
     headings = (
@@ -25,19 +26,43 @@ def numbers_html(comparison: SpeedComparison) -> str:
         f'<section class="m2v-card m2v-numbers"><div class="m2v-headline">{_headline(comparison)}</div>'
         '<div class="m2v-table" tabindex="0" role="region" aria-label="Measured speeds"><table><thead><tr>'
         + "".join(f'<th scope="col">{heading}</th>' for heading in headings)
-        + f"</tr></thead><tbody>{rows}</tbody></table></div>{_conditions(comparison)}</section>"
+        + f"</tr></thead><tbody>{rows}</tbody></table></div></section>"
     )
 
 
 def _headline(comparison: SpeedComparison) -> str:
-    teacher = comparison.teacher
-    static = [speed for speed in comparison.encoders if speed.facts.role == "static"]
-    if teacher is None or not static:
+    teacher, best = comparison.teacher, _fastest_model(comparison)
+    if best is None:
         return "<h2>What was measured</h2>"
-    best = max(static, key=lambda speed: speed.sentences_per_second)
-    than = escape(teacher.facts.name.rpartition("/")[2])
+    name = escape(best.facts.name)
+    if teacher is None:
+        return f"<h2>{name} reads {rate_text(best.sentences_per_second)} sentences a second</h2>"
+    than = escape(_name(teacher))
     how = ", whose speed is extrapolated" if teacher.is_extrapolated else ""
-    return f"<h2>{escape(best.facts.name)} reads {_ratio(best, teacher)} as fast as {than}{how}</h2>"
+    return f"<h2>{name} reads {_ratio(best, teacher)} as fast as {than}{how}</h2>"
+
+
+def speed_facts(comparison: SpeedComparison) -> list[tuple[str, str]]:
+    """What matters most, as names and values: how fast the fastest model is, and how faithful."""
+    teacher, best = comparison.teacher, _fastest_model(comparison)
+    if best is None:
+        return []
+    facts = [("Sentences a second", rate_text(best.sentences_per_second))]
+    if teacher is not None:
+        how = ", extrapolated" if teacher.is_extrapolated else ""
+        facts.append((f"Times as fast as the teacher{how}", _ratio(best, teacher).removesuffix(" times")))
+    if best.fidelity is not None:
+        facts.append(("Fidelity", f"{best.fidelity:.3f}"))
+    return facts
+
+
+def _fastest_model(comparison: SpeedComparison) -> EncoderSpeed | None:
+    static = [speed for speed in comparison.encoders if speed.facts.role == "static"]
+    return max(static, key=lambda speed: speed.sentences_per_second, default=None)
+
+
+def _name(speed: EncoderSpeed) -> str:
+    return plain_name(speed.facts.name, speed.facts.role)
 
 
 def _ratio(speed: EncoderSpeed, teacher: EncoderSpeed) -> str:
@@ -61,10 +86,11 @@ def _row(speed: EncoderSpeed, comparison: SpeedComparison) -> str:
         "-" if facts.size_bytes is None else format_bytes(facts.size_bytes),
         f"{escape(facts.device)}, {facts.n_threads} thread{'' if facts.n_threads == 1 else 's'}",
     ]
-    return f'<tr><th scope="row">{escape(facts.name)}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    return f'<tr><th scope="row">{escape(_name(speed))}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _conditions(comparison: SpeedComparison) -> str:
+def conditions_html(comparison: SpeedComparison) -> str:
+    """How it was measured, in a few sentences."""
     machine = comparison.machine
     sentences = [
         f"Median of {comparison.rounds} rounds after a warm-up. In each round every encoder in turn reads the same "
@@ -90,4 +116,4 @@ def _conditions(comparison: SpeedComparison) -> str:
             "Fidelity: rank correlation with the teacher's similarities of all pairs of "
             f"{comparison.judged_texts} texts."
         )
-    return "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+    return f'<div class="m2v-how">{"".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)}</div>'

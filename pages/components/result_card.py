@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from html import escape
 
+from m2v_core.evaluation.frontier import FrontierRow
+from m2v_core.evaluation.report import fixed, mean_score, small_tasks
+from m2v_core.evaluation.run import Evaluation
 from m2v_core.jobs import Job
+from m2v_core.speed import SpeedComparison
 from pages.components import format_bytes, format_seconds
-from pages.components.measurements import times_text
+from pages.components.evaluation_view import NEAR, smallest_near_best
+from pages.components.measurements import speed_facts, times_text
 from pages.components.model_facts import links_html
 
 
@@ -22,9 +27,7 @@ def result_html(job: Job) -> str:
         ]
     elif job.kind == "speed":
         facts = [
-            ("Encoders", f"{len(job.outcome['encoders'])}"),
-            ("Rounds", f"{int(job.outcome['rounds'])}"),
-            ("Texts a round", f"{int(job.outcome['texts_per_round']):,}"),
+            *speed_facts(SpeedComparison.from_json(job.outcome)),
             ("Measured in", format_seconds(job.elapsed_seconds)),
         ]
     elif job.kind == "evaluate":
@@ -46,10 +49,17 @@ def _evaluation_facts(job: Job) -> list[tuple[str, str]]:
     if job.outcome.get("fidelity"):
         first = next(iter(job.outcome["fidelity"].values()))
         facts.append(("Fidelity", f"{float(first['correlation']['value']):.3f}"))
+    few: dict[str, str] = {}
     if job.outcome.get("evaluation"):
-        facts.append(("Scores", f"{len(job.outcome['evaluation']['scores'])}"))
-    if job.outcome.get("frontier"):
-        facts.append(("Versions", f"{len(job.outcome['frontier'])}"))
+        evaluation = Evaluation.from_json(job.outcome["evaluation"])
+        few = small_tasks(evaluation)
+        what = "Score" if len(evaluation.tasks) == 1 else "Mean score"
+        rests_on = f" on {', '.join(few.values())}, too few" if few else ""
+        facts.append((what + rests_on, fixed(mean_score(evaluation, evaluation.encoders[0].name), 2)))
+    if job.outcome.get("frontier") and not few:
+        near = smallest_near_best([FrontierRow(**row) for row in job.outcome["frontier"]])
+        if near is not None:
+            facts.append((f"{100 * NEAR:.0f} % of best quality", format_bytes(near.n_bytes)))
     return [*facts, ("Measured in", format_seconds(job.elapsed_seconds))]
 
 

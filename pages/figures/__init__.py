@@ -2,6 +2,7 @@
 
 from pages.figures.evaluation import frontier_figure, quality_bubbles
 from pages.figures.speed import speed_bars, speed_bubbles
+from pages.figures.style import plain_name
 from pages.figures.words import CLUSTER_COLORS, PointColors, map_figure
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "PointColors",
     "frontier_figure",
     "map_figure",
+    "plain_name",
     "quality_bubbles",
     "speed_bars",
     "speed_bubbles",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from m2v_core.evaluation.report import fixed
 from m2v_core.speed import rate_text
 from pages.figures.style import (
     AXIS_TITLE,
@@ -17,6 +18,7 @@ from pages.figures.style import (
     bubble_figure,
     encoder_colors,
     fidelity_axis,
+    score_range,
     short_name,
 )
 
@@ -67,11 +69,9 @@ def quality_bubbles(
     if is_fidelity:
         x_axis = fidelity_axis(values)
     else:
-        low, high = min(values), max(values)
-        room = max(2.0, 0.25 * (high - low))
         x_axis = {
             "title": {"text": "mean score on your test data", **AXIS_TITLE},
-            "range": [low - room, high + room],
+            "range": score_range(values, 2.0),
             "nticks": 6,
         }
     largest = max((facts.size_bytes or 0 for facts in shown), default=0)
@@ -127,12 +127,17 @@ def frontier_figure(rows: Sequence[FrontierRow], quality_name: str) -> Figure:
             "height": 400 + 22 * len(lines),
             "title": {"text": "Quality against size", **TITLE},
             "xaxis": x_axis,
-            "yaxis": {"zeroline": False, "fixedrange": True, "nticks": 7},
+            "yaxis": {
+                "zeroline": False,
+                "fixedrange": True,
+                "nticks": 7,
+                "range": score_range([row.average for row in rows], 1.0),
+            },
             "annotations": [
                 {
                     "text": escape(quality_name),
                     **{"x": 0, "xref": "paper", "xanchor": "left", "xshift": -44},
-                    **{"y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 4, "showarrow": False},
+                    **{"y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 8, "showarrow": False},
                 }
             ],
             **LEGEND,
@@ -155,5 +160,5 @@ def _hover(row: FrontierRow) -> str:
     speed = "" if rate is None else f"<br>{rate_text(rate)} sentences a second here"
     return (
         f"<b>{row.dim:,} dimensions, {row.precision}</b><br>{row.n_rows:,} rows, {row.n_bytes / 1e6:,.2f} MB<br>"
-        f"quality {row.average:.2f}{speed}{best}"
+        f"quality {fixed(row.average, 2)}{speed}{best}"
     )

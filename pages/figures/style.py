@@ -71,9 +71,14 @@ def encoder_colors(roles: dict[str, str]) -> dict[str, str]:
     return {name: colors.get(name, TEACHER_COLOR) for name in roles}
 
 
+def plain_name(name: str, role: str) -> str:
+    """What charts and tables call an encoder: a teacher without its owner on the Hub."""
+    return name.rpartition("/")[2] if role == "teacher" else name
+
+
 def short_name(name: str, role: str) -> str:
-    """The name without its owner on the Hub, as HTML; of a long one the ends, as names often differ at theirs."""
-    name = name.rpartition("/")[2] if role == "teacher" else name
+    """The plain name as HTML; of a long one the ends, as names often differ at theirs."""
+    name = plain_name(name, role)
     return escape(name if len(name) <= 36 else f"{name[:14]}…{name[-21:]}")
 
 
@@ -84,14 +89,26 @@ def decades(lows: list[float], highs: list[float]) -> tuple[int, int]:
 
 
 def fidelity_axis(values: Sequence[float]) -> dict[str, Any]:
-    """The axis for fidelity, 1 at its right end and all values on it."""
+    """The axis for fidelity, which ends at 1, with all values on it."""
     left = min(values, default=0.0)
     return {
         "title": {"text": "fidelity, 1 for the teacher itself", **AXIS_TITLE},
-        "range": [min(0.0, left - 0.1) if left < 0.1 else left - 0.15, 1.12],
+        "range": [max(-1.0, min(0.0, left - 0.1)) if left < 0.1 else left - 0.15, 1.0],
         "tickformat": ".1f",
         "dtick": 0.1 if left > 0.4 else 0.2,
     }
+
+
+def score_range(values: Sequence[float], least_room: float) -> list[float]:
+    """Ends of an axis around scores, none beyond the -100 and 100 that they can reach.
+
+    Args:
+        values: The scores.
+        least_room: To leave on either side.
+    """
+    low, high = min(values), max(values)
+    room = max(least_room, 0.25 * (high - low))
+    return [max(-100.0, low - room), min(100.0, high + room)]
 
 
 def bubble_figure(
@@ -132,8 +149,8 @@ def bubble_figure(
         marks,
         {
             **LAYOUT,
-            "height": 400 + 22 * len(bubbles),
-            "title": {"text": title, **TITLE},
+            "height": 420 + 22 * len(bubbles),
+            "title": {"text": title, "subtitle": {"text": "area of a bubble: size on disk"}, **TITLE},
             "xaxis": {**x_axis, "zeroline": False, "fixedrange": True},
             "yaxis": {
                 "type": "log",
@@ -151,6 +168,7 @@ def bubble_figure(
                 }
             ],
             **LEGEND,
-            "margin": {**LAYOUT["margin"], "l": 72, "t": 64, "b": 72 + 22 * len(bubbles)},
+            # A bubble may stand at the end of the axis.
+            "margin": {**LAYOUT["margin"], "l": 72, "r": 34, "t": 84, "b": 72 + 22 * len(bubbles)},
         },
     )

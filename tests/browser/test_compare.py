@@ -20,7 +20,7 @@ def test_a_model_is_measured_beside_its_teacher(
     page: sync_api.Page, server: Server, build_teacher_once: Callable[[str], Path]
 ) -> None:
     open_page(page, server, "/compare")
-    expect(page.get_by_text("No model to measure yet")).to_be_visible()
+    expect(page.get_by_text("No model yet")).to_be_visible()
     page.get_by_role("button", name="Measure").click()
     expect(page.get_by_text("No model is chosen")).to_be_visible()
     page.get_by_role("link", name="Distill your first one").click()
@@ -47,8 +47,11 @@ def test_a_model_is_measured_beside_its_teacher(
         expect(figures.last).to_contain_text("Speed against fidelity")
         numbers = page.locator(".m2v-numbers")
         expect(numbers.locator("tbody tr")).to_have_count(2)
-        expect(numbers).to_contain_text("Median of 5 rounds")
-        expect(numbers).to_contain_text("CPUs")
+        expect(numbers).to_contain_text("as fast as")
+        assert numbers.bounding_box()["y"] < figures.first.bounding_box()["y"]  # the finding comes first
+        conditions = page.locator(".m2v-how")
+        expect(conditions).to_contain_text("Median of 5 rounds")
+        expect(conditions).to_contain_text("CPUs")
     expect(page.get_by_role("button", name="Download JSON")).to_be_visible()
     open_page(page, server, "/distill")
     expect(page.get_by_role("button", name="Download ZIP")).to_be_visible()  # nor is the measurement that one's
@@ -58,7 +61,7 @@ def test_a_model_made_in_another_tab_appears(
     page: sync_api.Page, context: sync_api.BrowserContext, server: Server, tmp_path: Path
 ) -> None:
     open_page(page, server, "/compare")
-    expect(page.get_by_text("No model to measure yet")).to_be_visible()
+    expect(page.get_by_text("No model yet")).to_be_visible()
     tab = context.new_page()
     tab.goto(server.address + "/library")
     for name in ("mine", "second"):
@@ -67,7 +70,7 @@ def test_a_model_made_in_another_tab_appears(
         tab.locator("input[type=file]").set_input_files(archive)
         expect(tab.locator(".m2v-good")).to_contain_text(f"{name} is in your library")
         expect(page.locator(".m2v-models")).to_contain_text(name)
-    expect(page.get_by_text("No model to measure yet")).to_have_count(0)
+    expect(page.get_by_text("No model yet")).to_have_count(0)
     boxes = page.locator(".m2v-models input")
     expect(boxes).to_have_count(2)
     assert [box.is_checked() for box in boxes.all()] == [False, True]  # the first one stays ticked
@@ -88,4 +91,4 @@ def test_a_model_made_in_another_tab_appears(
     page.get_by_label("Measure the teacher too").uncheck()
     page.get_by_role("button", name="Measure").click()
     expect(page.locator(".m2v-job")).to_have_attribute("data-state", "done", timeout=RUN_MS)
-    expect(page.locator(".m2v-numbers")).to_contain_text("Texts: own texts")
+    expect(page.locator(".m2v-how")).to_contain_text("Texts: own texts")

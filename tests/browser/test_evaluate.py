@@ -47,7 +47,7 @@ def test_verdict_and_own_test_data(
     bad = tmp_path / "bad.csv"
     bad.write_text(f"1,{EVIL},b\nhigh,c,d\n", encoding="utf-8")
     upload.set_input_files(bad)
-    expect(page.locator(".m2v-form .m2v-error")).to_contain_text("bad.csv, line 2 has 'high' where a score")
+    expect(page.locator(".m2v-sets .m2v-error")).to_contain_text("bad.csv, line 2 has 'high' where a score")
     start.click()
     expect(page.locator(".m2v-run .m2v-error")).to_contain_text("line 2 has 'high'")
     page.locator(".m2v-sets").get_by_label("Clear").click()
@@ -56,17 +56,18 @@ def test_verdict_and_own_test_data(
     good = tmp_path / "pairs.csv"
     good.write_text("score,a,b\n" + "".join(f"{n % 5},{EVIL} {n} fox,the sea {n}\n" for n in range(20)), "utf-8")
     upload.set_input_files(good)
-    expect(page.locator(".m2v-form .m2v-good")).to_contain_text("pairs: 20 pairs with scores")
+    expect(page.locator(".m2v-sets .m2v-good")).to_contain_text("pairs: 20 pairs with scores")
     start.click()
     expect(panel).to_have_attribute("data-state", "running")
     page.reload()  # the run goes on
     expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
-    expect(page.locator(".m2v-numbers", has_text="on your test data").locator("tbody tr")).to_have_count(3)
-    board = page.locator(".m2v-board")
+    expect(page.get_by_text("20 pairs in “pairs” are too few").first).to_be_visible()
+    expect(page.locator(".m2v-numbers", has_text="on your test data").first.locator("tbody tr")).to_have_count(3)
+    board = page.locator(".m2v-card.m2v-board")
     expect(board.locator("tbody tr", has_text="measured")).to_have_count(3)
     expect(board.locator("tbody tr", has_text="published")).to_have_count(15)
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download CSV").click()
+        board.get_by_role("button", name="Download CSV").click()
     assert download.value.suggested_filename == "leaderboard.csv"
     assert "potion-base-8M,published" in Path(download.value.path()).read_text(encoding="utf-8-sig")
     with page.expect_download() as download:

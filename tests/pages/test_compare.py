@@ -22,8 +22,11 @@ from pages.components import BUNDLED_TEACHER
 from pages.components.job_panel import newest_job, panel_values
 from pages.components.job_view import job_html
 from pages.components.measurements import numbers_html
+from pages.components.result_card import result_html
 from pages.figures import speed_bars, speed_bubbles
+from pages.figures.style import fidelity_axis
 from tests.pages.conftest import JOB_ID, FakeStore, done_job, make_job
+from tests.pages.test_job_panel import text_of
 
 OWNER = "owner-owner-owner-owner-1"
 EVIL = "<img src=x onerror=alert(1)>"
@@ -117,7 +120,7 @@ def request(**query: str) -> Any:
 
 def test_without_a_model_the_page_says_what_to_do_first(jobs: FakeStore) -> None:
     _, boxes, empty, *_ = offer(OWNER, request())
-    assert not boxes.visible and "Distill your first one" in empty
+    assert not boxes.visible and "Distill your first one" in empty and '<a href="library">open one you have' in empty
     with pytest.raises(InputError, match="distill one first"):
         start()
 
@@ -288,30 +291,32 @@ def test_names_are_told_apart(jobs: FakeStore) -> None:
 
 def test_a_measurement_is_shown(jobs: FakeStore) -> None:
     jobs.add(OWNER, speed_job())
-    measured_box, bars, bubbles, numbers = show(OWNER, JOB_ID)
-    assert measured_box.visible and len(bars.data) == 1 and len(bubbles.data) == 2
+    measured_box, numbers, charts, bars, conditions, bubbles = show(OWNER, JOB_ID)
+    assert measured_box.visible and charts.visible and len(bars.data) == 1 and len(bubbles.data) == 2
     for text in (
         "my model reads 1,250 times as fast as teacher, whose speed is extrapolated",
         "10,000",
         "5,000 to 15,000",
+        "15.7 MB",
+        "0.800",
+    ):
+        assert text in numbers
+    for text in (
         "Median of 3 rounds",
         "the same 300 texts",
         "Some CPU, 2 CPUs",
-        "2 threads",
         "some/teacher read 24 of the 300 texts",
-        "15.7 MB",
-        "0.800",
         "all pairs of 72 texts",
     ):
-        assert text in numbers
+        assert text in conditions
     assert not show("another-another-another-1", JOB_ID)[0].visible
     assert not show(OWNER, "")[0].visible
 
 
 def test_a_damaged_measurement_says_so(jobs: FakeStore) -> None:
     jobs.add(OWNER, speed_job(outcome={"encoders": 3}))
-    shown, bars, _, message = show(OWNER, JOB_ID)
-    assert shown.visible and bars is None and "Incident" in message
+    shown, message, charts, *_ = show(OWNER, JOB_ID)
+    assert shown.visible and not charts.visible and "Incident" in message
 
 
 def test_bars_have_units_spread_and_marks() -> None:
@@ -343,6 +348,30 @@ def test_bubbles_show_fidelity_or_size() -> None:
     assert "MB" in with_size.layout.xaxis.title.text and with_size.layout.xaxis.type == "log"
 
 
+def test_no_axis_goes_beyond_what_can_be() -> None:
+    assert speed_bubbles(measured()).layout.xaxis.range[1] == 1.0
+    assert fidelity_axis([-0.98, 1.0])["range"] == [-1.0, 1.0]
+
+
+def test_the_chart_says_what_the_size_of_a_bubble_means() -> None:
+    assert "size on disk" in speed_bubbles(measured()).layout.title.subtitle.text
+
+
+def test_the_card_has_the_verdict() -> None:
+    said = text_of(result_html(speed_job()))
+    assert said == (
+        "Sentences a second 10,000 Times as fast as the teacher, extrapolated 1,250 Fidelity 0.800 Measured in 20 s"
+    )
+    alone = json.loads(json.dumps(measured(with_teacher=False).to_json()))
+    assert text_of(result_html(speed_job(outcome=alone))) == "Sentences a second 10,000 Measured in 20 s"
+    assert "my model reads 10,000 sentences a second" in numbers_html(measured(with_teacher=False))
+
+
+def test_tables_and_charts_call_a_teacher_the_same() -> None:
+    assert '<th scope="row">teacher</th>' in numbers_html(measured())
+    assert "teacher" in [label.text for label in speed_bars(measured()).layout.annotations]
+
+
 def test_names_are_text_and_never_markup() -> None:
     comparison = measured(name=EVIL)
     assert "<img" not in numbers_html(comparison)
@@ -356,7 +385,7 @@ def test_the_panel_follows_its_own_kind(jobs: FakeStore) -> None:
     assert newest_job(OWNER, "speed") == job
     (jobs.result / "config.json").rename(jobs.result / "speed.json")
     *_, download, _, done_id, _ = values = panel_values(OWNER, job, "speed")
-    assert done_id == JOB_ID and "JSON" in download.label and "Texts a round" in values[6]
+    assert done_id == JOB_ID and "JSON" in download.label and "Sentences a second" in values[6]
     running = make_job(kind="speed", stages=(Stage("measure", 2, 10, 3.0, False),), elapsed_seconds=4.0)
     assert "2 of 10 turns" in job_html(running) and "Measure in turn" in job_html(running)
     assert "Warm up" in job_html(None, "speed")

@@ -28,11 +28,13 @@ from pages.components.evaluation_results import measured_speeds, show
 from pages.components.evaluation_view import frontier_html
 from pages.components.job_panel import panel_values
 from pages.components.job_view import job_html
-from pages.evaluate import judge_files, offer, read_sets, submit, usable_texts
+from pages.components.result_card import result_html
+from pages.evaluate import judge_sets, judge_texts, offer, read_sets, submit, usable_texts
 from pages.figures import frontier_figure, quality_bubbles
 from tests.core.evaluation.sets import SETS, LetterEncoder, write_sets
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
 from tests.pages.test_compare import EVIL, OWNER, TEACHER, Shelf, model_job, speed_job
+from tests.pages.test_job_panel import text_of
 
 MODEL_ID, OTHER_ID = "a" * 32, "b" * 32
 PAIRS = "score,a,b\n" + "".join(f"{n % 5},the {chr(97 + n)} sea,{chr(98 + n)} shore\n" for n in range(12))
@@ -77,13 +79,13 @@ def frontier_rows() -> list[FrontierRow]:
     ]
 
 
-def evaluated(name: str = "mine", **changes: Any) -> Job:
+def evaluated(name: str = "mine", n_pairs: int = 12, **changes: Any) -> Job:
     """A finished evaluation with real figures of encoders that count letters."""
-    own = OwnSet(name, tuple((str(n % 5), f"{chr(97 + n)} sea", f"{chr(98 + n)} shore") for n in range(12)))
+    own = OwnSet(name, tuple((str(n % 5), f"{chr(97 + n)} sea", f"{chr(98 + n)} shore") for n in range(n_pairs)))
     static, teacher = LetterEncoder(name), LetterEncoder(TEACHER, "teacher")
     encoders = [static, TfidfEncoder()]
     texts = [text for row in own.rows for text in row[1:]]
-    fidelities = measure_fidelity(teacher, encoders, texts[:6], resamples=50)
+    fidelities = measure_fidelity(teacher, encoders, texts[: 6 if n_pairs == 12 else 40], resamples=50)
     outcome = {
         "teacher": TEACHER,
         "texts_name": "own texts",
@@ -176,13 +178,13 @@ def test_no_paths_on_a_space(models: FakeStore, monkeypatch: pytest.MonkeyPatch)
 
 def test_files_are_judged(vocabulary_file: Callable[[str, str], str]) -> None:
     good, bad = vocabulary_file("mine.csv", PAIRS), vocabulary_file("bad.csv", "1,a,b\nx,c,d\n")
-    assert "12 pairs with scores" in judge_files(["tasks"], "sample", None, [good])
-    said = judge_files(["tasks"], "sample", None, [good, bad])
+    assert "12 pairs with scores" in judge_sets([good])
+    said = judge_sets([good, bad])
     assert "m2v-error" in said and "line 2" in said and "bad.csv" in said
-    assert judge_files(["fidelity"], "sample", None, [bad]) == ""
+    assert judge_sets(None) == ""
     texts = vocabulary_file("texts.txt", "one\ntwo\nthree")
-    assert "3 different texts ready" in judge_files(["fidelity"], "upload", texts, None)
-    assert judge_files(["fidelity"], "own", texts, None) == ""
+    assert "3 different texts ready" in judge_texts("upload", texts)
+    assert judge_texts("own", texts) == ""
 
 
 def packed(folder: Path, **changes: str) -> str:
@@ -191,7 +193,7 @@ def packed(folder: Path, **changes: str) -> str:
 
 def test_a_packed_folder_of_tasks_is_taken(models: FakeStore, tmp_path: Path) -> None:
     archive = packed(tmp_path)
-    said = judge_files(["tasks"], "sample", None, [archive])
+    said = judge_sets([archive])
     assert f"{len(SETS) - 3} sets ready" in said and "search: 21 texts, scored by nDCG@10 x 100" in said
     assert said.count("scored by") == 8 and "and 2 more" in said
     (tmp_path / "mine.csv").write_text(PAIRS)
@@ -215,7 +217,7 @@ def test_a_packed_folder_that_is_refused(
 ) -> None:
     monkeypatch.setattr(page, "current_limits", lambda: replace(current_limits(), text_characters=20_000))
     archive = packed(tmp_path, **changes)
-    assert says in judge_files(["tasks"], "sample", None, [archive])
+    assert says in judge_sets([archive])
     with pytest.raises(M2VError, match=re.escape(says)):
         start(what=["tasks"], sets=[archive])
     assert not models.submitted
@@ -225,7 +227,7 @@ def test_an_archive_is_no_way_out(tmp_path: Path) -> None:
     path = tmp_path / "evil.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("sts/../../../evil.tsv", "1\ta\tb\n2\tc\td\n")
-    assert "leads out of it" in judge_files(["tasks"], "sample", None, [str(path)])
+    assert "leads out of it" in judge_sets([str(path)])
 
 
 def test_tables_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -247,13 +249,15 @@ def test_texts_that_are_too_long(monkeypatch: pytest.MonkeyPatch, vocabulary_fil
 
 
 def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
-    job = jobs.add(OWNER, evaluated())
+    job = jobs.add(OWNER, evaluated(n_pairs=60))
     box, fidelity, scores, board, table, as_csv, as_markdown, *others = show(OWNER, JOB_ID)
     bubbles_box, bubbles, figure_box, figure, frontier_box, frontier, versions, conditions = others
     assert box.visible and board.visible and figure_box.visible
-    assert "Keeps 100 %" in fidelity.value and "Too few texts" in fidelity.value and "21 make 200" in fidelity.value
-    assert " of 3 on your test data" in scores.value and "m2v-interval" in scores.value
+    assert "Keeps 100 %" in fidelity.value and "Too few texts" not in fidelity.value
+    assert "mine scores " in scores.value and " to " in scores.value and "too few" not in scores.value + table
     assert table.count(">measured<") == 3 and table.count(">published<") == 15
+    assert table.rindex(">measured<") < table.index("not ranked with these") < table.index(">published<")
+    assert table.count('scope="row">teacher<') == 1  # as the chart calls it
     assert frontier_box.visible and "best of its size" in frontier and "kept as float16" in frontier
     assert "<td>1,234</td>" in frontier and "<td>4,938</td>" in frontier and "on this machine" in frontier
     with Path(versions.value["path"]).open(encoding="utf-8-sig", newline="") as file:
@@ -273,6 +277,39 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
 
     assert not show("another-another-another-1", JOB_ID)[0].visible
     assert not show(OWNER, "")[0].visible
+
+
+def test_from_too_little_test_data_nothing_is_concluded(jobs: FakeStore) -> None:
+    job = jobs.add(OWNER, evaluated())
+    _, fidelity, scores, _, table, *_, figure, _, frontier, _, _ = show(OWNER, JOB_ID)
+    assert "Too few texts" in fidelity.value and "21 make 200" in fidelity.value
+    for html in (scores.value, table, frontier):
+        assert "12 pairs in “mine” are too few to tell models apart" in html
+    assert "of 12 pairs</small>" in scores.value and "mine scores" not in scores.value
+    assert "Quality against size" in frontier and "best of its size" not in frontier.lower()
+    assert all(symbol.endswith("-open") for trace in figure.data for symbol in trace.marker.symbol)
+    assert "Score on 12 pairs, too few" in result_html(job) and "of best quality" not in result_html(job)
+
+
+def test_the_card_has_the_main_figures() -> None:
+    said = text_of(result_html(evaluated(n_pairs=60)))
+    assert said.startswith("Fidelity 1.000 Score ") and "98 % of best quality 25.6 MB" in said
+    assert "Scores" not in said and "Versions" not in said
+
+
+def test_charts_end_where_scores_do() -> None:
+    top = [replace(row, average=100.0) for row in frontier_rows()]
+    assert frontier_figure(top, "score").layout.yaxis.range == (99.0, 100.0)
+    facts = [EncoderFacts(name, "static", 8, "cpu", 1, 100) for name in ("one", "other")]
+    speeds = {one.name: EncoderSpeed(one, 10, (1.0,), False) for one in facts}
+    figure = quality_bubbles(facts, {"one": 100.0, "other": -99.0}, speeds, is_fidelity=False)
+    assert figure.layout.xaxis.range == (-100.0, 100.0)
+
+
+def test_no_figure_is_minus_zero() -> None:
+    rows = [replace(row, average=-0.001) for row in frontier_rows()]
+    hover = frontier_figure(rows, "score").data[0].customdata
+    assert "-0.00" not in frontier_html(rows, "Score", "float32") + "".join(hover)
 
 
 def test_only_what_was_asked_for_is_shown(jobs: FakeStore) -> None:

@@ -46,6 +46,35 @@ def test_pairs_of_any_spreadsheet(tmp_path, heading, delimiter, encoding):
     assert own.summary == "3 pairs with scores" and own.n_texts == 5
 
 
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("text1;text2;score\na dog;a puppy;5\na dog;tax law;0", [("5", "a dog", "a puppy"), ("0", "a dog", "tax law")]),
+        ("id,Sentence A,Sentence_B,Human score\n1,x,y,4.5", [("4.5", "x", "y")]),
+        ("sentence1,sentence2,label\nx,y,1", [("1", "x", "y")]),
+        ("Word 1\tWord 2\tSimilarity\t\ncar\tbus\t7\t", [("7", "car", "bus")]),
+        ("review;stars\nfine, thanks;5", [("5", "fine, thanks")]),
+        ("idx,text,label,label_text\n7,a match,0,sport", [("0", "a match")]),
+        ("points,left,right\n5,x,y", [("5", "x", "y")]),  # nobody knows these names, but the order is right
+        ("3,text,sentence\n2,word,title", [("3", "text", "sentence"), ("2", "word", "title")]),  # no headings at all
+    ],
+)
+def test_columns_are_told_by_their_names(tmp_path, text, rows):
+    assert read_own_set(written(tmp_path, text)).rows == tuple(rows)
+
+
+@pytest.mark.parametrize("headings", ["first;second;points", "text1;text2;points", "score;rating;text"])
+def test_columns_that_names_do_not_tell(tmp_path, headings):
+    says = "line 2 has 'a dog' where a score.*in this order: score, text, text.*name them in the first line"
+    with pytest.raises(InputError, match=says):
+        read_own_set(written(tmp_path, f"{headings}\na dog;a puppy;5"))
+
+
+def test_a_blank_cell_has_its_number_in_the_file(tmp_path):
+    with pytest.raises(InputError, match="line 3: cell 2 is blank"):
+        read_own_set(written(tmp_path, "text1;text2;score\na;b;5\nc;;1"))
+
+
 def test_tabs_leave_quotes_alone(tmp_path):
     own = read_own_set(written(tmp_path, '1\tan "odd text\tb, c\n\n2\td\te\n', "mine.tsv"))
     assert own.rows == (("1", 'an "odd text', "b, c"), ("2", "d", "e"))

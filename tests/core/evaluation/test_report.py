@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -15,13 +16,16 @@ from m2v_core.evaluation.data import read_tasks
 from m2v_core.evaluation.encoders import EncoderFacts, StaticEncoder
 from m2v_core.evaluation.frontier import frontier
 from m2v_core.evaluation.report import (
+    FEW_ITEMS,
     GROUPS,
+    fixed,
     frontier_sheet,
     leaderboard,
     leaderboard_sheet,
     long_sheet,
     published_rows,
     score_sheet,
+    small_tasks,
 )
 from m2v_core.evaluation.run import Evaluation, TaskScore, evaluate
 from tests.core.evaluation.sets import LetterEncoder, write_sets
@@ -57,9 +61,10 @@ def test_groups_are_means_and_the_average_is_that_of_tasks(evaluation):
 
 def test_published_rows_are_marked_and_have_an_address(evaluation):
     rows = leaderboard(evaluation, with_published=True)
-    *averages, last = [row.average for row in rows]
-    assert averages == sorted(averages, reverse=True) and last is None
+    assert [row.origin for row in rows[:3]] == ["measured", "measured", "published"]  # of other tasks: no one ranking
     published = [row for row in rows if row.origin == "published"]
+    *averages, last = [row.average for row in published]
+    assert averages == sorted(averages, reverse=True) and last is None
     assert set(map(str, published)) == set(map(str, published_rows())) and len(rows) == len(published) + 2
     for row in published:
         assert urlsplit(row.source).scheme == "https"
@@ -72,6 +77,21 @@ def test_published_rows_are_marked_and_have_an_address(evaluation):
     named = {row.name: row for row in published}
     assert named["all-MiniLM-L6-v2"].groups["WordSim"] == 49.91 and named["WL256"].groups["WordSim"] == 45.16
     assert {"potion-base-8M", "M2V_base_output", "GloVe_300d", "BPEmb_50k_300d"} <= set(named)
+
+
+def test_small_tasks_are_told(evaluation):
+    small = {"STS1": "10 pairs", "STS2": "10 pairs", "Labels": "10 test texts"}
+    assert small_tasks(evaluation) == small
+    for n_items in (FEW_ITEMS, None):
+        scores = tuple(replace(one, n_items=n_items) for one in evaluation.scores)
+        assert small_tasks(replace(evaluation, scores=scores)) == {}
+
+
+def test_no_figure_is_minus_zero(evaluation):
+    scores = tuple(replace(one, score=-0.001, low=-0.01, high=0.01) for one in evaluation.scores)
+    shown = score_sheet(replace(evaluation, scores=scores), with_intervals=True).to_text()
+    assert "0.00 (0.0 to 0.0)" in shown and "-0.0" not in shown
+    assert fixed(-0.5, 2) == "-0.50"
 
 
 def test_markdown(evaluation):
