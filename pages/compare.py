@@ -28,7 +28,7 @@ from pages.components import (
 )
 from pages.components.job_panel import build_job_panel, find_job
 from pages.components.measurements import conditions_html, numbers_html
-from pages.components.model_picker import empty_html, model_library, refused_html
+from pages.components.model_picker import empty_html, model_library, recipe_name, refused_html
 
 TextSource = Literal["sample", "own", "upload"]
 
@@ -124,7 +124,7 @@ class MeasurableModel:
     Attributes:
         id: What the page calls it by.
         name: What people call it.
-        details: Its dimensions and precision, which tell it from others of that name.
+        details: Its recipe, dimensions and precision, which tell it from others of that name.
         n_tokens: Entries of its vocabulary.
         folder: Where it lies on the server.
         teacher: What it was distilled from.
@@ -147,7 +147,7 @@ def measurable_models(owner: str) -> list[MeasurableModel]:
                 MeasurableModel(
                     id=record.id,
                     name=record.name,
-                    details=f"{record.dim:,} dim {record.dtype}",
+                    details=" · ".join(filter(None, [recipe_name(record), f"{record.dim:,} dim {record.dtype}"])),
                     n_tokens=record.n_tokens,
                     folder=str(library.folder(record.id, owner)),
                     teacher=record.teacher or BUNDLED_TEACHER,
