@@ -15,8 +15,8 @@ from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
 from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
 from m2v_core.model import StaticModel
-from pages.components import error_notice, is_space, neighbors_html, notice
-from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html
+from pages.components import error_notice, is_space, notice
+from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html, words_html
 from pages.components.model_picker import build_model_picker, picked_words
 from pages.components.own_documents import as_documents, find_documents, forget_documents, take_documents
 from pages.components.teacher_side import (
@@ -212,8 +212,8 @@ def search_words(owner: str | None, model_id: str | None, query: str, k: float, 
         found = picked_words(owner, model_id).search(query, _checked_k(k))
         teacher = ready_words(owner, model_id, ready_id)
         if teacher is None:
-            return neighbors_html(found, query)
-        return beside_html(neighbors_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
+            return words_html(found, query)
+        return beside_html(words_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         return error_notice(error, "This search did not work")
 

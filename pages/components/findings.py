@@ -9,7 +9,13 @@ from html import escape
 from m2v_core.exploration.agreement import found_by_both
 from m2v_core.exploration.explanation import Explanation, Span
 from m2v_core.exploration.neighbors import Neighbor
-from pages.components import both_mark, notice
+from pages.components import both_mark, neighbors_html, notice
+
+
+def words_html(found: Sequence[Neighbor], query: str, both: Collection[int] = ()) -> str:
+    """As `neighbors_html`, under a heading that says what the numbers are."""
+    head = '<p class="m2v-neighbors-head"><span>Word</span><span>Cosine similarity, -1 to 1</span></p>'
+    return f"{head if found else ''}{neighbors_html(found, query, both)}"
 
 
 def documents_html(
@@ -47,7 +53,7 @@ def beside_html(
     """What the static model and its teacher found, side by side, what both found marked.
 
     Args:
-        listed: `neighbors_html` or `documents_html`.
+        listed: `words_html` or `documents_html`.
         found: By the static model.
         by_teacher: By its teacher.
         teacher: What it is called.

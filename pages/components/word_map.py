@@ -21,12 +21,13 @@ from m2v_core.exploration.background import MapMaker
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.projection import pca_map, sample_rows, umap_key
 from m2v_core.exploration.tables import write_csv
-from pages.components import data_folder, error_notice, format_seconds, notice, teacher_side
+from pages.components import data_folder, error_notice, format_seconds, teacher_side
 from pages.components.map_look import ColorBy, Look, MapData, legend_html, look_of
-from pages.components.model_picker import picked_words
+from pages.components.model_picker import model_library, picked_words
 from pages.components.served_files import remove_old_files, served_folder
 from pages.components.waiting import bar_html
 from pages.figures import map_figure
+from pages.figures.style import short_name
 
 Method = Literal["PCA", "UMAP"]
 
@@ -48,7 +49,13 @@ _LASSO_HINT = (
 )
 _GROUP = ' class="m2v-group"'
 _LEFT_OUT = "pieces of words and special tokens are left out"
-_ONLY_NEAREST = "The words nearest to it are marked."
+_NEAR = "Each dot is a word. Words near each other are mostly similar to the model."
+_INSTEAD = "Coloured by rank for now; below the map stands why."
+_LAYOUTS = "PCA: the widest spread, at once. UMAP: similar words kept together, in a minute."
+_COLORS = (
+    "Rank: place in the vocabulary. Norm: how much a word counts in a text. Cluster: groups of similar words. "
+    "Teacher overlap: nearest words shared with the teacher."
+)
 
 
 def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, other_tabs: Sequence[gr.Tab]) -> None:
@@ -62,34 +69,39 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     """
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     with gr.Row(elem_classes="m2v-map-settings"):
-        method = gr.Radio(["PCA", "UMAP"], value="PCA", label="Layout", elem_classes="m2v-switch")
+        method = gr.Radio(["PCA", "UMAP"], value="PCA", label="Layout", info=_LAYOUTS, elem_classes="m2v-switch")
         color_by = gr.Radio(
             [("Rank", "rank"), ("Norm", "norm"), ("Cluster", "cluster"), ("Teacher overlap", "overlap")],
             value="rank",
             label="Colour by",
+            info=_COLORS,
             elem_classes="m2v-switch",
         )
-        find = gr.Textbox(
-            "",
-            label="Find a word",
-            placeholder="Type and press Enter",
-            max_lines=1,
-            submit_btn="Find",
-            elem_classes="m2v-query",
+        with gr.Column(elem_classes="m2v-find"):
+            find = gr.Textbox(
+                "",
+                label="Find a word",
+                placeholder="Type and press Enter",
+                max_lines=1,
+                submit_btn="Find",
+                elem_classes="m2v-query",
+            )
+            map_found = gr.HTML("", apply_default_css=False, elem_classes="m2v-map-found")
+    # What comes and goes has its room above the map, or stands below it: so the map stays where it is.
+    with gr.Column(elem_classes="m2v-map-area"):
+        map_status = gr.HTML("", apply_default_css=False, elem_classes="m2v-map-status")
+        word_map = gr.HTML(
+            None,
+            html_template=_TEMPLATE % escape(_plotly_address()),
+            js_on_load=_SCRIPT.read_text(encoding="utf-8"),
+            apply_default_css=False,
+            elem_classes="m2v-map",
+            found=None,
         )
-    map_status = gr.HTML("", apply_default_css=False, elem_classes="m2v-map-status")
+    map_notes = gr.HTML("", apply_default_css=False, elem_classes="m2v-map-notes")
     teacher_said = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
     ask = gr.Button("Let the teacher read the words", visible=False, size="sm", elem_classes="m2v-ask-teacher")
     stop = gr.Button("Cancel", visible=False, size="sm", elem_classes="m2v-ask-teacher")
-    word_map = gr.HTML(
-        None,
-        html_template=_TEMPLATE % escape(_plotly_address()),
-        js_on_load=_SCRIPT.read_text(encoding="utf-8"),
-        apply_default_css=False,
-        elem_classes="m2v-map",
-        found=None,
-    )
-    map_found = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
     is_map_open = gr.State(False)
     map_timer = gr.Timer(_TICK_SECONDS, active=False)
     selection = gr.HTML(_LASSO_HINT, apply_default_css=False, elem_classes="m2v-selection")
@@ -101,7 +113,7 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
         [is_map_open.change, model_id.change, method.change, color_by.change, map_timer.tick, asked.change],
         show_map,
         [owner, model_id, method, color_by, is_map_open, drawn],
-        [word_map, map_status, map_timer, drawn, ask, stop],
+        [word_map, map_status, map_notes, map_timer, drawn, ask, stop],
         trigger_mode="always_last",
         **quiet,
     )
@@ -128,7 +140,7 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
 def show_map(
     owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, is_open: bool, drawn: str = ""
 ) -> list[Any]:
-    """What the map shows: figure, status, whether to look again soon, what the figure is of, Ask and Cancel buttons.
+    """What the map shows, and what stands around it.
 
     Args:
         owner: Whose model it shows.
@@ -137,10 +149,14 @@ def show_map(
         color_by: What colours it.
         is_open: Whether anybody sees it; nothing changes where not.
         drawn: What the figure there is of; it is not sent again.
+
+    Returns:
+        Figure, the line above it, what stands below it, whether to look again soon, what the figure is of, Ask and
+        Cancel buttons.
     """
     still = gr.Timer(active=False)
     if not is_open or not model_id:
-        return [gr.skip(), gr.skip(), still, *[gr.skip()] * 3]
+        return [*[gr.skip()] * 3, still, *[gr.skip()] * 3]
     try:
         data = _map_data(picked_words(owner, model_id))
         points, drawn_method, waiting = _layout(data, method)
@@ -148,13 +164,16 @@ def show_map(
         wanted = f"{model_id} {drawn_method} {look.shows}"
         figure = gr.skip()
         if wanted != drawn:
-            figure = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method).to_json()
+            name = model_library().get(model_id, owner or "").name
+            title = f"{short_name(name, 'static')}<br>{_count(data)}, laid out by {drawn_method}"
+            figure = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method, title).to_json()
         buttons = [gr.Button(visible=look.may_ask), gr.Button(visible=bool(look.waiting))]
         timer = gr.Timer(active=bool(waiting or look.waiting))
-        return [figure, _status_html(data, waiting, look), timer, wanted, *buttons]
+        status = waiting or f'<p class="m2v-hint">{_NEAR if look.shows == color_by else _INSTEAD}</p>'
+        return [figure, status, _notes_html(data, look), timer, wanted, *buttons]
     except Exception as error:  # the last frame of ours: Gradio would show none of it
         hidden = gr.Button(visible=False)
-        return [gr.skip(), error_notice(error, "This map can't be drawn"), still, gr.skip(), hidden, hidden]
+        return [gr.skip(), error_notice(error, "This map can't be drawn"), "", still, gr.skip(), hidden, hidden]
 
 
 def let_teacher_read(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
@@ -198,14 +217,17 @@ def _layout(data: MapData, method: Method) -> tuple[NDArray[np.float32], Method,
     return pending.points, "UMAP", ""
 
 
-def _status_html(data: MapData, waiting: str, look: Look) -> str:
+def _count(data: MapData) -> str:
     n_shown, n_all = len(data.shown), len(data.words)
-    badge = f'<span class="m2v-badge">sampled from {n_all:,}</span>' if n_shown < n_all else ""
-    n_tokens = len(data.words.model.tokens)
+    return f"{n_shown:,} of {n_all:,} words" if n_shown < n_all else f"{n_all:,} words"
+
+
+def _notes_html(data: MapData, look: Look) -> str:
+    n_all, n_tokens = len(data.words), len(data.words.model.tokens)
+    badge = f'<span class="m2v-badge">sampled from {n_all:,}</span>' if len(data.shown) < n_all else ""
     left_out = f" of {n_tokens:,} tokens; {_LEFT_OUT}" if n_all < n_tokens else ""
-    words = f"<span>{n_shown:,} words{left_out}</span>"
-    facts = f'<div class="m2v-map-facts">{words}{badge}{waiting}{look.waiting}</div>'
-    return f"{facts}{look.message}{legend_html(look.groups)}"
+    facts = f'<div class="m2v-map-facts"><span>{len(data.shown):,} words{left_out}</span>{badge}</div>'
+    return f"{legend_html(look.groups)}{facts}{look.message}{look.waiting}"
 
 
 def find_on_map(owner: str | None, model_id: str | None, text: str) -> tuple[Any, str]:
@@ -222,12 +244,19 @@ def find_on_map(owner: str | None, model_id: str | None, text: str) -> tuple[Any
         return gr.skip(), error_notice(error, "This search did not work")
     marked = [place for place in [own, *near] if place is not None]
     if not marked:
-        return gr.HTML(found=None), notice("info", "Nothing like it is on this map.", ["Try another word."])
+        return gr.HTML(found=None), _found_html("Nothing like it is on this map. Try another word.")
     texts = [escape(data.words.texts[data.shown[place]]) for place in marked]
     found = {"points": marked, "text": texts}
     if own is None:
-        return gr.HTML(found=found), notice("info", f"“{text.strip()[:80]}” is no word of this map.", [_ONLY_NEAREST])
+        shown = text.strip() if len(text.strip()) <= 40 else f"{text.strip()[:39]}…"
+        return gr.HTML(found=found), _found_html(
+            f"“{shown}” is no word of this map; the words nearest to it are marked."
+        )
     return gr.HTML(found=found), ""
+
+
+def _found_html(message: str) -> str:
+    return f'<p class="m2v-hint" role="status">{escape(message)}</p>'
 
 
 @functools.lru_cache(maxsize=4)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pages.figures.style import AXIS_TITLE, TITLE
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -76,6 +78,7 @@ def map_figure(
     points: NDArray[np.float32],
     colors: PointColors,
     method: str,
+    title: str,
 ) -> Figure:
     """A vocabulary as a scatter of points.
 
@@ -86,6 +89,7 @@ def map_figure(
         points: (n_words, 2) float32.
         colors: What the colours say.
         method: What made the map: "PCA" or "UMAP".
+        title: Of the figure, as HTML.
     """
     import plotly.graph_objects as go  # takes a second
 
@@ -108,12 +112,14 @@ def map_figure(
         hovertemplate=f"{hover}<extra></extra>",
     )
     axis = {"showgrid": True, "zeroline": False, "showticklabels": False}
+    spreads = (": widest spread", ": second widest spread") if method == "PCA" else ("", "")  # UMAP's mean nothing
     return go.Figure(
         [words],
         {
-            "xaxis": {**axis, "title": {"text": f"{method} 1"}},
-            "yaxis": {**axis, "title": {"text": f"{method} 2"}},
-            "margin": {"l": 28, "r": 8, "t": 8, "b": 32},
+            "title": {"text": title, **TITLE, "pad": {"t": 22}, "font": {"size": 15}},
+            "xaxis": {**axis, "title": {"text": f"{method} 1{spreads[0]}", **AXIS_TITLE}},
+            "yaxis": {**axis, "title": {"text": f"{method} 2{spreads[1]}", **AXIS_TITLE}},
+            "margin": {"l": 28, "r": 8, "t": 60, "b": 32},
             "dragmode": "pan",
             "hovermode": "closest",
             "showlegend": False,

@@ -25,6 +25,7 @@ LASSO = """(target) => {
   target.emit("plotly_selected", { points: inside.map((i) => ({ pointNumber: i })), lassoPoints: { x, y } });
   return inside.length;
 }"""
+BESIDE = """(bar) => [bar, document.querySelector(".m2v-tools")].map((one) => one.getBoundingClientRect().toJSON())"""
 
 
 def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
@@ -170,18 +171,79 @@ def stands_beside_its_teacher(page: sync_api.Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
+def open_model(page: sync_api.Page, server: Server, folder: Path) -> None:
+    """A small model in the library, and the page that explores it."""
+    static_model().save_pretrained(folder)
+    page.goto(server.address + "/library")
+    page.get_by_text("From a folder").click()
+    page.get_by_label("Path of the model's folder").fill(str(folder))
+    page.get_by_role("button", name="Open", exact=True).click()
+    expect(page.get_by_text("is in your library")).to_be_visible()
+    page.goto(server.address + "/explore")
+
+
+def box(where: sync_api.Locator) -> dict[str, float]:
+    """Where something lies on the page, in pixels: top, bottom, left, right."""
+    return where.evaluate(
+        "(one) => { const box = one.getBoundingClientRect(); return { top: box.top + scrollY, "
+        "bottom: box.bottom + scrollY, left: box.left, right: box.right }; }"
+    )
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_map_stays_where_it_is(page: sync_api.Page, server: Server, tmp_path: Path, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    open_model(page, server, tmp_path / "small")
+    page.get_by_role("tab", name="Map").click()
+    plot = page.locator(".m2v-plot[data-drawn]")
+    expect(plot).to_be_visible(timeout=60_000)
+    expect(plot.locator(".gtitle")).to_contain_text("small")
+    expect(plot.locator(".gtitle")).to_contain_text(re.compile(r"\d+ words, laid out by PCA"))
+    assert box(plot.locator(".gtitle"))["top"] >= box(plot)["top"]
+    expect(page.get_by_text("Words near each other are mostly similar")).to_be_visible()
+    place = box(plot)
+
+    find = page.get_by_label("Find a word")
+    find.fill("zzz zzz")
+    find.press("Enter")
+    said = page.locator(".m2v-map-found p")
+    expect(said).to_contain_text("“zzz zzz” is no word of this map")
+    assert 0 <= box(said)["top"] - box(find)["bottom"] < 20
+    assert box(plot) == place
+    page.locator("label", has_text="Cluster").click()
+    expect(page.locator(".m2v-legend li")).to_have_count(10)
+    assert box(plot) == place and box(page.locator(".m2v-legend"))["top"] >= place["bottom"]
+    page.locator("label", has_text="Teacher overlap").click()
+    expect(page.get_by_text("doesn't say which teacher")).to_be_visible()
+    expect(page.get_by_text("below the map stands why")).to_be_visible()
+    assert box(plot) == place
+    page.locator("label", has_text="UMAP").click()
+    bar = page.locator(".m2v-map-status .m2v-reading")
+    expect(bar).to_be_visible()
+    waiting, tools = bar.evaluate(BESIDE)
+    assert waiting["left"] >= tools["right"] + 16 or waiting["bottom"] <= tools["top"] - 8
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert box(plot) == place
+
+
+def test_a_bar_begins_near_its_word(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
+    open_model(page, server, tmp_path / "small")
+    query = page.get_by_label("A word or a text")
+    query.fill("sea")
+    query.press("Enter")
+    expect(page.get_by_text("Cosine similarity, -1 to 1")).to_be_visible()
+    words, meters = page.locator(".m2v-neighbors .m2v-word"), page.locator(".m2v-neighbors .m2v-meter")
+    expect(words).to_have_count(15)
+    lefts = [box(meter)["left"] for meter in meters.all()]
+    rights = [box(word)["right"] for word in words.all()]
+    assert len(set(lefts)) == 1 and max(rights) < lefts[0] < box(words.first)["left"] + 160
+
+
 def test_a_folder_of_vectors(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
-    static_model().save_pretrained(tmp_path / "small")
+    open_model(page, server, tmp_path / "small")
     model = StaticModel.from_pretrained(tmp_path / "small")
     texts = ["The sea is never full", "the fox", "A quick brown fox"]
     write_vectors(tmp_path / "vectors", [model.encode(texts)], model=model_fingerprint(model))
-    page.goto(server.address + "/library")
-    page.get_by_text("From a folder").click()
-    page.get_by_label("Path of the model's folder").fill(str(tmp_path / "small"))
-    page.get_by_role("button", name="Open", exact=True).click()
-    expect(page.get_by_text("is in your library")).to_be_visible()
-
-    page.goto(server.address + "/explore")
     page.get_by_role("tab", name="Documents").click()
     page.locator("label:visible", has_text="Folder").click()
     path = page.get_by_label("A folder that m2v encode wrote")

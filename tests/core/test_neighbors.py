@@ -1,20 +1,20 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
 from m2v_core.errors import InputError
 from m2v_core.exploration import rows as row_module
 from m2v_core.exploration.neighbors import DocumentNeighbors, WordNeighbors
 from m2v_core.exploration.rows import top_k, unit_rows
-
-if TYPE_CHECKING:
-    from m2v_core.model import StaticModel
+from m2v_core.model import StaticModel
+from tests.static_models import TOKENIZERS, random_table
 
 
 def oracle(query: np.ndarray, rows: np.ndarray, k: int) -> list[int]:
@@ -82,6 +82,8 @@ def model_of(
         "StaticModel",
         SimpleNamespace(
             tokens=tokens,
+            tokenizer=Tokenizer(models.WordLevel({token: place for place, token in enumerate(tokens)})),
+            unk_token_id=None,
             token_embeddings=table,
             token_mapping=None if mapping is None else np.array(mapping),
             weights=None if weights is None else np.array(weights, dtype=np.float32),
@@ -119,6 +121,24 @@ def test_search_follows_weights_and_mapping() -> None:
     rows = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.6, 0.8]}
     shared = WordNeighbors(model_of(rows, mapping=[0, 1, 0]))  # c shares a's row
     assert [neighbor.text for neighbor in shared.search("a", 1)] == ["c"]
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_special_tokens_are_no_words(kind: str) -> None:
+    tokenizer = TOKENIZERS[kind]()
+    opening = {"Unigram": "\u2581", "byte-level BPE": "\u0120"}.get(kind, "")  # of a word
+    special = ["[PAD]", "[CLS]", f"{opening}<s>"]
+    tokenizer.add_special_tokens(special)
+    likeness = f"{opening}[MASK]"
+    tokenizer.add_tokens([likeness])
+    model = StaticModel(random_table(tokenizer.get_vocab_size()), tokenizer)
+    for whole_words in (True, False):
+        words = WordNeighbors(model, whole_words)
+        left = {model.tokens[rank] for rank in words.ranks}
+        assert not left & {*special, "[UNK]", "<unk>"}
+        assert likeness in left  # a word that somebody added, whatever it looks like
+        found = {neighbor.rank for neighbor in words.search("sea", 1000)}
+        assert found <= set(words.ranks.tolist()) and tokenizer.token_to_id(likeness) in found
 
 
 def test_norms_are_lengths_times_weights() -> None:

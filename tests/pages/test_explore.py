@@ -26,7 +26,7 @@ from m2v_core.jobs.kept_texts import KeptTexts
 from m2v_core.search.index import build_index
 from m2v_core.space.settings import current_limits
 from pages import explore
-from pages.components import findings, map_look, neighbors_html, own_documents, teacher_side, word_map
+from pages.components import findings, map_look, own_documents, teacher_side, word_map
 from pages.components.teacher_side import Documents
 from pages.figures import CLUSTER_COLORS, PointColors, map_figure
 from tests.core.search.oracle import write_vectors
@@ -52,6 +52,8 @@ def model(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[WordNei
 
     for module in (explore, word_map, teacher_side):
         monkeypatch.setattr(module, "picked_words", picked)
+    library = SimpleNamespace(get=lambda model_id, owner: SimpleNamespace(name="<b>mine</b>"))
+    monkeypatch.setattr(word_map, "model_library", lambda: library)
     yield words
     for cached in (
         word_map._map_data,
@@ -87,7 +89,8 @@ def test_another_owners_model_answers_nothing(model: WordNeighbors, owner: str |
 
 def test_words(model: WordNeighbors) -> None:
     html = explore.search_words(*MODEL, "sea", 5)
-    assert html.count("<li>") == 5
+    assert html.count("<li>") == 5 and "Cosine similarity, -1 to 1" in html
+    assert "Cosine" not in findings.words_html([], "xyzzy")
     assert explore.search_words(*MODEL, "  ", 5) == explore._WORDS_HINT
     assert "Ask for 1 to 100" in explore.search_words(*MODEL, "sea", 101)
     found = explore.similar_words(*MODEL, "sea", 3)
@@ -221,25 +224,27 @@ def test_the_limit_on_documents_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_map_is_drawn_when_it_is_open(model: WordNeighbors) -> None:
     assert word_map.show_map(*MODEL, "PCA", "rank", False)[0] == gr.skip()
     assert word_map.show_map(OWNER, None, "PCA", "rank", True)[0] == gr.skip()
-    figure, status, timer, drawn, *_ = word_map.show_map(*MODEL, "PCA", "norm", True)
+    figure, status, notes, timer, drawn, *_ = word_map.show_map(*MODEL, "PCA", "norm", True)
     words = model
-    (trace,) = json.loads(figure)["data"]
+    (trace,), layout = (json.loads(figure)[part] for part in ("data", "layout"))
     assert trace["type"] == "scattergl" and len(trace["text"]) == len(words)
-    assert f"{len(words)} words of {len(words.model.tokens)} tokens; pieces of words" in status
-    assert len(words) < len(words.model.tokens) and "sampled" not in status
-    assert timer.active is False
+    assert layout["title"]["text"] == f"&lt;b&gt;mine&lt;/b&gt;<br>{len(words)} words, laid out by PCA"
+    assert layout["xaxis"]["title"]["text"] == "PCA 1: widest spread"
+    assert f"{len(words)} words of {len(words.model.tokens)} tokens; pieces of words" in notes
+    assert len(words) < len(words.model.tokens) and "sampled" not in notes
+    assert "Words near each other are mostly similar" in status and timer.active is False
     again = word_map.show_map(*MODEL, "PCA", "norm", True, drawn)  # 30,000 points are not sent twice
-    assert again[0] == gr.skip() and again[1] == status and again[3] == drawn
+    assert again[0] == gr.skip() and again[1:3] == [status, notes] and again[4] == drawn
     assert word_map.show_map(*MODEL, "PCA", "rank", True, drawn)[0] != gr.skip()
     assert word_map.show_map(*MODEL, "PCA", "norm", True, drawn.replace(JOB_ID, "b" * 32))[0] == figure
 
 
 def test_a_map_of_too_many_words_says_that_it_is_sampled(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(word_map, "sample_rows", lambda n_rows: np.arange(0, n_rows, 2))
-    figure, status, *_ = word_map.show_map(*MODEL, "PCA", "rank", True)
-    n_words = len(model)
-    assert len(json.loads(figure)["data"][0]["text"]) == -(-n_words // 2)
-    assert f"sampled from {n_words}" in status
+    figure, _, notes, *_ = word_map.show_map(*MODEL, "PCA", "rank", True)
+    n_words, n_shown = len(model), -(-len(model) // 2)
+    assert len(json.loads(figure)["data"][0]["text"]) == n_shown
+    assert f"sampled from {n_words}" in notes and f"{n_shown} of {n_words} words, laid out" in figure
 
 
 def test_umap_comes_when_it_is_ready(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,18 +252,24 @@ def test_umap_comes_when_it_is_ready(model: WordNeighbors, monkeypatch: pytest.M
     waits = [PendingMap(None, 3.0), PendingMap(None, 40.0, 0.25, 29.5)]
     answers = [*waits, *[PendingMap(data.pca * 2, 5.0)] * 2]
     monkeypatch.setattr(word_map, "_map_maker", lambda: SimpleNamespace(get=lambda rows, key: answers.pop(0)))
-    figure, status, timer, drawn, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True)
+    figure, status, _, timer, drawn, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True)
     assert "PCA 1" in figure and "3.0 s so far" in status and "data-busy" in status and timer.active is True
-    figure, status, _, drawn, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
+    figure, status, _, _, drawn, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
     assert figure == gr.skip() and 'aria-valuenow="25"' in status and "about 30 s left" in status
-    figure, status, timer, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
-    assert "UMAP 1" in figure and "so far" not in status and timer.active is False
+    figure, status, _, timer, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
+    assert (
+        "UMAP 1" in figure
+        and "spread" not in figure
+        and "laid out by UMAP" in figure
+        and "so far" not in status
+        and timer.active is False
+    )
 
     def fail(rows: object, key: str) -> None:
         raise M2VError("its process ended early")
 
     monkeypatch.setattr(word_map, "_map_maker", lambda: SimpleNamespace(get=fail))
-    _, status, timer, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True)
+    _, status, _, timer, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True)
     assert "its process ended early" in status and timer.active is False
 
 
@@ -270,7 +281,7 @@ def test_a_word_is_found_with_its_neighbours_in_full_space(model: WordNeighbors)
     data = word_map._map_data(model)
     assert [data.texts[point] for point in found["points"]] == found["text"]
     marks, message = word_map.find_on_map(*MODEL, "the lazy sea")
-    assert "no word of this map" in message and len(marks.props["found"]["text"]) == 8
+    assert "“the lazy sea” is no word of this map" in message and len(marks.props["found"]["text"]) == 8
     assert "Nothing like it" in word_map.find_on_map(*MODEL, "\u4e2d")[1]
     assert word_map.find_on_map(*MODEL, "")[0].props["found"] is None
 
@@ -336,13 +347,13 @@ def test_foreign_text_is_escaped() -> None:
     htmls = [
         findings.explanation_html(Explanation(0.5, spans, spans)),
         findings.documents_html([Neighbor(EVIL, 0.5, 0)], EVIL, places=[EVIL]),
-        findings.beside_html(neighbors_html, [Neighbor(EVIL, 0.5, 0)], [Neighbor(EVIL, 0.5, 0)], EVIL, EVIL),
+        findings.beside_html(findings.words_html, [Neighbor(EVIL, 0.5, 0)], [Neighbor(EVIL, 0.5, 0)], EVIL, EVIL),
         word_map.selection_html(["word", "rank", "norm", "cluster"], [[EVIL, 1, 1.0, EVIL]]),
         map_look.legend_html([EVIL]),
     ]
     assert not any("<img" in html for html in htmls)
     colors = PointColors("Rank", np.zeros(1))
-    figure = map_figure([EVIL], np.array([0]), np.ones(1, np.float32), np.zeros((1, 2), np.float32), colors, "PCA")
+    figure = map_figure([EVIL], np.array([0]), np.ones(1, np.float32), np.zeros((1, 2), np.float32), colors, "PCA", "")
     assert "<img" not in figure.data[0].text[0]
 
 
@@ -522,9 +533,9 @@ def test_documents_beside_the_teacher(jobs: Jobs, monkeypatch: pytest.MonkeyPatc
 
 def test_clusters_have_a_legend(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(map_look, "data_folder", lambda: tmp_path)
-    figure, status, *_ = word_map.show_map(*MODEL, "PCA", "cluster", True)
+    figure, _, notes, *_ = word_map.show_map(*MODEL, "PCA", "cluster", True)
     _, names = map_look.clusters(word_map._map_data(model))
-    assert status.count("<li>") == len(names) == 10
+    assert notes.count("<li>") == len(names) == 10
     (trace,) = json.loads(figure)["data"]
     scale = dict(map(tuple, trace["marker"]["colorscale"]))
     assert list(dict.fromkeys(scale.values())) == list(CLUSTER_COLORS)
@@ -535,25 +546,25 @@ def test_overlap_colours_need_the_teacher_and_say_so(jobs: Jobs) -> None:
     def shown(drawn: str = "") -> list[Any]:
         return word_map.show_map(*MODEL, "PCA", "overlap", True, drawn)
 
-    figure, status, timer, drawn, ask, stop = shown()
-    assert "Coloured by rank for now" in status
+    figure, status, notes, timer, drawn, ask, stop = shown()
+    assert "Coloured by rank for now" in status and "The teacher has not read" in notes
     assert json.loads(figure)["data"][0]["marker"]["colorbar"]["title"]["text"] == "Rank"
     assert (timer.active, ask.visible, stop.visible) == (False, True, False)
     assert word_map.let_teacher_read(*MODEL, 0) == ("", 1) and len(jobs.jobs) == 1
-    figure, status, timer, drawn, ask, stop = shown(drawn)
-    assert "Once:" in status and "Coloured by rank for now" in status and figure == gr.skip()
+    figure, status, notes, timer, drawn, ask, stop = shown(drawn)
+    assert "Once:" in notes and "Coloured by rank for now" in status and figure == gr.skip()
     assert (timer.active, ask.visible, stop.visible) == (True, False, True)
     assert word_map.stop_teacher(*MODEL, 1) == ("", 2) and jobs.jobs[-1].state == "cancelled"
-    assert shown(drawn)[4].visible
+    assert shown(drawn)[5].visible
     word_map.let_teacher_read(*MODEL, 2)
     jobs.finish("failed", f"It broke. {EVIL}")
-    _, status, *_, ask, stop = shown(drawn)
-    assert "It broke." in status and "<img" not in status and ask.visible and not stop.visible
+    _, _, notes, *_, ask, stop = shown(drawn)
+    assert "It broke." in notes and "<img" not in notes and ask.visible and not stop.visible
     word_map.let_teacher_read(*MODEL, 3)
     jobs.finish("done")
-    figure, status, timer, _, ask, stop = shown(drawn)
+    figure, status, notes, timer, _, ask, stop = shown(drawn)
     overlap = np.load(jobs.folder / "overlap.npy")
-    assert f"On average {100 * overlap.mean():.0f} %" in status and "for now" not in status
+    assert f"On average {100 * overlap.mean():.0f} %" in notes and "for now" not in status
     assert (timer.active, ask.visible, stop.visible) == (False, False, False)
     trace = json.loads(figure)["data"][0]
     assert "shared neighbours" in trace["hovertemplate"] and trace["marker"]["colorbar"]["title"]["text"] == "Overlap"
@@ -561,7 +572,7 @@ def test_overlap_colours_need_the_teacher_and_say_so(jobs: Jobs) -> None:
 
 def test_where_no_teacher_can_read_the_words_nobody_is_asked_to_let_it(jobs: Jobs) -> None:
     teacher_side.model_library().record.teacher = None  # type: ignore[attr-defined]
-    _, status, *_, ask, _ = word_map.show_map(*MODEL, "PCA", "overlap", True)
-    assert "doesn&#x27;t say which teacher" in status and not ask.visible
+    _, _, notes, *_, ask, _ = word_map.show_map(*MODEL, "PCA", "overlap", True)
+    assert "doesn&#x27;t say which teacher" in notes and not ask.visible
     said, _ = word_map.let_teacher_read(*MODEL, 0)  # a click that came late
     assert "doesn&#x27;t say which teacher" in said and not jobs.jobs
