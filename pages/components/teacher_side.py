@@ -29,7 +29,6 @@ Kind = Literal["teacher_words", "teacher_documents"]
 _TICK_SECONDS = 0.7
 _FAILED = "The teacher can't be set beside it"
 _MAX_KEPT = 5  # readings of documents, each owner
-_WORDS = 2  # which words are chosen of a vocabulary: readings of another choice are of no use
 # Each stage: what people read of it, and its usual share of the whole time.
 _STAGES: dict[Kind, dict[str, tuple[str, float]]] = {
     "teacher_words": {
@@ -201,7 +200,7 @@ def find_reading(kind: Kind, owner: str, model_id: str, documents: Documents | N
     if not (owner and model_id):
         return None
     if kind == "teacher_words":
-        wanted = {"model_id": model_id, "words": _WORDS}
+        wanted = {"model_id": model_id}
     elif documents is not None:
         wanted = {"key": documents.key, "teacher": teacher_of(owner, model_id)}
     else:
@@ -218,7 +217,7 @@ def _submit(kind: Kind, owner: str, model_id: str, documents: Documents | None, 
     if kind == "teacher_words":
         check_word_count(len(picked_words(owner, model_id)), current_limits().teacher_words)
         folder = model_library().folder(model_id, owner)
-        parameters = {"model": str(folder), "model_id": model_id, "teacher": teacher, "words": _WORDS}
+        parameters = {"model": str(folder), "model_id": model_id, "teacher": teacher}
         return store.get(store.submit(JobSpec(kind, parameters, {}, f"words of {name}"), owner), owner)
     assert documents is not None
     check_document_count(len(documents.texts), current_limits().teacher_documents)
