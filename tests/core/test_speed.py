@@ -50,21 +50,22 @@ class Clock:
 class TimedEncoder:
     """Takes `seconds_each` of the clock for a text, times `factors` round by round; notes what it read."""
 
-    def __init__(self, clock, name, seconds_each, role="static", factors=(1.0,)):
+    def __init__(self, clock, name, seconds_each, role="static", factors=(1.0,), warm_ups=3):
         self.facts = EncoderFacts(name, role, 4, "cpu", 1, None)
         self.clock, self.seconds_each, self.factors = clock, seconds_each, factors
+        self.warm_ups = warm_ups
         self.calls = []
 
     def encode(self, texts):
         self.calls.append(list(texts))
-        turn = max(0, len(self.calls) - 4)  # three calls to warm up
+        turn = max(0, len(self.calls) - 1 - self.warm_ups)
         self.clock.seconds += len(texts) * self.seconds_each * self.factors[turn % len(self.factors)]
         return np.array([[len(text), sum(map(ord, text)) % 97, 1, 0] for text in texts], dtype=np.float32)
 
 
 def test_median_spread_and_extrapolation():
     clock = Clock()
-    quick = TimedEncoder(clock, "quick", 0.001, factors=(1.0, 2.0, 4.0, 1.0, 0.5))
+    quick = TimedEncoder(clock, "quick", 0.001, factors=(1.0, 2.0, 4.0, 1.0, 0.5), warm_ups=15)
     slow = TimedEncoder(clock, "slow", 0.1, role="teacher")
     compared = compare_speed([quick, slow], TEXTS, rounds=5, seconds=5.0, clock=clock)
     fast, teacher = compared.encoders
@@ -77,6 +78,19 @@ def test_median_spread_and_extrapolation():
     assert teacher.sentences_per_second == pytest.approx(10)
     assert compared.teacher is teacher
     assert sum(map(len, slow.calls)) * 0.1 < 2 * 5.0
+
+
+def test_what_an_encoder_prepares_is_no_part_of_a_round():
+    class Preparing(TimedEncoder):
+        def encode(self, texts):
+            n_read = sum(len(text) for call in self.calls for text in call)
+            self.factors = (20.0,) if n_read < 40_000 else (1.0,)
+            return super().encode(texts)
+
+    clock = Clock()
+    texts = [f"{text} {'and on it goes ' * 5}" for text in sample_texts()]
+    [measured] = compare_speed([Preparing(clock, "a", 0.00001)], texts, rounds=5, seconds=10.0, clock=clock).encoders
+    assert measured.round_rates == pytest.approx([100_000] * 5)
 
 
 def test_a_meter_tells_the_median_of_its_rounds():
@@ -111,9 +125,10 @@ def test_all_read_the_same_texts_in_turn_and_none_twice():
     clock = Clock()
     encoders = [TimedEncoder(clock, name, 0.001) for name in "abc"]
     compare_speed(encoders, TEXTS, rounds=5, seconds=5.0, clock=clock)
-    rounds = encoders[0].calls[3:]
+    warm_ups, rounds = encoders[0].calls[:-5], encoders[0].calls[-5:]
     assert [encoder.calls for encoder in encoders] == [encoders[0].calls] * 3
-    read = [text for part in [encoders[0].calls[2], *rounds] for text in part]
+    read = [text for part in [warm_ups[2], *rounds] for text in part]
+    assert set().union(*warm_ups) == set(warm_ups[2])
     assert len(read) == len(set(read)) == 120
 
 
