@@ -29,7 +29,10 @@ def test_nothing_of_a_model_runs_and_no_token_stays(page: sync_api.Page, space: 
     page.locator("input[type=file]").set_input_files(write_zip(tmp_path / "mine", tmp_path / "mine.zip"))
     expect(page.locator(".m2v-lines")).to_contain_text(f"{EVIL}/teacher")
     page.get_by_role("button", name="Rename or delete").click()
-    page.locator(".m2v-name input, .m2v-name textarea").fill(EVIL)
+    name = page.locator(".m2v-name input, .m2v-name textarea")
+    expect(name).to_have_value("mine")  # what is typed while the box is being made would be lost
+    name.fill(EVIL)
+    expect(name).to_have_value(EVIL)
     page.get_by_role("button", name="Rename", exact=True).click()
     expect(page.locator(".m2v-model-name")).to_have_text(EVIL)
 
