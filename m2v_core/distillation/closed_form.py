@@ -194,7 +194,9 @@ def multiply_by_gram(
     """
     if out is None:
         out = np.empty_like(table)
-    if kernels_ready(may_build=False) and matrix.indices.dtype == np.int32:
+    # The kernel reads memory as it is told to; larger matrices have indices of 64 bits.
+    is_readable = matrix.indices.dtype == np.int32 and matrix.data.dtype == table.dtype == np.float32
+    if is_readable and kernels_ready(may_build=False):
         n_columns = table.shape[1]
         row = np.empty(n_columns, np.float32)
         kernels().multiply_by_gram(
