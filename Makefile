@@ -1,8 +1,7 @@
 # The verbs: setup app test check bench fix. Continuous integration runs the same ones.
 VENV := .venv
 BIN := $(VENV)/bin
-# The first Python here that the pinned packages run on (they have left 3.10, which the library supports);
-# `make setup PYTHON=...` overrules it.
+# The first supported Python found here; `make setup PYTHON=...` overrides it.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
 	&& echo $$python && break; done)
@@ -10,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
 .PHONY: setup app test check bench fix
 
-setup: $(VENV)/.installed
+setup: $(VENV)/.installed $(VENV)/.built
 
 # Debian's Python comes without ensurepip; the pip beside it can fill an environment from outside.
 # torch comes first and exactly pinned, so that nothing else pulls in another build of it.
@@ -26,6 +25,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PIP_INSTALL) -c constraints.txt -e '.[distill,app,eval,dev]'
 	@touch $@
 	@echo "Ready: $(BIN)/m2v --help"
+
+# The extension module is built by the package's own build backend, and again when its sources change.
+$(VENV)/.built: $(VENV)/.installed $(wildcard m2v_core/native/src/*)
+	@$(PIP_INSTALL) --quiet --no-deps -e .
+	@touch $@
 
 app: setup
 	$(BIN)/python app.py

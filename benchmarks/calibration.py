@@ -27,7 +27,7 @@ from m2v_core.distillation.bundled import bundled_folder
 from m2v_core.distillation.calibration import count_tokens
 from m2v_core.distillation.closed_form import Start, Turned, fit_closed_form, multiply_by_gram
 from m2v_core.distillation.descent import descend, n_descent_steps
-from m2v_core.encoder.native import kernels_ready
+from m2v_core.native import kernels
 from m2v_core.progress import ProgressReporter
 
 N_SENTENCES, DIM, EMBEDDING_DIM = 100_000, 384, 384  # tables are fitted at the teacher's width
@@ -44,7 +44,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def products_seconds(counts: Any, table: np.ndarray) -> tuple[float, float]:
     """Medians for A^T (A table) on every core at once, by the kernel and by SciPy."""
-    if not kernels_ready(wait=True):
+    if kernels is None:
         sys.exit("There are no compiled kernels here; nothing was measured.")
     n_threads = n_usable_cpus()
     with ThreadPoolExecutor(n_threads) as pool:

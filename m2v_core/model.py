@@ -355,8 +355,8 @@ class StaticModel:
     @property
     def encoder_path(self) -> str:
         """How texts are read: `"chunk by chunk"`, which is many times faster, or `"whole texts, because ..."`."""
-        splitting = self._engine.splitting
-        return f"whole texts, because {splitting}" if isinstance(splitting, str) else "chunk by chunk"
+        reason = self._engine.why_plain
+        return "chunk by chunk" if reason is None else f"whole texts, because {reason}"
 
     @property
     def n_bytes(self) -> int:

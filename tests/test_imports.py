@@ -16,13 +16,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-GROUND = {"errors", "progress", "cpus"}
+GROUND = {"errors", "progress", "cpus", "native"}
 TOOLS = {"encoder", "tokenization", "spelling", "compression", "persistence"}
 MODEL = GROUND | TOOLS | {"model"}
 ENDS = {"distillation", "evaluation", "exploration", "classification", "speed", "distributed", "bulk", "search"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "cpus": set(),
+    "native": set(),
     "progress": {"errors"},
     **dict.fromkeys(TOOLS, GROUND),
     "model": GROUND | TOOLS,
@@ -49,12 +50,13 @@ ROOMS: dict[str, set[str]] = {
 
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
 
-BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "numba", "llvmlite", "typer", "rich"}
+BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "typer", "rich"}
 PACKAGES: dict[str, set[str]] = {
     "errors": set(),
     "cpus": set(),
+    "native": set(),
     "progress": set(),
-    "encoder": {"numpy", "tokenizers", "numba", "llvmlite", "tqdm"},
+    "encoder": {"numpy", "tokenizers", "tqdm"},
     "tokenization": {"numpy", "tokenizers"},
     "spelling": {"numpy"},
     "compression": {"numpy", "sklearn"},
@@ -92,8 +94,6 @@ HOMES = {
     | {"m2v_core/classification/finetuning.py"},
     "transformers": {"m2v_core/distillation/loading.py"},
     "sentence_transformers": {"m2v_core/distillation/teacher.py", "m2v_core/evaluation/encoders/teacher.py"},
-    "numba": {"m2v_core/encoder/compiling.py", "m2v_core/encoder/kernels/memory.py"},
-    "llvmlite": {"m2v_core/encoder/compiling.py", "m2v_core/encoder/kernels/memory.py"},
     "pyarrow": {f"m2v_core/bulk/{name}.py" for name in ("parquet", "run", "vectors")},
     "ray": {"m2v_core/distributed/ray_engine.py"},
     "faiss": {"m2v_core/search/engines.py"},
@@ -225,9 +225,9 @@ def test_every_room_has_both_tables():
         ("m2v_core/model.py", "import importlib\nimportlib.import_module('torch')"),
         ("m2v_core/compression.py", "from sklearn.cluster import KMeans"),
         ("m2v_core/compression.py", "import numba"),
-        ("m2v_core/encoder/chunks.py", "import numba"),
-        ("m2v_core/encoder/chunks.py", "from .. import model"),
-        ("m2v_core/encoder/chunks.py", "from ..tokenization import unknown_token_id"),
+        ("m2v_core/encoder/chunked.py", "import numba"),
+        ("m2v_core/encoder/chunked.py", "from .. import model"),
+        ("m2v_core/encoder/chunked.py", "from ..tokenization import unknown_token_id"),
         ("m2v_core/persistence/local.py", "from huggingface_hub import hf_hub_download"),
         ("m2v_core/persistence/local.py", "from m2v_core import StaticModel"),
         ("m2v_core/distillation/pipeline.py", "import torch"),
@@ -261,8 +261,8 @@ def test_violation_is_found(path, source):
             "import json\nfrom m2v_core.persistence import local\nfrom m2v_core import __version__",
         ),
         ("m2v_core/jobs/worker.py", "import m2v_core\nm2v_core.__version__"),
-        ("m2v_core/encoder/chunks.py", "from .native import kernels\nfrom ..errors import InputError"),
-        ("m2v_core/encoder/kernels/memory.py", "import numba"),
+        ("m2v_core/encoder/chunked.py", "from ..native import kernels\nfrom ..errors import InputError"),
+        ("m2v_core/native/__init__.py", "from m2v_core.native import extension"),
         (
             "m2v_core/distillation/teacher.py",
             "import torch\nfrom m2v_core.evaluation.encoders import Encoder",

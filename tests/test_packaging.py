@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from importlib.metadata import EntryPoint
 from itertools import chain
 from pathlib import Path
@@ -11,8 +12,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from m2v_core import cli
-
-tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no TOML parser")
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

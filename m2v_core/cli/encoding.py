@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from m2v_core import native
 from m2v_core.cli import searching
 from m2v_core.cli.console import (
     INTERRUPTED,
@@ -204,6 +205,7 @@ def info(
         "normalize": static_model.normalize,
         "max_length": static_model.max_length,
         "encoder": static_model.encoder_path,
+        "kernels": native.kernels_in_use(),
     }
     if as_json:
         results.print_json(data=facts | {"size_bytes": n_bytes})

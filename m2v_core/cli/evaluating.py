@@ -242,7 +242,7 @@ def _conditions() -> dict[str, Any]:
     """When and where it was measured, for a JSON file."""
     from m2v_core.speed import this_machine
 
-    today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
+    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     return {"date": today, "machine": dataclasses.asdict(this_machine())}
 
 

@@ -19,7 +19,7 @@ import scipy.sparse as sparse
 
 from m2v_core.cpus import n_usable_cpus
 from m2v_core.encoder.cosines import row_lengths
-from m2v_core.encoder.native import kernels, kernels_ready
+from m2v_core.native import kernels
 from m2v_core.progress import ProgressReporter
 
 COLUMN_UNITS = 10  # of progress: about as long as so many columns take in a step of the descent
@@ -182,7 +182,7 @@ def _blocks(dim: int) -> list[slice]:
 def multiply_by_gram(
     matrix: Any, table: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None = None
 ) -> npt.NDArray[np.float32]:
-    """A^T (A table), in one pass over A where the kernels are compiled: the same sums in the same order either way.
+    """A^T (A table), in one pass over A where the compiled kernels are installed: the same sums in the same order.
 
     Args:
         matrix: `(n_sentences, n_rows)` sparse float32, by rows: A.
@@ -194,14 +194,10 @@ def multiply_by_gram(
     """
     if out is None:
         out = np.empty_like(table)
-    # The kernel reads memory as it is told to; larger matrices have indices of 64 bits.
+    # Larger matrices have indices of 64 bits, which the kernel doesn't take.
     is_readable = matrix.indices.dtype == np.int32 and matrix.data.dtype == table.dtype == np.float32
-    if is_readable and kernels_ready(may_build=False):
-        n_columns = table.shape[1]
-        row = np.empty(n_columns, np.float32)
-        kernels().multiply_by_gram(
-            matrix.indptr, matrix.indices, matrix.data, *matrix.shape, table, n_columns, out, row
-        )
+    if kernels is not None and is_readable:
+        kernels.multiply_by_gram(matrix.indptr, matrix.indices, matrix.data, table, out)
     else:
         out[:] = matrix.T @ (matrix @ table)
     return out

@@ -25,7 +25,6 @@ from m2v_core.distillation.settings import DEFAULT_RECIPE, Pooling, Recipe, Sett
 from m2v_core.distillation.source import TeacherSource, locate_teacher
 from m2v_core.distillation.vectors import Fitted, Prepared, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.weighting import Weighting, rank_weights
-from m2v_core.encoder import native
 from m2v_core.encoder.cosines import row_lengths
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.model import StaticModel
@@ -311,7 +310,6 @@ def _prepare(read: TeacherVectors, reading: Reading, settings: Settings, pca_dim
     from m2v_core.distillation.calibration import Sentences, count_tokens, usable_sentences
     from m2v_core.distillation.contexts import contextual_directions
 
-    native.build_beforehand()  # while the teacher reads
     bags: list[str] = []
     if settings.recipe == "calibrated":
         words, ids = whole_words(read.tokenizer)

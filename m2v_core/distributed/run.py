@@ -252,7 +252,7 @@ def _schema(files: Sequence[InputFile], options: EncodeOptions) -> str:
     for file in files:
         try:
             return _schema_of(file, options)
-        except (InputError, NotFoundError) as error:  # noqa: PERF203 - few fail
+        except (InputError, NotFoundError) as error:
             if options.on_error == "fail":
                 raise
             first = first or error

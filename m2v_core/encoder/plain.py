@@ -1,6 +1,7 @@
 """The plain path: the tokenizer reads every text whole, and NumPy adds the rows.
 
-What everything faster in this folder is measured against, and what single short texts and unusual tokenizers take.
+Everything faster in this folder is measured against it. It is taken where the compiled kernels are missing, and for
+tokenizers whose texts do not surely fall into chunks.
 """
 
 from __future__ import annotations
@@ -87,6 +88,19 @@ class Table:
             if norm > 0:
                 mean /= norm
         return mean
+
+
+def cut(texts: list[str], max_length: int | None, characters_per_token: int) -> list[str]:
+    """The texts without what is beyond `max_length` tokens: as in Model2Vec, characters are cut before tokens."""
+    if max_length is None:
+        return texts
+    limit = max_length * characters_per_token
+    return [text[:limit] if len(text) > limit else text for text in texts]
+
+
+def without(sequences: list[list[int]], unknown: int | None) -> list[list[int]]:
+    """The sequences without the unknown token."""
+    return [[i for i in ids if i != unknown] if unknown in ids else ids for ids in sequences]
 
 
 def token_ids(tokenizer: Tokenizer, texts: list[str], max_length: int | None) -> list[list[int]]:

@@ -13,7 +13,6 @@ before and after normalizing, then come normalizer, pre-tokenizer and model.
 from __future__ import annotations
 
 import json
-import re
 import sys
 import unicodedata
 from dataclasses import dataclass, field
@@ -23,10 +22,10 @@ from tokenizers import Tokenizer, normalizers
 
 _Spec = dict[str, Any]
 
-# Of a chunk, as the tables keep it.
-ALONE_UNSAFE = 2
+# Marks of a chunk, as in native/src/chunks.h.
+UNSAFE_ALONE = 2
 MAY_BEGIN_PHRASE = 4
-MAY_GO_ON = 8
+MAY_CONTINUE = 8
 
 _SPACES = " \t\n\r"
 _MODELS = ("WordPiece", "WordLevel", "Unigram", "BPE")
@@ -111,14 +110,8 @@ class Splitting:
         """Whether `marks` can be anything but 0."""
         return self.has_phrases or self._is_careful or self._sees_graphemes
 
-    def split(self, text: str) -> list[str]:
-        """The chunks of a text; empty ones have no tokens."""
-        if not self.carries_space:
-            return text.split(" ")
-        return (_BEFORE_SPACES if self.cuts_at_lines else _BEFORE_BLANKS).split(text)
-
     def marks(self, chunk: str) -> int:
-        """What to know of a chunk when it stands between others: `ALONE_UNSAFE` and so on, added up."""
+        """What to know of a chunk when it stands between others: `UNSAFE_ALONE` and so on, added up."""
         if not self.marks_chunks:
             return 0
         read = chunk
@@ -130,23 +123,19 @@ class Splitting:
             # The next chunk begins with a space: it must not change this one, nor this one have begun it.
             in_context = self._normalizer.normalize_str(chunk + " a")
             if in_context != read + " a" or (read and (read[-1].isspace() or read[-1] == "\u2581")):
-                marks |= ALONE_UNSAFE
+                marks |= UNSAFE_ALONE
         if self._sees_graphemes and not (_never_joins(chunk[0]) and _is_never_joined(chunk[-1])):
-            marks |= ALONE_UNSAFE
+            marks |= UNSAFE_ALONE
         if self.has_phrases and not read.strip():  # two words may become neighbours over it
-            marks |= ALONE_UNSAFE
+            marks |= UNSAFE_ALONE
         for phrases in self._phrases:
             form = (read if phrases.is_normalized else chunk).strip()
             lengths = range(1, min(len(form), phrases.longest) + 1)
             if any(form[-length:] in phrases.beginnings for length in lengths):
                 marks |= MAY_BEGIN_PHRASE
             if any(form[:length] in phrases.continuations for length in lengths):
-                marks |= MAY_GO_ON
+                marks |= MAY_CONTINUE
         return marks
-
-
-_BEFORE_SPACES = re.compile(r"(?<=\S)(?=[ \t\n\r])")
-_BEFORE_BLANKS = re.compile(r"(?<=\S)(?= )")
 
 
 def _never_joins(character: str) -> bool:
@@ -169,14 +158,13 @@ def chunk_splitting(tokenizer: Tokenizer) -> Splitting | str:
     Args:
         tokenizer: Neither truncates nor pads.
     """
-    spec: _Spec = json.loads(tokenizer.to_str())
     if sys.byteorder != "little":
         return "this machine stores numbers big end first"
-    model = spec["model"]
-    if model["type"] not in _MODELS or model.get("dropout"):
-        return f"its model {model['type']} may depend on more than one chunk"
-    parts = _parts(spec["pre_tokenizer"], "pretokenizers")
-    steps = _parts(spec["normalizer"], "normalizers")
+    model = type(tokenizer.model).__name__
+    if model not in _MODELS or getattr(tokenizer.model, "dropout", None) or getattr(tokenizer.model, "alpha", None):
+        return f"its model {model} may depend on more than one chunk"
+    parts = components(tokenizer.pre_tokenizer)
+    steps = components(tokenizer.normalizer)
     kinds = [part["type"] for part in parts]
     splitting = _by_pre_tokenizer(parts, kinds)
     if isinstance(splitting, str):
@@ -189,13 +177,13 @@ def chunk_splitting(tokenizer: Tokenizer) -> Splitting | str:
 
     is_careful = splitting.carries_space and any(step["type"] not in _LEAVE_SPACES for step in steps)
     phrases: dict[bool, list[str]] = {False: [], True: []}
-    for token in spec["added_tokens"]:
-        if splitting.carries_space and token["rstrip"]:
-            return f"its token {token['content']!r} takes the white space after it along"
-        content = token["content"]
+    for token in tokenizer.get_added_tokens_decoder().values():
+        content = token.content
+        if splitting.carries_space and token.rstrip:
+            return f"its token {content!r} includes the white space after it"
         if content != content.strip():
             return f"its token {content!r} begins or ends with white space"
-        is_normalized = token["normalized"] and tokenizer.normalizer is not None
+        is_normalized = token.normalized and tokenizer.normalizer is not None
         if is_normalized:
             read = tokenizer.normalizer.normalize_str(content)
             # A normalizer that puts spaces around characters: where such an entry begins is for it alone to say.
@@ -280,9 +268,13 @@ def _keeps_spaces(normalizer: normalizers.Normalizer | None, splitting: Splittin
     return True
 
 
-def _parts(component: _Spec | None, key: str) -> list[_Spec]:
-    if component is None:
-        return []
-    if component["type"] == "Sequence":
-        return [part for nested in component[key] for part in _parts(nested, key)]
-    return [component]
+def components(component: Any) -> list[_Spec]:
+    """The JSON forms of a normalizer or pre-tokenizer, taken out of nested sequences, in their order."""
+    return [] if component is None else _flat(json.loads(component.__getstate__()))
+
+
+def _flat(spec: _Spec) -> list[_Spec]:
+    if spec["type"] != "Sequence":
+        return [spec]
+    nested = spec["normalizers"] if "normalizers" in spec else spec["pretokenizers"]
+    return [part for nested_spec in nested for part in _flat(nested_spec)]

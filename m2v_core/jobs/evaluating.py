@@ -86,7 +86,7 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
         "dtype": None,
         "encoders": [one.facts.to_json() for one in [*encoders, *([teacher] if teacher else [])]],
         "machine": asdict(this_machine()),
-        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     }
     if parameters.get("with_fidelity") and teacher is not None:
         found = measure_fidelity(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from m2v_core.jobs.processes import ProcessId
@@ -237,7 +237,7 @@ class StateRecord:
 
 def iso_time(seconds: float) -> str:
     """Seconds since the epoch as people read them, in UTC."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _optional_float(value: Json) -> float | None:

@@ -6,7 +6,6 @@ Source: https://huggingface.co/docs/hub/spaces-config-reference for the front ma
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
@@ -23,7 +22,7 @@ CHECKOUT = SETTINGS_FILE.parent
 FOLDERS = ("m2v_core", "pages")
 FILES = ("LICENSE", "app.py", "spaces.yaml")
 # What the code folders may hold; anything else in them was left by a tool.
-_SUFFIXES = frozenset({".css", ".js", ".json", ".py", ".svg", ".typed"})
+_SUFFIXES = frozenset({".c", ".css", ".h", ".js", ".json", ".py", ".pyi", ".svg", ".typed"})
 # Here torch comes without the libraries of GPUs, which are ten times its size.
 TORCH_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
 
@@ -159,8 +158,6 @@ def _pins(path: Path) -> dict[str, str]:
 
 
 def _wanted(path: Path, extras: Iterable[str]) -> list[str]:
-    if sys.version_info < (3, 11):
-        raise InputError("Rendering a Space takes Python 3.11 or later, which can read pyproject.toml.")
     import tomllib
 
     project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]

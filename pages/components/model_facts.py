@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
@@ -44,7 +44,7 @@ def _label(record: ModelRecord, with_time: bool) -> str:
     parts = details(record)
     if record.teacher:
         parts.append(record.teacher.rstrip("/\\").rpartition("/")[2])
-    time = datetime.fromtimestamp(record.added_at, timezone.utc).strftime(", %H:%M UTC") if with_time else ""
+    time = datetime.fromtimestamp(record.added_at, UTC).strftime(", %H:%M UTC") if with_time else ""
     parts.append(_date(record) + time)
     return f"{record.name}\n{' · '.join(parts)}"
 
@@ -123,4 +123,4 @@ def app_address() -> str:
 
 
 def _date(record: ModelRecord) -> str:
-    return datetime.fromtimestamp(record.added_at, timezone.utc).strftime("%d %b %Y").lstrip("0")
+    return datetime.fromtimestamp(record.added_at, UTC).strftime("%d %b %Y").lstrip("0")

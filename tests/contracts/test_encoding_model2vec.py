@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from m2v_core.encoder import engine
-from m2v_core.encoder.native import kernels_ready
+from m2v_core.encoder import chunked
 from m2v_core.model import StaticModel
 from tests.static_models import random_table
 from tests.teachers import CORPUS, tokenizer_json
@@ -37,11 +36,10 @@ def test_a_corpus_is_encoded_as_by_model2vec(family, tmp_path: Path, monkeypatch
     ours, theirs = StaticModel.from_pretrained(tmp_path), model2vec.StaticModel.from_pretrained(tmp_path)
     texts = texts_of_corpus(5 if family == "wordpiece" else 40)
     assert len(texts) > 1_500
-    assert kernels_ready(wait=True)
-    monkeypatch.setattr(engine, "CHARACTERS_BEFORE_KERNELS", 0)
+    monkeypatch.setattr(chunked, "CHARACTERS_BEFORE_SUBWORDS", 1)
     expected = theirs.encode(texts)
     for _ in "cold", "warm":
         np.testing.assert_allclose(ours.encode(texts), expected, rtol=0, atol=2e-3)
     is_whole = family == "modernbert-like"
     assert ours.encoder_path.startswith("whole texts" if is_whole else "chunk by chunk")
-    assert (len(ours._engine._shared.table) == 0) == is_whole
+    assert (ours._engine._reader is None) == is_whole

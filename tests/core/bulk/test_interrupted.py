@@ -209,14 +209,11 @@ def test_two_runs_of_one_output(model, monkeypatch, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), model.encode(texts_of(50)))
 
 
-# Kernels are another test's matter, and their compiling takes memory of its own. Small blocks, for the pools of memory
-# take some twenty blocks to reach their full size, and the smaller file is to have as many.
+# Blocks are small because the pools of memory take some twenty blocks to reach their full size.
 MEASURED_RUN = """
 import pathlib, re, sys
 from m2v_core import StaticModel
 from m2v_core.bulk import readers, run
-from m2v_core.encoder import engine
-engine.CHARACTERS_BEFORE_KERNELS = 10**15
 readers.ROWS_PER_BLOCK = 2_048
 model, source, output = sys.argv[1:]
 n_texts = run.encode_file(StaticModel.from_pretrained(model), source, output).n_texts

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from tokenizers import Tokenizer
 
+from m2v_core.encoder.chunked import ChunkedReader
 from m2v_core.encoder.engine import Engine
-from m2v_core.encoder.native import kernels_ready
 from m2v_core.encoder.plain import Table
-from m2v_core.encoder.splitting import Splitting
 
 DIM = 3
 
 
-class KernelEngine(Engine):
-    """Sends everything through the kernels."""
+class SubwordEngine(Engine):
+    """Chunked, with the subword model of the kernels from the first text on."""
 
-    def _pays_for_kernels(self, texts: list[str]) -> bool:
-        return isinstance(self.splitting, Splitting) and kernels_ready(wait=True)
+    n_characters_before_subwords = 1
+
+    def _chunked(self) -> ChunkedReader | None:
+        is_new = self._reader is None
+        reader = super()._chunked()
+        if is_new and reader is not None:
+            reader._n_characters_before_subwords = self.n_characters_before_subwords
+        return reader
 
 
-class SmallEngine(Engine):
-    """Never loads the kernels."""
+class TokenizerEngine(SubwordEngine):
+    """Chunked, with every new chunk left to the tokenizer."""
 
-    def _pays_for_kernels(self, texts: list[str]) -> bool:
-        return False
+    n_characters_before_subwords = sys.maxsize
 
 
-PATHS = {"kernel": KernelEngine, "small": SmallEngine}
+class PlainEngine(Engine):
+    """Without the kernels."""
+
+    def _chunked(self) -> None:
+        return None
+
+
+PATHS = {"subwords": SubwordEngine, "tokenizer": TokenizerEngine, "plain": PlainEngine}
 
 
 def engine(path: str, tokenizer: Tokenizer, characters_per_token: int = 3, unknown: int | None = None) -> Engine:
-    """An engine without memories; unless `unknown` is passed the unknown token counts as any other."""
+    """An engine that has read nothing; unless `unknown` is passed the unknown token counts as any other."""
     n_rows = tokenizer.get_vocab_size(with_added_tokens=True)
     rows = np.random.default_rng(0).standard_normal((n_rows, DIM)).astype(np.float32)
     return PATHS[path](Table(rows, None, None, unknown), tokenizer, characters_per_token)

@@ -39,7 +39,7 @@ def warm_engine(form: str, path: str) -> Engine:
 
 
 def test_every_form_is_read_chunk_by_chunk(form):
-    assert isinstance(warm_engine(form, "kernel").splitting, Splitting)
+    assert isinstance(warm_engine(form, "subwords").splitting, Splitting)
 
 
 @settings(deadline=None, max_examples=40)

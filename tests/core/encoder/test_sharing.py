@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import multiprocessing
 import os
 import pickle
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from m2v_core.encoder import chunks, native, run
+from m2v_core.encoder import chunked
 from m2v_core.model import StaticModel
 from tests.core.encoder import forms
 from tests.core.encoder.paths import PATHS
@@ -27,12 +26,12 @@ SECONDS = float(os.environ.get("M2V_TEST_THREADS_SECONDS", "4"))
 ATOMS = (*forms.WORDS, *forms.PHRASES, *forms.ODD, *forms.SPECIAL, *forms.SPACES)
 
 
-def kernel_model(form: str, max_length: int | None = None) -> StaticModel:
-    """A cold model that takes the kernel path alone."""
+def chunked_model(form: str, max_length: int | None = None) -> StaticModel:
+    """A model that has read nothing, with the kernels' subword model from the first text on."""
     tokenizer = forms.tokenizer(form)
     model = StaticModel(random_table(tokenizer.get_vocab_size(), 8), tokenizer, max_length=max_length)
     own = model._engine
-    model._engine = PATHS["kernel"](own._table, own._tokenizer, own._characters_per_token)
+    model._engine = PATHS["subwords"](own._table, own._tokenizer, own._characters_per_token)
     return model
 
 
@@ -44,13 +43,13 @@ def block(seed: int, n_texts: int = 30) -> list[str]:
 
 @pytest.mark.parametrize("form", ["BERT uncased", "Qwen 2"])
 def test_threads_get_exact_results_from_cold(form, monkeypatch):
-    monkeypatch.setattr(chunks, "MAX_SLOTS", 1 << 11)  # chunks are thrown out all the time
-    monkeypatch.setattr(run, "_BYTES_FOR_THREADS", 1_000)  # and each call has threads of its own
+    monkeypatch.setattr(chunked, "MAX_SLOTS", 1 << 11)  # chunks are evicted all the time
+    monkeypatch.setattr(chunked, "_CHARACTERS_PER_PART", (1_000, 2_000))  # and each call uses several threads
     blocks = [block(seed) for seed in range(48)]
-    judge = kernel_model(form)
-    judge._engine = PATHS["small"](judge._engine._table, judge._engine._tokenizer, 1)
+    judge = chunked_model(form)
+    judge._engine = PATHS["plain"](judge._engine._table, judge._engine._tokenizer, 1)
     expected = [(judge.tokenize(texts), judge.encode(texts)) for texts in blocks]
-    model = kernel_model(form)
+    model = chunked_model(form)
     barrier = threading.Barrier(32)
     stop_at = time.monotonic() + SECONDS / 2
 
@@ -70,24 +69,24 @@ def test_threads_get_exact_results_from_cold(form, monkeypatch):
         assert sum(pool.map(work, range(32))) >= 32
 
 
-def test_threads_that_begin_together_on_either_path():
-    """A model that goes over to the kernels while threads use it."""
+def test_threads_that_begin_together(monkeypatch):
+    """One of them builds the subword model while the others read."""
     tokenizer = forms.tokenizer("XLM-R")
     model = StaticModel(random_table(tokenizer.get_vocab_size(), 8), tokenizer)
     blocks = [block(seed, 40) for seed in range(16)]
     alone = [model.tokenize(texts) for texts in blocks]
-    for n_read in (0, 30_000):
+    for n_characters in (1, 10_000, chunked.CHARACTERS_BEFORE_SUBWORDS):
         model = pickle.loads(pickle.dumps(model))
-        model._engine._n_characters_read = n_read
+        monkeypatch.setattr(chunked, "CHARACTERS_BEFORE_SUBWORDS", n_characters)
         with ThreadPoolExecutor(16) as pool:
             assert list(pool.map(model.tokenize, blocks)) == alone
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_children_forked_while_threads_encode(monkeypatch):
-    monkeypatch.setattr(chunks, "MAX_SLOTS", 1 << 11)
-    monkeypatch.setattr(run, "_BYTES_FOR_THREADS", 1_000)
-    model = kernel_model("BERT uncased")
+    monkeypatch.setattr(chunked, "MAX_SLOTS", 1 << 11)
+    monkeypatch.setattr(chunked, "_CHARACTERS_PER_PART", (1_000, 2_000))
+    model = chunked_model("BERT uncased")
     blocks = [block(seed) for seed in range(16)]
     expected = [model.tokenize(texts) for texts in blocks]
     is_over = threading.Event()
@@ -109,34 +108,6 @@ def test_children_forked_while_threads_encode(monkeypatch):
         for one in working:
             one.result()
     assert [model.tokenize(texts) for texts in blocks] == expected
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_children_forked_while_a_kernel_is_compiled():
-    import numba
-    from numba.core.compiler_lock import global_compiler_lock
-
-    importlib.import_module("m2v_core.encoder.compiling")
-    is_compiling = threading.Event()
-
-    def compile_slowly() -> None:
-        with global_compiler_lock:
-            is_compiling.set()
-            time.sleep(0.5)
-
-    with ThreadPoolExecutor(1) as pool:
-        compiling = pool.submit(compile_slowly)
-        is_compiling.wait()
-        assert _exit_code_of_child(lambda: numba.njit(lambda number: number + 1)(1) == 2) == 0
-        compiling.result()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_children_forked_while_the_kernels_are_prepared(monkeypatch):
-    monkeypatch.setattr(native._native, "kernels", None)
-    with native._native._lock:
-        assert not native.kernels_ready()
-        assert _exit_code_of_child(lambda: native.kernels_ready(wait=True)) == 0
 
 
 def _exit_code_of_child(is_right: Callable[[], bool]) -> int:
@@ -165,7 +136,7 @@ def _tokenize_elsewhere(model: StaticModel, texts: list[str]) -> list[list[int]]
 def test_other_processes_get_the_model(method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system has no {method}")
-    model = kernel_model("Qwen 2")
+    model = chunked_model("Qwen 2")
     texts = block(5)
     expected = model.tokenize(texts)
     with multiprocessing.get_context(method).Pool(1) as pool:
@@ -175,7 +146,7 @@ def test_other_processes_get_the_model(method):
 @pytest.mark.parametrize("form", ["BERT with phrases", "T5", "GPT-2"])
 @pytest.mark.parametrize("copied", [copy.deepcopy, copy.copy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_copies_of_a_warm_model(form, copied):
-    model = kernel_model(form)
+    model = chunked_model(form)
     texts = block(1)
     expected, embeddings = model.tokenize(texts), model.encode(texts)
     twin = copied(model)
@@ -187,19 +158,17 @@ def test_copies_of_a_warm_model(form, copied):
 
 
 def test_a_pickle_holds_no_memories():
-    model = kernel_model("BERT uncased")
+    model = chunked_model("BERT uncased")
     before = len(pickle.dumps(model))
     model.encode([" ".join(f"word{i}" for i in range(20_000))])
     assert len(pickle.dumps(model)) == before
 
 
-def test_no_lock_is_left_when_reading_fails(monkeypatch):
-    model = kernel_model("BERT uncased")
+def test_reading_goes_on_after_a_failure(monkeypatch):
+    model = chunked_model("BERT uncased")
     texts = block(3)
     expected = model.tokenize(texts)
-    with pytest.raises(RuntimeError, match="broken"), model._engine._shared.reading():
-        raise RuntimeError("broken")
-    monkeypatch.setattr(chunks.ChunkTable, "reserve_for", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(chunked.ChunkedReader, "_keep", lambda *_: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(MemoryError):
         model.tokenize(["words that were never seen"])
     monkeypatch.undo()
@@ -209,8 +178,8 @@ def test_no_lock_is_left_when_reading_fails(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts the threads that Linux lists")
 def test_threads_are_few(monkeypatch):
-    monkeypatch.setattr(run, "_BYTES_FOR_THREADS", 100)
+    monkeypatch.setattr(chunked, "_CHARACTERS_PER_PART", (100, 200))
     for seed in range(5):
-        kernel_model("BERT uncased").tokenize(block(seed))
+        chunked_model("BERT uncased").tokenize(block(seed))
     ours = [thread for thread in threading.enumerate() if thread.name.startswith("m2v-encode")]
     assert 0 < len(ours) <= len(os.sched_getaffinity(0)) or len(os.sched_getaffinity(0)) == 1

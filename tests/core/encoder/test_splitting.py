@@ -7,7 +7,7 @@ import re
 import pytest
 from tokenizers import Tokenizer
 
-from m2v_core.encoder.splitting import ALONE_UNSAFE, Splitting, chunk_splitting
+from m2v_core.encoder.splitting import UNSAFE_ALONE, Splitting, chunk_splitting
 from m2v_core.model import StaticModel
 from tests.core.encoder import forms
 from tests.core.encoder.forms import (
@@ -32,7 +32,7 @@ from tests.core.encoder.forms import (
     word_level,
     wordpiece,
 )
-from tests.core.encoder.paths import engine, judged
+from tests.core.encoder.paths import PATHS, engine, judged
 from tests.static_models import random_table
 from tests.teachers import CORPUS, tokenizer_json
 
@@ -89,7 +89,7 @@ REFUSED = {
     ),
     "a token that takes the space after it": (
         lambda: build(unigram(), None, metaspace(), [added("<mask>", rstrip=True)]),
-        "'<mask>' takes the white space after it along",
+        "'<mask>' includes the white space after it",
     ),
     "ModernBERT": (lambda: tokenizer_json("modernbert-like"), "begins or ends with white space"),
     "a token of spaces": (
@@ -134,7 +134,7 @@ def test_what_is_not_sure_is_read_whole(form):
     assert model.encoder_path == f"whole texts, because {said}"
     if form != "dropout":
         texts = ["the  ice cream\n<mask> a", "", *forms.PHRASES, *forms.SPACES]
-        for path in "kernel", "small":
+        for path in PATHS:
             assert engine(path, tokenizer).token_ids(texts, None) == [judged(tokenizer, text) for text in texts]
 
 
@@ -174,7 +174,7 @@ def test_no_character_changes_the_chunks_beside_it(form):
     n_safe = 0
     for code in (*range(0x20, 0x3400), *range(0xA000, 0xD800), *range(0xF900, 0x12000), *range(0x1F000, 0x20000)):
         chunk = " " + chr(code) if splitting.carries_space else chr(code)
-        if chr(code) == " " or splitting.marks(chunk) & ALONE_UNSAFE:
+        if chr(code) == " " or splitting.marks(chunk) & UNSAFE_ALONE:
             continue
         n_safe += 1
         space = " " if not splitting.carries_space else ""

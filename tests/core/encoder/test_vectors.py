@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from m2v_core.encoder import native, run
+from m2v_core.encoder import chunked
 from m2v_core.encoder.plain import Table
+from m2v_core.encoder.splitting import Splitting, chunk_splitting
+from m2v_core.native import kernels
 from tests.core.encoder import forms
 from tests.core.encoder.paths import PATHS, judged
 
@@ -68,18 +70,30 @@ def test_means_are_those_of_the_definition(kind, is_weighted, is_mapped, path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_text_is_as_good_as_many(kind):
     table = table_of(kind, 33, True, False)
-    many = PATHS["kernel"](table, TOKENIZER, 3).embeddings(list(TEXTS), None, True)
+    many = PATHS["subwords"](table, TOKENIZER, 3).embeddings(list(TEXTS), None, True)
     for text, embedding in zip(TEXTS, many, strict=True):
-        alone = PATHS["small"](table, TOKENIZER, 3).embeddings([text], None, True)
+        alone = PATHS["plain"](table, TOKENIZER, 3).embeddings([text], None, True)
         np.testing.assert_allclose(alone[0], embedding, rtol=0, atol=1e-6)
 
 
-def test_halves_without_the_instruction(monkeypatch):
-    table = table_of("float16", 13, False, False)
-    expected = PATHS["kernel"](table, TOKENIZER, 3).embeddings(list(TEXTS), None, True)
-    without = native.kernels()._replace(reads_halves=False)
-    monkeypatch.setattr(native._native, "kernels", without)
-    np.testing.assert_array_equal(PATHS["kernel"](table, TOKENIZER, 3).embeddings(list(TEXTS), None, True), expected)
+@pytest.mark.parametrize("dim", [1, 3, 7, 8, 16, 33, 96, 100, 256, 300])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_instruction_set_gives_the_same_bits(kind, dim):
+    assert kernels is not None
+    splitting = chunk_splitting(TOKENIZER)
+    assert isinstance(splitting, Splitting)
+    for is_weighted in (False, True):
+        table = table_of(kind, dim, is_weighted, is_weighted)
+        reader = chunked.ChunkedReader(table, TOKENIZER, splitting, 3)
+        expected = np.empty((len(TEXTS), dim), np.float32)
+        reader.embed(list(TEXTS), None, True, expected)
+        for instructions in kernels.available_instructions:
+            reader._encoder = kernels.Encoder(
+                table.token_embeddings, table.token_mapping, table.weights, N_TOKENS, UNKNOWN, False, True, instructions
+            )
+            embeddings = np.empty_like(expected)
+            reader.embed(list(TEXTS), None, True, embeddings)
+            np.testing.assert_array_equal(embeddings, expected, err_msg=instructions)
 
 
 def test_every_half_is_read_as_numpy_does():
@@ -92,7 +106,7 @@ def test_every_half_is_read_as_numpy_does():
     texts = [token(i) for i in range(N_TOKENS) if judged(TOKENIZER, token(i)) == [i]]
     assert len(texts) > 60
     ids = [TOKENIZER.token_to_id(text) for text in texts]
-    means = PATHS["kernel"](table, TOKENIZER, 9).embeddings(texts, None, False)
+    means = PATHS["subwords"](table, TOKENIZER, 9).embeddings(texts, None, False)
     np.testing.assert_array_equal(means, rows[ids].astype(np.float32))
 
 
@@ -105,14 +119,11 @@ def test_rows_that_are_a_view_are_read():
         np.testing.assert_array_equal(path(narrow, TOKENIZER, 3).embeddings(list(TEXTS), None, True), expected)
 
 
-@pytest.mark.parametrize("room", [1, 5, 200])
-def test_room_that_runs_out_changes_nothing(room, monkeypatch):
+def test_many_new_and_long_texts():
     table = table_of("float16", 13, True, True)
     texts = [*TEXTS, *(f"\xe4{i}" * 9 for i in range(5_000)), "\xfc" * 90_000, "fox " * 5_000]
-    expected = PATHS["kernel"](table, TOKENIZER, 3)
-    embeddings, ids = expected.embeddings(texts, None, True), expected.token_ids(texts, None)
+    reader = PATHS["subwords"](table, TOKENIZER, 3)
+    ids = reader.token_ids(texts, None)
     assert ids == [[i for i in judged(TOKENIZER, text) if i != UNKNOWN] for text in texts]
-    monkeypatch.setattr(run, "_TOKENS_AT_FIRST", room)
-    again = PATHS["kernel"](table, TOKENIZER, 3)
-    np.testing.assert_array_equal(again.embeddings(texts, None, True), embeddings)
-    assert again.token_ids(texts, None) == ids
+    expected = PATHS["plain"](table, TOKENIZER, 3).embeddings(texts, None, True)
+    np.testing.assert_allclose(reader.embeddings(texts, None, True), expected, rtol=0, atol=1e-6)

@@ -1,0 +1,233 @@
+#include "chunks.h"
+
+#include <stdlib.h>
+
+#include "text.h"
+
+enum { CACHE_LINE = 64 };
+
+static uint64_t hash_seed = UINT64_C(0x243F6A8885A308D3);
+
+void seed_chunk_hashes(uint64_t seed) { hash_seed = seed; }
+
+/* One slot in four stays empty, so that searches end soon. */
+static bool fits(size_t n_chunks, size_t n_slots) { return n_chunks <= n_slots / 4 * 3; }
+
+static Slot *allocate_slots(size_t n_slots, void **memory) {
+    *memory = calloc(n_slots * sizeof(Slot) + CACHE_LINE, 1);
+    if (!*memory)
+        return NULL;
+    return (Slot *)(((uintptr_t)*memory + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1));
+}
+
+bool init_chunk_table(ChunkTable *table, size_t n_slots, uint64_t hash_mask) {
+    *table = (ChunkTable){.n_slots = n_slots, .hash_mask = hash_mask};
+    table->slots = allocate_slots(n_slots, &table->slots_memory);
+    return table->slots != NULL;
+}
+
+void free_chunk_table(ChunkTable *table) {
+    free(table->slots_memory);
+    free(table->token_ids);
+    free(table->long_chunks);
+    *table = (ChunkTable){0};
+}
+
+static inline uint64_t mixed(uint64_t state, uint64_t word) {
+    state = (state ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+    return state ^ state >> 32;
+}
+
+ChunkKey chunk_key(Chunk chunk, const uint8_t *end) {
+    const uint8_t *bytes = chunk.bytes;
+    const size_t length = chunk.length;
+    ChunkKey key = {chunk, load_up_to_eight(bytes, length, end), 0, 0};
+    uint64_t state = mixed(hash_seed + length, key.first);
+    if (length > 8 && length <= 16) {
+        key.second = load_up_to_eight(bytes + 8, length - 8, end);
+        state = mixed(state, key.second);
+    } else if (length > 16) {
+        for (size_t place = 8; place < length; place += 8)
+            state = mixed(state, load_up_to_eight(bytes + place, length - place, end));
+    }
+    key.hash = state ^ state >> 29;
+    return key;
+}
+
+Slot *find_chunk(const ChunkTable *table, const ChunkKey *key) {
+    const size_t last = table->n_slots - 1, length = key->chunk.length;
+    for (size_t place = key->hash & table->hash_mask & last;; place = (place + 1) & last) {
+        Slot *slot = &table->slots[place];
+        const uint64_t meta = slot_meta(slot);
+        if (meta == 0)
+            return slot;
+        if (slot->first != key->first || length_of(meta) != length)
+            continue;
+        if (length <= 16 ? slot->second == key->second
+                         : memcmp(table->long_chunks + slot->second, key->chunk.bytes, length) == 0)
+            return slot;
+    }
+}
+
+static ChunkKey key_of_slot(const ChunkTable *table, const Slot *slot) {
+    const size_t length = length_of(slot->meta);
+    const uint8_t *bytes = slot_bytes(table, slot, length);
+    return chunk_key((Chunk){bytes, length}, length <= 16 ? bytes + 16 : bytes + length);
+}
+
+static bool rehash(ChunkTable *table, size_t n_slots) {
+    ChunkTable larger = *table;
+    larger.n_slots = n_slots;
+    larger.slots = allocate_slots(n_slots, &larger.slots_memory);
+    if (!larger.slots)
+        return false;
+    for (size_t i = 0; i < table->n_slots; i++) {
+        const Slot *slot = &table->slots[i];
+        if (slot->meta == 0)
+            continue;
+        const ChunkKey key = key_of_slot(table, slot);
+        *find_chunk(&larger, &key) = *slot;
+    }
+    free(table->slots_memory);
+    *table = larger;
+    return true;
+}
+
+static size_t doubled_until(size_t room, size_t n_needed) {
+    if (room < 64)
+        room = 64;
+    while (room < n_needed)
+        room *= 2;
+    return room;
+}
+
+bool grow_chunk_table(ChunkTable *table, size_t n_chunks, size_t n_token_ids, size_t n_long_bytes) {
+    if (table->n_token_ids + n_token_ids > table->token_ids_room) {
+        const size_t room = doubled_until(table->token_ids_room, table->n_token_ids + n_token_ids);
+        int32_t *moved = realloc(table->token_ids, room * sizeof(int32_t));
+        if (!moved)
+            return false;
+        table->token_ids = moved;
+        table->token_ids_room = room;
+    }
+    if (table->n_long_bytes + n_long_bytes > table->long_bytes_room) {
+        const size_t room = doubled_until(table->long_bytes_room, table->n_long_bytes + n_long_bytes);
+        uint8_t *moved = realloc(table->long_chunks, room);
+        if (!moved)
+            return false;
+        table->long_chunks = moved;
+        table->long_bytes_room = room;
+    }
+    size_t n_slots = table->n_slots;
+    while (!fits(table->n_chunks + n_chunks, n_slots))
+        n_slots *= 2;
+    return n_slots == table->n_slots || rehash(table, n_slots);
+}
+
+/* The slot's word for these tokens, which go into the table's list if they are more than two. */
+static uint64_t stored_tokens(ChunkTable *table, const int32_t *ids, size_t n_ids) {
+    uint64_t stored = 0;
+    if (n_ids <= 2) {
+        if (n_ids)
+            memcpy(&stored, ids, n_ids * sizeof(int32_t));
+        return stored;
+    }
+    stored = table->n_token_ids;
+    memcpy(table->token_ids + stored, ids, n_ids * sizeof(int32_t));
+    table->n_token_ids += n_ids;
+    return stored;
+}
+
+/* The last step of writing a slot: from here on other threads see it. */
+static void publish(Slot *slot, size_t length, size_t n_tokens, unsigned marks) {
+    const uint64_t meta = (uint64_t)length | (uint64_t)n_tokens << 32 | (uint64_t)marks << 56;
+#if defined(_MSC_VER) && !defined(__clang__)
+    *(volatile uint64_t *)&slot->meta = meta;
+#else
+    __atomic_store_n(&slot->meta, meta, __ATOMIC_RELEASE);
+#endif
+}
+
+void insert_chunk(ChunkTable *table, Slot *slot, const ChunkKey *key, const int32_t *ids, size_t n_ids,
+                  unsigned marks) {
+    const size_t length = key->chunk.length;
+    slot->first = key->first;
+    slot->second = key->second;
+    if (length > 16) {
+        slot->second = table->n_long_bytes;
+        memcpy(table->long_chunks + table->n_long_bytes, key->chunk.bytes, length);
+        table->n_long_bytes += length;
+    }
+    slot->tokens = stored_tokens(table, ids, n_ids);
+    table->n_chunks++;
+    publish(slot, length, n_ids, marks);
+}
+
+bool set_tokens(ChunkTable *table, Slot *slot, const int32_t *ids, size_t n_ids, unsigned marks) {
+    if (n_ids > 2 && !grow_chunk_table(table, 0, n_ids, 0))
+        return false;
+    slot->tokens = stored_tokens(table, ids, n_ids);
+    publish(slot, length_of(slot->meta), n_ids, marks);
+    return true;
+}
+
+/* Insert the chunks of `source` that `target`, which has room for them, lacks. */
+static void copy_chunks(const ChunkTable *source, ChunkTable *target, size_t max_chunk_bytes, bool only_used,
+                        size_t max_chunks) {
+    for (size_t i = 0; i < source->n_slots && target->n_chunks < max_chunks; i++) {
+        const Slot *slot = &source->slots[i];
+        const uint64_t meta = slot_meta(slot);
+        const unsigned marks = marks_of(meta);
+        if (meta == 0 || marks & AWAITS_TOKENIZER || length_of(meta) > max_chunk_bytes || (only_used && !(marks & USED)))
+            continue;
+        const ChunkKey key = key_of_slot(source, slot);
+        Slot *found = find_chunk(target, &key);
+        if (found->meta == 0) {
+            const size_t n_tokens = n_tokens_of(meta);
+            int32_t unpacked[2];
+            const int32_t *ids = slot_token_ids(source, slot, n_tokens, unpacked);
+            insert_chunk(target, found, &key, ids, n_tokens, marks & ~(unsigned)USED);
+        }
+    }
+}
+
+static bool is_within(const ChunkTable *table, const ChunkTable *other, ChunkLimits limits) {
+    return fits(table->n_chunks + other->n_chunks, limits.max_slots) &&
+           table->n_token_ids + other->n_token_ids <= limits.max_token_ids &&
+           table->n_long_bytes + other->n_long_bytes <= limits.max_long_bytes;
+}
+
+/* A new table with the chunks of `table`, and room for those of `other` and as many again. */
+static ChunkTable *copied(const ChunkTable *table, const ChunkTable *other, ChunkLimits limits, bool only_used) {
+    ChunkTable *copy = malloc(sizeof(ChunkTable));
+    if (!copy || !init_chunk_table(copy, 64, table->hash_mask)) {
+        free(copy);
+        return NULL;
+    }
+    const size_t n_chunks = only_used ? limits.max_slots / 8 * 3 : SIZE_MAX;
+    if (!grow_chunk_table(copy, table->n_chunks + other->n_chunks, 2 * (table->n_token_ids + other->n_token_ids),
+                          2 * (table->n_long_bytes + other->n_long_bytes))) {
+        free_chunk_table(copy);
+        free(copy);
+        return NULL;
+    }
+    copy_chunks(table, copy, SIZE_MAX, only_used, n_chunks);
+    return copy;
+}
+
+ChunkTable *merge_chunks(ChunkTable *table, const ChunkTable *other, ChunkLimits limits, bool *made) {
+    ChunkTable *target = table;
+    *made = false;
+    if (!is_within(table, other, limits)) {
+        target = copied(table, other, limits, true);
+        *made = true;
+    } else if (!fits(table->n_chunks + other->n_chunks, table->n_slots) ||
+               table->n_token_ids + other->n_token_ids > table->token_ids_room ||
+               table->n_long_bytes + other->n_long_bytes > table->long_bytes_room) {
+        target = copied(table, other, limits, false);
+        *made = true;
+    }
+    if (target && is_within(target, other, limits))
+        copy_chunks(other, target, limits.max_chunk_bytes, false, SIZE_MAX);
+    return target;
+}

@@ -1,0 +1,122 @@
+/* A hash table from chunks of text to token ids.
+
+   Chunks are found by hash and verified byte by byte. Nothing is ever removed. One thread may insert while others
+   look chunks up, as long as the table has room: a slot becomes visible when it is complete, and memory that a reader
+   may hold is never moved. `grow` moves it, and is for tables that no other thread has. */
+#ifndef M2V_CHUNKS_H
+#define M2V_CHUNKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "scan.h"
+
+/* Marks of a chunk. */
+enum {
+    USED = 1,              /* looked up since the table was made */
+    UNSAFE_ALONE = 2,      /* its tokens may depend on its neighbors */
+    MAY_BEGIN_PHRASE = 4,  /* it and the next chunk may be one entry of several words, */
+    MAY_CONTINUE = 8,      /* if the next chunk has this mark */
+    AWAITS_TOKENIZER = 16, /* it has no tokens yet */
+};
+
+enum { MAX_TOKENS_OF_CHUNK = (1 << 24) - 1, MAX_CHUNK_BYTES = INT32_MAX };
+
+typedef struct {
+    uint64_t first;  /* bytes 1 to 8 of the chunk, zeros beyond its end */
+    uint64_t second; /* bytes 9 to 16, or the offset of a longer chunk in `long_chunks` */
+    uint64_t meta;   /* length in bytes (32 bits) | number of tokens (24) | marks (8); 0 for an empty slot */
+    uint64_t tokens; /* one or two token ids (32 bits each), or the offset of more in `token_ids` */
+} Slot;
+
+typedef struct {
+    Slot *slots;
+    void *slots_memory;
+    size_t n_slots; /* a power of two */
+    size_t n_chunks;
+    int32_t *token_ids;
+    size_t n_token_ids, token_ids_room;
+    uint8_t *long_chunks; /* chunks of more than 16 bytes */
+    size_t n_long_bytes, long_bytes_room;
+    uint64_t hash_mask; /* all ones, or fewer to make chunks collide in tests */
+} ChunkTable;
+
+/* A chunk with what `find_chunk` compares. */
+typedef struct {
+    Chunk chunk;
+    uint64_t first, second, hash;
+} ChunkKey;
+
+/* What a table may hold; see `merge_chunks`. */
+typedef struct {
+    size_t max_slots, max_token_ids, max_long_bytes, max_chunk_bytes;
+} ChunkLimits;
+
+/* Hashes differ from process to process, so that no text can be made to collide in all of them. */
+void seed_chunk_hashes(uint64_t seed);
+
+bool init_chunk_table(ChunkTable *table, size_t n_slots, uint64_t hash_mask);
+void free_chunk_table(ChunkTable *table);
+
+/* `end`: where readable memory behind the chunk ends. */
+ChunkKey chunk_key(Chunk chunk, const uint8_t *end);
+
+/* The chunk's slot, or the empty slot where it belongs. */
+Slot *find_chunk(const ChunkTable *table, const ChunkKey *key);
+
+/* Make room for that many more, moving what is there. False when memory runs out. */
+bool grow_chunk_table(ChunkTable *table, size_t n_chunks, size_t n_token_ids, size_t n_long_bytes);
+
+/* Put a chunk with its tokens into the empty slot that `find_chunk` gave. The table has room. */
+void insert_chunk(ChunkTable *table, Slot *slot, const ChunkKey *key, const int32_t *ids, size_t n_ids, unsigned marks);
+
+/* Replace the marks of a chunk that awaits the tokenizer and give it tokens. False when memory runs out. */
+bool set_tokens(ChunkTable *table, Slot *slot, const int32_t *ids, size_t n_ids, unsigned marks);
+
+/* Add the finished chunks of `other` to `table` if they fit into `limits`.
+
+   Returns `table` where it had room, or a new table with the chunks of both: larger, or, when the limits are reached,
+   without the chunks that were not looked up. Chunks of `other` that don't fit at all are left out. NULL when memory
+   runs out. `made` says whether the table is new. */
+ChunkTable *merge_chunks(ChunkTable *table, const ChunkTable *other, ChunkLimits limits, bool *made);
+
+static inline uint64_t slot_meta(const Slot *slot) {
+#if defined(_MSC_VER) && !defined(__clang__)
+    return *(const volatile uint64_t *)&slot->meta; /* acquires, as MSVC compiles it on x86-64 */
+#else
+    return __atomic_load_n(&slot->meta, __ATOMIC_ACQUIRE);
+#endif
+}
+
+static inline size_t length_of(uint64_t meta) { return (size_t)(meta & UINT32_MAX); }
+static inline size_t n_tokens_of(uint64_t meta) { return (size_t)(meta >> 32 & MAX_TOKENS_OF_CHUNK); }
+static inline unsigned marks_of(uint64_t meta) { return (unsigned)(meta >> 56); }
+
+/* Readers set this in tables that other threads read too; all of them write the same value. */
+static inline void mark_used(Slot *slot, uint64_t meta) {
+    const uint64_t marked = meta | (uint64_t)USED << 56;
+    if (marked == meta)
+        return;
+#if defined(_MSC_VER) && !defined(__clang__)
+    *(volatile uint64_t *)&slot->meta = marked;
+#else
+    __atomic_store_n(&slot->meta, marked, __ATOMIC_RELAXED);
+#endif
+}
+
+static inline const uint8_t *slot_bytes(const ChunkTable *table, const Slot *slot, size_t length) {
+    return length <= 16 ? (const uint8_t *)slot : table->long_chunks + slot->second;
+}
+
+/* The token ids of a chunk; up to two are unpacked into `unpacked`. */
+static inline const int32_t *slot_token_ids(const ChunkTable *table, const Slot *slot, size_t n_tokens,
+                                            int32_t unpacked[2]) {
+    if (n_tokens > 2)
+        return table->token_ids + slot->tokens;
+    memcpy(unpacked, &slot->tokens, sizeof(slot->tokens));
+    return unpacked;
+}
+
+#endif
