@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-GROUND = {"errors", "progress", "cpus"}
+GROUND = {"errors", "progress", "cpus", "mapped_file"}
 TOOLS = {"encoder", "tokenization", "spelling", "compression", "persistence"}
 MODEL = GROUND | TOOLS | {"model"}
 ENDS = {"distillation", "evaluation", "exploration", "classification", "speed", "distributed", "bulk", "search"}
@@ -24,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "cpus": set(),
     "progress": {"errors"},
+    "mapped_file": {"errors"},
     **dict.fromkeys(TOOLS, GROUND),
     "model": GROUND | TOOLS,
     # The ends never know each other, but for the Encoder protocol.
@@ -54,6 +55,7 @@ PACKAGES: dict[str, set[str]] = {
     "errors": set(),
     "cpus": set(),
     "progress": set(),
+    "mapped_file": {"numpy"},
     "encoder": {"numpy", "tokenizers", "numba", "llvmlite", "tqdm"},
     "tokenization": {"numpy", "tokenizers"},
     "spelling": {"numpy"},
