@@ -122,6 +122,7 @@ def save(
             recipe=card.Recipe.of(stored.config, str(table.dtype), n_shared_rows),
             measured=measured,
             classifier=classifier,
+            is_zero_safe=not stored.normalize or table.dtype != np.float16 or "weights" in tensors,
         ),
     }
     others = dict(beside or {})
@@ -259,20 +260,30 @@ def _read_json(path: Path) -> Any:
 
 
 def _tensors(stored: StoredModel, unk_token_id: int | None) -> dict[str, NDArray[Any]]:
+    """The tensors to write; `weights` only where they change an embedding.
+
+    Weights of ones would slow model2vec 0.10 down, up to 1.6 times. Their one use would be that Sentence Transformers
+    6.2 converts a float16 table to float32 to apply them. All its releases from 5.0 to 6.2 otherwise compute in
+    float16, where Normalize divides the zero vector of a text without known tokens by zero and returns NaN. Nothing
+    else in this layout makes a release convert the table, so users call `SentenceTransformer(...).float()`, as the
+    model card says. A row shared with the unknown token can't be zeroed: its weight is, and model2vec loses no time,
+    since shared rows are on the slower path already.
+    """
     table, weights, mapping = stored.token_embeddings, stored.weights, stored.token_mapping
-    n_vocabulary = len(table) if mapping is None else len(mapping)
-    if stored.normalize:
-        # Sentence Transformers divides a float16 zero row by zero; given weights, it computes in float32.
-        if weights is None and (table.dtype == np.float16 or mapping is not None):
-            weights = np.ones(n_vocabulary, dtype=np.float32)
-        if unk_token_id is not None and weights is not None:
+    is_idle = weights is None or bool(np.all(np.delete(weights, [] if unk_token_id is None else unk_token_id) == 1.0))
+    if stored.normalize and unk_token_id is not None:
+        if mapping is None:
+            if table[unk_token_id].any():
+                table = table.copy()
+                table[unk_token_id] = 0
+        else:
+            is_idle = False
+            weights = np.ones(len(mapping), dtype=np.float32) if weights is None else weights
+        if weights is not None:
             weights = weights.copy()
             weights[unk_token_id] = 0.0
-        if unk_token_id is not None and mapping is None:
-            table = table.copy()
-            table[unk_token_id] = 0
     tensors: dict[str, NDArray[Any]] = {"embeddings": np.ascontiguousarray(table)}
-    if weights is not None:
+    if weights is not None and not is_idle:
         tensors["weights"] = np.ascontiguousarray(weights, dtype=np.float32)
     if mapping is not None:
         tensors["mapping"] = np.ascontiguousarray(mapping, dtype=np.int32)
