@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "float16", "int8")
 INT8_MAX = 127
+_NUMBERS_AT_ONCE = 2**17  # in a block of a table, which then stays in the cache between the two passes over it
 
 
 def compressed(
@@ -174,10 +175,26 @@ def checked_table(token_embeddings: NDArray[Any]) -> NDArray[Any]:
         raise InputError(f"token_embeddings must be an array of shape (n_rows, dim), not {shape}.")
     if str(token_embeddings.dtype) not in DTYPES:
         raise InputError(f"token_embeddings must be {', '.join(DTYPES)}, not {token_embeddings.dtype}.")
-    if token_embeddings.dtype != np.int8 and not np.isfinite(token_embeddings).all():
-        row = int(np.flatnonzero(~np.isfinite(token_embeddings).all(axis=1))[0])
+    if token_embeddings.dtype != np.int8 and (row := _first_row_not_finite(token_embeddings)) is not None:
         raise ModelFormatError(f"The table of token embeddings holds NaN or infinity, first in row {row:,}.")
     return token_embeddings
+
+
+def _first_row_not_finite(table: NDArray[Any]) -> int | None:
+    """The first row of a float16 or float32 table that holds NaN or infinity; None if there is none.
+
+    Compares bit patterns, since NumPy tests float16 one number at a time: NaN and infinity are the largest of the
+    positive numbers when read as signed integers, and the largest of the negative ones when read as unsigned integers.
+    """
+    signed, unsigned = (np.dtype(f"{kind}{table.itemsize}") for kind in "iu")
+    infinities = np.array([np.inf, -np.inf], table.dtype)
+    positive, negative = infinities.view(signed)[0], infinities.view(unsigned)[1]
+    n_rows_at_once = max(1, _NUMBERS_AT_ONCE // table.shape[1])
+    for start in range(0, len(table), n_rows_at_once):
+        block = table[start : start + n_rows_at_once]
+        if block.view(signed).max() >= positive or block.view(unsigned).max() >= negative:
+            return start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+    return None
 
 
 def checked_weights(weights: NDArray[Any] | None, n_vocabulary: int) -> NDArray[np.float32] | None:

@@ -22,6 +22,7 @@ from m2v_core.encoder.progress_bar import progress_bar
 from m2v_core.encoder.stream import blocks_of_texts
 from m2v_core.encoder.texts import checked_batch_size, checked_max_length, checked_texts
 from m2v_core.errors import InputError, ModelFormatError
+from m2v_core.mapped_file import check_mapped
 from m2v_core.persistence.formats import DEFAULT_MAX_LENGTH, StoredModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.tokenization import check_tokenizer, unknown_token_id
@@ -51,7 +52,7 @@ class StaticModel:
         language: Languages of the model, as ISO codes.
 
     Attributes:
-        token_embeddings: The table, as passed.
+        token_embeddings: The table, as passed; read-only where it is mapped from a file.
         weights: As passed, float32.
         token_mapping: As passed, int32.
         tokenizer: The model's own tokenizer. Read it, don't change it.
@@ -113,8 +114,20 @@ class StaticModel:
         max_length: int | EllipsisType | None = ...,
         revision: str | None = None,
         endpoint: str | None = None,
+        *,
+        load_in_memory: bool = False,
     ) -> StaticModel:
         """The model in a folder or a Hub repository, in any layout of Model2Vec or Sentence Transformers.
+
+        The table is mapped read-only from its file: loading copies nothing, processes that load the same file share
+        one table in memory, and `token_embeddings` can't be written to. A float64 table is converted, and an
+        unaligned one copied. A pickled or deep-copied model holds the table itself, not the path of its file.
+
+        The file may be replaced, by `save_pretrained` too, or deleted while the model is in use: on POSIX the model
+        keeps the old content; on Windows both raise an error as long as the model exists, and `save_pretrained` then
+        leaves the folder as it was. Truncating the file in place makes the next `encode` raise ModelFormatError; while
+        `encode` is reading the table, it may kill the process (SIGBUS). Overwriting the file in place changes the
+        embeddings. `load_in_memory=True` avoids all this.
 
         Args:
             path: A folder, or else a Hub repository such as `"minishlab/potion-base-8M"`.
@@ -127,6 +140,7 @@ class StaticModel:
             max_length: Overrules the model's own limit in tokens; None for no limit.
             revision: Branch, tag or commit of the Hub repository.
             endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+            load_in_memory: Copy the table into this process's memory instead of mapping it.
 
         Raises:
             NotFoundError: No such folder and no such repository.
@@ -137,7 +151,14 @@ class StaticModel:
         """
         from m2v_core.persistence.opening import open_model
 
-        folder, stored = open_model(path, token=token, revision=revision, subfolder=subfolder, endpoint=endpoint)
+        folder, stored = open_model(
+            path,
+            token=token,
+            revision=revision,
+            subfolder=subfolder,
+            endpoint=endpoint,
+            load_in_memory=load_in_memory,
+        )
         try:
             model = cls(
                 stored.token_embeddings,
@@ -174,6 +195,7 @@ class StaticModel:
             InputError: An argument is out of range, or the vocabulary is quantized already.
             MissingExtraError: `vocabulary_quantization` without scikit-learn.
         """
+        check_mapped(self.token_embeddings)
         table, weights, mapping = compression.compressed(
             self.token_embeddings,
             self.weights,
@@ -395,12 +417,14 @@ class StaticModel:
 
         Raises:
             InputError: Something other than text, or an argument out of range.
+            ModelFormatError: The file that the table is mapped from was truncated.
         """
         if not convert_to_numpy:
             raise InputError("encode returns NumPy arrays alone; drop convert_to_numpy=False.")
         limit = self._max_length if isinstance(max_length, EllipsisType) else checked_max_length(max_length)
         texts = checked_texts(sentences)
         checked_batch_size(batch_size)
+        check_mapped(self.token_embeddings)
         with progress_bar(len(texts), show_progress_bar) as advance:
             embeddings = self._engine.embeddings(
                 texts, limit, self._normalize if normalize is None else normalize, advance
@@ -456,10 +480,12 @@ class StaticModel:
 
         Raises:
             InputError: Something other than text, or an argument out of range.
+            ModelFormatError: The file that the table is mapped from was truncated.
         """
         limit = checked_max_length(max_length)
         texts = checked_texts(sentences)
         checked_batch_size(batch_size)
+        check_mapped(self.token_embeddings)
         with progress_bar(len(texts), show_progress_bar) as advance:
             sequences = self._engine.sequences(texts, limit, advance)
         return sequences[0] if isinstance(sentences, str) else sequences
@@ -493,6 +519,7 @@ class StaticModel:
         return cosines(a, b)
 
     def _stored(self) -> StoredModel:
+        check_mapped(self.token_embeddings)
         return StoredModel(
             token_embeddings=self.token_embeddings,
             tokenizer=self.tokenizer,
@@ -507,7 +534,10 @@ class StaticModel:
 
 
 def _without_idle(weights: NDArray[np.float32] | None, tokenizer: Tokenizer) -> NDArray[np.float32] | None:
-    """None for weights that are all 1 but for the unknown token's, in no mean: saving writes such."""
+    """None for weights that are all 1 but for the unknown token's, which is in no mean.
+
+    Models with shared rows are saved with such weights, and earlier versions saved them with every float16 model.
+    """
     if weights is None or weights.shape != (tokenizer.get_vocab_size(with_added_tokens=True),):
         return weights
     return weights if set(np.flatnonzero(weights != 1.0)) - {unknown_token_id(tokenizer)} else None

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-GROUND = {"errors", "progress", "cpus", "native"}
+GROUND = {"errors", "progress", "cpus", "mapped_file", "native"}
 TOOLS = {"encoder", "tokenization", "spelling", "compression", "persistence"}
 MODEL = GROUND | TOOLS | {"model"}
 ENDS = {"distillation", "evaluation", "exploration", "classification", "speed", "distributed", "bulk", "search"}
@@ -25,6 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "cpus": set(),
     "native": set(),
     "progress": {"errors"},
+    "mapped_file": {"errors"},
     **dict.fromkeys(TOOLS, GROUND),
     "model": GROUND | TOOLS,
     # The ends never know each other, but for the Encoder protocol.
@@ -57,6 +58,7 @@ PACKAGES: dict[str, set[str]] = {
     "native": set(),
     "progress": set(),
     "encoder": {"numpy", "tokenizers", "tqdm"},
+    "mapped_file": {"numpy"},
     "tokenization": {"numpy", "tokenizers"},
     "spelling": {"numpy"},
     "compression": {"numpy", "sklearn"},

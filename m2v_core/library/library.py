@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,6 +28,9 @@ from m2v_core.library.records import (
 from m2v_core.library.shelf import Shelf, age_seconds, is_model_id, not_found, saving
 from m2v_core.model import StaticModel
 from m2v_core.persistence import hub, intake
+
+# Windows doesn't rename or delete a folder while a model maps a file in it.
+_LOAD_IN_MEMORY = os.name == "nt"
 
 
 class Library:
@@ -120,7 +124,7 @@ class Library:
         # When it was used last; a disk that can't be written keeps nobody from reading.
         with contextlib.suppress(OSError):
             (path.parent / "record.json").touch()
-        return self._loaded.keep(path, StaticModel.from_pretrained(str(path)))
+        return self._loaded.keep(path, StaticModel.from_pretrained(str(path), load_in_memory=_LOAD_IN_MEMORY))
 
     def add_from_job(self, job_id: str, owner: str) -> ModelRecord:
         """The model that a finished distillation made; added once, however often it is asked for.
@@ -286,7 +290,7 @@ class Library:
         with saving("The model"), shelf.new_folder() as unborn:
             self._check_limits(shelf, 0)  # before the work, and again below, when nobody can come between
             fill(unborn / "model")
-            model = StaticModel.from_pretrained(str(unborn / "model"))
+            model = StaticModel.from_pretrained(str(unborn / "model"), load_in_memory=_LOAD_IN_MEMORY)
             record = described(about, model, unborn / "model")
             with shelf.locked():
                 if (earlier := shelf.record(record.id)) is not None:

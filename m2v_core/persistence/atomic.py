@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 
 from m2v_core.errors import SaveError
 
+_IS_WINDOWS = os.name == "nt"
+
 
 @contextlib.contextmanager
 def replacing(target: Path, n_bytes: int) -> Iterator[Path]:
@@ -65,6 +67,8 @@ def _publish(staging: Path, target: Path) -> None:
     for file in files:
         if (target / file).is_dir():
             raise IsADirectoryError(errno.EISDIR, "a folder stands where a file must go", str(target / file))
+    # Windows refuses to replace a table that a loaded model maps. Tables go first, so that nothing is replaced then.
+    files.sort(key=lambda file: (file.suffix != ".safetensors", -(staging / file).stat().st_size))
     for file in files:
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         (staging / file).replace(target / file)
@@ -93,6 +97,12 @@ def _sync_folder(folder: Path) -> None:
 def _explain(target: Path, n_bytes: int, error: Exception) -> str:
     nearest = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
     n_free_bytes = shutil.disk_usage(nearest).free
+    if _IS_WINDOWS and isinstance(error, PermissionError):
+        return (
+            f"Could not write {target}: {error}. Windows does not replace the files of a model in use. Nothing was "
+            "changed; delete the models loaded from there or load them with load_in_memory=True, or choose another "
+            "folder."
+        )
     return (
         f"Could not write {target}: {error}. It needs {n_bytes:,} bytes, and {n_free_bytes:,} are free "
         "there. Nothing was changed; make room or choose another folder."

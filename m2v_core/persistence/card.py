@@ -65,11 +65,14 @@ With Sentence Transformers:
 ```python
 from sentence_transformers import SentenceTransformer
 
-model = SentenceTransformer("{name}")
+model = SentenceTransformer("{name}"){conversion}
 embeddings = model.encode(["A first sentence.", "A second one."])
 ```
 """
 
+
+# Its releases 5.0 to 6.2 divide the zero vector of such a text by a norm that float16 rounds to 0.
+_CONVERSION = ".float()  # in float16, texts without known tokens would give NaN"
 
 _CLASSIFY = """
 ## Classify
@@ -217,6 +220,7 @@ def model_card(
     recipe: Recipe | None = None,
     measured: Measured | None = None,
     classifier: Classifier | None = None,
+    is_zero_safe: bool = True,
 ) -> str:
     """The text of README.md.
 
@@ -233,6 +237,8 @@ def model_card(
         recipe: How it was distilled; left out when None.
         measured: What was measured; what was not is left out.
         classifier: What the head on top tells apart; None without one.
+        is_zero_safe: Whether Sentence Transformers returns zeros for a text without known tokens, rather than NaN,
+            when it computes in the table's number format.
     """
     from huggingface_hub import ModelCard, ModelCardData  # takes a while, and whoever loads a model needs it not
 
@@ -259,7 +265,13 @@ def model_card(
         training = "m2v train my-model --data train.tsv --output my-classifier"
         commands.append(f"{training} --finetune" if classifier.is_fine_tuned else training)
     again = "\n".join(["", "To make it again:", "", "```bash", *commands, "```", ""]) if commands else ""
-    body = _BODY.format(name=model_name, facts="\n".join(f"- {fact}" for fact in facts), recipe=again, classify=usage)
+    body = _BODY.format(
+        name=model_name,
+        facts="\n".join(f"- {fact}" for fact in facts),
+        recipe=again,
+        classify=usage,
+        conversion="" if is_zero_safe else _CONVERSION,
+    )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
 

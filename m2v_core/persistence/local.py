@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
@@ -14,6 +15,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from m2v_core.errors import InputError, ModelFormatError, NotFoundError
+from m2v_core.mapped_file import MappedFile
 from m2v_core.persistence import card
 from m2v_core.persistence.atomic import replacing
 from m2v_core.persistence.formats import (
@@ -33,13 +35,15 @@ _REMEDY = "Fetch or distil the model again."
 _TABLE_DTYPES = {"F64": np.float32, "F32": np.float32, "F16": np.float16, "I8": np.int8}
 
 
-def load(folder: Path) -> StoredModel:
+def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
     """The parts of the model in `folder`.
 
     Where nothing says whether to normalize, the answer is no, as in Model2Vec; a missing `max_length` is 512.
 
     Args:
         folder: Holds a model in any of `formats.LAYOUTS`.
+        load_in_memory: Copy the table instead of mapping it read-only from its file (see `mapped_file`). A table of
+            float64, which is converted, or not aligned to its numbers is always copied.
 
     Raises:
         NotFoundError: No such folder.
@@ -52,7 +56,7 @@ def load(folder: Path) -> StoredModel:
         )
     layout = _find_layout(folder)
     normalizes = _normalizes(folder / MODULES)
-    table, weights, mapping = _read_tensors(folder / layout.tensors, layout)
+    table, weights, mapping = _read_tensors(folder / layout.tensors, layout, load_in_memory)
     tokenizer = _read_tokenizer(folder / layout.tokenizer)
     # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
     config = _read_config(folder / layout.config) if layout.config == "config.json" else {}
@@ -118,6 +122,7 @@ def save(
             recipe=card.Recipe.of(stored.config, str(table.dtype), n_shared_rows),
             measured=measured,
             classifier=classifier,
+            is_zero_safe=not stored.normalize or table.dtype != np.float16 or "weights" in tensors,
         ),
     }
     others = dict(beside or {})
@@ -158,7 +163,7 @@ def _tensor_names(path: Path) -> list[str]:
 
 
 def _read_tensors(
-    path: Path, layout: Layout
+    path: Path, layout: Layout, load_in_memory: bool
 ) -> tuple[NDArray[Any], NDArray[np.float32] | None, NDArray[np.int32] | None]:
     try:
         with safe_open(path, framework="numpy") as file:
@@ -169,7 +174,9 @@ def _read_tensors(
                     f"{path}: the table's dtype is {dtype}; it must be one of {', '.join(_TABLE_DTYPES)}. "
                     "Convert it first."
                 )
-            table = file.get_tensor(layout.table).astype(_TABLE_DTYPES[dtype], copy=False)
+            table = None if load_in_memory or dtype == "F64" else _mapped_table(path, layout.table)
+            if table is None:
+                table = file.get_tensor(layout.table).astype(_TABLE_DTYPES[dtype], copy=False)
             weights = file.get_tensor("weights").astype(np.float32, copy=False) if "weights" in names else None
             mapping = file.get_tensor("mapping") if "mapping" in names else None
     except (SafetensorError, OSError) as error:
@@ -181,6 +188,22 @@ def _read_tensors(
             raise ModelFormatError(f"{path}: `mapping` must hold integers, not {mapping.dtype}. {_REMEDY}")
         mapping = mapping.astype(np.int32, copy=False)
     return table, weights, mapping
+
+
+def _mapped_table(path: Path, name: str) -> NDArray[Any] | None:
+    """One tensor of a safetensors file that `safe_open` has validated, mapped; None if it is not aligned.
+
+    Source: https://github.com/huggingface/safetensors#format.
+    """
+    try:
+        file = MappedFile(path)
+        (n_header_bytes,) = struct.unpack_from("<Q", file)
+        entry = json.loads(file[8 : 8 + n_header_bytes])[name]
+        dtype = np.dtype(_TABLE_DTYPES[entry["dtype"]])
+        offset = 8 + n_header_bytes + entry["data_offsets"][0]
+        return None if offset % dtype.itemsize else file.array(offset, tuple(entry["shape"]), dtype)
+    except (KeyError, TypeError, ValueError, struct.error) as error:
+        raise ModelFormatError(f"{path} changed while it was being opened. Load the model again.") from error
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:
@@ -237,20 +260,30 @@ def _read_json(path: Path) -> Any:
 
 
 def _tensors(stored: StoredModel, unk_token_id: int | None) -> dict[str, NDArray[Any]]:
+    """The tensors to write; `weights` only where they change an embedding.
+
+    Weights of ones would slow model2vec 0.10 down, up to 1.6 times. Their one use would be that Sentence Transformers
+    6.2 converts a float16 table to float32 to apply them. All its releases from 5.0 to 6.2 otherwise compute in
+    float16, where Normalize divides the zero vector of a text without known tokens by zero and returns NaN. Nothing
+    else in this layout makes a release convert the table, so users call `SentenceTransformer(...).float()`, as the
+    model card says. A row shared with the unknown token can't be zeroed: its weight is, and model2vec loses no time,
+    since shared rows are on the slower path already.
+    """
     table, weights, mapping = stored.token_embeddings, stored.weights, stored.token_mapping
-    n_vocabulary = len(table) if mapping is None else len(mapping)
-    if stored.normalize:
-        # Sentence Transformers divides a float16 zero row by zero; given weights, it computes in float32.
-        if weights is None and (table.dtype == np.float16 or mapping is not None):
-            weights = np.ones(n_vocabulary, dtype=np.float32)
-        if unk_token_id is not None and weights is not None:
+    is_idle = weights is None or bool(np.all(np.delete(weights, [] if unk_token_id is None else unk_token_id) == 1.0))
+    if stored.normalize and unk_token_id is not None:
+        if mapping is None:
+            if table[unk_token_id].any():
+                table = table.copy()
+                table[unk_token_id] = 0
+        else:
+            is_idle = False
+            weights = np.ones(len(mapping), dtype=np.float32) if weights is None else weights
+        if weights is not None:
             weights = weights.copy()
             weights[unk_token_id] = 0.0
-        if unk_token_id is not None and mapping is None:
-            table = table.copy()
-            table[unk_token_id] = 0
     tensors: dict[str, NDArray[Any]] = {"embeddings": np.ascontiguousarray(table)}
-    if weights is not None:
+    if weights is not None and not is_idle:
         tensors["weights"] = np.ascontiguousarray(weights, dtype=np.float32)
     if mapping is not None:
         tensors["mapping"] = np.ascontiguousarray(mapping, dtype=np.int32)

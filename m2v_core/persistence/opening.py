@@ -16,6 +16,7 @@ def open_model(
     revision: str | None = None,
     subfolder: str | None = None,
     endpoint: str | None = None,
+    load_in_memory: bool = False,
 ) -> tuple[Path, StoredModel]:
     """The folder with the model's files, and the parts of the model in it.
 
@@ -25,6 +26,7 @@ def open_model(
         revision: Branch, tag or commit of the Hub repository.
         subfolder: Folder inside `path` that holds the model.
         endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+        load_in_memory: Copy the table instead of mapping it read-only from its file.
 
     Raises:
         NotFoundError: No such folder and no such repository.
@@ -38,4 +40,4 @@ def open_model(
         folder = hub.download_model(str(path), token=token, revision=revision, subfolder=subfolder, endpoint=endpoint)
     if subfolder:
         folder /= subfolder
-    return folder, local.load(folder)
+    return folder, local.load(folder, load_in_memory=load_in_memory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,13 @@ sentence_transformers = pytest.importorskip("sentence_transformers")
 
 # float16 rows are averaged in float16 by model2vec, so that its last digits differ.
 TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "int8": 2e-6}
+
+
+def sentence_transformer(folder: Path, dtype: str = "float32") -> Any:
+    """The model as its card says to open it."""
+    theirs = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+    return theirs.float() if dtype == "float16" else theirs
+
 
 every_model = pytest.mark.parametrize(
     ("kind", "dtype", "n_clusters", "normalize"),
@@ -46,7 +54,7 @@ def test_model2vec_agrees(tmp_path: Path, kind, dtype, n_clusters, normalize):
 def test_sentence_transformers_agrees(tmp_path: Path, kind, dtype, n_clusters, normalize):
     model = static_model(kind, dtype=dtype, n_clusters=n_clusters, normalize=normalize)
     model.save_pretrained(tmp_path)
-    theirs = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
+    theirs = sentence_transformer(tmp_path, dtype)
     # It cuts tokens but no characters, so the long text at the end differs. Without normalizing, unknown
     # tokens count in its mean; nothing that is saved could change that.
     texts = list(TEXTS[:-1]) if normalize else list(LINES)
@@ -60,11 +68,34 @@ def test_text_of_unknowns_is_zero_everywhere(tmp_path: Path, dtype):
     model.save_pretrained(tmp_path)
     for theirs in (
         model2vec.StaticModel.from_pretrained(tmp_path),
-        sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu"),
+        sentence_transformer(tmp_path, dtype),
     ):
         embeddings = np.asarray(theirs.encode(["", "zzz zzz", "zzz the"]), dtype=np.float32)
         np.testing.assert_array_equal(embeddings[:2], 0)
         np.testing.assert_allclose(embeddings[2], model.encode("the"), atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("n_clusters", [None, 20])
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_card_converts_where_sentence_transformers_must(tmp_path: Path, dtype, normalize, n_clusters):
+    static_model("WordLevel", dtype=dtype, normalize=normalize, n_clusters=n_clusters).save_pretrained(tmp_path)
+    theirs = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
+    embeddings = np.asarray(theirs.encode(["", "the"]), dtype=np.float32)
+    assert np.isfinite(embeddings[1]).all()
+    # Once this fails for a release, its float16 is safe and the card need not convert for it.
+    assert np.isnan(embeddings[0]).any() == ((dtype, normalize, n_clusters) == ("float16", True, None))
+    is_converted = f'SentenceTransformer("{tmp_path.name}").float()' in (tmp_path / "README.md").read_text()
+    assert is_converted == np.isnan(embeddings[0]).any()
+
+
+@pytest.mark.parametrize("kind", ["WordPiece", "byte-level BPE"])
+def test_a_float16_model_takes_the_fast_path_of_model2vec(tmp_path: Path, kind):
+    static_model(kind, dtype="float16").save_pretrained(tmp_path)
+    theirs = model2vec.StaticModel.from_pretrained(tmp_path)
+    assert theirs.embedding.dtype == np.float16
+    assert theirs.weights is None
+    assert theirs.token_mapping is None
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)

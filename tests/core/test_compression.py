@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from m2v_core.compression import quantize, quantize_vocabulary, truncate
-from m2v_core.errors import InputError, MissingExtraError
+from m2v_core.compression import checked_table, quantize, quantize_vocabulary, truncate
+from m2v_core.errors import InputError, MissingExtraError, ModelFormatError
 from m2v_core.model import StaticModel
 from tests.static_models import DIM, TEXTS, TOKENIZERS, random_table, static_model
 
@@ -212,3 +212,27 @@ def test_the_number_format_survives_other_compression():
         model = static_model(dtype=dtype)
         assert model.compressed(dimensionality=5).token_embeddings.dtype == dtype
         assert model.compressed(vocabulary_quantization=5).token_embeddings.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, -np.nan])
+@pytest.mark.parametrize("row", [0, 1_234, 2_999])
+def test_the_first_row_that_is_not_finite_is_named(dtype, value, row):
+    table = np.full((3_000, 100), np.finfo(dtype).min, dtype)
+    table[::2] = np.finfo(dtype).max
+    assert checked_table(table) is table
+    table[row, 57] = table[2_999, 3] = value
+    with pytest.raises(ModelFormatError, match=f"first in row {row:,}\\."):
+        checked_table(table)
+    with pytest.raises(ModelFormatError, match="first in row 0\\."):
+        checked_table(table[::-1, 1::2])  # not contiguous
+
+
+@settings(max_examples=200)
+@given(hnp.arrays(np.float16, (2, 3), elements=st.floats(width=16)))
+def test_float16_is_checked_bit_by_bit(table):
+    if np.isfinite(table).all():
+        checked_table(table)
+    else:
+        with pytest.raises(ModelFormatError):
+            checked_table(table)

@@ -18,6 +18,7 @@ from m2v_core.errors import InputError, LimitError, M2VError, ModelFormatError, 
 from m2v_core.jobs import JobSpec, JobStore
 from m2v_core.jobs.kinds import Kind
 from m2v_core.library import Library, ModelRecord
+from m2v_core.mapped_file import mapped_file
 from m2v_core.persistence import intake
 from m2v_core.persistence.export import write_zip
 from tests.static_models import TEXTS, static_model
@@ -381,6 +382,16 @@ def test_the_picked_model_is_the_newest_until_one_is_picked(library: Library, mo
     assert library.picked(ADA) == first
     library.delete(first.id, ADA)
     assert library.picked(ADA) == second
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_windows_loads_models_into_memory(library, pack, tmp_path, monkeypatch, in_memory):
+    monkeypatch.setattr("m2v_core.library.library._LOAD_IN_MEMORY", in_memory)
+    record = library.add_from_zip(pack(), ADA)
+    reopened = Library(tmp_path / "library")
+    for opened in (library, reopened):
+        table = opened.load(record.id, ADA).token_embeddings
+        assert (mapped_file(table) is None) == in_memory
 
 
 def test_the_models_used_last_stay_in_memory(model_folder: Path, tmp_path: Path) -> None:

@@ -136,6 +136,39 @@ def test_the_unknown_row_is_zero_when_normalizing(tmp_path, kind, dtype):
     assert load_file(tmp_path / "plain/model.safetensors")["embeddings"][model.unk_token_id].any()
 
 
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_idle_weights_are_not_written(tmp_path, kind, dtype, normalize):
+    model = static_model(kind, dtype=dtype, normalize=normalize)
+    ones = np.ones(len(model.tokens), np.float32)
+    if model.unk_token_id is not None:
+        ones[model.unk_token_id] = 0.0
+    telling = np.linspace(0.5, 2, len(ones), dtype=np.float32)
+    for weights in (None, ones, telling):
+        weighted = StaticModel(model.token_embeddings, model.tokenizer, weights=weights, normalize=normalize)
+        weighted.save_pretrained(tmp_path)
+        assert ("weights" in load_file(tmp_path / "model.safetensors")) == (weights is telling)
+        loaded = StaticModel.from_pretrained(tmp_path)
+        np.testing.assert_array_equal(loaded.encode(TEXTS), weighted.encode(TEXTS))
+
+
+@pytest.mark.parametrize("kind", ["WordPiece", "byte-level BPE"])
+def test_idle_weights_of_earlier_versions_are_dropped(tmp_path, kind):
+    model = static_model(kind, dtype="float16")
+    model.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    weights = np.ones(len(tensors["embeddings"]), np.float32)
+    if model.unk_token_id is not None:
+        weights[model.unk_token_id] = 0.0
+    save_file({**tensors, "weights": weights}, tmp_path / "model.safetensors")
+    loaded = StaticModel.from_pretrained(tmp_path)
+    assert loaded.weights is None
+    np.testing.assert_array_equal(loaded.encode(TEXTS), model.encode(TEXTS))
+    loaded.save_pretrained(tmp_path)
+    assert set(load_file(tmp_path / "model.safetensors")) == {"embeddings"}
+
+
 def test_a_shared_row_is_silenced_by_its_weight(tmp_path):
     model = static_model(n_clusters=20)
     model.save_pretrained(tmp_path)
