@@ -1,4 +1,4 @@
-# The verbs: setup app test check bench fix. Continuous integration runs the same ones.
+# The verbs: setup app test check sanitize fuzz bench fix. Continuous integration runs the same ones.
 VENV := .venv
 BIN := $(VENV)/bin
 # The first supported Python found here; `make setup PYTHON=...` overrides it.
@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$python && break; done)
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: setup app test check bench fix
+.PHONY: setup app test check sanitize fuzz bench fix
 
 setup: $(VENV)/.installed $(VENV)/.built
 
@@ -42,6 +42,31 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py tests/test_exported_members.py
+
+# The tests of the encoder with a build that stops at any bad access to memory and any undefined behavior.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g
+sanitize: setup fuzz
+	rm -rf build/sanitize && mkdir -p build/sanitize
+	cp -R m2v_core tests pyproject.toml README.md LICENSE build/sanitize
+	rm -f build/sanitize/m2v_core/native/*.so
+	cd build/sanitize && CFLAGS="$(SANITIZE)" $(CURDIR)/$(BIN)/python -c "import setuptools; setuptools.setup()" \
+		--quiet build_ext --inplace
+	cd build/sanitize && ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
+		$(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/core/native tests/core/encoder
+
+# Random texts through the scanner and the table of chunks; longer with N=..., guided by coverage with CC=clang.
+N ?= 300000
+FUZZ_SOURCES := tests/core/native/fuzz/fuzz_reading.c \
+	$(addprefix m2v_core/native/src/,chunks.c reading.c rows.c scan.c subwords.c)
+fuzz:
+	mkdir -p build
+ifneq ($(findstring clang,$(CC)),)
+	$(CC) -std=c11 -O1 $(SANITIZE) -fsanitize=fuzzer -DLIBFUZZER -Im2v_core/native/src $(FUZZ_SOURCES) -lm -o build/fuzz
+	build/fuzz -runs=$(N) -max_len=512
+else
+	$(CC) -std=c11 -O1 $(SANITIZE) -Im2v_core/native/src $(FUZZ_SOURCES) -lm -o build/fuzz
+	build/fuzz $(N)
+endif
 
 bench: setup
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -139,6 +139,3 @@ def multiply_by_gram(
     /,
 ) -> None:
     """Write A^T (A table), `(n_columns, dim) float32`, for a sparse matrix A in CSR form."""
-
-def is_finite(array: NDArray[Any], /) -> bool:
-    """Whether all numbers of a float32 or float16 array are finite."""

@@ -2,13 +2,9 @@
 
 #include <stdlib.h>
 
-#include "text.h"
-
 enum { CACHE_LINE = 64 };
 
-static uint64_t hash_seed = UINT64_C(0x243F6A8885A308D3);
-
-void seed_chunk_hashes(uint64_t seed) { hash_seed = seed; }
+uint64_t chunk_hash_seed = UINT64_C(0x243F6A8885A308D3);
 
 /* One slot in four stays empty, so that searches end soon. */
 static bool fits(size_t n_chunks, size_t n_slots) { return n_chunks <= n_slots / 4 * 3; }
@@ -31,42 +27,6 @@ void free_chunk_table(ChunkTable *table) {
     free(table->token_ids);
     free(table->long_chunks);
     *table = (ChunkTable){0};
-}
-
-static inline uint64_t mixed(uint64_t state, uint64_t word) {
-    state = (state ^ word) * UINT64_C(0x9E3779B97F4A7C15);
-    return state ^ state >> 32;
-}
-
-ChunkKey chunk_key(Chunk chunk, const uint8_t *end) {
-    const uint8_t *bytes = chunk.bytes;
-    const size_t length = chunk.length;
-    ChunkKey key = {chunk, load_up_to_eight(bytes, length, end), 0, 0};
-    uint64_t state = mixed(hash_seed + length, key.first);
-    if (length > 8 && length <= 16) {
-        key.second = load_up_to_eight(bytes + 8, length - 8, end);
-        state = mixed(state, key.second);
-    } else if (length > 16) {
-        for (size_t place = 8; place < length; place += 8)
-            state = mixed(state, load_up_to_eight(bytes + place, length - place, end));
-    }
-    key.hash = state ^ state >> 29;
-    return key;
-}
-
-Slot *find_chunk(const ChunkTable *table, const ChunkKey *key) {
-    const size_t last = table->n_slots - 1, length = key->chunk.length;
-    for (size_t place = key->hash & table->hash_mask & last;; place = (place + 1) & last) {
-        Slot *slot = &table->slots[place];
-        const uint64_t meta = slot_meta(slot);
-        if (meta == 0)
-            return slot;
-        if (slot->first != key->first || length_of(meta) != length)
-            continue;
-        if (length <= 16 ? slot->second == key->second
-                         : memcmp(table->long_chunks + slot->second, key->chunk.bytes, length) == 0)
-            return slot;
-    }
 }
 
 static ChunkKey key_of_slot(const ChunkTable *table, const Slot *slot) {

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "scan.h"
+#include "text.h"
 
 /* Marks of a chunk. */
 enum {
@@ -55,16 +56,10 @@ typedef struct {
 } ChunkLimits;
 
 /* Hashes differ from process to process, so that no text can be made to collide in all of them. */
-void seed_chunk_hashes(uint64_t seed);
+extern uint64_t chunk_hash_seed;
 
 bool init_chunk_table(ChunkTable *table, size_t n_slots, uint64_t hash_mask);
 void free_chunk_table(ChunkTable *table);
-
-/* `end`: where readable memory behind the chunk ends. */
-ChunkKey chunk_key(Chunk chunk, const uint8_t *end);
-
-/* The chunk's slot, or the empty slot where it belongs. */
-Slot *find_chunk(const ChunkTable *table, const ChunkKey *key);
 
 /* Make room for that many more, moving what is there. False when memory runs out. */
 bool grow_chunk_table(ChunkTable *table, size_t n_chunks, size_t n_token_ids, size_t n_long_bytes);
@@ -117,6 +112,44 @@ static inline const int32_t *slot_token_ids(const ChunkTable *table, const Slot 
         return table->token_ids + slot->tokens;
     memcpy(unpacked, &slot->tokens, sizeof(slot->tokens));
     return unpacked;
+}
+
+static inline uint64_t mixed(uint64_t state, uint64_t word) {
+    state = (state ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+    return state ^ state >> 32;
+}
+
+/* `end`: where readable memory behind the chunk ends. */
+static inline ChunkKey chunk_key(Chunk chunk, const uint8_t *end) {
+    const uint8_t *bytes = chunk.bytes;
+    const size_t length = chunk.length;
+    ChunkKey key = {chunk, load_up_to_eight(bytes, length, end), 0, 0};
+    uint64_t state = mixed(chunk_hash_seed + length, key.first);
+    if (length > 8 && length <= 16) {
+        key.second = load_up_to_eight(bytes + 8, length - 8, end);
+        state = mixed(state, key.second);
+    } else if (length > 16) {
+        for (size_t place = 8; place < length; place += 8)
+            state = mixed(state, load_up_to_eight(bytes + place, length - place, end));
+    }
+    key.hash = state ^ state >> 29;
+    return key;
+}
+
+/* The chunk's slot, or the empty slot where it belongs. */
+static inline Slot *find_chunk(const ChunkTable *table, const ChunkKey *key) {
+    const size_t last = table->n_slots - 1, length = key->chunk.length;
+    for (size_t place = key->hash & table->hash_mask & last;; place = (place + 1) & last) {
+        Slot *slot = &table->slots[place];
+        const uint64_t meta = slot_meta(slot);
+        if (meta == 0)
+            return slot;
+        if (slot->first != key->first || length_of(meta) != length)
+            continue;
+        if (length <= 16 ? slot->second == key->second
+                         : memcmp(table->long_chunks + slot->second, key->chunk.bytes, length) == 0)
+            return slot;
+    }
 }
 
 #endif

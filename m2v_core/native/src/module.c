@@ -832,24 +832,9 @@ end:
     return result;
 }
 
-static PyObject *is_finite(PyObject *module, PyObject *array) {
-    Py_buffer view;
-    (void)module;
-    if (!get_array(array, &view, "fe", -1, false, "array"))
-        return NULL;
-    const RowType type = view.format[0] == 'f' ? FLOAT32 : FLOAT16;
-    bool finite;
-    Py_BEGIN_ALLOW_THREADS
-    finite = rows_are_finite(view.buf, (size_t)(view.len / view.itemsize), type);
-    Py_END_ALLOW_THREADS
-    PyBuffer_Release(&view);
-    return PyBool_FromLong(finite);
-}
-
 static PyMethodDef functions[] = {
     {"parts", parts, METH_VARARGS, NULL},
     {"multiply_by_gram", multiply_by_gram, METH_VARARGS, NULL},
-    {"is_finite", is_finite, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -866,7 +851,7 @@ static int exec_module(PyObject *module) {
         return -1;
     memcpy(&seed, PyBytes_AsString(random), sizeof(seed));
     Py_DECREF(random);
-    seed_chunk_hashes(seed);
+    chunk_hash_seed = seed;
     if (add_type(module, &chunk_table_spec, &chunk_table_type) < 0 ||
         add_type(module, &subwords_spec, &subwords_type) < 0 || add_type(module, &encoder_spec, &encoder_type) < 0)
         return -1;

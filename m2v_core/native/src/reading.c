@@ -5,12 +5,6 @@
 
 enum { CHUNKS_AT_ONCE = 32, FIRST_SLOTS = 128 };
 
-#if defined(_MSC_VER) && !defined(__clang__)
-#define PREFETCH(address) ((void)0)
-#else
-#define PREFETCH(address) __builtin_prefetch(address)
-#endif
-
 static bool reserve_ids(Reading *reading, size_t n_needed) {
     if (n_needed <= reading->ids_room)
         return true;

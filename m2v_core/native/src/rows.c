@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "text.h"
+
 #if defined(__x86_64__) || defined(_M_X64)
 #define X86 1
 #include <immintrin.h>
@@ -22,6 +24,8 @@
 #else
 #define FOR(features) __attribute__((target(features)))
 #endif
+
+enum { ROWS_AHEAD = 8, CACHE_LINE = 64 };
 
 /* IEEE 754 half precision: 1 bit of sign, 5 of exponent, 10 of fraction. */
 static inline float float_of_half(uint16_t half) {
@@ -175,18 +179,4 @@ const RowKernels *row_kernels_named(const char *name) {
         if (strcmp(found[i - 1]->name, name) == 0)
             return found[i - 1];
     return NULL;
-}
-
-bool rows_are_finite(const void *numbers, size_t n, RowType type) {
-    unsigned n_infinite = 0; /* a block at a time, so that the loop has no exit and is vectorized */
-    for (size_t start = 0; start < n && !n_infinite; start += 4096) {
-        const size_t stop = start + 4096 < n ? start + 4096 : n;
-        if (type == FLOAT16)
-            for (size_t i = start; i < stop; i++)
-                n_infinite += (((const uint16_t *)numbers)[i] & 0x7C00) == 0x7C00;
-        else if (type == FLOAT32)
-            for (size_t i = start; i < stop; i++)
-                n_infinite += (((const uint32_t *)numbers)[i] & UINT32_C(0x7F800000)) == UINT32_C(0x7F800000);
-    }
-    return n_infinite == 0;
 }

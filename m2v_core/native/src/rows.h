@@ -38,7 +38,4 @@ size_t every_row_kernels(const RowKernels *found[MAX_ROW_KERNELS]);
 /* Those of this name, or NULL. */
 const RowKernels *row_kernels_named(const char *name);
 
-/* Whether all numbers are finite. */
-bool rows_are_finite(const void *numbers, size_t n, RowType type);
-
 #endif

@@ -19,9 +19,14 @@
                     sums[v] = ADD(sums[v], MULTIPLY(LOAD(row + (size_t)places[i] * dim + v * LANES), factor));         \
             }                                                                                                          \
         } else {                                                                                                       \
-            for (size_t i = 0; i < n; i++)                                                                             \
+            for (size_t i = 0; i < n; i++) {                                                                           \
+                const size_t ahead = i + ROWS_AHEAD < n ? i + ROWS_AHEAD : n - 1;                                      \
+                const char *next = (const char *)(row + (size_t)places[ahead] * dim);                                  \
+                for (size_t byte = 0; byte < (n_vectors) * LANES * sizeof(*row); byte += CACHE_LINE)                   \
+                    PREFETCH(next + byte);                                                                             \
                 for (int v = 0; v < (n_vectors); v++)                                                                  \
                     sums[v] = ADD(sums[v], LOAD(row + (size_t)places[i] * dim + v * LANES));                           \
+            }                                                                                                          \
         }                                                                                                              \
         for (int v = 0; v < (n_vectors); v++)                                                                          \
             STORE(sum + d + v * LANES, sums[v]);                                                                       \

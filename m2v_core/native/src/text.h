@@ -6,6 +6,12 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(_MSC_VER) && !defined(__clang__)
+#define PREFETCH(address) ((void)(address))
+#else
+#define PREFETCH(address) __builtin_prefetch(address)
+#endif
+
 /* Eight bytes as a number whose lowest byte comes first in memory. */
 static inline uint64_t load_eight(const uint8_t *bytes) {
     uint64_t word;
