@@ -81,10 +81,9 @@ class StaticModel:
     ) -> None:
         self.token_embeddings = compression.checked_table(token_embeddings)
         n_rows = len(token_embeddings)
-        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-        check_tokenizer(tokenizer, n_rows if token_mapping is None else len(token_mapping), vocabulary)
-        self.weights = compression.checked_weights(weights, len(vocabulary))
-        self.token_mapping = compression.checked_mapping(token_mapping, len(vocabulary), n_rows)
+        self._tokens = check_tokenizer(tokenizer, n_rows if token_mapping is None else len(token_mapping))
+        self.weights = compression.checked_weights(weights, len(self._tokens))
+        self.token_mapping = compression.checked_mapping(token_mapping, len(self._tokens), n_rows)
         self.config: dict[str, Any] = copy.deepcopy(dict(config or {}))
         self.base_model_name = base_model_name
         self.language = language
@@ -96,7 +95,6 @@ class StaticModel:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self._unk_token_id = unknown_token_id(self.tokenizer)
-        self._tokens = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
         self._median_token_length = int(np.median([len(token) for token in self._tokens]))
         self._table = Table(self.token_embeddings, self.weights, self.token_mapping, self._unk_token_id)
         self._engine = Engine(self._table, self.tokenizer, self._median_token_length)
