@@ -54,7 +54,9 @@ sanitize: setup fuzz
 	cd build/sanitize && CFLAGS="$(SANITIZE)" $(CURDIR)/$(BIN)/python -c "import setuptools; setuptools.setup()" \
 		--quiet build_ext --inplace
 	cd build/sanitize && ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
-		$(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/core/native tests/core/encoder
+		$(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/core/native \
+		$(addprefix tests/core/encoder/test_,chunks.py subwords.py vectors.py sharing.py) \
+		tests/core/encoder/test_parity.py::test_ids_are_those_of_whole_texts
 
 # Random texts through the scanner and the table of chunks; longer with N=..., guided by coverage with CC=clang.
 N ?= 300000

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from m2v_core.encoder.engine import Engine
-from m2v_core.encoder.splitting import Splitting
 from m2v_core.model import StaticModel
 from tests.core.encoder import forms
 from tests.core.encoder.paths import PATHS, engine, judged
@@ -39,7 +38,7 @@ def warm_engine(form: str, path: str) -> Engine:
 
 
 def test_every_form_is_read_chunk_by_chunk(form):
-    assert isinstance(warm_engine(form, "subwords").splitting, Splitting)
+    assert warm_engine(form, "subwords").why_plain is None
 
 
 @settings(deadline=None, max_examples=40)
