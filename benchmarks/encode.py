@@ -38,6 +38,7 @@ from encoding.encoders import LOADERS, OURS, OWN_MODEL, PEER, missing_modules
 from encoding.models import NAMES
 from encoding.report import Row, markdown
 from encoding.texts import CORPORA, DATA, SENTENCE
+from encoding.worker import count_cores
 
 CHECKOUT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -272,7 +273,7 @@ def main() -> None:
         record: dict[str, Any] = {
             "date": time.strftime("%Y-%m-%d"),
             "processor": _processor(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": count_cores(),
             "python": platform.python_version(),
             "table": options.dtype,
             "rounds": options.rounds,

@@ -40,6 +40,11 @@ LARGE, SMALL = 2**28, 2**18
 """Bytes of an array larger than the caches, and of one that fits the level 2 cache twice."""
 
 
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def seconds(encode: Encode, texts: list[str]) -> float:
     """Time one call.
 
@@ -138,11 +143,11 @@ def measure_batches(folder: str, encoders: list[str], rounds: int) -> dict[str, 
 
 
 def measure_sequence(folder: str, encoder: str) -> dict[str, dict[str, list[float]]]:
-    """Encode every corpus with one encoder: the first pass, then warm ones."""
-    encode = LOADERS[encoder](Path(folder))
+    """Encode every corpus with one encoder and a new model for each: the first pass, then warm ones."""
     found = {}
     for name, read in CORPORA.items():
         texts = read()
+        encode = LOADERS[encoder](Path(folder))
         found[name] = {
             "first": [seconds(encode, texts)],
             "warm": [seconds(encode, texts) for _ in range(WARM_PASSES)],
@@ -164,7 +169,7 @@ def measure_memory(folder: str, encoder: str | None) -> dict[str, int]:
 
 def measure_bandwidth(rounds: int) -> dict[str, float]:
     """Return the bytes per second that all cores read and write together, in memory and in the level 2 cache."""
-    n_cores = len(os.sched_getaffinity(0))
+    n_cores = count_cores()
     # Each core has its own level 2 cache, so one thread is measured there and multiplied.
     return {
         "memory": max(_bandwidth(LARGE // n_cores, n_cores, 1) for _ in range(rounds)),
