@@ -4,7 +4,7 @@ All encoders read the same texts and, except for WordLlama, the same model, save
 on a sample of the texts before anything is timed. In each round they take turns, so that a busy moment affects all of
 them, and the median of the rounds is reported. Ratios are the peer's time divided by ours, in the same run.
 
-    python benchmarks/encode.py                          everything; takes about half an hour
+    python benchmarks/encode.py                          everything; half an hour on a quiet machine
     python benchmarks/encode.py --only news,batches      some groups
     python benchmarks/encode.py --cores 1                everything on one core
     python benchmarks/encode.py --scale                  m2v_core alone, from 10,000 to 1,000,000 texts
@@ -166,7 +166,7 @@ class Benchmark:
         floor = self._work("memory", folder=folder, encoder=None)
         for name, title in MEMORY.items():
             self._add(f"{title} after news, documents and sentences", found[name], "MiB")
-            self.say(f"  of these, {floor[name] / 2**20:.1f} MiB are Python, NumPy and the texts")
+            self.say(f"{title} of Python, NumPy and the texts alone: {floor[name] / 2**20:.1f} MiB")
 
     def _limit(self) -> None:
         if not self._gathered:

@@ -8,6 +8,11 @@ from encoding.encoders import OURS, PEER
 _FACTORS = {"s": 1.0, "µs": 1e6, "MiB": 2.0**-20}
 
 
+def _format(value: float) -> str:
+    """Return a number with three significant digits, without an exponent."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
 @dataclass
 class Row:
     """One measurement: a title, a unit, and the value of each round in seconds or bytes, by encoder."""
@@ -30,15 +35,16 @@ class Row:
         factor = _FACTORS[self.unit]
         for encoder, median in self.medians.items():
             values = [value * factor for value in self.rounds[encoder]]
-            spread = f"({min(values):.3g} to {max(values):.3g})"
+            spread = f"({_format(min(values))} to {_format(max(values))})"
             faster = f"{self.medians[PEER] / median:7.2f} x model2vec"
-            lines.append(f"  {encoder:<22} {median * factor:9.4g} {self.unit:<3} {spread:<20} {faster}")
+            lines.append(f"  {encoder:<22} {_format(median * factor):>9} {self.unit:<3} {spread:<20} {faster}")
         return "\n".join(lines)
 
     def record(self) -> dict[str, object]:
         """Return the row for the JSON file."""
         return {
             "title": self.title,
+            "unit": self.unit,
             "rounds": self.rounds,
             "medians": self.medians,
             "model2vec_over_ours": self.ratio(PEER),
@@ -54,7 +60,7 @@ def markdown(rows: list[Row], encoders: list[str]) -> str:
         cells = [row.title]
         for encoder in encoders:
             median = row.medians.get(encoder)
-            cells.append("" if median is None else f"{median * _FACTORS[row.unit]:.3g} {row.unit}")
+            cells.append("" if median is None else f"{_format(median * _FACTORS[row.unit])} {row.unit}")
         for peer in (PEER, "laghu"):
             ratio = row.ratio(peer)
             cells.append("" if ratio is None else f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}")
