@@ -1,11 +1,25 @@
-"""Texts to embeddings, here and in other static encoders: speed, latency, start and memory, side by side.
+"""Speed, start-up and memory of encoding, beside other static encoders.
 
-The bundled teacher is distilled once; model2vec and Sentence Transformers' StaticEmbedding read the very same model,
-WordLlama brings its own of the same width. Texts are the public ones beside the project. In each round the encoders
-take turns, so that a busy moment hits all of them, and the median of the rounds counts.
+All encoders read the same texts and, except for WordLlama, the same model, saved by the real model2vec. They must agree
+on a sample of the texts before anything is timed. In each round they take turns, so that a busy moment affects all of
+them, and the median of the rounds is reported. Ratios are the peer's time divided by ours, in the same run.
 
-    python benchmarks/encode.py              the tables
-    python benchmarks/encode.py --scale      cost from 10,000 to 1,000,000 texts
+    python benchmarks/encode.py                          everything; half an hour on a quiet machine
+    python benchmarks/encode.py --only news,batches      some groups
+    python benchmarks/encode.py --cores 1                everything on one core
+    python benchmarks/encode.py --scale                  m2v_core alone, from 10,000 to 1,000,000 texts
+    python benchmarks/encode.py --markdown               the same with a Markdown table on standard output
+
+Groups:
+
+- `news`, `documents`, `short`, `sentences`: a corpus, on the first pass of a new model and warm.
+- `batches`: one sentence, and 2, 3, 8 and 32 short texts, warm.
+- `first-process`: each corpus in a new interpreter with an empty home and cache folder, and again in a second
+  interpreter with the same home. StaticEmbedding and WordLlama are left out, because they cache nothing.
+- `unigram-32k`, `unigram-250k`, `bpe-32k`, `bpe-250k`: loading, and the sentences, with other tokenizers.
+- `start`: interpreter start to the first embedding.
+- `memory`: private and peak memory after encoding news, documents and sentences in a process of its own.
+- `limit`: bytes of rows gathered per second, against the bandwidth of this machine. Needs a corpus in the same run.
 """
 
 import argparse
@@ -17,228 +31,270 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from encoding.encoders import LOADERS, OURS, OWN_MODEL, PEER, missing_modules
+from encoding.models import NAMES
+from encoding.report import Row, markdown
+from encoding.texts import CORPORA, DATA, SENTENCE
+from encoding.worker import count_cores
 
-ROUNDS = 3
-DATA = Path(__file__).parents[2] / "shared" / "eval"
-RESULT = Path(__file__).parent / "results" / "encode.json"
-OURS, PEER = "m2v_core", "model2vec"
-SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank."
-Encode = Callable[[list[str]], np.ndarray]
-
-
-def ours(folder: str) -> Encode:
-    from m2v_core import StaticModel
-
-    return StaticModel.from_pretrained(folder).encode
-
-
-def model2vec(folder: str) -> Encode:
-    from model2vec import StaticModel
-
-    return StaticModel.from_pretrained(folder).encode
+CHECKOUT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+TOKENIZERS = NAMES[1:]
+GROUPS = [*CORPORA, "batches", "first-process", *TOKENIZERS, "start", "memory", "limit"]
+WITH_FRESH_HOME = (OURS, PEER, "laghu")
+PASSES = {"first": "first pass", "warm": "warm"}
+MEMORY = {"private": "private memory (RssAnon)", "peak": "peak memory (VmHWM)"}
+FIRST_EMBEDDING = "import sys; from pathlib import Path; from encoding.encoders import LOADERS; "
+FIRST_EMBEDDING += f"LOADERS[sys.argv[1]](Path(sys.argv[2]))([{SENTENCE!r}])"
 
 
-def sentence_transformers(folder: str) -> Encode:
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+class Benchmark:
+    """Runs the groups, prints each row when it is measured, and keeps all of them."""
 
-    return SentenceTransformer(modules=[StaticEmbedding.from_model2vec(folder)], device="cpu").encode
+    def __init__(self, options: argparse.Namespace, encoders: list[str], models: Path, homes: Path) -> None:
+        self.encoders = encoders
+        self.rows: list[Row] = []
+        self.lines: list[str] = []
+        self._rounds: int = options.rounds
+        self._settle: float = options.settle
+        self._dtype: str = options.dtype
+        self._models = models / options.dtype
+        self._homes = homes
+        self._gathered: dict[str, tuple[dict[str, Any], float]] = {}
+        self._output = sys.stderr if options.markdown else sys.stdout
+        self._used_home = self._new_home()
+
+    def prepare(self) -> dict[str, Any]:
+        """Build the model, let m2v_core fill the caches of the home that later processes use, and describe both."""
+        folder = self._model("wordpiece")
+        self._work("sequence", self._used_home, folder=folder, encoder=OURS)
+        time.sleep(self._settle)
+        return self._work("describe", folder=folder, encoders=self.encoders)
+
+    def run(self, group: str) -> None:
+        """Measure one group."""
+        if group in CORPORA:
+            self._corpus(group)
+        elif group in TOKENIZERS:
+            self._tokenizer(group)
+        else:
+            {
+                "batches": self._batches,
+                "first-process": self._first_process,
+                "start": self._start,
+                "memory": self._memory,
+                "limit": self._limit,
+            }[group]()
+
+    def scale(self) -> dict[str, float]:
+        """Measure m2v_core with more and more texts."""
+        found = self._work("scale", folder=self._model("wordpiece"), rounds=self._rounds)
+        for count, taken in found.items():
+            self.say(f"{count:>10} texts {taken:8.3f} s, {int(count.replace(',', '')) / taken:12,.0f} texts/s")
+        return found
+
+    def say(self, line: str) -> None:
+        """Print a line and keep it."""
+        self.lines.append(line)
+        print(line, file=self._output, flush=True)
+
+    def _corpus(self, corpus: str) -> None:
+        found = self._measure_corpus("wordpiece", corpus, self.encoders)
+        for name, title in PASSES.items():
+            self._add(f"{corpus} ({found['n_texts']:,} texts), {title}", found[name])
+        self._gathered[corpus] = (found, statistics.median(found["warm"][OURS]))
+        if corpus == "sentences":
+            self._add("loading the model", found["load"])
+
+    def _tokenizer(self, model: str) -> None:
+        encoders = [encoder for encoder in self.encoders if encoder not in OWN_MODEL]
+        found = self._measure_corpus(model, "sentences", encoders)
+        for name, title in PASSES.items():
+            self._add(f"{model}: {found['n_texts']:,} sentences, {title}", found[name])
+        self._add(f"{model}: loading the model", found["load"])
+
+    def _measure_corpus(self, model: str, corpus: str, encoders: list[str]) -> dict[str, Any]:
+        folder = self._model(model)
+        return self._work("corpus", folder=folder, corpus=corpus, encoders=encoders, rounds=self._rounds)
+
+    def _batches(self) -> None:
+        found = self._work("batches", folder=self._model("wordpiece"), encoders=self.encoders, rounds=self._rounds)
+        for size, times in found.items():
+            self._add("one short sentence" if size == "1" else f"{size} short texts", times, "µs")
+
+    def _first_process(self) -> None:
+        folder = self._model("wordpiece")
+        encoders = [encoder for encoder in self.encoders if encoder in WITH_FRESH_HOME]
+        times: dict[str, dict[str, list[float]]] = {}
+        for _ in range(self._rounds):
+            for encoder in encoders:
+                home = self._new_home()
+                for process in ("first process", "later process"):
+                    found = self._work("sequence", home, folder=folder, encoder=encoder)
+                    for corpus, passes in found.items():
+                        for name, title in PASSES.items():
+                            values = times.setdefault(f"{process} on the machine: {corpus}, {title}", {})
+                            values.setdefault(encoder, []).extend(passes[name])
+                    if process == "first process" and encoder == OURS:
+                        time.sleep(self._settle)
+        for title, rounds in times.items():
+            self._add(title, rounds)
+
+    def _start(self) -> None:
+        folder = str(self._model("wordpiece"))
+        times: dict[str, list[float]] = {encoder: [] for encoder in self.encoders}
+        for number in range(self._rounds + 1):
+            for encoder in self.encoders:
+                started = time.perf_counter()
+                _run([sys.executable, "-c", FIRST_EMBEDDING, encoder, folder], self._used_home)
+                if number:  # the first round fills the disk cache
+                    times[encoder].append(time.perf_counter() - started)
+        self._add("interpreter start to the first embedding", times)
+
+    def _memory(self) -> None:
+        if not Path("/proc/self/status").exists():
+            self.say("Memory was not measured: it is read from /proc, which this system doesn't have.")
+            return
+        folder = self._model("wordpiece")
+        found: dict[str, dict[str, list[float]]] = {name: {} for name in MEMORY}
+        for encoder in self.encoders:  # one process each: it differs little from run to run
+            for name, value in self._work("memory", folder=folder, encoder=encoder).items():
+                found[name][encoder] = [value]
+        floor = self._work("memory", folder=folder, encoder=None)
+        for name, title in MEMORY.items():
+            self._add(f"{title} after news, documents and sentences", found[name], "MiB")
+            self.say(f"{title} of Python, NumPy and the texts alone: {floor[name] / 2**20:.1f} MiB")
+
+    def _limit(self) -> None:
+        if not self._gathered:
+            self.say("The limit was not measured: it needs a corpus in the same run.")
+            return
+        bandwidth = self._work("bandwidth", rounds=self._rounds)
+        for corpus, (found, seconds) in self._gathered.items():
+            rate = found["n_rows"] * found["row_bytes"] / seconds
+            shares = [f"{rate / full:.0%} of the {full / 1e9:.1f} GB/s of {name}" for name, full in bandwidth.items()]
+            self.say(
+                f"limit: {corpus}, warm: {rate / 1e9:.2f} GB/s of rows gathered from a table of "
+                f"{found['table_bytes'] / 1e6:.1f} MB: {', '.join(shares)}"
+            )
+
+    def _add(self, title: str, times: dict[str, list[float]], unit: str = "s") -> None:
+        row = Row(title, unit, times)
+        self.rows.append(row)
+        print(row.text(), file=self._output, flush=True)
+
+    def _model(self, name: str) -> str:
+        folder = self._models / name
+        self._work("build", name=name, folder=str(folder), dtype=self._dtype)
+        return str(folder)
+
+    def _new_home(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._homes))
+
+    def _work(self, task: str, home: Path | None = None, **arguments: Any) -> Any:
+        """Run a task of `encoding.worker` in a process of its own and return its result."""
+        command = [sys.executable, "-m", "encoding.worker", json.dumps({"task": task, **arguments})]
+        return json.loads(_run(command, home or self._used_home).splitlines()[-1])
 
 
-def wordllama(folder: str) -> Encode:
-    import wordllama
-
-    package = Path(wordllama.__file__).parent  # weights and tokenizer lie in the package
-    model = wordllama.WordLlama.load(cache_dir=package, disable_download=True)
-    return lambda texts: model.embed(texts, norm=True)
-
-
-ENCODERS = {OURS: ours, PEER: model2vec, "sentence-transformers": sentence_transformers, "wordllama": wordllama}
-
-
-def news() -> list[str]:
-    parts = [DATA / "classification" / "AGNews" / f"{part}.tsv" for part in ("train", "test")]
-    return [line.split("\t", 1)[1] for part in parts for line in part.read_text("utf-8").splitlines()]
+def _run(command: list[str], home: Path) -> str:
+    """Return what a command prints. Its caches are in `home`."""
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "HF_HUB_OFFLINE": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(CHECKOUT)])
+    for name in ("HF_HOME", "LAGHU_CACHE", "NUMBA_CACHE_DIR"):
+        environment.pop(name, None)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(f"{done.stderr}\nA measurement failed with status {done.returncode}.")
+    return done.stdout
 
 
-def sentences(count: int) -> list[str]:
-    """Sentences, each once: the corpus first, then both sides of the pairs, then halves of what is longest."""
-    lines = (DATA / "corpus" / "sentences.txt").read_text("utf-8").split("\n")
-    for path in sorted((DATA / "sts").glob("*.tsv")):
-        lines += [side for line in path.read_text("utf-8").splitlines() for side in line.split("\t")[1:]]
-    for part in ("train", "test"):
-        rows = (DATA / "classification" / "SST2" / f"{part}.tsv").read_text("utf-8").splitlines()
-        lines += [row.split("\t", 1)[1] for row in rows]
-    found = list(dict.fromkeys(line for line in lines if line.strip()))
-    longest = sorted(range(len(found)), key=lambda i: -len(found[i]))[: max(0, count - len(found))]
-    for i in longest:
-        words = found[i].split(" ")
-        found[i] = " ".join(words[: len(words) // 2])
-        found.append(" ".join(words[len(words) // 2 :]))
-    return found[:count]
+def _chosen(names: str, known: list[str]) -> list[str]:
+    """Return the names of a comma-separated list, in the order of `known`."""
+    chosen = names.split(",")
+    if unknown := set(chosen) - set(known):
+        sys.exit(f"Unknown: {', '.join(sorted(unknown))}. Choose from {', '.join(known)}.")
+    return [name for name in known if name in chosen]
 
 
-def documents() -> list[str]:
-    texts = news()
-    return [" ".join(texts[i : i + 16]) for i in range(0, len(texts), 8)]
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
-def seconds(encode: Encode, texts: list[str]) -> float:
-    started = time.perf_counter()
-    encode(texts)
-    return time.perf_counter() - started
+def _save(record: dict[str, Any], benchmark: Benchmark, path: Path) -> None:
+    """Write what was measured so far."""
+    results = {**record, "lines": benchmark.lines, "rows": [row.record() for row in benchmark.rows]}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-def throughput(folder: str, n_cores: int | None) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each round: {corpus: {encoder: [...]}}."""
-    if n_cores is not None:
-        os.sched_setaffinity(0, range(n_cores))
-    corpora = {"news": news(), "sentences": sentences(100_000), "documents": documents()}
-    found: dict[str, dict[str, list[float]]] = {}
-    if n_cores is None:
-        # Each time a new model, which has seen nothing; its code has run before, on other texts.
-        other = [f"{i} {chr(0x61 + i % 26)}" for i in range(50_000)] * 8
-        for load in ENCODERS.values():
-            load(folder)(other)
-        for name in ("news", "sentences"):
-            times: dict[str, list[float]] = {encoder: [] for encoder in ENCODERS}
-            for _ in range(ROUNDS):
-                for encoder, load in ENCODERS.items():
-                    times[encoder].append(first_pass(load(folder), corpora[name]))
-            found[f"{name}, never seen"] = times
-    encoders = {name: load(folder) for name, load in ENCODERS.items()}
-    for name, texts in corpora.items():
-        for encode in encoders.values():
-            encode(texts)
-        times = {encoder: [] for encoder in ENCODERS}
-        for _ in range(ROUNDS):
-            for encoder, encode in encoders.items():
-                times[encoder].append(seconds(encode, texts))
-        found[f"{name}, seen"] = times
-    one: dict[str, list[float]] = {encoder: [] for encoder in ENCODERS}
-    for _ in range(ROUNDS):
-        for encoder, encode in encoders.items():
-            one[encoder].append(statistics.median(seconds(encode, [SENTENCE]) for _ in range(500)))
-    found["one short sentence"] = one
-    return found
-
-
-def first_pass(encode: Encode, texts: list[str]) -> float:
-    encode([SENTENCE])
-    return seconds(encode, texts)
-
-
-def start(encoder: str, folder: str) -> float:
-    """Seconds from starting the interpreter to the first embedding."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import encode\n"
-    if encoder in (OURS, PEER):
-        module = "m2v_core" if encoder == OURS else "model2vec"
-        code = f"from {module} import StaticModel as M; M.from_pretrained({folder!r}).encode({SENTENCE!r})"
-    else:
-        code += f"encode.ENCODERS[{encoder!r}]({folder!r})([{SENTENCE!r}])"
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment())
-    return time.perf_counter() - started
-
-
-def peak_memory(encoder: str, folder: str) -> int:
-    """Bytes of the largest resident memory while 100,000 sentences are encoded in a process of their own."""
-    code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import encode\n"
-        f"texts = encode.sentences(100_000); run = encode.ENCODERS[{encoder!r}]({folder!r})\n"
-        "embeddings = run(texts)\n"
-        "import re, pathlib\n"  # ru_maxrss would begin with what this process had when it forked
-        "print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])"
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default=",".join(GROUPS), help=f"groups to measure: {', '.join(GROUPS)}")
+    parser.add_argument("--encoders", default=",".join(LOADERS), help=f"peers to compare: {', '.join(LOADERS)}")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cores", type=int, help="cores to use; all by default")
+    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="numbers in the table")
+    parser.add_argument("--models", type=Path, help="a folder that keeps the models for the next run")
+    parser.add_argument(
+        "--settle", type=float, default=0.0, help="seconds to wait for compilers that run on after a first process"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment())
-    return int(done.stdout.split()[-1]) * 1024
-
-
-def scale(folder: str) -> dict[str, float]:
-    """Seconds for ever more texts, seen before, ours alone."""
-    encode = ours(folder)
-    texts = sentences(100_000)
-    encode(texts)
-    found = {}
-    for count in (10_000, 100_000, 1_000_000):
-        many = (texts * (1 + count // len(texts)))[:count]
-        found[f"{count:,}"] = statistics.median(seconds(encode, many) for _ in range(3))
-    return found
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-
-
-def in_own_process(folder: str, task: str) -> dict:
-    command = [sys.executable, __file__, "--folder", folder, "--task", task]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def show(title: str, times: dict[str, list[float]], unit: float = 1.0, sign: str = "s") -> dict:
-    medians = {encoder: statistics.median(values) for encoder, values in times.items()}
-    print(title)
-    for encoder, median in medians.items():
-        spread = f"{min(times[encoder]) * unit:.3g} to {max(times[encoder]) * unit:.3g}"
-        ratio = medians[PEER] / median
-        print(f"  {encoder:<22} {median * unit:8.4g} {sign:<3} ({spread})   {ratio:6.2f} x model2vec")
-    return {
-        "rounds": times,
-        "median": medians,
-        "model2vec_over_ours": medians[PEER] / medians[OURS],
-    }
+    parser.add_argument("--scale", action="store_true", help="measure m2v_core alone with more and more texts")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table, the rest to standard error")
+    return parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", help="a saved model instead of the bundled teacher's")
-    parser.add_argument("--scale", action="store_true")
-    parser.add_argument("--task", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = _parser().parse_args()
+    groups = _chosen(options.only, GROUPS)
     if not DATA.is_dir():
-        sys.exit(f"The texts are not in {DATA}; nothing was measured.")
-    if options.task:
-        cores = {"all": None, "one": 1}.get(options.task)
-        found = scale(options.folder) if options.task == "scale" else throughput(options.folder, cores)
-        print(json.dumps(found))
-        return
-    from m2v_core.encoder.native import kernels_ready
-
+        sys.exit(f"The evaluation texts are not in {DATA}; nothing was measured.")
+    if options.cores is not None:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    missing = {name: missing_modules(name) for name in LOADERS}
+    if missing[PEER]:
+        sys.exit("model2vec is not installed; it writes the models and is what all others are compared with.")
+    chosen = [name for name in LOADERS if name in (OURS, PEER, *_chosen(options.encoders, list(LOADERS)))]
+    encoders = [name for name in chosen if not missing[name]]
+    absent = [f"{name} ({', '.join(missing[name])} not installed)" for name in chosen if missing[name]]
+    kind = "scale" if options.scale else "part" if groups != GROUPS else ""
+    cores = "" if options.cores is None else f"cores{options.cores}"
+    path = RESULTS / ("_".join(filter(None, ["encode", kind, cores])) + ".json")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder
-        if folder is None:
-            from m2v_core import distill
-            from m2v_core.distillation.bundled import bundled_folder
-
-            folder = temporary
-            distill(str(bundled_folder()), device="cpu", recipe="fast").save_pretrained(folder)
-        kernels_ready(wait=True)  # they are compiled once for each machine, in the background
-        record: dict = {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine()}
-        record["versions"] = {name: version(name) for name in ("model2vec", "sentence-transformers", "wordllama")}
+        homes = Path(temporary, "homes")
+        homes.mkdir()
+        benchmark = Benchmark(options, encoders, (options.models or Path(temporary, "models")).absolute(), homes)
+        record: dict[str, Any] = {
+            "date": time.strftime("%Y-%m-%d"),
+            "processor": _processor(),
+            "cores": count_cores(),
+            "python": platform.python_version(),
+            "table": options.dtype,
+            "rounds": options.rounds,
+            "absent": absent,
+            **benchmark.prepare(),
+        }
+        for name, value in record.items():
+            benchmark.say(f"{name}: {value if value else 'none'}")
+        if "laghu" in encoders:
+            benchmark.say(
+                "laghu gets a float32 copy of each model without truncation and padding, as its Rust code needs."
+            )
         if options.scale:
-            record["scale"] = scaled = in_own_process(folder, "scale")
-            for count, taken in scaled.items():
-                print(f"{count:>10} texts {taken:8.3f} s, {int(count.replace(',', '')) / taken:12,.0f} texts a second")
+            record["scale"] = benchmark.scale()
         else:
-            for title, times in in_own_process(folder, "all").items():
-                short = title == "one short sentence"
-                record[title] = show(title, times, 1e6 if short else 1.0, "us" if short else "s")
-            for title, times in in_own_process(folder, "one").items():
-                if title != "one short sentence":
-                    record[f"{title}, one core"] = show(f"{title}, one core", times)
-            starts = {encoder: [start(encoder, folder) for _ in range(ROUNDS)] for encoder in ENCODERS}
-            record["start"] = show("interpreter start to first embedding", starts)
-            memory = {encoder: [float(peak_memory(encoder, folder))] for encoder in ENCODERS}
-            record["memory"] = show("peak memory, 100,000 sentences", memory, 2**-20, "MiB")
-    RESULT.parent.mkdir(exist_ok=True)
-    name = RESULT.with_stem("encode_scale") if options.scale else RESULT
-    name.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            for group in groups:
+                benchmark.run(group)
+                _save(record, benchmark, path)
+        _save(record, benchmark, path)
+    if options.markdown:
+        print("\n".join(["", *[f"- {line}" for line in benchmark.lines], "", markdown(benchmark.rows, encoders)]))
 
 
 if __name__ == "__main__":
