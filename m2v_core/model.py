@@ -97,7 +97,7 @@ class StaticModel:
         self._unk_token_id = unknown_token_id(self.tokenizer)
         self._median_token_length = int(np.median([len(token) for token in self._tokens]))
         self._table = Table(self.token_embeddings, self.weights, self.token_mapping, self._unk_token_id)
-        self._engine = Engine(self._table, self.tokenizer, self._median_token_length)
+        self._engine = Engine(self._table, self.tokenizer, self._median_token_length, self._tokens)
 
     @classmethod
     def from_pretrained(

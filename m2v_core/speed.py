@@ -40,7 +40,9 @@ Judge = Callable[["NDArray[np.float32]", "NDArray[np.float32]"], float]
 
 _WARM_UP_TEXTS = 64
 _FIRST_TEXTS = 8
-_WARM_UPS = 12  # more readings for fast encoders: a static model prepares its subword model after some 40,000 characters
+_WARM_UPS = (
+    12  # more readings for fast encoders: a static model prepares its subword model after some 40,000 characters
+)
 _JUDGED_TEXTS = 512  # 130,816 pairs: the rank correlation is then known to about 0.003
 _MIN_JUDGED_TEXTS = 8
 _METER_ROUNDS = 3

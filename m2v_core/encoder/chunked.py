@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
@@ -54,16 +54,23 @@ class ChunkedReader:
         tokenizer: Reads new chunks, and texts whose chunks depend on each other. Neither truncates nor pads.
         splitting: How its texts fall into chunks.
         characters_per_token: Times `max_length`, the characters to read of a text.
+        tokens: The tokenizer's, a token's place its id.
     """
 
     def __init__(
-        self, table: plain.Table, tokenizer: Tokenizer, splitting: Splitting, characters_per_token: int
+        self,
+        table: plain.Table,
+        tokenizer: Tokenizer,
+        splitting: Splitting,
+        characters_per_token: int,
+        tokens: Sequence[str],
     ) -> None:
         assert kernels is not None
         self._table = table
         self._tokenizer = tokenizer
         self._splitting = splitting
         self._characters_per_token = characters_per_token
+        self._tokens = tokens
         self._n_vocabulary = len(table.token_embeddings if table.token_mapping is None else table.token_mapping)
         unknown = table.unk_token_id
         self._encoder = kernels.Encoder(
@@ -185,7 +192,7 @@ class ChunkedReader:
         if self._n_characters_before_subwords > 0:
             self._n_characters_before_subwords -= sum(map(len, texts))
             if self._n_characters_before_subwords <= 0:
-                self._subwords = build_subwords(self._tokenizer, self._splitting, self._n_vocabulary)
+                self._subwords = build_subwords(self._tokenizer, self._splitting, self._tokens)
 
     def _learn(self, extra: ChunkTable) -> None:
         """Have the tokenizer read the chunks that await it."""

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -36,17 +36,21 @@ class Engine:
         table: The model's rows.
         tokenizer: Neither truncates nor pads.
         characters_per_token: Times `max_length`, the characters to read of a text before it is cut into tokens.
+        tokens: The tokenizer's, a token's place its id.
     """
 
-    def __init__(self, table: plain.Table, tokenizer: Tokenizer, characters_per_token: int) -> None:
+    def __init__(
+        self, table: plain.Table, tokenizer: Tokenizer, characters_per_token: int, tokens: Sequence[str]
+    ) -> None:
         self._table = table
         self._tokenizer = tokenizer
         self._characters_per_token = characters_per_token
+        self._tokens = tokens
         self._splitting: Splitting | str | None = None
         self._reader: ChunkedReader | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Engine, (self._table, self._tokenizer, self._characters_per_token)
+        return Engine, (self._table, self._tokenizer, self._characters_per_token, self._tokens)
 
     @property
     def why_plain(self) -> str | None:
@@ -121,7 +125,9 @@ class Engine:
             if isinstance(splitting, Splitting):
                 from m2v_core.encoder.chunked import ChunkedReader
 
-                self._reader = ChunkedReader(self._table, self._tokenizer, splitting, self._characters_per_token)
+                self._reader = ChunkedReader(
+                    self._table, self._tokenizer, splitting, self._characters_per_token, self._tokens
+                )
         return self._reader
 
     def _read_whole(self, texts: list[str], max_length: int | None) -> list[list[int]]:

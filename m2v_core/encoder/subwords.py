@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,13 +30,13 @@ _BYTE_LEVEL_SPACE = "\u0120"  # what byte-level models put for a space
 _UNKNOWN_PENALTY = 10.0  # Source: models/unigram/model.rs, K_UNK_PENALTY
 
 
-def build_subwords(tokenizer: Tokenizer, splitting: Splitting, n_vocabulary: int) -> Subwords | None:
+def build_subwords(tokenizer: Tokenizer, splitting: Splitting, tokens: Sequence[str]) -> Subwords | None:
     """The kernels' form of the tokenizer's subword model; None if it is of another kind.
 
     Args:
         tokenizer: Neither truncates nor pads.
         splitting: How its texts fall into chunks.
-        n_vocabulary: Number of token ids.
+        tokens: The tokenizer's, a token's place its id.
     """
     assert kernels is not None
     builders: dict[str, Callable[..., dict[str, Any] | None]] = {
@@ -50,12 +50,11 @@ def build_subwords(tokenizer: Tokenizer, splitting: Splitting, n_vocabulary: int
     bytes_of = _classes_and_spelling(tokenizer, splitting)
     if bytes_of is None:
         return None
-    model = json.loads(tokenizer.model.__getstate__())
-    arguments = builders[name](model, components(tokenizer.pre_tokenizer), splitting, n_vocabulary)
+    arguments = builders[name](tokenizer, splitting, tokens)
     if arguments is None:
         return None
     classes, spelling = bytes_of
-    subwords: Subwords = kernels.Subwords(name, n_vocabulary, classes, spelling, **arguments)
+    subwords: Subwords = kernels.Subwords(name, len(tokens), classes, spelling, **arguments)
     return subwords
 
 
@@ -97,24 +96,24 @@ def _beginnings_of_added_tokens(tokenizer: Tokenizer) -> set[str]:
     return beginnings
 
 
-def _word_piece(
-    model: dict[str, Any], pre_tokenizers: list[dict[str, Any]], splitting: Splitting, n_vocabulary: int
-) -> dict[str, Any] | None:
-    vocabulary = model["vocab"]
-    unknown = vocabulary.get(model["unk_token"])
-    if [part["type"] for part in pre_tokenizers] != ["BertPreTokenizer"] or unknown is None:
+def _word_piece(tokenizer: Tokenizer, splitting: Splitting, tokens: Sequence[str]) -> dict[str, Any] | None:
+    model = tokenizer.model
+    unknown = tokenizer.token_to_id(model.unk_token)
+    kinds = [part["type"] for part in components(tokenizer.pre_tokenizer)]
+    if kinds != ["BertPreTokenizer"] or unknown is None:
         return None
     return {
-        "pieces": {piece: token_id for piece, token_id in vocabulary.items() if piece.isascii()},
+        # Added tokens among them do no harm: a chunk that could hold one has a foreign character.
+        "pieces": {token: token_id for token_id, token in enumerate(tokens) if token.isascii()},
         "unknown": unknown,
-        "max_word_bytes": min(model["max_input_chars_per_word"], 1 << 31),
-        "inner_prefix": model["continuing_subword_prefix"],
+        "max_word_bytes": min(model.max_input_chars_per_word, 1 << 31),
+        "inner_prefix": model.continuing_subword_prefix,
     }
 
 
-def _unigram(
-    model: dict[str, Any], pre_tokenizers: list[dict[str, Any]], splitting: Splitting, n_vocabulary: int
-) -> dict[str, Any] | None:
+def _unigram(tokenizer: Tokenizer, splitting: Splitting, tokens: Sequence[str]) -> dict[str, Any] | None:
+    model = json.loads(tokenizer.model.__getstate__())
+    pre_tokenizers = components(tokenizer.pre_tokenizer)
     kinds = [part["type"] for part in pre_tokenizers]
     unknown = model["unk_id"]
     if (
@@ -126,7 +125,7 @@ def _unigram(
         return None
     has_mark = splitting.carries_space or pre_tokenizers[-1]["prepend_scheme"] == "always"
     listed = model["vocab"]
-    scores = np.zeros(n_vocabulary)
+    scores = np.zeros(len(tokens))
     scores[: len(listed)] = [score for _, score in listed]
     return {
         "pieces": {piece: i for i, (piece, _) in enumerate(listed) if piece.replace(_SPACE_MARK, "").isascii()},
@@ -138,9 +137,9 @@ def _unigram(
     }
 
 
-def _byte_level_bpe(
-    model: dict[str, Any], pre_tokenizers: list[dict[str, Any]], splitting: Splitting, n_vocabulary: int
-) -> dict[str, Any] | None:
+def _byte_level_bpe(tokenizer: Tokenizer, splitting: Splitting, tokens: Sequence[str]) -> dict[str, Any] | None:
+    model = json.loads(tokenizer.model.__getstate__())
+    pre_tokenizers = components(tokenizer.pre_tokenizer)
     kinds = [part["type"] for part in pre_tokenizers]
     if kinds not in (["ByteLevel"], ["Split", "ByteLevel"], ["WhitespaceSplit", "ByteLevel"]):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -40,7 +41,20 @@ class PlainEngine(Engine):
         return None
 
 
-PATHS = {"subwords": SubwordEngine, "tokenizer": TokenizerEngine, "plain": PlainEngine}
+def _maker(engine_class: type[Engine]) -> Callable[[Table, Tokenizer, int], Engine]:
+    def make(table: Table, tokenizer: Tokenizer, characters_per_token: int) -> Engine:
+        n_tokens = tokenizer.get_vocab_size(with_added_tokens=True)
+        tokens = [tokenizer.id_to_token(i) or "" for i in range(n_tokens)]
+        return engine_class(table, tokenizer, characters_per_token, tokens)
+
+    return make
+
+
+PATHS = {
+    "subwords": _maker(SubwordEngine),
+    "tokenizer": _maker(TokenizerEngine),
+    "plain": _maker(PlainEngine),
+}
 
 
 def engine(path: str, tokenizer: Tokenizer, characters_per_token: int = 3, unknown: int | None = None) -> Engine:

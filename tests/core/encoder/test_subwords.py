@@ -144,7 +144,8 @@ def test_any_byte_level_vocabulary(rules, is_complete, ignore_merges, normalizer
 def subwords_of(tokenizer: Tokenizer):
     splitting = chunk_splitting(tokenizer)
     assert isinstance(splitting, Splitting)
-    return build_subwords(tokenizer, splitting, tokenizer.get_vocab_size(with_added_tokens=True))
+    tokens = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size(with_added_tokens=True))]
+    return build_subwords(tokenizer, splitting, tokens)
 
 
 @pytest.mark.parametrize("form", ["BERT uncased", "BERT cased", "XLM-R", "e5", "T5", "GPT-2", "Llama 3"])

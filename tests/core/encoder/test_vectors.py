@@ -84,7 +84,7 @@ def test_every_instruction_set_gives_the_same_bits(kind, dim):
     assert isinstance(splitting, Splitting)
     for is_weighted in (False, True):
         table = table_of(kind, dim, is_weighted, is_weighted)
-        reader = chunked.ChunkedReader(table, TOKENIZER, splitting, 3)
+        reader = chunked.ChunkedReader(table, TOKENIZER, splitting, 3, [""] * N_TOKENS)
         expected = np.empty((len(TEXTS), dim), np.float32)
         reader.embed(list(TEXTS), None, True, expected)
         for instructions in kernels.available_instructions:
