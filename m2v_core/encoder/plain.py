@@ -69,25 +69,11 @@ class Table:
             sums = np.zeros((len(members), self.dim))
             for start in range(0, length, ROWS_AT_ONCE):
                 sums += self.rows(ids[:, start : start + ROWS_AT_ONCE]).sum(axis=1)
-            means[members] = sums / length
-        if normalize:
+            means[members] = sums if normalize else sums / length
+        if normalize:  # a mean and its sum have the same direction
             norms = np.sqrt(np.einsum("nd,nd->n", means, means, dtype=np.float64)).astype(np.float32)[:, None]
             np.divide(means, norms, out=means, where=norms > 0)
         return means
-
-    def mean(self, ids: list[int], normalize: bool) -> NDArray[np.float32]:
-        """The mean of one sequence's rows, (dim,) float32: what `means` gives, with less ado."""
-        if not 0 < len(ids) <= ROWS_AT_ONCE:
-            only: NDArray[np.float32] = self.means([ids], normalize)[0]
-            return only
-        total = self.rows(np.array(ids)).sum(axis=0)  # (dim,)
-        mean: NDArray[np.float32] = (total.astype(np.float64) / len(ids)).astype(np.float32)
-        if normalize:
-            wide = mean.astype(np.float64)
-            norm = np.float32(np.sqrt(wide @ wide))
-            if norm > 0:
-                mean /= norm
-        return mean
 
 
 def cut(texts: list[str], max_length: int | None, characters_per_token: int) -> list[str]:

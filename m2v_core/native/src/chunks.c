@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-enum { CACHE_LINE = 64 };
-
 uint64_t chunk_hash_seed = UINT64_C(0x243F6A8885A308D3);
 
 /* One slot in four stays empty, so that searches end soon. */

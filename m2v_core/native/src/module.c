@@ -677,14 +677,8 @@ static PyObject *encoder_pool(PyObject *object, PyObject *const *args, Py_ssize_
     if (get_array(args[N_CALL_ARGUMENTS + 1], &embeddings, "f", call.n_texts * (Py_ssize_t)dim, true, "embeddings") &&
         worst == DONE) {
         PyThreadState *state = call.n_bytes > BYTES_WITH_GIL ? PyEval_SaveThread() : NULL;
-        for (Py_ssize_t i = 0; i < call.n_texts && worst < NO_MEMORY; i++) {
-            float *embedding = (float *)embeddings.buf + (size_t)i * dim;
-            const Outcome outcome =
-                embed_text(&call.reading, &self->table, call.texts[i], normalize, wide, embedding);
-            call.outcomes[i] = (uint8_t)outcome;
-            if (outcome > worst)
-                worst = outcome;
-        }
+        worst = embed_texts(&call.reading, &self->table, call.texts, (size_t)call.n_texts, normalize, wide,
+                            embeddings.buf, call.outcomes);
         if (state)
             PyEval_RestoreThread(state);
     }
@@ -704,13 +698,8 @@ static PyObject *encoder_token_ids(PyObject *object, PyObject *const *args, Py_s
     size_t *ends = malloc(((size_t)call.n_texts + 1) * sizeof(size_t));
     Outcome worst = ends ? DONE : NO_MEMORY;
     PyThreadState *state = call.n_bytes > BYTES_WITH_GIL ? PyEval_SaveThread() : NULL;
-    for (Py_ssize_t i = 0; i < call.n_texts && worst < NO_MEMORY; i++) {
-        const Outcome outcome = read_text(&call.reading, call.texts[i]);
-        call.outcomes[i] = (uint8_t)outcome;
-        ends[i] = call.reading.n_ids;
-        if (outcome > worst)
-            worst = outcome;
-    }
+    if (ends)
+        worst = read_texts(&call.reading, call.texts, (size_t)call.n_texts, call.outcomes, ends);
     if (state)
         PyEval_RestoreThread(state);
     PyObject *found = worst < NO_MEMORY ? PyList_New(call.n_texts) : NULL;

@@ -41,10 +41,14 @@ typedef struct {
     const RowKernels *kernels;
 } Table;
 
-/* Append the ids of a text's tokens to `reading->ids`, but for the unknown one. Nothing is appended unless DONE. */
-Outcome read_text(Reading *reading, Text text);
+/* Append the ids of each text's tokens to `reading->ids`, but for the unknown one: none unless the text is DONE.
 
-/* Write the mean of the rows of a text's tokens, zeros where it has none. `wide` has room for `dim` numbers. */
-Outcome embed_text(Reading *reading, const Table *table, Text text, bool normalize, double *wide, float *embedding);
+   `ends` gets where the ids of each text end. Returns the worst outcome; NO_MEMORY and BAD_ROW end the work. */
+Outcome read_texts(Reading *reading, const Text *texts, size_t n_texts, uint8_t *outcomes, size_t *ends);
+
+/* Write the mean of the rows of each text's tokens, (n_texts, dim): zeros where it has none, nothing unless DONE.
+   `wide` has room for `dim` numbers. */
+Outcome embed_texts(Reading *reading, const Table *table, const Text *texts, size_t n_texts, bool normalize,
+                    double *wide, float *embeddings, uint8_t *outcomes);
 
 #endif

@@ -25,8 +25,6 @@
 #define FOR(features) __attribute__((target(features)))
 #endif
 
-enum { ROWS_AHEAD = 8, CACHE_LINE = 64 };
-
 /* IEEE 754 half precision: 1 bit of sign, 5 of exponent, 10 of fraction. */
 static inline float float_of_half(uint16_t half) {
     const uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 0x3FF;

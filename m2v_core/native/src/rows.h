@@ -11,6 +11,9 @@ typedef enum { FLOAT32, FLOAT16, INT8, N_ROW_TYPES } RowType;
 /* Rows added in float32 before the sum continues in float64: the same sums as in `encoder/plain.py`, bit for bit. */
 enum { ROWS_PER_SUM = 64 };
 
+/* Rows that are fetched into the cache ahead of the one that is added. */
+enum { ROWS_AHEAD = 8 };
+
 /* The loops, compiled for one instruction set. */
 typedef struct {
     const char *name;
@@ -19,7 +22,7 @@ typedef struct {
     void (*add_rows[N_ROW_TYPES])(const void *rows, size_t dim, const int32_t *places, const float *factors, size_t n,
                                   float *sum);
 
-    /* Divide a sum by `n`, and with `normalize` bring it to unit length. With `wide`, it is there and not in `sum`. */
+    /* Divide a sum by its length with `normalize`, else by `n`. With `wide`, the sum is there and not in `sum`. */
     void (*finish)(float *sum, const double *wide, size_t dim, size_t n, bool normalize);
 
     /* Write A^T (A table) for a sparse matrix A (n_rows, n_columns) in CSR form: table and products are

@@ -69,11 +69,12 @@ TARGET static void NAME(divide)(float *numbers, size_t dim, float divisor) {
 TARGET static void NAME(finish)(float *sum, const double *wide, size_t dim, size_t n, bool normalize) {
     if (wide)
         for (size_t d = 0; d < dim; d++)
-            sum[d] = (float)(wide[d] / (double)n);
-    else
-        NAME(divide)(sum, dim, (float)n); /* rounds as dividing in float64 would: n is exact in float32 */
-    if (!normalize)
+            sum[d] = (float)(normalize ? wide[d] : wide[d] / (double)n);
+    if (!normalize) {
+        if (!wide)
+            NAME(divide)(sum, dim, (float)n); /* rounds as dividing in float64 would: n is exact in float32 */
         return;
+    }
     double squares[8] = {0}, total = 0;
     size_t d = 0;
     for (; d + 8 <= dim; d += 8)

@@ -12,6 +12,8 @@
 #define PREFETCH(address) __builtin_prefetch(address)
 #endif
 
+enum { CACHE_LINE = 64 };
+
 /* Eight bytes as a number whose lowest byte comes first in memory. */
 static inline uint64_t load_eight(const uint8_t *bytes) {
     uint64_t word;
