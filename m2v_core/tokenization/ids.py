@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 from tokenizers import Tokenizer
 
 from m2v_core.errors import ModelFormatError
+
+_UNK_ID = re.compile(rb'"unk_id":\s*(\d+)')
 
 
 def unknown_token_id(tokenizer: Tokenizer) -> int | None:
@@ -14,8 +17,9 @@ def unknown_token_id(tokenizer: Tokenizer) -> int | None:
     model = tokenizer.model
     if hasattr(model, "unk_token"):  # WordPiece, WordLevel, BPE
         return None if model.unk_token is None else tokenizer.token_to_id(model.unk_token)
-    unk_id = json.loads(model.__getstate__()).get("unk_id")  # Unigram keeps it in its JSON form alone
-    return None if unk_id is None else int(unk_id)
+    # Unigram keeps it in its JSON form alone, in front of a vocabulary that takes long to parse.
+    found = _UNK_ID.search(model.__getstate__(), 0, 100)
+    return int(found[1]) if found else None
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> dict[str, int]:
