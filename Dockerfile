@@ -2,24 +2,31 @@
 #   docker build -t m2v-studio . && docker run -p 7860:7860 -v m2v-studio:/data m2v-studio
 FROM python:3.11-slim AS build
 
+RUN apt-get update && apt-get install --yes --no-install-recommends build-essential
 WORKDIR /src
+# pip reads this variable. With `--build-arg PIP_EXTRA_INDEX_URL=...`, the address of PyTorch's CPU builds (see its
+# installation page), torch comes without the libraries of GPUs, and the image is several gigabytes smaller.
+ARG PIP_EXTRA_INDEX_URL
 # Of the code itself only a stand-in, so that the packages are fetched again only when their list has changed.
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 RUN mkdir m2v_core && touch m2v_core/__init__.py
-# torch comes first and without the libraries of GPUs, which are ten times its size.
 RUN python -m venv /env \
-    && /env/bin/pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu \
-        --extra-index-url https://pypi.org/simple "$(grep '^torch==' constraints.txt)" \
     && /env/bin/pip install --no-cache-dir -c constraints.txt '.[distill,app,eval,search,export]' \
-    && /env/bin/pip uninstall --yes m2v-studio pip
+    && /env/bin/pip uninstall --yes m2v-studio \
+    && rm -r build
+COPY m2v_core m2v_core
+# Compiles the kernels. They are optional to pip, but not to this image.
+RUN /env/bin/pip install --no-cache-dir --no-deps --target /built . \
+    && test -f /built/m2v_core/native/extension.abi3.so \
+    && /env/bin/pip uninstall --yes pip
 
 FROM python:3.11-slim
 
 RUN useradd --create-home --uid 1000 studio && install -d -o studio -g studio /data
 COPY --from=build /env /env
 WORKDIR /app
+COPY --from=build /built/m2v_core m2v_core
 COPY LICENSE spaces.yaml app.py ./
-COPY m2v_core m2v_core
 COPY pages pages
 USER studio
 ENV PATH=/env/bin:$PATH \

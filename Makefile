@@ -1,4 +1,4 @@
-# The verbs: setup app test check sanitize fuzz bench fix. Continuous integration runs the same ones.
+# The verbs: setup app test check sanitize fuzz bench fix wheel. Continuous integration runs the same ones.
 VENV := .venv
 BIN := $(VENV)/bin
 # The first supported Python found here; `make setup PYTHON=...` overrides it.
@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 # A path in place of an import hook, which would cost every start some 20 ms.
 EDITABLE := --config-settings editable_mode=compat
 
-.PHONY: setup app test check sanitize fuzz bench fix
+.PHONY: setup app test check sanitize fuzz bench fix wheel
 
 setup: $(VENV)/.installed $(VENV)/.built
 
@@ -78,3 +78,7 @@ bench: setup
 fix: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The wheel is built from the sdist, so an sdist that lacks a file fails here.
+wheel: setup
+	$(BIN)/python -m build

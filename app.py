@@ -7,7 +7,9 @@ and models.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+from pathlib import Path
 
 # Before Gradio is imported, which reads it then.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -16,6 +18,12 @@ os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 if "SPACE_ID" in os.environ:
     # Before huggingface_hub is: strangers must not act with the owner's token.
     os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
+    from m2v_core.space.kernels import compile_kernels
+
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger(compile_kernels.__module__).setLevel(logging.INFO)
+    # Before anything imports them.
+    compile_kernels(Path(__file__).parent)
 
 import gradio as gr
 import gradio.utils

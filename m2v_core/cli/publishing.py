@@ -97,15 +97,22 @@ def export(
     print_facts(format=format, size=size_text(folder_bytes(output) or output.stat().st_size), path=output)
 
 
+_ExtraIndexUrl = Annotated[
+    str | None,
+    typer.Option(help="Package index to write into requirements.txt, such as that of PyTorch's smaller CPU builds."),
+]
+
+
 @errors_as_lines()
 def build_space(
     folder: Annotated[Path, typer.Argument(help="Folder to write; it must not hold anything else.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the Space that is there.")] = False,
+    extra_index_url: _ExtraIndexUrl = None,
 ) -> None:
     """Render a deployable Space from this checkout and its spaces.yaml."""
     from m2v_core.space.build import build_space
 
-    files = build_space(folder, overwrite=overwrite)
+    files = build_space(folder, overwrite=overwrite, extra_index_url=extra_index_url)
     print_facts(files=len(files), size=size_text(folder_bytes(folder)), path=folder)
 
 
@@ -114,6 +121,7 @@ def push_space(
     repo_id: Annotated[str, typer.Argument(help="owner/name of the Space.")],
     public: Annotated[bool, typer.Option("--public", help="Let everyone see it; a new Space is private.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace all that is in the Space.")] = False,
+    extra_index_url: _ExtraIndexUrl = None,
 ) -> None:
     """Render the Space and deploy it on the Hub.
 
@@ -124,7 +132,7 @@ def push_space(
     from m2v_core.space.settings import load_settings
 
     with tempfile.TemporaryDirectory(prefix="m2v-space-") as folder:
-        build_space(Path(folder))
+        build_space(Path(folder), extra_index_url=extra_index_url)
         sdk = load_settings().sdk
         done = hub_space.push_space(Path(folder), repo_id, sdk=sdk, private=not public, overwrite=overwrite)
     print_facts(url=done.url, commit=done.commit)

@@ -14,9 +14,10 @@ from types import ModuleType
 
 logger = logging.getLogger(__name__)
 
+# Without --no-cache-dir pip would install the wheel again that it built without a compiler.
 _HOW_TO_GET_KERNELS = (
     "install a C compiler (gcc, clang or Visual Studio Build Tools) and run "
-    "`pip install --force-reinstall --no-deps m2v-studio`"
+    "`pip install --force-reinstall --no-deps --no-cache-dir m2v-studio`"
 )
 
 kernels: ModuleType | None

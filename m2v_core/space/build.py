@@ -5,6 +5,7 @@ Source: https://huggingface.co/docs/hub/spaces-config-reference for the front ma
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, requires
@@ -16,15 +17,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from m2v_core.errors import InputError, NotFoundError, SaveError
+from m2v_core.space.kernels import MODULE
 from m2v_core.space.settings import SETTINGS_FILE, SpaceSettings, load_settings
 
 CHECKOUT = SETTINGS_FILE.parent
 FOLDERS = ("m2v_core", "pages")
-FILES = ("LICENSE", "app.py", "spaces.yaml")
+# pyproject.toml says how the kernels are compiled.
+FILES = ("LICENSE", "app.py", "pyproject.toml", "spaces.yaml")
 # What the code folders may hold; anything else in them was left by a tool.
 _SUFFIXES = frozenset({".c", ".css", ".h", ".js", ".json", ".py", ".pyi", ".svg", ".typed"})
-# Here torch comes without the libraries of GPUs, which are ten times its size.
-TORCH_INDEX = "--extra-index-url https://download.pytorch.org/whl/cpu"
 
 _README = """\
 # {title}
@@ -35,7 +36,9 @@ _README = """\
 """
 
 
-def build_space(target: Path, *, overwrite: bool = False, checkout: Path = CHECKOUT) -> list[str]:
+def build_space(
+    target: Path, *, overwrite: bool = False, checkout: Path = CHECKOUT, extra_index_url: str | None = None
+) -> list[str]:
     """Write a deployable Space into a folder; returns the paths of its files, sorted.
 
     Args:
@@ -43,17 +46,18 @@ def build_space(target: Path, *, overwrite: bool = False, checkout: Path = CHECK
             replaced whole.
         overwrite: Whether to replace what is there.
         checkout: The project to render, with its `spaces.yaml`, `pyproject.toml` and `constraints.txt`.
+        extra_index_url: A package index that the Space uses beside its default one, see `requirements`.
 
     Raises:
         NotFoundError: `checkout` is none.
         InputError: `spaces.yaml` or `constraints.txt` holds something wrong.
         SaveError: `target` holds something else, or can't be written.
     """
-    if missing := [name for name in (*FILES, "pyproject.toml", "constraints.txt") if not (checkout / name).is_file()]:
+    if missing := [name for name in (*FILES, "constraints.txt") if not (checkout / name).is_file()]:
         raise NotFoundError(f"{checkout} is no checkout of this project: it has no {missing[0]}. Run this in one.")
     settings = load_settings(checkout / SETTINGS_FILE.name)
     _check_target(target, overwrite)
-    texts = {"README.md": readme(settings), "requirements.txt": requirements(settings, checkout)}
+    texts = {"README.md": readme(settings), "requirements.txt": requirements(settings, checkout, extra_index_url)}
     try:
         if target.is_dir():
             shutil.rmtree(target)
@@ -72,12 +76,22 @@ def build_space(target: Path, *, overwrite: bool = False, checkout: Path = CHECK
 def sources(checkout: Path) -> Iterator[Path]:
     """The files of the checkout that the app consists of."""
     yield from (checkout / name for name in FILES)
+    if _has_current_module(checkout):
+        yield checkout / MODULE
     for folder in FOLDERS:
         for path in sorted((checkout / folder).rglob("*")):
             parts = path.relative_to(checkout).parts
             is_ours = path.suffix in _SUFFIXES and not any(part.startswith((".", "__pycache__")) for part in parts)
             if is_ours and path.is_file():
                 yield path
+
+
+def _has_current_module(checkout: Path) -> bool:
+    """Whether the checkout has the compiled kernels for the machines of the Hub, and no source is newer."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64") or not (checkout / MODULE).is_file():
+        return False
+    compiled_at = (checkout / MODULE).stat().st_mtime
+    return all(path.stat().st_mtime <= compiled_at for path in (checkout / MODULE).parent.glob("src/*"))
 
 
 def readme(settings: SpaceSettings) -> str:
@@ -104,10 +118,16 @@ def readme(settings: SpaceSettings) -> str:
     return f"---\n{text}---\n\n{body}"
 
 
-def requirements(settings: SpaceSettings, checkout: Path = CHECKOUT) -> str:
+def requirements(settings: SpaceSettings, checkout: Path = CHECKOUT, extra_index_url: str | None = None) -> str:
     """requirements.txt of the Space: the packages that the app needs and all that they need, at the pinned versions.
 
     What a package needs is read from those installed here; of one that isn't, only itself is listed.
+
+    Args:
+        settings: The Space's settings.
+        checkout: The project, with its `pyproject.toml` and `constraints.txt`.
+        extra_index_url: An index to install from as well. The default one has torch with the libraries of GPUs, which
+            a Space on a CPU doesn't need; PyTorch's index of CPU builds has it at a tenth of the size.
 
     Raises:
         InputError: A package of the app is not pinned, or gradio otherwise than `sdk_version` says.
@@ -131,7 +151,8 @@ def requirements(settings: SpaceSettings, checkout: Path = CHECKOUT) -> str:
             waiting += _needed_by(name, extras[name])
     lines = [f"{name}[{','.join(sorted(more))}]" if more else name for name, more in extras.items()]
     pinned = [f"{line}=={pins[line.partition('[')[0]]}" for line in sorted(lines)]
-    return "\n".join([TORCH_INDEX, *pinned]) + "\n"
+    index = [f"--extra-index-url {extra_index_url}"] if extra_index_url else []
+    return "\n".join([*index, *pinned]) + "\n"
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
@@ -141,7 +162,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
         return
     is_space = all((target / name).is_file() for name in ("README.md", "requirements.txt", *FILES))
     # A checkout must never be taken for a Space, whatever lies in it.
-    if not is_space or (target / "pyproject.toml").exists() or (target / ".git").exists():
+    if not is_space or (target / "constraints.txt").exists() or (target / ".git").exists():
         raise SaveError(f"{target} holds something else than a Space. Name a folder that doesn't exist yet.")
     if not overwrite:
         raise SaveError(f"{target} holds a Space already. Name another folder, or add --overwrite.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from typer.testing import CliRunner
 from m2v_core import cli
 from m2v_core.errors import HubError, InputError, NotFoundError, RepoExistsError, SaveError
 from m2v_core.persistence.hub_space import push_space
-from m2v_core.space.build import CHECKOUT, TORCH_INDEX, build_space, requirements
+from m2v_core.space.build import CHECKOUT, build_space, requirements
+from m2v_core.space.kernels import MODULE
 from m2v_core.space.settings import load_settings
 from tests.hub.server import LoopbackHub, User
 
@@ -71,8 +73,7 @@ def test_front_matter_is_what_the_file_says(rendered: Path) -> None:
 
 
 def test_requirements_are_pinned_and_hold_what_the_app_needs(rendered: Path) -> None:
-    index, *lines = (rendered / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert index == TORCH_INDEX
+    lines = (rendered / "requirements.txt").read_text(encoding="utf-8").splitlines()
     listed = {canonicalize_name(line.name): str(line.specifier) for line in map(Requirement, lines)}
     assert len(listed) == len(lines)
     assert listed.items() <= PINS.items()
@@ -85,6 +86,13 @@ def test_requirements_are_pinned_and_hold_what_the_app_needs(rendered: Path) -> 
     assert not {"pytest", "ruff", "mypy", "playwright", "gensim"} & listed.keys()
 
 
+def test_another_index_is_named_only_on_request(rendered: Path, tmp_path: Path) -> None:
+    build_space(tmp_path / "space", extra_index_url="file:///torch/cpu")
+    index, *lines = (tmp_path / "space" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert index == "--extra-index-url file:///torch/cpu"
+    assert lines == (rendered / "requirements.txt").read_text(encoding="utf-8").splitlines()
+
+
 def test_files_are_those_that_git_knows(rendered: Path) -> None:
     """So nothing that a tool left behind, no picture and no test is deployed."""
     if shutil.which("git") is None or not (CHECKOUT / ".git").exists():
@@ -93,7 +101,9 @@ def test_files_are_those_that_git_knows(rendered: Path) -> None:
     tracked = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.split()
     found = {path.relative_to(rendered).as_posix(): path for path in rendered.rglob("*") if path.is_file()}
     own = {"README.md", "requirements.txt"}
-    assert found.keys() - own == {"LICENSE", "app.py", "spaces.yaml"} | {
+    # The compiled kernels are for the machines of the Hub, so only a checkout on such a machine has them.
+    compiled = {MODULE.as_posix()} if (platform.system(), platform.machine()) == ("Linux", "x86_64") else set()
+    assert found.keys() - own == {"LICENSE", "app.py", "pyproject.toml", "spaces.yaml"} | compiled | {
         path for path in tracked if (CHECKOUT / path).exists()
     }
     assert all(path.read_bytes() == (CHECKOUT / name).read_bytes() for name, path in found.items() if name not in own)
@@ -119,7 +129,7 @@ def test_what_is_no_space_is_never_replaced(kind: str, rendered: Path, tmp_path:
         (target / "diary.txt").write_text("mine")
     else:
         shutil.copytree(rendered, target)
-        (target / "pyproject.toml").write_text("")
+        (target / "constraints.txt").write_text("")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SaveError, match="Name a folder that doesn't exist yet"):
         build_space(target, overwrite=True)
@@ -177,8 +187,9 @@ def test_refusals(hub: LoopbackHub, rendered: Path, tmp_path: Path) -> None:
 
 def test_commands(session_hub: LoopbackHub, tmp_path: Path) -> None:
     runner = CliRunner()
-    built = runner.invoke(cli.app, ["space", "build", str(tmp_path / "space")])
+    built = runner.invoke(cli.app, ["space", "build", str(tmp_path / "space"), "--extra-index-url", "file:///cpu"])
     assert built.exit_code == 0, built.output
+    assert (tmp_path / "space" / "requirements.txt").read_text().startswith("--extra-index-url file:///cpu\n")
     assert f"path       {tmp_path / 'space'}" in built.stdout
     again = runner.invoke(cli.app, ["space", "build", str(tmp_path / "space")])
     assert again.exit_code == 1
@@ -199,6 +210,7 @@ def test_container_has_the_same_extras_and_files() -> None:
     for name in chain(*copied):
         assert (CHECKOUT / name).exists()
         assert f"!{name}" in ignored
+    assert "://" not in lines.partition("FROM")[2].partition("HEALTHCHECK")[0]  # no address of a package index
     assert {"LICENSE", "spaces.yaml", "app.py", "m2v_core", "pages"} <= set(chain(*copied))
 
 

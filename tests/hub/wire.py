@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LFS_SUFFIXES = (".safetensors", ".bin", ".onnx", ".model")
+LFS_SUFFIXES = (".safetensors", ".bin", ".onnx", ".model", ".so")
 TIMESTAMP = "2024-01-01T00:00:00.000Z"
 API = r"/api/(?P<kinds>models|datasets|spaces)/(?P<repo_id>[^/]+(?:/[^/]+)?)"
 Files = Mapping[str, bytes]

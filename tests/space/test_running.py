@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from m2v_core.space.build import build_space
+from tests.space.starting import answers, running_space
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +26,6 @@ OWN_TOOLS = {"pip", "setuptools", "wheel"}
 MAX_IDLE_BYTES = 2 * 2**30
 # Far beyond what it takes, for a busy machine is no failure of the Space.
 SECONDS_TO_INSTALL = 1200
-SECONDS_TO_START = 180
 CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
@@ -38,8 +36,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_space(root / "space")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / "env"], check=True)
     command = [sys.executable, "-m", "pip", "--python", str(root / "env" / "bin" / "python"), "install", "--quiet"]
-    # Where the index of torch can't be reached, the usual one must do; asking again would take minutes.
-    command += ["--retries", "0", "--timeout", "20", "-r", str(root / "space" / "requirements.txt")]
+    command += ["-r", str(root / "space" / "requirements.txt")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_INSTALL, env=CLEAN)
     if done.returncode and any(word in done.stderr for word in ("Could not fetch URL", "NewConnectionError")):
         pytest.skip(f"the packages can't be fetched here: {done.stderr.strip().splitlines()[-1]}")
@@ -50,70 +47,21 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(space: Path) -> Iterator[tuple[str, psutil.Process, Path]]:
-    """Its address, its process and its log; the environment is that of a Space."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    home = space.parent / "home"
-    home.mkdir()
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(home),
-        "HF_HOME": str(home / ".cache" / "huggingface"),
-        "HF_HUB_OFFLINE": "1",
-        "HF_TOKEN": "hf_the_owner",
-        "GRADIO_SERVER_NAME": "127.0.0.1",  # on the Hub 0.0.0.0
-        "GRADIO_SERVER_PORT": str(port),
-        "SYSTEM": "spaces",
-        "SPACE_ID": "someone/studio",
-        "SPACE_AUTHOR_NAME": "someone",
-        "SPACE_REPO_NAME": "studio",
-        "SPACE_TITLE": "M2V Studio",
-        "SPACE_HOST": "someone-studio.hf.space",
-        "SPACE_CREATOR_USER_ID": "0123456789abcdef01234567",
-        "CPU_CORES": "2",
-        "MEMORY": "16Gi",
-    }
-    log = space.parent / "log"
-    with log.open("w") as output:
-        python = space.parent / "env" / "bin" / "python"
-        process = psutil.Popen([python, "app.py"], cwd=space, env=environment, stdout=output, stderr=output)
-    address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + SECONDS_TO_START
-    while not _answers(address):
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"the Space did not start:\n{log.read_text()}")
-        time.sleep(0.2)
-    yield address, process, log
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(20)
-    except psutil.TimeoutExpired:
-        process.kill()
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=10):
-            return True
-    except OSError:
-        return False
+    """Its address, its process and its log."""
+    with running_space(space, space.parent / "env" / "bin" / "python", space.parent / "home") as started:
+        yield started
 
 
 def test_requirements_leave_nothing_unpinned(space: Path) -> None:
     """What pip had to fetch beside the listed packages would come in any version."""
-    listed = {
-        canonicalize_name(Requirement(line).name)
-        for line in (space / "requirements.txt").read_text().splitlines()
-        if not line.startswith("--")
-    }
+    lines = (space / "requirements.txt").read_text().splitlines()
+    listed = {canonicalize_name(Requirement(line).name) for line in lines}
     command = [sys.executable, "-m", "pip", "--python", str(space.parent / "env" / "bin" / "python")]
     frozen = subprocess.run(
         [*command, "list", "--format=freeze"], check=True, capture_output=True, text=True, env=CLEAN
     )
     installed = {canonicalize_name(line.partition("==")[0]) for line in frozen.stdout.split()}
-    # Those of other builds of torch come where its own index can't be reached.
+    # The libraries that torch needs differ between its builds.
     beside = {name for name in installed - listed - OWN_TOOLS if not name.startswith(("nvidia-", "cuda-", "triton"))}
     assert beside == set()
 
@@ -128,7 +76,7 @@ def test_every_page_answers(running: tuple[str, psutil.Process, Path]) -> None:
 
 def test_it_idles_below_two_gibibytes(running: tuple[str, psutil.Process, Path]) -> None:
     address, process, _ = running
-    assert _answers(address)
+    assert answers(address)
     time.sleep(3)  # what starts in the background has started
     used = {each.pid: each.memory_info().rss for each in [process, *process.children(recursive=True)]}
     print(f"idle: {sum(used.values()) / 2**20:.0f} MiB in {len(used)} processes")  # noqa: T201

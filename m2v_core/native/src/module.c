@@ -26,6 +26,8 @@ static bool get_array(PyObject *object, Py_buffer *view, const char *formats, Py
     if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (is_written ? PyBUF_WRITABLE : 0)) < 0)
         return false;
     const char *format = view->format ? view->format : "B";
+    if (strcmp(format, "l") == 0 && view->itemsize == sizeof(int32_t))
+        format = "i"; /* NumPy's int32 is a long on Windows */
     if (strlen(format) != 1 || !strchr(formats, format[0])) {
         PyErr_Format(PyExc_TypeError, "%s must be an array of format %s, not %s", name, formats, format);
     } else if (n_items >= 0 && view->len / view->itemsize != n_items) {

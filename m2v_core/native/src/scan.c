@@ -23,8 +23,6 @@ static inline unsigned lowest_bit(uint64_t mask) {
 #endif
 }
 
-static inline bool is_cut_byte(uint8_t byte) { return byte == ' ' || byte == '\n' || byte == '\t' || byte == '\r'; }
-
 /* Bit i: whether byte i of the block is a space, or with `lines` one of space, tab, line feed, carriage return. */
 static uint64_t cut_bytes(const uint8_t *block, bool lines) {
 #if defined(__SSE2__) || defined(_M_X64)
@@ -59,8 +57,10 @@ static uint64_t cut_bytes(const uint8_t *block, bool lines) {
     return vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(halves, halves)), 0);
 #else
     uint64_t mask = 0;
-    for (int i = 0; i < BLOCK; i++)
-        mask |= (uint64_t)(block[i] == ' ' || (lines && is_cut_byte(block[i]))) << i;
+    for (int i = 0; i < BLOCK; i++) {
+        const bool ends_line = block[i] == '\n' || block[i] == '\t' || block[i] == '\r';
+        mask |= (uint64_t)(block[i] == ' ' || (lines && ends_line)) << i;
+    }
     return mask;
 #endif
 }

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from m2v_core import cli
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REQUIREMENTS = sorted({*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())})
 PIN_LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
