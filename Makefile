@@ -36,8 +36,9 @@ $(VENV)/.built: $(VENV)/.installed $(wildcard m2v_core/native/src/*)
 app: setup
 	$(BIN)/python app.py
 
+# One worker per core, at most 8. A worker that runs out of tests takes some of another's.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
 check: setup
 	$(BIN)/ruff check .

@@ -72,7 +72,10 @@ def start_app(home: Path, variables: Mapping[str, str] | None = None, checkout: 
     while not _answers(address):
         if process.poll() is not None or time.monotonic() - started > 120:
             process.kill()
-            raise RuntimeError(f"the app did not start:\n{(home / 'server.log').read_text()}")
+            printed = (home / "server.log").read_text()
+            if "Cannot find empty port" in printed:  # another process took it in the meantime
+                return start_app(home, variables, checkout)
+            raise RuntimeError(f"the app did not start:\n{printed}")
         time.sleep(0.05)
     return Server(address, home, process, time.monotonic() - started)
 

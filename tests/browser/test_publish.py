@@ -248,6 +248,7 @@ def test_signing_in_by_oauth(
     expect(page.locator(".m2v-account")).to_contain_text("Signed in as ada")
     assert page.url.startswith(f"{space.address}/publish")
     hub.requests.clear()
+    expect(page.get_by_text("ada/by-oauth is free")).to_be_visible()  # before that, the form has no name yet
     page.get_by_role("button", name="Publish", exact=True).click()
     expect(page.get_by_role("link", name="ada/by-oauth")).to_be_visible(timeout=RUN_MS)
     assert {request.hf_token for request in hub.requests} <= {stand_in, None}

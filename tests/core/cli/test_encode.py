@@ -28,7 +28,7 @@ def encode_texts(model_folder, folder):
     return m2v("encode", "--model", model_folder, "--input", folder / "texts.txt", "--output", folder / "new.npy")
 
 
-@pytest.mark.parametrize("name", ENCODE_ARGUMENTS.keys() - {"progress", "cancel"})
+@pytest.mark.parametrize("name", sorted(ENCODE_ARGUMENTS.keys() - {"progress", "cancel"}))
 def test_every_argument_of_encode_file_is_an_option(name):
     argument, option = ENCODE_ARGUMENTS[name], ENCODE_OPTIONS[name]
     if argument.default is inspect.Parameter.empty:

@@ -65,6 +65,7 @@ def entries_of(output: Path) -> list[dict]:
 
 
 def actors() -> list[psutil.Process]:
-    """The processes of Ray's actors on this machine."""
-    running = psutil.process_iter(["cmdline", "ppid"])
+    """The processes of the actors on this process's own cluster."""
+    own = {process.pid for process in psutil.Process().children(recursive=True)}
+    running = [process for process in psutil.process_iter(["cmdline", "ppid"]) if process.pid in own]
     return [process for process in running if "ray::MapWorker" in " ".join(process.info["cmdline"] or [])]
