@@ -36,7 +36,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_space(root / "space")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / "env"], check=True)
     command = [sys.executable, "-m", "pip", "--python", str(root / "env" / "bin" / "python"), "install", "--quiet"]
-# To compile all modules would take a minute; the few that are imported are compiled then.
+    # To compile all modules would take a minute; the few that are imported are compiled then.
     command += ["--no-compile", "-r", str(root / "space" / "requirements.txt")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_INSTALL, env=CLEAN)
     if done.returncode and any(word in done.stderr for word in ("Could not fetch URL", "NewConnectionError")):
