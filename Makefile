@@ -37,8 +37,9 @@ app: setup
 	$(BIN)/python app.py
 
 # One worker per core, at most 8. A worker that runs out of tests takes some of another's.
+IN_PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal
 test: setup
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 check: setup
 	$(BIN)/ruff check .
@@ -55,7 +56,7 @@ sanitize: setup fuzz
 	cd build/sanitize && CFLAGS="$(SANITIZE)" $(CURDIR)/$(BIN)/python -c "import setuptools; setuptools.setup()" \
 		--quiet build_ext --inplace
 	cd build/sanitize && ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
-		$(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider tests/core/native \
+		$(CURDIR)/$(BIN)/python -m pytest $(IN_PARALLEL) --quiet -p no:cacheprovider tests/core/native/test_kernels.py \
 		$(addprefix tests/core/encoder/test_,chunks.py subwords.py vectors.py sharing.py) \
 		tests/core/encoder/test_parity.py::test_ids_are_those_of_whole_texts
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # every core has a worker of its own
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from tests import teachers  # noqa: E402 - imports huggingface_hub
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--without-kernels", action="store_true", help="Run as where the extension was not built.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-kernels"):
+        sys.modules["m2v_core.native.extension"] = None  # type: ignore[assignment]
 
 
 @pytest.fixture
