@@ -78,7 +78,13 @@ class Environment:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the sdist and the wheel built from it, as `make wheel` builds them."""
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--outdir", folder, ROOT]
+    # A copy, because setuptools writes beside what it builds, and another worker may be building too.
+    copy = tmp_path_factory.mktemp("checkout")
+    for name in ("m2v_core", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", MODULE.name))
+    for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy)
+    command = [sys.executable, "-m", "build", "--outdir", folder, copy]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
