@@ -1,27 +1,54 @@
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
+
 #include "chunks.h"
 
 #include <stdlib.h>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/mman.h>
+#define MAPS_SLOTS 1
+#else
+#define MAPS_SLOTS 0
+#endif
 
 uint64_t chunk_hash_seed = UINT64_C(0x243F6A8885A308D3);
 
 /* One slot in four stays empty, so that searches end soon. */
 static bool fits(size_t n_chunks, size_t n_slots) { return n_chunks <= n_slots / 4 * 3; }
 
-static Slot *allocate_slots(size_t n_slots, void **memory) {
-    *memory = calloc(n_slots * sizeof(Slot) + CACHE_LINE, 1);
-    if (!*memory)
-        return NULL;
-    return (Slot *)(((uintptr_t)*memory + CACHE_LINE - 1) & ~(uintptr_t)(CACHE_LINE - 1));
+/* Whether the system gives the memory of so many slots and takes it back. Of large tables that were replaced by larger
+   ones, malloc would keep it. */
+static bool is_mapped(size_t n_slots) { return MAPS_SLOTS && n_slots * sizeof(Slot) >= 1 << 16; }
+
+/* Empty slots, or NULL. */
+static Slot *allocate_slots(size_t n_slots) {
+#if MAPS_SLOTS
+    if (is_mapped(n_slots)) {
+        void *memory = mmap(NULL, n_slots * sizeof(Slot), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        return memory == MAP_FAILED ? NULL : memory;
+    }
+#endif
+    return calloc(n_slots, sizeof(Slot));
+}
+
+static void free_slots(Slot *slots, size_t n_slots) {
+#if MAPS_SLOTS
+    if (slots && is_mapped(n_slots)) {
+        munmap(slots, n_slots * sizeof(Slot));
+        return;
+    }
+#endif
+    free(slots);
 }
 
 bool init_chunk_table(ChunkTable *table, size_t n_slots, uint64_t hash_mask) {
     *table = (ChunkTable){.n_slots = n_slots, .hash_mask = hash_mask};
-    table->slots = allocate_slots(n_slots, &table->slots_memory);
+    table->slots = allocate_slots(n_slots);
     return table->slots != NULL;
 }
 
 void free_chunk_table(ChunkTable *table) {
-    free(table->slots_memory);
+    free_slots(table->slots, table->n_slots);
     free(table->token_ids);
     free(table->long_chunks);
     *table = (ChunkTable){0};
@@ -36,7 +63,7 @@ static ChunkKey key_of_slot(const ChunkTable *table, const Slot *slot) {
 static bool rehash(ChunkTable *table, size_t n_slots) {
     ChunkTable larger = *table;
     larger.n_slots = n_slots;
-    larger.slots = allocate_slots(n_slots, &larger.slots_memory);
+    larger.slots = allocate_slots(n_slots);
     if (!larger.slots)
         return false;
     for (size_t i = 0; i < table->n_slots; i++) {
@@ -46,7 +73,7 @@ static bool rehash(ChunkTable *table, size_t n_slots) {
         const ChunkKey key = key_of_slot(table, slot);
         *find_chunk(&larger, &key) = *slot;
     }
-    free(table->slots_memory);
+    free_slots(table->slots, table->n_slots);
     *table = larger;
     return true;
 }

@@ -34,7 +34,6 @@ typedef struct {
 
 typedef struct {
     Slot *slots;
-    void *slots_memory;
     size_t n_slots; /* a power of two */
     size_t n_chunks;
     int32_t *token_ids;

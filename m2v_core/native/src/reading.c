@@ -195,7 +195,7 @@ static Outcome embed_ids(const Table *table, const int32_t *ids, size_t n_ids, b
 
 Outcome embed_texts(Reading *reading, const Table *table, const Text *texts, size_t n_texts, bool normalize,
                     double *wide, float *embeddings, uint8_t *outcomes) {
-    Outcome worst = DONE;
+    Outcome worst = reserve_ids(reading, 1) ? DONE : NO_MEMORY;
     size_t ends[TEXTS_AT_ONCE];
     for (size_t start = 0; start < n_texts && worst < NO_MEMORY; start += TEXTS_AT_ONCE) {
         const size_t n = n_texts - start < TEXTS_AT_ONCE ? n_texts - start : TEXTS_AT_ONCE;
