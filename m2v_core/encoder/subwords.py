@@ -104,7 +104,7 @@ def _word_piece(tokenizer: Tokenizer, splitting: Splitting, tokens: Sequence[str
         return None
     return {
         # Added tokens among them do no harm: a chunk that could hold one has a foreign character.
-        "pieces": {token: token_id for token_id, token in enumerate(tokens) if token.isascii()},
+        "pieces": tuple(tokens),
         "unknown": unknown,
         "max_word_bytes": min(model.max_input_chars_per_word, 1 << 31),
         "inner_prefix": model.continuing_subword_prefix,

@@ -56,7 +56,7 @@ class Subwords:
         n_vocabulary: int,
         classes: bytes,
         spelling: bytes,
-        pieces: dict[str, int],
+        pieces: dict[str, int] | tuple[str, ...],
         unknown: int,
         *,
         max_word_bytes: int = ...,

@@ -18,7 +18,7 @@ static bool fits(size_t n_chunks, size_t n_slots) { return n_chunks <= n_slots /
 
 /* Whether the system gives the memory of so many slots and takes it back. Of large tables that were replaced by larger
    ones, malloc would keep it. */
-static bool is_mapped(size_t n_slots) { return MAPS_SLOTS && n_slots * sizeof(Slot) >= 1 << 16; }
+static bool is_mapped(size_t n_slots) { return MAPS_SLOTS && n_slots * sizeof(Slot) >= 1 << 20; }
 
 /* Empty slots, or NULL. */
 static Slot *allocate_slots(size_t n_slots) {

@@ -314,22 +314,34 @@ typedef struct {
     int32_t n_vocabulary;
 } SubwordsObject;
 
-/* Put the ASCII pieces of a vocabulary {piece: id} into the trie. */
-static bool add_vocabulary(Trie *trie, PyObject *vocabulary, int32_t n_vocabulary) {
-    PyObject *piece, *id;
-    for (Py_ssize_t position = 0; PyDict_Next(vocabulary, &position, &piece, &id);) {
-        Py_ssize_t length;
-        long long number;
-        const char *bytes = PyBytes_Check(piece) ? PyBytes_AsString(piece) : PyUnicode_AsUTF8AndSize(piece, &length);
-        if (bytes && PyBytes_Check(piece))
-            length = PyBytes_Size(piece);
-        if (!bytes || !get_number(id, 0, (long long)n_vocabulary - 1, "a token id", &number))
-            return false;
-        if (length && !add_piece(trie, (const uint8_t *)bytes, (size_t)length, (int32_t)number)) {
-            PyErr_NoMemory();
-            return false;
-        }
+static bool add_piece_object(Trie *trie, PyObject *piece, long long id, int32_t n_vocabulary) {
+    Py_ssize_t length;
+    const char *bytes = PyUnicode_AsUTF8AndSize(piece, &length);
+    if (!bytes)
+        return false;
+    if (id < 0 || id >= n_vocabulary) {
+        PyErr_SetString(PyExc_ValueError, "a piece has an id outside the vocabulary");
+        return false;
     }
+    if (length && !add_piece(trie, (const uint8_t *)bytes, (size_t)length, (int32_t)id)) {
+        PyErr_NoMemory();
+        return false;
+    }
+    return true;
+}
+
+/* Put the pieces of a dict {piece: id}, or of a tuple in the order of their ids, into the trie. */
+static bool add_pieces(Trie *trie, PyObject *pieces, int32_t n_vocabulary) {
+    if (PyTuple_Check(pieces)) {
+        for (Py_ssize_t id = 0; id < PyTuple_Size(pieces); id++)
+            if (!add_piece_object(trie, PyTuple_GetItem(pieces, id), id, n_vocabulary))
+                return false;
+        return true;
+    }
+    PyObject *piece, *id;
+    for (Py_ssize_t position = 0; PyDict_Next(pieces, &position, &piece, &id);)
+        if (!add_piece_object(trie, piece, PyLong_AsLongLong(id), n_vocabulary))
+            return false;
     return true;
 }
 
@@ -394,13 +406,13 @@ static PyObject *subwords_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     double unknown_score = 0;
     PyObject *pieces, *scores = NULL, *byte_ids = NULL, *merges = NULL;
     (void)type;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "siy#y#O!i|$nss#pOdOOp", names, &model, &n_vocabulary, &classes,
-                                     &n_classes, &spelling, &n_spelling, &PyDict_Type, &pieces, &unknown,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "siy#y#Oi|$nss#pOdOOp", names, &model, &n_vocabulary, &classes,
+                                     &n_classes, &spelling, &n_spelling, &pieces, &unknown,
                                      &max_word_bytes, &inner_prefix, &prefix, &n_prefix, &has_space, &scores,
                                      &unknown_score, &byte_ids, &merges, &prefers_whole_words))
         return NULL;
     const bool is_unigram = strcmp(model, "Unigram") == 0, is_bpe = strcmp(model, "BPE") == 0;
-    if (n_classes != 256 || n_spelling != 256 || n_prefix > 4 || max_word_bytes < 0 || unknown >= n_vocabulary ||
+    if (!(PyDict_Check(pieces) || PyTuple_Check(pieces)) || n_classes != 256 || n_spelling != 256 || n_prefix > 4 || max_word_bytes < 0 || unknown >= n_vocabulary ||
         is_unigram != (scores != NULL) || is_bpe != (merges != NULL) || is_bpe != (byte_ids != NULL)) {
         PyErr_SetString(PyExc_ValueError, "the parts of the subword model don't fit together");
         return NULL;
@@ -421,7 +433,7 @@ static PyObject *subwords_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     subwords->has_space = has_space;
     subwords->unknown_score = unknown_score;
     subwords->prefers_whole_words = prefers_whole_words;
-    if (!add_vocabulary(&subwords->pieces, pieces, n_vocabulary) ||
+    if (!add_pieces(&subwords->pieces, pieces, n_vocabulary) ||
         (is_unigram && !set_scores(subwords, scores, n_vocabulary)) ||
         (is_bpe && (!set_byte_ids(subwords, byte_ids, n_vocabulary) || !set_merges(subwords, merges, n_vocabulary)))) {
         Py_DECREF(object);

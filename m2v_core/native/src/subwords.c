@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_NODES = 1 << 28, MAX_SPELLED = MAX_SUBWORD_IDS };
+enum { MAX_NODES = 1 << 27, MAX_SPELLED = MAX_SUBWORD_IDS };
 
 void init_subwords(Subwords *subwords) {
     *subwords = (Subwords){0};
@@ -30,8 +30,9 @@ static inline uint64_t *edge_slot(const Trie *trie, uint32_t node, uint8_t byte)
     return &trie->edges[place];
 }
 
-static inline uint32_t child_of(const Trie *trie, uint32_t node, uint8_t byte) {
-    return trie->n_slots ? (uint32_t)(*edge_slot(trie, node, byte) & (MAX_NODES - 1)) : 0;
+/* A child and in the lowest bit whether a piece ends there, which spares looking for its id; 0 for none. */
+static inline uint32_t step_from(const Trie *trie, uint32_t node, uint8_t byte) {
+    return trie->n_slots ? (uint32_t)(*edge_slot(trie, node, byte) & (2 * MAX_NODES - 1)) : 0;
 }
 
 static bool grow_trie(Trie *trie) {
@@ -62,6 +63,7 @@ static bool grow_trie(Trie *trie) {
 
 bool add_piece(Trie *trie, const uint8_t *bytes, size_t length, int32_t id) {
     uint32_t node = 0;
+    uint64_t *edge = NULL;
     if (trie->n_nodes == 0) {
         if (!grow_trie(trie))
             return false;
@@ -69,24 +71,26 @@ bool add_piece(Trie *trie, const uint8_t *bytes, size_t length, int32_t id) {
         trie->n_nodes = 1;
     }
     for (size_t i = 0; i < length; i++) {
-        uint32_t child = child_of(trie, node, bytes[i]);
-        if (!child) {
-            if (trie->n_nodes >= MAX_NODES || !grow_trie(trie))
-                return false;
-            child = (uint32_t)trie->n_nodes++;
+        if (trie->n_nodes >= MAX_NODES || !grow_trie(trie))
+            return false;
+        edge = edge_slot(trie, node, bytes[i]);
+        if (!*edge) {
+            const uint64_t child = trie->n_nodes++;
             trie->ids[child] = -1;
             trie->n_edges++;
-            *edge_slot(trie, node, bytes[i]) = (uint64_t)node << 36 | (uint64_t)bytes[i] << 28 | child;
+            *edge = (uint64_t)node << 36 | (uint64_t)bytes[i] << 28 | child << 1;
         }
-        node = child;
+        node = (uint32_t)(*edge & (2 * MAX_NODES - 1)) >> 1;
     }
+    if (edge)
+        *edge |= 1;
     trie->ids[node] = id;
     return true;
 }
 
 uint32_t trie_walk(const Trie *trie, uint32_t node, const uint8_t *bytes, size_t length) {
     for (size_t i = 0; i < length; i++) {
-        node = child_of(trie, node, bytes[i]);
+        node = step_from(trie, node, bytes[i]) >> 1;
         if (!node)
             return 0;
     }
@@ -131,21 +135,23 @@ static int wordpiece_ids(const Subwords *subwords, const uint8_t *bytes, const u
         const int n_before = n_ids;
         bool is_known = stop - begin <= subwords->max_word_bytes;
         for (size_t place = begin; is_known && place < stop;) {
-            uint32_t node = place == begin ? 0 : subwords->inner_root;
+            uint32_t node = place == begin ? 0 : subwords->inner_root, piece = 0;
             size_t end = place;
             if (place == begin || node) {
                 for (size_t i = place; i < stop; i++) {
-                    node = child_of(trie, node, bytes[i]);
-                    if (!node)
+                    const uint32_t step = step_from(trie, node, bytes[i]);
+                    if (!step)
                         break;
-                    if (trie->ids[node] >= 0) {
-                        ids[n_ids] = trie->ids[node];
+                    node = step >> 1;
+                    if (step & 1) {
+                        piece = node;
                         end = i + 1;
                     }
                 }
             }
-            is_known = end > place;
-            n_ids += is_known;
+            is_known = piece != 0;
+            if (is_known)
+                ids[n_ids++] = trie->ids[piece];
             place = end;
         }
         if (!is_known) {
@@ -170,12 +176,13 @@ static int unigram_ids(const Subwords *subwords, const uint8_t *bytes, size_t le
         bool has_single_character = false;
         uint32_t node = 0;
         for (size_t end = start + 1; end <= length; end++) {
-            node = child_of(trie, node, bytes[end - 1]);
-            if (!node)
+            const uint32_t step = step_from(trie, node, bytes[end - 1]);
+            if (!step)
                 break;
-            const int32_t id = trie->ids[node];
-            if (id < 0)
+            node = step >> 1;
+            if (!(step & 1))
                 continue;
+            const int32_t id = trie->ids[node];
             const double candidate = subwords->scores[id] + score[start];
             if (start_of[end] == UINT16_MAX || candidate > score[end]) {
                 score[end] = candidate;

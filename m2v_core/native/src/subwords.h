@@ -24,7 +24,7 @@ typedef enum { WORDPIECE, UNIGRAM, BPE } SubwordModel;
 
 /* Pieces by their bytes. Node 0 is the root. */
 typedef struct {
-    uint64_t *edges; /* node (28 bits) | byte (8) | child (28); 0 where there is none, as no edge leads to the root */
+    uint64_t *edges; /* node (27 bits) | byte (8) | child (27) | whether a piece ends there (1); 0 for no edge */
     size_t n_slots, n_edges;
     int32_t *ids; /* of the piece that ends at each node, or -1 */
     size_t n_nodes, nodes_room;
