@@ -18,7 +18,7 @@ Groups:
   interpreter with the same home. StaticEmbedding and WordLlama are left out, because they cache nothing.
 - `unigram-32k`, `unigram-250k`, `bpe-32k`, `bpe-250k`: loading, and the sentences, with other tokenizers.
 - `start`: interpreter start to the first embedding.
-- `memory`: private and peak memory after encoding news, documents and sentences in a process of its own.
+- `memory`: private and peak memory after encoding news, documents and sentences in a separate process.
 - `limit`: bytes of rows gathered per second, against the bandwidth of this machine. Needs a corpus in the same run.
 """
 
@@ -195,7 +195,7 @@ class Benchmark:
         return Path(tempfile.mkdtemp(dir=self._homes))
 
     def _work(self, task: str, home: Path | None = None, **arguments: Any) -> Any:
-        """Run a task of `encoding.worker` in a process of its own and return its result."""
+        """Run a task of `encoding.worker` in a separate process and return its result."""
         command = [sys.executable, "-m", "encoding.worker", json.dumps({"task": task, **arguments})]
         return json.loads(_run(command, home or self._used_home).splitlines()[-1])
 

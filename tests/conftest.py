@@ -30,7 +30,7 @@ atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 os.environ.update(_HUB.environment(_HOME))
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # test runs share the processor
-if "PYTEST_XDIST_WORKER" in os.environ:  # every core has a worker of its own
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker per core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -1,7 +1,7 @@
 """The fast path: chunks of text are tokenized once, then found again by hash; compiled loops add their rows.
 
 Any number of threads may use one reader without a lock. What they share, the table of known chunks, is only read
-outside the GIL; chunks that are new to a call go into a table of its own, which is merged under the GIL.
+outside the GIL; chunks that are new to a call go into a separate table, which is merged under the GIL.
 """
 
 from __future__ import annotations
