@@ -14,7 +14,7 @@ Groups:
 
 - `news`, `documents`, `short`, `sentences`: a corpus, on the first pass of a new model and warm.
 - `batches`: one sentence, and 2, 3, 8 and 32 short texts, warm.
-- `first-process`: each corpus in a new interpreter with an empty home and cache folder, and again in a second
+- `first-process`: each corpus in a new interpreter with empty home and cache folders, and again in a second
   interpreter with the same home. StaticEmbedding and WordLlama are left out, because they cache nothing.
 - `unigram-32k`, `unigram-250k`, `bpe-32k`, `bpe-250k`: loading, and the sentences, with other tokenizers.
 - `start`: interpreter start to the first embedding.
