@@ -204,7 +204,8 @@ def _run(command: list[str], home: Path) -> str:
     """Return what a command prints. Its caches are in `home`."""
     environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "HF_HUB_OFFLINE": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(CHECKOUT)])
-    for name in ("HF_HOME", "LAGHU_CACHE", "NUMBA_CACHE_DIR"):
+    # With the last one, this checkout would be compiled at every start, while installed packages have their bytecode.
+    for name in ("HF_HOME", "LAGHU_CACHE", "NUMBA_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"):
         environment.pop(name, None)
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:

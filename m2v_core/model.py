@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from types import EllipsisType
@@ -24,8 +24,9 @@ from m2v_core.encoder.texts import checked_batch_size, checked_max_length, check
 from m2v_core.errors import InputError, ModelFormatError
 from m2v_core.mapped_file import check_mapped
 from m2v_core.persistence.formats import DEFAULT_MAX_LENGTH, StoredModel
+from m2v_core.persistence.front_matter import FrontMatter, as_list
 from m2v_core.progress import ProgressCallback, ProgressReporter
-from m2v_core.tokenization import check_tokenizer, unknown_token_id
+from m2v_core.tokenization.ids import check_tokenizer, unknown_token_id
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -57,8 +58,6 @@ class StaticModel:
         token_mapping: As passed, int32.
         tokenizer: The model's own tokenizer. Read it, don't change it.
         config: What was passed.
-        base_model_name: As passed.
-        language: As passed.
 
     Raises:
         InputError: An argument has the wrong type, dtype, shape or range.
@@ -78,6 +77,7 @@ class StaticModel:
         base_model_name: str | None = None,
         language: list[str] | None = None,
         _is_own_tokenizer: bool = False,  # one that nobody else has needs no copy
+        _front_matter: FrontMatter | None = None,  # states the last two in place of the arguments
     ) -> None:
         self.token_embeddings = compression.checked_table(token_embeddings)
         n_rows = len(token_embeddings)
@@ -85,8 +85,10 @@ class StaticModel:
         self.weights = compression.checked_weights(weights, len(self._tokens))
         self.token_mapping = compression.checked_mapping(token_mapping, len(self._tokens), n_rows)
         self.config: dict[str, Any] = copy.deepcopy(dict(config or {}))
-        self.base_model_name = base_model_name
-        self.language = language
+        self._front_matter = _front_matter
+        if _front_matter is None:
+            self.base_model_name = base_model_name
+            self.language = language
         self._normalize = bool(normalize)
         self._max_length = checked_max_length(max_length)
 
@@ -95,7 +97,7 @@ class StaticModel:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self._unk_token_id = unknown_token_id(self.tokenizer)
-        self._median_token_length = int(np.median([len(token) for token in self._tokens]))
+        self._median_token_length = int(np.median(np.fromiter(map(len, self._tokens), np.int64, len(self._tokens))))
         self._table = Table(self.token_embeddings, self.weights, self.token_mapping, self._unk_token_id)
         self._engine = Engine(self._table, self.tokenizer, self._median_token_length, self._tokens)
 
@@ -166,15 +168,28 @@ class StaticModel:
                 normalize=stored.normalize if normalize is None else normalize,
                 max_length=stored.max_length if isinstance(max_length, EllipsisType) else max_length,
                 config=stored.config,
-                base_model_name=stored.base_model_name,
-                language=stored.language,
                 _is_own_tokenizer=True,
+                _front_matter=stored.front_matter,
             )
         except ModelFormatError as error:
             raise ModelFormatError(f"{folder}: {error}") from error
         if quantize_to is None and dimensionality is None and vocabulary_quantization is None:
             return model
         return model.compressed(quantize_to, dimensionality, vocabulary_quantization)
+
+    # What the card of a loaded model states is read when it is first asked.
+    @cached_property
+    def base_model_name(self) -> str | None:
+        """Name of the teacher."""
+        return next(iter(as_list(self._stated().get("base_model"))), None)
+
+    @cached_property
+    def language(self) -> list[str] | None:
+        """Languages of the model, as ISO codes."""
+        return as_list(self._stated().get("language")) or None
+
+    def _stated(self) -> dict[str, Any]:
+        return {} if self._front_matter is None else self._front_matter.fields()
 
     def compressed(
         self,
@@ -291,6 +306,8 @@ class StaticModel:
             SaveError: The model can't be written to the system's temporary folder.
             Cancelled: `cancel` was set.
         """
+        import tempfile
+
         from m2v_core.persistence import hub_push
 
         hub_push.check_repo_id(repo_id)

@@ -11,8 +11,9 @@ from gradio.context import Context
 from m2v_core.errors import InputError, M2VError, NotFoundError, RepoExistsError
 from m2v_core.jobs import Job, JobSpec
 from m2v_core.library import ModelRecord
-from m2v_core.persistence.card import card_body, model_card, read_metadata, retitled, stated_license
+from m2v_core.persistence.card import card_body, model_card, retitled, stated_license
 from m2v_core.persistence.formats import CARD
+from m2v_core.persistence.front_matter import FrontMatter
 from pages.components import error_notice, job_store, known_owner
 from pages.components.account import (
     Visitor,
@@ -250,7 +251,7 @@ def _filled(owner: str, who: Visitor, record: ModelRecord, failed: Job | None) -
 
 def _inherited(owner: str, who: Visitor, record: ModelRecord) -> tuple[str | None, str]:
     """The licence a model has, and where that is known from."""
-    stated = stated_license(read_metadata(model_library().folder(record.id, owner) / CARD))
+    stated = stated_license(FrontMatter.of(model_library().folder(record.id, owner) / CARD).fields())
     if stated:
         return stated, "As its model card states."
     if record.teacher:

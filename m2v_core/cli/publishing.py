@@ -42,8 +42,8 @@ def push(
 
     The token is that of `hf auth login` or of HF_TOKEN.
     """
-    from m2v_core.persistence.card import as_list, read_metadata
     from m2v_core.persistence.formats import is_classifier_folder
+    from m2v_core.persistence.front_matter import FrontMatter, as_list
 
     to_push: StaticModel | StaticClassifier
     if is_classifier_folder(Path(model).expanduser()):
@@ -52,7 +52,7 @@ def push(
         to_push = StaticClassifier.from_pretrained(model)
     else:
         to_push = load_model(model)
-    stated = as_list(read_metadata(Path(model) / "README.md").get("license"))
+    stated = as_list(FrontMatter.of(Path(model) / "README.md").fields().get("license"))
     with progress_bars("bytes") as show, cancelled_by_interrupt() as cancel:
         done = to_push.push_to_hub(
             repo_id,

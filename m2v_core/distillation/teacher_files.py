@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from m2v_core.persistence import card, hub_info
+from m2v_core.persistence import hub_info
+from m2v_core.persistence.front_matter import FrontMatter
 
 Access = Literal["public", "gated", "private", "folder", "bundled"]
 
@@ -95,7 +96,7 @@ def files_of_folder(name: str, folder: Path, access: Access) -> TeacherFiles:
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
     wanted = [path for path in sizes if path.rpartition("/")[2] in _FILES and sizes[path] <= _MAX_BYTES]
     contents = {path: (folder / path).read_bytes() for path in wanted}
-    metadata = card.read_metadata(folder / "README.md")
+    metadata = FrontMatter.of(folder / "README.md").fields()
     license_name = metadata.get("license")
     weights = [folder / path for path in sizes if path.endswith(".safetensors")]
     return TeacherFiles(

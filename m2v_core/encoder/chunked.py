@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,6 +22,8 @@ from m2v_core.encoder.subwords import build_subwords
 from m2v_core.native import kernels
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from numpy.typing import NDArray
 
     from m2v_core.native.extension import ChunkTable, Subwords
@@ -215,4 +216,6 @@ class ChunkedReader:
 @lru_cache(maxsize=1)
 def _threads(process_id: int) -> ThreadPoolExecutor:
     """The threads of this process: after a fork the parent's do not exist."""
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(n_usable_cpus(), thread_name_prefix="m2v-encode")

@@ -1,8 +1,9 @@
 """The tokenizer's subword model in the form that the kernels run, for chunks of plain ASCII.
 
 A text never seen before is limited by tokenizing its distinct chunks. Most of them are plain ASCII, to which a
-normalizer does nothing but change letters to lower case. What it does is measured here, character by character and
-pair by pair; a chunk with any character that is treated otherwise is left to the tokenizer.
+normalizer does nothing but change letters to lower case. What it does to each character is measured here; a chunk with
+any character that is treated otherwise is left to the tokenizer. Characters don't change each other: `splitting` takes
+only normalizers apart of which that is known.
 
 Source: the models of https://github.com/huggingface/tokenizers.
 """
@@ -23,7 +24,9 @@ from m2v_core.native import kernels
 if TYPE_CHECKING:
     from m2v_core.native.extension import Subwords
 
-_FOREIGN, _LETTER, _DIGIT, _PUNCTUATION = range(4)  # as in native/src/subwords.h
+# As in native/src/subwords.h.
+_FOREIGN, _LETTER, _DIGIT, _PUNCTUATION = range(4)
+_MAX_INNER_PREFIX = 16
 _CANDIDATES = string.ascii_letters + string.digits + string.punctuation
 _SPACE_MARK = "\u2581"  # what Metaspace puts for a space
 _BYTE_LEVEL_SPACE = "\u0120"  # what byte-level models put for a space
@@ -59,7 +62,7 @@ def build_subwords(tokenizer: Tokenizer, splitting: Splitting, tokens: Sequence[
 
 
 def _classes_and_spelling(tokenizer: Tokenizer, splitting: Splitting) -> tuple[bytes, bytes] | None:
-    """What each byte is, and how it reads once normalized; None if characters change each other."""
+    """What each byte is, and how it reads once normalized; None if they read otherwise where they stand together."""
     normalizer = tokenizer.normalizer
     foreign = _beginnings_of_added_tokens(tokenizer)
     for part in components(normalizer):
@@ -76,9 +79,8 @@ def _classes_and_spelling(tokenizer: Tokenizer, splitting: Splitting) -> tuple[b
         is_letter, is_digit = character.isalpha(), character.isdigit()
         classes[ord(character)] = _LETTER if is_letter else _DIGIT if is_digit else _PUNCTUATION
     if normalizer is not None:
-        space = " " if splitting.carries_space else ""
-        pairs = space + "".join(one + other for one in plain for other in plain)
-        if normalizer.normalize_str(pairs) != pairs.translate(dict(enumerate(spelling))):
+        together = (" " if splitting.carries_space else "") + "".join(plain)
+        if normalizer.normalize_str(together) != together.translate(dict(enumerate(spelling))):
             return None
     return bytes(classes), bytes(spelling)
 
@@ -100,14 +102,15 @@ def _word_piece(tokenizer: Tokenizer, splitting: Splitting, tokens: Sequence[str
     model = tokenizer.model
     unknown = tokenizer.token_to_id(model.unk_token)
     kinds = [part["type"] for part in components(tokenizer.pre_tokenizer)]
-    if kinds != ["BertPreTokenizer"] or unknown is None:
+    inner_prefix = model.continuing_subword_prefix.encode()
+    if kinds != ["BertPreTokenizer"] or unknown is None or len(inner_prefix) > _MAX_INNER_PREFIX:
         return None
     return {
         # Added tokens among them do no harm: a chunk that could hold one has a foreign character.
         "pieces": tuple(tokens),
         "unknown": unknown,
         "max_word_bytes": min(model.max_input_chars_per_word, 1 << 31),
-        "inner_prefix": model.continuing_subword_prefix,
+        "inner_prefix": inner_prefix,
     }
 
 

@@ -60,7 +60,7 @@ class Subwords:
         unknown: int,
         *,
         max_word_bytes: int = ...,
-        inner_prefix: str = ...,
+        inner_prefix: bytes = ...,
         prefix: bytes = ...,
         has_space: bool = ...,
         scores: NDArray[Any] = ...,

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
-
-logger = logging.getLogger(__name__)
 
 # What the Hub takes as a license; anything else is "other" with a name.
 # Source: https://huggingface.co/docs/hub/repositories-licenses
@@ -331,31 +327,3 @@ def _parts(text: str) -> tuple[dict[str, Any], str]:
         metadata = None
     body = body.lstrip("-").removeprefix("\n") if end else ""
     return (metadata if isinstance(metadata, dict) else {}), body
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The front matter of a card; empty where there is no card, no front matter, or none that can be read.
-
-    A card is for people: a damaged one is logged, and never keeps a model from loading.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        logger.warning("Ignored the model card %s: %s", path, error)
-        return {}
-    if not text.startswith("---"):
-        return {}
-    try:
-        metadata = next(yaml.safe_load_all(text.split("\n---", 1)[0]), None)
-    except yaml.YAMLError as error:
-        logger.warning("Ignored the front matter of %s: %s", path, error)
-        return {}
-    return metadata if isinstance(metadata, dict) else {}
-
-
-def as_list(value: object) -> list[str]:
-    """A field of the front matter that may hold one name, several or none."""
-    names = value if isinstance(value, list) else [value]
-    return [name for name in names if isinstance(name, str)]

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from m2v_core.persistence.front_matter import FrontMatter
+
 # Releases before 0.10 did not write it, and always cut at this.
 DEFAULT_MAX_LENGTH = 512
 
@@ -100,8 +102,9 @@ class StoredModel:
         normalize: Whether embeddings have unit length.
         max_length: Tokens read of each text; None for all.
         config: `config.json`, keys that nobody here knows included.
-        base_model_name: The card's `base_model`.
-        language: The card's `language`.
+        base_model_name: The card's `base_model`, when saving.
+        language: The card's `language`, when saving.
+        front_matter: Of the card, when loading.
     """
 
     token_embeddings: NDArray[Any]
@@ -113,3 +116,4 @@ class StoredModel:
     config: dict[str, Any] = field(default_factory=dict)
     base_model_name: str | None = None
     language: list[str] | None = None
+    front_matter: FrontMatter | None = None

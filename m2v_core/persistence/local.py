@@ -16,8 +16,6 @@ from tokenizers import Tokenizer
 
 from m2v_core.errors import InputError, ModelFormatError, NotFoundError
 from m2v_core.mapped_file import MappedFile
-from m2v_core.persistence import card
-from m2v_core.persistence.atomic import replacing
 from m2v_core.persistence.formats import (
     CARD,
     DEFAULT_MAX_LENGTH,
@@ -27,9 +25,12 @@ from m2v_core.persistence.formats import (
     Layout,
     StoredModel,
 )
+from m2v_core.persistence.front_matter import FrontMatter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from m2v_core.persistence import card
 
 _REMEDY = "Fetch or distil the model again."
 _TABLE_DTYPES = {"F64": np.float32, "F32": np.float32, "F16": np.float16, "I8": np.int8}
@@ -60,7 +61,6 @@ def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
     tokenizer = _read_tokenizer(folder / layout.tokenizer)
     # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
     config = _read_config(folder / layout.config) if layout.config == "config.json" else {}
-    metadata = card.read_metadata(folder / CARD)
     normalize = config.get("normalize")
     return StoredModel(
         token_embeddings=table,
@@ -70,8 +70,7 @@ def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
         normalize=normalizes if normalize is None else normalize,
         max_length=config.get("max_length", DEFAULT_MAX_LENGTH),
         config=config,
-        base_model_name=next(iter(card.as_list(metadata.get("base_model"))), None),
-        language=card.as_list(metadata.get("language")) or None,
+        front_matter=FrontMatter.of(folder / CARD),
     )
 
 
@@ -103,6 +102,9 @@ def save(
         SaveError: Writing failed; what stood in `folder` still stands.
         InputError: `stored.config` holds something that JSON can't.
     """
+    from m2v_core.persistence import card
+    from m2v_core.persistence.atomic import replacing
+
     tensors = _tensors(stored, unk_token_id)
     table = tensors["embeddings"]
     n_shared_rows = None if stored.token_mapping is None else len(table)

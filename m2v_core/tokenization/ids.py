@@ -43,14 +43,9 @@ def check_tokenizer(tokenizer: Tokenizer, n_rows: int) -> tuple[str, ...]:
         ModelFormatError: ids have gaps, the rows don't fit the vocabulary, or the unknown id is out of range.
     """
     vocabulary = vocabulary_of(tokenizer)
-    tokens = [""] * len(vocabulary)
-    seen = bytearray(len(vocabulary))
-    for token, token_id in vocabulary.items():
-        if token_id < len(tokens):
-            tokens[token_id] = token
-            seen[token_id] = 1
-    if not all(seen):
-        raise ModelFormatError(f"Token ids are not contiguous: id {seen.index(0)} is missing.")
+    tokens = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
+    if missing := set(range(len(tokens))).difference(vocabulary.values()):
+        raise ModelFormatError(f"Token ids are not contiguous: id {min(missing)} is missing.")
     if len(tokens) != n_rows:
         raise ModelFormatError(
             f"The tokenizer knows {len(tokens)} tokens but there are {n_rows} rows; the tokenizer and the table "
@@ -59,4 +54,4 @@ def check_tokenizer(tokenizer: Tokenizer, n_rows: int) -> tuple[str, ...]:
     unk_id = unknown_token_id(tokenizer)
     if unk_id is not None and not 0 <= unk_id < n_rows:
         raise ModelFormatError(f"The unknown token has id {unk_id}, outside 0 to {n_rows - 1}.")
-    return tuple(tokens)
+    return tokens

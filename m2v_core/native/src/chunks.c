@@ -13,6 +13,9 @@
 
 uint64_t chunk_hash_seed = UINT64_C(0x243F6A8885A308D3);
 
+/* Below this, tables grow in larger steps: finding a place for what they hold anew takes longer than clearing memory. */
+enum { SLOTS_OF_SMALL_TABLE = 8192 };
+
 /* One slot in four stays empty, so that searches end soon. */
 static bool fits(size_t n_chunks, size_t n_slots) { return n_chunks <= n_slots / 4 * 3; }
 
@@ -105,7 +108,7 @@ bool grow_chunk_table(ChunkTable *table, size_t n_chunks, size_t n_token_ids, si
     }
     size_t n_slots = table->n_slots;
     while (!fits(table->n_chunks + n_chunks, n_slots))
-        n_slots *= 2;
+        n_slots *= n_slots < SLOTS_OF_SMALL_TABLE ? 8 : 2;
     return n_slots == table->n_slots || rehash(table, n_slots);
 }
 

@@ -314,7 +314,8 @@ typedef struct {
     int32_t n_vocabulary;
 } SubwordsObject;
 
-static bool add_piece_object(Trie *trie, PyObject *piece, long long id, int32_t n_vocabulary) {
+/* Take over a piece's bytes, or count them where `pieces` has no room yet. */
+static bool add_piece_object(Pieces *pieces, PyObject *piece, long long id, int32_t n_vocabulary, size_t *n_bytes) {
     Py_ssize_t length;
     const char *bytes = PyUnicode_AsUTF8AndSize(piece, &length);
     if (!bytes)
@@ -323,25 +324,32 @@ static bool add_piece_object(Trie *trie, PyObject *piece, long long id, int32_t 
         PyErr_SetString(PyExc_ValueError, "a piece has an id outside the vocabulary");
         return false;
     }
-    if (length && !add_piece(trie, (const uint8_t *)bytes, (size_t)length, (int32_t)id)) {
-        PyErr_NoMemory();
-        return false;
-    }
+    *n_bytes += (size_t)length;
+    if (pieces->slots)
+        add_piece(pieces, (const uint8_t *)bytes, (size_t)length, (int32_t)id);
     return true;
 }
 
-/* Put the pieces of a dict {piece: id}, or of a tuple in the order of their ids, into the trie. */
-static bool add_pieces(Trie *trie, PyObject *pieces, int32_t n_vocabulary) {
-    if (PyTuple_Check(pieces)) {
-        for (Py_ssize_t id = 0; id < PyTuple_Size(pieces); id++)
-            if (!add_piece_object(trie, PyTuple_GetItem(pieces, id), id, n_vocabulary))
-                return false;
-        return true;
-    }
-    PyObject *piece, *id;
-    for (Py_ssize_t position = 0; PyDict_Next(pieces, &position, &piece, &id);)
-        if (!add_piece_object(trie, piece, PyLong_AsLongLong(id), n_vocabulary))
+/* Add the pieces of a dict {piece: id}, or of a tuple in the order of their ids. */
+static bool add_pieces(Pieces *pieces, PyObject *source, int32_t n_vocabulary) {
+    size_t n_bytes = 0;
+    const Py_ssize_t n_pieces = PyObject_Size(source);
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass && !init_pieces(pieces, (size_t)n_pieces, n_bytes)) {
+            PyErr_NoMemory();
             return false;
+        }
+        if (PyTuple_Check(source)) {
+            for (Py_ssize_t id = 0; id < n_pieces; id++)
+                if (!add_piece_object(pieces, PyTuple_GetItem(source, id), id, n_vocabulary, &n_bytes))
+                    return false;
+        } else {
+            PyObject *piece, *id;
+            for (Py_ssize_t position = 0; PyDict_Next(source, &position, &piece, &id);)
+                if (!add_piece_object(pieces, piece, PyLong_AsLongLong(id), n_vocabulary, &n_bytes))
+                    return false;
+        }
+    }
     return true;
 }
 
@@ -401,18 +409,19 @@ static PyObject *subwords_new(PyTypeObject *type, PyObject *args, PyObject *kwar
                             "scores",      "unknown_score",    "byte_ids",     "merges",  "prefers_whole_words",
                             NULL};
     const char *model, *classes, *spelling, *inner_prefix = "", *prefix = "";
-    Py_ssize_t n_classes, n_spelling, n_prefix = 0, max_word_bytes = 0;
+    Py_ssize_t n_classes, n_spelling, n_inner_prefix = 0, n_prefix = 0, max_word_bytes = 0;
     int n_vocabulary, unknown, has_space = 0, prefers_whole_words = 0;
     double unknown_score = 0;
     PyObject *pieces, *scores = NULL, *byte_ids = NULL, *merges = NULL;
     (void)type;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "siy#y#Oi|$nss#pOdOOp", names, &model, &n_vocabulary, &classes,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "siy#y#Oi|$ns#s#pOdOOp", names, &model, &n_vocabulary, &classes,
                                      &n_classes, &spelling, &n_spelling, &pieces, &unknown,
-                                     &max_word_bytes, &inner_prefix, &prefix, &n_prefix, &has_space, &scores,
-                                     &unknown_score, &byte_ids, &merges, &prefers_whole_words))
+                                     &max_word_bytes, &inner_prefix, &n_inner_prefix, &prefix, &n_prefix, &has_space,
+                                     &scores, &unknown_score, &byte_ids, &merges, &prefers_whole_words))
         return NULL;
     const bool is_unigram = strcmp(model, "Unigram") == 0, is_bpe = strcmp(model, "BPE") == 0;
-    if (!(PyDict_Check(pieces) || PyTuple_Check(pieces)) || n_classes != 256 || n_spelling != 256 || n_prefix > 4 || max_word_bytes < 0 || unknown >= n_vocabulary ||
+    if (!(PyDict_Check(pieces) || PyTuple_Check(pieces)) || n_classes != 256 || n_spelling != 256 || n_prefix > 4 ||
+        n_inner_prefix > MAX_INNER_PREFIX || max_word_bytes < 0 || unknown >= n_vocabulary ||
         is_unigram != (scores != NULL) || is_bpe != (merges != NULL) || is_bpe != (byte_ids != NULL)) {
         PyErr_SetString(PyExc_ValueError, "the parts of the subword model don't fit together");
         return NULL;
@@ -428,6 +437,8 @@ static PyObject *subwords_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     memcpy(subwords->spelling, spelling, 256);
     memcpy(subwords->prefix, prefix, (size_t)n_prefix);
     subwords->prefix_bytes = (size_t)n_prefix;
+    memcpy(subwords->inner_prefix, inner_prefix, (size_t)n_inner_prefix);
+    subwords->inner_prefix_bytes = (size_t)n_inner_prefix;
     subwords->unknown = unknown;
     subwords->max_word_bytes = (size_t)max_word_bytes;
     subwords->has_space = has_space;
@@ -439,7 +450,6 @@ static PyObject *subwords_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         Py_DECREF(object);
         return NULL;
     }
-    subwords->inner_root = trie_walk(&subwords->pieces, 0, (const uint8_t *)inner_prefix, strlen(inner_prefix));
     return (PyObject *)object;
 }
 

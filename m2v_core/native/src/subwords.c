@@ -1,9 +1,11 @@
 #include "subwords.h"
 
+#include "chunks.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_NODES = 1 << 27, MAX_SPELLED = MAX_SUBWORD_IDS };
+enum { MAX_SPELLED = MAX_SUBWORD_IDS, RECORD_HEAD = 5 };
 
 void init_subwords(Subwords *subwords) {
     *subwords = (Subwords){0};
@@ -11,8 +13,8 @@ void init_subwords(Subwords *subwords) {
 }
 
 void free_subwords(Subwords *subwords) {
-    free(subwords->pieces.edges);
-    free(subwords->pieces.ids);
+    free(subwords->pieces.slots);
+    free(subwords->pieces.records);
     free(subwords->merges.pairs);
     free(subwords->merges.merged);
     free((void *)subwords->scores);
@@ -21,80 +23,62 @@ void free_subwords(Subwords *subwords) {
 
 static inline size_t spread(uint64_t key) { return (size_t)(key * UINT64_C(0x9E3779B97F4A7C15) >> 20); }
 
-static inline uint64_t *edge_slot(const Trie *trie, uint32_t node, uint8_t byte) {
-    const uint64_t key = (uint64_t)node << 8 | byte;
-    const size_t last = trie->n_slots - 1;
-    size_t place = spread(key) & last;
-    while (trie->edges[place] && trie->edges[place] >> 28 != key)
-        place = (place + 1) & last;
-    return &trie->edges[place];
+static inline uint64_t hash_with(uint64_t hash, uint8_t byte) { return mixed(hash, byte); }
+
+static uint64_t hash_of(const uint8_t *bytes, size_t length) {
+    uint64_t hash = chunk_hash_seed;
+    for (size_t i = 0; i < length; i++)
+        hash = hash_with(hash, bytes[i]);
+    return hash;
 }
 
-/* A child and in the lowest bit whether a piece ends there, which spares looking for its id; 0 for none. */
-static inline uint32_t step_from(const Trie *trie, uint32_t node, uint8_t byte) {
-    return trie->n_slots ? (uint32_t)(*edge_slot(trie, node, byte) & (2 * MAX_NODES - 1)) : 0;
-}
-
-static bool grow_trie(Trie *trie) {
-    if (trie->n_nodes + 1 >= trie->nodes_room) {
-        const size_t room = trie->nodes_room ? 2 * trie->nodes_room : 256;
-        int32_t *ids = realloc(trie->ids, room * sizeof(int32_t));
-        if (!ids)
-            return false;
-        trie->ids = ids;
-        trie->nodes_room = room;
-    }
-    if (trie->n_slots && trie->n_edges + 1 <= trie->n_slots / 4 * 3)
-        return true;
-    Trie larger = *trie;
-    larger.n_slots = trie->n_slots ? 2 * trie->n_slots : 256;
-    larger.edges = calloc(larger.n_slots, sizeof(uint64_t));
-    if (!larger.edges)
+bool init_pieces(Pieces *pieces, size_t n_pieces, size_t n_bytes) {
+    const size_t n_record_bytes = n_bytes + n_pieces * RECORD_HEAD;
+    if (n_record_bytes >= UINT32_MAX)
         return false;
-    for (size_t i = 0; i < trie->n_slots; i++) {
-        const uint64_t edge = trie->edges[i];
-        if (edge)
-            *edge_slot(&larger, (uint32_t)(edge >> 36), (uint8_t)(edge >> 28)) = edge;
-    }
-    free(trie->edges);
-    *trie = larger;
-    return true;
+    pieces->n_slots = 64;
+    while (n_pieces > pieces->n_slots / 2)
+        pieces->n_slots *= 2;
+    pieces->slots = calloc(pieces->n_slots, sizeof(uint64_t));
+    pieces->records = malloc(n_record_bytes + 1);
+    return pieces->slots && pieces->records;
 }
 
-bool add_piece(Trie *trie, const uint8_t *bytes, size_t length, int32_t id) {
-    uint32_t node = 0;
-    uint64_t *edge = NULL;
-    if (trie->n_nodes == 0) {
-        if (!grow_trie(trie))
-            return false;
-        trie->ids[0] = -1;
-        trie->n_nodes = 1;
-    }
-    for (size_t i = 0; i < length; i++) {
-        if (trie->n_nodes >= MAX_NODES || !grow_trie(trie))
-            return false;
-        edge = edge_slot(trie, node, bytes[i]);
-        if (!*edge) {
-            const uint64_t child = trie->n_nodes++;
-            trie->ids[child] = -1;
-            trie->n_edges++;
-            *edge = (uint64_t)node << 36 | (uint64_t)bytes[i] << 28 | child << 1;
+void add_piece(Pieces *pieces, const uint8_t *bytes, size_t length, int32_t id) {
+    if (length == 0 || length > MAX_SPELLED)
+        return; /* in no chunk that is read here */
+    const uint64_t hash = hash_of(bytes, length);
+    const size_t last = pieces->n_slots - 1;
+    size_t place = hash & last;
+    while (pieces->slots[place])
+        place = (place + 1) & last;
+    pieces->slots[place] = (hash & ~(uint64_t)UINT32_MAX) | (pieces->n_record_bytes + 1);
+    uint8_t *record = pieces->records + pieces->n_record_bytes;
+    memcpy(record, &id, sizeof(id));
+    record[RECORD_HEAD - 1] = (uint8_t)length;
+    memcpy(record + RECORD_HEAD, bytes, length);
+    pieces->n_record_bytes += RECORD_HEAD + length;
+    if (length > pieces->longest)
+        pieces->longest = length;
+}
+
+/* The id of the piece that consists of `head` and `tail`, or -1; `hash` is that of both together. */
+static inline int32_t find_piece(const Pieces *pieces, uint64_t hash, const uint8_t *head, size_t head_bytes,
+                                 const uint8_t *tail, size_t tail_bytes) {
+    const size_t last = pieces->n_slots - 1;
+    for (size_t place = hash & last; pieces->slots[place]; place = (place + 1) & last) {
+        if ((pieces->slots[place] ^ hash) >> 32)
+            continue;
+        const uint8_t *record = pieces->records + (pieces->slots[place] & UINT32_MAX) - 1;
+        const uint8_t *bytes = record + RECORD_HEAD;
+        if (record[RECORD_HEAD - 1] == head_bytes + tail_bytes && memcmp(bytes, head, head_bytes) == 0 &&
+            memcmp(bytes + head_bytes, tail, tail_bytes) == 0) {
+            int32_t id;
+            memcpy(&id, record, sizeof(id));
+            return id;
         }
-        node = (uint32_t)(*edge & (2 * MAX_NODES - 1)) >> 1;
     }
-    if (edge)
-        *edge |= 1;
-    trie->ids[node] = id;
-    return true;
-}
-
-uint32_t trie_walk(const Trie *trie, uint32_t node, const uint8_t *bytes, size_t length) {
-    for (size_t i = 0; i < length; i++) {
-        node = step_from(trie, node, bytes[i]) >> 1;
-        if (!node)
-            return 0;
-    }
-    return node;
+    return -1;
 }
 
 bool init_merges(Merges *merges, size_t n_merges) {
@@ -125,7 +109,9 @@ void add_merge(Merges *merges, int32_t left, int32_t right, int32_t rank, int32_
 /* Greedily the longest piece first; words are runs of letters and digits, and single punctuation marks. */
 static int wordpiece_ids(const Subwords *subwords, const uint8_t *bytes, const uint8_t *classes, size_t length,
                          int32_t *ids) {
-    const Trie *trie = &subwords->pieces;
+    const Pieces *pieces = &subwords->pieces;
+    const uint64_t inner_hash = hash_of(subwords->inner_prefix, subwords->inner_prefix_bytes);
+    uint64_t hashes[MAX_SPELLED]; /* of the bytes up to and including each */
     int n_ids = 0;
     for (size_t begin = 0, stop; begin < length; begin = stop) {
         stop = begin + 1;
@@ -134,25 +120,21 @@ static int wordpiece_ids(const Subwords *subwords, const uint8_t *bytes, const u
                 stop++;
         const int n_before = n_ids;
         bool is_known = stop - begin <= subwords->max_word_bytes;
-        for (size_t place = begin; is_known && place < stop;) {
-            uint32_t node = place == begin ? 0 : subwords->inner_root, piece = 0;
-            size_t end = place;
-            if (place == begin || node) {
-                for (size_t i = place; i < stop; i++) {
-                    const uint32_t step = step_from(trie, node, bytes[i]);
-                    if (!step)
-                        break;
-                    node = step >> 1;
-                    if (step & 1) {
-                        piece = node;
-                        end = i + 1;
-                    }
-                }
+        for (size_t place = begin, end; is_known && place < stop; place = end) {
+            const size_t head_bytes = place == begin ? 0 : subwords->inner_prefix_bytes;
+            uint64_t hash = place == begin ? chunk_hash_seed : inner_hash;
+            for (end = place; end < stop && end - place + head_bytes < pieces->longest; end++)
+                hashes[end] = hash = hash_with(hash, bytes[end]);
+            int32_t id = -1;
+            for (; end > place; end--) {
+                id = find_piece(pieces, hashes[end - 1], subwords->inner_prefix, head_bytes, bytes + place,
+                                end - place);
+                if (id >= 0)
+                    break;
             }
-            is_known = piece != 0;
+            is_known = id >= 0;
             if (is_known)
-                ids[n_ids++] = trie->ids[piece];
-            place = end;
+                ids[n_ids++] = id;
         }
         if (!is_known) {
             ids[n_before] = subwords->unknown;
@@ -164,7 +146,7 @@ static int wordpiece_ids(const Subwords *subwords, const uint8_t *bytes, const u
 
 /* The path of the highest score (Viterbi), candidates in the order in which the tokenizer compares them. */
 static int unigram_ids(const Subwords *subwords, const uint8_t *bytes, size_t length, int32_t *ids) {
-    const Trie *trie = &subwords->pieces;
+    const Pieces *pieces = &subwords->pieces;
     double score[MAX_SPELLED + 1];
     int32_t id_ending_at[MAX_SPELLED + 1];
     uint16_t start_of[MAX_SPELLED + 1];
@@ -174,15 +156,13 @@ static int unigram_ids(const Subwords *subwords, const uint8_t *bytes, size_t le
     for (size_t start = 0, n_bytes; start < length; start += n_bytes) {
         n_bytes = start == 0 && subwords->prefix_bytes ? subwords->prefix_bytes : 1; /* of the character here */
         bool has_single_character = false;
-        uint32_t node = 0;
-        for (size_t end = start + 1; end <= length; end++) {
-            const uint32_t step = step_from(trie, node, bytes[end - 1]);
-            if (!step)
-                break;
-            node = step >> 1;
-            if (!(step & 1))
+        uint64_t hash = chunk_hash_seed;
+        const size_t stop = length - start < pieces->longest ? length : start + pieces->longest;
+        for (size_t end = start + 1; end <= stop; end++) {
+            hash = hash_with(hash, bytes[end - 1]);
+            const int32_t id = find_piece(pieces, hash, bytes, 0, bytes + start, end - start);
+            if (id < 0)
                 continue;
-            const int32_t id = trie->ids[node];
             const double candidate = subwords->scores[id] + score[start];
             if (start_of[end] == UINT16_MAX || candidate > score[end]) {
                 score[end] = candidate;
@@ -214,11 +194,9 @@ static int unigram_ids(const Subwords *subwords, const uint8_t *bytes, size_t le
 /* Merge the pair of the lowest rank, the leftmost of several, until none is left. */
 static int merged_ids(const Subwords *subwords, const uint8_t *bytes, size_t length, int32_t *ids) {
     if (subwords->prefers_whole_words) {
-        const uint32_t node = trie_walk(&subwords->pieces, 0, bytes, length);
-        if (node && subwords->pieces.ids[node] >= 0) {
-            ids[0] = subwords->pieces.ids[node];
+        ids[0] = find_piece(&subwords->pieces, hash_of(bytes, length), bytes, 0, bytes, length);
+        if (ids[0] >= 0)
             return 1;
-        }
     }
     uint64_t merge_with_next[MAX_SPELLED]; /* rank << 32 | result of merging id i and the next; UINT64_MAX for none */
     const Merges *merges = &subwords->merges;
