@@ -10,7 +10,8 @@ import gradio as gr
 from gradio.context import Context, LocalContext
 
 from m2v_core.bulk.run import read_texts
-from m2v_core.distillation.settings import DEFAULT_RECIPE, Recipe
+from m2v_core.distillation.settings import DEFAULTS as DEFAULT_SETTINGS
+from m2v_core.distillation.settings import Recipe
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError
 from m2v_core.jobs import Job, JobSpec
 from m2v_core.space.settings import current_limits
@@ -112,7 +113,7 @@ def build() -> None:
                     is_cleaned = gr.State(False)
             with gr.Accordion(_ADVANCED, open=False, elem_classes="m2v-card m2v-advanced") as advanced:
                 back = gr.Button("Back to the defaults", size="sm", visible=False, elem_classes="m2v-back")
-                recipe = gr.Radio(RECIPES, value=DEFAULT_RECIPE, label="Recipe", elem_classes="m2v-choices")
+                recipe = gr.Radio(RECIPES, value=DEFAULT_SETTINGS.recipe, label="Recipe", elem_classes="m2v-choices")
                 corpus = gr.File(
                     file_types=[".txt", ".csv", ".tsv", ".jsonl", ".parquet"],
                     label="Sentences to fit the model to: a thousand or more, if you have them",

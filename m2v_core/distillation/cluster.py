@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from m2v_core.distillation.settings import Pooling, Settings
+from m2v_core.distillation.settings import DistillRequest, Pooling
 from m2v_core.distillation.source import TeacherSource, locate_teacher
 from m2v_core.distributed import manifest
 from m2v_core.distributed.inputs import InputFile
@@ -144,7 +144,7 @@ class Cluster:
         self._address = address
 
     @staticmethod
-    def check_memory(settings: Settings, n_rows: int, teacher_dim: int | None) -> None:
+    def check_memory(settings: DistillRequest, n_rows: int, teacher_dim: int | None) -> None:
         """Refuses before the work what needs all vectors in memory at once, where they are too many.
 
         Raises:

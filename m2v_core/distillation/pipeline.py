@@ -21,7 +21,7 @@ from m2v_core import compression
 from m2v_core.distillation.bags import synthetic_bags, usable_texts, whole_words
 from m2v_core.distillation.reading import Reading
 from m2v_core.distillation.reduction import PCADims, n_components, reduce_dims
-from m2v_core.distillation.settings import DEFAULT_RECIPE, Pooling, Recipe, Settings
+from m2v_core.distillation.settings import DEFAULTS, DistillRequest, Pooling, Precision, Recipe
 from m2v_core.distillation.source import TeacherSource, locate_teacher
 from m2v_core.distillation.vectors import Fitted, Prepared, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.weighting import Weighting, rank_weights
@@ -36,24 +36,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_REMOVE_UNUSED = r"\[unused\d+\]"
-
 
 def distill(
     model_name: str | Path,
     vocabulary: Sequence[str] | None = None,
     device: str | None = None,
-    pca_dims: PCADims = 256,
-    apply_zipf: bool = True,
-    use_subword: bool = True,
-    sif_coefficient: float | None = 1e-4,
-    weighting: Weighting = "sif",
-    token_remove_pattern: str | None = _REMOVE_UNUSED,
-    pooling: Pooling = "auto",
-    quantize_to: str = "float16",
-    vocabulary_quantization: int | None = None,
+    pca_dims: PCADims = DEFAULTS.pca_dims,
+    apply_zipf: bool = DEFAULTS.apply_zipf,
+    use_subword: bool = DEFAULTS.use_subword,
+    sif_coefficient: float | None = DEFAULTS.sif_coefficient,
+    weighting: Weighting = DEFAULTS.weighting,
+    token_remove_pattern: str | None = DEFAULTS.token_remove_pattern,
+    pooling: Pooling = DEFAULTS.pooling,
+    quantize_to: Precision = DEFAULTS.quantize_to,
+    vocabulary_quantization: int | None = DEFAULTS.vocabulary_quantization,
     trust_remote_code: bool = False,
-    recipe: Recipe = DEFAULT_RECIPE,
+    recipe: Recipe = DEFAULTS.recipe,
     corpus: Sequence[str] | None = None,
     cache_folder: str | Path | None = None,
     engine: Literal["ray"] | None = None,
@@ -116,7 +114,7 @@ def distill(
         SaveError, LimitError: with an engine, vectors can't be written, or workers die again and again.
         Cancelled: `cancel` was set.
     """
-    settings = Settings(
+    settings = DistillRequest(
         vocabulary=vocabulary,
         pca_dims=pca_dims,
         apply_zipf=apply_zipf,
@@ -159,16 +157,16 @@ def distill_from_model(
     tokenizer: Any,
     vocabulary: Sequence[str] | None = None,
     device: str | None = None,
-    pca_dims: PCADims = 256,
-    apply_zipf: bool = True,
-    use_subword: bool = True,
-    sif_coefficient: float | None = 1e-4,
-    weighting: Weighting = "sif",
-    token_remove_pattern: str | None = _REMOVE_UNUSED,
-    pooling: Pooling = "auto",
-    quantize_to: str = "float16",
-    vocabulary_quantization: int | None = None,
-    recipe: Recipe = DEFAULT_RECIPE,
+    pca_dims: PCADims = DEFAULTS.pca_dims,
+    apply_zipf: bool = DEFAULTS.apply_zipf,
+    use_subword: bool = DEFAULTS.use_subword,
+    sif_coefficient: float | None = DEFAULTS.sif_coefficient,
+    weighting: Weighting = DEFAULTS.weighting,
+    token_remove_pattern: str | None = DEFAULTS.token_remove_pattern,
+    pooling: Pooling = DEFAULTS.pooling,
+    quantize_to: Precision = DEFAULTS.quantize_to,
+    vocabulary_quantization: int | None = DEFAULTS.vocabulary_quantization,
+    recipe: Recipe = DEFAULTS.recipe,
     corpus: Sequence[str] | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
@@ -182,7 +180,7 @@ def distill_from_model(
         model: A transformers `PreTrainedModel`.
         tokenizer: Its fast tokenizer, of transformers or of tokenizers.
     """
-    settings = Settings(
+    settings = DistillRequest(
         vocabulary=vocabulary,
         pca_dims=pca_dims,
         apply_zipf=apply_zipf,
@@ -222,7 +220,7 @@ def _check_engine(
 
 
 def _make_model(
-    reading: Reading, settings: Settings, reporter: ProgressReporter, source: TeacherSource | None, name: str
+    reading: Reading, settings: DistillRequest, reporter: ProgressReporter, source: TeacherSource | None, name: str
 ) -> StaticModel:
     """Read, reduce and weight, calibrate, compress."""
     read = reading.vocabulary()
@@ -252,10 +250,8 @@ def _make_model(
             "sif_coefficient": settings.sif_coefficient if settings.apply_zipf else None,
             "pooling": read.pooling,
             "m2v": {
-                "recipe": settings.recipe,
+                **settings.to_dict(),
                 "mode": settings.mode,
-                "weighting": settings.weighting if settings.apply_zipf else None,
-                "token_remove_pattern": settings.token_remove_pattern,
                 "teacher_revision": None if source is None else source.revision,
                 "version": m2v_core.__version__,
                 **noted,
@@ -265,7 +261,7 @@ def _make_model(
 
 
 def _calibrated(
-    read: TeacherVectors, reading: Reading, settings: Settings, reporter: ProgressReporter
+    read: TeacherVectors, reading: Reading, settings: DistillRequest, reporter: ProgressReporter
 ) -> tuple[_Table, dict[str, Any]]:
     """The table fitted to what the teacher says of sentences, and what to note of that in the configuration.
 
@@ -290,7 +286,7 @@ def _calibrated(
 
 
 def _fit(
-    read: TeacherVectors, reading: Reading, settings: Settings, pca_dims: PCADims, reporter: ProgressReporter
+    read: TeacherVectors, reading: Reading, settings: DistillRequest, pca_dims: PCADims, reporter: ProgressReporter
 ) -> Fitted:
     from m2v_core.distillation.calibration import Sentences, calibrate
     from m2v_core.distillation.closed_form import Start
@@ -305,7 +301,7 @@ def _fit(
     return Fitted(fitted.token_embeddings, prepared.noted | {"calibrated": fitted.problem is None}, fitted.problem)
 
 
-def _prepare(read: TeacherVectors, reading: Reading, settings: Settings, pca_dims: PCADims) -> Prepared:
+def _prepare(read: TeacherVectors, reading: Reading, settings: DistillRequest, pca_dims: PCADims) -> Prepared:
     """What the teacher says of bags and sentences, and the tables that fitting may start from."""
     from m2v_core.distillation.calibration import Sentences, count_tokens, usable_sentences
     from m2v_core.distillation.contexts import contextual_directions
@@ -356,7 +352,7 @@ class _Table:
     token_mapping: npt.NDArray[np.int32] | None = None
 
 
-def _reduce_and_weight(read: TeacherVectors, settings: Settings) -> _Table:
+def _reduce_and_weight(read: TeacherVectors, settings: DistillRequest) -> _Table:
     if settings.vocabulary_quantization is None:
         reduced = reduce_dims(read.vectors, settings.pca_dims, drop_top=settings.recipe == "fast")
         return _Table(reduced * _weights(read, settings)[:, None])
@@ -367,7 +363,7 @@ def _reduce_and_weight(read: TeacherVectors, settings: Settings) -> _Table:
     return _Table(reduce_dims(centroids, settings.pca_dims), weights, token_mapping)
 
 
-def _weights(read: TeacherVectors, settings: Settings) -> npt.NDArray[np.float32]:
+def _weights(read: TeacherVectors, settings: DistillRequest) -> npt.NDArray[np.float32]:
     """`(n_rows,)`, by each row's rank."""
     n_rows = len(read.vectors)
     if not settings.apply_zipf:

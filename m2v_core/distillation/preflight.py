@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from m2v_core.distillation.bags import BAGS_PER_WORD, MOST_BAGS
 from m2v_core.distillation.bundled import bundled_folder, is_bundled
 from m2v_core.distillation.reduction import PCADims
-from m2v_core.distillation.settings import DEFAULT_RECIPE, Recipe
+from m2v_core.distillation.settings import DEFAULTS, Recipe
 from m2v_core.distillation.source import TEACHER_FILES
 from m2v_core.distillation.teacher_files import Access, TeacherFiles, files_of_folder, files_of_repo, number, text_of
 from m2v_core.errors import HubError
@@ -140,11 +140,11 @@ def plan(
     *,
     vocabulary: Sequence[str] | None = None,
     use_subword: bool = True,
-    token_remove_pattern: str | None = None,
-    pca_dims: PCADims = 256,
-    quantize_to: str = "float16",
+    token_remove_pattern: str | None = DEFAULTS.token_remove_pattern,
+    pca_dims: PCADims = DEFAULTS.pca_dims,
+    quantize_to: str = DEFAULTS.quantize_to,
     vocabulary_quantization: int | None = None,
-    recipe: Recipe = DEFAULT_RECIPE,
+    recipe: Recipe = DEFAULTS.recipe,
     most_words: int | None = None,
 ) -> Plan:
     """What `distill` with these settings would make of the teacher, without distilling.

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from m2v_core.distillation.poolings import choose_pooling
 from m2v_core.distillation.reduction import PCADims
-from m2v_core.distillation.settings import Settings
+from m2v_core.distillation.settings import DistillRequest
 from m2v_core.distillation.source import TeacherSource
 from m2v_core.distillation.vectors import Fitted, Prepared, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.vocabulary import clean_vocabulary
@@ -41,7 +41,7 @@ class Reading:
     def __init__(
         self,
         load: Callable[[], Teacher],
-        settings: Settings,
+        settings: DistillRequest,
         reporter: ProgressReporter,
         source: TeacherSource | None,
         cache: VectorCache | None,

@@ -1,12 +1,18 @@
-"""What a distillation is asked to do."""
+"""The settings of a distillation: what may be chosen, what it is without a choice, and what is refused.
+
+The command's options, the parameters of jobs, the app's form and the configuration of a model derive from
+`DistillSettings`; so do the defaults of `distill`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from m2v_core.compression import DTYPES
+import numpy as np
+
 from m2v_core.distillation.reduction import PCADims, check_pca_dims
 from m2v_core.distillation.weighting import Weighting, rank_weights
 from m2v_core.errors import InputError
@@ -25,58 +31,122 @@ embeddings of bags of these words is taken.
 CLS_SHARES = {"piece_cls": 1.0, "piece_half_cls": 0.5}
 
 Recipe = Literal["model2vec", "fast", "calibrated"]
-DEFAULT_RECIPE: Recipe = "calibrated"
+Precision = Literal["float32", "float16", "int8"]
 
-_CHOICES = {"pooling": get_args(Pooling), "quantize_to": DTYPES, "recipe": get_args(Recipe)}
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "weighting": get_args(Weighting),
+    "pooling": get_args(Pooling),
+    "quantize_to": get_args(Precision),
+    "recipe": get_args(Recipe),
+}
+"""What the settings that are one of a few names may be."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The arguments of `distill` but for the teacher, checked before anything is downloaded.
+@dataclass(frozen=True, kw_only=True)
+class DistillSettings:
+    """How a teacher is distilled.
+
+    Attributes:
+        recipe: `"model2vec"`, the method as published; `"fast"`, the best at the same cost; or `"calibrated"`, which
+            has the teacher read 80,000 random bags of words besides and fits the table to what it says.
+        pca_dims: Dimensions to keep, or the share of variance to explain (0 to 1), or `"auto"` to rotate without
+            reducing, or None for no PCA.
+        use_subword: With a vocabulary: True joins its words to the teacher's subwords; False makes a word-level
+            model, for which unknown words yield nothing.
+        token_remove_pattern: The teacher's subwords that begin with a match of this regular expression are dropped;
+            None drops none.
+        pooling: How the teacher's hidden states become a vector; see `Pooling`.
+        weighting: `"sif"`, or `"zipf"` as Model2Vec had it before 0.4.0.
+        sif_coefficient: The a of SIF weights, between 0 and 1; None weighs all rows alike.
+        apply_zipf: Whether rows are weighted by rank at all.
+        quantize_to: Number format of the table.
+        vocabulary_quantization: Share this many rows between all tokens (k-means); None for one row a token.
 
     Raises:
-        InputError: an argument is out of its range.
+        InputError: A setting is out of its range.
     """
 
-    vocabulary: Sequence[str] | None
-    pca_dims: PCADims
-    apply_zipf: bool
-    use_subword: bool
-    sif_coefficient: float | None
-    weighting: Weighting
-    token_remove_pattern: str | None
-    pooling: Pooling
-    quantize_to: str
-    vocabulary_quantization: int | None
-    recipe: Recipe
-    corpus: Sequence[str] | None = None
+    recipe: Recipe = "calibrated"
+    pca_dims: PCADims = 256
+    use_subword: bool = True
+    token_remove_pattern: str | None = r"\[unused\d+\]"
+    pooling: Pooling = "auto"
+    weighting: Weighting = "sif"
+    sif_coefficient: float | None = 1e-4
+    apply_zipf: bool = True
+    quantize_to: Precision = "float16"
+    vocabulary_quantization: int | None = None
 
     def __post_init__(self) -> None:
-        if self.recipe == "model2vec" and self.pooling == "auto":
-            object.__setattr__(self, "pooling", "mean")  # what was published
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(allowed)}.")
+        for name in ("use_subword", "apply_zipf"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise InputError(f"{name} is {getattr(self, name)!r}; use True or False.")
         check_pca_dims(self.pca_dims)
         rank_weights(1, self.weighting, self.sif_coefficient)
         compile_remove_pattern(self.token_remove_pattern)
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(allowed)}.")
+        n_shared = self.vocabulary_quantization
+        is_number = isinstance(n_shared, (int, np.integer)) and not isinstance(n_shared, bool)
+        if n_shared is not None and not (is_number and n_shared >= 1):
+            raise InputError(
+                f"vocabulary_quantization is {n_shared!r}; use a whole number of rows, 1 or more, or None for one row "
+                "a token."
+            )
+        if self.recipe == "model2vec" and self.pooling == "auto":
+            object.__setattr__(self, "pooling", "mean")  # what was published
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> DistillSettings:
+        """Settings by their names, as `to_dict` gives them; those that are missing are as by default.
+
+        Raises:
+            InputError: There is no setting of such a name, or one is out of its range.
+        """
+        if unknown := sorted(set(settings).difference(SETTING_NAMES)):
+            raise InputError(f"There is no setting {unknown[0]!r}; the settings are {', '.join(SETTING_NAMES)}.")
+        return cls(**settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings by their names, as plain JSON values."""
+        values = {name: getattr(self, name) for name in SETTING_NAMES}
+        return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+
+
+DEFAULTS = DistillSettings()
+SETTING_NAMES = tuple(field.name for field in dataclasses.fields(DistillSettings))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillRequest(DistillSettings):
+    """What `distill` was asked for, but for the teacher: settings and texts.
+
+    Attributes:
+        vocabulary: Words by falling frequency; None for the teacher's own subwords.
+        corpus: Sentences to fit the table to; None for none.
+
+    Raises:
+        InputError: The texts can't be used, or not with these settings.
+    """
+
+    vocabulary: Sequence[str] | None = None
+    corpus: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.vocabulary is None and not self.use_subword:
             raise InputError("use_subword=False makes a word-level model and needs a vocabulary; pass one.")
-        if self.vocabulary is not None and (
-            isinstance(self.vocabulary, str) or not isinstance(self.vocabulary, Sequence)
-        ):
+        for name, of_what in (("vocabulary", "words"), ("corpus", "sentences")):
+            texts = getattr(self, name)
+            if texts is not None and (isinstance(texts, str) or not isinstance(texts, Sequence)):
+                raise InputError(
+                    f"{name} is a {type(texts).__name__}; pass a list of {of_what}, or read a file of them first."
+                )
+        if self.corpus is not None and self.recipe == "model2vec":
             raise InputError(
-                f"vocabulary is a {type(self.vocabulary).__name__}; pass a list of words, or read a file of them first."
+                "The recipe model2vec reads no corpus, or it would be another; use recipe='fast' or 'calibrated'."
             )
-        if self.corpus is not None:
-            if isinstance(self.corpus, str) or not isinstance(self.corpus, Sequence):
-                raise InputError(
-                    f"corpus is a {type(self.corpus).__name__}; pass a list of sentences, or read a file of them first."
-                )
-            if self.recipe == "model2vec":
-                raise InputError(
-                    "The recipe model2vec reads no corpus, or it would be another; use recipe='fast' or 'calibrated'."
-                )
         for entry in self.vocabulary or ():
             if not isinstance(entry, str):
                 raise InputError(f"The vocabulary holds {entry!r}, a {type(entry).__name__}; pass strings.")

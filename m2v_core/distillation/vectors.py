@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from m2v_core.distillation.reduction import PCADims
-from m2v_core.distillation.settings import Pooling, Settings
+from m2v_core.distillation.settings import DistillRequest, Pooling
 from m2v_core.distillation.source import TeacherSource
 from m2v_core.persistence.atomic import replacing
 
@@ -112,7 +112,7 @@ class VectorCache:
     def __init__(self, folder: str | Path) -> None:
         self._folder = Path(folder)
 
-    def find(self, source: TeacherSource, settings: Settings) -> TeacherVectors | None:
+    def find(self, source: TeacherSource, settings: DistillRequest) -> TeacherVectors | None:
         """The vectors, if they are here and whole."""
         found = self._read(self._path(source, settings), ("vectors", "ranks"), ("tokenizer", "pooling"))
         if found is None:
@@ -120,7 +120,7 @@ class VectorCache:
         (vectors, ranks), (tokenizer, pooling) = found
         return TeacherVectors(vectors, ranks, Tokenizer.from_str(tokenizer), cast(Pooling, pooling))
 
-    def keep(self, source: TeacherSource, settings: Settings, found: TeacherVectors) -> None:
+    def keep(self, source: TeacherSource, settings: DistillRequest, found: TeacherVectors) -> None:
         """Keep the vectors. A cache that can't be written costs time the next time, not this distillation."""
         self._keep(
             self._path(source, settings),
@@ -141,7 +141,7 @@ class VectorCache:
         tensors = {field.name: getattr(readings, field.name) for field in fields(Readings)}
         self._keep(self._sentences_path(source, texts, tokenizer), tensors, {})
 
-    def find_prepared(self, source: TeacherSource, settings: Settings, pca_dims: PCADims) -> Prepared | None:
+    def find_prepared(self, source: TeacherSource, settings: DistillRequest, pca_dims: PCADims) -> Prepared | None:
         """What calibrating begins with, if it is here and whole."""
         import scipy.sparse
 
@@ -153,7 +153,9 @@ class VectorCache:
         counts = scipy.sparse.csr_matrix((shares, token_ids, text_starts), shape=(len(targets), len(reduced)))
         return Prepared(reduced, directions if len(directions) else None, counts, targets, json.loads(noted))
 
-    def keep_prepared(self, source: TeacherSource, settings: Settings, pca_dims: PCADims, prepared: Prepared) -> None:
+    def keep_prepared(
+        self, source: TeacherSource, settings: DistillRequest, pca_dims: PCADims, prepared: Prepared
+    ) -> None:
         """Keep what calibrating begins with; as with `keep`, a cache that can't be written is no error."""
         directions = prepared.directions
         tensors = {
@@ -166,7 +168,7 @@ class VectorCache:
         }
         self._keep(self._prepared_path(source, settings, pca_dims), tensors, {"noted": json.dumps(prepared.noted)})
 
-    def find_fitted(self, source: TeacherSource, settings: Settings, pca_dims: PCADims) -> Fitted | None:
+    def find_fitted(self, source: TeacherSource, settings: DistillRequest, pca_dims: PCADims) -> Fitted | None:
         """The calibrated table, if it is here and whole."""
         found = self._read(self._fitted_path(source, settings, pca_dims), ("token_embeddings",), ("noted", "problem"))
         if found is None:
@@ -174,7 +176,7 @@ class VectorCache:
         (token_embeddings,), (noted, problem) = found
         return Fitted(token_embeddings, json.loads(noted), problem or None)
 
-    def keep_fitted(self, source: TeacherSource, settings: Settings, pca_dims: PCADims, fitted: Fitted) -> None:
+    def keep_fitted(self, source: TeacherSource, settings: DistillRequest, pca_dims: PCADims, fitted: Fitted) -> None:
         """Keep the calibrated table; as with `keep`, a cache that can't be written is no error."""
         self._keep(
             self._fitted_path(source, settings, pca_dims),
@@ -213,13 +215,13 @@ class VectorCache:
             digest.update(text.encode("utf-8", "surrogatepass") + b"\xff")
         return self._folder / f"{digest.hexdigest()[:32]}.safetensors"
 
-    def _path(self, source: TeacherSource, settings: Settings) -> Path:
+    def _path(self, source: TeacherSource, settings: DistillRequest) -> Path:
         return self._entry(_asked(source, settings))
 
-    def _prepared_path(self, source: TeacherSource, settings: Settings, pca_dims: PCADims) -> Path:
+    def _prepared_path(self, source: TeacherSource, settings: DistillRequest, pca_dims: PCADims) -> Path:
         return self._entry([*_asked_to_fit(source, settings, pca_dims), "prepared"])
 
-    def _fitted_path(self, source: TeacherSource, settings: Settings, pca_dims: PCADims) -> Path:
+    def _fitted_path(self, source: TeacherSource, settings: DistillRequest, pca_dims: PCADims) -> Path:
         weighting = [settings.apply_zipf, settings.weighting, settings.sif_coefficient]
         return self._entry([*_asked_to_fit(source, settings, pca_dims), "fitted", *weighting])
 
@@ -252,7 +254,7 @@ def _mapped(path: Path, names: Sequence[str]) -> list[npt.NDArray[Any]]:
     return [np.asarray(tensor) for tensor in found]
 
 
-def _asked(source: TeacherSource, settings: Settings) -> list[Any]:
+def _asked(source: TeacherSource, settings: DistillRequest) -> list[Any]:
     """All that the teacher's vectors depend on."""
     vocabulary = None if settings.vocabulary is None else list(settings.vocabulary)
     return [
@@ -264,7 +266,7 @@ def _asked(source: TeacherSource, settings: Settings) -> list[Any]:
     ]
 
 
-def _asked_to_fit(source: TeacherSource, settings: Settings, pca_dims: PCADims) -> list[Any]:
+def _asked_to_fit(source: TeacherSource, settings: DistillRequest, pca_dims: PCADims) -> list[Any]:
     """All that a fit begins with depends on."""
     corpus = None if settings.corpus is None else list(settings.corpus)
     return [*_asked(source, settings), pca_dims, settings.recipe, corpus]

@@ -17,7 +17,8 @@ def check_spec(
     """Refuse what could not be started, or must not be written down.
 
     Raises:
-        InputError: An unknown kind, parameter or text; a value that is not JSON; a secret among them.
+        InputError: An unknown kind, parameter or text; a value that is not JSON, or that the work would refuse; a
+            secret among them.
         LimitError: A text has more lines than `max_lines` allows.
     """
     kind = kinds.get(spec.kind)
@@ -43,6 +44,8 @@ def check_spec(
             "A parameter, text or title holds an access token, which must not be stored. "
             "Take it out, and pass it as a secret."
         )
+    if kind.check is not None:
+        kind.check(parameters, spec.texts)
 
 
 def _check_names(what: str, kind: str, given: Collection[str], known: Collection[str]) -> None:

@@ -6,11 +6,12 @@ import importlib
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from m2v_core.distillation.settings import SETTING_NAMES, DistillRequest
 from m2v_core.errors import SaveError, TeacherError
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
@@ -27,11 +28,13 @@ class Kind:
             not import what only workers use.
         parameters: The names it takes; None to take any.
         texts: The long lists of text it takes.
+        check: Raises InputError for parameters and texts that the work would refuse; called before a job is queued.
     """
 
     target: str
     parameters: frozenset[str] | None = None
     texts: frozenset[str] = frozenset()
+    check: Callable[[Mapping[str, Any], Mapping[str, Sequence[str]]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,16 @@ def load_work(target: str) -> Work:
     module, _, name = target.partition(":")
     work: Work = getattr(importlib.import_module(module), name)
     return work
+
+
+def check_distillation(parameters: Mapping[str, Any], texts: Mapping[str, Sequence[str]]) -> None:
+    """Refuse settings that `distill` would refuse.
+
+    Raises:
+        InputError: One is out of its range, or the texts can't be used with them.
+    """
+    settings = {name: parameters[name] for name in SETTING_NAMES if name in parameters}
+    DistillRequest(**settings, vocabulary=texts.get("vocabulary"), corpus=texts.get("corpus"))
 
 
 def distill(order: WorkOrder) -> Mapping[str, Any]:
@@ -240,25 +253,9 @@ def check_teacher(order: WorkOrder, teacher: str) -> str | None:
 KINDS: Mapping[str, Kind] = {
     "distill": Kind(
         target="m2v_core.jobs.kinds:distill",
-        parameters=frozenset(
-            {
-                "model_name",
-                "device",
-                "pca_dims",
-                "apply_zipf",
-                "use_subword",
-                "sif_coefficient",
-                "weighting",
-                "token_remove_pattern",
-                "pooling",
-                "quantize_to",
-                "vocabulary_quantization",
-                "trust_remote_code",
-                "recipe",
-            }
-        )
-        | AFTERWARDS,
+        parameters=frozenset({"model_name", "device", "trust_remote_code", *SETTING_NAMES}) | AFTERWARDS,
         texts=frozenset({"vocabulary", "corpus"}),
+        check=check_distillation,
     ),
     "speed": Kind(
         target="m2v_core.jobs.kinds:speed",

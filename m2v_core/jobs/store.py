@@ -121,7 +121,8 @@ class JobStore:
                 afterwards.
 
         Raises:
-            InputError: An unknown kind, parameter or text; a value that is not JSON; a secret among them.
+            InputError: An unknown kind, parameter or text; a value that is not JSON, or that the work would refuse; a
+                secret among them.
             LimitError: The queue is full, this owner has as many unfinished jobs as allowed, or a text is too long.
             SaveError: The job can't be written.
         """

@@ -176,7 +176,8 @@ class Recipe:
         settings, teacher = config.get("m2v"), config.get("tokenizer_name")
         if not isinstance(settings, Mapping) or not isinstance(teacher, str) or "recipe" not in settings:
             return None
-        mode, weighting = str(settings.get("mode", "output")), settings.get("weighting")
+        mode = str(settings.get("mode", "output"))
+        weighting = settings.get("weighting") if settings.get("apply_zipf", True) else None
         dims, pattern = config.get("apply_pca"), settings.get("token_remove_pattern")
         options = {"model-name": teacher, "save-path": "my-model", "recipe": settings["recipe"]}
         if mode != "output":

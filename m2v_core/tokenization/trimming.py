@@ -20,7 +20,7 @@ def compile_remove_pattern(token_remove_pattern: str | None) -> re.Pattern[str] 
     """
     try:
         return None if token_remove_pattern is None else re.compile(token_remove_pattern)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise InputError(
             f"token_remove_pattern {token_remove_pattern!r} is no regular expression ({error}); "
             r"an example that is: '\[unused\d+\]'."

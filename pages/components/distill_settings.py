@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from m2v_core.distillation.settings import DEFAULT_RECIPE
+from m2v_core.distillation.settings import DEFAULTS as DEFAULT_SETTINGS
 from m2v_core.errors import InputError
 
 UNUSED_PATTERN = r"\[unused\d+\]"
@@ -33,7 +33,7 @@ DEVICES = [("Best there is", "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple 
 
 
 # Dimensions, weighting, SIF coefficient, pooling, precision, shared rows, tokens to leave out, device, recipe.
-DEFAULTS = ("256", "sif", "0.0001", "auto", "float16", "", UNUSED_PATTERN, "auto", DEFAULT_RECIPE)
+DEFAULTS = ("256", "sif", "0.0001", "auto", "float16", "", UNUSED_PATTERN, "auto", DEFAULT_SETTINGS.recipe)
 
 
 def parse_dims(text: str) -> int | float | str | None:
@@ -132,5 +132,5 @@ def restored_settings(parameters: Mapping[str, Any]) -> list[Any]:
         "" if clusters is None else str(clusters),
         str(parameters.get("token_remove_pattern", UNUSED_PATTERN) or ""),
         one_of("device", DEVICES, "auto"),
-        one_of("recipe", RECIPES, DEFAULT_RECIPE),
+        one_of("recipe", RECIPES, DEFAULT_SETTINGS.recipe),
     ]
