@@ -102,7 +102,7 @@ def test_usage_error(arguments, monkeypatch, tmp_path):
 def test_error_is_red_on_a_terminal(tmp_path):
     output, code = in_terminal("info", tmp_path / "absent")
     assert code == 1
-    assert "\x1b[1;31mError: " in output
+    assert "\x1b[31m\x1b[1mError: " in output
 
 
 def test_debug_shows_where_an_error_came_from(tmp_path):
