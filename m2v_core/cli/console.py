@@ -225,9 +225,12 @@ def table_text(sheet: Sheet) -> str:
 
 def say(message: str, **style: Any) -> None:
     """One line on standard error, above the bar if there is one."""
-    if _drawn:
+    bar = _drawn
+    if bar:
         _draw("", end="\r")
     click.secho(" ".join(message.splitlines()), err=True, **style)
+    if bar:
+        _draw(bar)
 
 
 def stop(message: str) -> NoReturn:

@@ -12,6 +12,7 @@ import click
 from m2v_core.cli.console import (
     PATH,
     cancelled_by_interrupt,
+    check_output,
     folder_bytes,
     load_model,
     print_facts,
@@ -146,5 +147,4 @@ def _check_output(path: Path, *, is_folder: bool, overwrite: bool) -> None:
         raise SaveError(f"{path} is a {'folder' if path.is_dir() else 'file'}. Name another place.")
     if is_taken and not overwrite:
         raise SaveError(f"{path} exists already. Name another place, or add --overwrite.")
-    if not path.absolute().parent.is_dir():
-        raise SaveError(f"{path} can't be written: there is no folder {path.absolute().parent}. Make it first.")
+    check_output(path)
