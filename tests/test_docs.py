@@ -7,12 +7,11 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 
 from m2v_core.cli import app
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-COMMANDS = typer.main.get_command(app).commands
+COMMANDS = app.commands
 OPTIONS = [(name, option) for name, command in COMMANDS.items() for option in command.params]
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 PYTHON_BLOCKS = [code for language, code in BLOCKS if language == "python"]

@@ -51,7 +51,7 @@ ROOMS: dict[str, set[str]] = {
 
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
 
-BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "typer", "rich"}
+BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "click"}
 PACKAGES: dict[str, set[str]] = {
     "errors": set(),
     "cpus": set(),
@@ -77,7 +77,7 @@ PACKAGES: dict[str, set[str]] = {
     "space": {"yaml", "packaging"},
     "jobs": {"numpy", "psutil"},
     "library": set(),
-    "cli": {"typer", "rich"},
+    "cli": {"click"},
     "__main__": set(),
     "m2v_core": set(),
     "figures": {"numpy", "plotly"},

@@ -7,62 +7,57 @@ no NumPy, and only what runs a teacher loads torch.
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from typing import Any
 
-import typer
+import click
 
 from m2v_core import __version__
 from m2v_core.cli import distilling, encoding, evaluating, measuring, publishing, searching, starting, training
-from m2v_core.cli.console import results
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # its tables cut long option names off at 80 columns
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+from m2v_core.cli.console import errors_as_lines
 
 
 def main() -> None:
     """Run the `m2v` command."""
-    app(prog_name="m2v")
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    app(prog_name="m2v", color=False if is_plain else None)
 
 
-def _print_version(is_asked: bool) -> None:
-    if is_asked:
-        results.print(f"m2v {__version__}")
-        raise typer.Exit
+class _Group(click.Group):
+    """Lists its commands in the order in which they were added, and prints their errors as lines."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with errors_as_lines():
+            return super().invoke(ctx)
 
 
-@app.callback()
-def _m2v(
-    version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
-    ] = False,
-) -> None:
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, message="m2v %(version)s", help="Show the version.")
+def app() -> None:
     """Turn any Sentence Transformer into a small, fast static embedding model.
 
     An error is one line; set M2V_DEBUG=1 to see where it came from.
     """
 
 
-app.command()(distilling.distill)
-app.command()(distilling.preflight)
-app.command()(encoding.encode)
-app.command()(searching.index)
-app.command()(searching.search)
-app.command()(encoding.info)
-app.command()(measuring.speed)
-app.command("eval")(evaluating.evaluate)
-app.command()(evaluating.frontier)
-app.command()(training.train)
-app.command()(training.predict)
-app.command()(publishing.push)
-app.command()(publishing.export)
-app.command("app")(starting.start_app)
-
-space = typer.Typer(no_args_is_help=True, help="Render and deploy the app as a Space of the Hub.")
-space.command("build")(publishing.build_space)
-space.command("push")(publishing.push_space)
-app.add_typer(space, name="space")
+for command in (
+    distilling.distill,
+    distilling.preflight,
+    encoding.encode,
+    searching.index,
+    searching.search,
+    encoding.info,
+    measuring.speed,
+    evaluating.evaluate,
+    evaluating.frontier,
+    training.train,
+    training.predict,
+    publishing.push,
+    publishing.export,
+    starting.start_app,
+    publishing.space,
+):
+    app.add_command(command)

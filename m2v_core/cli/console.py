@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shutil
 import signal
+import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
-from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn
-from rich.progress import Progress as Bars
-from rich.text import Text
+import click
 
 from m2v_core.errors import Cancelled, M2VError, SaveError
 from m2v_core.progress import Progress, ProgressCallback
 
 if TYPE_CHECKING:
+    from m2v_core.evaluation.report import Sheet
     from m2v_core.model import StaticModel
+
+AT_LEAST_1 = click.IntRange(min=1)
+DTYPES = click.Choice(["float32", "float16", "int8"])
+PATH = click.Path(path_type=Path)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 INTERRUPTED = 130  # 128 + SIGINT: what a shell expects of a command that Ctrl-C ended
 STAGES = {
@@ -50,8 +57,9 @@ STAGES = {
     "frontier": "Smaller versions",
 }
 
-results = Console(highlight=False, soft_wrap=True)
-messages = Console(highlight=False, soft_wrap=True, stderr=True)
+_BAR_WIDTH = 20  # a line fits in 80 columns
+_SECONDS_BETWEEN_DRAWINGS = 0.1
+_drawn = ""  # the line that the terminal shows, while its stage runs
 
 
 @contextmanager
@@ -62,16 +70,15 @@ def errors_as_lines() -> Iterator[None]:
     logger.addHandler(handler)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: say(f"Warning: {message}", style="yellow")
+            warnings.showwarning = lambda message, *_: say(f"Warning: {message}", fg="yellow")
             yield
     except (KeyboardInterrupt, Cancelled):
-        say("Cancelled; nothing was written.", style="yellow")
-        raise typer.Exit(INTERRUPTED) from None
+        stop("Cancelled; nothing was written.")
     except M2VError as error:
         if os.environ.get("M2V_DEBUG") == "1":
             raise
-        say(f"Error: {error}", style="bold red")
-        raise typer.Exit(1) from None
+        say(f"Error: {error}", fg="red", bold=True)
+        raise click.exceptions.Exit(1) from None
     finally:
         logger.removeHandler(handler)
 
@@ -97,34 +104,54 @@ def cancelled_by_interrupt() -> Iterator[threading.Event]:
 
 @contextmanager
 def progress_bars(unit: str) -> Iterator[ProgressCallback]:
-    """A bar for each stage; `unit` is what the stages "encode" and "index" count."""
-    columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%  {task.fields[speed]}  {task.fields[left]}"),
-    )
-    with Bars(*columns, console=messages) as shown:
-        tasks: dict[str, TaskID] = {}
+    """A line with a bar for each stage; `unit` is what the stages "encode" and "index" count.
 
-        def finish() -> None:
-            for task in shown.tasks:
-                shown.update(task.id, total=1, completed=1, left="")
+    A terminal shows the line while its stage runs; elsewhere it is printed when its stage ends.
+    """
+    latest: Progress | None = None
+    drawn_at = 0.0
 
-        def show(event: Progress) -> None:
-            if event.stage not in tasks:
-                finish()
-                tasks[event.stage] = shown.add_task(STAGES.get(event.stage, event.stage), speed="", left="")
-            is_counted = event.stage in ("encode", "index") and event.rate > 0
-            shown.update(
-                tasks[event.stage],
-                total=event.total or None,
-                completed=event.done,
-                speed=f"{event.rate:,.0f} {unit}/s" if is_counted else "",
-                left="" if event.eta_seconds is None else f"{clock_text(event.eta_seconds)} left",
-            )
+    def end_line(is_done: bool) -> None:
+        if latest is not None:
+            stage = replace(latest, done=1, total=1, eta_seconds=None) if is_done else latest
+            _draw(_bar_text(stage, unit), end="\n")
 
+    def show(event: Progress) -> None:
+        nonlocal latest, drawn_at
+        is_new = latest is None or event.stage != latest.stage
+        if is_new:
+            end_line(is_done=True)
+        latest = event
+        if is_new or time.monotonic() - drawn_at >= _SECONDS_BETWEEN_DRAWINGS:
+            drawn_at = time.monotonic()
+            _draw(_bar_text(event, unit))
+
+    is_done = False
+    try:
         yield show
-        finish()
+        is_done = True
+    finally:
+        end_line(is_done)
+
+
+def _bar_text(event: Progress, unit: str) -> str:
+    share = min(event.done / event.total, 1.0) if event.total else 0.0
+    line = f"{STAGES.get(event.stage, event.stage):<20} {'━' * round(share * _BAR_WIDTH):<{_BAR_WIDTH}} {share:>4.0%}"
+    if event.stage in ("encode", "index") and event.rate > 0:
+        line += f"  {event.rate:,.0f} {unit}/s"
+    return line if event.eta_seconds is None else f"{line}  {clock_text(event.eta_seconds)} left"
+
+
+def _draw(line: str, end: str = "") -> None:
+    """Replace the line that a terminal shows last; elsewhere print those that are final."""
+    global _drawn
+    if sys.stderr.isatty():
+        line = line[: shutil.get_terminal_size().columns - 1]
+        sys.stderr.write(f"\r{line:<{len(_drawn)}}{end}")
+        _drawn = "" if end else line
+    elif end:
+        sys.stderr.write(line + end)
+    sys.stderr.flush()
 
 
 def load_model(model: str) -> StaticModel:
@@ -171,10 +198,10 @@ def write_result(text: str, path: Path | None) -> None:
         SaveError: The file can't be written.
     """
     if path is None:
-        results.out(text, end="", highlight=False)
+        click.echo(text, nl=False)
         return
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(click.unstyle(text), encoding="utf-8")
     except OSError as error:
         raise SaveError(f"{path} can't be written: {error.strerror or error}.") from error
 
@@ -182,12 +209,34 @@ def write_result(text: str, path: Path | None) -> None:
 def print_facts(**facts: object) -> None:
     """One line a fact, its name before it; None is a dash."""
     for name, value in facts.items():
-        results.print(Text.assemble((f"{name:<10}", "dim"), f" {'-' if value is None else value}"))
+        click.echo(f"{click.style(f'{name:<10}', dim=True)} {'-' if value is None else value}")
 
 
-def say(message: str, style: str) -> None:
-    """One line on standard error."""
-    messages.print(Text(" ".join(message.splitlines()), style=style))
+def print_json(data: object) -> None:
+    """One JSON object, over many lines."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def table_text(sheet: Sheet) -> str:
+    """A table in columns of equal width, its headings dim on a terminal."""
+    headings, rows = sheet.to_text().split("\n", 1)
+    return f"{click.style(headings, dim=True)}\n{rows}"
+
+
+def say(message: str, **style: Any) -> None:
+    """One line on standard error, above the bar if there is one."""
+    bar = _drawn
+    if bar:
+        _draw("", end="\r")
+    click.secho(" ".join(message.splitlines()), err=True, **style)
+    if bar:
+        _draw(bar)
+
+
+def stop(message: str) -> NoReturn:
+    """End a command that was interrupted."""
+    say(message, fg="yellow")
+    raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def clock_text(seconds: float) -> str:
@@ -207,4 +256,4 @@ def size_text(n_bytes: int) -> str:
 
 class _LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        say(f"Warning: {record.getMessage()}", style="yellow")
+        say(f"Warning: {record.getMessage()}", fg="yellow")

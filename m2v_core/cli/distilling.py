@@ -4,115 +4,146 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal, TypeVar
 
-import typer
+import click
 
 from m2v_core.cli.console import (
-    INTERRUPTED,
+    AT_LEAST_1,
+    DTYPES,
+    PATH,
     cancelled_by_interrupt,
     check_model_folder,
     clock_text,
-    errors_as_lines,
     folder_bytes,
+    json_option,
     print_facts,
+    print_json,
     progress_bars,
-    results,
     say,
     size_text,
+    stop,
 )
 from m2v_core.errors import Cancelled
 from m2v_core.progress import ProgressReporter
 
 DEFAULT_REMOVE_PATTERN = r"\[unused\d+\]"  # as in distill, which is imported late
 
+F = TypeVar("F", bound=Callable[..., Any])
 
-@errors_as_lines()
+
+def _parse_pca_dims(text: str) -> int | float | Literal["auto"] | None:
+    if text == "none":
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text) if text.lstrip("-").isdecimal() else float(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is neither a number of dimensions, a share of the variance, 'auto' nor 'none'."
+        ) from None
+
+
+# The options of distillation, in the order of the help.
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "--vocabulary-path": {
+        "type": PATH,
+        "help": "Words to distil, the most frequent first: .txt (one a line), .csv or .tsv.",
+    },
+    "--vocabulary-column": {"help": "Column of a .csv or .tsv vocabulary, by name or number."},
+    "--use-subword/--no-use-subword": {
+        "default": True,
+        "help": "Keep the teacher's subwords beside the words of the vocabulary.",
+    },
+    "--token-remove-pattern": {
+        "default": DEFAULT_REMOVE_PATTERN,
+        "help": "Leave out the tokens that this regular expression matches; '' keeps all.",
+    },
+    "--pooling": {
+        "type": click.Choice(["auto", "mean", "piece_cls", "piece_half_cls", "last", "first", "pooler"]),
+        "default": "auto",
+        "help": "How a sequence's hidden states become one vector.",
+    },
+    "--pca-dims": {
+        "type": _parse_pca_dims,
+        "metavar": "INT|FLOAT|auto|none",
+        "default": "256",
+        "help": "Dimensions to keep: a number of them, a share of the variance, auto, or none for all.",
+    },
+    "--weighting": {
+        "type": click.Choice(["sif", "zipf"]),
+        "default": "sif",
+        "help": "Row weights; zipf is that of Model2Vec before 0.4.",
+    },
+    "--sif-coefficient": {"default": 1e-4, "help": "The a in the SIF weight a / (a + p)."},
+    "--apply-zipf/--no-apply-zipf": {"default": True, "help": "Weight rows at all."},
+    "--quantize-to": {"type": DTYPES, "default": "float16", "help": "Precision of the table."},
+    "--vocabulary-quantization": {"type": int, "help": "Let all tokens share this many rows (k-means)."},
+    "--recipe": {
+        "type": click.Choice(["model2vec", "fast", "calibrated"]),
+        "default": "calibrated",
+        "help": "calibrated: the best without any text; fast: the best without more work for the teacher; model2vec: "
+        "as published.",
+    },
+    "--corpus": {
+        "type": PATH,
+        "help": "Sentences like those that the model is for, to fit it to: text (one a line), JSONL, CSV or Parquet.",
+    },
+    "--corpus-column": {"help": "Column of the corpus that holds the texts."},
+    "--cache-folder": {
+        "type": PATH,
+        "help": "Keep the teacher's vectors here, to distil again with other settings in a second.",
+    },
+    "--engine": {
+        "type": click.Choice(["ray"]),
+        "help": "Have a huge vocabulary read on many GPUs or machines that share the cache folder. [default: none]",
+    },
+    "--workers": {"type": AT_LEAST_1, "help": "Teachers on the cluster. [default: one a GPU, or else one a machine]"},
+    "--address": {"help": "Of a Ray cluster. [default: RAY_ADDRESS, or else this machine]"},
+    "--device": {"help": "cpu, cuda, mps or auto. [default: the best there is]"},
+    "--revision": {"help": "Branch, tag or commit of the teacher on the Hub. [default: main]"},
+    "--trust-remote-code": {
+        "is_flag": True,
+        "help": "Run code from the teacher's repository. It can do whatever you can.",
+    },
+}
+
+
+def _settings(*names: str, **replaced: Any) -> Callable[[F], F]:
+    """Decorate a command with all options of distillation, or with some of them and other attributes."""
+
+    def decorate(command: F) -> F:
+        for name in reversed(names or tuple(_SETTINGS)):
+            command = click.option(name, **_SETTINGS[name] | replaced)(command)
+        return command
+
+    return decorate
+
+
+@click.command()
+@click.option("--model-name", required=True, help="The teacher: a Hub name or a local folder.")
+@click.option("--save-path", type=PATH, required=True, help="Folder to write the model to.")
+@click.option("--overwrite", is_flag=True, help="Replace the model that is there.")
+@_settings()
 def distill(
-    model_name: Annotated[str, typer.Option(help="The teacher: a Hub name or a local folder.")],
-    save_path: Annotated[Path, typer.Option(help="Folder to write the model to.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that is there.")] = False,
-    vocabulary_path: Annotated[
-        Path | None,
-        typer.Option(help="Words to distil, the most frequent first: .txt (one a line), .csv or .tsv."),
-    ] = None,
-    vocabulary_column: Annotated[
-        str | None, typer.Option(help="Column of a .csv or .tsv vocabulary, by name or number.")
-    ] = None,
-    use_subword: Annotated[
-        bool, typer.Option(help="Keep the teacher's subwords beside the words of the vocabulary.")
-    ] = True,
-    token_remove_pattern: Annotated[
-        str, typer.Option(help="Leave out the tokens that this regular expression matches; '' keeps all.")
-    ] = DEFAULT_REMOVE_PATTERN,
-    pooling: Annotated[
-        Literal["auto", "mean", "piece_cls", "piece_half_cls", "last", "first", "pooler"],
-        typer.Option(help="How a sequence's hidden states become one vector."),
-    ] = "auto",
-    pca_dims: Annotated[
-        str,
-        typer.Option(
-            metavar="INT|FLOAT|auto|none",
-            help="Dimensions to keep: a number of them, a share of the variance, auto, or none for all.",
-        ),
-    ] = "256",
-    weighting: Annotated[
-        Literal["sif", "zipf"], typer.Option(help="Row weights; zipf is that of Model2Vec before 0.4.")
-    ] = "sif",
-    sif_coefficient: Annotated[float, typer.Option(help="The a in the SIF weight a / (a + p).")] = 1e-4,
-    apply_zipf: Annotated[bool, typer.Option(help="Weight rows at all.")] = True,
-    quantize_to: Annotated[
-        Literal["float32", "float16", "int8"], typer.Option(help="Precision of the table.")
-    ] = "float16",
-    vocabulary_quantization: Annotated[
-        int | None, typer.Option(help="Let all tokens share this many rows (k-means).")
-    ] = None,
-    recipe: Annotated[
-        Literal["model2vec", "fast", "calibrated"],
-        typer.Option(
-            help="calibrated: the best without any text; fast: the best without more work for the teacher; model2vec: "
-            "as published."
-        ),
-    ] = "calibrated",
-    corpus: Annotated[
-        Path | None,
-        typer.Option(
-            help="Sentences like those that the model is for, to fit it to: text (one a line), JSONL, CSV or Parquet."
-        ),
-    ] = None,
-    corpus_column: Annotated[str | None, typer.Option(help="Column of the corpus that holds the texts.")] = None,
-    cache_folder: Annotated[
-        Path | None,
-        typer.Option(help="Keep the teacher's vectors here, to distil again with other settings in a second."),
-    ] = None,
-    engine: Annotated[
-        Literal["ray"] | None,
-        typer.Option(
-            help="Have a huge vocabulary read on many GPUs or machines that share the cache folder. [default: none]"
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Teachers on the cluster. [default: one a GPU, or else one a machine]", min=1)
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster. [default: RAY_ADDRESS, or else this machine]")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, mps or auto. [default: the best there is]")] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of the teacher on the Hub. [default: main]")
-    ] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Run code from the teacher's repository. It can do whatever you can."),
-    ] = False,
+    model_name: str,
+    save_path: Path,
+    overwrite: bool,
+    vocabulary_path: Path | None,
+    vocabulary_column: str | None,
+    token_remove_pattern: str,
+    corpus: Path | None,
+    corpus_column: str | None,
+    **settings: Any,
 ) -> None:
     """Distil a teacher into a static model and save it.
 
     A run on an engine that was interrupted goes on where it stopped when the same command is given again.
     """
     check_model_folder(save_path, overwrite)
-    parsed_pca_dims = _parse_pca_dims(pca_dims)
     vocabulary = None if vocabulary_path is None else _read_words(vocabulary_path, vocabulary_column)
     sentences = None
     if corpus is not None:
@@ -129,34 +160,18 @@ def distill(
             model = distill_teacher(
                 model_name,
                 vocabulary=vocabulary,
-                device=device,
-                pca_dims=parsed_pca_dims,
-                apply_zipf=apply_zipf,
-                use_subword=use_subword,
-                sif_coefficient=sif_coefficient,
-                weighting=weighting,
                 token_remove_pattern=token_remove_pattern or None,
-                pooling=pooling,
-                quantize_to=quantize_to,
-                vocabulary_quantization=vocabulary_quantization,
-                trust_remote_code=trust_remote_code,
-                recipe=recipe,
                 corpus=sentences,
-                cache_folder=cache_folder,
-                engine=engine,
-                workers=workers,
-                address=address,
                 progress=show,
                 cancel=cancel,
-                revision=revision,
+                **settings,
             )
             reporter.start("save")
             model.save_pretrained(save_path)
     except (KeyboardInterrupt, Cancelled):
-        if engine is None:
+        if settings["engine"] is None:
             raise
-        say(f"Stopped. What was read stays in {cache_folder}; the same command goes on from there.", style="yellow")
-        raise typer.Exit(INTERRUPTED) from None
+        stop(f"Stopped. What was read stays in {settings['cache_folder']}; the same command goes on from there.")
     print_facts(
         rows=f"{len(model.token_embeddings):,}",
         dim=model.dim,
@@ -166,16 +181,25 @@ def distill(
     )
 
 
-@errors_as_lines()
+@click.command()
+@click.argument("teacher", help="A Hub name, or a local folder.")
+@_settings(
+    "--pca-dims",
+    "--quantize-to",
+    "--vocabulary-path",
+    "--vocabulary-column",
+    "--use-subword/--no-use-subword",
+    "--recipe",
+    help="As for distill.",
+)
+@json_option
 def preflight(
-    teacher: Annotated[str, typer.Argument(help="A Hub name, or a local folder.")],
-    pca_dims: Annotated[str, typer.Option(metavar="INT|FLOAT|auto|none", help="As for distill.")] = "256",
-    quantize_to: Annotated[Literal["float32", "float16", "int8"], typer.Option(help="As for distill.")] = "float16",
-    vocabulary_path: Annotated[Path | None, typer.Option(help="As for distill.")] = None,
-    vocabulary_column: Annotated[str | None, typer.Option(help="As for distill.")] = None,
-    use_subword: Annotated[bool, typer.Option(help="As for distill.")] = True,
-    recipe: Annotated[Literal["model2vec", "fast", "calibrated"], typer.Option(help="As for distill.")] = "calibrated",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    teacher: str,
+    vocabulary_path: Path | None,
+    vocabulary_column: str | None,
+    use_subword: bool,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Say whether a teacher can be distilled, what that takes and what it gives; fetches no weights.
 
@@ -184,7 +208,6 @@ def preflight(
     from m2v_core.distillation.entry_pieces import entry_pieces
     from m2v_core.distillation.preflight import look_up, plan
 
-    parsed_pca_dims = _parse_pca_dims(pca_dims)
     words = None if vocabulary_path is None else _read_words(vocabulary_path, vocabulary_column)
     facts = look_up(teacher)
     planned = plan(
@@ -192,14 +215,12 @@ def preflight(
         vocabulary=words,
         use_subword=use_subword,
         token_remove_pattern=DEFAULT_REMOVE_PATTERN,
-        pca_dims=parsed_pca_dims,
-        quantize_to=quantize_to,
-        recipe=recipe,
+        **settings,
     )
     pieces = None if words is None else entry_pieces(facts, words, most_words=None)
     if as_json:
         read = {} if words is None else {"vocabulary": None if pieces is None else pieces.to_json()}
-        results.print_json(data=facts.to_json() | planned.to_json() | read)
+        print_json(facts.to_json() | planned.to_json() | read)
     else:
         bound = "at most " if planned.is_upper_bound else ""
         print_facts(
@@ -224,23 +245,9 @@ def preflight(
             ),
         )
     for problem in facts.problems:
-        say(f"Error: {problem}", style="bold red")
+        say(f"Error: {problem}", fg="red", bold=True)
     if facts.problems:
-        raise typer.Exit(1)
-
-
-def _parse_pca_dims(text: str) -> int | float | Literal["auto"] | None:
-    if text == "none":
-        return None
-    if text == "auto":
-        return "auto"
-    try:
-        return int(text) if text.lstrip("-").isdecimal() else float(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is neither a number of dimensions, a share of the variance, 'auto' nor 'none'.",
-            param_hint="--pca-dims",
-        ) from None
+        raise click.exceptions.Exit(1)
 
 
 def _read_words(path: Path, column: str | None) -> list[str]:

@@ -6,90 +6,94 @@ import json
 import time
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import typer
+import click
 
-from m2v_core import native
 from m2v_core.cli import searching
 from m2v_core.cli.console import (
-    INTERRUPTED,
+    AT_LEAST_1,
+    DTYPES,
+    PATH,
     cancelled_by_interrupt,
-    errors_as_lines,
     folder_bytes,
+    json_option,
     load_model,
     print_facts,
+    print_json,
     progress_bars,
-    results,
-    say,
     size_text,
+    stop,
 )
 from m2v_core.errors import Cancelled, InputError
 
 
-@errors_as_lines()
+@click.command()
+@click.option("--model", required=True, help="A model folder, or its Hub name.")
+@click.option(
+    "--input",
+    "input_path",
+    required=True,
+    help="File of texts: text (one a line), .jsonl, .csv, .tsv or .parquet; - for standard input. Or many: a "
+    "folder, a pattern in quotes such as 'texts/*.parquet', or a URL (hf://, s3://).",
+)
+@click.option(
+    "--output",
+    "output_path",
+    type=PATH,
+    required=True,
+    help="File to write: .npy, .parquet or .jsonl; of many inputs the folder for .parquet.",
+)
+@click.option("--column", help='Column or key that holds the texts. [default: "text", or the only one there is]')
+@click.option(
+    "--input-format",
+    type=click.Choice(["text", "jsonl", "csv", "tsv", "parquet"]),
+    help="Where the input's ending doesn't say it. [default: by the ending, or else text]",
+)
+@click.option(
+    "--keep-columns/--no-keep-columns", default=True, help="Write the columns of the input too, to .parquet and .jsonl."
+)
+@click.option(
+    "--embedding-column", default="embedding", help="Name of the column of embeddings, in .parquet and .jsonl."
+)
+@click.option(
+    "--dtype",
+    type=DTYPES,
+    default="float32",
+    help="Precision of the embeddings; int8, with a column of scales, in .parquet alone.",
+)
+@click.option("--max-length", type=int, help="Tokens to read of each text. [default: the model's own limit]")
+@click.option("--normalize/--no-normalize", default=None, help="Overrule the model on whether rows get unit length.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    help="What to do at a row that is malformed or has no text; skip leaves it out, but not of .npy.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the output that is there.")
+@click.option("--restart", is_flag=True, help="Begin anew where an interrupted run could be gone on with.")
+@click.option(
+    "--workers", type=AT_LEAST_1, help="Processes of one core each that encode many files. [default: all cores]"
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["processes", "ray"]),
+    default="processes",
+    help="What runs them: processes on this machine, or Ray on many.",
+)
+@click.option("--address", help="Of a Ray cluster. [default: RAY_ADDRESS, or else this machine]")
+@click.option("--index", is_flag=True, help="Build the index for m2v search too, beside the .parquet that is written.")
 def encode(
-    model: Annotated[str, typer.Option(help="A model folder, or its Hub name.")],
-    input_path: Annotated[
-        str,
-        typer.Option(
-            "--input",
-            help="File of texts: text (one a line), .jsonl, .csv, .tsv or .parquet; - for standard input. Or many: a "
-            "folder, a pattern in quotes such as 'texts/*.parquet', or a URL (hf://, s3://).",
-        ),
-    ],
-    output_path: Annotated[
-        Path,
-        typer.Option(
-            "--output", help="File to write: .npy, .parquet or .jsonl; of many inputs the folder for .parquet."
-        ),
-    ],
-    column: Annotated[
-        str | None,
-        typer.Option(help='Column or key that holds the texts. [default: "text", or the only one there is]'),
-    ] = None,
-    input_format: Annotated[
-        Literal["text", "jsonl", "csv", "tsv", "parquet"] | None,
-        typer.Option(help="Where the input's ending doesn't say it. [default: by the ending, or else text]"),
-    ] = None,
-    keep_columns: Annotated[
-        bool, typer.Option(help="Write the columns of the input too, to .parquet and .jsonl.")
-    ] = True,
-    embedding_column: Annotated[
-        str, typer.Option(help="Name of the column of embeddings, in .parquet and .jsonl.")
-    ] = "embedding",
-    dtype: Annotated[
-        Literal["float32", "float16", "int8"],
-        typer.Option(help="Precision of the embeddings; int8, with a column of scales, in .parquet alone."),
-    ] = "float32",
-    max_length: Annotated[
-        int | None, typer.Option(help="Tokens to read of each text. [default: the model's own limit]")
-    ] = None,
-    normalize: Annotated[
-        bool | None,
-        typer.Option("--normalize/--no-normalize", help="Overrule the model on whether rows get unit length."),
-    ] = None,
-    on_error: Annotated[
-        Literal["fail", "skip"],
-        typer.Option(help="What to do at a row that is malformed or has no text; skip leaves it out, but not of .npy."),
-    ] = "fail",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output that is there.")] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew where an interrupted run could be gone on with.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes of one core each that encode many files. [default: all cores]", min=1)
-    ] = None,
-    engine: Annotated[
-        Literal["processes", "ray"],
-        typer.Option(help="What runs them: processes on this machine, or Ray on many."),
-    ] = "processes",
-    address: Annotated[
-        str | None, typer.Option(help="Of a Ray cluster. [default: RAY_ADDRESS, or else this machine]")
-    ] = None,
-    index: Annotated[
-        bool, typer.Option("--index", help="Build the index for m2v search too, beside the .parquet that is written.")
-    ] = False,
+    model: str,
+    input_path: str,
+    output_path: Path,
+    max_length: int | None,
+    overwrite: bool,
+    workers: int | None,
+    engine: str,
+    address: str | None,
+    index: bool,
+    **options: Any,
 ) -> None:
     """Encode a file of texts, of any size, or many of them into a folder.
 
@@ -98,17 +102,7 @@ def encode(
     from m2v_core.bulk.formats import is_output_name
     from m2v_core.distributed.inputs import is_many
 
-    options: dict[str, Any] = {
-        "column": column,
-        "input_format": input_format,
-        "keep_columns": keep_columns,
-        "embedding_column": embedding_column,
-        "dtype": dtype,
-        "max_length": ... if max_length is None else max_length,
-        "normalize": normalize,
-        "on_error": on_error,
-        "restart": restart,
-    }
+    options["max_length"] = ... if max_length is None else max_length
     is_many_inputs = workers is not None or engine != "processes" or address is not None or is_many(input_path)
     if index and not is_many_inputs and output_path.suffix.lower() not in (".parquet", ".pq"):
         raise InputError(f"--index is for vectors in Parquet, not {output_path}. Name an output that ends in .parquet.")
@@ -143,8 +137,7 @@ def encode(
         n_texts = Checkpoint(output_path).n_texts
         if n_texts is None:
             raise
-        say(f"Stopped after {n_texts:,} texts; the same command goes on from there.", style="yellow")
-        raise typer.Exit(INTERRUPTED) from None
+        stop(f"Stopped after {n_texts:,} texts; the same command goes on from there.")
     seconds = time.perf_counter() - started
     if encoded.n_skipped:
         examples = " ".join(encoded.problems)
@@ -157,7 +150,7 @@ def encode(
     speed = f"{(encoded.n_texts - encoded.n_resumed) / seconds:,.0f} texts/s"
     print_facts(**facts, speed=speed, path=output_path)
     if index:
-        searching.build(output_path, model)
+        searching.build(output_path, model=model)
 
 
 def _encode_many(model: str, inputs: str, folder: Path, options: dict[str, Any]) -> None:
@@ -168,8 +161,7 @@ def _encode_many(model: str, inputs: str, folder: Path, options: dict[str, Any])
         with progress_bars("texts") as show, cancelled_by_interrupt() as cancel:
             encoded = encode_files(model, inputs, folder, progress=show, cancel=cancel, **options)
     except (KeyboardInterrupt, Cancelled):
-        say(f"Stopped. What is finished stays in {folder}; the same command goes on from there.", style="yellow")
-        raise typer.Exit(INTERRUPTED) from None
+        stop(f"Stopped. What is finished stays in {folder}; the same command goes on from there.")
     seconds = time.perf_counter() - started
     for message in encoded.failed.values():
         warnings.warn(f"A file was left out: {message}", stacklevel=1)
@@ -183,12 +175,13 @@ def _encode_many(model: str, inputs: str, folder: Path, options: dict[str, Any])
     print_facts(**facts, speed=speed, path=folder)
 
 
-@errors_as_lines()
-def info(
-    model: Annotated[str, typer.Argument(help="A model folder, or its Hub name.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
+@click.command()
+@click.argument("model", help="A model folder, or its Hub name.")
+@json_option
+def info(model: str, as_json: bool) -> None:
     """Say what a model is: its teacher, size, precision, tokenizer, recipe."""
+    from m2v_core import native
+
     static_model = load_model(model)
     path = Path(model)
     is_local = path.is_dir()
@@ -208,6 +201,6 @@ def info(
         "kernels": native.kernels_in_use(),
     }
     if as_json:
-        results.print_json(data=facts | {"size_bytes": n_bytes})
+        print_json(facts | {"size_bytes": n_bytes})
     else:
         print_facts(**facts, size=size_text(n_bytes))

@@ -7,15 +7,17 @@ import datetime
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from m2v_core.cli.console import (
+    AT_LEAST_1,
+    PATH,
     cancelled_by_interrupt,
     check_output,
-    errors_as_lines,
     progress_bars,
+    table_text,
     write_result,
 )
 from m2v_core.progress import ProgressReporter
@@ -25,62 +27,70 @@ if TYPE_CHECKING:
     from m2v_core.evaluation.report import Sheet
     from m2v_core.evaluation.run import Evaluation
 
+_output_option = click.option("--output", type=PATH, help="File to write, instead of standard output.")
+_FORMATS = click.Choice(["table", "markdown", "csv", "json"])
 
-@errors_as_lines()
+
+@click.command("eval")
+@click.argument(
+    "models",
+    metavar="MODEL...",
+    nargs=-1,
+    required=True,
+    help="Static models by folder or Hub name, and others as teacher:NAME, onnx:NAME, model2vec:NAME, "
+    "vectors:FILE (GloVe, word2vec), bpemb:FOLDER, wordllama or tfidf.",
+)
+@click.option(
+    "--data",
+    type=PATH,
+    help="Folder of tasks (sts/, wordsim/, classification/, clustering/, ...) or the same as .zip; or one "
+    "table of your own, CSV, TSV or JSONL: score, text, text or label, text.",
+)
+@click.option("--tasks", help="Some of its tasks or kinds, between commas: STS13,wordsim. [default: all]")
+@click.option("--mteb", help="Tasks of MTEB, between commas; their texts come from the Hub.")
+@click.option("--teacher", help="Without labels: say how much of this teacher's ranking of --texts each model keeps.")
+@click.option("--texts", type=PATH, help="Texts of your own for --teacher, in UTF-8, one a line; some hundreds.")
+@click.option(
+    "--columns",
+    type=click.Choice(["tasks", "groups"]),
+    default="tasks",
+    help="Columns of the table: each task, or MTEB's kinds of tasks.",
+)
+@click.option("--published", is_flag=True, help="Add what others have published of their models, by kinds of tasks.")
+@click.option("--intervals", is_flag=True, help="Show the 95 % interval of each score too.")
+@click.option(
+    "--format",
+    type=_FORMATS,
+    default="table",
+    help="csv has a line for each score, with its interval; json holds everything.",
+)
+@_output_option
+@click.option("--device", help="Where teachers run: cpu, cuda, mps or auto.")
 def evaluate(
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="Static models by folder or Hub name, and others as teacher:NAME, onnx:NAME, model2vec:NAME, "
-            "vectors:FILE (GloVe, word2vec), bpemb:FOLDER, wordllama or tfidf.",
-        ),
-    ],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of tasks (sts/, wordsim/, classification/, clustering/, ...) or the same as .zip; or one "
-            "table of your own, CSV, TSV or JSONL: score, text, text or label, text."
-        ),
-    ] = None,
-    tasks: Annotated[
-        str | None, typer.Option(help="Some of its tasks or kinds, between commas: STS13,wordsim. [default: all]")
-    ] = None,
-    mteb: Annotated[
-        str | None, typer.Option(help="Tasks of MTEB, between commas; their texts come from the Hub.")
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(help="Without labels: say how much of this teacher's ranking of --texts each model keeps."),
-    ] = None,
-    texts: Annotated[
-        Path | None, typer.Option(help="Texts of your own for --teacher, in UTF-8, one a line; some hundreds.")
-    ] = None,
-    columns: Annotated[
-        Literal["tasks", "groups"], typer.Option(help="Columns of the table: each task, or MTEB's kinds of tasks.")
-    ] = "tasks",
-    published: Annotated[
-        bool, typer.Option("--published", help="Add what others have published of their models, by kinds of tasks.")
-    ] = False,
-    intervals: Annotated[bool, typer.Option("--intervals", help="Show the 95 % interval of each score too.")] = False,
-    format: Annotated[
-        Literal["table", "markdown", "csv", "json"],
-        typer.Option(help="csv has a line for each score, with its interval; json holds everything."),
-    ] = "table",
-    output: Annotated[Path | None, typer.Option(help="File to write, instead of standard output.")] = None,
-    device: Annotated[str | None, typer.Option(help="Where teachers run: cpu, cuda, mps or auto.")] = None,
+    models: tuple[str, ...],
+    data: Path | None,
+    tasks: str | None,
+    mteb: str | None,
+    teacher: str | None,
+    texts: Path | None,
+    columns: str,
+    published: bool,
+    intervals: bool,
+    format: str,
+    output: Path | None,
+    device: str | None,
 ) -> None:
     """Measure how good models are, side by side on the same tasks."""
     if (teacher is None) != (texts is None):
-        raise typer.BadParameter(
+        raise click.BadParameter(
             "one needs the other: whose ranking, and of which texts.", param_hint="--teacher, --texts"
         )
     if data is None and mteb is None and teacher is None:
-        raise typer.BadParameter(
+        raise click.BadParameter(
             "give a folder of tasks, --mteb with names of tasks, or --teacher and --texts.", param_hint="--data"
         )
     if tasks is not None and data is None:
-        raise typer.BadParameter("it chooses among the tasks of --data, which is missing.", param_hint="--tasks")
+        raise click.BadParameter("it chooses among the tasks of --data, which is missing.", param_hint="--tasks")
     check_output(output)
     with progress_bars("texts") as show, cancelled_by_interrupt() as cancel:
         reporter = ProgressReporter(show, cancel)
@@ -123,16 +133,19 @@ def evaluate(
     write_result(_text(found, fidelities, format, by_groups, published, intervals), output)
 
 
-@errors_as_lines()
+@click.command()
+@click.argument("model", help="Folder of a static model, or its Hub name; best with float32 numbers.")
+@click.option(
+    "--data", type=PATH, required=True, help="Judge by this: a folder of tasks, the same as .zip, or one table."
+)
+@click.option("--tasks", help="Some of its tasks or kinds, between commas.")
+@click.option(
+    "--shared-rows", type=AT_LEAST_1, help="Try sharing this many rows among all tokens too; takes a minute or more."
+)
+@click.option("--format", type=_FORMATS, default="table", help="What to write.")
+@_output_option
 def frontier(
-    model: Annotated[str, typer.Argument(help="Folder of a static model, or its Hub name; best with float32 numbers.")],
-    data: Annotated[Path, typer.Option(help="Judge by this: a folder of tasks, the same as .zip, or one table.")],
-    tasks: Annotated[str | None, typer.Option(help="Some of its tasks or kinds, between commas.")] = None,
-    shared_rows: Annotated[
-        int | None, typer.Option(min=1, help="Try sharing this many rows among all tokens too; takes a minute or more.")
-    ] = None,
-    format: Annotated[Literal["table", "markdown", "csv", "json"], typer.Option(help="What to write.")] = "table",
-    output: Annotated[Path | None, typer.Option(help="File to write, instead of standard output.")] = None,
+    model: str, data: Path, tasks: str | None, shared_rows: int | None, format: str, output: Path | None
 ) -> None:
     """Size, quality and speed of smaller versions of a model: fewer dimensions, shorter numbers, shared rows."""
     check_output(output)
@@ -167,7 +180,7 @@ def frontier(
         f"Score: mean over {', '.join(task.name for task in chosen)}. Best: nothing as small is as good.",
         f"Sentences a second: each by itself, median of many rounds on {read}. {_measured()}",
     ]
-    table = sheet.to_text() if format == "table" else sheet.to_markdown()
+    table = table_text(sheet) if format == "table" else sheet.to_markdown()
     write_result(table + "".join(f"\n{note}\n" for note in notes), output)
 
 
@@ -217,7 +230,7 @@ def _text(
         sheet = _sheet(found, by_groups, published, intervals) if by_groups else report.long_sheet(found)
         return sheet.to_csv()
     sheet = _sheet(found, by_groups, published, intervals)
-    table = sheet.to_text() if format == "table" else sheet.to_markdown()
+    table = table_text(sheet) if format == "table" else sheet.to_markdown()
     verdicts = [f"{name}: {fidelity.verdict}" for name, fidelity in fidelities.items()]
     if not found.scores and not published:
         return "".join(f"{line}\n" for line in verdicts)

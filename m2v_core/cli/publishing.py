@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
+import click
 
 from m2v_core.cli.console import (
+    PATH,
     cancelled_by_interrupt,
-    errors_as_lines,
+    check_output,
     folder_bytes,
     load_model,
     print_facts,
@@ -25,19 +26,16 @@ if TYPE_CHECKING:
     from m2v_core.model import StaticModel
 
 
-@errors_as_lines()
-def push(
-    model: Annotated[str, typer.Argument(help="A model's or classifier's folder.")],
-    repo_id: Annotated[str, typer.Argument(help="owner/name, or a name under your own account.")],
-    public: Annotated[bool, typer.Option("--public", help="Let everyone see it; a new repository is private.")] = False,
-    revision: Annotated[
-        str | None, typer.Option(help="Branch to commit to, made when missing. [default: main]")
-    ] = None,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose it as a pull request.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the model that is there.")] = False,
-    message: Annotated[str | None, typer.Option(help="What the commit is called.")] = None,
-    license: Annotated[str | None, typer.Option(help="SPDX id for the model card. [default: that of its card]")] = None,
-) -> None:
+@click.command()
+@click.argument("model", help="A model's or classifier's folder.")
+@click.argument("repo_id", help="owner/name, or a name under your own account.")
+@click.option("--public", is_flag=True, help="Let everyone see it; a new repository is private.")
+@click.option("--revision", help="Branch to commit to, made when missing. [default: main]")
+@click.option("--create-pr", is_flag=True, help="Propose it as a pull request.")
+@click.option("--overwrite", is_flag=True, help="Replace the model that is there.")
+@click.option("--message", help="What the commit is called.")
+@click.option("--license", help="SPDX id for the model card. [default: that of its card]")
+def push(model: str, repo_id: str, public: bool, message: str | None, license: str | None, **options: Any) -> None:
     """Publish a model or a classifier on the Hub, and check what arrived.
 
     The token is that of `hf auth login` or of HF_TOKEN.
@@ -57,32 +55,29 @@ def push(
         done = to_push.push_to_hub(
             repo_id,
             private=not public,
-            revision=revision,
-            create_pr=create_pr,
             commit_message=message,
-            overwrite=overwrite,
             license=license or next(iter(stated), None),
             progress=show,
             cancel=cancel,
+            **options,
         )
     if not done.verified:
         warnings.warn("It is on the Hub, but could not be fetched again to check it.", stacklevel=1)
     print_facts(url=done.pr_url or done.url, commit=done.commit, revision=done.revision, verified=done.verified)
 
 
-@errors_as_lines()
-def export(
-    model: Annotated[str, typer.Argument(help="A model folder, or its Hub name.")],
-    format: Annotated[
-        Literal["onnx", "word2vec", "zip"],
-        typer.Option(
-            help="onnx: a folder for transformers.js and onnxruntime; word2vec: a text file of its whole words for "
-            "gensim and spaCy; zip: the model's own files."
-        ),
-    ],
-    output: Annotated[Path, typer.Option(help="Folder (onnx) or file to write.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
-) -> None:
+@click.command()
+@click.argument("model", help="A model folder, or its Hub name.")
+@click.option(
+    "--format",
+    type=click.Choice(["onnx", "word2vec", "zip"]),
+    required=True,
+    help="onnx: a folder for transformers.js and onnxruntime; word2vec: a text file of its whole words for "
+    "gensim and spaCy; zip: the model's own files.",
+)
+@click.option("--output", type=PATH, required=True, help="Folder (onnx) or file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+def export(model: str, format: Literal["onnx", "word2vec", "zip"], output: Path, overwrite: bool) -> None:
     """Write a model in a form that other programs read."""
     _check_output(output, is_folder=format == "onnx", overwrite=overwrite)
     static_model = load_model(model)
@@ -97,18 +92,22 @@ def export(
     print_facts(format=format, size=size_text(folder_bytes(output) or output.stat().st_size), path=output)
 
 
-_ExtraIndexUrl = Annotated[
-    str | None,
-    typer.Option(help="Package index to write into requirements.txt, such as that of PyTorch's smaller CPU builds."),
-]
+@click.group()
+def space() -> None:
+    """Render and deploy the app as a Space of the Hub."""
 
 
-@errors_as_lines()
-def build_space(
-    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not hold anything else.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the Space that is there.")] = False,
-    extra_index_url: _ExtraIndexUrl = None,
-) -> None:
+_extra_index_url_option = click.option(
+    "--extra-index-url",
+    help="Package index to write into requirements.txt, such as that of PyTorch's smaller CPU builds.",
+)
+
+
+@space.command("build")
+@click.argument("folder", type=PATH, help="Folder to write; it must not hold anything else.")
+@click.option("--overwrite", is_flag=True, help="Replace the Space that is there.")
+@_extra_index_url_option
+def build_space(folder: Path, overwrite: bool, extra_index_url: str | None) -> None:
     """Render a deployable Space from this checkout and its spaces.yaml."""
     from m2v_core.space.build import build_space
 
@@ -116,13 +115,12 @@ def build_space(
     print_facts(files=len(files), size=size_text(folder_bytes(folder)), path=folder)
 
 
-@errors_as_lines()
-def push_space(
-    repo_id: Annotated[str, typer.Argument(help="owner/name of the Space.")],
-    public: Annotated[bool, typer.Option("--public", help="Let everyone see it; a new Space is private.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace all that is in the Space.")] = False,
-    extra_index_url: _ExtraIndexUrl = None,
-) -> None:
+@space.command("push")
+@click.argument("repo_id", help="owner/name of the Space.")
+@click.option("--public", is_flag=True, help="Let everyone see it; a new Space is private.")
+@click.option("--overwrite", is_flag=True, help="Replace all that is in the Space.")
+@_extra_index_url_option
+def push_space(repo_id: str, public: bool, overwrite: bool, extra_index_url: str | None) -> None:
     """Render the Space and deploy it on the Hub.
 
     The token is that of `hf auth login` or of HF_TOKEN.
@@ -149,5 +147,4 @@ def _check_output(path: Path, *, is_folder: bool, overwrite: bool) -> None:
         raise SaveError(f"{path} is a {'folder' if path.is_dir() else 'file'}. Name another place.")
     if is_taken and not overwrite:
         raise SaveError(f"{path} exists already. Name another place, or add --overwrite.")
-    if not path.absolute().parent.is_dir():
-        raise SaveError(f"{path} can't be written: there is no folder {path.absolute().parent}. Make it first.")
+    check_output(path)

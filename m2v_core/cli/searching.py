@@ -6,17 +6,17 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.text import Text
+import click
 
 from m2v_core.cli.console import (
+    AT_LEAST_1,
+    DTYPES,
+    PATH,
     cancelled_by_interrupt,
-    errors_as_lines,
     print_facts,
     progress_bars,
-    results,
     size_text,
 )
 from m2v_core.errors import InputError
@@ -27,55 +27,36 @@ if TYPE_CHECKING:
 _SHOWN_CHARACTERS = 300  # of a text
 
 
-@errors_as_lines()
-def index(
-    vectors: Annotated[Path, typer.Argument(help="A folder that m2v encode filled, or a .parquet file that it wrote.")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="That made the vectors. [default: as m2v encode wrote it down, which it does for folders]"),
-    ] = None,
-    engine: Annotated[
-        Literal["usearch", "faiss"] | None, typer.Option(help="What builds and searches it. [default: usearch]")
-    ] = None,
-    dtype: Annotated[
-        Literal["float32", "float16", "int8"] | None,
-        typer.Option(
-            help="Precision of the index; int8, smaller and less exact, for usearch alone. [default: float16]"
-        ),
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="[default: one a core]", min=1)] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Build anew what could stay.")] = False,
-) -> None:
+@click.command()
+@click.argument("vectors", type=PATH, help="A folder that m2v encode filled, or a .parquet file that it wrote.")
+@click.option(
+    "--model", help="That made the vectors. [default: as m2v encode wrote it down, which it does for folders]"
+)
+@click.option(
+    "--engine", type=click.Choice(["usearch", "faiss"]), help="What builds and searches it. [default: usearch]"
+)
+@click.option(
+    "--dtype",
+    type=DTYPES,
+    help="Precision of the index; int8, smaller and less exact, for usearch alone. [default: float16]",
+)
+@click.option("--threads", type=AT_LEAST_1, help="[default: one a core]")
+@click.option("--restart", is_flag=True, help="Build anew what could stay.")
+def index(vectors: Path, **options: Any) -> None:
     """Build the index that makes m2v search fast, beside the vectors, or bring it up to date.
 
     Files that were encoded since are added; where others changed, it is built anew.
     """
-    build(vectors, model, engine, dtype, threads, restart)
+    build(vectors, **options)
 
 
-def build(
-    vectors: Path,
-    model: str | None = None,
-    engine: Literal["usearch", "faiss"] | None = None,
-    dtype: Literal["float32", "float16", "int8"] | None = None,
-    threads: int | None = None,
-    restart: bool = False,
-) -> None:
+def build(vectors: Path, **options: Any) -> None:
     """Build an index, with a bar, and say what became of it."""
     from m2v_core.search.index import build_index
 
     started = time.perf_counter()
     with progress_bars("rows") as show, cancelled_by_interrupt() as cancel:
-        built = build_index(
-            vectors,
-            model=model,
-            engine=engine,
-            dtype=dtype,
-            threads=threads,
-            restart=restart,
-            progress=show,
-            cancel=cancel,
-        )
+        built = build_index(vectors, progress=show, cancel=cancel, **options)
     seconds = time.perf_counter() - started
     facts: dict[str, object] = {"rows": f"{built.n_rows:,}", "dim": built.record.dim}
     if not built.n_added:
@@ -91,19 +72,16 @@ def build(
     print_facts(**facts, engine=engine_text, size=size_text(built.record.n_bytes), path=built.path)
 
 
-@errors_as_lines()
-def search(
-    vectors: Annotated[Path, typer.Argument(metavar="INDEX", help="The folder or file of vectors, or its index.")],
-    queries: Annotated[list[str], typer.Argument(metavar="QUERY...", help="Texts; - reads one a line from stdin.")],
-    k: Annotated[int, typer.Option("-k", "--count", help="How many rows to find for each.", min=1)] = 10,
-    model: Annotated[
-        str | None, typer.Option(help="That made the vectors. [default: as it was written down beside them]")
-    ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Read all vectors rather than the index.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print an object a line for each query, with all columns of the rows.")
-    ] = False,
-) -> None:
+@click.command()
+@click.argument("vectors", metavar="INDEX", type=PATH, help="The folder or file of vectors, or its index.")
+@click.argument("queries", metavar="QUERY...", nargs=-1, required=True, help="Texts; - reads one a line from stdin.")
+@click.option("-k", "--count", "k", type=AT_LEAST_1, default=10, help="How many rows to find for each.")
+@click.option("--model", help="That made the vectors. [default: as it was written down beside them]")
+@click.option("--exact", is_flag=True, help="Read all vectors rather than the index.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print an object a line for each query, with all columns of the rows."
+)
+def search(vectors: Path, queries: tuple[str, ...], k: int, model: str | None, exact: bool, as_json: bool) -> None:
     """Find the rows whose texts mean what a query means; rows of a file are counted from 0."""
     from m2v_core.bulk.writers import row_as_json
     from m2v_core.search.searching import VectorSearch, search_texts
@@ -117,19 +95,19 @@ def search(
     for text, hits in zip(texts, search_texts(opened, encoder, texts, k), strict=True):
         if as_json:
             found = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, 1)]
-            results.print(Text(row_as_json({"query": text, "hits": found})))
+            click.echo(row_as_json({"query": text, "hits": found}))
         else:
             _show(text if len(texts) > 1 else None, hits)
 
 
 def _show(query: str | None, hits: list[Hit]) -> None:
     if query is not None:
-        results.print(Text(query, "bold"))
+        click.secho(query, bold=True)
     if not hits:
-        results.print(Text("Nothing: the model knows no part of the query, or no vector is there.", "dim"))
+        click.secho("Nothing: the model knows no part of the query, or no vector is there.", dim=True)
     for rank, hit in enumerate(hits, 1):
         text = " ".join((hit.text or "").split())
         shown = f"{text[:_SHOWN_CHARACTERS]}…" if len(text) > _SHOWN_CHARACTERS else text
         place = f"{hit.file}, row {hit.row:,}"
-        line = Text(f"{rank:>3}  {hit.similarity:6.3f}  ")
-        results.print(line.append(f"{shown}  " if shown else "").append(place, "dim"))
+        line = f"{rank:>3}  {hit.similarity:6.3f}  {shown}{'  ' if shown else ''}"
+        click.echo(line + click.style(place, dim=True))

@@ -7,11 +7,12 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from m2v_core.cli.console import errors_as_lines
+import click
+
 from m2v_core.errors import MissingExtraError, NotFoundError
 
 
-@errors_as_lines()
+@click.command("app")
 def start_app() -> None:
     """Start the app on http://127.0.0.1:7860.
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-from rich.table import Table
-from rich.text import Text
+import click
 
 from m2v_core.cli.console import (
+    AT_LEAST_1,
+    PATH,
     cancelled_by_interrupt,
     check_model_folder,
-    errors_as_lines,
     folder_bytes,
+    json_option,
     load_model,
     print_facts,
+    print_json,
     progress_bars,
-    results,
     size_text,
+    table_text,
 )
 from m2v_core.errors import InputError
 from m2v_core.progress import ProgressReporter
@@ -31,48 +32,53 @@ if TYPE_CHECKING:
 _MOST_ROWS = 20  # of the table of labels
 
 
-@errors_as_lines()
+@click.command()
+@click.argument("model", help="A model folder, or its Hub name.")
+@click.option(
+    "--data",
+    type=PATH,
+    required=True,
+    help="Labelled texts: .csv, .tsv, .jsonl or .parquet with a column for each; or .tsv lines of label, tab, text.",
+)
+@click.option("--output", type=PATH, required=True, help="Folder to write the classifier to.")
+@click.option("--text-column", help="Column or key of the texts. [default: text]")
+@click.option("--label-column", help="Column or key of the labels. [default: label]")
+@click.option("--label-separator", help="What stands between the labels of a text that has several, such as ';'.")
+@click.option("--test", type=PATH, help="More labelled texts, of the same kind, to judge the classifier by.")
+@click.option(
+    "--validation", default=0.1, help="Share of the texts to hold out while training, to choose the settings on."
+)
+@click.option(
+    "--class-weight",
+    type=click.Choice(["auto", "balanced", "none"]),
+    default="auto",
+    help="balanced: every label counts alike, however rare; none: every text does; auto: balanced where each "
+    "text has one label.",
+)
+@click.option(
+    "--embeddings-only", is_flag=True, help="Leave the table as it is: no columns for what single tokens tell."
+)
+@click.option(
+    "--finetune", is_flag=True, help="Train the table itself with the head: slower, about as good, needs torch."
+)
+@click.option("--max-epochs", type=AT_LEAST_1, default=50, help="Times to read the texts when fine-tuning, at most.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of all that is drawn at random.")
+@click.option("--overwrite", is_flag=True, help="Replace the classifier that is there.")
+@json_option
 def train(
-    model: Annotated[str, typer.Argument(help="A model folder, or its Hub name.")],
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Labelled texts: .csv, .tsv, .jsonl or .parquet with a column for each; or .tsv lines of label, tab, "
-            "text."
-        ),
-    ],
-    output: Annotated[Path, typer.Option(help="Folder to write the classifier to.")],
-    text_column: Annotated[str | None, typer.Option(help="Column or key of the texts. [default: text]")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column or key of the labels. [default: label]")] = None,
-    label_separator: Annotated[
-        str | None,
-        typer.Option(help="What stands between the labels of a text that has several, such as ';'."),
-    ] = None,
-    test: Annotated[
-        Path | None, typer.Option(help="More labelled texts, of the same kind, to judge the classifier by.")
-    ] = None,
-    validation: Annotated[
-        float, typer.Option(help="Share of the texts to hold out while training, to choose the settings on.")
-    ] = 0.1,
-    class_weight: Annotated[
-        Literal["auto", "balanced", "none"],
-        typer.Option(
-            help="balanced: every label counts alike, however rare; none: every text does; auto: balanced where each "
-            "text has one label."
-        ),
-    ] = "auto",
-    embeddings_only: Annotated[
-        bool,
-        typer.Option("--embeddings-only", help="Leave the table as it is: no columns for what single tokens tell."),
-    ] = False,
-    finetune: Annotated[
-        bool,
-        typer.Option("--finetune", help="Train the table itself with the head: slower, about as good, needs torch."),
-    ] = False,
-    max_epochs: Annotated[int, typer.Option(min=1, help="Times to read the texts when fine-tuning, at most.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn at random.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the classifier that is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    model: str,
+    data: Path,
+    output: Path,
+    text_column: str | None,
+    label_column: str | None,
+    label_separator: str | None,
+    test: Path | None,
+    class_weight: Literal["auto", "balanced", "none"],
+    embeddings_only: bool,
+    finetune: bool,
+    overwrite: bool,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
     """Train a classifier on top of a model, from labelled texts, and save it.
 
@@ -94,14 +100,12 @@ def train(
         classifier = StaticClassifier(static_model).fit(
             learned.texts,
             learned.labels,
-            validation=validation,
             class_weight=None if class_weight == "none" else class_weight,
             read_tokens=not embeddings_only,
             fine_tune=finetune,
-            max_epochs=max_epochs,
-            seed=seed,
             progress=show,
             cancel=cancel,
+            **settings,
         )
         report = None if judged is None else classifier.evaluate(judged.texts, judged.labels)
         reporter.start("save")
@@ -116,7 +120,7 @@ def train(
             "test": None if report is None else report.to_json(),
             "path": str(output),
         }
-        results.print_json(data=facts)
+        print_json(facts)
         return
     print_facts(
         texts=f"{training.n_texts:,}",
@@ -131,25 +135,21 @@ def train(
         _print_report(report)
 
 
-@errors_as_lines()
+@click.command()
+@click.argument("classifier", help="A classifier's folder, or its Hub name.")
+@click.argument("texts", metavar="[TEXT]...", nargs=-1, help="Texts to classify.")
+@click.option(
+    "--input",
+    "input_path",
+    help="File of texts: text (one a line), .jsonl, .csv, .tsv or .parquet; - for standard input.",
+)
+@click.option("--column", help='Column or key of the texts. [default: "text", or the only one there is]')
+@click.option(
+    "--threshold", default=0.5, help="Where a text may have several labels: the probability that a label needs."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each text, with all probabilities.")
 def predict(
-    classifier: Annotated[str, typer.Argument(help="A classifier's folder, or its Hub name.")],
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.", metavar="[TEXT]...")] = None,
-    input_path: Annotated[
-        str | None,
-        typer.Option(
-            "--input", help="File of texts: text (one a line), .jsonl, .csv, .tsv or .parquet; - for standard input."
-        ),
-    ] = None,
-    column: Annotated[
-        str | None, typer.Option(help='Column or key of the texts. [default: "text", or the only one there is]')
-    ] = None,
-    threshold: Annotated[
-        float, typer.Option(help="Where a text may have several labels: the probability that a label needs.")
-    ] = 0.5,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON object for each text, with all probabilities.")
-    ] = False,
+    classifier: str, texts: tuple[str, ...], input_path: str | None, column: str | None, threshold: float, as_json: bool
 ) -> None:
     """Say the label of each text: one line a text, with its probability.
 
@@ -163,7 +163,7 @@ def predict(
         raise InputError("Give either texts or --input, one of the two.")
     loaded = StaticClassifier.from_pretrained(classifier)
     classes = loaded.classes_.tolist()
-    for block in [texts] if texts else text_blocks(input_path or "", column):
+    for block in [list(texts)] if texts else text_blocks(input_path or "", column):
         probabilities = loaded.predict_proba(block)
         predictions = loaded.predictions(probabilities, threshold)
         for text, shares, prediction in zip(block, probabilities.tolist(), predictions.tolist(), strict=True):
@@ -176,19 +176,22 @@ def predict(
             else:
                 labels, likely = ";".join(map(str, found)), " ".join(f"{of_labels[name]:.3f}" for name in found)
                 line = f"{labels}\t{likely}\t{' '.join(text.split())}"
-            typer.echo(line)
+            click.echo(line)
 
 
 def _print_report(report: Report) -> None:
+    from m2v_core.evaluation.report import Sheet
+
     print_facts(tested=f"{report.n_texts:,}", accuracy=f"{report.accuracy:.1%}", macro_f1=f"{report.macro_f1:.3f}")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("label", overflow="fold")
-    for heading in ("precision", "recall", "F1", "texts"):
-        table.add_column(heading, justify="right", no_wrap=True)
     ranked = sorted(report.labels, key=lambda label: -label.n_texts)
-    for label in ranked[:_MOST_ROWS]:
-        shares = (f"{share:.3f}" for share in (label.precision, label.recall, label.f1))
-        table.add_row(Text(str(label.label)), *shares, f"{label.n_texts:,}")
-    results.print(table)
+    rows = tuple(
+        (
+            " ".join(str(label.label).split()),
+            *(f"{share:.3f}" for share in (label.precision, label.recall, label.f1)),
+            f"{label.n_texts:,}",
+        )
+        for label in ranked[:_MOST_ROWS]
+    )
+    click.echo(table_text(Sheet(("label", "precision", "recall", "F1", "texts"), rows)), nl=False)
     if more := len(ranked[_MOST_ROWS:]):
-        results.print(f"and {more:,} more labels; --json has them all", style="dim")
+        click.secho(f"and {more:,} more labels; --json has them all", dim=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.run import Evaluation, TaskScore
 from m2v_core.evaluation.tasks import Group
 
-_TEXT_COLUMNS = ("encoder", "origin")
+_TEXT_COLUMNS = ("encoder", "label", "origin")
 GROUPS: tuple[Group, ...] = get_args(Group)
 PUBLISHED_NOTE = (
     "Published rows are means over all of MTEB, PEARL and WordSim; measured rows are means over the tasks of this run, "
@@ -70,15 +71,15 @@ class Sheet:
     def to_text(self) -> str:
         """The table in columns of equal width, numbers to the right; nothing is cut, however wide it becomes."""
         lines = [self.headings, *self.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "".join(
-            "  ".join(
-                cell.ljust(width) if heading in _TEXT_COLUMNS else cell.rjust(width)
-                for heading, cell, width in zip(self.headings, line, widths, strict=True)
-            ).rstrip()
-            + "\n"
-            for line in lines
-        )
+        widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+        text = ""
+        for line in lines:
+            cells = []
+            for heading, cell, width in zip(self.headings, line, widths, strict=True):
+                padding = " " * (width - _width(cell))
+                cells.append(cell + padding if heading in _TEXT_COLUMNS else padding + cell)
+            text += "  ".join(cells).rstrip() + "\n"
+        return text
 
     def to_markdown(self) -> str:
         """The table in Markdown, numbers to the right."""
@@ -91,6 +92,11 @@ class Sheet:
         file = io.StringIO()
         csv.writer(file, lineterminator="\n").writerows([self.headings, *self.rows])
         return file.getvalue()
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that a text takes; a Chinese character takes two, and an accent none."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
 def published_rows() -> tuple[LeaderboardRow, ...]:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from typer.testing import CliRunner
 
 from m2v_core import cli
 from m2v_core.errors import HubError, InputError, NotFoundError, RepoExistsError, SaveError

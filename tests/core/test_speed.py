@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from m2v_core import cli
 from m2v_core.cli import measuring

@@ -29,9 +29,8 @@ ENCODE = Path(__file__).parent / "encode.py"
 (EXTENSION,) = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["ext-modules"]
 MAX_SDIST_BYTES = 2_000_000
 MAX_PACKAGE_BYTES = 2_000_000
-# Of the base install, beside these packages and what they need. Pydantic, which typer needs, takes 7.4 million, and
-# Pygments, which rich needs, 4.6.
-MAX_BASE_BYTES = 18_000_000
+# Of the base install, beside these packages and what they need.
+MAX_BASE_BYTES = 5_000_000
 LARGE = ("numpy", "tokenizers", "huggingface-hub")
 
 

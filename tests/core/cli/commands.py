@@ -8,7 +8,7 @@ import pty
 import subprocess
 import sys
 
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from m2v_core import cli
 

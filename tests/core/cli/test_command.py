@@ -15,7 +15,7 @@ from m2v_core import StaticModel
 from m2v_core.cli import console
 from m2v_core.errors import Cancelled
 from m2v_core.progress import Progress
-from tests.core.cli.commands import BUNDLED, in_terminal, m2v, m2v_process, names
+from tests.core.cli.commands import BUNDLED, OFFLINE, in_terminal, m2v, m2v_process, names
 
 
 def test_readme_flow(tmp_path):
@@ -102,7 +102,14 @@ def test_usage_error(arguments, monkeypatch, tmp_path):
 def test_error_is_red_on_a_terminal(tmp_path):
     output, code = in_terminal("info", tmp_path / "absent")
     assert code == 1
-    assert "\x1b[1;31mError: " in output
+    assert "\x1b[31m\x1b[1mError: " in output
+
+
+def test_no_color_is_respected(monkeypatch, tmp_path):
+    monkeypatch.setitem(OFFLINE, "NO_COLOR", "1")
+    output, code = in_terminal("info", tmp_path / "absent")
+    assert code == 1
+    assert output.startswith("Error: ")
 
 
 def test_debug_shows_where_an_error_came_from(tmp_path):
@@ -138,11 +145,25 @@ def test_progress_shows_stage_speed_and_time_left(capsys):
         show(Progress("encode", 250, 1000, 12_345.6, 75.2))
         show(Progress("calibrate", 1, 2, 0.1, 10.0))
         raise Cancelled("half way")
-    lines = [line.rstrip() for line in capsys.readouterr().err.splitlines()]
+    shown = capsys.readouterr().err
+    assert "\r" not in shown and "\x1b" not in shown
+    lines = shown.splitlines()
     assert [line.split()[0] for line in lines] == ["Loading", "Encoding", "Calibrating"]
     assert [line.split("%")[0].split()[-1] for line in lines] == ["100", "100", "50"]
     assert lines[1].endswith("12,346 tokens/s")
     assert lines[2].endswith("0:10 left")
+
+
+def test_warnings_stand_above_the_bar_of_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    with console.progress_bars("tokens") as show:
+        show(Progress("encode", 250, 1000, 12_345.6, 75.2))
+        console.say("Warning: [OOV] is a token", fg="yellow")
+    lines = capsys.readouterr().err.split("\n")
+    drawn = [text.rstrip() for text in lines[0].split("\r")]
+    assert drawn == ["", "Encoding             ━━━━━", "", "\x1b[33mWarning: [OOV] is a token\x1b[0m"]
+    assert lines[1:] == ["\rEncoding             ━━━━━             \rEncoding             ━━━━━━━━━━━━━━━━━━", ""]
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "info MODEL", "encode --model MODEL FILES"])

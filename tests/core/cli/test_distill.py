@@ -11,7 +11,6 @@ import time
 from typing import get_args, get_type_hints
 
 import pytest
-import typer
 
 from m2v_core import StaticModel, cli, compression
 from m2v_core.cli import distilling
@@ -19,7 +18,7 @@ from m2v_core.distillation import pipeline
 from m2v_core.errors import Cancelled
 from tests.core.cli.commands import BUNDLED, OFFLINE, assert_one_error_line, in_terminal, m2v, names
 
-DISTILL_OPTIONS = {option.name: option for option in typer.main.get_command(cli.app).commands["distill"].params}
+DISTILL_OPTIONS = {option.name: option for option in cli.app.commands["distill"].params}
 DISTILL_ARGUMENTS = inspect.signature(pipeline.distill).parameters
 
 
@@ -30,13 +29,13 @@ def test_every_argument_of_distill_is_an_option(name):
     if argument.default is inspect.Parameter.empty:
         assert option.required
     else:
-        assert option.default == (str(argument.default) if name == "pca_dims" else argument.default)
+        assert option.to_info_dict()["default"] == (str(argument.default) if name == "pca_dims" else argument.default)
 
 
 @pytest.mark.parametrize("name", ["weighting", "pooling", "recipe", "quantize_to"])
 def test_choices_are_those_of_distill(name):
     allowed = compression.DTYPES if name == "quantize_to" else get_args(get_type_hints(pipeline.distill)[name])
-    assert get_args(get_type_hints(distilling.distill)[name]) == tuple(allowed)
+    assert DISTILL_OPTIONS[name].type.choices == tuple(allowed)
 
 
 def test_every_option_of_distill_arrives(monkeypatch, model_folder, tmp_path):

@@ -9,8 +9,7 @@ import subprocess
 import sys
 
 import pytest
-import typer
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from m2v_core import cli
 from m2v_core.classification import StaticClassifier
@@ -102,7 +101,7 @@ def test_every_option_of_train_arrives(model_folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["validation", "max_epochs", "seed"])
 def test_defaults_are_those_of_fit(name):
-    option = next(option for option in typer.main.get_command(cli.app).commands["train"].params if option.name == name)
+    option = next(option for option in cli.app.commands["train"].params if option.name == name)
     assert option.default == inspect.signature(StaticClassifier.fit).parameters[name].default
 
 

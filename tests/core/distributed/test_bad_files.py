@@ -9,8 +9,8 @@ import sys
 
 import pyarrow
 import pytest
+from click.testing import CliRunner
 from pyarrow import parquet
-from typer.testing import CliRunner
 
 from m2v_core import cli
 from m2v_core.distributed.run import encode_files

@@ -9,7 +9,7 @@ import re
 import shutil
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from m2v_core import cli
 from m2v_core.evaluation.run import Evaluation

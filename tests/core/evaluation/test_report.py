@@ -18,6 +18,7 @@ from m2v_core.evaluation.frontier import frontier
 from m2v_core.evaluation.report import (
     FEW_ITEMS,
     GROUPS,
+    Sheet,
     fixed,
     frontier_sheet,
     leaderboard,
@@ -109,6 +110,12 @@ def test_text_is_aligned_and_whole(evaluation):
     assert lines[0].split() == ["encoder", "MB", "STS1", "STS2", "Labels", "Avg"]
     assert lines[2].split("  ")[0] == "a|b" and "10.00 (8.0 to 12.2)" in lines[2] and " 1.5 " in lines[2]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_wide_characters_and_accents_are_aligned():
+    rows = (("中文", "1"), ("abcd", "10"), ("e\u0301", "100"))
+    lines = Sheet(("label", "texts"), rows).to_text().splitlines()
+    assert lines == ["label  texts", "中文       1", "abcd      10", "e\u0301        100"]
 
 
 def test_csv_holds_every_score(evaluation):
