@@ -11,7 +11,7 @@ from gradio.context import Context, LocalContext
 
 from m2v_core.bulk.run import read_texts
 from m2v_core.distillation.settings import DEFAULTS as DEFAULT_SETTINGS
-from m2v_core.distillation.settings import Recipe
+from m2v_core.distillation.settings import Precision, Recipe
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError
 from m2v_core.jobs import Job, JobSpec
 from m2v_core.space.settings import current_limits
@@ -342,7 +342,7 @@ def check(
     upload: str | None,
     column: str | None,
     dims: str,
-    precision: str,
+    precision: Precision,
     clusters: str,
     remove_pattern: str,
     recipe: Recipe,

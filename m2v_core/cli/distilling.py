@@ -6,13 +6,12 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from m2v_core.cli.console import (
     AT_LEAST_1,
-    DTYPES,
     PATH,
     cancelled_by_interrupt,
     check_model_folder,
@@ -26,15 +25,15 @@ from m2v_core.cli.console import (
     size_text,
     stop,
 )
+from m2v_core.distillation.settings import CHOICES, DEFAULTS, PCADims
 from m2v_core.errors import Cancelled
 from m2v_core.progress import ProgressReporter
-
-DEFAULT_REMOVE_PATTERN = r"\[unused\d+\]"  # as in distill, which is imported late
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _parse_pca_dims(text: str) -> int | float | Literal["auto"] | None:
+def _parse_pca_dims(text: str | int) -> PCADims:
+    text = str(text)
     if text == "none":
         return None
     if text == "auto":
@@ -47,6 +46,16 @@ def _parse_pca_dims(text: str) -> int | float | Literal["auto"] | None:
         ) from None
 
 
+def _setting(name: str, help: str, **attributes: Any) -> dict[str, dict[str, Any]]:
+    """The option of one of `DistillSettings`, with its choices and its default."""
+    flag, default = f"--{name.replace('_', '-')}", getattr(DEFAULTS, name)
+    if isinstance(default, bool):
+        flag = f"{flag}/--no-{name.replace('_', '-')}"
+    elif name in CHOICES:
+        attributes["type"] = click.Choice(CHOICES[name])
+    return {flag: {"default": default, "help": help, **attributes}}
+
+
 # The options of distillation, in the order of the help.
 _SETTINGS: dict[str, dict[str, Any]] = {
     "--vocabulary-path": {
@@ -54,40 +63,27 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "help": "Words to distil, the most frequent first: .txt (one a line), .csv or .tsv.",
     },
     "--vocabulary-column": {"help": "Column of a .csv or .tsv vocabulary, by name or number."},
-    "--use-subword/--no-use-subword": {
-        "default": True,
-        "help": "Keep the teacher's subwords beside the words of the vocabulary.",
-    },
-    "--token-remove-pattern": {
-        "default": DEFAULT_REMOVE_PATTERN,
-        "help": "Leave out the tokens that this regular expression matches; '' keeps all.",
-    },
-    "--pooling": {
-        "type": click.Choice(["auto", "mean", "piece_cls", "piece_half_cls", "last", "first", "pooler"]),
-        "default": "auto",
-        "help": "How a sequence's hidden states become one vector.",
-    },
-    "--pca-dims": {
-        "type": _parse_pca_dims,
-        "metavar": "INT|FLOAT|auto|none",
-        "default": "256",
-        "help": "Dimensions to keep: a number of them, a share of the variance, auto, or none for all.",
-    },
-    "--weighting": {
-        "type": click.Choice(["sif", "zipf"]),
-        "default": "sif",
-        "help": "Row weights; zipf is that of Model2Vec before 0.4.",
-    },
-    "--sif-coefficient": {"default": 1e-4, "help": "The a in the SIF weight a / (a + p)."},
-    "--apply-zipf/--no-apply-zipf": {"default": True, "help": "Weight rows at all."},
-    "--quantize-to": {"type": DTYPES, "default": "float16", "help": "Precision of the table."},
-    "--vocabulary-quantization": {"type": int, "help": "Let all tokens share this many rows (k-means)."},
-    "--recipe": {
-        "type": click.Choice(["model2vec", "fast", "calibrated"]),
-        "default": "calibrated",
-        "help": "calibrated: the best without any text; fast: the best without more work for the teacher; model2vec: "
-        "as published.",
-    },
+    **_setting("use_subword", "Keep the teacher's subwords beside the words of the vocabulary."),
+    **_setting(
+        "token_remove_pattern", "Leave out the tokens that this regular expression matches; '' keeps all.", type=str
+    ),
+    **_setting("pooling", "How a sequence's hidden states become one vector."),
+    **_setting(
+        "pca_dims",
+        "Dimensions to keep: a number of them, a share of the variance, auto, or none for all.",
+        type=_parse_pca_dims,
+        metavar="INT|FLOAT|auto|none",
+    ),
+    **_setting("weighting", "Row weights; zipf is that of Model2Vec before 0.4."),
+    **_setting("sif_coefficient", "The a in the SIF weight a / (a + p).", type=float),
+    **_setting("apply_zipf", "Weight rows at all."),
+    **_setting("quantize_to", "Precision of the table."),
+    **_setting("vocabulary_quantization", "Let all tokens share this many rows (k-means).", type=int),
+    **_setting(
+        "recipe",
+        "calibrated: the best without any text; fast: the best without more work for the teacher; model2vec: as "
+        "published.",
+    ),
     "--corpus": {
         "type": PATH,
         "help": "Sentences like those that the model is for, to fit it to: text (one a line), JSONL, CSV or Parquet.",
@@ -214,7 +210,6 @@ def preflight(
         facts,
         vocabulary=words,
         use_subword=use_subword,
-        token_remove_pattern=DEFAULT_REMOVE_PATTERN,
         **settings,
     )
     pieces = None if words is None else entry_pieces(facts, words, most_words=None)

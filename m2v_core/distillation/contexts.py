@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
-from m2v_core.distillation.reduction import PCADims, reduce_dims
+from m2v_core.distillation.reduction import reduce_dims
+from m2v_core.distillation.settings import PCADims
 from m2v_core.distillation.vectors import Readings
 
 if TYPE_CHECKING:

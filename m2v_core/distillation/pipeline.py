@@ -20,11 +20,11 @@ import m2v_core
 from m2v_core import compression
 from m2v_core.distillation.bags import synthetic_bags, usable_texts, whole_words
 from m2v_core.distillation.reading import Reading
-from m2v_core.distillation.reduction import PCADims, n_components, reduce_dims
-from m2v_core.distillation.settings import DEFAULTS, DistillRequest, Pooling, Precision, Recipe
+from m2v_core.distillation.reduction import n_components, reduce_dims
+from m2v_core.distillation.settings import DEFAULTS, DistillRequest, PCADims, Pooling, Precision, Recipe, Weighting
 from m2v_core.distillation.source import TeacherSource, locate_teacher
 from m2v_core.distillation.vectors import Fitted, Prepared, Readings, TeacherVectors, VectorCache
-from m2v_core.distillation.weighting import Weighting, rank_weights
+from m2v_core.distillation.weighting import rank_weights
 from m2v_core.encoder.cosines import row_lengths
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.model import StaticModel

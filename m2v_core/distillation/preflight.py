@@ -16,8 +16,7 @@ from tokenizers import Tokenizer
 
 from m2v_core.distillation.bags import BAGS_PER_WORD, MOST_BAGS
 from m2v_core.distillation.bundled import bundled_folder, is_bundled
-from m2v_core.distillation.reduction import PCADims
-from m2v_core.distillation.settings import DEFAULTS, Recipe
+from m2v_core.distillation.settings import DEFAULTS, DistillSettings, PCADims, Precision, Recipe
 from m2v_core.distillation.source import TEACHER_FILES
 from m2v_core.distillation.teacher_files import Access, TeacherFiles, files_of_folder, files_of_repo, number, text_of
 from m2v_core.errors import HubError
@@ -142,7 +141,7 @@ def plan(
     use_subword: bool = True,
     token_remove_pattern: str | None = DEFAULTS.token_remove_pattern,
     pca_dims: PCADims = DEFAULTS.pca_dims,
-    quantize_to: str = DEFAULTS.quantize_to,
+    quantize_to: Precision = DEFAULTS.quantize_to,
     vocabulary_quantization: int | None = None,
     recipe: Recipe = DEFAULTS.recipe,
     most_words: int | None = None,
@@ -164,10 +163,18 @@ def plan(
             None for all.
 
     Raises:
-        InputError: `token_remove_pattern` is no regular expression.
+        InputError: A setting is out of its range.
         VocabularyError: The vocabulary holds no usable word.
         TeacherError: The tokenizer is of a kind that can't be edited.
     """
+    DistillSettings(
+        use_subword=use_subword,
+        token_remove_pattern=token_remove_pattern,
+        pca_dims=pca_dims,
+        quantize_to=quantize_to,
+        vocabulary_quantization=vocabulary_quantization,
+        recipe=recipe,
+    )
     if facts.tokenizer is None:
         return Plan(None, None, False, None, None)
     words = None if vocabulary is None else sampled(vocabulary, most_words)

@@ -11,8 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from m2v_core.distillation.poolings import choose_pooling
-from m2v_core.distillation.reduction import PCADims
-from m2v_core.distillation.settings import DistillRequest
+from m2v_core.distillation.settings import DistillRequest, PCADims
 from m2v_core.distillation.source import TeacherSource
 from m2v_core.distillation.vectors import Fitted, Prepared, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.vocabulary import clean_vocabulary

@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from m2v_core.errors import InputError
+from m2v_core.distillation.settings import PCADims
 
 logger = logging.getLogger(__name__)
 
-PCADims = int | float | Literal["auto"] | None
-
 _BLOCK_ROWS = 8192  # rows at a time, as the whole may lie on disk and be more than there is memory
-
-
-def check_pca_dims(pca_dims: PCADims) -> None:
-    """Holds `pca_dims` to what `reduce_dims` understands.
-
-    Raises:
-        InputError: neither a whole number above 0, nor a share between 0 and 1, nor `"auto"`, nor None.
-    """
-    if pca_dims is None or pca_dims == "auto":
-        return
-    is_number = isinstance(pca_dims, (int, float, np.integer, np.floating)) and not isinstance(pca_dims, bool)
-    if is_number and isinstance(pca_dims, (int, np.integer)) and pca_dims >= 1:
-        return
-    if is_number and isinstance(pca_dims, (float, np.floating)) and 0.0 < pca_dims < 1.0:
-        return
-    raise InputError(
-        f"pca_dims is {pca_dims!r}; use a whole number of dimensions such as 256, a share of the variance "
-        "between 0 and 1 such as 0.9, 'auto' to rotate without reducing, or None for no PCA."
-    )
 
 
 def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims, drop_top: bool = False) -> npt.NDArray[np.float32]:
@@ -60,7 +38,6 @@ def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims, drop_top: b
     Source: Model2Vec's post-processing, https://github.com/MinishLab/model2vec; for `drop_top`, Mu and Viswanath,
         "All-but-the-Top", 2018, which drops as many.
     """
-    check_pca_dims(pca_dims)
     if pca_dims is None:
         return vectors
     n_rows, teacher_dim = vectors.shape

@@ -7,16 +7,13 @@ The command's options, the parameters of jobs, the app's form and the configurat
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
-import numpy as np
-
-from m2v_core.distillation.reduction import PCADims, check_pca_dims
-from m2v_core.distillation.weighting import Weighting, rank_weights
 from m2v_core.errors import InputError
-from m2v_core.tokenization import compile_remove_pattern
 
 Pooling = Literal["auto", "mean", "piece_cls", "piece_half_cls", "last", "first", "pooler"]
 """How the hidden states of an entry of the vocabulary, between the teacher's special tokens, become one vector.
@@ -30,6 +27,8 @@ embeddings of bags of these words is taken.
 
 CLS_SHARES = {"piece_cls": 1.0, "piece_half_cls": 0.5}
 
+PCADims = int | float | Literal["auto"] | None
+Weighting = Literal["sif", "zipf"]
 Recipe = Literal["model2vec", "fast", "calibrated"]
 Precision = Literal["float32", "float16", "int8"]
 
@@ -82,17 +81,33 @@ class DistillSettings:
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(allowed)}.")
         for name in ("use_subword", "apply_zipf"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)):
+            if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}; use True or False.")
-        check_pca_dims(self.pca_dims)
-        rank_weights(1, self.weighting, self.sif_coefficient)
-        compile_remove_pattern(self.token_remove_pattern)
-        n_shared = self.vocabulary_quantization
-        is_number = isinstance(n_shared, (int, np.integer)) and not isinstance(n_shared, bool)
-        if n_shared is not None and not (is_number and n_shared >= 1):
+        # Numbers of NumPy are taken, and kept as Python's.
+        for name in ("pca_dims", "sif_coefficient", "vocabulary_quantization"):
+            value = getattr(self, name)
+            if isinstance(value, Real) and not isinstance(value, bool):
+                object.__setattr__(self, name, int(value) if isinstance(value, Integral) else float(value))
+        if self.pca_dims not in (None, "auto") and not (_is_count(self.pca_dims) or _is_share(self.pca_dims)):
             raise InputError(
-                f"vocabulary_quantization is {n_shared!r}; use a whole number of rows, 1 or more, or None for one row "
-                "a token."
+                f"pca_dims is {self.pca_dims!r}; use a whole number of dimensions such as 256, a share of the variance "
+                "between 0 and 1 such as 0.9, 'auto' to rotate without reducing, or None for no PCA."
+            )
+        if self.sif_coefficient is not None and not _is_share(self.sif_coefficient):
+            raise InputError(
+                f"sif_coefficient is {self.sif_coefficient!r}; use a number between 0 and 1 such as 1e-4, or None."
+            )
+        try:
+            re.compile(self.token_remove_pattern or "")
+        except (re.error, TypeError) as error:
+            raise InputError(
+                f"token_remove_pattern {self.token_remove_pattern!r} is no regular expression ({error}); "
+                r"an example that is: '\[unused\d+\]'."
+            ) from error
+        if self.vocabulary_quantization is not None and not _is_count(self.vocabulary_quantization):
+            raise InputError(
+                f"vocabulary_quantization is {self.vocabulary_quantization!r}; use a whole number of rows, 1 or more, "
+                "or None for one row a token."
             )
         if self.recipe == "model2vec" and self.pooling == "auto":
             object.__setattr__(self, "pooling", "mean")  # what was published
@@ -110,8 +125,15 @@ class DistillSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """All settings by their names, as plain JSON values."""
-        values = {name: getattr(self, name) for name in SETTING_NAMES}
-        return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+        return {name: getattr(self, name) for name in SETTING_NAMES}
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_share(value: object) -> bool:
+    return type(value) is float and 0.0 < value < 1.0
 
 
 DEFAULTS = DistillSettings()

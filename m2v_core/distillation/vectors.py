@@ -21,8 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
-from m2v_core.distillation.reduction import PCADims
-from m2v_core.distillation.settings import DistillRequest, Pooling
+from m2v_core.distillation.settings import DistillRequest, PCADims, Pooling
 from m2v_core.distillation.source import TeacherSource
 from m2v_core.persistence.atomic import replacing
 

@@ -5,14 +5,10 @@ A vocabulary sorted by falling frequency follows Zipf's law closely enough that 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import numpy as np
 import numpy.typing as npt
 
-from m2v_core.errors import InputError
-
-Weighting = Literal["sif", "zipf"]
+from m2v_core.distillation.settings import Weighting
 
 
 def rank_weights(
@@ -29,17 +25,9 @@ def rank_weights(
     Returns:
         `(n_rows,) float64`, in (0, 1] for SIF and in [0, log(n_rows)] for Zipf.
 
-    Raises:
-        InputError: an unknown weighting, or a coefficient outside (0, 1).
-
     Source: Arora et al., "A Simple but Tough-to-Beat Baseline for Sentence Embeddings", section 3;
         https://github.com/MinishLab/model2vec
     """
-    if weighting not in get_args(Weighting):
-        raise InputError(f"weighting is {weighting!r}; use one of {', '.join(get_args(Weighting))}.")
-    is_number = isinstance(sif_coefficient, (int, float, np.number)) and not isinstance(sif_coefficient, bool)
-    if sif_coefficient is not None and not (is_number and 0.0 < sif_coefficient < 1.0):
-        raise InputError(f"sif_coefficient is {sif_coefficient!r}; use a number between 0 and 1 such as 1e-4, or None.")
     ranks = np.arange(n_rows, dtype=np.float64)
     if weighting == "zipf":
         return np.log1p(ranks)

@@ -11,13 +11,11 @@ https://github.com/huggingface/tokenizers.
 from m2v_core.tokenization.building import StaticVocabulary, build_static_vocabulary
 from m2v_core.tokenization.ids import check_tokenizer, unknown_token_id
 from m2v_core.tokenization.spec import FAMILIES
-from m2v_core.tokenization.trimming import compile_remove_pattern
 
 __all__ = [
     "FAMILIES",
     "StaticVocabulary",
     "build_static_vocabulary",
     "check_tokenizer",
-    "compile_remove_pattern",
     "unknown_token_id",
 ]

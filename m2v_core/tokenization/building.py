@@ -57,7 +57,6 @@ def build_static_vocabulary(
         max_length: Longest sequence the teacher reads, in tokens, its special tokens included.
 
     Raises:
-        InputError: `token_remove_pattern` is no regular expression.
         VocabularyError: nothing is left to embed.
         TeacherError: the tokenizer is of a kind that can't be edited.
     """

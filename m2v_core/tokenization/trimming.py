@@ -7,24 +7,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from m2v_core.errors import InputError, VocabularyError
+from m2v_core.errors import VocabularyError
 from m2v_core.tokenization.ids import unknown_token_id
 from m2v_core.tokenization.spec import Spec
-
-
-def compile_remove_pattern(token_remove_pattern: str | None) -> re.Pattern[str] | None:
-    """The regular expression of the tokens to drop.
-
-    Raises:
-        InputError: it is none.
-    """
-    try:
-        return None if token_remove_pattern is None else re.compile(token_remove_pattern)
-    except (re.error, TypeError) as error:
-        raise InputError(
-            f"token_remove_pattern {token_remove_pattern!r} is no regular expression ({error}); "
-            r"an example that is: '\[unused\d+\]'."
-        ) from error
 
 
 def removable_tokens(
@@ -33,10 +18,9 @@ def removable_tokens(
     """The special tokens and those that match, but for the unknown and the padding token.
 
     Raises:
-        InputError: The pattern is no regular expression.
         VocabularyError: It matches every token.
     """
-    pattern = compile_remove_pattern(token_remove_pattern)
+    pattern = None if token_remove_pattern is None else re.compile(token_remove_pattern)
     kept = {pad_token}
     unk_id = unknown_token_id(tokenizer)
     if unk_id is not None:

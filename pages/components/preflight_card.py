@@ -13,8 +13,7 @@ import gradio as gr
 
 from m2v_core.distillation.entry_pieces import EntryPieces, entry_pieces
 from m2v_core.distillation.preflight import SAMPLED_WORDS, Plan, TeacherFacts, look_up, plan
-from m2v_core.distillation.reduction import PCADims
-from m2v_core.distillation.settings import Recipe
+from m2v_core.distillation.settings import PCADims, Precision, Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
 from m2v_core.space.settings import current_limits
 from pages.components import checked_teacher, error_notice, format_bytes, notice
@@ -86,7 +85,7 @@ def preflight(
     words: Sequence[str] | None,
     use_subword: bool,
     pca_dims: PCADims,
-    quantize_to: str,
+    quantize_to: Precision,
     vocabulary_quantization: int | None,
     token_remove_pattern: str | None,
     recipe: Recipe,

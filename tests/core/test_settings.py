@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m2v_core import distill, distill_from_model
+from m2v_core import cli, distill, distill_from_model
 from m2v_core.distillation.preflight import plan
 from m2v_core.distillation.settings import CHOICES, DEFAULTS, SETTING_NAMES, DistillSettings
 from m2v_core.errors import InputError
@@ -99,3 +99,12 @@ def test_numpy_numbers_become_json():
 def test_an_unknown_setting_is_refused():
     with pytest.raises(InputError, match="'dims'.*pca_dims"):
         DistillSettings.from_dict({"dims": 256})
+
+
+def test_the_command_has_every_setting():
+    options = {option.name: option.to_info_dict() for option in cli.app.commands["distill"].params}
+    for name in SETTING_NAMES:
+        default = getattr(DEFAULTS, name)
+        assert options[name]["default"] == default or default is None, name
+        if name in CHOICES:
+            assert tuple(options[name]["type"]["choices"]) == CHOICES[name]
