@@ -18,7 +18,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 if "SPACE_ID" in os.environ:
     # Before huggingface_hub is: strangers must not act with the owner's token.
     os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
-    from m2v_core.space.kernels import compile_kernels
+    from m2v_core.studio.space.kernels import compile_kernels
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger(compile_kernels.__module__).setLevel(logging.INFO)
@@ -28,7 +28,7 @@ if "SPACE_ID" in os.environ:
 import gradio as gr
 import gradio.utils
 
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.space.settings import current_limits
 from pages import PAGES, api
 from pages.components.served_files import served_folder
 from pages.components.tidying import keep_tidy

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from m2v_core.cpus import n_usable_cpus
-from m2v_core.distillation.bundled import bundled_folder
-from m2v_core.distillation.calibration import count_tokens
-from m2v_core.distillation.closed_form import Start, Turned, fit_closed_form, multiply_by_gram
-from m2v_core.distillation.descent import descend, n_descent_steps
+from m2v_core.distillation.calibration.closed_form import Start, Turned, fit_closed_form, multiply_by_gram
+from m2v_core.distillation.calibration.descent import descend, n_descent_steps
+from m2v_core.distillation.calibration.fit import count_tokens
+from m2v_core.distillation.teacher.bundled import bundled_folder
 from m2v_core.native import kernels
+from m2v_core.native.cpus import n_usable_cpus
 from m2v_core.progress import ProgressReporter
 
 N_SENTENCES, DIM, EMBEDDING_DIM = 100_000, 384, 384  # tables are fitted at the teacher's width

@@ -20,7 +20,8 @@ from typing import Any
 
 ROUNDS = 3
 RUNS = {
-    "m2v_core": "from m2v_core import distill; import m2v_core.distillation.teacher; more = {'recipe': 'model2vec'}",
+    "m2v_core": "from m2v_core import distill; import m2v_core.distillation.teacher.teacher; "
+    "more = {'recipe': 'model2vec'}",
     "model2vec": "from model2vec.distill import distill; more = {}",
 }
 OTHER_SETTINGS = {

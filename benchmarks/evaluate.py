@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 
 from m2v_core import distill
-from m2v_core.distillation.bundled import bundled_folder
+from m2v_core.distillation.teacher.bundled import bundled_folder
 from m2v_core.evaluation.data import read_tasks
 from m2v_core.evaluation.encoders import StaticEncoder
 from m2v_core.evaluation.run import evaluate
-from m2v_core.speed import this_machine
+from m2v_core.evaluation.speed import this_machine
 
 DATA = Path(__file__).parents[2] / "shared" / "eval"
 RESULT = Path(__file__).parent / "results" / "evaluate.json"

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.exploration import word_model  # noqa: E402
-from m2v_core.persistence.export import write_zip  # noqa: E402
+from m2v_core.storage.export import write_zip  # noqa: E402
 from tests.live_app import start_app  # noqa: E402
 
 STARTS, ROUNDS, RETUNINGS = 3, 5, 5

@@ -25,8 +25,8 @@ RESULT = Path(__file__).parent / "results" / "publish.json"
 
 def one_click(folder: Path, number: int) -> tuple[float, dict[str, float]]:
     """Seconds in all, and those of each stage."""
-    from m2v_core.distillation.bundled import BUNDLED_TEACHER
-    from m2v_core.jobs import JobSpec, JobStore
+    from m2v_core.distillation.teacher.bundled import BUNDLED_TEACHER
+    from m2v_core.studio.jobs import JobSpec, JobStore
 
     repo_id = f"ada/model-{number}"
     parameters = {

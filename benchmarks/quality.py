@@ -32,7 +32,7 @@ Encode = Callable[[list[str]], np.ndarray]
 def published() -> Encode:
     from model2vec.distill import distill
 
-    from m2v_core.distillation.bundled import bundled_folder
+    from m2v_core.distillation.teacher.bundled import bundled_folder
 
     return distill(str(bundled_folder()), pca_dims=256, device="cpu").encode
 
@@ -40,7 +40,7 @@ def published() -> Encode:
 def recipe(name: str, with_corpus: bool = False) -> Callable[[], Encode]:
     def run() -> Encode:
         from m2v_core import distill
-        from m2v_core.distillation.bundled import bundled_folder
+        from m2v_core.distillation.teacher.bundled import bundled_folder
 
         corpus = None
         if with_corpus:
@@ -80,7 +80,7 @@ def scores_of(name: str, encode: Encode) -> dict[str, float]:
 def main() -> None:
     if not DATA.is_dir():
         sys.exit(f"The evaluation data is not in {DATA}; nothing was measured.")
-    import m2v_core.distillation.teacher  # noqa: F401  its import, and that of torch, are no part of the seconds
+    import m2v_core.distillation.teacher.teacher  # noqa: F401  its import, and that of torch, are no part of the seconds
 
     chosen = sys.argv[1:] or list(RUNS)
     record: dict = {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine()}

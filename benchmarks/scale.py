@@ -128,7 +128,7 @@ def main() -> None:
         model = options.folder
         if model is None:
             from m2v_core import distill
-            from m2v_core.distillation.bundled import bundled_folder
+            from m2v_core.distillation.teacher.bundled import bundled_folder
 
             model = str(home / "model")
             distill(str(bundled_folder()), device="cpu").save_pretrained(model)

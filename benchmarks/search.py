@@ -24,11 +24,11 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
+from m2v_core.bulk import manifest
 from m2v_core.bulk.vectors import VectorColumn
-from m2v_core.distributed import manifest
-from m2v_core.encoder.cosines import unit_rows
-from m2v_core.search.index import build_index
-from m2v_core.search.searching import VectorSearch
+from m2v_core.exploration.index.building import build_index
+from m2v_core.exploration.index.searching import VectorSearch
+from m2v_core.native.cosines import unit_rows
 
 RESULT = Path(__file__).parent / "results" / "search.json"
 N_FILES, ROWS_PER_GROUP, N_QUERIES, N_EXACT, K = 16, 10_000, 200, 5, 10

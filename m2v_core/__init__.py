@@ -6,7 +6,7 @@
     model.save_pretrained("my-model")
     embeddings = StaticModel.from_pretrained("my-model").encode(["a sentence"])
 
-Names are resolved on first use, so that `import m2v_core` loads neither torch nor numba nor gradio.
+Names are resolved on first use, so that `import m2v_core` loads neither torch nor NumPy nor Gradio.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from m2v_core._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from m2v_core.distillation.pipeline import distill, distill_from_model
     from m2v_core.errors import M2VError
     from m2v_core.model import StaticModel
     from m2v_core.progress import Progress
 
-__version__ = "0.1.0"
 __all__ = ["M2VError", "Progress", "StaticModel", "distill", "distill_from_model"]
 
 _ROOMS = {

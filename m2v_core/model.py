@@ -14,26 +14,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from m2v_core import compression
-from m2v_core.encoder.cosines import cosines
 from m2v_core.encoder.engine import Engine
 from m2v_core.encoder.plain import Table
 from m2v_core.encoder.progress_bar import progress_bar
 from m2v_core.encoder.stream import blocks_of_texts
 from m2v_core.encoder.texts import checked_batch_size, checked_max_length, checked_texts
 from m2v_core.errors import InputError, ModelFormatError
-from m2v_core.mapped_file import check_mapped
-from m2v_core.persistence.formats import DEFAULT_MAX_LENGTH, StoredModel
-from m2v_core.persistence.front_matter import FrontMatter, as_list
+from m2v_core.native.cosines import cosines
 from m2v_core.progress import ProgressCallback, ProgressReporter
+from m2v_core.storage import compression
+from m2v_core.storage.formats import DEFAULT_MAX_LENGTH, StoredModel
+from m2v_core.storage.front_matter import FrontMatter, as_list
+from m2v_core.storage.mapped_file import check_mapped
 from m2v_core.tokenization.ids import check_tokenizer, unknown_token_id
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from m2v_core.persistence.card import Measured
-    from m2v_core.persistence.export import ExportFormat
-    from m2v_core.persistence.hub_push import Pushed
+    from m2v_core.hub.push import Pushed
+    from m2v_core.storage.card import Measured
+    from m2v_core.storage.export import ExportFormat
 
 
 class StaticModel:
@@ -149,7 +149,7 @@ class StaticModel:
             InputError: One of the compressing arguments is out of range.
             MissingExtraError: `vocabulary_quantization` without scikit-learn.
         """
-        from m2v_core.persistence.opening import open_model
+        from m2v_core.hub.opening import open_model
 
         folder, stored = open_model(
             path,
@@ -252,7 +252,7 @@ class StaticModel:
         Raises:
             SaveError: The folder can't be written, or the disk is full.
         """
-        from m2v_core.persistence import local
+        from m2v_core.storage import local
 
         folder = Path(path).expanduser() / (subfolder or "")
         local.save(
@@ -283,7 +283,7 @@ class StaticModel:
         """Publish the model on the Hub with a model card, in one commit, and check what arrived.
 
         Nothing that is there is overwritten unasked. When it fails, nothing half is on the Hub, and the same call
-        goes on where it ended; `persistence.hub_push.push_folder` says more.
+        goes on where it ended; `hub.push.push_folder` says more.
 
         Args:
             repo_id: `owner/name`, or `name` for the token's own account.
@@ -308,14 +308,14 @@ class StaticModel:
         """
         import tempfile
 
-        from m2v_core.persistence import hub_push
+        from m2v_core.hub import push
 
-        hub_push.check_repo_id(repo_id)
+        push.check_repo_id(repo_id)
         ProgressReporter(progress, cancel).start("save")
         with tempfile.TemporaryDirectory(prefix="m2v-push-") as folder:
             path = Path(folder) / "model"
             self.save_pretrained(path, repo_id, license=license, measured=measured)
-            return hub_push.push_folder(
+            return push.push_folder(
                 path,
                 repo_id,
                 token=token,
@@ -336,15 +336,15 @@ class StaticModel:
             path: `"onnx"` writes a folder for transformers.js and onnxruntime, `"word2vec"` a text file for gensim
                 and spaCy with a line for each whole word of the vocabulary: the vector it adds to a mean, of any
                 length. What stands there is replaced once all is written.
-            format: One of the two; see `persistence.export`.
+            format: One of the two; see `storage.export`.
 
         Raises:
             InputError: Another format, or the model doesn't fit into this one.
             MissingExtraError: `"onnx"` without the package onnx.
             SaveError: It can't be written.
         """
-        from m2v_core.persistence import export
-        from m2v_core.spelling import whole_words
+        from m2v_core.storage import export
+        from m2v_core.tokenization.spelling import whole_words
 
         path = Path(path).expanduser()
         if format == "onnx":

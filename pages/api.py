@@ -15,9 +15,9 @@ from gradio.data_classes import FileData
 from gradio.events import api
 
 from m2v_core.errors import InputError, LimitError, M2VError
-from m2v_core.jobs import Job, JobSpec
-from m2v_core.jobs.kinds import KINDS
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.jobs import Job, JobSpec
+from m2v_core.studio.jobs.kinds import KINDS
+from m2v_core.studio.space.settings import current_limits
 from pages import components
 from pages.components import checked_owner, checked_teacher, job_store, model_title
 from pages.components.archive import archive_of, delete_model

@@ -13,9 +13,9 @@ from gradio.context import Context
 
 from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.errors import InputError, M2VError, NotFoundError
-from m2v_core.jobs import JobSpec
-from m2v_core.space.settings import current_limits
-from m2v_core.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SpeedComparison
+from m2v_core.evaluation.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SpeedComparison
+from m2v_core.studio.jobs import JobSpec
+from m2v_core.studio.space.settings import current_limits
 from pages import figures
 from pages.components import (
     BUNDLED_TEACHER,

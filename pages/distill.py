@@ -13,8 +13,8 @@ from m2v_core.bulk.run import read_texts
 from m2v_core.distillation.settings import DEFAULTS as DEFAULT_SETTINGS
 from m2v_core.distillation.settings import Precision, Recipe
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError
-from m2v_core.jobs import Job, JobSpec
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.jobs import Job, JobSpec
+from m2v_core.studio.space.settings import current_limits
 from pages.components import (
     checked_teacher,
     error_notice,

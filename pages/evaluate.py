@@ -17,9 +17,9 @@ from m2v_core.evaluation.data import LAYOUT
 from m2v_core.evaluation.own_data import OwnSet, read_own_set
 from m2v_core.evaluation.packed import TaskArchive, read_archive
 from m2v_core.evaluation.tasks import Task
-from m2v_core.jobs import JobSpec
-from m2v_core.library import ModelRecord
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.jobs import JobSpec
+from m2v_core.studio.library import ModelRecord
+from m2v_core.studio.space.settings import current_limits
 from pages.components import (
     BUNDLED_TEACHER,
     checked_teacher,

@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.context import Context
 
 from m2v_core.errors import HubError, InputError, M2VError, TeacherError
-from m2v_core.jobs import JobSpec
+from m2v_core.studio.jobs import JobSpec
 from pages.components import checked_teacher, job_store, model_title, teacher_picker
 from pages.components.account import (
     Visitor,

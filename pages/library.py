@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.context import Context
 
 from m2v_core.errors import InputError, NotFoundError
-from m2v_core.library import ModelRecord
+from m2v_core.studio.library import ModelRecord
 from pages.components import (
     error_notice,
     is_space,

@@ -9,11 +9,11 @@ import gradio as gr
 from gradio.context import Context
 
 from m2v_core.errors import InputError, M2VError, NotFoundError, RepoExistsError
-from m2v_core.jobs import Job, JobSpec
-from m2v_core.library import ModelRecord
-from m2v_core.persistence.card import card_body, model_card, retitled, stated_license
-from m2v_core.persistence.formats import CARD
-from m2v_core.persistence.front_matter import FrontMatter
+from m2v_core.storage.card import card_body, model_card, retitled, stated_license
+from m2v_core.storage.formats import CARD
+from m2v_core.storage.front_matter import FrontMatter
+from m2v_core.studio.jobs import Job, JobSpec
+from m2v_core.studio.library import ModelRecord
 from pages.components import error_notice, job_store, known_owner
 from pages.components.account import (
     Visitor,

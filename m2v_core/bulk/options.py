@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, get_args
 
-from m2v_core import __version__
+from m2v_core._version import __version__
 from m2v_core.bulk.formats import DType, InputFormat
 from m2v_core.bulk.readers import OnError, Wanted
 from m2v_core.bulk.vectors import VectorColumn

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core import compression
 from m2v_core.bulk.formats import DType
 from m2v_core.errors import InputError
+from m2v_core.storage import compression
 
 if TYPE_CHECKING:
     import pyarrow

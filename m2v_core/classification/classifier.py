@@ -20,13 +20,13 @@ from m2v_core.classification.training import Training, trained
 from m2v_core.encoder.texts import checked_texts
 from m2v_core.errors import InputError, SaveError
 from m2v_core.model import StaticModel
-from m2v_core.persistence.formats import HEAD, SKOPS_HEAD, StoredModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
+from m2v_core.storage.formats import HEAD, SKOPS_HEAD, StoredModel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from m2v_core.persistence.hub_push import Pushed
+    from m2v_core.hub.push import Pushed
 
 _SETTINGS = "m2v"
 _TRAINING = "classifier"
@@ -88,11 +88,13 @@ class StaticClassifier:
         """
         folder = Path(path).expanduser()
         if not folder.exists():
-            from m2v_core.persistence import hub
-            from m2v_core.persistence.formats import all_paths
+            from m2v_core.hub import download
+            from m2v_core.storage.formats import all_paths
 
             patterns = [*all_paths(), HEAD, SKOPS_HEAD]
-            folder = hub.download(str(path), allow_patterns=patterns, token=token, revision=revision, endpoint=endpoint)
+            folder = download.download(
+                str(path), allow_patterns=patterns, token=token, revision=revision, endpoint=endpoint
+            )
         model = StaticModel.from_pretrained(folder)
         head = storage.load_head(folder, model.config)
         # What belongs to the head; whoever saves the model alone has none.
@@ -278,7 +280,7 @@ class StaticClassifier:
             MissingExtraError: `with_skops` without skops and scikit-learn.
             SaveError: The folder can't be written, or the disk is full.
         """
-        from m2v_core.persistence import card, local
+        from m2v_core.storage import card, local
 
         head, training = self.head, self.training
         files = {HEAD: storage.to_safetensors(head)}
@@ -331,14 +333,14 @@ class StaticClassifier:
 
         The arguments, and what is raised, are those of `StaticModel.push_to_hub`.
         """
-        from m2v_core.persistence import hub_push
+        from m2v_core.hub import push
 
-        hub_push.check_repo_id(repo_id)
+        push.check_repo_id(repo_id)
         ProgressReporter(progress, cancel).start("save")
         with tempfile.TemporaryDirectory(prefix="m2v-push-") as folder:
             path = Path(folder) / "model"
             self.save_pretrained(path, repo_id, license=license)
-            return hub_push.push_folder(
+            return push.push_folder(
                 path,
                 repo_id,
                 token=token,

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save
 
 from m2v_core.classification.head import Head, Layer
 from m2v_core.errors import MissingExtraError, ModelFormatError
-from m2v_core.persistence.formats import HEAD, SKOPS_HEAD
+from m2v_core.storage.formats import HEAD, SKOPS_HEAD
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

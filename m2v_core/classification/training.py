@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core import __version__
+from m2v_core._version import __version__
 from m2v_core.classification.frozen import (
     STRENGTHS,
     ClassWeight,

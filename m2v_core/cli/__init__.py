@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from m2v_core import __version__
+from m2v_core._version import __version__
 from m2v_core.cli import distilling, encoding, evaluating, measuring, publishing, searching, starting, training
 from m2v_core.cli.console import errors_as_lines
 

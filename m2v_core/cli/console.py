@@ -167,7 +167,7 @@ def check_model_folder(path: Path, overwrite: bool) -> None:
     Raises:
         SaveError: Something stands at `path` that must stay, or nothing can be written there.
     """
-    from m2v_core.persistence.formats import is_model_folder
+    from m2v_core.storage.formats import is_model_folder
 
     if path.is_file():
         raise SaveError(f"{path} is a file. Name a folder that doesn't exist yet.")

@@ -100,7 +100,7 @@ def encode(
     A run that was interrupted goes on where it stopped when the same command is given again.
     """
     from m2v_core.bulk.formats import is_output_name
-    from m2v_core.distributed.inputs import is_many
+    from m2v_core.bulk.inputs import is_many
 
     options["max_length"] = ... if max_length is None else max_length
     is_many_inputs = workers is not None or engine != "processes" or address is not None or is_many(input_path)

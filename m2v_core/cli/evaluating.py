@@ -115,7 +115,7 @@ def evaluate(
         fidelities: dict[str, Fidelity] = {}
         if teacher is not None and texts is not None:
             from m2v_core.evaluation.fidelity import measure_fidelity
-            from m2v_core.speed import read_texts
+            from m2v_core.evaluation.speed import read_texts
 
             own_texts = read_texts(texts)
             judge = open_encoder(
@@ -154,8 +154,8 @@ def frontier(
         from m2v_core.evaluation.frontier import frontier as measured
         from m2v_core.evaluation.packed import read_test_data
         from m2v_core.evaluation.report import frontier_sheet
+        from m2v_core.evaluation.speed import METER_TEXTS, SAMPLE_NAME, speed_meter
         from m2v_core.model import StaticModel
-        from m2v_core.speed import METER_TEXTS, SAMPLE_NAME, speed_meter
 
         chosen = read_test_data(data, _names(tasks))
         texts = {text for task in chosen for text in task.texts}
@@ -189,7 +189,7 @@ def _names(text: str | None) -> list[str]:
 
 
 def _teacher_folder(name: str) -> Path:
-    from m2v_core.distillation.teacher import trusted_folder
+    from m2v_core.distillation.teacher.teacher import trusted_folder
 
     return trusted_folder(name)
 
@@ -197,7 +197,7 @@ def _teacher_folder(name: str) -> Path:
 def _device(model: str, device: str | None) -> str:
     if not model.startswith("teacher:"):
         return "cpu"
-    from m2v_core.distillation.teacher import resolve_device
+    from m2v_core.distillation.teacher.teacher import resolve_device
 
     return resolve_device(device)
 
@@ -253,7 +253,7 @@ def _footnotes(found: Evaluation, published: bool) -> list[str]:
 
 def _conditions() -> dict[str, Any]:
     """When and where it was measured, for a JSON file."""
-    from m2v_core.speed import this_machine
+    from m2v_core.evaluation.speed import this_machine
 
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     return {"date": today, "machine": dataclasses.asdict(this_machine())}

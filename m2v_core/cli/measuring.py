@@ -20,7 +20,7 @@ from m2v_core.cli.console import (
 from m2v_core.progress import ProgressReporter
 
 if TYPE_CHECKING:
-    from m2v_core.speed import SpeedComparison
+    from m2v_core.evaluation.speed import SpeedComparison
 
 
 @click.command()
@@ -53,7 +53,7 @@ def speed(
         ProgressReporter(show, cancel).start("start")
         from m2v_core.evaluation.encoders import Encoder, Model2VecEncoder, StaticEncoder, TeacherEncoder
         from m2v_core.evaluation.fidelity import rank_correlation
-        from m2v_core.speed import SAMPLE_NAME, compare_speed, read_texts, sample_texts
+        from m2v_core.evaluation.speed import SAMPLE_NAME, compare_speed, read_texts, sample_texts
 
         texts = sample_texts() if texts_path is None else read_texts(texts_path)
         encoders: list[Encoder] = []
@@ -62,7 +62,7 @@ def speed(
             if with_peer:
                 encoders.append(Model2VecEncoder(model, f"{model} (model2vec)"))
         if teacher is not None:
-            from m2v_core.distillation.teacher import resolve_device, trusted_folder
+            from m2v_core.distillation.teacher.teacher import resolve_device, trusted_folder
 
             encoders.append(TeacherEncoder(trusted_folder(teacher), teacher, resolve_device(device)))
         comparison = compare_speed(
@@ -82,7 +82,7 @@ def speed(
 
 def _print_speeds(comparison: SpeedComparison) -> None:
     from m2v_core.evaluation.report import Sheet
-    from m2v_core.speed import rate_text
+    from m2v_core.evaluation.speed import rate_text
 
     rows = tuple(
         (

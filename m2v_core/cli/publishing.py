@@ -40,8 +40,8 @@ def push(model: str, repo_id: str, public: bool, message: str | None, license: s
 
     The token is that of `hf auth login` or of HF_TOKEN.
     """
-    from m2v_core.persistence.formats import is_classifier_folder
-    from m2v_core.persistence.front_matter import FrontMatter, as_list
+    from m2v_core.storage.formats import is_classifier_folder
+    from m2v_core.storage.front_matter import FrontMatter, as_list
 
     to_push: StaticModel | StaticClassifier
     if is_classifier_folder(Path(model).expanduser()):
@@ -82,11 +82,11 @@ def export(model: str, format: Literal["onnx", "word2vec", "zip"], output: Path,
     _check_output(output, is_folder=format == "onnx", overwrite=overwrite)
     static_model = load_model(model)
     if format == "zip":
-        from m2v_core.persistence import hub
-        from m2v_core.persistence.export import write_zip
+        from m2v_core.hub import download
+        from m2v_core.storage.export import write_zip
 
         folder = Path(model).expanduser()
-        write_zip(folder if folder.exists() else hub.download_model(model), output)
+        write_zip(folder if folder.exists() else download.download_model(model), output)
     else:
         static_model.export(output, format)
     print_facts(format=format, size=size_text(folder_bytes(output) or output.stat().st_size), path=output)
@@ -109,7 +109,7 @@ _extra_index_url_option = click.option(
 @_extra_index_url_option
 def build_space(folder: Path, overwrite: bool, extra_index_url: str | None) -> None:
     """Render a deployable Space from this checkout and its spaces.yaml."""
-    from m2v_core.space.build import build_space
+    from m2v_core.studio.space.build import build_space
 
     files = build_space(folder, overwrite=overwrite, extra_index_url=extra_index_url)
     print_facts(files=len(files), size=size_text(folder_bytes(folder)), path=folder)
@@ -125,14 +125,14 @@ def push_space(repo_id: str, public: bool, overwrite: bool, extra_index_url: str
 
     The token is that of `hf auth login` or of HF_TOKEN.
     """
-    from m2v_core.persistence import hub_space
-    from m2v_core.space.build import build_space
-    from m2v_core.space.settings import load_settings
+    from m2v_core.hub import spaces
+    from m2v_core.studio.space.build import build_space
+    from m2v_core.studio.space.settings import load_settings
 
     with tempfile.TemporaryDirectory(prefix="m2v-space-") as folder:
         build_space(Path(folder), extra_index_url=extra_index_url)
         sdk = load_settings().sdk
-        done = hub_space.push_space(Path(folder), repo_id, sdk=sdk, private=not public, overwrite=overwrite)
+        done = spaces.push_space(Path(folder), repo_id, sdk=sdk, private=not public, overwrite=overwrite)
     print_facts(url=done.url, commit=done.commit)
 
 

@@ -22,7 +22,7 @@ from m2v_core.cli.console import (
 from m2v_core.errors import InputError
 
 if TYPE_CHECKING:
-    from m2v_core.search.searching import Hit
+    from m2v_core.exploration.index.searching import Hit
 
 _SHOWN_CHARACTERS = 300  # of a text
 
@@ -52,7 +52,7 @@ def index(vectors: Path, **options: Any) -> None:
 
 def build(vectors: Path, **options: Any) -> None:
     """Build an index, with a bar, and say what became of it."""
-    from m2v_core.search.index import build_index
+    from m2v_core.exploration.index.building import build_index
 
     started = time.perf_counter()
     with progress_bars("rows") as show, cancelled_by_interrupt() as cancel:
@@ -84,7 +84,7 @@ def build(vectors: Path, **options: Any) -> None:
 def search(vectors: Path, queries: tuple[str, ...], k: int, model: str | None, exact: bool, as_json: bool) -> None:
     """Find the rows whose texts mean what a query means; rows of a file are counted from 0."""
     from m2v_core.bulk.writers import row_as_json
-    from m2v_core.search.searching import VectorSearch, search_texts
+    from m2v_core.exploration.index.searching import VectorSearch, search_texts
 
     texts = [text for query in queries for text in (sys.stdin.read().splitlines() if query == "-" else [query])]
     texts = [text for text in texts if text.strip()]

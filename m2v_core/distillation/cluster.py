@@ -21,11 +21,11 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from m2v_core.bulk import manifest
+from m2v_core.bulk.inputs import InputFile
+from m2v_core.bulk.manifest import Entry, Manifest
 from m2v_core.distillation.settings import DistillRequest, Pooling
-from m2v_core.distillation.source import TeacherSource, locate_teacher
-from m2v_core.distributed import manifest
-from m2v_core.distributed.inputs import InputFile
-from m2v_core.distributed.manifest import Entry, Manifest
+from m2v_core.distillation.teacher.source import TeacherSource, locate_teacher
 from m2v_core.distributed.ray_engine import Share, import_ray, run_on_ray
 from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard
 from m2v_core.errors import InputError, LimitError, SaveError, TeacherError
@@ -75,7 +75,7 @@ class ShardReader:
     """
 
     def __init__(self, job: ReadingJob) -> None:
-        from m2v_core.distillation.teacher import Teacher
+        from m2v_core.distillation.teacher.teacher import Teacher
 
         source = locate_teacher(job.model_name, job.revision)
         if source.listing != job.listing:

@@ -16,23 +16,23 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-import m2v_core
-from m2v_core import compression
-from m2v_core.distillation.bags import synthetic_bags, usable_texts, whole_words
+from m2v_core._version import __version__
+from m2v_core.distillation.cache import Fitted, Prepared, Readings, TeacherVectors, VectorCache
+from m2v_core.distillation.calibration.bags import synthetic_bags, usable_texts, whole_words
 from m2v_core.distillation.reading import Reading
 from m2v_core.distillation.reduction import n_components, reduce_dims
 from m2v_core.distillation.settings import DEFAULTS, DistillRequest, PCADims, Pooling, Precision, Recipe, Weighting
-from m2v_core.distillation.source import TeacherSource, locate_teacher
-from m2v_core.distillation.vectors import Fitted, Prepared, Readings, TeacherVectors, VectorCache
+from m2v_core.distillation.teacher.source import TeacherSource, locate_teacher
 from m2v_core.distillation.weighting import rank_weights
-from m2v_core.encoder.cosines import row_lengths
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.model import StaticModel
+from m2v_core.native.cosines import row_lengths
 from m2v_core.progress import ProgressCallback, ProgressReporter
+from m2v_core.storage import compression
 from m2v_core.tokenization import unknown_token_id
 
 if TYPE_CHECKING:
-    from m2v_core.distillation.teacher import Teacher
+    from m2v_core.distillation.teacher.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def distill(
             device = "cpu" if device == "cpu" else None  # here there may be none of its GPUs
 
     def load() -> Teacher:
-        from m2v_core.distillation.teacher import Teacher  # torch is not needed until here
+        from m2v_core.distillation.teacher.teacher import Teacher  # torch is not needed until here
 
         return Teacher.load(source, device, trust_remote_code, is_lazy=cluster is not None)
 
@@ -196,7 +196,7 @@ def distill_from_model(
     )
     reporter = ProgressReporter(progress, cancel)
     reporter.start("load")
-    from m2v_core.distillation.teacher import Teacher
+    from m2v_core.distillation.teacher.teacher import Teacher
 
     teacher = Teacher.from_model(model, tokenizer, device)
     reading = Reading(lambda: teacher, settings, reporter, None, None)
@@ -253,7 +253,7 @@ def _make_model(
                 **settings.to_dict(),
                 "mode": settings.mode,
                 "teacher_revision": None if source is None else source.revision,
-                "version": m2v_core.__version__,
+                "version": __version__,
                 **noted,
             },
         },
@@ -288,8 +288,8 @@ def _calibrated(
 def _fit(
     read: TeacherVectors, reading: Reading, settings: DistillRequest, pca_dims: PCADims, reporter: ProgressReporter
 ) -> Fitted:
-    from m2v_core.distillation.calibration import Sentences, calibrate
-    from m2v_core.distillation.closed_form import Start
+    from m2v_core.distillation.calibration.closed_form import Start
+    from m2v_core.distillation.calibration.fit import Sentences, calibrate
 
     prepared = reading.prepared(pca_dims, lambda: _prepare(read, reading, settings, pca_dims))
     weights = _weights(read, settings)
@@ -303,8 +303,8 @@ def _fit(
 
 def _prepare(read: TeacherVectors, reading: Reading, settings: DistillRequest, pca_dims: PCADims) -> Prepared:
     """What the teacher says of bags and sentences, and the tables that fitting may start from."""
-    from m2v_core.distillation.calibration import Sentences, count_tokens, usable_sentences
-    from m2v_core.distillation.contexts import contextual_directions
+    from m2v_core.distillation.calibration.contexts import contextual_directions
+    from m2v_core.distillation.calibration.fit import Sentences, count_tokens, usable_sentences
 
     bags: list[str] = []
     if settings.recipe == "calibrated":

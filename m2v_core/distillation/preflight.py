@@ -14,13 +14,20 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from m2v_core.distillation.bags import BAGS_PER_WORD, MOST_BAGS
-from m2v_core.distillation.bundled import bundled_folder, is_bundled
+from m2v_core.distillation.calibration.bags import BAGS_PER_WORD, MOST_BAGS
 from m2v_core.distillation.settings import DEFAULTS, DistillSettings, PCADims, Precision, Recipe
-from m2v_core.distillation.source import TEACHER_FILES
-from m2v_core.distillation.teacher_files import Access, TeacherFiles, files_of_folder, files_of_repo, number, text_of
+from m2v_core.distillation.teacher.bundled import bundled_folder, is_bundled
+from m2v_core.distillation.teacher.files import (
+    Access,
+    TeacherFiles,
+    files_of_folder,
+    files_of_repo,
+    number,
+    text_of,
+)
+from m2v_core.distillation.teacher.source import TEACHER_FILES
 from m2v_core.errors import HubError
-from m2v_core.persistence import hub
+from m2v_core.hub import download
 from m2v_core.tokenization import FAMILIES, build_static_vocabulary, unknown_token_id
 
 _MAX_LENGTH = 512  # of what a teacher is given to read; see teacher.py
@@ -253,7 +260,9 @@ def _judged(raw: TeacherFiles, max_parameters: int | None) -> TeacherFacts:
         access=raw.access,
         commit=raw.commit,
         license=raw.license,
-        download_bytes=(sum(raw.sizes[path] for path in hub.matching(raw.sizes, TEACHER_FILES)) if is_remote else 0),
+        download_bytes=(
+            sum(raw.sizes[path] for path in download.matching(raw.sizes, TEACHER_FILES)) if is_remote else 0
+        ),
         n_parameters=raw.n_parameters,
         n_embedding_parameters=n_embeddings,
         teacher_dim=teacher_dim,

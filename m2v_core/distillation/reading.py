@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tokenizers import Tokenizer
 
-from m2v_core.distillation.poolings import choose_pooling
+from m2v_core.distillation.cache import Fitted, Prepared, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.settings import DistillRequest, PCADims
-from m2v_core.distillation.source import TeacherSource
-from m2v_core.distillation.vectors import Fitted, Prepared, Readings, TeacherVectors, VectorCache
+from m2v_core.distillation.teacher.poolings import choose_pooling
+from m2v_core.distillation.teacher.source import TeacherSource
 from m2v_core.distillation.vocabulary import clean_vocabulary
 from m2v_core.progress import ProgressReporter
 from m2v_core.tokenization import build_static_vocabulary
 
 if TYPE_CHECKING:
     from m2v_core.distillation.cluster import Cluster
-    from m2v_core.distillation.teacher import Teacher
+    from m2v_core.distillation.teacher.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Reading:
             found = self._cache.find_sentences(self._source, texts, tokenizer)
             if found is not None:
                 return found
-        from m2v_core.distillation.contexts import StateCollector
+        from m2v_core.distillation.calibration.contexts import StateCollector
 
         collector = StateCollector(tokenizer, n_rows)
         readings = collector.readings(self._teacher().embed_texts(texts, self._reporter, collector))

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from m2v_core.distributed.inputs import InputFile
-from m2v_core.distributed.manifest import ATTEMPTS, Entry
+from m2v_core.bulk.inputs import InputFile
+from m2v_core.bulk.manifest import ATTEMPTS, Entry
 from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard, died
 from m2v_core.errors import InputError, M2VError, MissingExtraError
 

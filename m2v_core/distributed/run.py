@@ -13,19 +13,20 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Literal, get_args
 
+from m2v_core.bulk import manifest
 from m2v_core.bulk.checkpoint import model_fingerprint
 from m2v_core.bulk.formats import DType, InputFormat, import_pyarrow
+from m2v_core.bulk.inputs import InputFile, find_inputs
+from m2v_core.bulk.manifest import Manifest
 from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions
 from m2v_core.bulk.parquet import schema_of
 from m2v_core.bulk.readers import OnError
 from m2v_core.bulk.run import open_reader
-from m2v_core.cpus import n_usable_cpus
-from m2v_core.distributed import manifest, processes, ray_engine
-from m2v_core.distributed.inputs import InputFile, find_inputs
-from m2v_core.distributed.manifest import Manifest
+from m2v_core.distributed import processes, ray_engine
 from m2v_core.distributed.shards import Job, Outcome, Shard, ShardEncoder, schema_to
 from m2v_core.errors import InputError, M2VError, NotFoundError, SaveError
 from m2v_core.model import StaticModel
+from m2v_core.native.cpus import n_usable_cpus
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 Engine = Literal["processes", "ray"]

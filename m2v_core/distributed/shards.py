@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from m2v_core import errors
 from m2v_core.bulk.checkpoint import Checkpoint, model_fingerprint
 from m2v_core.bulk.formats import import_pyarrow
+from m2v_core.bulk.inputs import InputFile
+from m2v_core.bulk.manifest import Entry
 from m2v_core.bulk.options import EncodeOptions
 from m2v_core.bulk.run import encode_one
-from m2v_core.distributed.inputs import InputFile
-from m2v_core.distributed.manifest import Entry
 from m2v_core.errors import InputError, M2VError, ModelFormatError, NotFoundError
 from m2v_core.model import StaticModel
 from m2v_core.progress import Progress

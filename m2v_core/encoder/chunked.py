@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from tokenizers import Tokenizer
 
-from m2v_core.cpus import n_usable_cpus
 from m2v_core.encoder import plain
 from m2v_core.encoder.splitting import Splitting
 from m2v_core.encoder.subwords import build_subwords
 from m2v_core.native import kernels
+from m2v_core.native.cpus import n_usable_cpus
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.encoder.cosines import unit_rows
 from m2v_core.errors import InputError
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.encoders import Encoder
 from m2v_core.evaluation.run import checked_embeddings
 from m2v_core.evaluation.statistics import Estimate
 from m2v_core.evaluation.tasks import PairTask
+from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.encoder.cosines import unit_rows
 from m2v_core.errors import HubError, InputError, M2VError, MissingExtraError
 from m2v_core.evaluation.encoders import Encoder
 from m2v_core.evaluation.run import Evaluation, TaskScore, checked_embeddings
 from m2v_core.evaluation.tasks import Group
+from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 if TYPE_CHECKING:

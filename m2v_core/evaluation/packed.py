@@ -13,7 +13,7 @@ from m2v_core.errors import InputError
 from m2v_core.evaluation.data import KIND_FOLDERS, read_tasks
 from m2v_core.evaluation.own_data import read_own_set
 from m2v_core.evaluation.tasks import Task
-from m2v_core.persistence.intake import read_zip
+from m2v_core.storage.intake import read_zip
 
 MAX_BYTES = 200_000_000
 """Of the sets in an archive, unpacked."""

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from m2v_core.encoder.cosines import unit_rows
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.statistics import Estimate
+from m2v_core.native.cosines import unit_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

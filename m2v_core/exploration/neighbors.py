@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.encoder.cosines import unit_rows
 from m2v_core.exploration.rows import RowIndex
-from m2v_core.spelling import readable_tokens
+from m2v_core.native.cosines import unit_rows
+from m2v_core.tokenization.spelling import readable_tokens
 
 if TYPE_CHECKING:
     from m2v_core.model import StaticModel

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.encoder.cosines import unit_rows
 from m2v_core.errors import InputError, MissingExtraError
+from m2v_core.native.cosines import unit_rows
 
 __all__ = ["MAX_EXACT_ROWS", "RowIndex", "top_k", "unit_rows"]
 

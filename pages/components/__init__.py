@@ -21,9 +21,9 @@ from gradio.context import LocalContext
 
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.neighbors import Neighbor
-from m2v_core.jobs import JobLimits, JobStore
-from m2v_core.jobs.redaction import Redactor
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.jobs import JobLimits, JobStore
+from m2v_core.studio.jobs.redaction import Redactor
+from m2v_core.studio.space.settings import current_limits
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import gradio as gr
 
 from m2v_core.errors import HubError, InputError, M2VError, RepoExistsError
-from m2v_core.persistence.hub_account import Account, Standing, saved_token, sign_in, standing
-from m2v_core.persistence.hub_push import check_repo_id
+from m2v_core.hub.account import Account, Standing, saved_token, sign_in, standing
+from m2v_core.hub.push import check_repo_id
 from pages.components import error_notice, is_space, notice
 
 _KEPT_SECONDS = 60.0

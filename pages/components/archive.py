@@ -6,8 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from m2v_core.library import ModelRecord
-from m2v_core.persistence.export import ExportFormat, write_zip
+from m2v_core.storage.export import ExportFormat, write_zip
+from m2v_core.studio.library import ModelRecord
 from pages.components.model_picker import model_library
 from pages.components.served_files import is_served, remove_old_files, served_folder, served_key
 

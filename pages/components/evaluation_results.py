@@ -15,9 +15,9 @@ from m2v_core.evaluation.encoders import EncoderFacts
 from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.report import Sheet, frontier_sheet, leaderboard, leaderboard_sheet
 from m2v_core.evaluation.run import Evaluation
+from m2v_core.evaluation.speed import EncoderSpeed, SpeedComparison
 from m2v_core.exploration.tables import write_csv
-from m2v_core.jobs import Job
-from m2v_core.speed import EncoderSpeed, SpeedComparison
+from m2v_core.studio.jobs import Job
 from pages import figures
 from pages.components import error_notice, job_store
 from pages.components.evaluation_view import (

@@ -10,8 +10,8 @@ from typing import Any
 from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.report import FEW_ITEMS, GROUPS, PUBLISHED_NOTE, LeaderboardRow, fixed, mean_score, small_tasks
 from m2v_core.evaluation.run import Evaluation, TaskScore
+from m2v_core.evaluation.speed import rate_text
 from m2v_core.evaluation.statistics import Estimate
-from m2v_core.speed import rate_text
 from pages.components import format_bytes, notice
 from pages.figures import plain_name
 

@@ -13,9 +13,9 @@ from gradio.context import Context
 
 from m2v_core.errors import NotFoundError
 from m2v_core.exploration.neighbors import WordNeighbors
-from m2v_core.jobs import Job, JobSpec
-from m2v_core.jobs.kinds import DESTINATION
 from m2v_core.model import StaticModel
+from m2v_core.studio.jobs import Job, JobSpec
+from m2v_core.studio.jobs.kinds import DESTINATION
 from pages.components import error_notice, format_bytes, job_store, known_owner, owner_state
 from pages.components.account import Visitor, permitted, secrets_of, visitor
 from pages.components.job_view import ONE_CLICK, is_unpublished, job_html
@@ -275,7 +275,7 @@ def build_job_panel(start_label: str, kind: str = "distill") -> JobPanel:
 
     Args:
         start_label: What the button says.
-        kind: The kind of job it follows; see `m2v_core.jobs.kinds`.
+        kind: The kind of job it follows; see `m2v_core.studio.jobs.kinds`.
     """
     owner, job_id = owner_state(), gr.State("")
     start = gr.Button(start_label, variant="primary", size="lg", elem_classes="m2v-start")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-from m2v_core.jobs import Job, Stage
+from m2v_core.studio.jobs import Job, Stage
 from pages.components import format_bytes, format_seconds
 
 

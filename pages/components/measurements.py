@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from m2v_core.speed import EncoderSpeed, SpeedComparison, rate_text
+from m2v_core.evaluation.speed import EncoderSpeed, SpeedComparison, rate_text
 from pages.components import format_bytes
 from pages.figures import plain_name
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from gradio.context import LocalContext
 
-from m2v_core.library import ModelRecord
+from m2v_core.studio.library import ModelRecord
 from pages.components import format_bytes
 from pages.components.archive import file_name
 from pages.components.model_picker import details, recipe_name

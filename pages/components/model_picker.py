@@ -12,9 +12,9 @@ from gradio.context import Context
 
 from m2v_core.errors import NotFoundError
 from m2v_core.exploration.neighbors import WordNeighbors
-from m2v_core.library import Library, ModelRecord, Refusal
 from m2v_core.model import StaticModel
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.library import Library, ModelRecord, Refusal
+from m2v_core.studio.space.settings import current_limits
 from pages.components import (
     data_folder,
     days,

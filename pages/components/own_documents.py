@@ -11,8 +11,8 @@ import gradio as gr
 
 from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.errors import LimitError, M2VError
-from m2v_core.jobs.kept_texts import KeptTexts
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.jobs.kept_texts import KeptTexts
+from m2v_core.studio.space.settings import current_limits
 from pages.components import data_folder, error_notice, notice
 from pages.components.teacher_side import Documents
 

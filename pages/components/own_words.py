@@ -16,7 +16,7 @@ from m2v_core.distillation.vocabulary import (
     split_entries,
 )
 from m2v_core.errors import VocabularyError
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.space.settings import current_limits
 from pages.components import error_notice, notice
 
 Source = Literal["paste", "upload"]

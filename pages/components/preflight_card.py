@@ -15,7 +15,7 @@ from m2v_core.distillation.entry_pieces import EntryPieces, entry_pieces
 from m2v_core.distillation.preflight import SAMPLED_WORDS, Plan, TeacherFacts, look_up, plan
 from m2v_core.distillation.settings import PCADims, Precision, Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.space.settings import current_limits
 from pages.components import checked_teacher, error_notice, format_bytes, notice
 from pages.components.account import has_oauth
 

@@ -7,8 +7,8 @@ from html import escape
 from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.report import fixed, mean_score, small_tasks
 from m2v_core.evaluation.run import Evaluation
-from m2v_core.jobs import Job
-from m2v_core.speed import SpeedComparison
+from m2v_core.evaluation.speed import SpeedComparison
+from m2v_core.studio.jobs import Job
 from pages.components import format_bytes, format_seconds
 from pages.components.evaluation_view import NEAR, smallest_near_best
 from pages.components.measurements import speed_facts, times_text

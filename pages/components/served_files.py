@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from m2v_core.errors import SaveError
-from m2v_core.jobs import Job
-from m2v_core.persistence.export import write_zip
-from m2v_core.space.settings import current_limits
+from m2v_core.storage.export import write_zip
+from m2v_core.studio.jobs import Job
+from m2v_core.studio.space.settings import current_limits
 from pages.components import data_folder, job_store
 from pages.components.model_picker import model_library
 

@@ -11,8 +11,8 @@ from typing import Any
 import gradio as gr
 
 from m2v_core.errors import M2VError
-from m2v_core.persistence.hub_account import is_reachable
-from m2v_core.persistence.hub_info import FoundTeacher, search_teachers
+from m2v_core.hub.account import is_reachable
+from m2v_core.hub.info import FoundTeacher, search_teachers
 from pages.components import TEACHER_CHOICES
 from pages.components.preflight_card import short_count
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.exploration.neighbors import Neighbor, VectorNeighbors, WordNeighbors
-from m2v_core.jobs import Job, JobSpec
-from m2v_core.jobs.teacher_queries import TeacherQueries
-from m2v_core.jobs.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.jobs import Job, JobSpec
+from m2v_core.studio.serving.teacher_queries import TeacherQueries
+from m2v_core.studio.space.settings import current_limits
+from m2v_core.studio.work.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
 from pages.components import checked_teacher, error_notice, job_store, notice
 from pages.components.model_picker import model_library, picked_words
 from pages.components.waiting import bar_html

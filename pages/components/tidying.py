@@ -6,8 +6,8 @@ import logging
 import threading
 import time
 
-from m2v_core.persistence.hub_cache import trim_hub_cache
-from m2v_core.space.settings import current_limits
+from m2v_core.hub.cache import trim_hub_cache
+from m2v_core.studio.space.settings import current_limits
 from pages.components.served_files import remove_old_files, served_folder
 
 logger = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from pathlib import Path
 import gradio as gr
 
 from m2v_core.errors import InputError
+from m2v_core.exploration.index.searching import VectorSearch, search_texts
 from m2v_core.exploration.neighbors import Neighbor
 from m2v_core.model import StaticModel
-from m2v_core.search.searching import VectorSearch, search_texts
 from pages.components import error_notice, is_space, notice
 from pages.components.findings import documents_html
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from m2v_core.persistence.export import ExportFormat
+from m2v_core.storage.export import ExportFormat
 from pages.components import error_notice, known_owner
 from pages.components.archive import archive_of
 from pages.components.model_picker import checked_pick

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from m2v_core.evaluation.report import fixed
-from m2v_core.speed import rate_text
+from m2v_core.evaluation.speed import rate_text
 from pages.figures.style import (
     AXIS_TITLE,
     COLORS,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from m2v_core.evaluation.encoders import EncoderFacts
     from m2v_core.evaluation.frontier import FrontierRow
-    from m2v_core.speed import EncoderSpeed
+    from m2v_core.evaluation.speed import EncoderSpeed
 
 _SYMBOLS = {"float32": "circle", "float16": "diamond", "int8": "square"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from m2v_core.speed import rate_text
+from m2v_core.evaluation.speed import rate_text
 from pages.figures.style import (
     AXIS_TITLE,
     LAYOUT,
@@ -22,7 +22,7 @@ from pages.figures.style import (
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from m2v_core.speed import EncoderSpeed, SpeedComparison
+    from m2v_core.evaluation.speed import EncoderSpeed, SpeedComparison
 
 
 def speed_bars(comparison: SpeedComparison) -> Figure:

@@ -14,12 +14,12 @@ import httpx
 import numpy as np
 
 from m2v_core.errors import Cancelled
-from m2v_core.jobs import JobSpec, JobStore
-from m2v_core.jobs.kept_texts import KeptTexts
-from m2v_core.jobs.kinds import Kind, WorkOrder
-from m2v_core.library import Library
 from m2v_core.model import StaticModel
-from m2v_core.persistence.export import write_zip
+from m2v_core.storage.export import write_zip
+from m2v_core.studio.jobs import JobSpec, JobStore
+from m2v_core.studio.jobs.kept_texts import KeptTexts
+from m2v_core.studio.jobs.orders import Kind, WorkOrder
+from m2v_core.studio.library import Library
 from tests.static_models import static_model
 
 # What nobody but the victim may read stands in names, titles, words and documents.

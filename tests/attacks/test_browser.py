@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from m2v_core.persistence.export import write_zip
+from m2v_core.storage.export import write_zip
 from pages import PAGES
 from tests.attacks.space import OWNER_TOKEN
 from tests.attacks.test_markup import EVIL, evil_model

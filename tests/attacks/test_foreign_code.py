@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from m2v_core.errors import M2VError
-from m2v_core.library import Library
 from m2v_core.model import StaticModel
+from m2v_core.studio.library import Library
 from tests.attacks.space import Stranger, marked_model
 from tests.hub.server import LoopbackHub
 
@@ -113,7 +113,7 @@ def test_code_of_a_known_kind_is_left_alone(
     session_hub: LoopbackHub, build_teacher_once: Teachers, tmp_path: Path
 ) -> None:
     from m2v_core.distillation.pipeline import distill
-    from m2v_core.distillation.teacher import trusted_folder
+    from m2v_core.distillation.teacher.teacher import trusted_folder
     from m2v_core.evaluation.encoders import TeacherEncoder
 
     folder = with_code(tmp_path / "coded", build_teacher_once("wordpiece"))
@@ -129,7 +129,7 @@ def test_code_of_a_known_kind_is_left_alone(
 
 @pytest.mark.parametrize("kind", ["custom-code", "custom-module"])
 def test_what_asks_for_code_stays_out(session_hub: LoopbackHub, broken_teacher: Teachers, kind: str) -> None:
-    from m2v_core.distillation.teacher import trusted_folder
+    from m2v_core.distillation.teacher.teacher import trusted_folder
     from m2v_core.evaluation.encoders import TeacherEncoder
 
     folder = broken_teacher(kind)

@@ -17,10 +17,10 @@ import gradio as gr
 import pytest
 
 from m2v_core.errors import M2VError
-from m2v_core.jobs import JobSpec, JobStore
-from m2v_core.jobs.kinds import Kind
-from m2v_core.space import settings
-from m2v_core.space.settings import Limits, load_settings
+from m2v_core.studio.jobs import JobSpec, JobStore
+from m2v_core.studio.jobs.orders import Kind
+from m2v_core.studio.space import settings
+from m2v_core.studio.space.settings import Limits, load_settings
 from pages import api, compare, components, distill, evaluate, explore
 from pages.components import model_picker, own_documents, preflight_card, teacher_side, tidying
 from pages.components.account import Visitor

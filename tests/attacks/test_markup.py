@@ -14,7 +14,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from m2v_core.model import StaticModel
-from m2v_core.persistence.export import write_zip
+from m2v_core.storage.export import write_zip
 from tests.attacks.space import Stranger
 from tests.attacks.test_paths import file_data
 from tests.hub.server import LoopbackHub

@@ -100,7 +100,7 @@ def test_every_rule_is_attacked(rule: str) -> None:
 
 
 def test_no_more_rights_are_asked_for() -> None:
-    from m2v_core.space.settings import load_settings
+    from m2v_core.studio.space.settings import load_settings
 
     # Beside them `gated-repos` would be fitting; what writes to all repositories would not.
     assert set(load_settings().oauth_scopes) <= {"contribute-repos", "gated-repos"}

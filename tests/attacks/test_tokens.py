@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from m2v_core.errors import M2VError
-from m2v_core.jobs import Job, JobLimits, JobSpec, JobStore
+from m2v_core.studio.jobs import Job, JobLimits, JobSpec, JobStore
 from pages import PAGES
 from tests.attacks.space import OWNER_TOKEN, Stranger, Victim, marked_model
 from tests.hub.server import LoopbackHub, User

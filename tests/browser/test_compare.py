@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from m2v_core.persistence.export import write_zip
+from m2v_core.storage.export import write_zip
 from tests.browser.test_distill import RUN_MS, choose_teacher, open_page
 from tests.live_app import Server
 from tests.static_models import static_model

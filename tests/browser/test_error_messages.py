@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from m2v_core.jobs.folder import JobFolder
-from m2v_core.jobs.records import SpecRecord, StateRecord
+from m2v_core.studio.jobs.folder import JobFolder
+from m2v_core.studio.jobs.records import SpecRecord, StateRecord
 from tests.browser.small_studio import BUNDLED, READER, UNKNOWN, WRITER, add_model, problem, says, type_teacher
 from tests.browser.test_distill import RUN_MS, open_page
 from tests.hub.server import LoopbackHub

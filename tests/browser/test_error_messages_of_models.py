@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from m2v_core.persistence.export import write_zip
+from m2v_core.storage.export import write_zip
 from tests.browser.small_studio import LIMITS, add_model, open_library, problem, says
 from tests.live_app import Server
 from tests.static_models import static_model

@@ -10,7 +10,7 @@ import pytest
 from gradio_client import Client
 
 from m2v_core.model import StaticModel
-from m2v_core.persistence.export import write_zip
+from m2v_core.storage.export import write_zip
 from tests.live_app import Server
 from tests.static_models import TEXTS, static_model
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from m2v_core.persistence.export import write_zip
+from m2v_core.storage.export import write_zip
 from tests.browser.test_distill import open_page
 from tests.hub.server import LoopbackHub, client_environment
 from tests.live_app import Server

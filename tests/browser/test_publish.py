@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from m2v_core.model import StaticModel
-from m2v_core.persistence.export import write_zip
+from m2v_core.storage.export import write_zip
 from tests.hub.server import LoopbackHub, User, client_environment
 from tests.live_app import Server
 from tests.static_models import static_model

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from m2v_core.classification import StaticClassifier
-from m2v_core.persistence.formats import HEAD
+from m2v_core.storage.formats import HEAD
 from tests.core.classification.texts import labelled, many_labelled, model
 
 inference = pytest.importorskip("model2vec.inference", reason="pip install 'm2v-studio[dev]'")

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from m2v_core.errors import ModelFormatError
 from m2v_core.model import StaticModel
-from m2v_core.persistence.formats import LAYOUTS
+from m2v_core.storage.formats import LAYOUTS
 from tests.static_models import DIM, LINES, TEXTS, TOKENIZERS, random_table
 
 model2vec = pytest.importorskip("model2vec")

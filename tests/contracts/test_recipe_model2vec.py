@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from m2v_core import StaticModel, distill
-from m2v_core.distillation.bundled import bundled_folder
+from m2v_core.distillation.teacher.bundled import bundled_folder
 
 EVAL = Path(__file__).parents[3] / "shared" / "eval"
 

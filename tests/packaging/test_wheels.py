@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from m2v_core import native
-from m2v_core.space.kernels import MODULE
+from m2v_core.studio.space.kernels import MODULE
 
 pytestmark = pytest.mark.slow
 

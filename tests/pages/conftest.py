@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from m2v_core.errors import NotFoundError
-from m2v_core.jobs import Job, JobSpec, Stage
 from m2v_core.progress import Progress
+from m2v_core.studio.jobs import Job, JobSpec, Stage
 from pages import components, distill, home
 from pages.components import job_panel, served_files
 

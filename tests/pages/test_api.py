@@ -15,8 +15,8 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from app import build_app
-from m2v_core.library import Library, ModelRecord
 from m2v_core.model import StaticModel
+from m2v_core.studio.library import Library, ModelRecord
 from pages import api as page
 from pages.components import archive, model_picker
 from tests.live_app import Server

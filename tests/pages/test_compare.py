@@ -12,10 +12,10 @@ import pytest
 
 from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.evaluation.encoders import EncoderFacts
-from m2v_core.jobs import Job, Stage
-from m2v_core.library import Contents, ModelRecord
-from m2v_core.space.settings import current_limits
-from m2v_core.speed import EncoderSpeed, Machine, SpeedComparison
+from m2v_core.evaluation.speed import EncoderSpeed, Machine, SpeedComparison
+from m2v_core.studio.jobs import Job, Stage
+from m2v_core.studio.library import Contents, ModelRecord
+from m2v_core.studio.space.settings import current_limits
 from pages import compare
 from pages.compare import judge_file, offer, refresh, show, submit, their_teacher, unique_names, usable_texts
 from pages.components import BUNDLED_TEACHER

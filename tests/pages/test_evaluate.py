@@ -19,9 +19,9 @@ from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.own_data import OwnSet
 from m2v_core.evaluation.packed import TaskArchive
 from m2v_core.evaluation.run import Evaluation, evaluate
-from m2v_core.jobs import Job, Stage
-from m2v_core.space.settings import current_limits
-from m2v_core.speed import EncoderSpeed
+from m2v_core.evaluation.speed import EncoderSpeed
+from m2v_core.studio.jobs import Job, Stage
+from m2v_core.studio.space.settings import current_limits
 from pages import evaluate as page
 from pages.components import evaluation_results
 from pages.components.evaluation_results import measured_speeds, show

@@ -19,17 +19,17 @@ from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError
 from m2v_core.exploration.agreement import neighbor_overlap
 from m2v_core.exploration.background import PendingMap
 from m2v_core.exploration.explanation import Explanation, Span
+from m2v_core.exploration.index.building import build_index
 from m2v_core.exploration.neighbors import Neighbor, WordNeighbors
 from m2v_core.exploration.rows import unit_rows
-from m2v_core.jobs import Job, JobSpec, JobState
-from m2v_core.jobs.kept_texts import KeptTexts
-from m2v_core.search.index import build_index
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.jobs import Job, JobSpec, JobState
+from m2v_core.studio.jobs.kept_texts import KeptTexts
+from m2v_core.studio.space.settings import current_limits
 from pages import explore
 from pages.components import findings, map_look, own_documents, teacher_side, word_map
 from pages.components.teacher_side import Documents
 from pages.figures import CLUSTER_COLORS, PointColors, map_figure
-from tests.core.search.oracle import write_vectors
+from tests.core.exploration.index.oracle import write_vectors
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
 from tests.static_models import static_model
 

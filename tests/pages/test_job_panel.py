@@ -11,9 +11,9 @@ import gradio as gr
 import pytest
 
 from m2v_core.errors import NotFoundError, SaveError
-from m2v_core.jobs import Stage
-from m2v_core.persistence import export
 from m2v_core.progress import Progress
+from m2v_core.storage import export
+from m2v_core.studio.jobs import Stage
 from pages.components.job_panel import (
     attach,
     cancel,

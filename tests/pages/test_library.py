@@ -16,9 +16,9 @@ import gradio as gr
 import pytest
 from gradio.context import LocalContext
 
-from m2v_core.jobs import Job
-from m2v_core.library import Library, ModelRecord
-from m2v_core.persistence.export import write_zip
+from m2v_core.storage.export import write_zip
+from m2v_core.studio.jobs import Job
+from m2v_core.studio.library import Library, ModelRecord
 from pages import library as page
 from pages.components import archive, model_facts, model_picker, served_files, waiting, zip_button
 from tests.pages.conftest import FakeStore, make_job

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from m2v_core.space.settings import current_limits
+from m2v_core.studio.space.settings import current_limits
 from pages import distill
 from pages.components import BUNDLED_TEACHER, own_words, preflight_card
 from pages.components.preflight_card import about, short_count

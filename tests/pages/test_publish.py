@@ -12,9 +12,9 @@ import gradio as gr
 import pytest
 
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError, TeacherError
-from m2v_core.jobs import Stage
-from m2v_core.library import Library, ModelRecord
-from m2v_core.persistence.hub_account import Account
+from m2v_core.hub.account import Account
+from m2v_core.studio.jobs import Stage
+from m2v_core.studio.library import Library, ModelRecord
 from pages import home, publish
 from pages.components import BUNDLED_TEACHER, account, job_panel, model_picker, preflight_card, served_files
 from pages.components.account import Visitor, account_html, name_html, permitted, visitor

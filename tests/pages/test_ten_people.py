@@ -16,8 +16,8 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 from m2v_core.exploration.neighbors import WordNeighbors
-from m2v_core.library import Library
 from m2v_core.model import StaticModel
+from m2v_core.studio.library import Library
 from tests.live_app import Server
 from tests.static_models import DIM, LINES, static_model
 from tests.teachers import corpus_sentences

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from m2v_core import native
-from m2v_core.space.build import CHECKOUT, build_space
-from m2v_core.space.kernels import MODULE, compile_kernels
+from m2v_core.studio.space.build import CHECKOUT, build_space
+from m2v_core.studio.space.kernels import MODULE, compile_kernels
 from tests.space.starting import running_space
 
 pytestmark = pytest.mark.slow

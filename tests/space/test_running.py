@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from m2v_core.space.build import build_space
+from m2v_core.studio.space.build import build_space
 from tests.space.starting import answers, running_space
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from m2v_core.cpus import n_usable_cpus
 from m2v_core.errors import NotFoundError
+from m2v_core.native.cpus import n_usable_cpus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,9 +85,9 @@ def model_folder(path: str | Path) -> Path:
         return folder
     if folder.is_absolute():
         raise NotFoundError(f"There is no model in {folder}. It may have been removed; choose another.")
-    from m2v_core.persistence import hub
+    from m2v_core.hub import download
 
-    return hub.download_model(str(path))
+    return download.download_model(str(path))
 
 
 def display_name(path: str | Path) -> str:

@@ -33,7 +33,7 @@ def open_encoder(
         spec: One of the forms in `SPECS`, or a static model's folder or Hub name.
         name: What people call it; a name made from `spec` when None.
         teacher_folder: Finds a teacher on this machine or downloads it, and refuses one that can't be trusted:
-            `m2v_core.distillation.teacher.trusted_folder`.
+            `m2v_core.distillation.teacher.teacher.trusted_folder`.
         device: Where a teacher runs.
 
     Raises:

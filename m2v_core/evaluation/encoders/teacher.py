@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.cpus import n_usable_cpus
 from m2v_core.errors import MissingExtraError, RemoteCodeError, TeacherError
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes
+from m2v_core.native.cpus import n_usable_cpus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,9 +26,9 @@ class TeacherEncoder:
     """A Sentence Transformer with all its modules, as sentence-transformers runs it by default.
 
     Args:
-        folder: Where it lies on disk; see `m2v_core.distillation.teacher.trusted_folder`.
+        folder: Where it lies on disk; see `m2v_core.distillation.teacher.teacher.trusted_folder`.
         name: What people call it; the folder's name when None.
-        device: `"cpu"`, `"cuda"`, ...; see `m2v_core.distillation.teacher.resolve_device`.
+        device: `"cpu"`, `"cuda"`, ...; see `m2v_core.distillation.teacher.teacher.resolve_device`.
 
     Raises:
         MissingExtraError: sentence-transformers is not installed.

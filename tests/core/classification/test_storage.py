@@ -27,7 +27,7 @@ from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.storage import load_head, to_safetensors
 from m2v_core.errors import ModelFormatError, NotFoundError
 from m2v_core.model import StaticModel
-from m2v_core.persistence.formats import HEAD, SKOPS_HEAD
+from m2v_core.storage.formats import HEAD, SKOPS_HEAD
 from tests.core.classification.texts import labelled, many_labelled, model
 from tests.hub.server import LoopbackHub, User
 

@@ -12,10 +12,11 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from m2v_core import StaticModel, cli, compression
+from m2v_core import StaticModel, cli
 from m2v_core.cli import distilling
 from m2v_core.distillation import pipeline
 from m2v_core.errors import Cancelled
+from m2v_core.storage import compression
 from tests.core.cli.commands import BUNDLED, OFFLINE, assert_one_error_line, in_terminal, m2v, names
 
 DISTILL_OPTIONS = {option.name: option for option in cli.app.commands["distill"].params}

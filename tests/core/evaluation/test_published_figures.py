@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from m2v_core.distillation.bundled import bundled_folder
+from m2v_core.distillation.teacher.bundled import bundled_folder
 from m2v_core.evaluation.data import read_tasks
 from m2v_core.evaluation.encoders import TeacherEncoder, WordLlamaEncoder
 from m2v_core.evaluation.run import evaluate

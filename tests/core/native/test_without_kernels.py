@@ -11,9 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[3]
 TESTS = (
     "tests/core/test_model.py",
-    "tests/core/test_encode_stream.py",
-    "tests/core/test_explanation.py",
-    "tests/core/test_calibration.py",
+    "tests/core/encoder/test_stream.py",
+    "tests/core/exploration/test_explanation.py",
+    "tests/core/distillation/test_calibration.py",
     "tests/core/bulk/test_run.py",
     "tests/core/classification/test_classifier.py",
     "tests/contracts/test_encoding_model2vec.py",

@@ -1,0 +1,1 @@
+"""Calibration: fitting the table to what the teacher says of whole texts."""

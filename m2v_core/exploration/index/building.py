@@ -1,0 +1,220 @@
+"""An index beside the vectors it is of, in three files, and how it is built.
+
+`_index.usearch` or `_index.faiss` is a graph of the rows that differ, `_index.copies.npy` lists those that equal one of
+them, and `_index.json` says what both were made of. It is written last and tells the graph by its size and both ends,
+so that whatever a killed process leaves is no index. Rows of zeros, of texts without any known token, are near nothing
+and not in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from m2v_core._version import __version__
+from m2v_core.bulk.checkpoint import Checkpoint
+from m2v_core.bulk.formats import DType
+from m2v_core.errors import InputError, M2VError, MissingExtraError, SaveError
+from m2v_core.exploration.index.copies import CopyFinder
+from m2v_core.exploration.index.engines import Engine, EngineName, check_installed, engine_type, index_bytes
+from m2v_core.exploration.index.record import (
+    IndexRecord,
+    check_model,
+    copies_path,
+    could_not_write,
+    digest_of,
+    open_index,
+    read_record,
+    write_record,
+)
+from m2v_core.exploration.index.stored import StoredVectors, find_vectors
+from m2v_core.model import StaticModel
+from m2v_core.native.cosines import unit_rows
+from m2v_core.progress import ProgressCallback, ProgressReporter
+
+
+@dataclass(frozen=True)
+class BuiltIndex:
+    """What became of an index.
+
+    Attributes:
+        path: Its file.
+        record: What it was made of.
+        n_rows: Vectors there are.
+        n_added: How many of them this call read.
+    """
+
+    path: Path
+    record: IndexRecord
+    n_rows: int
+    n_added: int
+
+
+def build_index(
+    path: str | Path,
+    *,
+    model: str | None = None,
+    engine: EngineName | None = None,
+    dtype: DType | None = None,
+    threads: int | None = None,
+    restart: bool = False,
+    progress: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+) -> BuiltIndex:
+    """Write an index beside vectors, or bring the one that is there up to date.
+
+    One that is up to date stays; files that were encoded since are added to it; where others changed, all is built
+    anew. The vectors are read a few thousand at a time. The index itself is built in memory: about 2 x dim + 500 bytes
+    a row in float16.
+
+    Args:
+        path: A folder that `m2v encode` filled, or a Parquet file that it wrote.
+        model: That made the vectors, where nobody wrote it down, as of a single file, or it has moved.
+        engine: "usearch", or "faiss"; None for that of the index there is, or else usearch where it is installed.
+        dtype: Number format of the index, which need not be that of the vectors; None for that of the index there is,
+            or else float16. "int8", of usearch alone, saves a byte a number and misses about a
+            tenth of the nearest.
+        threads: None for one a core.
+        restart: Whether to build anew what could stay.
+        progress: Receives one stage, "index", in rows.
+        cancel: Set it to stop.
+
+    Raises:
+        NotFoundError: There are no such vectors, or there is no such model.
+        InputError: The vectors can't be read, an argument is not allowed, or the model is another one.
+        SaveError: The index can't be written, or another process writes it.
+        MissingExtraError: pyarrow isn't installed, or no engine.
+        Cancelled: `cancel` was set; the index that was there still is.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads must be at least 1, not {threads}.")
+    vectors = find_vectors(path)
+    before = read_record(vectors)
+    engine = engine or (before.engine if before else _installed_engine())
+    dtype = dtype or (before.dtype if before else "float16")
+    kind = engine_type(engine, dtype)
+    check_installed(engine)
+    vectors.check_files()
+    state = "changed" if before is None else before.compared(vectors)
+    named, fingerprint = vectors.model, vectors.model_fingerprint
+    if before is not None and state != "changed":
+        named, fingerprint = before.model or named, before.model_fingerprint
+    if model is not None:
+        fingerprint = check_model(StaticModel.from_pretrained(model), model, vectors.dim, fingerprint)
+        local = Path(model).expanduser()
+        named = str(local.absolute() if local.exists() else model)
+    opened: Engine | None = None
+    if before is not None and state != "changed" and not restart and (before.engine, before.dtype) == (engine, dtype):
+        with contextlib.suppress(InputError):  # damaged: to be built anew
+            opened, _ = open_index(vectors, before, state == "added", threads or 0)
+    if before is not None and opened is not None and state == "same":
+        record = replace(before, model=named, model_fingerprint=fingerprint)
+        if record != before:
+            write_record(vectors, record)
+        return BuiltIndex(vectors.folder / record.file, record, vectors.n_rows, 0)
+    n_before = 0
+    if before is not None and opened is not None:
+        known = set(before.files)
+        files = tuple(file for file in vectors.files if file not in known)
+        vectors = vectors.with_files([*before.files, *files])
+        n_before = vectors.n_rows - sum(file.n_rows for file in files)
+    _check_room(vectors, dtype)
+    record = IndexRecord(
+        engine=engine,
+        dtype=dtype,
+        file=f"{vectors.index_name}.{engine}",
+        n_bytes=0,
+        digest="",
+        n_indexed=0,
+        n_copies=0,
+        column=vectors.column,
+        dim=vectors.dim,
+        settings=vectors.settings,
+        model=named,
+        model_fingerprint=fingerprint,
+        files=vectors.files,
+        made_by=__version__,
+    )
+    opened = opened or kind.new(vectors.dim, dtype, threads or 0)
+    record = _build(vectors, opened, n_before, record, ProgressReporter(progress, cancel))
+    return BuiltIndex(vectors.folder / record.file, record, vectors.n_rows, vectors.n_rows - n_before)
+
+
+def _build(
+    vectors: StoredVectors,
+    engine: Engine,
+    n_before: int,
+    record: IndexRecord,
+    reporter: ProgressReporter,
+) -> IndexRecord:
+    path = vectors.folder / record.file
+    checkpoint = Checkpoint(path)
+    new_copies = copies_path(vectors).with_suffix(".new")
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(checkpoint.open())
+        except SaveError as error:
+            raise SaveError(f"Another run is building {path}. Wait for it to end.") from error
+        except OSError as error:
+            raise could_not_write(path, error.strerror or str(error)) from error
+        try:
+            reporter.start("index", vectors.n_rows, n_before)
+            copies = CopyFinder()
+            number = 0
+            for rows in vectors.batches():
+                keys = np.arange(number, number + len(rows), dtype=np.int64)[rows.any(axis=1)]
+                units = unit_rows(rows[rows.any(axis=1)])
+                are_new = copies.are_new(keys, units)
+                number += len(rows)
+                if number > n_before:  # what was there before is only looked at for copies
+                    engine.add(keys[are_new], units[are_new])
+                    reporter.advance(len(rows))
+            engine.save(checkpoint.part_path)
+            n_bytes, digest = digest_of(checkpoint.part_path)
+            pairs = copies.pairs()
+            record = replace(record, n_bytes=n_bytes, digest=digest, n_indexed=len(engine), n_copies=len(pairs))
+            with new_copies.open("wb") as copies_file:
+                np.save(copies_file, pairs)
+                copies_file.flush()
+                os.fsync(copies_file.fileno())
+            checkpoint.publish(file)
+            new_copies.replace(copies_path(vectors))
+            write_record(vectors, record)
+        except BaseException as error:
+            checkpoint.remove()
+            with contextlib.suppress(OSError):
+                new_copies.unlink(missing_ok=True)
+            if isinstance(error, OSError | RuntimeError | MemoryError) and not isinstance(error, M2VError):
+                reason = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())
+                raise could_not_write(path, reason) from error
+            raise
+    for other in ("usearch", "faiss"):
+        if other != record.engine:
+            with contextlib.suppress(OSError):
+                path.with_name(f"{vectors.index_name}.{other}").unlink(missing_ok=True)
+    return record
+
+
+def _installed_engine() -> EngineName:
+    for name in ("usearch", "faiss"):
+        with contextlib.suppress(MissingExtraError):
+            check_installed(name)
+            return name
+    raise MissingExtraError("usearch", "search")
+
+
+def _check_room(vectors: StoredVectors, dtype: DType) -> None:
+    n_bytes = index_bytes(vectors.n_rows, vectors.dim, dtype)
+    n_free_bytes = shutil.disk_usage(vectors.folder).free
+    if n_bytes > n_free_bytes:
+        raise SaveError(
+            f"An index of {vectors.path} takes about {n_bytes:,} bytes, and {n_free_bytes:,} are free there. Make "
+            "room, or choose int8 (dtype='int8', --dtype int8)."
+        )

@@ -1,0 +1,191 @@
+"""Texts in, the nearest rows of stored vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2v_core.errors import InputError, NotFoundError
+from m2v_core.exploration.index.copies import with_copies
+from m2v_core.exploration.index.engines import Engine, Found
+from m2v_core.exploration.index.record import check_model, open_index, read_record
+from m2v_core.exploration.index.stored import find_vectors
+from m2v_core.exploration.rows import top_k
+from m2v_core.model import StaticModel
+from m2v_core.native.cosines import unit_rows
+
+MAX_ROWS_WITHOUT_INDEX = 200_000  # read through in about a second
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A row that was found.
+
+    Attributes:
+        text: Its text; None where the files keep none.
+        similarity: Cosine with the query, -1 to 1; by an index, as precise as the number format of the index.
+        file: The Parquet file that holds it.
+        row: Its place in the file, from 0.
+        columns: What the file has beside the vector, the text among it.
+    """
+
+    text: str | None
+    similarity: float
+    file: str
+    row: int
+    columns: dict[str, Any]
+
+
+class VectorSearch:
+    """Searches vectors that `m2v encode` wrote, by the index beside them or, where they are few, by reading them all.
+
+    Opening takes no time: an index stays in its file, mapped. It may be used by several threads at once.
+
+    Args:
+        path: A folder of vectors, a Parquet file of them, or an index beside either.
+        exact: Whether to read all vectors even if there is an index.
+
+    Raises:
+        NotFoundError: There are no vectors, or too many to be searched without an index.
+        InputError: The vectors or the index can't be read, or don't belong together any more.
+        MissingExtraError: pyarrow isn't installed, or what wrote the index.
+    """
+
+    def __init__(self, path: str | Path, exact: bool = False) -> None:
+        vectors = find_vectors(path)
+        record = read_record(vectors)
+        self._engine: Engine | None = None
+        self._fingerprint = vectors.model_fingerprint
+        self.model_name = vectors.model
+        if record is not None:
+            state = record.compared(vectors)
+            if state != "changed":
+                self.model_name = record.model or vectors.model
+                self._fingerprint = self._fingerprint or record.model_fingerprint
+            if not exact:
+                if state != "same":
+                    what = "were added to" if state == "added" else "changed in"
+                    raise InputError(
+                        f"Vectors {what} {vectors.path} after its index was built. Bring it up to date: m2v index "
+                        f"{vectors.path}"
+                    )
+                vectors = vectors.with_files(record.files)
+                self._engine, self._copies = open_index(vectors, record)
+        elif not exact and vectors.n_rows > MAX_ROWS_WITHOUT_INDEX:
+            raise NotFoundError(
+                f"{vectors.path} holds {vectors.n_rows:,} vectors and no index. Build one: m2v index {vectors.path}. "
+                "Or search without, which reads them all each time (exact=True, --exact)."
+            )
+        vectors.check_files()
+        self.vectors = vectors
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether each search reads all vectors."""
+        return self._engine is None
+
+    def load_model(self, name: str | None = None) -> StaticModel:
+        """The model that made the vectors.
+
+        Args:
+            name: Its folder or Hub name; None for the one that was written down.
+
+        Raises:
+            NotFoundError: It is not there, or nobody wrote down which it is.
+            InputError: It is another model.
+            M2VError: It can't be loaded.
+        """
+        if name is None and self.model_name is None:
+            raise NotFoundError(
+                f"Nothing says which model made the vectors of {self.vectors.path}. Name it (--model MODEL)."
+            )
+        try:
+            model = StaticModel.from_pretrained(name or self.model_name or "")
+        except NotFoundError as error:
+            if name is not None:
+                raise
+            raise NotFoundError(
+                f"The vectors of {self.vectors.path} were made by {self.model_name}, which is not there. Say where it "
+                "is now (--model MODEL)."
+            ) from error
+        self.check_model(model, name or self.model_name or "")
+        return model
+
+    def check_model(self, model: StaticModel, name: str) -> None:
+        """Refuse a model that didn't make the vectors.
+
+        Args:
+            model: The model.
+            name: What a message calls it.
+
+        Raises:
+            InputError: It is another one.
+        """
+        try:
+            check_model(model, name, self.vectors.dim, self._fingerprint)
+        except InputError as error:
+            made_by = f" They were made by {self.model_name}." if self.model_name else ""
+            raise InputError(f"{error}{made_by}") from error
+
+    def search(self, queries: NDArray[np.float32], k: int = 10) -> list[list[Hit]]:
+        """For each query the `k` nearest rows, the nearest first; rows of zeros are near nothing.
+
+        Args:
+            queries: (n_queries, dim) float32, of any length; nothing is near one of zeros.
+            k: How many to return.
+
+        Raises:
+            InputError: `k` is below 1, the widths differ, or a file is damaged.
+        """
+        units = unit_rows(queries)
+        top_k(units, np.zeros((1, self.vectors.dim), dtype=np.float32), k)  # refuses what is no query
+        if self._engine is None:
+            found = self._search_all(units, k)
+        elif len(self._engine):
+            found = [with_copies(one, self._copies, k) for one in self._engine.search(units, k)]
+        else:
+            found = [_NOTHING] * len(units)
+        found = [one if unit.any() else _NOTHING for one, unit in zip(found, units, strict=True)]
+        numbers = [int(number) for keys, _ in found for number in keys]
+        rows = dict(zip(numbers, self.vectors.rows(numbers), strict=True))
+        return [
+            [self._hit(int(number), float(cosine), rows[int(number)]) for number, cosine in zip(*one, strict=True)]
+            for one in found
+        ]
+
+    def _search_all(self, units: NDArray[np.float32], k: int) -> list[Found]:
+        best = [_NOTHING] * len(units)
+        n_before = 0
+        for vectors in self.vectors.batches():
+            places = np.flatnonzero(vectors.any(axis=1))
+            indices, cosines = top_k(units, unit_rows(vectors[places]), k)
+            for query, (keys, similarities) in enumerate(best):
+                keys = np.concatenate([keys, places[indices[query]] + n_before])
+                similarities = np.concatenate([similarities, cosines[query]])
+                order = np.argsort(-similarities, kind="stable")[:k]  # equally near: the earlier row first
+                best[query] = keys[order], similarities[order]
+            n_before += len(vectors)
+        return best
+
+    def _hit(self, number: int, similarity: float, columns: dict[str, Any]) -> Hit:
+        file, row = self.vectors.place(number)
+        text = None if self.vectors.text_column is None else columns.get(self.vectors.text_column)
+        return Hit(text, similarity, file.name, row, columns)
+
+
+_NOTHING: Found = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+
+
+def search_texts(search: VectorSearch, model: StaticModel, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
+    """For each text the `k` rows nearest to it, as `VectorSearch.search`.
+
+    Raises:
+        InputError: As there.
+        M2VError: The texts can't be encoded.
+    """
+    return search.search(model.encode(list(queries)), k)

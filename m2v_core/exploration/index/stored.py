@@ -1,0 +1,265 @@
+"""Vectors as `m2v encode` wrote them: a folder of Parquet files, or a single one, read a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2v_core.bulk import manifest
+from m2v_core.bulk.formats import import_pyarrow
+from m2v_core.bulk.options import EMBEDDING_COLUMN
+from m2v_core.bulk.parquet import open_parquet, text_column
+from m2v_core.bulk.readers import Wanted
+from m2v_core.errors import InputError, NotFoundError
+from m2v_core.exploration.index.engines import EngineName
+
+_ROWS_AT_ONCE = 4096
+_NUMBERS = ("halffloat", "float", "int8")  # as Arrow calls what VectorColumn writes
+_INDEX, _INDEX_OF_FILE = "_index", ".index"
+
+
+@dataclass(frozen=True)
+class VectorFile:
+    """One Parquet file of vectors.
+
+    Attributes:
+        name: In its folder.
+        n_rows: Vectors it holds.
+        n_bytes: Its size.
+        version: Changes when what it was made of does.
+    """
+
+    name: str
+    n_rows: int
+    n_bytes: int
+    version: str
+
+
+@dataclass(frozen=True)
+class StoredVectors:
+    """Where vectors lie, how they were made, and which rows they belong to.
+
+    Rows are numbered through all files, in their order.
+
+    Attributes:
+        path: The folder, or the single file, as it was named.
+        folder: Where the files lie, and an index of them.
+        index_name: What the names of the index's files begin with.
+        files: Those that are finished.
+        settings: All that the vectors depend on but the texts; empty where nobody wrote it down.
+        column: The one of vectors.
+        dim: Their width.
+        text_column: The one of texts; None where the files keep none.
+        model: Folder or Hub name of the model that made them; None where nobody wrote it down.
+    """
+
+    path: Path
+    folder: Path
+    index_name: str
+    files: tuple[VectorFile, ...]
+    settings: dict[str, Any]
+    column: str
+    dim: int
+    text_column: str | None
+    model: str | None
+
+    @property
+    def n_rows(self) -> int:
+        """Of all files."""
+        return sum(file.n_rows for file in self.files)
+
+    @property
+    def model_fingerprint(self) -> str | None:
+        """Of the model that made them; None where nobody wrote it down."""
+        return self.settings.get("model")
+
+    def with_files(self, files: Sequence[VectorFile]) -> StoredVectors:
+        """The same with these files, in this order."""
+        return replace(self, files=tuple(files))
+
+    def check_files(self) -> None:
+        """Refuse files that are not what the manifest says.
+
+        Raises:
+            InputError: One is missing or has another size.
+        """
+        for file in self.files:
+            path = self.folder / file.name
+            if not path.is_file() or path.stat().st_size != file.n_bytes:
+                what = "has another size than when it was written" if path.is_file() else "is missing"
+                raise InputError(f"{path} {what}. Give the command that encoded {self.folder} again, which mends it.")
+
+    def batches(self) -> Iterator[NDArray[np.float32]]:
+        """All vectors in their order, a few thousand at a time: (n, dim) float32, of any length.
+
+        The scales of int8 vectors are left out: they are positive, and no cosine depends on them.
+
+        Raises:
+            InputError: A file is damaged, or holds something that is no vector.
+        """
+        for file in self.files:
+            n_read = 0
+            with self._opened(file) as parquet_file:
+                for batch in parquet_file.iter_batches(_ROWS_AT_ONCE, columns=[self.column]):
+                    rows = _as_array(batch.column(0), self.dim)
+                    if rows is None or not np.isfinite(rows).all():
+                        raise InputError(
+                            f"Column {self.column!r} of {self.folder / file.name} holds something that is no vector of "
+                            f"{self.dim} numbers, in rows {n_read:,} to {n_read + len(batch) - 1:,}. Encode it again."
+                        )
+                    n_read += len(batch)
+                    yield rows
+            self._check_count(file, n_read)
+
+    def place(self, number: int) -> tuple[VectorFile, int]:
+        """The file and the row of it, counted from 0, that a number means."""
+        file, row = self._place(number)
+        return self.files[file], row
+
+    def rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
+        """All columns of some rows but those of vectors, in the order of the numbers.
+
+        Only the row groups that hold them are read.
+
+        Raises:
+            InputError: A file is damaged, or not what it was.
+        """
+        found: dict[int, dict[str, Any]] = {}
+        by_file: dict[int, list[tuple[int, int]]] = {}
+        for number in dict.fromkeys(numbers):
+            file, row = self._place(number)
+            by_file.setdefault(file, []).append((row, number))
+        for place, wanted in by_file.items():
+            with self._opened(self.files[place]) as parquet_file:
+                self._check_count(self.files[place], parquet_file.metadata.num_rows)
+                names = [name for name in parquet_file.schema_arrow.names if name not in self._vector_columns]
+                sizes = [parquet_file.metadata.row_group(i).num_rows for i in range(parquet_file.num_row_groups)]
+                ends = np.cumsum(sizes)
+                for group in sorted({int(np.searchsorted(ends, row, side="right")) for row, _ in wanted}):
+                    start = int(ends[group]) - sizes[group]
+                    here = [(row - start, number) for row, number in wanted if start <= row < ends[group]]
+                    table = parquet_file.read_row_group(group, columns=names).take([row for row, _ in here])
+                    rows = table.to_pylist() if names else [{}] * len(here)
+                    found.update((number, row) for (_, number), row in zip(here, rows, strict=True))
+        return [found[number] for number in numbers]
+
+    @property
+    def _vector_columns(self) -> tuple[str, str]:
+        return self.column, f"{self.column}_scale"
+
+    def _place(self, number: int) -> tuple[int, int]:
+        ends = np.cumsum([file.n_rows for file in self.files])
+        file = int(np.searchsorted(ends, number, side="right"))
+        return file, number - int(ends[file]) + self.files[file].n_rows
+
+    def _check_count(self, file: VectorFile, n_rows: int) -> None:
+        if n_rows != file.n_rows:
+            raise InputError(
+                f"{self.folder / file.name} holds {n_rows:,} rows, and {file.n_rows:,} when it was written. Give the "
+                f"command that encoded {self.folder} again."
+            )
+
+    @contextmanager
+    def _opened(self, file: VectorFile) -> Iterator[Any]:
+        path = self.folder / file.name
+        try:
+            with open_parquet(path) as opened:
+                yield opened
+        except (OSError, import_pyarrow().ArrowException) as error:
+            if isinstance(error, NotFoundError):
+                raise
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} is damaged, or not what it was: {reason}. Encode it again.") from error
+
+
+def find_vectors(path: str | Path) -> StoredVectors:
+    """The vectors in a folder that `m2v encode` filled, or in a single Parquet file that it wrote.
+
+    Args:
+        path: The folder, the file, or an index beside either.
+
+    Raises:
+        NotFoundError: There is nothing of the kind.
+        InputError: A file has no column of vectors.
+        MissingExtraError: pyarrow isn't installed.
+    """
+    import_pyarrow("pyarrow.parquet")
+    path = Path(path).expanduser().absolute()
+    if path.suffix in (".json", *(f".{name}" for name in get_args(EngineName))):
+        if path.stem == _INDEX:
+            path = path.parent
+        elif path.stem.endswith(_INDEX_OF_FILE):
+            path = path.with_name(path.stem.removesuffix(_INDEX_OF_FILE))
+    if path.is_dir():
+        return _of_folder(path)
+    if path.suffix.lower() in (".parquet", ".pq") and path.is_file():
+        return _of_file(path)
+    what = "is neither a folder nor a Parquet file" if path.exists() else "does not exist"
+    raise NotFoundError(
+        f"{path} {what}. Name a folder or a Parquet file that m2v encode wrote (m2v encode --input 'texts/*.parquet' "
+        "--output FOLDER)."
+    )
+
+
+def _of_folder(folder: Path) -> StoredVectors:
+    contents = manifest.contents(folder)
+    entries = sorted(contents.entries, key=lambda entry: entry.output)
+    if not entries:
+        raise NotFoundError(f"{folder} holds no finished file yet. Give the command that encodes it again.")
+    files = tuple(VectorFile(entry.output, entry.n_texts, entry.n_bytes, entry.version) for entry in entries)
+    first = folder / files[0].name
+    schema = open_parquet(first).schema_arrow
+    column = contents.settings.get("embedding column", EMBEDDING_COLUMN)
+    dim = _widths(schema).get(column)
+    if dim is None:
+        raise InputError(f"{first} has no column {column!r} of vectors, as its manifest says. Encode it again.")
+    texts = _text_column(schema, contents.settings.get("column"))
+    return StoredVectors(folder, folder, _INDEX, files, contents.settings, column, dim, texts, contents.model)
+
+
+def _of_file(path: Path) -> StoredVectors:
+    opened = open_parquet(path)
+    widths = _widths(opened.schema_arrow)
+    if EMBEDDING_COLUMN not in widths and len(widths) != 1:
+        several = f"several columns of vectors, {', '.join(map(repr, widths))}"
+        raise InputError(
+            f"{path} has {several if widths else 'no column of vectors'}. Name a file with one column of fixed-size "
+            f"lists, as m2v encode writes, or one that calls it {EMBEDDING_COLUMN!r}."
+        )
+    column = EMBEDDING_COLUMN if EMBEDDING_COLUMN in widths else next(iter(widths))
+    status = path.stat()
+    file = VectorFile(path.name, opened.metadata.num_rows, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
+    texts = _text_column(opened.schema_arrow, None)
+    name = f"{path.name}{_INDEX_OF_FILE}"
+    return StoredVectors(path, path.parent, name, (file,), {}, column, widths[column], texts, None)
+
+
+def _widths(schema: Any) -> dict[str, int]:
+    """The columns of vectors, and how wide each is."""
+    types = import_pyarrow("pyarrow.types")
+    return {
+        field.name: field.type.list_size
+        for field in schema
+        if types.is_fixed_size_list(field.type) and str(field.type.value_type) in _NUMBERS
+    }
+
+
+def _text_column(schema: Any, column: str | None) -> str | None:
+    try:
+        return text_column(schema, Wanted(column), "")
+    except InputError:  # only the vectors were kept, or nothing says which of several it is
+        return None
+
+
+def _as_array(column: Any, dim: int) -> NDArray[np.float32] | None:
+    """(n, dim) float32 of a column of fixed-size lists; None where one of them is null."""
+    numbers = column.flatten()
+    if column.null_count or numbers.null_count:
+        return None
+    return np.asarray(numbers.to_numpy(zero_copy_only=False).reshape(-1, dim), dtype=np.float32)

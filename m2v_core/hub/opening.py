@@ -1,0 +1,45 @@
+"""Opening a model by what people call it: a folder, or else a repository of the Hub."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from m2v_core.storage import local
+from m2v_core.storage.formats import StoredModel
+
+
+def open_model(
+    path: str | PathLike[str],
+    *,
+    token: str | None = None,
+    revision: str | None = None,
+    subfolder: str | None = None,
+    endpoint: str | None = None,
+    load_in_memory: bool = False,
+) -> tuple[Path, StoredModel]:
+    """The folder with the model's files, and the parts of the model in it.
+
+    Args:
+        path: A folder, or else a Hub repository.
+        token: Hub token, for private and gated repositories.
+        revision: Branch, tag or commit of the Hub repository.
+        subfolder: Folder inside `path` that holds the model.
+        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+        load_in_memory: Copy the table instead of mapping it read-only from its file.
+
+    Raises:
+        NotFoundError: No such folder and no such repository.
+        HubError: There is no such folder, and the Hub can't be reached or refused.
+        ModelFormatError: The folder holds no static model, or a damaged one.
+    """
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        from m2v_core.hub import download
+
+        folder = download.download_model(
+            str(path), token=token, revision=revision, subfolder=subfolder, endpoint=endpoint
+        )
+    if subfolder:
+        folder /= subfolder
+    return folder, local.load(folder, load_in_memory=load_in_memory)

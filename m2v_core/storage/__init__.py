@@ -1,0 +1,1 @@
+"""Models on disk: every layout ever published, read, checked, compressed, exported and written in one go."""

@@ -1,0 +1,249 @@
+"""A saved model in the forms that others take: a ZIP archive, an ONNX folder, word vectors as text."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tokenizers import Tokenizer
+
+from m2v_core.errors import InputError, NotFoundError, SaveError
+from m2v_core.storage.atomic import replacing
+from m2v_core.storage.formats import CARD, StoredModel
+from m2v_core.storage.onnx_graph import build_onnx
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ExportFormat = Literal["onnx", "word2vec"]
+
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a ZIP's dates: the same files make the same archive
+_INCOMPRESSIBLE = frozenset({".safetensors", ".onnx"})  # weights: deflating costs seconds and saves next to nothing
+_PAD_TOKENS = ("[PAD]", "<pad>", "<|endoftext|>", "</s>")
+_NO_LIMIT = 10**12  # tokens; transformers wants some number
+
+_ONNX_CARD = """\
+---
+library_name: transformers.js
+pipeline_tag: feature-extraction
+tags: [embeddings, static-embeddings, onnx, m2v-studio]
+---
+
+# {name}
+
+A static embedding model for ONNX runtimes: a table of token vectors, and their mean.
+
+In JavaScript, with [transformers.js](https://huggingface.co/docs/transformers.js):
+
+```js
+import {{ pipeline }} from "@huggingface/transformers";
+
+const extractor = await pipeline("feature-extraction", "{name}");
+const embeddings = await extractor(["A first sentence.", "A second one."], {{ pooling: "mean", normalize: true }});
+```
+
+A text without any known token has no direction: the pipeline makes it NaN. The model's own output
+`sentence_embedding` makes it zeros, and is{not_normalized} of unit length otherwise:
+
+```js
+import {{ AutoModel, AutoTokenizer }} from "@huggingface/transformers";
+
+const tokenizer = await AutoTokenizer.from_pretrained("{name}");
+const model = await AutoModel.from_pretrained("{name}");
+const inputs = tokenizer(["A first sentence.", ""], {{ padding: true, truncation: true }});
+const {{ sentence_embedding }} = await model(inputs);
+```
+
+In Python, with `onnxruntime` and `tokenizers`:
+
+```python
+import numpy as np
+from onnxruntime import InferenceSession
+from tokenizers import Tokenizer
+
+tokenizer = Tokenizer.from_file("tokenizer.json")
+session = InferenceSession("onnx/model.onnx")
+encodings = tokenizer.encode_batch(["A first sentence.", "A second one."])
+inputs = {{
+    "input_ids": np.array([encoding.ids for encoding in encodings]),
+    "attention_mask": np.array([encoding.attention_mask for encoding in encodings]),
+}}
+[embeddings] = session.run(["sentence_embedding"], inputs)
+```
+"""
+
+
+def write_zip(model_folder: str | Path, zip_path: str | Path) -> Path:
+    """The path of a new archive that holds one folder, named as the archive is, with every file of the model.
+
+    It is written beside and renamed, so that `zip_path` never holds half an archive.
+
+    Args:
+        model_folder: A saved model.
+        zip_path: Where to write; an archive that stands there is replaced. Its folder must exist.
+
+    Raises:
+        NotFoundError: No such model folder.
+        SaveError: The archive can't be written.
+    """
+    model_folder, zip_path = Path(model_folder), Path(zip_path)
+    if not model_folder.is_dir():
+        raise NotFoundError(f"No model folder at {model_folder}. Save a model there first.")
+    with _replacing_file(zip_path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+        for path in sorted(model_folder.rglob("*")):
+            if path.is_file():
+                _add(archive, path, f"{zip_path.stem}/{path.relative_to(model_folder).as_posix()}")
+    return zip_path
+
+
+def write_onnx(stored: StoredModel, folder: str | Path, *, unk_token_id: int | None) -> Path:
+    """The path of a folder that transformers.js and onnxruntime open; all of it is written, or nothing.
+
+        onnx/model.onnx         see `onnx_graph.build_onnx`
+        tokenizer.json          cuts at the model's `max_length`, pads, adds no special tokens
+        tokenizer_config.json   the same for transformers.js
+        config.json
+        README.md               how to use it
+
+    Texts are cut at `max_length` tokens. `StaticModel.encode` cuts them at `StaticModel.max_characters` before, so of
+    very long texts a little more may be read here.
+
+    Args:
+        stored: The model.
+        folder: The folder to write; made when missing, and other files in it are left alone.
+        unk_token_id: Token that is left out of every mean; None when there is none.
+
+    Raises:
+        InputError: The table is too large for one ONNX file.
+        MissingExtraError: onnx is not installed.
+        SaveError: The folder can't be written.
+    """
+    folder = Path(folder)
+    graph = build_onnx(stored, unk_token_id).SerializeToString()
+    tokenizer, pad_token = _padding_tokenizer(stored)
+    unk_token = None if unk_token_id is None else stored.tokenizer.id_to_token(unk_token_id)
+    texts = {
+        "tokenizer.json": tokenizer.to_str(),
+        "tokenizer_config.json": _json(
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "model_max_length": stored.max_length or _NO_LIMIT,
+                "pad_token": pad_token,
+                "unk_token": unk_token,
+                "clean_up_tokenization_spaces": False,
+            }
+        ),
+        "config.json": _json(
+            {
+                "model_type": "model2vec",
+                "architectures": ["StaticModel"],
+                "hidden_size": stored.token_embeddings.shape[1],
+                "normalize": stored.normalize,
+                "max_length": stored.max_length,
+                # In a browser it would look for model_quantized.onnx.
+                "transformers.js_config": {"dtype": "fp32"},
+            }
+        ),
+        CARD: _ONNX_CARD.format(name=folder.absolute().name, not_normalized="" if stored.normalize else " not"),
+    }
+    with replacing(folder, len(graph) + sum(len(text.encode()) for text in texts.values())) as staging:
+        (staging / "onnx").mkdir()
+        (staging / "onnx" / "model.onnx").write_bytes(graph)
+        for name, text in texts.items():
+            (staging / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def write_word2vec(words: Sequence[str], vectors: NDArray[np.float32], path: str | Path) -> Path:
+    """The path of a new text file in the format of word2vec, which gensim and spaCy read.
+
+    A word that holds white space gets "_" for it, as the format parts with spaces: "new york" is `new_york`. Of words
+    that are then the same, the later ones get more of it: a second `new_york` is `new_york_`. Numbers keep 7 digits.
+
+    Args:
+        words: None of them empty.
+        vectors: (n_words, dim).
+        path: Where to write; a file that stands there is replaced. Its folder must exist.
+
+    Raises:
+        InputError: There are no words.
+        SaveError: The file can't be written.
+    """
+    path = Path(path)
+    if not words:
+        raise InputError(
+            "This model's vocabulary holds no whole words, so there is nothing to write. Export it as ONNX."
+        )
+    form = " ".join(["%.7g"] * vectors.shape[1])
+    with _replacing_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(f"{len(words)} {vectors.shape[1]}\n")
+        for word, vector in zip(_spaceless(words), vectors, strict=True):
+            file.write(f"{word} {form % tuple(vector.tolist())}\n")
+    return path
+
+
+@contextlib.contextmanager
+def _replacing_file(path: Path) -> Iterator[Path]:
+    """Where to write what is to become `path`, once all of it is there.
+
+    Raises:
+        SaveError: It can't be written; what stood at `path` still stands.
+    """
+    # A name of its own, so that two who write the same file don't write into each other's.
+    unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        raise SaveError(
+            f"{path} can't be written ({error.strerror or error}). Check the folder, free some space and try again."
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+    entry = zipfile.ZipInfo(name, _EARLIEST)
+    entry.external_attr = 0o644 << 16
+    entry.compress_type = zipfile.ZIP_STORED if path.suffix in _INCOMPRESSIBLE else zipfile.ZIP_DEFLATED
+    with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+        while block := source.read(2**20):
+            target.write(block)
+
+
+def _spaceless(words: Sequence[str]) -> Iterator[str]:
+    # Words that need no change keep their spelling, wherever they stand.
+    changed = ["".join("_" if character.isspace() else character for character in word) for word in words]
+    taken = {word for word, other in zip(words, changed, strict=True) if word == other}
+    seen: set[str] = set()
+    for word, other in zip(words, changed, strict=True):
+        while other in seen or (other != word and other in taken):
+            other += "_"
+        seen.add(other)
+        yield other
+
+
+def _padding_tokenizer(stored: StoredModel) -> tuple[Tokenizer, str]:
+    """The tokenizer as runtimes need it, and the token it pads with: any will do, as it is masked."""
+    spec = json.loads(stored.tokenizer.to_str())
+    spec["post_processor"] = None
+    tokenizer = Tokenizer.from_str(json.dumps(spec))
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    first = min(vocabulary, key=vocabulary.__getitem__)
+    pad_token = next((token for token in _PAD_TOKENS if token in vocabulary), first)
+    tokenizer.enable_padding(pad_id=vocabulary[pad_token], pad_token=pad_token)
+    if stored.max_length is None:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(stored.max_length)
+    return tokenizer, pad_token
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

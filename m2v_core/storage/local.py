@@ -1,0 +1,330 @@
+"""A model in a folder: read from any layout ever published, written in one go."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+
+from m2v_core.errors import InputError, ModelFormatError, NotFoundError
+from m2v_core.storage.formats import CARD, DEFAULT_MAX_LENGTH, LAYOUTS, MODULES, STATIC_MODULES, Layout, StoredModel
+from m2v_core.storage.front_matter import FrontMatter
+from m2v_core.storage.mapped_file import MappedFile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from m2v_core.storage import card
+
+_REMEDY = "Fetch or distil the model again."
+_TABLE_DTYPES = {"F64": np.float32, "F32": np.float32, "F16": np.float16, "I8": np.int8}
+
+
+def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
+    """The parts of the model in `folder`.
+
+    Where nothing says whether to normalize, the answer is no, as in Model2Vec; a missing `max_length` is 512.
+
+    Args:
+        folder: Holds a model in any of `formats.LAYOUTS`.
+        load_in_memory: Copy the table instead of mapping it read-only from its file (see `mapped_file`). A table of
+            float64, which is converted, or not aligned to its numbers is always copied.
+
+    Raises:
+        NotFoundError: No such folder.
+        ModelFormatError: A file is missing or damaged, or this is another kind of model; the message says
+            which.
+    """
+    if not folder.is_dir():
+        raise NotFoundError(
+            f"There is no folder {folder}; pass a model's folder or a Hub repository such as 'org/name'."
+        )
+    layout = _find_layout(folder)
+    normalizes = _normalizes(folder / MODULES)
+    table, weights, mapping = _read_tensors(folder / layout.tensors, layout, load_in_memory)
+    tokenizer = _read_tokenizer(folder / layout.tokenizer)
+    # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
+    config = _read_config(folder / layout.config) if layout.config == "config.json" else {}
+    normalize = config.get("normalize")
+    return StoredModel(
+        token_embeddings=table,
+        tokenizer=tokenizer,
+        weights=weights,
+        token_mapping=mapping,
+        normalize=normalizes if normalize is None else normalize,
+        max_length=config.get("max_length", DEFAULT_MAX_LENGTH),
+        config=config,
+        front_matter=FrontMatter.of(folder / CARD),
+    )
+
+
+def save(
+    folder: Path,
+    stored: StoredModel,
+    *,
+    unk_token_id: int | None,
+    model_name: str | None = None,
+    license: str | None = None,
+    measured: card.Measured | None = None,
+    classifier: card.Classifier | None = None,
+    beside: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write a model that model2vec, Sentence Transformers and this library open, and agree on.
+
+    Args:
+        folder: The folder to write; made when missing.
+        stored: The parts.
+        unk_token_id: Token whose row is written as zero when normalizing: readers that keep unknown tokens
+            then agree with those that drop them.
+        model_name: Name in the card; the folder's own when None.
+        license: SPDX id for the card; none is stated when None.
+        measured: What was measured of the model, for the card.
+        classifier: What the head on top of the model tells apart, for the card; None without one.
+        beside: Other files to write in the same go, by name.
+
+    Raises:
+        SaveError: Writing failed; what stood in `folder` still stands.
+        InputError: `stored.config` holds something that JSON can't.
+    """
+    from m2v_core.storage import card
+    from m2v_core.storage.atomic import replacing
+
+    tensors = _tensors(stored, unk_token_id)
+    table = tensors["embeddings"]
+    n_shared_rows = None if stored.token_mapping is None else len(table)
+    texts = {
+        "config.json": _json(_config(stored, table)),
+        MODULES: _json(_modules(stored.normalize)),
+        "tokenizer.json": _tokenizer_json(stored),
+        CARD: card.model_card(
+            model_name=model_name or folder.absolute().name,
+            dim=table.shape[1],
+            n_tokens=stored.tokenizer.get_vocab_size(with_added_tokens=True),
+            dtype=str(table.dtype),
+            base_model_name=stored.base_model_name,
+            language=stored.language,
+            license=license,
+            n_bytes=sum(array.nbytes for array in tensors.values()),
+            recipe=card.Recipe.of(stored.config, str(table.dtype), n_shared_rows),
+            measured=measured,
+            classifier=classifier,
+            is_zero_safe=not stored.normalize or table.dtype != np.float16 or "weights" in tensors,
+        ),
+    }
+    others = dict(beside or {})
+    n_bytes = sum(array.nbytes for array in tensors.values()) + sum(len(text.encode()) for text in texts.values())
+    n_bytes += sum(map(len, others.values()))
+    with replacing(folder, n_bytes) as staging:
+        save_file(tensors, staging / "model.safetensors")
+        for name, text in texts.items():
+            (staging / name).write_text(text, encoding="utf-8")
+        for name, content in others.items():
+            (staging / name).write_bytes(content)
+
+
+def _find_layout(folder: Path) -> Layout:
+    complete = [layout for layout in LAYOUTS if layout.is_in(folder)]
+    if not complete:
+        nearest = max(LAYOUTS, key=lambda layout: sum((folder / file).is_file() for file in layout.files))
+        missing = [file for file in nearest.files if not (folder / file).is_file()]
+        raise ModelFormatError(
+            f"{folder} holds no static model: {', '.join(missing)} missing (as {nearest.name} writes them). {_REMEDY}"
+        )
+    for layout in complete:
+        if layout.table in _tensor_names(folder / layout.tensors):
+            return layout
+    names = ", ".join(_tensor_names(folder / complete[0].tensors)[:3])
+    raise ModelFormatError(
+        f"{folder / complete[0].tensors} holds no table of token embeddings, but {names}, ... "
+        "If this is a Sentence Transformer, distil it first."
+    )
+
+
+def _tensor_names(path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return list(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise ModelFormatError(f"{path} is truncated or damaged ({error}). {_REMEDY}") from error
+
+
+def _read_tensors(
+    path: Path, layout: Layout, load_in_memory: bool
+) -> tuple[NDArray[Any], NDArray[np.float32] | None, NDArray[np.int32] | None]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = file.keys()
+            dtype = file.get_slice(layout.table).get_dtype()
+            if dtype not in _TABLE_DTYPES:
+                raise ModelFormatError(
+                    f"{path}: the table's dtype is {dtype}; it must be one of {', '.join(_TABLE_DTYPES)}. "
+                    "Convert it first."
+                )
+            table = None if load_in_memory or dtype == "F64" else _mapped_table(path, layout.table)
+            if table is None:
+                table = file.get_tensor(layout.table).astype(_TABLE_DTYPES[dtype], copy=False)
+            weights = file.get_tensor("weights").astype(np.float32, copy=False) if "weights" in names else None
+            mapping = file.get_tensor("mapping") if "mapping" in names else None
+    except (SafetensorError, OSError) as error:
+        raise ModelFormatError(f"{path} is truncated or damaged ({error}). {_REMEDY}") from error
+    if table.ndim != 2 or not table.size:
+        raise ModelFormatError(f"{path}: the table must be of shape (n_rows, dim), not {table.shape}. {_REMEDY}")
+    if mapping is not None:
+        if not np.issubdtype(mapping.dtype, np.integer):
+            raise ModelFormatError(f"{path}: `mapping` must hold integers, not {mapping.dtype}. {_REMEDY}")
+        mapping = mapping.astype(np.int32, copy=False)
+    return table, weights, mapping
+
+
+def _mapped_table(path: Path, name: str) -> NDArray[Any] | None:
+    """One tensor of a safetensors file that `safe_open` has validated, mapped; None if it is not aligned.
+
+    Source: https://github.com/huggingface/safetensors#format.
+    """
+    try:
+        file = MappedFile(path)
+        (n_header_bytes,) = struct.unpack_from("<Q", file)
+        entry = json.loads(file[8 : 8 + n_header_bytes])[name]
+        dtype = np.dtype(_TABLE_DTYPES[entry["dtype"]])
+        offset = 8 + n_header_bytes + entry["data_offsets"][0]
+        return None if offset % dtype.itemsize else file.array(offset, tuple(entry["shape"]), dtype)
+    except (KeyError, TypeError, ValueError, struct.error) as error:
+        raise ModelFormatError(f"{path} changed while it was being opened. Load the model again.") from error
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelFormatError(f"{path} can't be read ({error}). {_REMEDY}") from error
+    try:
+        return Tokenizer.from_str(text)
+    # The bindings raise a bare Exception, of no class of their own, for whatever they can't parse.
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise ModelFormatError(f"{path} is no tokenizer that can be read ({error}). {_REMEDY}") from error
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = _read_json(path)
+    if not isinstance(config, dict):
+        raise ModelFormatError(f"{path} must hold a JSON object, not {type(config).__name__}. {_REMEDY}")
+    max_length = config.get("max_length", DEFAULT_MAX_LENGTH)
+    if max_length is not None and (type(max_length) is not int or max_length < 1):
+        raise ModelFormatError(
+            f"{path}: max_length is {max_length!r}; it must be a number of tokens, 1 or more, or null. "
+            "Correct it there."
+        )
+    normalize = config.get("normalize")
+    if not isinstance(normalize, (bool, NoneType)):
+        raise ModelFormatError(f"{path}: normalize is {normalize!r}, not true or false. Correct it there.")
+    return config
+
+
+def _normalizes(path: Path) -> bool:
+    """Whether the modules of a Sentence Transformer end in unit length; False where they aren't listed."""
+    if not path.is_file():
+        return False
+    modules = _read_json(path)
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise ModelFormatError(f"{path} must hold a list of modules. {_REMEDY}")
+    kinds = [str(module.get("type")).rpartition(".")[2] for module in modules]
+    if others := [kind for kind in kinds if kind not in STATIC_MODULES]:
+        raise ModelFormatError(
+            f"{path} lists {', '.join(others)}: a static model has StaticEmbedding and perhaps Normalize, "
+            "no more. A Sentence Transformer must be distilled first."
+        )
+    return "Normalize" in kinds
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise ModelFormatError(f"{path} is no valid JSON ({error}). {_REMEDY}") from error
+
+
+def _tensors(stored: StoredModel, unk_token_id: int | None) -> dict[str, NDArray[Any]]:
+    """The tensors to write; `weights` only where they change an embedding.
+
+    Weights of ones would slow model2vec 0.10 down, up to 1.6 times. Their one use would be that Sentence Transformers
+    6.2 converts a float16 table to float32 to apply them. All its releases from 5.0 to 6.2 otherwise compute in
+    float16, where Normalize divides the zero vector of a text without known tokens by zero and returns NaN. Nothing
+    else in this layout makes a release convert the table, so users call `SentenceTransformer(...).float()`, as the
+    model card says. A row shared with the unknown token can't be zeroed: its weight is, and model2vec loses no time,
+    since shared rows are on the slower path already.
+    """
+    table, weights, mapping = stored.token_embeddings, stored.weights, stored.token_mapping
+    is_idle = weights is None or bool(np.all(np.delete(weights, [] if unk_token_id is None else unk_token_id) == 1.0))
+    if stored.normalize and unk_token_id is not None:
+        if mapping is None:
+            if table[unk_token_id].any():
+                table = table.copy()
+                table[unk_token_id] = 0
+        else:
+            is_idle = False
+            weights = np.ones(len(mapping), dtype=np.float32) if weights is None else weights
+        if weights is not None:
+            weights = weights.copy()
+            weights[unk_token_id] = 0.0
+    tensors: dict[str, NDArray[Any]] = {"embeddings": np.ascontiguousarray(table)}
+    if weights is not None and not is_idle:
+        tensors["weights"] = np.ascontiguousarray(weights, dtype=np.float32)
+    if mapping is not None:
+        tensors["mapping"] = np.ascontiguousarray(mapping, dtype=np.int32)
+    return tensors
+
+
+def _config(stored: StoredModel, table: NDArray[Any]) -> dict[str, Any]:
+    named = {} if stored.base_model_name is None else {"tokenizer_name": stored.base_model_name}
+    config = {
+        **named,
+        # What Model2Vec writes: the length that its teachers are taken to read.
+        "seq_length": 1_000_000,
+        **stored.config,
+        "model_type": "model2vec",
+        "architectures": ["StaticModel"],
+        "hidden_dim": table.shape[1],
+        "normalize": stored.normalize,
+        "max_length": stored.max_length,
+        "embedding_dtype": str(table.dtype),
+        "vocabulary_quantization": len(table),
+    }
+    if stored.token_mapping is None:
+        del config["vocabulary_quantization"]
+    return config
+
+
+def _modules(normalize: bool) -> list[dict[str, Any]]:
+    package = "sentence_transformers.models"
+    modules = [{"idx": 0, "name": "0", "path": ".", "type": f"{package}.StaticEmbedding"}]
+    if normalize:
+        modules.append({"idx": 1, "name": "1", "path": "1_Normalize", "type": f"{package}.Normalize"})
+    return modules
+
+
+def _tokenizer_json(stored: StoredModel) -> str:
+    """The tokenizer with the model's limit inside, for readers that have no other."""
+    tokenizer = Tokenizer.from_str(stored.tokenizer.to_str())
+    tokenizer.no_padding()
+    if stored.max_length is None:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(stored.max_length)
+    return str(tokenizer.to_str())
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The model's config can't be written as JSON: {error}.") from error

@@ -1,0 +1,123 @@
+"""A static model as an ONNX graph: built node by node, so that neither torch nor a tracer is needed.
+
+    input_ids (batch, sequence) -> rows -> last_hidden_state (batch, sequence, dim)
+    attention_mask                      -> sentence_embedding (batch, dim)
+
+Source: transformers.js' feature-extraction pipeline takes `last_hidden_state`; Sentence Transformers' own ONNX models
+call the pooled output `sentence_embedding`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from m2v_core._version import __version__
+from m2v_core.errors import InputError, MissingExtraError
+from m2v_core.storage.formats import StoredModel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+
+# Old enough for every runtime of the last years; nothing here is newer.
+_OPSET = 17
+_IR_VERSION = 8
+_MAX_BYTES = 2 * 10**9  # of one protocol buffer, with room for the nodes
+
+
+def build_onnx(stored: StoredModel, unk_token_id: int | None) -> ModelProto:
+    """The graph that gives what `StaticModel.encode` gives, from token ids.
+
+    Its inputs are `input_ids` and `attention_mask`, both (batch, sequence) int64; a `sequence` of 0 is allowed. Its
+    outputs are float32, whatever the table is: `last_hidden_state` (batch, sequence, dim), each token's weighted row
+    and zeros for padding and for unknown tokens; and `sentence_embedding` (batch, dim), the mean over known tokens,
+    at unit length if the model normalizes and zeros without known tokens.
+
+    Args:
+        stored: The model. Its table, weights and mapping go into the graph as they are.
+        unk_token_id: Token that is left out of every mean; None when there is none.
+
+    Raises:
+        InputError: The table is too large for a graph in one file.
+        MissingExtraError: onnx is not installed.
+    """
+    try:
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError as error:
+        raise MissingExtraError("onnx", "export") from error
+
+    arrays: dict[str, NDArray[Any]] = {"embeddings": stored.token_embeddings}
+    if stored.token_mapping is not None:
+        arrays["mapping"] = stored.token_mapping.astype(np.int64)
+    if stored.weights is not None:
+        arrays["weights"] = stored.weights.astype(np.float32)
+    n_bytes = sum(array.nbytes for array in arrays.values())
+    if n_bytes > _MAX_BYTES:
+        raise InputError(
+            f"The table takes {n_bytes:,} bytes, and an ONNX file holds {_MAX_BYTES:,}. Load the model with "
+            "quantize_to='int8', or with fewer dimensions (dimensionality), save that, and export it."
+        )
+    arrays |= {
+        "none": np.array(-1 if unk_token_id is None else unk_token_id, dtype=np.int64),
+        "one": np.array(1, dtype=np.float32),
+        "sequence_axis": np.array([1], dtype=np.int64),
+        "last_axis": np.array([-1], dtype=np.int64),
+    }
+
+    nodes = []
+
+    def node(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    # Which tokens count: (batch, sequence, 1) of 0 and 1.
+    is_unknown = node("Equal", ["input_ids", "none"], "is_unknown")
+    is_known = node("Not", [is_unknown], "is_known")
+    is_attended = node("Cast", ["attention_mask"], "is_attended", to=TensorProto.BOOL)
+    counts = node("And", [is_known, is_attended], "counts")
+    counts_as_float = node("Cast", [counts], "counts_as_float", to=TensorProto.FLOAT)
+    factor = known = node("Unsqueeze", [counts_as_float, "last_axis"], "known")
+    # Their rows: (batch, sequence, dim).
+    rows = "input_ids"
+    if stored.token_mapping is not None:
+        rows = node("Gather", ["mapping", rows], "row_numbers")
+    vectors = node("Gather", ["embeddings", rows], "stored_vectors")
+    if stored.token_embeddings.dtype != np.float32:
+        vectors = node("Cast", [vectors], "vectors", to=TensorProto.FLOAT)
+    if stored.weights is not None:
+        token_weights = node("Gather", ["weights", "input_ids"], "token_weights")
+        factor = node("Mul", [node("Unsqueeze", [token_weights, "last_axis"], "scale"), factor], "weighted_factor")
+    node("Mul", [vectors, factor], "last_hidden_state")
+    # Their mean: (batch, dim).
+    total = node("ReduceSum", ["last_hidden_state", "sequence_axis"], "total", keepdims=0)
+    n_tokens = node("ReduceSum", [known, "sequence_axis"], "n_tokens", keepdims=0)
+    divisor = node("Max", [n_tokens, "one"], "divisor")
+    pooled = "mean" if stored.normalize else "sentence_embedding"
+    node("Div", [total, divisor], pooled)
+    if stored.normalize:
+        squares = node("ReduceSum", [node("Mul", [pooled, pooled], "squared"), "last_axis"], "squares", keepdims=1)
+        length = node("Sqrt", [squares], "length")
+        has_length = node("Cast", [length], "has_length", to=TensorProto.BOOL)
+        node("Div", [pooled, node("Where", [has_length, length, "one"], "norm")], "sentence_embedding")
+
+    dim = stored.token_embeddings.shape[1]
+    shapes = {"last_hidden_state": ["batch", "sequence", dim], "sentence_embedding": ["batch", dim]}
+    graph = helper.make_graph(
+        nodes,
+        "static_model",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+            for name in ("input_ids", "attention_mask")
+        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in arrays.items()],
+    )
+    return helper.make_model(
+        graph,
+        ir_version=_IR_VERSION,
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        producer_name="m2v-studio",
+        producer_version=__version__,
+    )

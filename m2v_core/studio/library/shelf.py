@@ -1,0 +1,178 @@
+"""The shelf: one owner's models on disk, and the lock under which they come and go."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from secrets import token_hex
+
+from m2v_core.errors import M2VError, NotFoundError, SaveError
+from m2v_core.model import StaticModel
+from m2v_core.studio.jobs.folder import read_json, replace_json
+from m2v_core.studio.library.records import ModelRecord, described
+from m2v_core.studio.processes import exclusive
+
+_ID = re.compile("[0-9a-f]{32}")
+_UNBORN = ".adding-"
+_TRASH = ".removed-"
+_SECONDS_TO_ADD = 3600.0  # whatever is younger may still be going on, in another process
+
+
+class Shelf:
+    """The models of one owner.
+
+        <shelf>/<id>/record.json   what `ModelRecord` holds; touched whenever the model is opened
+        <shelf>/<id>/model/        the model's files
+        <shelf>/picked.json        the model that this owner works with
+
+    Args:
+        path: The folder; absent as long as its owner has no models.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def folder(self, model_id: str) -> Path:
+        """Where a model is, or would be.
+
+        Raises:
+            NotFoundError: No model could have this id.
+        """
+        if not is_model_id(model_id):
+            raise not_found()
+        return self.path / model_id
+
+    def folders(self) -> Iterator[Path]:
+        """The folder of every model, in no order."""
+        return (path for path in self.path.iterdir() if is_model_id(path.name)) if self.path.is_dir() else iter(())
+
+    def record(self, model_id: str) -> ModelRecord | None:
+        """What is known of a model; None without one that can be opened.
+
+        Raises:
+            NotFoundError: No model could have this id.
+        """
+        return _read_record(self.folder(model_id))
+
+    def records(self) -> list[ModelRecord]:
+        """What is known of every model, the newest first."""
+        records = [record for folder in self.folders() if (record := _read_record(folder)) is not None]
+        return sorted(records, key=lambda record: (-record.added_at, record.id))
+
+    def locked(self) -> AbstractContextManager[None]:
+        """The lock of this shelf, against other threads and processes alike."""
+        return exclusive(self.path / ".lock")
+
+    @contextlib.contextmanager
+    def new_folder(self) -> Iterator[Path]:
+        """A folder that nobody sees, with an empty folder `model` in it; gone at the end, unless `place` moved it."""
+        unborn = self.path / f"{_UNBORN}{token_hex(8)}"
+        try:
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            unborn.mkdir()
+            (unborn / "model").mkdir()
+            yield unborn
+        except M2VError as error:  # where the server keeps its models is nobody's business
+            error.args = tuple(str(part).replace(f"{unborn / 'model'}{os.sep}", "") for part in error.args)
+            raise
+        finally:
+            shutil.rmtree(unborn, ignore_errors=True)
+
+    def place(self, unborn: Path, record: ModelRecord) -> None:
+        """Let a new folder appear as a model in one rename; the caller holds the lock."""
+        replace_json(unborn / "record.json", record.to_json())
+        unborn.rename(self.path / record.id)
+
+    def write_record(self, record: ModelRecord) -> None:
+        """Replace what is known of a model; the caller holds the lock."""
+        replace_json(self.path / record.id / "record.json", record.to_json())
+
+    def pick(self, model_id: str) -> None:
+        """Note the model that this owner works with; the caller holds the lock."""
+        replace_json(self.path / "picked.json", {"id": model_id})
+
+    def picked_id(self) -> str | None:
+        """The id noted last, whose model may be gone; None for none."""
+        try:
+            return str(read_json(self.path / "picked.json")["id"])
+        except (OSError, KeyError, TypeError, ValueError):
+            return None
+
+    def discard(self, model_id: str) -> None:
+        """Make a model disappear at once; the caller holds the lock, and empties the trash later."""
+        folder = self.path / model_id
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(folder.with_name(f"{_TRASH}{folder.name}-{token_hex(4)}"))
+
+    def empty_trash(self) -> None:
+        """Remove what was discarded, and what a crash has left of models being added."""
+        for path in self.path.glob(f"{_TRASH}*"):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.path.glob(f"{_UNBORN}*"):
+            if age_seconds(path) > _SECONDS_TO_ADD:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def is_model_id(text: str) -> bool:
+    """Whether a model could have this id."""
+    return _ID.fullmatch(text) is not None
+
+
+def age_seconds(path: Path) -> float:
+    """Seconds since a file or folder was last changed; 0 for one that is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:  # gone meanwhile
+        return 0.0
+
+
+def not_found() -> NotFoundError:
+    """What is said of every model that isn't there, or another owner's."""
+    return NotFoundError("No such model among yours. It may have been deleted: look into your library.")
+
+
+@contextlib.contextmanager
+def saving(what: str) -> Iterator[None]:
+    """Turn a failed write into a SaveError that says what could not be written."""
+    try:
+        yield
+    except M2VError:
+        raise
+    except OSError as error:
+        raise SaveError(
+            f"{what} can't be written: {error.strerror or error}. Free some space and try again."
+        ) from error
+
+
+def _read_record(folder: Path) -> ModelRecord | None:
+    """The record, made anew where it is damaged; None without a model that can be opened."""
+    try:
+        record = ModelRecord.from_json(read_json(folder / "record.json"))
+        if record.id == folder.name:
+            return record
+    except FileNotFoundError:
+        if not (folder / "model").is_dir():
+            return None
+    except (OSError, KeyError, TypeError, ValueError):
+        pass
+    return _recovered(folder)
+
+
+def _recovered(folder: Path) -> ModelRecord | None:
+    """A record of what the model itself still tells: not its name, and of its recipe the name alone."""
+    try:
+        model = StaticModel.from_pretrained(str(folder / "model"))
+        about = ModelRecord(folder.name, f"Recovered {folder.name[:6]}", None, source="folder")
+        about = replace(about, added_at=(folder / "model").stat().st_mtime)
+        record = described(about, model, folder / "model")
+        replace_json(folder / "record.json", record.to_json())
+    except (M2VError, OSError):
+        return None
+    return record

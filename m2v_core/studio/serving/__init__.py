@@ -1,0 +1,1 @@
+"""Teachers kept in memory for queries."""

@@ -1,0 +1,211 @@
+"""Teachers kept warm for queries, each in a process of its own: one text at a time, answered in milliseconds.
+
+The process is `python -m m2v_core.studio.serving.teacher_queries TEACHER`. It reads texts as lines of JSON from
+standard input and answers each with a line: `{"vector": [...]}`, or `{"error": "..."}`. It ends with its input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2v_core.errors import M2VError, TeacherError
+from m2v_core.studio import memory_cap
+from m2v_core.studio.processes import worker_environment
+
+_MAX_ANSWERS = 500  # vectors of a few kB
+_SECONDS_TO_ANSWER = 180.0  # loading a teacher, perhaps downloading it, included
+
+
+class TeacherQueries:
+    """Embeds queries by teachers; the ones used last stay loaded for a while.
+
+    Safe to use from any number of threads.
+
+    Args:
+        max_teachers: How many are loaded at once; the one unused for longest gives way.
+        idle_seconds: A teacher nobody has asked for so long is unloaded.
+        memory_bytes: Private memory of each; None for no cap. Held on Linux alone.
+    """
+
+    def __init__(
+        self, max_teachers: int = 2, idle_seconds: float = 600.0, memory_bytes: int | None = 6 * 2**30
+    ) -> None:
+        self._max_teachers = max_teachers
+        self._idle_seconds = idle_seconds
+        self._memory_bytes = memory_bytes
+        self._loaded: OrderedDict[str, _TeacherProcess] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def prepare(self, teacher: str) -> None:
+        """Begin to load a teacher, if it isn't. Returns at once."""
+        self._process(teacher)
+
+    def is_ready(self, teacher: str, text: str) -> bool:
+        """Whether `embed` will answer at once."""
+        with self._lock:
+            process = self._loaded.get(teacher)
+            return (teacher, text) in self._answers or (process is not None and process.has_answered)
+
+    def embed(self, teacher: str, text: str) -> NDArray[np.float32]:
+        """The teacher's own embedding of a text, (dim,) float32.
+
+        Args:
+            teacher: A folder, or a name on the Hub. Check it first: any folder will be looked into.
+            text: The query.
+
+        Raises:
+            TeacherError: The teacher can't be loaded or used; the message says why.
+        """
+        with self._lock:
+            known = self._answers.get((teacher, text))
+        if known is not None:
+            return known
+        vector = self._process(teacher).embed(text)
+        with self._lock:
+            self._answers[teacher, text] = vector
+            while len(self._answers) > _MAX_ANSWERS:
+                self._answers.popitem(last=False)
+        return vector
+
+    def close(self) -> None:
+        """Unload all teachers."""
+        with self._lock:
+            processes = list(self._loaded.values())
+            self._loaded.clear()
+        for process in processes:
+            process.close()
+
+    def _process(self, teacher: str) -> _TeacherProcess:
+        dropped: list[_TeacherProcess] = []
+        with self._lock:
+            process = self._loaded.pop(teacher, None)
+            if process is not None and not process.is_alive:
+                dropped.append(process)
+                process = None
+            if process is None:
+                process = _TeacherProcess(teacher, self._memory_bytes)
+                self._watch()
+            self._loaded[teacher] = process
+            process.used_at = time.monotonic()
+            while len(self._loaded) > self._max_teachers:
+                dropped.append(self._loaded.popitem(last=False)[1])
+        for old in dropped:
+            old.close()
+        return process
+
+    def _watch(self) -> None:
+        timer = threading.Timer(self._idle_seconds, self._drop_idle)
+        timer.daemon = True
+        timer.start()
+
+    def _drop_idle(self) -> None:
+        oldest = time.monotonic() - self._idle_seconds
+        with self._lock:
+            idle = [teacher for teacher, process in self._loaded.items() if process.used_at <= oldest]
+            dropped = [self._loaded.pop(teacher) for teacher in idle]
+            if self._loaded:
+                self._watch()
+        for process in dropped:
+            process.close()
+
+
+class _TeacherProcess:
+    """One teacher in one process."""
+
+    def __init__(self, teacher: str, memory_bytes: int | None) -> None:
+        self.used_at = time.monotonic()
+        self.has_answered = False
+        self._lock = threading.Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "m2v_core.studio.serving.teacher_queries", teacher, str(memory_bytes or 0)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=worker_environment(),
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # a Ctrl-C for the app reaches it as the end of its input
+        )
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def embed(self, text: str) -> NDArray[np.float32]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        with self._lock:
+            timer = threading.Timer(_SECONDS_TO_ANSWER, self._process.kill)
+            timer.start()
+            try:
+                # A process that has said why it ends may be gone already; what it said is still there to be read.
+                with contextlib.suppress(OSError, ValueError):
+                    self._process.stdin.write(json.dumps(text) + "\n")
+                    self._process.stdin.flush()
+                line = self._process.stdout.readline()
+            except ValueError:  # closed meanwhile: another teacher took its place
+                line = ""
+            finally:
+                timer.cancel()
+            answer: dict[str, Any] = json.loads(line) if line.endswith("\n") else {}
+            if "vector" not in answer:
+                raise TeacherError(
+                    answer.get("error", "The teacher's process ended before it could answer. Search again.")
+                )
+            self.has_answered = True
+            return np.asarray(answer["vector"], dtype=np.float32)
+
+    def close(self) -> None:
+        # Not while it answers: whoever waits for that gets it.
+        with self._lock:
+            assert self._process.stdin is not None and self._process.stdout is not None
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process.stdout.close()
+
+
+def main(teacher: str, memory_bytes: str) -> None:
+    """Load a teacher and answer until there are no more questions."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    if sys.platform != "win32":
+        os.umask(0o077)
+    memory_cap.cap(int(memory_bytes) or None)
+
+    def say(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    try:
+        from m2v_core.distillation.teacher.teacher import resolve_device, trusted_folder
+        from m2v_core.evaluation.encoders import TeacherEncoder
+
+        encoder = TeacherEncoder(trusted_folder(teacher), teacher, resolve_device(None))
+        for line in sys.stdin:
+            say({"vector": encoder.encode([json.loads(line)])[0].tolist()})
+    except M2VError as error:
+        say({"error": str(error)})
+    except Exception as error:  # the last frame: without an answer, nobody would know
+        traceback.print_exc()
+        shortage = memory_cap.is_shortage(error)
+        say({"error": memory_cap.message(int(memory_bytes) or None) if shortage else "The teacher could not be used."})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

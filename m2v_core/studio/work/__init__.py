@@ -1,0 +1,1 @@
+"""What the jobs do, a module for each kind of work."""

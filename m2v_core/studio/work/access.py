@@ -1,0 +1,45 @@
+"""Whose access to the Hub a job uses, and which teachers it may load."""
+
+from __future__ import annotations
+
+import os
+
+from m2v_core.errors import TeacherError
+from m2v_core.studio.jobs.orders import WorkOrder
+
+
+def use_hub_account(order: WorkOrder) -> None:
+    """Let huggingface_hub act for the job's owner in this process, if they gave their `hf_token`.
+
+    Downloads then go to the job's own cache: in the shared one, what one may read would be another's cache
+    hit. Must come before huggingface_hub is imported, which reads its settings once.
+    """
+    hf_token = order.secrets.get("hf_token")
+    if hf_token is None:
+        return
+    # Set in here, so it is no part of the environment that other processes can look up.
+    os.environ["HF_TOKEN"] = hf_token
+    os.environ.pop("HF_HUB_DISABLE_IMPLICIT_TOKEN", None)
+    os.environ["HF_HUB_CACHE"] = str(order.private_cache / "hub")
+    os.environ["HF_XET_CACHE"] = str(order.private_cache / "xet")
+
+
+def check_teacher(order: WorkOrder, teacher: str) -> str | None:
+    """Refuse a teacher larger than allowed, before anything of its weights is fetched.
+
+    Returns:
+        The commit that was looked at, which is the one to load; None where there is no limit, or no commit.
+
+    Raises:
+        TeacherError: It is larger, or can't be distilled anyway; the message says why.
+        HubError: Nobody can be asked how large it is.
+        NotFoundError: There is no such teacher.
+    """
+    if order.teacher_parameters is None:
+        return None
+    from m2v_core.distillation.preflight import look_up
+
+    facts = look_up(teacher, token=order.secrets.get("hf_token"), max_parameters=order.teacher_parameters)
+    if facts.problems:
+        raise TeacherError(facts.problems[0])
+    return facts.commit

@@ -1,0 +1,140 @@
+"""Publishing from a job: the model is opened as others will open it, pushed, and fetched again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from m2v_core.errors import M2VError, MissingExtraError, ModelFormatError
+from m2v_core.progress import ProgressReporter
+
+if TYPE_CHECKING:
+    from m2v_core.evaluation.encoders import Encoder
+    from m2v_core.model import StaticModel
+    from m2v_core.studio.jobs.orders import WorkOrder
+
+logger = logging.getLogger(__name__)
+
+_SECONDS, _ROUNDS = 3.0, 3  # of measuring: each encoder's share, and how often it has its turn
+_MAX_TEACHER_BYTES = 700 * 10**6  # a larger one takes longer to load than the measurement is worth
+_TOLERANCE = 1e-3  # of an entry of a unit vector; number formats differ by less
+_ERRORS = (M2VError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
+
+
+def publish(order: WorkOrder) -> Mapping[str, Any]:
+    """Put a model's folder on the Hub.
+
+    `model` is the folder, `model_id` what the app calls it, `model_name` what people do; the others are
+    `kinds.DESTINATION`. `card` holds the text of README.md, in one piece; the folder's own without it. The secret
+    `publish_token` signs in.
+
+    Returns:
+        `published`, as `put_on_hub` returns it.
+    """
+    return {"published": put_on_hub(order, Path(order.parameters["model"]), order.parameters)}
+
+
+def put_on_hub(order: WorkOrder, folder: Path, destination: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a model's folder in every reader that is installed, then push it.
+
+    Returns:
+        `url`, `repo_id`, `commit`, `revision`, `pr_url`, `verified`, `private`, `n_bytes` and `readers`, the
+        libraries that opened it.
+    """
+    reporter = ProgressReporter(order.progress, order.cancel)
+    readers = check_readers(folder, reporter)
+    from m2v_core.hub.attempts import refuse_long_waits
+    from m2v_core.hub.info import repo_facts
+    from m2v_core.hub.push import push_folder
+
+    refuse_long_waits()
+    card = "".join(order.texts.get("card", ())) or None
+    pushed = push_folder(
+        folder,
+        destination["repo_id"],
+        token=order.secrets.get("publish_token"),
+        private=destination.get("private", True),
+        revision=destination.get("revision"),
+        create_pr=destination.get("create_pr", False),
+        overwrite=destination.get("overwrite", False),
+        card=card,
+        progress=order.progress,
+        cancel=order.cancel,
+    )
+    is_private = destination.get("private", True)
+    with contextlib.suppress(M2VError):  # a repository that was there before keeps what it is
+        is_private = repo_facts(pushed.repo_id, token=order.secrets.get("publish_token")).access == "private"
+    return {
+        **vars(pushed),
+        "private": is_private,
+        "n_bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+        "readers": readers,
+    }
+
+
+def check_readers(folder: Path, reporter: ProgressReporter) -> list[str]:
+    """The libraries that open the model and find the same vectors, each with its version.
+
+    What is not installed is left out.
+
+    Raises:
+        ModelFormatError: A reader can't open it, or finds other vectors.
+    """
+    reporter.start("check", 3)
+    import numpy as np
+
+    from m2v_core.evaluation.encoders import Model2VecEncoder, TeacherEncoder
+    from m2v_core.model import StaticModel
+
+    model = StaticModel.from_pretrained(str(folder))
+    texts = _known_texts(model)
+    expected = model.encode(texts)
+    found = ["m2v-studio"]
+    reporter.advance(1)
+    others: list[tuple[str, Callable[[Path], Encoder]]] = [
+        ("model2vec", Model2VecEncoder),
+        ("sentence-transformers", TeacherEncoder),
+    ]
+    for package, load in others:
+        try:
+            vectors = load(folder).encode(texts)
+        except MissingExtraError:
+            pass
+        except _ERRORS as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelFormatError(
+                f"{package} can't open this model ({reason}). Nothing was sent. Distill it again, or take the ZIP."
+            ) from error
+        else:
+            if vectors.shape != expected.shape or not np.allclose(vectors, expected, atol=_TOLERANCE):
+                raise ModelFormatError(
+                    f"{package} opens this model but finds other vectors than this app does. Nothing was sent. Distill "
+                    "it again, or take the ZIP."
+                )
+            found.append(_with_version(package))
+        reporter.advance(1)
+    return found
+
+
+def _known_texts(model: StaticModel) -> list[str]:
+    """Two texts of the model's own words: how a reader treats unknown ones is its own affair."""
+    words = []
+    for token in model.tokens:
+        word = re.sub(r"^(##|[▁Ġ]+)", "", token)
+        if len(word) > 2 and word.isascii() and word.isalpha() and not token.startswith("##"):
+            words.append(word)
+        if len(words) == 12:
+            break
+    return [" ".join(words[:6]), " ".join(words[6:])] if len(words) > 6 else ["a short text", "another one"]
+
+
+def _with_version(package: str) -> str:
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return package

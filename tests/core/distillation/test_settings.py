@@ -1,0 +1,110 @@
+"""The settings of a distillation: checked once, the same everywhere they can be given."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m2v_core import cli, distill, distill_from_model
+from m2v_core.distillation.preflight import plan
+from m2v_core.distillation.settings import CHOICES, DEFAULTS, SETTING_NAMES, DistillSettings
+from m2v_core.errors import InputError
+from m2v_core.studio.jobs.kinds import KINDS
+from m2v_core.studio.jobs.store import JobSpec, JobStore
+
+REFUSED = {
+    "recipe": ["best", "", None, 1],
+    "pca_dims": [0, -1, 1.5, 0.0, "256", True],
+    "use_subword": ["yes", None, 1],
+    "token_remove_pattern": ["[", 3],
+    "pooling": ["max", None],
+    "weighting": ["tfidf", None],
+    "sif_coefficient": [0, 1, 5, -1e-4, float("nan"), "1e-4", True],
+    "apply_zipf": ["no", None],
+    "quantize_to": ["float64", None],
+    "vocabulary_quantization": [0, -5, 2.5, "10", True],
+}
+
+
+def test_every_setting_has_refused_values():
+    assert set(REFUSED) == set(SETTING_NAMES)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in REFUSED.items() for value in values])
+def test_a_refused_setting_is_named_everywhere_before_any_work(name, value, tmp_path):
+    with pytest.raises(InputError, match=r"\S") as refusal:
+        DistillSettings(**{name: value})
+    assert repr(value) in str(refusal.value)
+    # There is no such teacher, so that going on would give another error.
+    with pytest.raises(InputError) as of_distill:
+        distill("/nonexistent/teacher", **{name: value})
+    assert str(of_distill.value) == str(refusal.value)
+    if isinstance(value, float) and np.isnan(value):
+        return  # no JSON
+    with JobStore(tmp_path) as store:
+        with pytest.raises(InputError) as of_job:
+            store.submit(JobSpec("distill", {"model_name": "/nonexistent/teacher", name: value}, title="x"), "owner")
+        assert str(of_job.value) == str(refusal.value)
+        assert store.list_jobs("owner") == []
+
+
+@pytest.mark.parametrize("function", [distill, distill_from_model])
+def test_distill_takes_every_setting_with_its_default(function):
+    parameters = inspect.signature(function).parameters
+    assert {name: parameters[name].default for name in SETTING_NAMES} == {
+        name: getattr(DEFAULTS, name) for name in SETTING_NAMES
+    }
+
+
+def test_plan_has_the_same_defaults():
+    parameters = inspect.signature(plan).parameters
+    shared = [name for name in SETTING_NAMES if name in parameters]
+    assert shared and all(parameters[name].default == getattr(DEFAULTS, name) for name in shared)
+
+
+def test_a_job_takes_every_setting():
+    assert set(SETTING_NAMES) <= KINDS["distill"].parameters
+
+
+def settings() -> st.SearchStrategy[DistillSettings]:
+    return st.builds(
+        DistillSettings,
+        **{name: st.sampled_from(choices) for name, choices in CHOICES.items()},
+        pca_dims=st.one_of(
+            st.none(), st.just("auto"), st.integers(1, 4096), st.floats(0, 1, exclude_min=True, exclude_max=True)
+        ),
+        use_subword=st.booleans(),
+        apply_zipf=st.booleans(),
+        token_remove_pattern=st.one_of(st.none(), st.just("^x")),
+        sif_coefficient=st.one_of(st.none(), st.floats(0, 1, exclude_min=True, exclude_max=True)),
+        vocabulary_quantization=st.one_of(st.none(), st.integers(1, 100_000)),
+    )
+
+
+@given(settings())
+def test_settings_survive_json(made):
+    assert DistillSettings.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+
+
+def test_numpy_numbers_become_json():
+    made = DistillSettings(pca_dims=np.int64(64), sif_coefficient=np.float32(0.001))
+    assert json.loads(json.dumps(made.to_dict()))["pca_dims"] == 64
+
+
+def test_an_unknown_setting_is_refused():
+    with pytest.raises(InputError, match="'dims'.*pca_dims"):
+        DistillSettings.from_dict({"dims": 256})
+
+
+def test_the_command_has_every_setting():
+    options = {option.name: option.to_info_dict() for option in cli.app.commands["distill"].params}
+    for name in SETTING_NAMES:
+        default = getattr(DEFAULTS, name)
+        assert options[name]["default"] == default or default is None, name
+        if name in CHOICES:
+            assert tuple(options[name]["type"]["choices"]) == CHOICES[name]
