@@ -22,7 +22,7 @@ _APP = """
 import json, sys, time
 from pathlib import Path
 from m2v_core.studio.jobs import JobSpec
-from tests.core.jobs.conftest import open_store
+from tests.core.studio.jobs.conftest import open_store
 
 store = open_store(Path(sys.argv[1]), max_running=int(sys.argv[2]))
 for kind, parameters, secrets in json.loads(sys.argv[3]):
