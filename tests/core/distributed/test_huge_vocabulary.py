@@ -24,13 +24,11 @@ from m2v_core.errors import (
     SaveError,
     TeacherError,
 )
-from tests import teachers
 from tests.core.distributed.files import actors, entries_of
 from tests.core.distributed.test_files import seconds
 
 ray = pytest.importorskip("ray", reason="pip install 'm2v-studio[ray]'")
 pytest.importorskip("ray.data", reason="pip install 'm2v-studio[ray]'")
-pytestmark = pytest.mark.skipif(not teachers.CORPUS.is_file(), reason=f"{teachers.CORPUS} is absent")
 
 distill = partial(m2v_core.distill, recipe="fast", pca_dims=16, quantize_to="float32")
 N_WORDS, SHARD_TOKENS = 30_000, 2_000
