@@ -190,6 +190,7 @@ def test_cancelling_the_upload_keeps_the_model(make_store, hub: LoopbackHub, bui
     parameters = {
         "model_name": str(build_teacher_once("wordpiece")),
         "device": "cpu",
+        "recipe": "fast",
         "publish": {"repo_id": "ada/made", "private": True},
     }
     with hub.failing("/api/repos/create", status=429, headers={"Retry-After": "50"}):
