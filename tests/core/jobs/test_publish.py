@@ -153,6 +153,7 @@ def test_an_upload_that_fails_keeps_what_was_distilled(
     parameters = {
         "model_name": str(teacher),
         "device": "cpu",
+        "recipe": "fast",
         "name": "ada/made",
         "license": "mit",
         "measure": True,
