@@ -1,8 +1,8 @@
 """Small teachers with random weights, one for every tokenizer family, laid out as real Sentence Transformers.
 
 Each folder holds what a published teacher holds: `config.json`, `model.safetensors`, `tokenizer.json`,
-`tokenizer_config.json`, `modules.json`, the pooling's settings. The tokenizers are trained on the corpus and
-then brought to the exact shape (order of special tokens, normalizer, pre-tokenizer, post-processor) that the
+`tokenizer_config.json`, `modules.json`, the pooling's settings. The tokenizers are trained on the text in
+`data/`, then brought to the exact shape (order of special tokens, normalizer, pre-tokenizer, post-processor) that the
 family's real `tokenizer.json` has, because that shape is what a distillation stumbles over.
 """
 
@@ -16,7 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
-from itertools import islice, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-CORPUS = Path(__file__).resolve().parents[2] / "shared" / "eval" / "corpus" / "sentences.txt"
+DATA = Path(__file__).parent / "data"
 TRAINING_SENTENCES = 4_000
 MAX_TOKENS = 128
 LAYERS, HEADS = 2, 4
@@ -56,9 +56,17 @@ QWEN_SPLIT = (
 
 
 def corpus_sentences(count: int, skip: int = 0) -> list[str]:
-    """`count` sentences of the corpus, from line `skip` on."""
-    with CORPUS.open(encoding="utf-8") as lines:
-        return [line.rstrip("\n") for line in islice(lines, skip, skip + count)]
+    """`count` English sentences from line `skip` on; the tokenizers are trained on the first `TRAINING_SENTENCES`."""
+    sentences = (DATA / "sentences.txt").read_text(encoding="utf-8").splitlines()[skip : skip + count]
+    assert len(sentences) == count
+    return sentences
+
+
+def udhr_paragraphs() -> list[str]:
+    """The Universal Declaration of Human Rights in 17 languages."""
+    return [
+        line for path in sorted((DATA / "udhr").glob("*.txt")) for line in path.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def _added(token_id: int, content: str, *, special: bool = True, lstrip: bool = False) -> Json:
@@ -73,11 +81,11 @@ def _added(token_id: int, content: str, *, special: bool = True, lstrip: bool = 
     }
 
 
-def _word_counts(normalizer: Any, pre_tokenizer: Any) -> Counter[str]:
+def _word_counts(normalizer: Any, pre_tokenizer: Any, texts: list[str]) -> Counter[str]:
     # Each printable ASCII character once, as in any real vocabulary: few sentences hold a "+".
     counts = Counter(word for word, _ in pre_tokenizer.pre_tokenize_str(" ".join(map(chr, range(33, 127)))))
-    for sentence in corpus_sentences(TRAINING_SENTENCES):
-        counts.update(word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(sentence)))
+    for text in texts:
+        counts.update(word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)))
     return counts
 
 
@@ -147,7 +155,11 @@ def _assemble(added_tokens: list[Json], **parts: Json | None) -> Json:
 
 def _wordpiece(lowercase: bool) -> Json:
     """BERT's: [PAD], [unused0..], [UNK], [CLS], [SEP], [MASK], pieces; [unused..] are no added tokens."""
-    words = _word_counts(normalizers.BertNormalizer(lowercase=lowercase), pre_tokenizers.BertPreTokenizer())
+    words = _word_counts(
+        normalizers.BertNormalizer(lowercase=lowercase),
+        pre_tokenizers.BertPreTokenizer(),
+        corpus_sentences(TRAINING_SENTENCES),
+    )
     pieces = [
         piece if begins else f"##{piece}" for piece, begins, _ in _frequent_pieces(words, whole=1_000, partial=700)
     ]
@@ -178,10 +190,11 @@ def _wordpiece(lowercase: bool) -> Json:
 
 
 def _unigram() -> Json:
-    """XLM-R's: <s> 0, <pad> 1, </s> 2, <unk> 3, pieces with the metaspace, <mask> last; all in the model."""
+    """XLM-R's: <s> 0, <pad> 1, </s> 2, <unk> 3, pieces of many languages, <mask> last; all in the model."""
     words = _word_counts(
         normalizers.Precompiled(PRECOMPILED_CHARSMAP),
         pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]),
+        [*corpus_sentences(TRAINING_SENTENCES), *udhr_paragraphs()],
     )
     counts: Counter[str] = Counter()
     for piece, _, count in _frequent_pieces(words, whole=800, partial=600):

@@ -33,8 +33,8 @@ def test_the_tokenizer_is_sound(teacher_folder: Path):
 def test_transformers_and_tokenizer_json_agree(teacher_folder: Path):
     tokenizer = Tokenizer.from_file(str(teacher_folder / "tokenizer.json"))
     opened = SentenceTransformer(str(teacher_folder), device="cpu").tokenizer
-    for sentence in teachers.corpus_sentences(100, skip=60_000):
-        assert opened(sentence, truncation=False)["input_ids"] == tokenizer.encode(sentence).ids
+    for text in [*teachers.corpus_sentences(100, skip=teachers.TRAINING_SENTENCES), *teachers.udhr_paragraphs()]:
+        assert opened(text, truncation=False)["input_ids"] == tokenizer.encode(text).ids
 
 
 def test_a_teacher_is_the_same_in_every_run(family: str, teacher_folder: Path, tmp_path: Path):

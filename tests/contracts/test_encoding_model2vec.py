@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +11,16 @@ from tokenizers import Tokenizer
 from m2v_core.encoder import chunked
 from m2v_core.model import StaticModel
 from tests.static_models import random_table
-from tests.teachers import CORPUS, tokenizer_json
+from tests.teachers import corpus_sentences, tokenizer_json, udhr_paragraphs
 
 model2vec = pytest.importorskip("model2vec")
-pytestmark = pytest.mark.skipif(not CORPUS.is_file(), reason=f"{CORPUS} is absent")
 
 FAMILIES = ("wordpiece", "wordpiece-cased", "unigram", "bytelevel", "decoder", "modernbert-like")
 
 
 def texts_of_corpus(step: int) -> list[str]:
-    """Every so manieth sentence, some documents of many sentences, and texts without words."""
-    with CORPUS.open(encoding="utf-8") as lines:
-        sentences = [line.rstrip("\n") for line in islice(lines, 0, None, step)]
+    """English sentences, paragraphs in many languages, documents of many of them, and texts without words."""
+    sentences = [*corpus_sentences(5_000)[::step], *udhr_paragraphs()]
     documents = ["\n".join(sentences[start : start + 60]) for start in range(0, len(sentences), len(sentences) // 12)]
     return [*sentences, *documents, "", "  \t", "\U0001f984"]
 
@@ -34,7 +31,7 @@ def test_a_corpus_is_encoded_as_by_model2vec(family, tmp_path: Path, monkeypatch
     rows = random_table(tokenizer.get_vocab_size(), 64).astype(np.float16)
     StaticModel(rows, tokenizer).save_pretrained(tmp_path)
     ours, theirs = StaticModel.from_pretrained(tmp_path), model2vec.StaticModel.from_pretrained(tmp_path)
-    texts = texts_of_corpus(5 if family == "wordpiece" else 40)
+    texts = texts_of_corpus(1 if family == "wordpiece" else 4)
     assert len(texts) > 1_500
     monkeypatch.setattr(chunked, "CHARACTERS_BEFORE_SUBWORDS", 1)
     expected = theirs.encode(texts)

@@ -137,7 +137,7 @@ def test_overwrite_replaces_a_model(teacher, model_folder, tmp_path):
 
 
 def test_an_empty_folder_may_be_filled(teacher, tmp_path):
-    done = m2v("distill", "--model-name", teacher, "--pca-dims", 8, "--save-path", tmp_path)
+    done = m2v("distill", "--model-name", teacher, "--recipe", "fast", "--pca-dims", 8, "--save-path", tmp_path)
     assert done.exit_code == 0, done.output
     assert StaticModel.from_pretrained(tmp_path).dim == 8
 

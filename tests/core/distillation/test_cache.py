@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import m2v_core
+from m2v_core import StaticModel
 from m2v_core.distillation import cache
 
 WORDS = ["river", "new york", "bank"]
@@ -16,9 +17,9 @@ WORDS = ["river", "new york", "bank"]
 distill = partial(m2v_core.distill, recipe="fast")
 
 
-@pytest.fixture
-def wordpiece_teacher(build_teacher_once, tmp_path: Path) -> Path:
-    return shutil.copytree(build_teacher_once("wordpiece"), tmp_path / "teacher")
+@pytest.fixture(scope="module")
+def wordpiece_teacher(build_teacher_once) -> Path:
+    return build_teacher_once("wordpiece")
 
 
 @pytest.fixture
@@ -27,6 +28,21 @@ def distil(tmp_path: Path, wordpiece_teacher: Path):
         return distill(str(wordpiece_teacher), device="cpu", **{"cache_folder": tmp_path / "cache"} | settings)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def calibrated_once(wordpiece_teacher: Path, tmp_path_factory) -> tuple[Path, StaticModel]:
+    """The cache that calibrating fills, and the model; treat both as read-only."""
+    cache = tmp_path_factory.mktemp("calibrated")
+    return cache, distill(str(wordpiece_teacher), recipe="calibrated", pca_dims=16, device="cpu", cache_folder=cache)
+
+
+@pytest.fixture
+def calibrated(calibrated_once: tuple[Path, StaticModel], tmp_path: Path) -> StaticModel:
+    """A calibrated model; `distil` has all that was read for it."""
+    cache, model = calibrated_once
+    shutil.copytree(cache, tmp_path / "cache")
+    return model
 
 
 @pytest.fixture
@@ -70,11 +86,12 @@ def test_another_reading_is_another_entry(distil, entries, settings):
     assert len(entries()) == 2
 
 
-def test_a_changed_teacher_is_read_again(distil, entries, wordpiece_teacher: Path):
-    distil()
-    weights = wordpiece_teacher / "model.safetensors"
+def test_a_changed_teacher_is_read_again(entries, wordpiece_teacher: Path, tmp_path: Path):
+    teacher = shutil.copytree(wordpiece_teacher, tmp_path / "teacher")
+    distill(str(teacher), device="cpu", cache_folder=tmp_path / "cache")
+    weights = teacher / "model.safetensors"
     weights.write_bytes(weights.read_bytes())
-    distil()
+    distill(str(teacher), device="cpu", cache_folder=tmp_path / "cache")
     assert len(entries()) == 2
 
 
@@ -87,23 +104,22 @@ def test_a_damaged_entry_is_made_again(distil, entries, caplog):
     assert "damaged" in caplog.text
 
 
-def test_a_calibrated_table_is_kept_too(distil, entries, monkeypatch):
+def test_a_calibrated_table_is_kept_too(calibrated, distil, entries, monkeypatch):
     """Entries for the vocabulary, the bags, what fitting begins with and the table: other dimensions are cut."""
-    first = distil(recipe="calibrated", pca_dims=16)
-    assert first.config["m2v"]["calibrated"] and len(entries()) == 4
+    assert calibrated.config["m2v"]["calibrated"] and len(entries()) == 4
     monkeypatch.setattr("m2v_core.distillation.teacher.teacher.Teacher.load", None)
     monkeypatch.setattr("m2v_core.distillation.pipeline._fit", None)
     again, narrow = distil(recipe="calibrated", pca_dims=16), distil(recipe="calibrated", pca_dims=8)
-    np.testing.assert_array_equal(again.token_embeddings, first.token_embeddings)
-    np.testing.assert_array_equal(narrow.token_embeddings, first.token_embeddings[:, :8])
-    assert narrow.config["m2v"] == first.config["m2v"] | {"pca_dims": 8}
+    np.testing.assert_array_equal(again.token_embeddings, calibrated.token_embeddings)
+    np.testing.assert_array_equal(narrow.token_embeddings, calibrated.token_embeddings[:, :8])
+    assert narrow.config["m2v"] == calibrated.config["m2v"] | {"pca_dims": 8}
     wide = distil(recipe="calibrated", pca_dims=0.9)
     share = distil(recipe="fast", pca_dims=0.9, apply_zipf=False)
     assert wide.dim == share.dim
 
 
+@pytest.mark.usefixtures("calibrated")
 def test_other_weights_are_fitted_anew_without_teacher_and_texts(distil, entries, monkeypatch, tmp_path):
-    distil(recipe="calibrated", pca_dims=16)
     expected = distil(recipe="calibrated", pca_dims=16, weighting="zipf", cache_folder=tmp_path / "another")
     monkeypatch.setattr("m2v_core.distillation.teacher.teacher.Teacher.load", None)
     monkeypatch.setattr("m2v_core.distillation.pipeline._prepare", None)
@@ -114,9 +130,7 @@ def test_other_weights_are_fitted_anew_without_teacher_and_texts(distil, entries
 
 @pytest.mark.parametrize("damaged", ["sentences", "prepared", "table"])
 @pytest.mark.parametrize("damage", ["cut", "other"])
-def test_damaged_entries_are_made_again(distil, entries, damaged, damage):
-    first = distil(recipe="calibrated", pca_dims=16)
-
+def test_damaged_entries_are_made_again(calibrated, distil, entries, damaged, damage):
     def holds(path: Path, name: bytes) -> bool:
         return name in path.read_bytes()[:100_000]
 
@@ -131,7 +145,7 @@ def test_damaged_entries_are_made_again(distil, entries, damaged, damage):
     again = distil(recipe="calibrated", pca_dims=16)
     # The teacher may run in another precision, which is measured anew.
     np.testing.assert_allclose(
-        again.token_embeddings.astype(np.float32), first.token_embeddings.astype(np.float32), atol=0.02
+        again.token_embeddings.astype(np.float32), calibrated.token_embeddings.astype(np.float32), atol=0.02
     )
 
 

@@ -208,10 +208,6 @@ def teacher(tmp_path_factory):
     return teachers.build_teacher("wordpiece", tmp_path_factory.mktemp("teacher") / "tiny")
 
 
-needs_corpus = pytest.mark.skipif(not teachers.CORPUS.is_file(), reason=f"{teachers.CORPUS} is absent")
-
-
-@needs_corpus
 @pytest.mark.parametrize("options", [{}, {"vocabulary": ["zyzzyva", "the dog"]}, {"vocabulary_quantization": 300}])
 def test_a_corpus_from_end_to_end(teacher, options):
     corpus = teachers.corpus_sentences(3000)
@@ -229,7 +225,6 @@ def test_a_corpus_from_end_to_end(teacher, options):
     assert found[1] > found[0]
 
 
-@needs_corpus
 @pytest.mark.parametrize(
     "corpus",
     [
@@ -269,7 +264,6 @@ def test_a_teacher_that_says_the_same_of_everything(tmp_path, caplog):
     assert np.isfinite(model.token_embeddings).all() and np.isfinite(model.encode(["the end"])).all()
 
 
-@needs_corpus
 def test_calibrating_can_be_cancelled(teacher):
     cancel = threading.Event()
 

@@ -15,7 +15,6 @@ from m2v_core.model import StaticModel
 from tests.core.encoder import forms
 from tests.core.encoder.paths import PATHS, engine, judged
 from tests.static_models import TEXTS, random_table, slow_embedding
-from tests.teachers import CORPUS
 
 EVERY_TEXT = (*TEXTS, *forms.PHRASES, *forms.SPECIAL, " ".join(forms.ODD), "".join(forms.ODD), " ".join(forms.SPACES))
 PHRASED = (
@@ -26,8 +25,6 @@ PHRASED = (
 @pytest.fixture(scope="module", params=forms.CHUNKABLE)
 def form(request: pytest.FixtureRequest) -> str:
     """Each form of a tokenizer in turn."""
-    if request.param.startswith("teacher") and not CORPUS.is_file():
-        pytest.skip(f"the teachers' tokenizers are trained on {CORPUS}, which is absent")
     return request.param
 
 

@@ -34,7 +34,7 @@ from tests.core.encoder.forms import (
 )
 from tests.core.encoder.paths import PATHS, engine, judged
 from tests.static_models import random_table
-from tests.teachers import CORPUS, tokenizer_json
+from tests.teachers import tokenizer_json
 
 GEMMA = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False}
 PREPEND = {"type": "Prepend", "prepend": "\u2581"}
@@ -123,8 +123,6 @@ REFUSED = {
 @pytest.mark.parametrize("form", REFUSED)
 def test_what_is_not_sure_is_read_whole(form):
     make, reason = REFUSED[form]
-    if form == "ModernBERT" and not CORPUS.is_file():
-        pytest.skip(f"the teachers' tokenizers are trained on {CORPUS}, which is absent")
     tokenizer = Tokenizer.from_str(make())
     said = chunk_splitting(tokenizer)
     assert isinstance(said, str)

@@ -72,7 +72,7 @@ def test_a_private_teacher_needs_the_token(make_store, session_hub, teacher: Pat
     session_hub.add("somebody/private-teacher", teacher, private=True)
     session_hub.users["hf_" + "P" * 34] = User("ada", "admin")
     store = make_store(limits=LIMITS)
-    spec = JobSpec("distill", {"model_name": "somebody/private-teacher", "pca_dims": 16})
+    spec = JobSpec("distill", {"model_name": "somebody/private-teacher", "recipe": "fast", "pca_dims": 16})
     with_token = store.submit(spec, "ada", secrets={"hf_token": "hf_" + "P" * 34})
     job = store.wait(with_token, "ada", timeout_seconds=120)
     assert job.state == "done", store.log(with_token, "ada")

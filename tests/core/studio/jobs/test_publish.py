@@ -153,6 +153,7 @@ def test_an_upload_that_fails_keeps_what_was_distilled(
     parameters = {
         "model_name": str(teacher),
         "device": "cpu",
+        "recipe": "fast",
         "name": "ada/made",
         "license": "mit",
         "measure": True,
@@ -190,6 +191,7 @@ def test_cancelling_the_upload_keeps_the_model(make_store, hub: LoopbackHub, bui
     parameters = {
         "model_name": str(build_teacher_once("wordpiece")),
         "device": "cpu",
+        "recipe": "fast",
         "publish": {"repo_id": "ada/made", "private": True},
     }
     with hub.failing("/api/repos/create", status=429, headers={"Retry-After": "50"}):
