@@ -9,11 +9,13 @@ WORKDIR /src
 ARG PIP_EXTRA_INDEX_URL
 # Of the code itself only a stand-in, so that the packages are fetched again only when their list has changed.
 COPY constraints.txt pyproject.toml README.md LICENSE ./
-RUN mkdir m2v_core && touch m2v_core/__init__.py
+COPY m2v_core/_version.py m2v_core/__init__.py m2v_core/
 RUN python -m venv /env \
-    && /env/bin/pip install --no-cache-dir -c constraints.txt '.[distill,app,eval,search,export]' \
+    && /env/bin/pip install --no-cache-dir -c constraints.txt '.[app,offline,eval,search,export]' \
     && /env/bin/pip uninstall --yes m2v-studio \
     && rm -r build
+COPY setup.py app.py spaces.yaml ./
+COPY pages pages
 COPY m2v_core m2v_core
 # Compiles the kernels. They are optional to pip, but not to this image.
 RUN /env/bin/pip install --no-cache-dir --no-deps --target /built . \
@@ -26,8 +28,7 @@ RUN useradd --create-home --uid 1000 studio && install -d -o studio -g studio /d
 COPY --from=build /env /env
 WORKDIR /app
 COPY --from=build /built/m2v_core m2v_core
-COPY LICENSE spaces.yaml app.py ./
-COPY pages pages
+COPY LICENSE ./
 USER studio
 ENV PATH=/env/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -39,4 +40,4 @@ VOLUME /data
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=8)"]
-CMD ["python", "app.py"]
+CMD ["python", "-m", "m2v_core", "app"]

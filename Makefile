@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "1 of 2: torch"
 	@$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
 	@echo "2 of 2: everything else, and the m2v command"
-	@$(PIP_INSTALL) -c constraints.txt $(EDITABLE) -e '.[distill,app,eval,dev]'
+	@$(PIP_INSTALL) -c constraints.txt $(EDITABLE) -e '.[app,offline,eval,dev]'
 	@touch $@
 	@echo "Ready: $(BIN)/m2v --help"
 

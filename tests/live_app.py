@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,13 +43,19 @@ class Server:
             self.process.kill()
 
 
-def start_app(home: Path, variables: Mapping[str, str] | None = None, checkout: Path = ROOT) -> Server:
+def start_app(
+    home: Path,
+    variables: Mapping[str, str] | None = None,
+    checkout: Path = ROOT,
+    command: Sequence[str | Path] = (sys.executable, "app.py"),
+) -> Server:
     """An app with the given data folder, once it serves pages; RuntimeError with its log if it never does.
 
     Args:
         home: Its data folder; its log is `server.log` in there.
         variables: Of its environment, beside those of this process; an empty one is taken out.
         checkout: Where its code and its `spaces.yaml` are.
+        command: Starts it there.
     """
     port = _free_port()
     home.mkdir(parents=True, exist_ok=True)
@@ -65,16 +71,14 @@ def start_app(home: Path, variables: Mapping[str, str] | None = None, checkout: 
     environment = {name: value for name, value in environment.items() if value or name not in (variables or {})}
     with (home / "server.log").open("w") as log:
         started = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=checkout, env=environment, stdout=log, stderr=log, text=True
-        )
+        process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=log, stderr=log, text=True)
     address = f"http://127.0.0.1:{port}"
     while not _answers(address):
         if process.poll() is not None or time.monotonic() - started > 120:
             process.kill()
             printed = (home / "server.log").read_text()
             if "Cannot find empty port" in printed:  # another process took it in the meantime
-                return start_app(home, variables, checkout)
+                return start_app(home, variables, checkout, command)
             raise RuntimeError(f"the app did not start:\n{printed}")
         time.sleep(0.05)
     return Server(address, home, process, time.monotonic() - started)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import runpy
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import click
 
-from m2v_core.errors import MissingExtraError, NotFoundError
+from m2v_core.errors import MissingExtraError
 
 
 @click.command("app")
@@ -18,11 +17,9 @@ def start_app() -> None:
 
     GRADIO_SERVER_NAME and GRADIO_SERVER_PORT change the address.
     """
-    checkout = Path(__file__).parents[2]
-    script = checkout / "app.py"
-    if not script.is_file():
-        raise NotFoundError("The app is not part of the installed package. Run `m2v app` or `make app` in a checkout.")
+    from m2v_core.studio.space.settings import APP_FOLDER
+
     if find_spec("gradio") is None:
         raise MissingExtraError("gradio", "app")
-    sys.path.insert(0, str(checkout))
-    runpy.run_path(str(script), run_name="__main__")
+    sys.path.insert(0, str(APP_FOLDER))
+    runpy.run_path(str(APP_FOLDER / "app.py"), run_name="__main__")

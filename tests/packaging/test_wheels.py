@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import tomllib
 import zipfile
@@ -21,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from m2v_core import native
 from m2v_core.studio.space.kernels import MODULE
+from tests.packaging.conftest import Environment
 
 pytestmark = pytest.mark.slow
 
@@ -32,67 +31,6 @@ MAX_PACKAGE_BYTES = 2_000_000
 # Of the base install, beside these packages and what they need.
 MAX_BASE_BYTES = 5_000_000
 LARGE = ("numpy", "tokenizers", "huggingface-hub")
-
-
-class Environment:
-    """A virtual environment with the dependencies of the base install and no compiler on its PATH."""
-
-    def __init__(self, folder: Path) -> None:
-        self.python = folder / "bin" / "python"
-        self.variables = {
-            name: value for name, value in os.environ.items() if name not in ("CC", "PYTHONPATH", "PIP_NO_CACHE_DIR")
-        } | {"PIP_CACHE_DIR": str(folder / "cache")}
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-
-    @property
-    def variables_without_compiler(self) -> dict[str, str]:
-        return self.variables | {"PATH": str(self.python.parent), "CC": "/nonexistent/cc"}
-
-    @property
-    def site_packages(self) -> Path:
-        (folder,) = self.python.parent.parent.glob("lib/python*/site-packages")
-        return folder
-
-    def pip(self, *arguments: str | Path, variables: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "pip", "--python", self.python, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=self.python.parent)
-        if done.returncode and "NewConnectionError" in done.stderr:
-            pytest.skip(f"the packages can't be fetched here: {done.stderr.strip().splitlines()[-1]}")
-        assert done.returncode == 0, done.stderr
-
-    def run(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
-        """The output of a program of the environment."""
-        done = subprocess.run(
-            [self.python.parent / command[0], *command[1:]],
-            capture_output=True,
-            text=True,
-            env=self.variables_without_compiler,
-            cwd=self.python.parent,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the sdist and the wheel built from it, as `make wheel` builds them."""
-    folder = tmp_path_factory.mktemp("dist")
-    # A copy, because setuptools writes beside what it builds, and another worker may be building too.
-    copy = tmp_path_factory.mktemp("checkout")
-    for name in ("m2v_core", "tests"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", MODULE.name))
-    for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"):
-        shutil.copy(ROOT / name, copy)
-    command = [sys.executable, "-m", "build", "--outdir", folder, copy]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wheel(built: Path) -> Path:
-    (path,) = built.glob("*.whl")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +57,8 @@ def test_sdist_holds_what_it_is_built_from_and_no_more(sdist: Path):
     assert {*EXTENSION["sources"], *EXTENSION["depends"], "pyproject.toml", "LICENSE"} <= names
     tops = {name.partition("/")[0] for name in names if name}
     assert tops == {
-        *("LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "m2v_core", "m2v_studio.egg-info"),
-        *("pyproject.toml", "setup.cfg"),
+        *("LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "app.py", "m2v_core", "m2v_studio.egg-info", "pages"),
+        *("pyproject.toml", "setup.cfg", "setup.py", "spaces.yaml"),
     }
     assert sdist.stat().st_size < MAX_SDIST_BYTES
 
@@ -134,7 +72,9 @@ def test_wheel_holds_the_package_with_its_kernels_for_every_python(wheel: Path):
         for suffix in ("py", "pyi", "typed")
         for path in ROOT.glob(f"m2v_core/**/*.{suffix}")
     }
-    assert names == sources | {MODULE.as_posix()}
+    app = {path.relative_to(ROOT) for path in ROOT.glob("pages/**/*") if path.is_file() and path.suffix != ".pyc"}
+    app |= {Path("app.py"), Path("spaces.yaml")}
+    assert names == sources | {MODULE.as_posix()} | {f"m2v_core/_app/{path.as_posix()}" for path in app}
 
 
 def test_wheel_encodes_with_its_kernels_where_no_compiler_is(wheel: Path, environment: Environment, tmp_path: Path):

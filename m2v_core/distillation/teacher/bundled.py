@@ -32,7 +32,7 @@ def bundled_folder() -> Path:
     """
     spec = find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
-        raise MissingExtraError(_PACKAGE.replace("_", "-"), "distill")
+        raise MissingExtraError(_PACKAGE.replace("_", "-"), "offline")
     folder = Path(spec.origin).parent / "model"
     hashed, piece = hashlib.sha256(), memoryview(bytearray(1 << 20))
     with (folder / "model.safetensors").open("rb", buffering=0) as weights:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from m2v_core.distillation.teacher.bundled import BUNDLED_TEACHER, bundled_folder, is_bundled
-from m2v_core.errors import HubError, InputError
+from m2v_core.errors import HubError, InputError, MissingExtraError
 from m2v_core.hub import download
 from m2v_core.progress import ProgressReporter
 
@@ -83,7 +83,11 @@ def locate_teacher(
     except HubError as error:
         if not is_bundled(model_name):
             raise
+        try:
+            folder = bundled_folder()
+        except MissingExtraError as missing:
+            raise HubError(f"{error} To have {BUNDLED_TEACHER} without the Hub: {missing}") from error
         logger.warning("The Hub can't be reached; the bundled copy of %s is used.", BUNDLED_TEACHER)
         logger.info("What the Hub said: %s", error)
-        return TeacherSource(model_name, bundled_folder())
+        return TeacherSource(model_name, folder)
     return TeacherSource(model_name, folder, revision=folder.name)

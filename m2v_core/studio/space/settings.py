@@ -13,7 +13,10 @@ import yaml
 
 from m2v_core.errors import InputError, NotFoundError
 
-SETTINGS_FILE = Path(__file__).parents[3] / "spaces.yaml"
+_CHECKOUT, _INSTALLED = Path(__file__).parents[3], Path(__file__).parents[2] / "_app"
+APP_FOLDER = _CHECKOUT if all((_CHECKOUT / name).is_file() for name in ("app.py", "spaces.yaml")) else _INSTALLED
+"""Where `app.py`, `pages` and `spaces.yaml` are: the checkout, or a folder in the installed package."""
+SETTINGS_FILE = APP_FOLDER / "spaces.yaml"
 
 # Source: https://huggingface.co/docs/hub/spaces-config-reference
 COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
@@ -130,7 +133,7 @@ def current_limits() -> Limits:
     """What this installation allows: as a Space it is for strangers, anywhere else for oneself.
 
     Raises:
-        NotFoundError: There is no `spaces.yaml`; the installed package has none, the checkout has.
+        NotFoundError: There is no `spaces.yaml`.
         InputError: It holds something else than it should.
     """
     settings = _own_settings()
@@ -152,7 +155,9 @@ def load_settings(path: Path = SETTINGS_FILE) -> SpaceSettings:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise NotFoundError(f"There is no {path}. It is part of a checkout of this project; restore it.") from error
+        raise NotFoundError(
+            f"There is no {path}. It is part of the app; restore it, or install the package again."
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} can't be read as YAML: {' '.join(str(error).split())}") from error
     whole = _mapping(loaded, path.name)
