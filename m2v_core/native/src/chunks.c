@@ -14,7 +14,7 @@
 uint64_t chunk_hash_seed = UINT64_C(0x243F6A8885A308D3);
 
 /* Below this, tables grow in larger steps: finding a place for what they hold anew takes longer than clearing memory. */
-enum { SLOTS_OF_SMALL_TABLE = 8192 };
+enum { SLOTS_OF_SMALL_TABLE = 8192, MANY_CHUNKS = 1 << 15 };
 
 /* One slot in four stays empty, so that searches end soon. */
 static bool fits(size_t n_chunks, size_t n_slots) { return n_chunks <= n_slots / 4 * 3; }
@@ -185,7 +185,7 @@ static bool is_within(const ChunkTable *table, const ChunkTable *other, ChunkLim
            table->n_long_bytes + other->n_long_bytes <= limits.max_long_bytes;
 }
 
-/* A new table with the chunks of `table`, and room for those of `other` and as many again. */
+/* A new table with the chunks of `table`, and room for those of `other` and more. */
 static ChunkTable *copied(const ChunkTable *table, const ChunkTable *other, ChunkLimits limits, bool only_used) {
     ChunkTable *copy = malloc(sizeof(ChunkTable));
     if (!copy || !init_chunk_table(copy, 64, table->hash_mask)) {
@@ -193,8 +193,11 @@ static ChunkTable *copied(const ChunkTable *table, const ChunkTable *other, Chun
         return NULL;
     }
     const size_t n_chunks = only_used ? limits.max_slots / 8 * 3 : SIZE_MAX;
-    if (!grow_chunk_table(copy, table->n_chunks + other->n_chunks, 2 * (table->n_token_ids + other->n_token_ids),
-                          2 * (table->n_long_bytes + other->n_long_bytes))) {
+    const size_t n_together = table->n_chunks + other->n_chunks;
+    /* Small tables get room for many: copying them again and again would take longer than the memory is worth. */
+    if (!grow_chunk_table(copy, n_together < MANY_CHUNKS ? MANY_CHUNKS + n_together : n_together,
+                          MANY_CHUNKS + 2 * (table->n_token_ids + other->n_token_ids),
+                          MANY_CHUNKS + 2 * (table->n_long_bytes + other->n_long_bytes))) {
         free_chunk_table(copy);
         free(copy);
         return NULL;
