@@ -75,7 +75,7 @@ def encode(
     ] = "fail",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output that is there.")] = False,
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew where an interrupted run could be gone on with.")
+        bool, typer.Option("--restart", help="Encode all files of a folder again, also the finished ones.")
     ] = False,
     workers: Annotated[
         int | None, typer.Option(help="Processes of one core each that encode many files. [default: all cores]", min=1)
@@ -93,7 +93,7 @@ def encode(
 ) -> None:
     """Encode a file of texts, of any size, or many of them into a folder.
 
-    A run that was interrupted goes on where it stopped when the same command is given again.
+    After an interrupted run, the same command resumes a folder at the first unfinished file; a single file starts over.
     """
     from m2v_core.bulk.formats import is_output_name
     from m2v_core.distributed.inputs import is_many
@@ -107,7 +107,6 @@ def encode(
         "max_length": ... if max_length is None else max_length,
         "normalize": normalize,
         "on_error": on_error,
-        "restart": restart,
     }
     is_many_inputs = workers is not None or engine != "processes" or address is not None or is_many(input_path)
     if index and not is_many_inputs and output_path.suffix.lower() not in (".parquet", ".pq"):
@@ -117,13 +116,11 @@ def encode(
             raise InputError("--overwrite is for a single file. A folder is begun anew by --restart.")
         if is_output_name(output_path) and not output_path.is_dir():
             raise InputError(f"{output_path} is the name of a file. Name a folder: each input gets a file in it.")
-        _encode_many(
-            model, input_path, output_path, options | {"workers": workers, "engine": engine, "address": address}
-        )
+        options |= {"restart": restart, "workers": workers, "engine": engine, "address": address}
+        _encode_many(model, input_path, output_path, options)
         if index:
             searching.build(output_path)
         return
-    from m2v_core.bulk.checkpoint import Checkpoint
     from m2v_core.bulk.run import encode_file
 
     static_model = load_model(model)
@@ -140,10 +137,7 @@ def encode(
                 **options,
             )
     except (KeyboardInterrupt, Cancelled):
-        n_texts = Checkpoint(output_path).n_texts
-        if n_texts is None:
-            raise
-        say(f"Stopped after {n_texts:,} texts; the same command goes on from there.", style="yellow")
+        say(f"Stopped; {output_path} was not written. The same command starts over.", style="yellow")
         raise typer.Exit(INTERRUPTED) from None
     seconds = time.perf_counter() - started
     if encoded.n_skipped:
@@ -152,9 +146,7 @@ def encode(
     if encoded.n_texts == 0:
         warnings.warn(f"{input_path} holds no texts, so {output_path} has no rows.", stacklevel=1)
     facts = {"rows": f"{encoded.n_texts:,}", "dim": static_model.dim}
-    if encoded.n_resumed:
-        facts["resumed"] = f"after {encoded.n_resumed:,}"
-    speed = f"{(encoded.n_texts - encoded.n_resumed) / seconds:,.0f} texts/s"
+    speed = f"{encoded.n_texts / seconds:,.0f} texts/s"
     print_facts(**facts, speed=speed, path=output_path)
     if index:
         searching.build(output_path, model)

@@ -13,9 +13,8 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Literal, get_args
 
-from m2v_core.bulk.checkpoint import model_fingerprint
 from m2v_core.bulk.formats import DType, InputFormat, import_pyarrow
-from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions
+from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions, model_fingerprint
 from m2v_core.bulk.parquet import schema_of
 from m2v_core.bulk.readers import OnError
 from m2v_core.bulk.run import open_reader
@@ -79,10 +78,10 @@ def encode_files(
 ) -> EncodedFiles:
     """Write the embeddings of many files, a Parquet file each, into a folder.
 
-    Each output has the rows of its input, in their order, and appears when complete. Whatever ends a run, the same call
-    goes on: finished files are passed over, an unfinished one is gone on with in its middle, and every row is in the
-    folder once. A worker that dies costs what its file had not yet written down. Files that join the pattern later are
-    added by the same call; files that changed are encoded again.
+    Each output has the rows of its input, in their order, and appears when complete. After an interruption the same
+    call resumes: finished files are skipped, unfinished ones start over, and every row is in the folder once. A worker
+    that dies costs its file a retry. Files that join the pattern later are added by the same call; files that changed
+    are encoded again.
 
     Args:
         model: Folder or Hub name; each worker loads it.

@@ -1,4 +1,4 @@
-"""Processes that are told apart for good, locks between them, and the environment they get."""
+"""Processes that are told apart for good, and the environment they get."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-if sys.platform != "win32":
-    import fcntl
 
 # What a worker may know of the app's environment: where things are, never who we are. HF_TOKEN is missing on
 # purpose.
@@ -85,17 +80,6 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, against other threads and processes alike; released even by a crash."""
-    if sys.platform == "win32":
-        raise OSError("Job folders are locked with flock, which this system does not have.")
-    # Opened anew each time: flock excludes open files from each other, so threads of one process too.
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def worker_environment() -> dict[str, str]:

@@ -11,8 +11,7 @@ from functools import partial
 import pytest
 
 from m2v_core import StaticModel
-from m2v_core.bulk.checkpoint import model_fingerprint
-from m2v_core.bulk.options import EncodeOptions
+from m2v_core.bulk.options import EncodeOptions, model_fingerprint
 from m2v_core.distributed.inputs import find_inputs
 from m2v_core.distributed.ray_engine import FileActor
 from m2v_core.distributed.run import encode_files
