@@ -1,8 +1,17 @@
-"""How many processors there are to use."""
+"""How many processors there are to use, and the environment of our own processes that run a teacher."""
 
 from __future__ import annotations
 
 import os
+
+TEACHER_ENVIRONMENT = {
+    # Threads that spin for long while they wait slow down whatever else runs on the same cores.
+    "GOMP_SPINCOUNT": "20000",
+    # Memory that one layer frees serves the next, where glibc would return it and fetch zeroed pages anew.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 26),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 28),
+}
+"""To be set before such a process starts; never in the process of a user of the library."""
 
 _most_cpus: int | None = None
 

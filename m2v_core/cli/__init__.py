@@ -7,6 +7,7 @@ no NumPy, and only what runs a teacher loads torch.
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ import typer
 from m2v_core import __version__
 from m2v_core.cli import distilling, encoding, evaluating, measuring, publishing, searching, starting, training
 from m2v_core.cli.console import results
+from m2v_core.cpus import TEACHER_ENVIRONMENT
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +28,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the `m2v` command."""
+    os.environ.setdefault("GOMP_SPINCOUNT", TEACHER_ENVIRONMENT["GOMP_SPINCOUNT"])  # before anything loads torch
     app(prog_name="m2v")
 
 

@@ -9,6 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from m2v_core.cpus import TEACHER_ENVIRONMENT
+
 # What a worker may know of the app's environment: where things are, never who we are. HF_TOKEN is missing on
 # purpose.
 _INHERITED = re.compile(
@@ -92,4 +94,4 @@ def worker_environment() -> dict[str, str]:
     environment["PYTHONUNBUFFERED"] = "1"  # what a killed worker printed last is in its log
     environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
     environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would fill the log
-    return environment
+    return environment | TEACHER_ENVIRONMENT
