@@ -258,6 +258,6 @@ def _line(value: dict[str, Any]) -> bytes:
 
 def _could_not_write(folder: Path, error: OSError) -> SaveError:
     return SaveError(
-        f"Could not write {folder}: {error.strerror or error}. Mend that and repeat the call, which goes on where this "
-        "one stopped, or name another folder."
+        f"Could not write {folder}: {error.strerror or error}. Fix that and run the same command again, which resumes "
+        "at the first unfinished file, or name another folder."
     )

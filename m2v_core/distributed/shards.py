@@ -109,22 +109,19 @@ class ShardEncoder:
         output = folder / shard.output
         try:
             with shard.input.local(folder, shard.output) as path:
-                try:
-                    encoded = encode_one(
-                        self._model,
-                        path,
-                        output,
-                        self._job.options,
-                        overwrite=True,
-                        schema=self._schema,
-                        wait_seconds=_SECONDS_TO_WAIT,
-                        progress=progress,
-                    )
-                except M2VError as error:
-                    message = str(error).replace(str(path), shard.input.path)
-                    return _failed(shard, error, message)
+                encoded = encode_one(
+                    self._model,
+                    path,
+                    output,
+                    self._job.options,
+                    overwrite=True,
+                    schema=self._schema,
+                    wait_seconds=_SECONDS_TO_WAIT,
+                    progress=progress,
+                )
         except M2VError as error:
-            return _failed(shard, error, str(error))
+            is_of_input = isinstance(error, InputError | NotFoundError)
+            return Outcome(shard.input.path, message=str(error), error=type(error).__name__, is_of_input=is_of_input)
         entry = Entry(
             shard.input.path,
             shard.input.version,
@@ -157,8 +154,3 @@ def schema_from(text: str) -> pyarrow.Schema:
     """What `schema_to` was given."""
     ipc = import_pyarrow("pyarrow.ipc")
     return ipc.read_schema(import_pyarrow().py_buffer(base64.b64decode(text)))
-
-
-def _failed(shard: Shard, error: M2VError, message: str) -> Outcome:
-    is_of_input = isinstance(error, InputError | NotFoundError)
-    return Outcome(shard.input.path, message=message, error=type(error).__name__, is_of_input=is_of_input)
