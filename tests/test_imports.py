@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     **dict.fromkeys(ENDS, MODEL | {"bulk", "evaluation.encoders"}),
     "distillation": MODEL | {"bulk", "evaluation.encoders", "distributed"},
     # Processes, locks and memory caps, which the rooms of the studio share.
-    "studio": {"errors"},
+    "studio": {"errors", "native"},
     # What a distillation may be asked for is checked before it is queued.
     "studio.jobs": MODEL | {"studio", "distillation.settings"},
     "studio.work": MODEL | ENDS | {"studio", "studio.jobs"},
@@ -55,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
 
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
 
-BASE = {"click", "huggingface_hub", "numpy", "safetensors", "tokenizers", "tqdm", "yaml"}
+BASE = {"click", "filelock", "huggingface_hub", "numpy", "safetensors", "tokenizers", "tqdm", "yaml"}
 PACKAGES: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
@@ -63,7 +63,7 @@ PACKAGES: dict[str, set[str]] = {
     "progress": set(),
     "encoder": {"numpy", "tokenizers", "tqdm"},
     "tokenization": {"numpy", "tokenizers"},
-    "storage": {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "onnx", "sklearn"},
+    "storage": {"filelock", "numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "onnx", "sklearn"},
     "hub": {"huggingface_hub"},
     "model": {"numpy", "tokenizers"},
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "scipy", "torch", "transformers"}

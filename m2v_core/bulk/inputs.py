@@ -59,8 +59,10 @@ class InputFile:
             files, path = _file_system(self.path)
             with _errors_of(self.path), files.open(path, "rb") as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 22)
-            os.utime(copy, (0, 0))  # the same for every copy, so that an interrupted run can go on with the next
             yield copy
+        except M2VError as error:  # about the file, not its copy
+            error.args = tuple(str(part).replace(str(copy), self.path) for part in error.args)
+            raise
         finally:
             copy.unlink(missing_ok=True)
 

@@ -19,8 +19,10 @@ from typing import Any, BinaryIO
 
 from m2v_core.bulk.inputs import FETCHED, InputFile
 from m2v_core.errors import M2VError, NotFoundError, SaveError
+from m2v_core.storage.atomic import exclusive, replacing_file
 
 NAME = "_manifest.jsonl"
+_LOCK = "_manifest.lock"
 ATTEMPTS = "_attempts-"  # at a file, on Ray
 _VERSION = 1
 
@@ -140,31 +142,31 @@ def opened(
         SaveError: The folder holds something else, or embeddings made otherwise; another process fills it; or it can't
             be written.
     """
-    before = read(folder)
-    if before is not None and not is_restarted:
-        changed = [name for name in settings if before["settings"].get(name) != settings[name]]
-        if changed:
-            raise SaveError(
-                f"{folder} holds embeddings, and since they were made this changed: {', '.join(changed)}. Name another "
-                "folder, or begin anew, which removes them (restart=True, --restart)."
-            )
-        schema = before["schema"]
+    read(folder)  # refuses a wrong one before anything is written
+    busy = f"Another run is filling {folder}. Wait for it, or name another folder."
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if before is None:
-            _write_head(folder, _head(settings, schema, model))
-        with (folder / NAME).open("rb+") as file, _locked(file, folder):
-            entries = _entries(file)
-            if before is not None and is_restarted:
-                for entry in entries:
-                    (folder / entry.output).unlink(missing_ok=True)
-                file.seek(0)
-                file.truncate()
-                file.write(_head(settings, schema, model))
-                entries = []
+        with exclusive(folder / _LOCK, 0, busy=busy, is_removed=True):
+            before = None if is_restarted else read(folder)
+            if before is not None:
+                changed = [name for name in settings if before["settings"].get(name) != settings[name]]
+                if changed:
+                    raise SaveError(
+                        f"{folder} holds embeddings, and since they were made this changed: {', '.join(changed)}. Name "
+                        "another folder, or begin anew, which removes them (restart=True, --restart)."
+                    )
+                schema = before["schema"]
+            else:
+                with contextlib.suppress(NotFoundError):
+                    for entry in contents(folder).entries:
+                        (folder / entry.output).unlink(missing_ok=True)
+                head = {"m2v_manifest": _VERSION, "settings": settings, "schema": schema, "model": model}
+                with replacing_file(folder / NAME) as new:
+                    new.write_bytes(_line(head))
             _tidy(folder)
             try:
-                yield Manifest(folder, file, schema, entries)
+                with (folder / NAME).open("rb+") as file:
+                    yield Manifest(folder, file, schema, _entries(file))
             finally:
                 _tidy(folder)
     except M2VError:
@@ -179,7 +181,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     Raises:
         SaveError: It is no folder, or holds something else.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and all(path.suffix in (".lock", ".part") for path in folder.iterdir())):
         return None
     if not folder.is_dir():
         raise SaveError(f"{folder} is a file. The embeddings of many files go into a folder; name one.")
@@ -250,41 +252,12 @@ def _parsed(file: BinaryIO) -> tuple[list[Entry], int]:
     return entries, n_bytes
 
 
-def _write_head(folder: Path, head: bytes) -> None:
-    new = folder / f"{NAME}.new"
-    with new.open("wb") as file:
-        file.write(head)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(folder / NAME)
-
-
-def _head(settings: dict[str, Any], schema: str | None, model: str | None) -> bytes:
-    return _line({"m2v_manifest": _VERSION, "settings": settings, "schema": schema, "model": model})
-
-
 def _line(value: dict[str, Any]) -> bytes:
     return json.dumps(value).encode() + b"\n"
 
 
 def _could_not_write(folder: Path, error: OSError) -> SaveError:
     return SaveError(
-        f"Could not write {folder}: {error.strerror or error}. Mend that and repeat the call, which goes on where this "
-        "one stopped, or name another folder."
+        f"Could not write {folder}: {error.strerror or error}. Fix that and run the same command again, which resumes "
+        "at the first unfinished file, or name another folder."
     )
-
-
-@contextmanager
-def _locked(file: BinaryIO, folder: Path) -> Iterator[None]:
-    try:
-        import fcntl
-    except ImportError:  # without it, two runs at once make the same files twice, each by a rename
-        yield
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise SaveError(f"Another run is filling {folder}. Wait for it, or name another folder.") from error
-    if not os.path.samestat((folder / NAME).stat(), os.fstat(file.fileno())):
-        raise SaveError(f"Another run began to fill {folder} just now. Wait for it, or name another folder.")
-    yield

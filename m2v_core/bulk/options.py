@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
 
 from m2v_core._version import __version__
 from m2v_core.bulk.formats import DType, InputFormat
@@ -63,3 +66,13 @@ class EncodeOptions:
             "on_error": self.on_error,
             "m2v-studio": __version__,
         }
+
+
+def model_fingerprint(model: StaticModel) -> str:
+    """A digest of all that a model's embeddings depend on, but for what `encode` is told."""
+    digest = hashlib.sha256(model.tokenizer.to_str().encode())
+    for part in (model.token_embeddings, model.weights, model.token_mapping):
+        if part is not None:
+            digest.update(f"{part.dtype} {part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).view(np.uint8).data)
+    return digest.hexdigest()

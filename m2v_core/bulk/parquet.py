@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from m2v_core.bulk import parquet_footer, readers
+from m2v_core.bulk import readers
 from m2v_core.bulk.formats import InputFormat, import_pyarrow
-from m2v_core.bulk.readers import Block, Position, Reader, Wanted
+from m2v_core.bulk.readers import Block, Reader, Wanted
 from m2v_core.bulk.vectors import VectorColumn
 from m2v_core.errors import InputError, NotFoundError
 
@@ -23,7 +22,7 @@ _OTHERWISE = "Write JSONL, or leave the other columns out (keep_columns=False, -
 
 
 class ParquetReader:
-    """A Parquet file with a column of strings. A position is a row group and the rows read of it.
+    """A Parquet file with a column of strings.
 
     Attributes:
         unpacked_bytes: What the texts of the largest row group take, each repeated one counted once.
@@ -47,33 +46,20 @@ class ParquetReader:
         has_dictionary = any("DICTIONARY" in encoding for chunk in chunks for encoding in chunk.encodings)
         self._dictionaries = [self.column] if has_dictionary else []
 
-    def _open(self) -> Any:
-        return open_parquet(self._path, self._dictionaries)
-
-    def blocks(self, position: Position | None = None) -> Iterator[Block]:
-        """The blocks from a position on; None for the start."""
+    def blocks(self) -> Iterator[Block]:
+        """All blocks, from the start of the file."""
         import pyarrow
 
-        first_group, n_passed = position or (0, 0)
+        columns = None if self._wanted.with_rows else [self.column]
+        n_read = 0
         try:
-            with self._open() as file:
-                metadata = file.metadata
-                n_read = sum(metadata.row_group(group).num_rows for group in range(first_group)) + n_passed
-                for number in range(first_group, metadata.num_row_groups):
-                    group = metadata.row_group(number)
-                    n_in_block = _rows_in_block(group)
-                    batches = file.iter_batches(
-                        n_in_block, row_groups=[number], columns=None if self._wanted.with_rows else [self.column]
-                    )
-                    n_done = 0
-                    for batch in batches:
-                        n_again = min(max(n_passed - n_done, 0), len(batch)) if number == first_group else 0
-                        n_done += n_again
-                        for part in _parts(batch.slice(n_again), self.column):
-                            n_done += len(part)
+            with open_parquet(self._path, self._dictionaries) as file:
+                for number in range(file.metadata.num_row_groups):
+                    n_in_block = _rows_in_block(file.metadata.row_group(number))
+                    for batch in file.iter_batches(n_in_block, row_groups=[number], columns=columns):
+                        for part in _parts(batch, self.column):
                             block = self._block(part, n_read)
                             n_read += len(part)
-                            block.position = [number, n_done] if n_done < group.num_rows else [number + 1, 0]
                             block.share = n_read / self._n_rows
                             yield block
         except (OSError, pyarrow.ArrowException) as error:
@@ -232,28 +218,21 @@ class ParquetWriter:
     """A row group a block, of the columns of the input and those of embeddings.
 
     Args:
-        file: At its end.
+        file: Empty.
         schema: Of the other columns.
         vectors: What is added to them.
-        state: What `state` was when the writer before this one was left.
     """
 
-    def __init__(
-        self,
-        file: BinaryIO,
-        schema: pyarrow.Schema,
-        vectors: VectorColumn,
-        state: Any = None,
-    ) -> None:
+    def __init__(self, file: BinaryIO, schema: pyarrow.Schema, vectors: VectorColumn) -> None:
         import pyarrow
+        from pyarrow import parquet
 
-        self._file = file
         self._rows_schema = schema
         self._vectors = vectors
         self._schema = pyarrow.schema([*schema, *vectors.fields()])
-        self._groups = [base64.b64decode(group) for group in state or []]
-        if file.tell() == 0:
-            file.write(parquet_footer.MARK)
+        # Dictionaries and statistics of embeddings would take time and say nothing.
+        others = schema.names
+        self._writer = parquet.ParquetWriter(file, self._schema, use_dictionary=others, write_statistics=others)
 
     def write(self, block: Block, embeddings: NDArray[Any]) -> None:
         """Add the rows of a block."""
@@ -269,31 +248,11 @@ class ParquetWriter:
         else:
             columns = rows.columns
         table = pyarrow.Table.from_arrays([*columns, *self._vectors.arrays(embeddings)], schema=self._schema)
-        body, footer = parquet_footer.split(self._written(table))
-        self._groups += parquet_footer.row_groups(footer, self._file.tell() - len(parquet_footer.MARK))
-        self._file.write(body)
+        self._writer.write_table(table, row_group_size=len(table))
 
-    @property
-    def state(self) -> Any:
-        """What a writer needs to know to go on, for JSON."""
-        return [base64.b64encode(group).decode() for group in self._groups]
-
-    def finish(self) -> None:
-        """Write what stands at the end."""
-        _, footer = parquet_footer.split(self._written(self._schema.empty_table()))
-        self._file.write(parquet_footer.with_groups(footer, self._groups))
-
-    def _written(self, table: pyarrow.Table) -> memoryview:
-        import pyarrow
-        from pyarrow import parquet
-
-        # Dictionaries and statistics of embeddings would take time and say nothing.
-        others = self._rows_schema.names
-        sink = pyarrow.BufferOutputStream()
-        with parquet.ParquetWriter(sink, self._schema, use_dictionary=others, write_statistics=others) as writer:
-            if len(table):
-                writer.write_table(table, row_group_size=len(table))
-        return memoryview(sink.getvalue())
+    def close(self) -> None:
+        """Write the footer."""
+        self._writer.close()
 
 
 def _chunks(metadata: Any, column: str) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 """Files of lines to blocks of rows: text, JSONL, CSV and TSV.
 
-A block is a bounded number of rows, and its end is a position from which the same reader, or one of another process,
-goes on. Where blocks end depends on nothing but the file, so that what is made of them does too.
+A block is a bounded number of rows. Where blocks end depends on nothing but the file, so that what is made of them
+does too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ _DEFAULT_COLUMN = "text"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 OnError = Literal["fail", "skip"]
-Position = list[int]
 
 
 @dataclass
@@ -43,14 +42,12 @@ class Block:
         texts: What is to be encoded, one a row.
         rows: All columns of each row, the text among them; None where nobody needs them.
         problems: One sentence for each row that was left out.
-        position: Where the next block begins.
         share: How much of the file has been read at its end, 0 to 1; 0 where that is unknown.
     """
 
     texts: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] | pyarrow.Table | None = None
     problems: list[str] = field(default_factory=list)
-    position: Position = field(default_factory=list)
     share: float = 0.0
 
 
@@ -69,8 +66,8 @@ class Reader(Protocol):
     column: str
     columns: tuple[str, ...] | None
 
-    def blocks(self, position: Position | None = None) -> Iterator[Block]:
-        """The blocks from a position on; None for the start."""
+    def blocks(self) -> Iterator[Block]:
+        """All blocks, from the start of the file."""
         ...
 
 
@@ -132,10 +129,10 @@ class _Lines:
         self._name = name
         self.offset, self.number = 0, 0
 
-    def go_to(self, position: Position) -> None:
+    def go_to(self, offset: int, number: int) -> None:
         """Read on from there."""
-        self.offset, self.number = position
-        self._file.seek(self.offset)
+        self.offset, self.number = offset, number
+        self._file.seek(offset)
 
     def take(self, n: int) -> list[str]:
         """Up to n lines, without their ends."""
@@ -185,7 +182,7 @@ class _LineReader:
         self._stdin = _Lines(sys.stdin.buffer, self.name) if path == STDIN else None
         with self._open() as lines:
             self._begin(lines)
-            self._start = [lines.offset, lines.number]
+            self._start = lines.offset, lines.number
 
     def _begin(self, lines: _Lines) -> None:
         """Read the head of the file."""
@@ -207,14 +204,13 @@ class _LineReader:
             raise InputError(f"{self.name} can't be read ({error.strerror}). Give a file that you may read.") from error
 
     @contextmanager
-    def _open_at(self, position: Position | None) -> Iterator[_Lines]:
+    def _open_at_start(self) -> Iterator[_Lines]:
         with self._open() as lines:
             if self._stdin is None:
-                lines.go_to(position or self._start)
+                lines.go_to(*self._start)
             yield lines
 
     def _end(self, block: Block, lines: _Lines) -> Block:
-        block.position = [lines.offset, lines.number]
         if self._stdin is None:
             block.share = min(lines.offset / self._n_bytes, 1.0) if self._n_bytes else 1.0
         return block
@@ -229,9 +225,9 @@ class TextReader(_LineReader):
     def _begin(self, lines: _Lines) -> None:
         self._wanted.chosen((_DEFAULT_COLUMN,), f"{self.name}, read as text, one a line,")
 
-    def blocks(self, position: Position | None = None) -> Iterator[Block]:
-        """The blocks from a position on; None for the start."""
-        with self._open_at(position) as lines:
+    def blocks(self) -> Iterator[Block]:
+        """All blocks, from the start of the file."""
+        with self._open_at_start() as lines:
             is_over = False
             while not is_over:
                 block = Block()
@@ -250,9 +246,9 @@ class TextReader(_LineReader):
 class _RowReader(_LineReader):
     """A row at a time; one that can't be used is a string that says why."""
 
-    def blocks(self, position: Position | None = None) -> Iterator[Block]:
-        """The blocks from a position on; None for the start."""
-        with self._open_at(position) as lines:
+    def blocks(self) -> Iterator[Block]:
+        """All blocks, from the start of the file."""
+        with self._open_at_start() as lines:
             rows = self._rows(lines)
             is_over = False
             while not is_over:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from m2v_core.bulk import formats
-from m2v_core.bulk.checkpoint import Checkpoint, Progressed, input_fingerprint, model_fingerprint
 from m2v_core.bulk.formats import STDIN, DType, InputFormat, OutputFormat, import_pyarrow
 from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions
 from m2v_core.bulk.parquet import ParquetReader, ParquetWriter, check_goes_with, schema_of
@@ -33,14 +32,13 @@ from m2v_core.bulk.vectors import in_dtype
 from m2v_core.bulk.writers import JsonlWriter, NpyWriter, Writer
 from m2v_core.errors import InputError, LimitError, M2VError, SaveError
 from m2v_core.progress import ProgressCallback, ProgressReporter
+from m2v_core.storage.atomic import exclusive, replacing_file
 
 if TYPE_CHECKING:
     import pyarrow
-    from numpy.typing import NDArray
 
     from m2v_core.model import StaticModel
 
-SECONDS_BETWEEN_CHECKPOINTS = 2.0
 _N_PROBLEMS = 3  # told of those that were left out
 _READERS: dict[InputFormat, Any] = {
     "text": TextReader,
@@ -57,13 +55,11 @@ class Encoded:
 
     Attributes:
         n_texts: Rows of the output.
-        n_resumed: How many of them an interrupted run had written.
         n_skipped: Rows of the input that were left out.
         problems: Why, of the first three of them.
     """
 
     n_texts: int
-    n_resumed: int = 0
     n_skipped: int = 0
     problems: tuple[str, ...] = ()
 
@@ -85,7 +81,6 @@ def encode_file(
     normalize: bool | None = None,
     on_error: OnError = "fail",
     overwrite: bool = False,
-    restart: bool = False,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Encoded:
@@ -96,12 +91,13 @@ def encode_file(
     and one of fixed-size lists; `.jsonl`, the same as an object a line. Memory stays the same whatever the size of
     either.
 
-    The output appears when complete. A run that is killed, cancelled, or finds the disk full, leaves what it wrote as
-    `<output>.part` and a state beside it; the same call goes on from there, to the same bytes.
+    The output appears in one rename when it is complete. After an interruption the same call starts over; many files,
+    by `distributed.run.encode_files`, resume at the first unfinished one. A killed process leaves `<output>.part`,
+    which the next call replaces.
 
     Args:
         model: Encodes.
-        input_path: File to read; "-" reads stdin, which nothing can resume.
+        input_path: File to read; "-" reads stdin.
         output_path: File to write. Missing folders are made.
         column: Column or key that holds the texts; None for "text", or else for the only one there could be.
         input_format: None to tell by the ending; a file of an unknown one is text.
@@ -114,7 +110,6 @@ def encode_file(
             fails, naming the row, or the row is left out. Rows of a `.npy` file have nothing but their numbers to be
             told apart by, so there it must be "fail".
         overwrite: Whether to replace a file that stands at `output_path`, once the new one is complete.
-        restart: Whether to begin anew where an interrupted run could be resumed.
         progress: Receives one stage, "encode", in texts; before that, for JSONL to Parquet, "scan".
         cancel: Set it to stop.
 
@@ -122,10 +117,9 @@ def encode_file(
         NotFoundError: No such input file.
         InputError: The input can't be read, changed meanwhile, or holds a row that can't be used; or an argument is
             none of those allowed.
-        SaveError: The output exists, can't be written or won't fit on the disk, or an interrupted run was made of
-            something else.
+        SaveError: The output exists, is being written by another process, can't be written or won't fit on the disk.
         MissingExtraError: Parquet without pyarrow.
-        Cancelled: `cancel` was set; the same call goes on.
+        Cancelled: `cancel` was set; nothing was written.
     """
     options = EncodeOptions(
         column, input_format, keep_columns, embedding_column, dtype, max_length, normalize, on_error
@@ -136,7 +130,6 @@ def encode_file(
         output_path,
         options,
         overwrite=overwrite,
-        restart=restart,
         progress=progress,
         cancel=cancel,
     )
@@ -149,9 +142,8 @@ def encode_one(
     options: EncodeOptions,
     *,
     overwrite: bool = False,
-    restart: bool | None = False,
     schema: pyarrow.Schema | None = None,
-    model_digest: str | None = None,
+    wait_seconds: float = 0.0,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Encoded:
@@ -163,9 +155,8 @@ def encode_one(
         output_path: As there.
         options: As there.
         overwrite: As there.
-        restart: As there; None to begin anew where the interrupted run was made of something else.
         schema: What the kept columns must be, so that all outputs go together; None for anything.
-        model_digest: What `model_fingerprint` says of the model, where it was asked already.
+        wait_seconds: How long to wait for another process that is writing the output.
         progress: As there.
         cancel: As there.
 
@@ -194,122 +185,78 @@ def encode_one(
                 "Save it as a file, write JSONL, or leave the other columns out (keep_columns=False, "
                 "--no-keep-columns)."
             )
-    run = _Run(
-        model=model,
-        reader=reader,
-        input_path=None if input_path == STDIN else Path(input_path),
-        kind=kind,
-        wanted=wanted,
-        options=options,
-        schema=schema,
-        model_digest=model_digest or model_fingerprint(model),
-        checkpoint=Checkpoint(output_path),
-        reporter=ProgressReporter(progress, cancel),
-    )
+    run = _Run(model, reader, kind, options, wanted.with_rows, output_path, schema, ProgressReporter(progress, cancel))
+    version = _version(input_path)
     try:
         output_path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        return run.run(restart)
+        busy = f"Another run is writing {output_path}. Wait for it, or name another output."
+        lock = output_path.with_name(f"{output_path.name}.lock")
+        with (
+            exclusive(lock, wait_seconds, busy=busy, is_removed=True),
+            replacing_file(output_path, is_alone=True) as part,
+        ):
+            encoded = run.write(part)
+            if _version(input_path) != version:
+                raise InputError(f"{input_path} changed while it was being encoded. Encode it again.")
     except M2VError:
         raise
     except OSError as error:
         raise SaveError(
             f"Could not write {output_path}: {error.strerror or error}. {_free_bytes(output_path):,} bytes are free "
-            "there. Mend that and repeat the call, which goes on where this one stopped, or name another output."
+            "there. Fix that and run the same command again, which starts this file over, or name another output."
         ) from error
+    return encoded
 
 
 @dataclass
 class _Run:
     model: StaticModel
     reader: Reader
-    input_path: Path | None  # None: stdin
     kind: OutputFormat
-    wanted: Wanted
     options: EncodeOptions
+    with_rows: bool
+    output_path: Path
     schema: pyarrow.Schema | None
-    model_digest: str
-    checkpoint: Checkpoint
     reporter: ProgressReporter
 
-    def run(self, is_restarted: bool | None) -> Encoded:
-        fingerprint = self._fingerprint()
-        with self.checkpoint.open() as file:
-            try:
-                progressed = self.checkpoint.resume(
-                    file, fingerprint, True if self.input_path is None else is_restarted
-                )
-                n_resumed = progressed.n_texts
-                self._write(file, fingerprint, progressed)
-                if self.input_path is not None and fingerprint["input"] != input_fingerprint(self.input_path):
-                    raise InputError(f"{self.input_path} changed while it was being encoded. Encode it again.")
-                self.checkpoint.publish(file)
-            except BaseException as error:
-                # What failed by its input would fail again, and once mended, that is another input.
-                if isinstance(error, InputError) or self.checkpoint.n_texts is None:
-                    self.checkpoint.remove()
-                raise
-        return Encoded(progressed.n_texts, n_resumed, progressed.n_skipped, tuple(progressed.problems))
+    def write(self, part: Path) -> Encoded:
+        n_texts, n_skipped = 0, 0
+        problems: list[str] = []
+        with part.open("wb") as file, closing(self._writer(file)) as writer:
+            self.reporter.start("encode")
+            for block in self.reader.blocks():
+                embeddings = self.model.encode(block.texts, **self.options.encode_arguments)
+                writer.write(block, in_dtype(embeddings, self.options.dtype, n_texts))
+                if n_texts == 0 and block.share:
+                    self._check_room(round(file.tell() * (1 / block.share - 1)))
+                n_texts += len(block.texts)
+                n_skipped += len(block.problems)
+                problems = (problems + block.problems)[:_N_PROBLEMS]
+                self.reporter.advance(len(block.texts), round(n_texts / block.share) if block.share else None)
+        return Encoded(n_texts, n_skipped, tuple(problems))
 
-    def _write(self, file: BinaryIO, fingerprint: dict[str, Any], progressed: Progressed) -> None:
-        writer = self._writer(file, progressed.writer)
-        self.reporter.start("encode", done=progressed.n_texts)
-        saved_at = time.monotonic()
-        is_first = True
-        for block in self.reader.blocks(progressed.position):
-            writer.write(block, self._embeddings(block.texts, progressed.n_texts))
-            progressed.n_texts += len(block.texts)
-            progressed.n_skipped += len(block.problems)
-            progressed.problems = (progressed.problems + block.problems)[:_N_PROBLEMS]
-            progressed.position = block.position
-            progressed.n_bytes = file.tell()
-            if is_first and block.share:
-                self._check_room(round(progressed.n_bytes * (1 / block.share - 1)))
-            is_first = False
-            if self.input_path is not None and time.monotonic() - saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
-                progressed.writer = writer.state
-                self.checkpoint.save(file, fingerprint, progressed)
-                saved_at = time.monotonic()
-            self.reporter.advance(len(block.texts), round(progressed.n_texts / block.share) if block.share else None)
-        writer.finish()
-
-    def _writer(self, file: BinaryIO, state: Any) -> Writer:
+    def _writer(self, file: BinaryIO) -> Writer:
         vectors = self.options.vector_column(self.model)
         if self.kind == "npy":
-            return NpyWriter(file, vectors.dim, vectors.dtype, state)
+            return NpyWriter(file, vectors.dim, vectors.dtype)
         if self.kind == "jsonl":
             return JsonlWriter(file, vectors)
         self.reporter.start("scan")
         import pyarrow
 
-        schema = schema_of(self.reader) if self.wanted.with_rows else pyarrow.schema([])
+        schema = schema_of(self.reader) if self.with_rows else pyarrow.schema([])
         vectors.check_is_free(schema.names)
         if self.schema is not None:
             check_goes_with(schema, self.schema, self.reader)
-        return ParquetWriter(file, schema, vectors, state)
-
-    def _embeddings(self, texts: list[str], n_before: int) -> NDArray[Any]:
-        embeddings = self.model.encode(texts, **self.options.encode_arguments)
-        return in_dtype(embeddings, self.options.dtype, n_before)
+        return ParquetWriter(file, schema, vectors)
 
     def _check_room(self, n_bytes: int) -> None:
-        n_free_bytes = _free_bytes(self.checkpoint.output_path)
+        n_free_bytes = _free_bytes(self.output_path)
         if n_bytes > n_free_bytes:
             raise SaveError(
-                f"{self.checkpoint.output_path} will need about {n_bytes:,} bytes more, and {n_free_bytes:,} are free "
-                "there. Make room, choose float16, or name an output on another disk."
+                f"{self.output_path} will need about {n_bytes:,} bytes more, and {n_free_bytes:,} are free there. Make "
+                "room, choose float16, or name an output on another disk."
             )
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """All that the output depends on, under names that a message may show."""
-        return {
-            "input": "" if self.input_path is None else input_fingerprint(self.input_path),
-            "model": self.model_digest,
-            "column": self.reader.column,
-            "input format": self.reader.format,
-            "kept columns": self.wanted.with_rows,
-            **self.options.fingerprint(self.model),
-            "pyarrow": import_pyarrow().__version__ if self.kind == "parquet" else None,
-        }
 
 
 def read_texts(
@@ -394,6 +341,14 @@ def _checked_output(path: Path, input_path: str | Path, overwrite: bool) -> Outp
         if not overwrite:
             raise SaveError(f"{path} exists. Name another output, or have it replaced (overwrite=True, --overwrite).")
     return kind
+
+
+def _version(path: str | Path) -> tuple[int, int] | None:
+    """Changes when the file does; None for stdin."""
+    if path == STDIN:
+        return None
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _free_bytes(path: Path) -> int:

@@ -20,19 +20,14 @@ if TYPE_CHECKING:
 
 
 class Writer(Protocol):
-    """Adds blocks to a file; another writer goes on where the file and `state` were left."""
+    """Adds blocks to a file."""
 
     def write(self, block: Block, embeddings: NDArray[Any]) -> None:
         """Add the rows of a block and their embeddings, (n, dim) float32 or float16."""
         ...
 
-    @property
-    def state(self) -> Any:
-        """What a writer needs to know to go on, for JSON."""
-        ...
-
-    def finish(self) -> None:
-        """Write what can be written only at the end."""
+    def close(self) -> None:
+        """Write what can be written only at the end; the file stays open."""
         ...
 
 
@@ -40,19 +35,17 @@ class NpyWriter:
     """`(n_texts, dim)`, a row a text; nothing else.
 
     Args:
-        file: At its end.
+        file: Empty.
         dim: Width of the embeddings.
         dtype: Their number format.
-        state: What `state` was when the writer before this one was left.
     """
 
-    def __init__(self, file: BinaryIO, dim: int, dtype: DType, state: Any = None) -> None:
+    def __init__(self, file: BinaryIO, dim: int, dtype: DType) -> None:
         self._file = file
         self._dim = dim
         self._descr = "<f2" if dtype == "float16" else "<f4"
-        self._n_rows = state or 0
-        if file.tell() == 0:
-            self._write_header()
+        self._n_rows = 0
+        self._write_header()
 
     def _write_header(self) -> None:
         # NumPy leaves room for the first number to grow, so the header keeps its length.
@@ -64,12 +57,7 @@ class NpyWriter:
         self._file.write(np.ascontiguousarray(embeddings, dtype=self._descr).data)
         self._n_rows += len(embeddings)
 
-    @property
-    def state(self) -> Any:
-        """What a writer needs to know to go on, for JSON."""
-        return self._n_rows
-
-    def finish(self) -> None:
+    def close(self) -> None:
         """Write how many rows there are."""
         self._file.seek(0)
         self._write_header()
@@ -79,11 +67,9 @@ class JsonlWriter:
     """An object a row: the columns of the input, and the embedding as a list of numbers that read back exactly.
 
     Args:
-        file: At its end.
+        file: Empty.
         vectors: Key, width and number format of the embeddings.
     """
-
-    state = None
 
     def __init__(self, file: BinaryIO, vectors: VectorColumn) -> None:
         self._file = file
@@ -107,7 +93,7 @@ class JsonlWriter:
             lines.append(self._embedding % tuple(embedding.tolist()))
         self._file.write("".join(lines).encode())
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Nothing is left to be written."""
 
 

@@ -15,10 +15,12 @@ import click
 from m2v_core._version import __version__
 from m2v_core.cli import distilling, encoding, evaluating, measuring, publishing, searching, starting, training
 from m2v_core.cli.console import errors_as_lines
+from m2v_core.native.cpus import TEACHER_ENVIRONMENT
 
 
 def main() -> None:
     """Run the `m2v` command."""
+    os.environ.setdefault("GOMP_SPINCOUNT", TEACHER_ENVIRONMENT["GOMP_SPINCOUNT"])  # before anything loads torch
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     app(prog_name="m2v", color=False if is_plain else None)
 

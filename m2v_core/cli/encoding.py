@@ -71,7 +71,7 @@ from m2v_core.errors import Cancelled, InputError
     help="What to do at a row that is malformed or has no text; skip leaves it out, but not of .npy.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the output that is there.")
-@click.option("--restart", is_flag=True, help="Begin anew where an interrupted run could be gone on with.")
+@click.option("--restart", is_flag=True, help="Encode all files of a folder again, also the finished ones.")
 @click.option(
     "--workers", type=AT_LEAST_1, help="Processes of one core each that encode many files. [default: all cores]"
 )
@@ -89,6 +89,7 @@ def encode(
     output_path: Path,
     max_length: int | None,
     overwrite: bool,
+    restart: bool,
     workers: int | None,
     engine: str,
     address: str | None,
@@ -97,7 +98,7 @@ def encode(
 ) -> None:
     """Encode a file of texts, of any size, or many of them into a folder.
 
-    A run that was interrupted goes on where it stopped when the same command is given again.
+    After an interrupted run, the same command resumes a folder at the first unfinished file; a single file starts over.
     """
     from m2v_core.bulk.formats import is_output_name
     from m2v_core.bulk.inputs import is_many
@@ -111,13 +112,11 @@ def encode(
             raise InputError("--overwrite is for a single file. A folder is begun anew by --restart.")
         if is_output_name(output_path) and not output_path.is_dir():
             raise InputError(f"{output_path} is the name of a file. Name a folder: each input gets a file in it.")
-        _encode_many(
-            model, input_path, output_path, options | {"workers": workers, "engine": engine, "address": address}
-        )
+        options |= {"restart": restart, "workers": workers, "engine": engine, "address": address}
+        _encode_many(model, input_path, output_path, options)
         if index:
             searching.build(output_path)
         return
-    from m2v_core.bulk.checkpoint import Checkpoint
     from m2v_core.bulk.run import encode_file
 
     static_model = load_model(model)
@@ -134,10 +133,7 @@ def encode(
                 **options,
             )
     except (KeyboardInterrupt, Cancelled):
-        n_texts = Checkpoint(output_path).n_texts
-        if n_texts is None:
-            raise
-        stop(f"Stopped after {n_texts:,} texts; the same command goes on from there.")
+        stop(f"Stopped; {output_path} was not written. The same command starts over.")
     seconds = time.perf_counter() - started
     if encoded.n_skipped:
         examples = " ".join(encoded.problems)
@@ -145,9 +141,7 @@ def encode(
     if encoded.n_texts == 0:
         warnings.warn(f"{input_path} holds no texts, so {output_path} has no rows.", stacklevel=1)
     facts = {"rows": f"{encoded.n_texts:,}", "dim": static_model.dim}
-    if encoded.n_resumed:
-        facts["resumed"] = f"after {encoded.n_resumed:,}"
-    speed = f"{(encoded.n_texts - encoded.n_resumed) / seconds:,.0f} texts/s"
+    speed = f"{encoded.n_texts / seconds:,.0f} texts/s"
     print_facts(**facts, speed=speed, path=output_path)
     if index:
         searching.build(output_path, model=model)

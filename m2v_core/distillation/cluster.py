@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +29,7 @@ from m2v_core.distributed.ray_engine import Share, import_ray, run_on_ray
 from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard
 from m2v_core.errors import InputError, LimitError, SaveError, TeacherError
 from m2v_core.progress import ProgressReporter
+from m2v_core.storage.atomic import replacing_file
 
 MOST_BYTES_AT_ONCE = 4 << 30  # of vectors that all lie in memory, over ten times as calibrating needs them
 _SHARD_TOKENS = 16_384
@@ -95,15 +95,8 @@ class ShardReader:
         sequences = [self._ids[self._starts[i] : self._starts[i + 1]].tolist() for i in range(first, last)]
         vectors = self._teacher.embed(sequences, self._job.pooling, ProgressReporter(), self._job.n_special)
         output = Path(self._job.folder, shard.output)
-        part = output.with_name(f"{output.name}.{secrets.token_hex(4)}.part")
-        try:
-            with part.open("wb") as file:
-                np.save(file, vectors)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(output)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing_file(output) as part, part.open("wb") as file:
+            np.save(file, vectors)
         n_bytes = output.stat().st_size
         return Outcome(
             shard.input.path,
@@ -261,8 +254,7 @@ def _rows(shard: Shard) -> tuple[int, int]:
 
 def _gather(folder: Path, shards: Sequence[Shard], order: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """All vectors in one file, in the order of the vocabulary; the shards go."""
-    part = folder / f"{_VECTORS}.part"
-    try:
+    with replacing_file(folder / _VECTORS, is_alone=True) as part:
         dim = np.load(folder / shards[0].output, mmap_mode="r").shape[1]
         vectors = np.lib.format.open_memmap(part, "w+", np.float32, (len(order), dim))
         _reserve(part)
@@ -271,9 +263,6 @@ def _gather(folder: Path, shards: Sequence[Shard], order: npt.NDArray[np.int64])
             vectors[order[first:last]] = np.load(folder / shard.output)
         vectors.flush()
         del vectors
-        part.replace(folder / _VECTORS)
-    finally:
-        part.unlink(missing_ok=True)
     found = _gathered(folder, len(order))
     assert found is not None, "it was written just now"
     for path in [folder / _SEQUENCES, *(folder / shard.output for shard in shards), *folder.glob("*.part")]:

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -25,7 +25,9 @@ _SECONDS_TO_END = 5.0
 OnProgress = Callable[[str, int, int], None]  # path of an input, its texts so far, and in all (0: unknown)
 
 
-def run_in_processes(job: Job, shards: Sequence[Shard], n_workers: int, on_progress: OnProgress) -> Iterator[Outcome]:
+def run_in_processes(
+    job: Job, shards: Sequence[Shard], n_workers: int, on_progress: OnProgress
+) -> Generator[Outcome, None, None]:
     """The outcome of each file, in the order in which they end.
 
     A worker that dies is replaced, and its file tried again. When the caller stops, however it does, no worker is left.

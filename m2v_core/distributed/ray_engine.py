@@ -19,6 +19,7 @@ from m2v_core.bulk.inputs import InputFile
 from m2v_core.bulk.manifest import ATTEMPTS, Entry
 from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard, died
 from m2v_core.errors import InputError, M2VError, MissingExtraError
+from m2v_core.native.cpus import TEACHER_ENVIRONMENT
 
 # Below one: actors that hold every CPU would leave none for Ray's own tasks, and nothing would ever run.
 CPUS_PER_ACTOR = 0.5
@@ -131,7 +132,11 @@ def _actors(ray: Any, n_workers: int | None, n_shards: int, share: Share) -> dic
         n_actors = min(n_workers or n_cpus, n_shards)
         return {"concurrency": n_actors, "num_cpus": min(CPUS_PER_ACTOR, n_cpus / (n_actors + 1))}
     if share == "gpu" and n_gpus:
-        return {"concurrency": min(n_workers or n_gpus, n_gpus, n_shards), "num_gpus": 1}
+        return {
+            "concurrency": min(n_workers or n_gpus, n_gpus, n_shards),
+            "num_gpus": 1,
+            "runtime_env": {"env_vars": TEACHER_ENVIRONMENT},
+        }
     machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     machines = [n_cores for n_cores in machines if n_cores] or [1]
     n_actors = min(n_workers or len(machines), n_shards)
@@ -141,7 +146,8 @@ def _actors(ray: Any, n_workers: int | None, n_shards: int, share: Share) -> dic
     return {
         "concurrency": n_actors,
         "num_cpus": int(reserved) if reserved > 1 else reserved,
-        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(n_threads)}},  # else as many as are reserved
+        # Without OMP_NUM_THREADS there are as many threads as cores are reserved.
+        "runtime_env": {"env_vars": TEACHER_ENVIRONMENT | {"OMP_NUM_THREADS": str(n_threads)}},
     }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
@@ -14,11 +15,10 @@ from types import EllipsisType
 from typing import Literal, get_args
 
 from m2v_core.bulk import manifest
-from m2v_core.bulk.checkpoint import model_fingerprint
 from m2v_core.bulk.formats import DType, InputFormat, import_pyarrow
 from m2v_core.bulk.inputs import InputFile, find_inputs
 from m2v_core.bulk.manifest import Manifest
-from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions
+from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions, model_fingerprint
 from m2v_core.bulk.parquet import schema_of
 from m2v_core.bulk.readers import OnError
 from m2v_core.bulk.run import open_reader
@@ -80,10 +80,10 @@ def encode_files(
 ) -> EncodedFiles:
     """Write the embeddings of many files, a Parquet file each, into a folder.
 
-    Each output has the rows of its input, in their order, and appears when complete. Whatever ends a run, the same call
-    goes on: finished files are passed over, an unfinished one is gone on with in its middle, and every row is in the
-    folder once. A worker that dies costs what its file had not yet written down. Files that join the pattern later are
-    added by the same call; files that changed are encoded again.
+    Each output has the rows of its input, in their order, and appears when complete. After an interruption the same
+    call resumes: finished files are skipped, unfinished ones start over, and every row is in the folder once. A worker
+    that dies costs its file a retry. Files that join the pattern later are added by the same call; files that changed
+    are encoded again.
 
     Args:
         model: Folder or Hub name; each worker loads it.
@@ -111,7 +111,7 @@ def encode_files(
         InputError: A file can't be used, and `on_error` is "fail", or none can; or an argument is not allowed.
         SaveError: The folder holds something else, or embeddings that were made otherwise, or can't be written.
         MissingExtraError: pyarrow isn't installed, or ray where it is the engine.
-        Cancelled: `cancel` was set; the same call goes on.
+        Cancelled: `cancel` was set; the same call resumes.
     """
     import_pyarrow("pyarrow.parquet")
     n_cores = n_usable_cpus()
@@ -142,7 +142,7 @@ def encode_files(
         "kept columns": keep_columns,
         **options.fingerprint(loaded),
     }
-    for name in ("m2v-studio", "on_error"):  # another version may go on, and one that leaves out what can't be read
+    for name in ("m2v-studio", "on_error"):  # another version may resume, and one that skips bad rows
         del settings[name]
     with manifest.opened(folder, settings, schema, restart, found_at) as book:
         run = _Run(book, files, loaded.dim, ProgressReporter(progress, cancel))
@@ -155,18 +155,15 @@ def encode_files(
             schema=book.schema,
             n_cores=1 if engine == "ray" or workers is not None else max(n_cores // n_workers, 1),
         )
-        outcomes: Iterator[Outcome] = iter(())
-        if run.shards and engine == "ray":
-            outcomes = ray_engine.run_on_ray(partial(ShardEncoder, job), job.folder, run.shards, workers, address)
-        elif run.shards:
-            outcomes = processes.run_in_processes(job, run.shards, n_workers, run.advance)
-        try:
-            for outcome in outcomes:
-                run.add(outcome, on_error)
-        finally:
-            close = getattr(outcomes, "close", None)
-            if close is not None:
-                close()
+        if run.shards:
+            outcomes = (
+                ray_engine.run_on_ray(partial(ShardEncoder, job), job.folder, run.shards, workers, address)
+                if engine == "ray"
+                else processes.run_in_processes(job, run.shards, n_workers, run.advance)
+            )
+            with closing(outcomes):
+                for outcome in outcomes:
+                    run.add(outcome, on_error)
     return run.encoded
 
 
@@ -262,7 +259,4 @@ def _schema(files: Sequence[InputFile], options: EncodeOptions) -> str:
 
 def _schema_of(file: InputFile, options: EncodeOptions) -> str:
     with file.local(Path(tempfile.gettempdir()), f"m2v-{os.getpid()}") as path:
-        try:
-            return schema_to(schema_of(open_reader(path, options.input_format, options.wanted())))
-        except (InputError, NotFoundError) as error:
-            raise type(error)(str(error).replace(str(path), file.path)) from error
+        return schema_to(schema_of(open_reader(path, options.input_format, options.wanted())))

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import base64
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from m2v_core import errors
-from m2v_core.bulk.checkpoint import Checkpoint, model_fingerprint
 from m2v_core.bulk.formats import import_pyarrow
 from m2v_core.bulk.inputs import InputFile
 from m2v_core.bulk.manifest import Entry
-from m2v_core.bulk.options import EncodeOptions
+from m2v_core.bulk.options import EncodeOptions, model_fingerprint
 from m2v_core.bulk.run import encode_one
 from m2v_core.errors import InputError, M2VError, ModelFormatError, NotFoundError
 from m2v_core.model import StaticModel
+from m2v_core.native.cpus import limit_cpus
 from m2v_core.progress import Progress
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
 
 MOST_ATTEMPTS = 3  # at a file whose worker dies
 _SECONDS_TO_WAIT = 30.0  # for a worker of a killed run to end
-_cores_held: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Job:
         folder: Where the embeddings go, absolute.
         options: How each file is encoded.
         schema: As in `Manifest`.
-        n_cores: Cores for each worker.
+        n_cores: Threads that each worker may use.
     """
 
     model: str
@@ -96,7 +93,7 @@ class ShardEncoder:
     """
 
     def __init__(self, job: Job) -> None:
-        claim_cores(job.n_cores)
+        limit_cpus(job.n_cores)
         self._job = job
         self._model = StaticModel.from_pretrained(job.model)
         self._schema = None if job.schema is None else schema_from(job.schema)
@@ -112,24 +109,19 @@ class ShardEncoder:
         output = folder / shard.output
         try:
             with shard.input.local(folder, shard.output) as path:
-                Checkpoint(output).wait_until_free(_SECONDS_TO_WAIT)
-                try:
-                    encoded = encode_one(
-                        self._model,
-                        path,
-                        output,
-                        self._job.options,
-                        overwrite=True,
-                        restart=None,
-                        schema=self._schema,
-                        model_digest=self._job.model_fingerprint,
-                        progress=progress,
-                    )
-                except M2VError as error:
-                    message = str(error).replace(str(path), shard.input.path)
-                    return _failed(shard, error, message)
+                encoded = encode_one(
+                    self._model,
+                    path,
+                    output,
+                    self._job.options,
+                    overwrite=True,
+                    schema=self._schema,
+                    wait_seconds=_SECONDS_TO_WAIT,
+                    progress=progress,
+                )
         except M2VError as error:
-            return _failed(shard, error, str(error))
+            is_of_input = isinstance(error, InputError | NotFoundError)
+            return Outcome(shard.input.path, message=str(error), error=type(error).__name__, is_of_input=is_of_input)
         entry = Entry(
             shard.input.path,
             shard.input.version,
@@ -153,36 +145,6 @@ def died(shard: Shard, ending: str) -> Outcome:
     )
 
 
-def claim_cores(n_cores: int) -> None:
-    """Keep this process to so many cores that no other worker on this machine has claimed, where the system can.
-
-    Threads beyond the cores that a worker is meant to have would only get into the way of the others.
-    """
-    try:
-        import fcntl
-
-        cores = sorted(os.sched_getaffinity(0))
-    except (ImportError, AttributeError):
-        return
-    if n_cores >= len(cores) or _cores_held:
-        return
-    claimed = []
-    for core in cores:
-        path = Path(tempfile.gettempdir(), f"m2v-{os.getuid()}-core-{core}.lock")
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            continue
-        _cores_held.append(lock)  # until the process ends
-        claimed.append(core)
-        if len(claimed) == n_cores:
-            break
-    if claimed:
-        os.sched_setaffinity(0, claimed)
-
-
 def schema_to(schema: pyarrow.Schema) -> str:
     """Columns as text for a manifest."""
     return base64.b64encode(schema.serialize().to_pybytes()).decode()
@@ -192,8 +154,3 @@ def schema_from(text: str) -> pyarrow.Schema:
     """What `schema_to` was given."""
     ipc = import_pyarrow("pyarrow.ipc")
     return ipc.read_schema(import_pyarrow().py_buffer(base64.b64decode(text)))
-
-
-def _failed(shard: Shard, error: M2VError, message: str) -> Outcome:
-    is_of_input = isinstance(error, InputError | NotFoundError)
-    return Outcome(shard.input.path, message=message, error=type(error).__name__, is_of_input=is_of_input)

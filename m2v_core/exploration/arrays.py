@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import SaveError
+from m2v_core.storage.atomic import replacing_file
 
 _MAX_CACHED = 200  # of one kind; maps take at most 400 kB, groups half of that
 
@@ -49,16 +49,12 @@ def write_array(path: Path, array: NDArray[Any], what: str) -> None:
     Raises:
         SaveError: It can't be written.
     """
-    unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
+        with replacing_file(path) as unfinished, unfinished.open("wb") as file:
             np.save(file, array)
-        unfinished.replace(path)
     except OSError as error:
         raise SaveError(f"{what} can't be kept at {path}: {error.strerror or error}. Make room there.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     kind = path.name.partition("-")[0]
     with contextlib.suppress(OSError):  # another process may be doing the same
         kept = sorted(path.parent.glob(f"{kind}-*.npy"), key=lambda file: file.stat().st_mtime)

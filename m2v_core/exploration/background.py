@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from m2v_core.errors import LimitError, M2VError, MissingExtraError
 from m2v_core.exploration.projection import cached_umap_map, read_map, umap_key
+from m2v_core.storage.atomic import replacing_file
 
 _MAX_WAITING = 20
 _TIMEOUT_SECONDS = 900.0
@@ -138,9 +139,8 @@ class _ProgressFile:
         left = None
         if self._first is not None and done > self._first[0]:
             left = (now - self._first[1]) / (done - self._first[0]) * (total - done)
-        unfinished = self._file.with_suffix(".part")
-        unfinished.write_text(json.dumps({"share": done / total, "seconds_left": left}))
-        unfinished.replace(self._file)
+        with replacing_file(self._file, is_synced=False) as unfinished:
+            unfinished.write_text(json.dumps({"share": done / total, "seconds_left": left}))
 
 
 def _environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Writing a folder so that readers see all of it or none."""
+"""Writing files and folders so that readers see all of them or none, and locks between processes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,68 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from m2v_core.errors import SaveError
 
 _IS_WINDOWS = os.name == "nt"
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, timeout: float = -1.0, *, busy: str = "", is_removed: bool = False) -> Iterator[None]:
+    """Hold the lock file `path` against other threads and processes; a crash releases it.
+
+    Args:
+        path: The lock file; its folder exists.
+        timeout: Seconds to wait for others, without end if negative.
+        busy: What to say when others still hold it then.
+        is_removed: Whether to remove the lock file afterwards.
+
+    Raises:
+        SaveError: Others hold it.
+        OSError: It can't be created.
+    """
+    lock = FileLock(path, timeout=timeout, poll_interval=0.01)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise SaveError(busy) from error
+    try:
+        yield
+    finally:
+        if is_removed:  # while it is held: filelock tries again when the file it has locked is gone
+            with contextlib.suppress(OSError):
+                path.unlink()
+        lock.release()
+
+
+@contextlib.contextmanager
+def replacing_file(path: Path, *, is_alone: bool = False, is_synced: bool = True) -> Iterator[Path]:
+    """A path to write to; when the block ends without an error, that file replaces `path` in one rename.
+
+    When the block fails, `path` is as before and the new file is removed.
+
+    Args:
+        path: The file to replace; its folder exists.
+        is_alone: Whether the caller holds a lock. The new file is then called `<path>.part`, so that it replaces what a
+            killed process left; else it has a hidden name that no other process uses.
+        is_synced: Whether the new file must be safe on disk first, so that it also survives a power failure.
+
+    Raises:
+        OSError: Writing failed.
+    """
+    part = path.with_name(f"{path.name}.part" if is_alone else f".{secrets.token_hex(8)}.part")
+    try:
+        if is_alone:
+            part.open("wb").close()
+        yield part
+        if is_synced:
+            _sync_file(part)
+        part.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -78,9 +135,13 @@ def _publish(staging: Path, target: Path) -> None:
 def _sync(staging: Path) -> None:
     for path in staging.rglob("*"):
         if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+            _sync_file(path)
     _sync_folder(staging)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

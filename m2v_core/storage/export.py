@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tokenizers import Tokenizer
 
 from m2v_core.errors import InputError, NotFoundError, SaveError
-from m2v_core.storage.atomic import replacing
+from m2v_core.storage.atomic import replacing, replacing_file
 from m2v_core.storage.formats import CARD, StoredModel
 from m2v_core.storage.onnx_graph import build_onnx
 
@@ -195,17 +194,13 @@ def _replacing_file(path: Path) -> Iterator[Path]:
     Raises:
         SaveError: It can't be written; what stood at `path` still stands.
     """
-    # A name of its own, so that two who write the same file don't write into each other's.
-    unfinished = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        yield unfinished
-        unfinished.replace(path)
+        with replacing_file(path) as unfinished:
+            yield unfinished
     except OSError as error:
         raise SaveError(
             f"{path} can't be written ({error.strerror or error}). Check the folder, free some space and try again."
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Processes that are told apart for good, locks between them, and the environment they get."""
+"""Processes that are told apart for good, and the environment they get."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-if sys.platform != "win32":
-    import fcntl
+from m2v_core.native.cpus import TEACHER_ENVIRONMENT
 
 # What a worker may know of the app's environment: where things are, never who we are. HF_TOKEN is missing on
 # purpose.
@@ -87,17 +84,6 @@ def _boot_id() -> str:
         return ""
 
 
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`, against other threads and processes alike; released even by a crash."""
-    if sys.platform == "win32":
-        raise OSError("Job folders are locked with flock, which this system does not have.")
-    # Opened anew each time: flock excludes open files from each other, so threads of one process too.
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def worker_environment() -> dict[str, str]:
     """The few variables a worker needs; it finds this very copy of the package first."""
     environment = {name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)}
@@ -108,4 +94,4 @@ def worker_environment() -> dict[str, str]:
     environment["PYTHONUNBUFFERED"] = "1"  # what a killed worker printed last is in its log
     environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
     environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would fill the log
-    return environment
+    return environment | TEACHER_ENVIRONMENT

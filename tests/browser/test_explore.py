@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from m2v_core import StaticModel
-from m2v_core.bulk.checkpoint import model_fingerprint
+from m2v_core.bulk.options import model_fingerprint
 from tests.core.exploration.index.oracle import write_vectors
 from tests.live_app import Server
 from tests.static_models import static_model

@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from m2v_core.bulk.checkpoint import model_fingerprint
+from m2v_core.bulk.options import model_fingerprint
 from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError
 from m2v_core.exploration.agreement import neighbor_overlap
 from m2v_core.exploration.background import PendingMap

@@ -8,10 +8,7 @@ processor is faster with them, which is measured at the start.
 from __future__ import annotations
 
 import copy
-import ctypes
 import logging
-import os
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +22,6 @@ import numpy.typing as npt
 from m2v_core.errors import MissingExtraError, TeacherError, TeacherOutputError
 from m2v_core.progress import ProgressReporter
 
-# Threads that spin for long while they wait are in the way of whatever else runs: on two busy cores the teacher reads
-# several times as fast when they soon sleep. Heeded if nobody has loaded torch yet.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 try:
     import torch
 except ImportError as error:
@@ -41,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 _CPU_BATCH_TOKENS = 1536  # 512 single pieces between two special tokens: the best of 256 to 2,048 on two cores
 _GPU_BATCH_TOKENS = 49152
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _PROBE_PARAMETERS = 4_000_000  # a smaller teacher is done in no time, and always in full precision
 _PROBE_SEQUENCES = 256
 _MEAN_TEXTS = 32  # of a batch are enough for a mean to take away
@@ -84,7 +76,7 @@ def read_sequences(
         TeacherOutputError: NaN or infinity came back.
         Cancelled: the caller asked to stop.
     """
-    with _prepared(model, device) as model, _memory_kept():
+    with _prepared(model, device) as model:
         encoder = _fastest_precision(model, _probe(sequences), pool, {} if precisions is None else precisions)
         vectors: npt.NDArray[np.float32] | None = None
         for indices in _batches(sequences, _CPU_BATCH_TOKENS if device == "cpu" else _GPU_BATCH_TOKENS):
@@ -123,26 +115,6 @@ def _prepared(model: PreTrainedModel, device: str) -> Iterator[PreTrainedModel]:
         if model.config._attn_implementation != attention:
             model.set_attn_implementation(attention)
         model.train(was_training).to(was_on)
-
-
-@contextmanager
-def _memory_kept() -> Iterator[None]:
-    """Memory that one layer frees serves the next, where the C library would give it back and fetch it anew.
-
-    Fetching means zeroed pages, one fault each: a third of the time on two cores. Only glibc can be told so.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is None:
-        yield
-        return
-    mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-    mallopt(_M_TRIM_THRESHOLD, 1 << 30)
-    try:
-        yield
-    finally:
-        mallopt(_M_MMAP_THRESHOLD, 128 << 10)
-        mallopt(_M_TRIM_THRESHOLD, 128 << 10)
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _batches(sequences: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[npt.NDArray[np.int64]]:

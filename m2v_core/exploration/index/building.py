@@ -9,17 +9,14 @@ and not in it.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from m2v_core._version import __version__
-from m2v_core.bulk.checkpoint import Checkpoint
 from m2v_core.bulk.formats import DType
 from m2v_core.errors import InputError, M2VError, MissingExtraError, SaveError
 from m2v_core.exploration.index.copies import CopyFinder
@@ -38,6 +35,7 @@ from m2v_core.exploration.index.stored import StoredVectors, find_vectors
 from m2v_core.model import StaticModel
 from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
+from m2v_core.storage.atomic import exclusive, replacing_file
 
 
 @dataclass(frozen=True)
@@ -155,46 +153,35 @@ def _build(
     reporter: ProgressReporter,
 ) -> IndexRecord:
     path = vectors.folder / record.file
-    checkpoint = Checkpoint(path)
-    new_copies = copies_path(vectors).with_suffix(".new")
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(checkpoint.open())
-        except SaveError as error:
-            raise SaveError(f"Another run is building {path}. Wait for it to end.") from error
-        except OSError as error:
-            raise could_not_write(path, error.strerror or str(error)) from error
-        try:
-            reporter.start("index", vectors.n_rows, n_before)
-            copies = CopyFinder()
-            number = 0
-            for rows in vectors.batches():
-                keys = np.arange(number, number + len(rows), dtype=np.int64)[rows.any(axis=1)]
-                units = unit_rows(rows[rows.any(axis=1)])
-                are_new = copies.are_new(keys, units)
-                number += len(rows)
-                if number > n_before:  # what was there before is only looked at for copies
-                    engine.add(keys[are_new], units[are_new])
-                    reporter.advance(len(rows))
-            engine.save(checkpoint.part_path)
-            n_bytes, digest = digest_of(checkpoint.part_path)
-            pairs = copies.pairs()
-            record = replace(record, n_bytes=n_bytes, digest=digest, n_indexed=len(engine), n_copies=len(pairs))
-            with new_copies.open("wb") as copies_file:
-                np.save(copies_file, pairs)
-                copies_file.flush()
-                os.fsync(copies_file.fileno())
-            checkpoint.publish(file)
-            new_copies.replace(copies_path(vectors))
+    busy = f"Another run is building {path}. Wait for it to end."
+    try:
+        with exclusive(path.with_name(f"{path.name}.lock"), 0, busy=busy, is_removed=True):
+            with replacing_file(path, is_alone=True) as part, replacing_file(copies_path(vectors)) as new_copies:
+                reporter.start("index", vectors.n_rows, n_before)
+                copies = CopyFinder()
+                number = 0
+                for rows in vectors.batches():
+                    keys = np.arange(number, number + len(rows), dtype=np.int64)[rows.any(axis=1)]
+                    units = unit_rows(rows[rows.any(axis=1)])
+                    are_new = copies.are_new(keys, units)
+                    number += len(rows)
+                    if number > n_before:  # what was there before is only looked at for copies
+                        engine.add(keys[are_new], units[are_new])
+                        reporter.advance(len(rows))
+                engine.save(part)
+                n_bytes, digest = digest_of(part)
+                pairs = copies.pairs()
+                record = replace(record, n_bytes=n_bytes, digest=digest, n_indexed=len(engine), n_copies=len(pairs))
+                with new_copies.open("wb") as copies_file:
+                    np.save(copies_file, pairs)
             write_record(vectors, record)
-        except BaseException as error:
-            checkpoint.remove()
-            with contextlib.suppress(OSError):
-                new_copies.unlink(missing_ok=True)
-            if isinstance(error, OSError | RuntimeError | MemoryError) and not isinstance(error, M2VError):
-                reason = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())
-                raise could_not_write(path, reason) from error
-            raise
+    except M2VError:
+        raise
+    except (OSError, RuntimeError, MemoryError) as error:
+        reason = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        raise could_not_write(path, reason) from error
     for other in ("usearch", "faiss"):
         if other != record.engine:
             with contextlib.suppress(OSError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +12,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.bulk.checkpoint import model_fingerprint
 from m2v_core.bulk.formats import DType
+from m2v_core.bulk.options import model_fingerprint
 from m2v_core.errors import InputError, SaveError
 from m2v_core.exploration.index.copies import open_pairs
 from m2v_core.exploration.index.engines import Engine, EngineName, check_installed, engine_type
 from m2v_core.exploration.index.stored import StoredVectors, VectorFile
 from m2v_core.model import StaticModel
+from m2v_core.storage.atomic import replacing_file
 
 _VERSION = 1
 _BYTES_COMPARED = 1 << 20  # at each end: to read all of an index would take longer than a search
@@ -118,13 +118,9 @@ def write_record(vectors: StoredVectors, record: IndexRecord) -> None:
         SaveError: It can't be written.
     """
     path = _record_path(vectors)
-    new = path.with_name(f"{path.name}.new")
     try:
-        with new.open("w", encoding="utf-8") as file:
-            json.dump({"m2v_index": _VERSION, **asdict(record)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        with replacing_file(path) as new:
+            new.write_text(json.dumps({"m2v_index": _VERSION, **asdict(record)}), encoding="utf-8")
     except OSError as error:
         raise could_not_write(path, error.strerror or str(error)) from error
 

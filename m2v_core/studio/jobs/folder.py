@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from m2v_core.storage.atomic import exclusive, replacing_file
 from m2v_core.studio.jobs.records import Json, SpecRecord, StateRecord
-from m2v_core.studio.processes import exclusive
 
 DAMAGED = "The record of this job is damaged, so it can't go on. Start it again."
 
@@ -150,11 +150,7 @@ def read_json(file: Path) -> Json:
 
 def replace_json(file: Path, value: Json) -> None:
     """Write a value beside the file and rename it: a reader sees the old one or the new one, whole."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    with beside.open("w", encoding="utf-8") as stream:
+    with replacing_file(file) as new, new.open("w", encoding="utf-8") as stream:
         # ASCII, so that a lone surrogate in somebody's text survives.
         json.dump(value, stream, ensure_ascii=True, indent=1 if isinstance(value, dict) else None)
         stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    beside.replace(file)

@@ -15,9 +15,9 @@ from secrets import token_hex
 
 from m2v_core.errors import M2VError, NotFoundError, SaveError
 from m2v_core.model import StaticModel
+from m2v_core.storage.atomic import exclusive
 from m2v_core.studio.jobs.folder import read_json, replace_json
 from m2v_core.studio.library.records import ModelRecord, described
-from m2v_core.studio.processes import exclusive
 
 _ID = re.compile("[0-9a-f]{32}")
 _UNBORN = ".adding-"

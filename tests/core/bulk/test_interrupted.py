@@ -1,8 +1,7 @@
-"""Runs that are killed, cancelled or refused go on where they stopped; and memory that doesn't grow."""
+"""Runs that are killed, cancelled or refused leave no half of an output; and memory that doesn't grow."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,21 +17,23 @@ from m2v_core import StaticModel
 from m2v_core.bulk import readers, run
 from m2v_core.bulk.run import encode_file
 from m2v_core.errors import Cancelled, SaveError
-from tests.core.bulk.files import read_embeddings, write_texts
-from tests.static_models import static_model
+from tests.core.bulk.files import names, read_embeddings, write_texts
 
 WORDS = ["the", "quick", "brown", "fox", "sells", "sea", "shells", "\u4e2d\u6587", "\U0001f984", "na\u00efve"]
 N_TEXTS = 300
 
-# Small blocks, a checkpoint after each, and time to be killed in.
+# Small blocks, and time to be killed in.
 SLOW_RUN = """
 import sys, time
 from m2v_core import StaticModel
 from m2v_core.bulk import readers, run
 readers.ROWS_PER_BLOCK = 7
-run.SECONDS_BETWEEN_CHECKPOINTS = 0
 model, source, output = sys.argv[1:]
-run.encode_file(StaticModel.from_pretrained(model), source, output, progress=lambda event: time.sleep(0.01))
+def wait(event):
+    if event.done:
+        print(event.done, flush=True)
+    time.sleep(0.01)
+run.encode_file(StaticModel.from_pretrained(model), source, output, overwrite=True, progress=wait)
 """
 
 
@@ -49,133 +49,52 @@ def model_folder(model, tmp_path_factory):
     return folder
 
 
-def state_of(output):
-    try:
-        return json.loads(Path(f"{output}.part.json").read_text())["progressed"]
-    except (OSError, ValueError):
-        return None
-
-
 @pytest.mark.parametrize(
-    ("kind", "ending"),
-    [
-        ("text", ".npy"),
-        ("csv", ".parquet"),
-        ("jsonl", ".parquet"),
-        ("parquet", ".parquet"),
-        ("parquet", ".npy"),
-        ("tsv", ".jsonl"),
-        ("jsonl", ".jsonl"),
-    ],
+    ("kind", "ending"), [("text", ".npy"), ("jsonl", ".parquet"), ("parquet", ".parquet"), ("tsv", ".jsonl")]
 )
-def test_killed_and_resumed_to_the_same_bytes(kind, ending, model_folder, monkeypatch, tmp_path):
+@pytest.mark.parametrize("was_there", [False, True])
+def test_killed_and_repeated_to_the_same_bytes(was_there, kind, ending, model_folder, monkeypatch, tmp_path):
     texts = texts_of(N_TEXTS)
     path = write_texts(tmp_path, kind, texts)
     output = tmp_path / f"vectors{ending}"
+    if was_there:
+        output.write_bytes(b"old")
     command = [sys.executable, "-c", SLOW_RUN, str(model_folder), str(path), str(output)]
     draw = random.Random(f"{kind}{ending}")
-    before = 0
     for _ in range(2):
-        process = subprocess.Popen(command)
-        while (state_of(output) or {"n_texts": 0})["n_texts"] <= before:
-            assert process.poll() is None, "finished or failed before it could be killed"
-            time.sleep(0.001)
-        time.sleep(draw.random() * 0.05)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        before = state_of(output)["n_texts"]
-        assert before < N_TEXTS
-        assert not output.exists()
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline(), "failed before it could be killed"
+            time.sleep(draw.random() * 0.05)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL, "finished before it could be killed"
+        assert output.exists() == was_there
+        assert not was_there or output.read_bytes() == b"old"
 
     monkeypatch.setattr(readers, "ROWS_PER_BLOCK", 7)
     model = StaticModel.from_pretrained(model_folder)
-    encoded = encode_file(model, path, output)
-    assert (encoded.n_texts, encoded.n_resumed) == (N_TEXTS, before)
-    assert before > 0
+    assert encode_file(model, path, output, overwrite=was_there).n_texts == N_TEXTS
     whole = tmp_path / f"whole{ending}"
-    assert encode_file(model, path, whole).n_resumed == 0
+    encode_file(model, path, whole)
     assert output.read_bytes() == whole.read_bytes()
     embeddings, _ = read_embeddings(output)
     np.testing.assert_array_equal(embeddings.astype(np.float32), model.encode(texts))
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([path.name, output.name, whole.name])
+    assert names(tmp_path) == sorted([path.name, output.name, whole.name])
 
 
-@pytest.fixture
-def stopped(model, monkeypatch, tmp_path):
-    """A run from text to NumPy, cancelled in its fourth block: its input and its output."""
+@pytest.mark.parametrize("ending", [".npy", ".parquet", ".jsonl"])
+def test_a_cancelled_run_leaves_nothing(ending, model, monkeypatch, tmp_path):
     monkeypatch.setattr(readers, "ROWS_PER_BLOCK", 7)
-    monkeypatch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", 0)
     path = write_texts(tmp_path, "csv", texts_of(50))
-    cancel = threading.Event()
+    cancel, output = threading.Event(), tmp_path / f"out{ending}"
     with pytest.raises(Cancelled):
-        encode_file(
-            model, path, tmp_path / "out.npy", progress=lambda event: event.done == 21 and cancel.set(), cancel=cancel
-        )
-    assert state_of(tmp_path / "out.npy")["n_texts"] == 28
-    return path, tmp_path / "out.npy"
-
-
-def test_a_cancelled_run_goes_on(stopped, model):
-    path, output = stopped
-    events = []
-    encoded = encode_file(model, path, output, progress=events.append)
-    assert (encoded.n_texts, encoded.n_resumed) == (50, 28)
-    assert (events[0].done, events[-1].done) == (28, 50)
-    np.testing.assert_array_equal(np.load(output), model.encode(texts_of(50)))
-
-
-def test_bytes_after_the_last_checkpoint_are_cut(stopped, model):
-    path, output = stopped
-    with Path(f"{output}.part").open("ab") as part:
-        part.write(b"half a block")
+        encode_file(model, path, output, progress=lambda event: event.done == 21 and cancel.set(), cancel=cancel)
+    assert names(tmp_path) == [path.name]
     encode_file(model, path, output)
-    np.testing.assert_array_equal(np.load(output), model.encode(texts_of(50)))
+    np.testing.assert_array_equal(read_embeddings(output)[0].astype(np.float32), model.encode(texts_of(50)))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"column": "tag"}, "changed: column"),
-        ({"dtype": "float16"}, "changed: dtype"),
-        ({"max_length": 3}, "changed: max_length"),
-        ({"normalize": False}, "changed: normalize"),
-        ({"model": static_model(dtype="float16")}, "changed: model"),
-        ({"model": static_model("Unigram")}, "changed: model"),
-        ({"input": b"\n"}, "changed: input"),
-    ],
-)
-def test_what_changed_since_is_named(arguments, message, stopped, model):
-    path, output = stopped
-    arguments = {"model": model, **arguments}
-    if "input" in arguments:
-        path.write_bytes(path.read_bytes() + arguments.pop("input"))
-    before = Path(f"{output}.part").read_bytes()
-    with pytest.raises(SaveError, match=message) as raised:
-        encode_file(input_path=path, output_path=output, **arguments)
-    assert "after 28 texts" in str(raised.value)
-    assert "--restart" in str(raised.value)
-    assert Path(f"{output}.part").read_bytes() == before
-    assert encode_file(input_path=path, output_path=output, restart=True, **arguments).n_resumed == 0
-    assert sorted(file.name for file in output.parent.iterdir()) == [output.name, path.name]
-
-
-def test_arguments_spelled_out_change_nothing(stopped, model):
-    path, output = stopped
-    encoded = encode_file(model, path, output, column="text", max_length=model.max_length, normalize=model.normalize)
-    assert encoded.n_resumed == 28
-
-
-@pytest.mark.parametrize("lost", ["part", "part.json"])
-def test_half_of_what_was_left_is_worth_nothing(lost, stopped, model):
-    path, output = stopped
-    Path(f"{output}.{lost}").unlink()
-    assert encode_file(model, path, output).n_resumed == 0
-    np.testing.assert_array_equal(np.load(output), model.encode(texts_of(50)))
-
-
-def test_an_error_of_the_disk_keeps_what_was_written(model, monkeypatch, tmp_path):
+def test_an_error_of_the_disk_leaves_nothing(model, monkeypatch, tmp_path):
     monkeypatch.setattr(readers, "ROWS_PER_BLOCK", 7)
-    monkeypatch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", 0)
     path = write_texts(tmp_path, "text", texts_of(50))
     write, n_writes = run.NpyWriter.write, []
 
@@ -189,7 +108,8 @@ def test_an_error_of_the_disk_keeps_what_was_written(model, monkeypatch, tmp_pat
         patch.setattr(run.NpyWriter, "write", fill_the_disk)
         with pytest.raises(SaveError, match="No space left"):
             encode_file(model, path, tmp_path / "out.npy")
-    assert encode_file(model, path, tmp_path / "out.npy").n_resumed == 21
+    assert names(tmp_path) == [path.name]
+    encode_file(model, path, tmp_path / "out.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), model.encode(texts_of(50)))
 
 
@@ -207,6 +127,7 @@ def test_two_runs_of_one_output(model, monkeypatch, tmp_path):
     encode_file(model, path, tmp_path / "out.npy", progress=meanwhile)
     assert len(refused) == 1
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), model.encode(texts_of(50)))
+    assert names(tmp_path) == ["out.npy", path.name]
 
 
 # Blocks are small because the pools of memory take some twenty blocks to reach their full size.

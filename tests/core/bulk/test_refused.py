@@ -12,7 +12,6 @@ import pytest
 from pyarrow import parquet
 
 from m2v_core.bulk import readers, run
-from m2v_core.bulk.checkpoint import Checkpoint
 from m2v_core.bulk.run import encode_file
 from m2v_core.errors import Cancelled, InputError, MissingExtraError, NotFoundError, SaveError
 from tests.core.bulk.files import ENDINGS, OUTPUTS, names, read_embeddings, write_texts
@@ -175,17 +174,16 @@ def test_disk_without_room_is_refused_at_once(model, monkeypatch, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
-def test_full_disk(model, monkeypatch, tmp_path):
+@pytest.mark.parametrize("ending", OUTPUTS)
+def test_full_disk(ending, model, monkeypatch, tmp_path):
     path = write_texts(tmp_path, "text", ["the"] * 1000)
-    monkeypatch.setattr(Checkpoint, "open", lambda self: open("/dev/full", "rb+"))  # noqa: SIM115, PTH123
-    monkeypatch.setattr(Checkpoint, "resume", lambda self, file, *_: run.Progressed())
-    monkeypatch.setattr(run.NpyWriter, "_write_header", lambda self: None)
+    (tmp_path / f"out{ending}.part").symlink_to("/dev/full")
     with pytest.raises(SaveError, match="No space left"):
-        encode_file(model, path, tmp_path / "out.npy")
+        encode_file(model, path, tmp_path / f"out{ending}")
     assert names(tmp_path) == [path.name]
 
 
-def test_cancel_before_the_first_checkpoint_leaves_nothing(model, tmp_path):
+def test_cancel_before_the_first_block_leaves_nothing(model, tmp_path):
     cancel = threading.Event()
     cancel.set()
     path = write_texts(tmp_path, "text", ["the"])

@@ -91,7 +91,7 @@ def test_characters_are_counted_in_every_kind_of_file(ending, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("with_rows", [True, False])
-def test_rows_are_those_of_pyarrow_and_go_on_from_each_position(kind, with_rows, monkeypatch, tmp_path):
+def test_rows_are_those_of_pyarrow(kind, with_rows, monkeypatch, tmp_path):
     monkeypatch.setattr(readers, "BYTES_PER_BLOCK", 100)
     path = tmp_path / "texts.parquet"
     texts = [["a" * 60, "b", None, "c" * 130, "d" * 39][number % 5] for number in range(50)]
@@ -109,13 +109,10 @@ def test_rows_are_those_of_pyarrow_and_go_on_from_each_position(kind, with_rows,
     assert all(
         sum(map(len, block.texts)) + len((after.texts or [""])[0]) + 60 > 100
         for block, after in pairwise(blocks)
-        if block.position[0] == 0 and after.position[0] == 0
+        if block.share < 23 / 50 and after.share <= 23 / 50  # in the same row group
     )
     if with_rows:
         rows = pyarrow.concat_tables([block.rows for block in blocks])
         read = parquet.read_table(path)
         assert rows.to_pylist() == [row for row in read.to_pylist() if row["text"] is not None]
         assert rows.schema.equals(read.schema)
-    for number, block in enumerate(blocks):
-        again = [after.texts for after in reader.blocks(block.position)]
-        assert again == [after.texts for after in blocks[number + 1 :]]

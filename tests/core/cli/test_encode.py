@@ -47,7 +47,7 @@ def test_every_option_of_encode_arrives(model_folder, monkeypatch, tmp_path):
 
     def encode_file(model, *paths, **arguments):
         passed.update(arguments, paths=paths)
-        return run.Encoded(7, 3, 1, ("in.csv, line 3 has 1 cells.",))
+        return run.Encoded(7, 1, ("in.csv, line 3 has 1 cells.",))
 
     monkeypatch.setattr(run, "encode_file", encode_file)
     done = m2v(
@@ -62,7 +62,6 @@ def test_every_option_of_encode_arrives(model_folder, monkeypatch, tmp_path):
             "--on-error",
             "skip",
             "--overwrite",
-            "--restart",
         ),
     )
     assert done.exit_code == 0, done.output
@@ -78,11 +77,10 @@ def test_every_option_of_encode_arrives(model_folder, monkeypatch, tmp_path):
         "normalize": False,
         "on_error": "skip",
         "overwrite": True,
-        "restart": True,
     }
     assert "1 rows were left out. The first: in.csv, line 3 has 1 cells." in done.stderr
     facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert (facts["rows"], facts["resumed"]) == ("7", "after 3")
+    assert facts["rows"] == "7"
 
 
 def test_stdin_is_encoded(model_folder, tmp_path):
@@ -143,26 +141,11 @@ def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypa
 
 def test_ctrl_c_while_encoding_leaves_nothing(model_folder, monkeypatch, tmp_path):
     (tmp_path / "texts.txt").write_text("the cat\n", encoding="utf-8")
-    monkeypatch.setattr(run.NpyWriter, "write", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
-    done = encode_texts(model_folder, tmp_path)
-    assert done.exit_code == 130
-    assert names(tmp_path) == ["texts.txt"]
-
-
-def test_ctrl_c_while_encoding_says_how_to_go_on(model_folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(readers, "ROWS_PER_BLOCK", 5)
-    monkeypatch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", 0)
-    (tmp_path / "texts.txt").write_text("the cat\n" * 20, encoding="utf-8")
-    save = run.Checkpoint.save
     with monkeypatch.context() as patch:
-        patch.setattr(
-            run.Checkpoint, "save", lambda *arguments: save(*arguments) or os.kill(os.getpid(), signal.SIGINT)
-        )
+        patch.setattr(run.NpyWriter, "write", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
         done = encode_texts(model_folder, tmp_path)
     assert done.exit_code == 130
-    assert "Stopped after 5 texts; the same command goes on from there." in done.stderr
-    assert names(tmp_path) == ["new.npy.part", "new.npy.part.json", "texts.txt"]
-    done = encode_texts(model_folder, tmp_path)
-    assert done.exit_code == 0, done.output
-    assert "resumed    after 5" in done.stdout
-    assert np.load(tmp_path / "new.npy").shape == (20, 3)
+    said = " ".join(done.stderr.split())
+    assert f"Stopped; {tmp_path / 'new.npy'} was not written. The same command starts over." in said
+    assert names(tmp_path) == ["texts.txt"]
+    assert encode_texts(model_folder, tmp_path).exit_code == 0

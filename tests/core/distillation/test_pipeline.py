@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -868,3 +870,27 @@ def test_nothing_is_written(wordpiece: Path, tmp_path: Path, monkeypatch: pytest
     distill(str(wordpiece), corpus_words(20), use_subword=False, pca_dims=8)
     assert not list(tmp_path.iterdir())
     assert {path: path.stat().st_mtime_ns for path in wordpiece.rglob("*")} == before
+
+
+# An allocator setting would be made through ctypes, before or after it is imported.
+DISTILLING_PROCESS = """
+import ctypes, os, sys
+called = []
+class Watched(ctypes.CDLL):
+    def __getattr__(self, name):
+        called.append(name)
+        return super().__getattr__(name)
+ctypes.CDLL = Watched
+assert ctypes.CDLL(None).getpid() == os.getpid() and "getpid" in called
+before = dict(os.environ)
+import m2v_core
+m2v_core.distill(sys.argv[1], device="cpu", pca_dims=8)
+assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
+print([name for name in called if name.startswith(("mall", "mtrace"))])
+"""
+
+
+def test_distilling_changes_nothing_of_the_process(build_teacher_once):
+    command = [sys.executable, "-c", DISTILLING_PROCESS, str(build_teacher_once("wordpiece"))]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

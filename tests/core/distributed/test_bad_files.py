@@ -186,7 +186,7 @@ def test_no_space_left(model, model_folder, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if line.startswith("Error")]
-    assert len(lines) == 1 and "File too large" in lines[0] and ".parquet" in lines[0] and "goes on" in lines[0]
+    assert len(lines) == 1 and "File too large" in lines[0] and ".parquet" in lines[0] and "over" in lines[0]
     assert "Traceback" not in done.stderr
     assert entries_of(output) == []
     done = subprocess.run(command, capture_output=True, text=True)

@@ -252,19 +252,20 @@ def test_cancel(pattern, model, model_folder, tmp_path):
     check_complete(output, N_FILES, N_ROWS, model)
 
 
-def test_each_worker_keeps_to_its_cores(long_pattern, model_folder, tmp_path):
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("one core can't be shared out")
-    environment = ENVIRONMENT | {"TMPDIR": str(tmp_path)}  # no other run's claims on cores are there
-    process = subprocess.Popen(command(model_folder, long_pattern, tmp_path / "vectors"), env=environment)
-    for _ in seconds():
-        assert process.poll() is None
-        cores = [set(child.cpu_affinity()) for child in children(process)]
-        if len(cores) == 2 and max(map(len, cores)) == 1:
-            break
-    assert not cores[0] & cores[1]
-    process.terminate()
-    process.wait()
+def test_a_worker_uses_the_threads_it_may(model_folder):
+    code = (
+        "import os, sys\n"
+        "from m2v_core.native.cpus import limit_cpus, n_usable_cpus\n"
+        "limit_cpus(1)\n"
+        "import pyarrow\n"
+        "from m2v_core import StaticModel\n"
+        "from m2v_core.encoder import chunked\n"
+        "StaticModel.from_pretrained(sys.argv[1]).encode(['the fox'] * 50_000)\n"
+        "print(n_usable_cpus(), pyarrow.cpu_count(), os.environ['RAYON_NUM_THREADS'])\n"
+        "print(chunked._threads.cache_info().misses)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, model_folder], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stdout.split() == ["1", "1", "1", "0"], done.stderr
 
 
 def test_restart_begins_anew(pattern, model, model_folder, tmp_path):

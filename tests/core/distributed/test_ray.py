@@ -11,9 +11,8 @@ from functools import partial
 import pytest
 
 from m2v_core import StaticModel
-from m2v_core.bulk.checkpoint import model_fingerprint
 from m2v_core.bulk.inputs import find_inputs
-from m2v_core.bulk.options import EncodeOptions
+from m2v_core.bulk.options import EncodeOptions, model_fingerprint
 from m2v_core.distributed.ray_engine import FileActor
 from m2v_core.distributed.run import encode_files
 from m2v_core.distributed.shards import Job, Shard, ShardEncoder
