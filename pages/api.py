@@ -11,8 +11,6 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
-from gradio.data_classes import FileData
-from gradio.events import api
 
 from m2v_core.errors import InputError, LimitError, M2VError
 from m2v_core.jobs import Job, JobSpec
@@ -23,6 +21,7 @@ from pages.components import checked_owner, checked_teacher, job_store, model_ti
 from pages.components.archive import archive_of, delete_model
 from pages.components.job_view import seconds_left
 from pages.components.model_picker import model_library, picked_model
+from pages.gradio_patches import add_endpoint
 
 # They change nothing and cost little, so agents may have them as tools; the others spend hours of computing or delete.
 READ_ONLY = frozenset({"list_models", "encode", "similar_words", "similar_documents", "similarity_shares"})
@@ -36,16 +35,7 @@ _Answer = TypeVar("_Answer")
 def build() -> None:
     """The endpoints, in the current Blocks context; nothing of them is seen on a page."""
     for endpoint in (new_owner, distill, job, cancel, list_models, encode, download, delete):
-        api(endpoint, api_name=endpoint.__name__)
-
-
-class ReadOnlyTools(gr.mcp.GradioMCPServer):
-    """The app as an MCP server, with the endpoints of `READ_ONLY` for tools and no others."""
-
-    def get_tool_to_endpoint(self) -> dict[str, str]:
-        """The endpoint behind each tool; what is not in here can't be listed and can't be called."""
-        tools: dict[str, str] = super().get_tool_to_endpoint()
-        return {tool: endpoint for tool, endpoint in tools.items() if endpoint.lstrip("/") in READ_ONLY}
+        add_endpoint(endpoint)
 
 
 def _answering(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:
@@ -151,7 +141,7 @@ def download(owner: str, model_id: str) -> dict[str, Any]:
         model_id: One of your models.
     """
     archive = archive_of(checked_owner(owner), _text(model_id, "model_id"))
-    return FileData(path=str(archive), orig_name=archive.name, size=archive.stat().st_size).model_dump()
+    return gr.FileData(path=str(archive), orig_name=archive.name, size=archive.stat().st_size).model_dump()
 
 
 @_answering

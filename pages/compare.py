@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.errors import InputError, M2VError, NotFoundError
@@ -29,6 +28,7 @@ from pages.components import (
 from pages.components.job_panel import build_job_panel, find_job
 from pages.components.measurements import conditions_html, numbers_html
 from pages.components.model_picker import empty_html, model_library, recipe_name, refused_html
+from pages.gradio_patches import current_page
 
 TextSource = Literal["sample", "own", "upload"]
 
@@ -91,11 +91,9 @@ def build() -> None:
 
     panel.connect(submit, [models, with_teacher, teacher, source, own_texts, upload, rounds, seconds, with_peer])
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page = Context.root_block
-    assert page is not None  # components can't be made outside one
     listed, proposed, timer = gr.State([]), gr.State(BUNDLED_TEACHER), gr.Timer(_TICK_SECONDS)
     offered: list[Any] = [models, empty, listed, teacher, proposed]
-    page.load(offer, panel.owner, [panel.owner, *offered], **quiet)
+    current_page().load(offer, panel.owner, [panel.owner, *offered], **quiet)
     # Models come and go in other tabs.
     timer.tick(refresh, [panel.owner, models, listed, teacher, proposed], offered, **quiet)
     models.input(

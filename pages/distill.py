@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context, LocalContext
 
 from m2v_core.bulk.run import read_texts
 from m2v_core.distillation.settings import DEFAULT_RECIPE, Recipe
@@ -42,6 +41,7 @@ from pages.components.job_panel import build_job_panel, find_job, finished_model
 from pages.components.own_words import Source, clean_words, lint, lint_file, read_words, usable_words
 from pages.components.preflight_card import WAITING, preflight, teacher_facts
 from pages.components.teacher_search import connect_search
+from pages.gradio_patches import current_page, current_session
 
 Mode = Literal["output", "word", "subword"]
 
@@ -174,8 +174,6 @@ def build() -> None:
     words = [source, pasted, upload, column]
     panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings, corpus], with_visitor=True)
 
-    root = Context.root_block
-    assert root is not None  # components can't be made outside one
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     linted: list[Any] = [column, report, clean, is_cleaned]
     mode.change(lambda chosen: gr.Column(visible=chosen != "output"), mode, words_box, **quiet)
@@ -192,7 +190,7 @@ def build() -> None:
     clean.click(clean_words, words, [pasted, report, clean, is_cleaned], **quiet)
     shaping: list[Any] = [teacher, mode, *words, dims, precision, clusters, remove_pattern, recipe]
     gr.on(
-        [root.load, *(component.change for component in shaping)],
+        [current_page().load, *(component.change for component in shaping)],
         check_for_visitor,
         shaping,
         [card, panel.start, pieces],
@@ -265,7 +263,7 @@ def submit(
     job_id = job_store().submit(spec, owner, secrets=_secrets_to_read(teacher, who))
     while len(_started) >= _MAX_STARTED:
         _started.pop(next(iter(_started)), None)
-    _started[job_id] = _session()
+    _started[job_id] = current_session()
     return job_id
 
 
@@ -280,14 +278,8 @@ def _secrets_to_read(teacher: str, who: Visitor) -> dict[str, str]:
 
 
 def _is_begun_here(job_id: str) -> bool:
-    session = _session()
+    session = current_session()
     return session is not None and _started.get(job_id) == session
-
-
-def _session() -> str | None:
-    """The open page that asks; another one after a refresh."""
-    request = LocalContext.request.get(None)
-    return None if request is None else request.session_hash
 
 
 def restore(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> list[Any]:

@@ -8,8 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
-from gradio.events import api
 
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
@@ -30,6 +28,7 @@ from pages.components.teacher_side import (
 from pages.components.vector_folder import build_folder_box, open_folder, search_folder
 from pages.components.waiting import following, waiting_html
 from pages.components.word_map import build_word_map
+from pages.gradio_patches import add_endpoint, current_page
 
 _MAX_QUERY_CHARACTERS = 10_000
 _MAX_RESULTS = 100
@@ -143,9 +142,7 @@ def build() -> None:
         trigger_mode="always_last",
         **quiet,
     )
-    page = Context.root_block
-    assert page is not None  # components can't be made outside one
-    page.load(find_documents, picker.owner, [source, pasted, documents, documents_report, forget], **quiet)
+    current_page().load(find_documents, picker.owner, [source, pasted, documents, documents_report, forget], **quiet)
     forget.click(
         forget_documents, [picker.owner, source], [pasted, upload, documents, documents_report, forget], **quiet
     )
@@ -169,9 +166,9 @@ def build() -> None:
         build_word_map(picker.owner, picker.model_id, map_tab, [words_tab, documents_tab, why_tab])
     why_tab.select(explain, [*model, text_a, text_b], explained, **quiet)
     gr.on([explain_button.click, text_a.submit, text_b.submit], explain, [*model, text_a, text_b], explained, **quiet)
-    api(similar_words, api_name="similar_words")
-    api(similar_documents, api_name="similar_documents")
-    api(similarity_shares, api_name="similarity_shares")
+    add_endpoint(similar_words)
+    add_endpoint(similar_documents)
+    add_endpoint(similarity_shares)
 
 
 def _count_slider(value: int) -> gr.Slider:

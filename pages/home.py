@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.errors import HubError, InputError, M2VError, TeacherError
 from m2v_core.jobs import JobSpec
@@ -25,6 +24,7 @@ from pages.components.job_view import ONE_CLICK
 from pages.components.licenses import license_choices
 from pages.components.preflight_card import teacher_facts
 from pages.components.teacher_search import connect_search
+from pages.gradio_patches import current_page
 
 
 def build() -> None:
@@ -59,12 +59,10 @@ def build() -> None:
         gr.HTML(_STEPS, apply_default_css=False, elem_classes="m2v-steps-cell")
     panel.connect(submit, [teacher, name, license_box], with_visitor=True)
 
-    root = Context.root_block
-    assert root is not None  # components can't be made outside one
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     connect_search(teacher)
     gr.on(
-        [root.load, teacher.change],
+        [current_page().load, teacher.change],
         prepare,
         teacher,
         [account, publishing, proposed, license_box, panel.start],

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.library import ModelRecord
@@ -25,6 +24,7 @@ from pages.components.model_facts import facts_html, model_labels, snippet_html
 from pages.components.model_picker import model_library, refused_html
 from pages.components.waiting import following
 from pages.components.zip_button import connect_zip_buttons
+from pages.gradio_patches import current_page
 
 Way = Literal["upload", "hub", "folder"]
 
@@ -118,9 +118,7 @@ def build() -> None:
         shown_id,
         listed,
     ]
-    page = Context.root_block
-    assert page is not None  # components can't be made outside one
-    page.load(attach, owner, [owner, *shown], **quiet)
+    current_page().load(attach, owner, [owner, *shown], **quiet)
     timer.tick(refresh, [owner, shown_id, listed], shown, **quiet)
     models.input(pick, [owner, models], shown, trigger_mode="always_last", **quiet)
     way.change(show_way, way, [upload_box, name_box, place, added], **quiet)

@@ -6,7 +6,6 @@ import re
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.errors import InputError, M2VError, NotFoundError, RepoExistsError
 from m2v_core.jobs import Job, JobSpec
@@ -29,6 +28,7 @@ from pages.components.licenses import license_choices
 from pages.components.model_picker import build_model_picker, checked_pick, model_library
 from pages.components.preflight_card import teacher_facts
 from pages.components.zip_button import build_zip_button
+from pages.gradio_patches import current_page
 
 Way = Literal["branch", "pull request", "replace"]
 Access = Literal["private", "public"]
@@ -102,11 +102,9 @@ def build() -> None:
     chosen = [picker.model_id, name, way, branch, access, license_box, card]
     panel.connect(submit, chosen, with_visitor=True)
 
-    root = Context.root_block
-    assert root is not None  # components can't be made outside one
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     gr.on(
-        [root.load, picker.model_id.change],
+        [current_page().load, picker.model_id.change],
         prepare,
         [picker.owner, picker.model_id],
         [account, form, cover, name, way, branch, access, license_box, card],

@@ -43,10 +43,11 @@ ROOMS: dict[str, set[str]] = {
     "__main__": {"cli"},
     "m2v_core": {"model", "errors", "progress", "distillation"},  # distillation for types only, see below
     "figures": MODEL | ENDS,
-    "components": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures"},
-    "page": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures", "components"},
+    "gradio_patches": set(),
+    "components": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures", "gradio_patches"},
+    "page": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures", "gradio_patches", "components"},
     "pages": {"page"},
-    "app": {"pages", "page", "components", "errors", "space"},
+    "app": {"pages", "page", "components", "gradio_patches", "errors", "space"},
 }
 
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
@@ -81,6 +82,7 @@ PACKAGES: dict[str, set[str]] = {
     "__main__": set(),
     "m2v_core": set(),
     "figures": {"numpy", "plotly"},
+    "gradio_patches": {"gradio", "mcp"},
     "components": {"gradio", "numpy"},
     "page": {"gradio", "numpy"},
     "pages": {"gradio"},
@@ -99,6 +101,7 @@ HOMES = {
     "pyarrow": {f"m2v_core/bulk/{name}.py" for name in ("parquet", "run", "vectors")},
     "ray": {"m2v_core/distributed/ray_engine.py"},
     "faiss": {"m2v_core/search/engines.py"},
+    "mcp": {"pages/gradio_patches.py"},
     "usearch": {"m2v_core/search/engines.py", "m2v_core/exploration/rows.py"},
     "fsspec": {"m2v_core/distributed/inputs.py"},
     "huggingface_hub": {
@@ -159,7 +162,7 @@ def room_of(module: str) -> str | None:
     if top == "pages":
         if not rest or rest[0] == "__init__":
             return "pages"
-        return "page" if rest[0] in PAGES else "figures" if rest[0] == "figures" else "components"
+        return "page" if rest[0] in PAGES else rest[0] if rest[0] in ("figures", "gradio_patches") else "components"
     if top != "m2v_core":
         return None
     return rest[0] if rest and rest[0] in ROOMS else "m2v_core"
@@ -191,6 +194,8 @@ def violations(path: str, source: str) -> list[str]:
                 found.append(f"{where}: {room} may not import {third_party}")
             if path not in HOMES.get(third_party, {path}):
                 found.append(f"{where}: only {sorted(HOMES[third_party])} may")
+            if item.module.startswith("gradio.") and not (room == "gradio_patches" or ".themes." in item.module):
+                found.append(f"{where}: Gradio's submodules belong to pages/gradio_patches.py")
             if room in IN_BASE_INSTALL and third_party not in BASE and not item.is_lazy:
                 found.append(f"{where}: a base install lacks it, so import it in the function that needs it")
         if room == "m2v_core" and target == "distillation" and not item.is_for_types:
@@ -246,6 +251,7 @@ def test_every_room_has_both_tables():
         ("pages/home.py", "from pages.distill import build"),
         ("pages/home.py", "from m2v_core.cli import app"),
         ("pages/figures.py", "import gradio"),
+        ("pages/home.py", "from gradio.context import Context"),
         ("app.py", "import plotly"),
     ],
 )

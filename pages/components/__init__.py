@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Literal
 
 import gradio as gr
-from gradio.context import LocalContext
 
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.neighbors import Neighbor
 from m2v_core.jobs import JobLimits, JobStore
 from m2v_core.jobs.redaction import Redactor
 from m2v_core.space.settings import current_limits
+from pages.gradio_patches import current_session
 
 logger = logging.getLogger(__name__)
 
@@ -94,11 +94,11 @@ def known_owner(owner: str | None) -> str:
     """
     if owner and _OWNER.fullmatch(owner):
         return owner
-    request = LocalContext.request.get(None)
-    if request is None or not request.session_hash:
+    session = current_session()
+    if not session:
         return new_owner()
     with _first_owner_lock:
-        return _first_owner(request.session_hash)
+        return _first_owner(session)
 
 
 @functools.lru_cache(maxsize=10_000)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.errors import NotFoundError
 from m2v_core.exploration.neighbors import WordNeighbors
@@ -22,6 +21,7 @@ from pages.components.job_view import ONE_CLICK, is_unpublished, job_html
 from pages.components.model_picker import model_library
 from pages.components.result_card import result_html
 from pages.components.served_files import model_zip, result_file
+from pages.gradio_patches import current_page
 
 _TICK_SECONDS = 0.5
 _LINGER_SECONDS = 0.25  # less than a tick, or the next would be left out
@@ -180,9 +180,9 @@ class JobPanel:
         started.then(None, js=_KEEP_FOCUS, **quiet)
         self.cancel.click(functools.partial(cancel, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
         self.timer.tick(functools.partial(follow, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
-        page = Context.root_block
-        assert page is not None  # components can't be made outside one
-        opened = page.load(functools.partial(attach, kind=self.kind), self.owner, [self.owner, *shown], **quiet)
+        opened = current_page().load(
+            functools.partial(attach, kind=self.kind), self.owner, [self.owner, *shown], **quiet
+        )
         opened.then(functools.partial(catch_up, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
 
 

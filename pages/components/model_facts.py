@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from gradio.context import LocalContext
-
 from m2v_core.library import ModelRecord
 from pages.components import format_bytes
 from pages.components.archive import file_name
 from pages.components.model_picker import details, recipe_name
+from pages.gradio_patches import current_address
 
 _NUMBER = re.compile(r" \(\d+\)$")
 
@@ -114,12 +113,7 @@ def snippet_html(record: ModelRecord, owner: str) -> str:
 
 def app_address() -> str:
     """Where `gradio_client` finds this app: a Space by its name, any other by the address that the browser has."""
-    request = LocalContext.request.get(None)
-    if space := os.environ.get("SPACE_ID"):
-        return space
-    if request is None or request.request is None:
-        return "http://127.0.0.1:7860"
-    return str(request.request.base_url).rstrip("/")
+    return os.environ.get("SPACE_ID") or current_address() or "http://127.0.0.1:7860"
 
 
 def _date(record: ModelRecord) -> str:

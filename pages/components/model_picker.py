@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.errors import NotFoundError
 from m2v_core.exploration.neighbors import WordNeighbors
@@ -26,6 +25,7 @@ from pages.components import (
     owner_state,
 )
 from pages.components.distill_settings import RECIPES
+from pages.gradio_patches import current_page
 
 _TICK_SECONDS = 2.0
 _RECIPES = {value: label.partition("\n")[0] for label, value in RECIPES}
@@ -103,11 +103,9 @@ def build_model_picker(owner: gr.BrowserState | None = None) -> ModelPicker:
     empty = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
     timer = gr.Timer(_TICK_SECONDS, active=False)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page = Context.root_block
-    assert page is not None  # components can't be made outside one
     n_offered = gr.State(0)
     shown: list[Any] = [box, empty, timer, n_offered]
-    page.load(attach, owner, [owner, *shown], **quiet)
+    current_page().load(attach, owner, [owner, *shown], **quiet)
     gr.on([timer.tick, box.focus], refresh, [owner, box, n_offered], shown, **quiet)
     box.blur(shorten, [owner, box, n_offered], shown, **quiet)
     box.input(pick, [owner, box], empty, **quiet)

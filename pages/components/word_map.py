@@ -10,7 +10,6 @@ from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import gradio as gr
 import numpy as np
@@ -28,6 +27,7 @@ from pages.components.served_files import remove_old_files, served_folder
 from pages.components.waiting import bar_html
 from pages.figures import map_figure
 from pages.figures.style import short_name
+from pages.gradio_patches import serve_file
 
 Method = Literal["PCA", "UMAP"]
 
@@ -361,6 +361,4 @@ def _plotly_address() -> str:
     package = find_spec("plotly")
     if package is None or package.origin is None:
         raise MissingExtraError("plotly", "app")
-    script = Path(package.origin).resolve().parent / "package_data" / "plotly.min.js"
-    gr.set_static_paths([script])
-    return f"gradio_api/file={quote(script.as_posix())}"
+    return serve_file(Path(package.origin).resolve().parent / "package_data" / "plotly.min.js")
