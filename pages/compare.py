@@ -19,15 +19,15 @@ from pages import figures
 from pages.components import (
     BUNDLED_TEACHER,
     checked_teacher,
-    error_notice,
     job_store,
     known_owner,
     notice,
+    shows_errors,
     teacher_picker,
 )
 from pages.components.job_panel import build_job_panel, find_job
 from pages.components.measurements import conditions_html, numbers_html
-from pages.components.model_picker import empty_html, model_library, recipe_name, refused_html
+from pages.components.model_picker import empty_html, model_library, pick_linked, recipe_name, refused_html
 from pages.gradio_patches import current_page
 
 TextSource = Literal["sample", "own", "upload"]
@@ -160,21 +160,22 @@ def offer(owner: str | None, request: gr.Request) -> list[Any]:
     The model that is picked everywhere is ticked; `?model=ID` in the page's address picks another.
     """
     owner = known_owner(owner)
-    wanted, message = str(request.query_params.get("model", "")), ""
-    try:
-        if wanted:
-            try:
-                model_library().pick(wanted, owner)
-            except M2VError as error:
-                message = error_notice(error, "This model can't be shown")
-        models = measurable_models(owner)
-        boxes, ticked = _ticked_box(owner, models, [])
-        teacher = ticked[0].teacher if ticked else BUNDLED_TEACHER
-        return [owner, boxes, message or _said(owner, models), _entries(models), teacher, teacher]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [owner, gr.skip(), error_notice(error, "Your models can't be shown"), *[gr.skip()] * 3]
+    return [owner, *_offered(owner, pick_linked(owner, request))]
 
 
+def _unlisted(message: str) -> list[Any]:
+    return [gr.skip(), message, *[gr.skip()] * 3]
+
+
+@shows_errors("Your models can't be shown", _unlisted)
+def _offered(owner: str, message: str) -> list[Any]:
+    models = measurable_models(owner)
+    boxes, ticked = _ticked_box(owner, models, [])
+    teacher = ticked[0].teacher if ticked else BUNDLED_TEACHER
+    return [boxes, message or _said(owner, models), _entries(models), teacher, teacher]
+
+
+@shows_errors("Your models can't be shown", _unlisted)
 def refresh(
     owner: str | None,
     chosen: Sequence[str],
@@ -187,18 +188,15 @@ def refresh(
     What is ticked is written only where it must be: another tick may come meanwhile, and must stay.
     """
     owner = known_owner(owner)
-    try:
-        models = measurable_models(owner)
-        entries = _entries(models)
-        if entries == listed:
-            return [gr.skip()] * 5
-        said = _said(owner, models)
-        if listed and {model.id for model in models} >= set(chosen):
-            return [gr.CheckboxGroup(choices=entries, visible=True), said, entries, gr.skip(), gr.skip()]
-        boxes, ticked = _ticked_box(owner, models, chosen)
-        return [boxes, said, entries, *_proposal(ticked, teacher, proposed)]
-    except Exception as error:  # as above
-        return [gr.skip(), error_notice(error, "Your models can't be shown"), *[gr.skip()] * 3]
+    models = measurable_models(owner)
+    entries = _entries(models)
+    if entries == listed:
+        return [gr.skip()] * 5
+    said = _said(owner, models)
+    if listed and {model.id for model in models} >= set(chosen):
+        return [gr.CheckboxGroup(choices=entries, visible=True), said, entries, gr.skip(), gr.skip()]
+    boxes, ticked = _ticked_box(owner, models, chosen)
+    return [boxes, said, entries, *_proposal(ticked, teacher, proposed)]
 
 
 def _ticked_box(
@@ -296,14 +294,12 @@ def read_file(upload: str | None) -> list[str]:
     return open_vocabulary(upload).entries()
 
 
+@shows_errors("This file can't be used")
 def judge_file(upload: str | None) -> str:
     """What the page says of a new file."""
     if upload is None:
         return ""
-    try:
-        n_texts = len(usable_texts(read_file(upload), rounds=0))
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This file can't be used")
+    n_texts = len(usable_texts(read_file(upload), rounds=0))
     return notice("good", f"{n_texts:,} different {'text' if n_texts == 1 else 'texts'} ready")
 
 
@@ -325,21 +321,22 @@ def usable_texts(lines: Sequence[str], rounds: int) -> list[str]:
     return texts
 
 
+def _unshown(message: str) -> list[Any]:
+    return [gr.Column(visible=True), message, gr.Row(visible=False), None, "", None]
+
+
+@shows_errors("This measurement can't be shown", _unshown)
 def show(owner: str | None, job_id: str) -> list[Any]:
     """What the page shows of a finished measurement: whether at all, numbers, whether charts, bars, how, bubbles."""
     job = find_job(owner, job_id)
     if job is None or job.state != "done":
         return [gr.Column(visible=False), "", gr.Row(visible=False), None, "", None]
-    try:
-        comparison = SpeedComparison.from_json(job.outcome)
-        return [
-            gr.Column(visible=True),
-            numbers_html(comparison),
-            gr.Row(visible=True),
-            figures.speed_bars(comparison),
-            conditions_html(comparison),
-            figures.speed_bubbles(comparison),
-        ]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        message = error_notice(error, "This measurement can't be shown")
-        return [gr.Column(visible=True), message, gr.Row(visible=False), None, "", None]
+    comparison = SpeedComparison.from_json(job.outcome)
+    return [
+        gr.Column(visible=True),
+        numbers_html(comparison),
+        gr.Row(visible=True),
+        figures.speed_bars(comparison),
+        conditions_html(comparison),
+        figures.speed_bubbles(comparison),
+    ]

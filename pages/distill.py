@@ -15,11 +15,11 @@ from m2v_core.jobs import Job, JobSpec
 from m2v_core.space.settings import current_limits
 from pages.components import (
     checked_teacher,
-    error_notice,
     is_space,
     job_store,
     model_title,
     neighbors_html,
+    shows_errors,
     teacher_picker,
 )
 from pages.components.account import Visitor, login_button, may_need_token, visitor_token
@@ -39,7 +39,7 @@ from pages.components.distill_settings import (
 )
 from pages.components.job_panel import build_job_panel, find_job, finished_model
 from pages.components.own_words import Source, clean_words, lint, lint_file, read_words, usable_words
-from pages.components.preflight_card import WAITING, preflight, teacher_facts
+from pages.components.preflight_card import WAITING, failed_card, preflight, teacher_facts
 from pages.components.teacher_search import connect_search
 from pages.gradio_patches import current_page, current_session
 
@@ -282,21 +282,19 @@ def _is_begun_here(job_id: str) -> bool:
     return session is not None and _started.get(job_id) == session
 
 
+@shows_errors("The settings of the last run could not be shown", lambda message: [*[gr.skip()] * 15, message])
 def restore(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> list[Any]:
     """Teacher, settings, mode, source and words of a job, and no message; so one goes on after a refresh or from Home.
 
     Words that are in the boxes already stay, and of a job that this page started all does.
     """
     nothing = [gr.skip()] * 16
-    try:
-        job = find_job(owner, job_id)
-        if job is None or owner is None or _is_begun_here(job_id):
-            return nothing
-        words = nothing[:3] if pasted or upload else _restored_words(owner, job)
-        teacher, *settings = restored_settings(job.parameters)
-        return [teacher, *settings, *_note_on(settings), *words, gr.skip()]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [*nothing[:-1], error_notice(error, "The settings of the last run could not be shown")]
+    job = find_job(owner, job_id)
+    if job is None or owner is None or _is_begun_here(job_id):
+        return nothing
+    words = nothing[:3] if pasted or upload else _restored_words(owner, job)
+    teacher, *settings = restored_settings(job.parameters)
+    return [teacher, *settings, *_note_on(settings), *words, gr.skip()]
 
 
 def _note_on(settings: Sequence[Any]) -> list[Any]:
@@ -325,6 +323,7 @@ def check_for_visitor(request: gr.Request, oauth: gr.OAuthToken | None, *chosen:
     return check(*chosen, token=visitor_token(oauth, request))
 
 
+@shows_errors("", failed_card)
 def check(
     teacher: str | None,
     mode: Mode,
@@ -360,9 +359,8 @@ def check(
     if mode != "output":
         try:
             cleaned = read_words(source, pasted, upload, column)
-        except Exception as error:  # the report beside the words says what is unforeseen
-            cleaned = None
-            hint = str(error) if isinstance(error, M2VError) else hint
+        except M2VError as error:
+            cleaned, hint = None, str(error)
         words = [] if cleaned is None else cleaned.words
     return preflight(
         teacher,
@@ -378,11 +376,9 @@ def check(
     )
 
 
+@shows_errors("This search did not work")
 def search(owner: str | None, job_id: str, query: str) -> str:
     """The words of the finished model that are most like `query`, as HTML."""
     if not query.strip():
         return ""
-    try:
-        return neighbors_html(finished_model(owner, job_id).search(query[:10_000], 12), query)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This search did not work")
+    return neighbors_html(finished_model(owner, job_id).search(query[:10_000], 12), query)

@@ -23,10 +23,10 @@ from m2v_core.space.settings import current_limits
 from pages.components import (
     BUNDLED_TEACHER,
     checked_teacher,
-    error_notice,
     job_store,
     known_owner,
     notice,
+    shows_errors,
     teacher_picker,
 )
 from pages.components.evaluation_results import build_evaluation_results
@@ -317,9 +317,7 @@ def _summaries(sets: Sequence[OwnSet | TaskArchive]) -> list[str]:
     return [ready, *lines[:_MOST_SHOWN], *more]
 
 
+@shows_errors("This file can't be used")
 def _judged(read: Callable[[], list[str]]) -> str:
-    try:
-        first, *others = read()
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This file can't be used")
+    first, *others = read()
     return notice("good", first, others)

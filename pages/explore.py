@@ -13,7 +13,7 @@ from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
 from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
 from m2v_core.model import StaticModel
-from pages.components import error_notice, is_space, notice
+from pages.components import is_space, notice, shows_errors
 from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html, words_html
 from pages.components.model_picker import build_model_picker, picked_words
 from pages.components.own_documents import as_documents, find_documents, forget_documents, take_documents
@@ -192,6 +192,7 @@ def follow_words_search(owner: str | None, model_id: str | None, query: str, k: 
     )
 
 
+@shows_errors("This search did not work")
 def search_words(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str = "") -> str:
     """The words of the model that are most like `query`, as HTML.
 
@@ -204,15 +205,12 @@ def search_words(owner: str | None, model_id: str | None, query: str, k: float, 
     """
     if not query.strip():
         return _WORDS_HINT
-    try:
-        query = query[:_MAX_QUERY_CHARACTERS]
-        found = picked_words(owner, model_id).search(query, _checked_k(k))
-        teacher = ready_words(owner, model_id, ready_id)
-        if teacher is None:
-            return words_html(found, query)
-        return beside_html(words_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This search did not work")
+    query = query[:_MAX_QUERY_CHARACTERS]
+    found = picked_words(owner, model_id).search(query, _checked_k(k))
+    teacher = ready_words(owner, model_id, ready_id)
+    if teacher is None:
+        return words_html(found, query)
+    return beside_html(words_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
 
 
 def _searching(
@@ -278,13 +276,12 @@ def follow_documents_search(
     )
 
 
+@shows_errors("This search did not work")
 def _search_folder(owner: str | None, model_id: str | None, folder: str, query: str, k: float) -> str:
-    try:
-        return search_folder(picked_words(owner, model_id).model, folder, query, _checked_k(k))
-    except Exception as error:  # as above
-        return error_notice(error, "This search did not work")
+    return search_folder(picked_words(owner, model_id).model, folder, query, _checked_k(k))
 
 
+@shows_errors("This search did not work")
 def search_documents(
     owner: str | None, model_id: str | None, documents: Documents | None, query: str, k: float, ready_id: str = ""
 ) -> str:
@@ -293,15 +290,12 @@ def search_documents(
         return _DOCUMENTS_HINT
     if documents is None:
         return notice("info", "There are no documents yet", ["Put in some texts first."])
-    try:
-        query = query[:_MAX_QUERY_CHARACTERS]
-        found = _document_index(picked_words(owner, model_id).model, documents).search(query, _checked_k(k))
-        teacher = ready_documents(owner, model_id, documents, ready_id)
-        if teacher is None:
-            return documents_html(found, query)
-        return beside_html(documents_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
-    except Exception as error:  # as above
-        return error_notice(error, "This search did not work")
+    query = query[:_MAX_QUERY_CHARACTERS]
+    found = _document_index(picked_words(owner, model_id).model, documents).search(query, _checked_k(k))
+    teacher = ready_documents(owner, model_id, documents, ready_id)
+    if teacher is None:
+        return documents_html(found, query)
+    return beside_html(documents_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
 
 
 @functools.lru_cache(maxsize=3)
@@ -309,15 +303,13 @@ def _document_index(model: StaticModel, documents: Documents) -> DocumentNeighbo
     return DocumentNeighbors(model, documents.texts)
 
 
+@shows_errors("This score can't be explained")
 def explain(owner: str | None, model_id: str | None, a: str, b: str) -> str:
     """Why two texts score as they do, as HTML."""
     if not (a.strip() and b.strip()):
         return notice("info", "Two texts are needed", ["Fill in both."])
-    try:
-        model = picked_words(owner, model_id).model
-        return explanation_html(explain_similarity(model, a[:_MAX_QUERY_CHARACTERS], b[:_MAX_QUERY_CHARACTERS]))
-    except Exception as error:  # as above
-        return error_notice(error, "This score can't be explained")
+    model = picked_words(owner, model_id).model
+    return explanation_html(explain_similarity(model, a[:_MAX_QUERY_CHARACTERS], b[:_MAX_QUERY_CHARACTERS]))
 
 
 def similar_words(owner: str, model_id: str, query: str, k: int = 10) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,16 +13,17 @@ import gradio as gr
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.library import ModelRecord
 from pages.components import (
-    error_notice,
     is_space,
     job_store,
     known_owner,
+    model_picker,
     notice,
     owner_state,
+    shows_errors,
 )
 from pages.components.archive import delete_model
 from pages.components.model_facts import facts_html, model_labels, snippet_html
-from pages.components.model_picker import model_library, refused_html
+from pages.components.model_picker import model_library, pick_linked, refused_html
 from pages.components.waiting import following
 from pages.components.zip_button import connect_zip_buttons
 from pages.gradio_patches import current_page
@@ -138,14 +140,7 @@ def build() -> None:
 def attach(owner: str | None, request: gr.Request) -> list[Any]:
     """What the page shows when it opens; `?model=ID` in its address picks that model."""
     owner = known_owner(owner)
-    wanted = str(request.query_params.get("model", ""))
-    if not wanted:
-        return [owner, *values(owner)]
-    try:
-        model_library().pick(wanted, owner)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [owner, *values(owner, message=error_notice(error, "This model can't be shown"))]
-    return [owner, *values(owner)]
+    return [owner, *values(owner, message=pick_linked(owner, request))]
 
 
 def refresh(owner: str | None, shown_id: str | None, listed: list[tuple[str, str]]) -> list[Any]:
@@ -164,10 +159,8 @@ def refresh(owner: str | None, shown_id: str | None, listed: list[tuple[str, str
 def pick(owner: str | None, model_id: str | None) -> list[Any]:
     """What the page shows once a model is picked."""
     owner = known_owner(owner)
-    try:
-        model_library().pick(model_id or "", owner)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return values(owner, message=error_notice(error, "This model can't be picked"))
+    if failure := model_picker.pick(owner, model_id):
+        return values(owner, message=failure)
     message, progress, _, *rest = values(owner, model_id)
     return [message, progress, _models_box(rest[-1]), *rest]  # whoever clicks on is not thrown back
 
@@ -185,6 +178,11 @@ def show_way(way: Way) -> list[Any]:
     ]
 
 
+def _unopened(box: Any, message: str) -> list[Any]:
+    return [message, box, *[gr.skip()] * _N_SHOWN]
+
+
+@shows_errors("This can't be opened", functools.partial(_unopened, None))
 def add_upload(owner: str | None, paths: list[str] | None) -> Iterator[list[Any]]:
     """What the page shows once files have been uploaded: message, empty box, the rest."""
     owner = known_owner(owner)
@@ -214,6 +212,7 @@ def take_upload(owner: str, paths: list[Path]) -> ModelRecord:
     return model_library().add_from_files({path.name: path for path in paths}, owner)
 
 
+@shows_errors("This can't be opened", functools.partial(_unopened, gr.skip()))
 def add_named(owner: str | None, way: Way, place: str) -> Iterator[list[Any]]:
     """What the page shows once a repository or folder was named: message, its field, the rest."""
     owner = known_owner(owner)
@@ -235,31 +234,22 @@ def add_named(owner: str | None, way: Way, place: str) -> Iterator[list[Any]]:
 
 def _adding(owner: str, take: Callable[[], ModelRecord], what: str, kind: str, emptied: Any) -> Iterator[list[Any]]:
     """A sign of life while a model is taken in; then message, what stands in the emptied box, the rest."""
-    rest = [gr.skip()] * _N_SHOWN
-    try:
-        record = yield from following(take, what, f"add {kind}", lambda sign: [sign, gr.skip(), *rest])
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        yield [error_notice(error, "This can't be opened"), None if emptied is None else gr.skip(), *rest]
-        return
+    record = yield from following(take, what, f"add {kind}", functools.partial(_unopened, gr.skip()))
     yield [_added(record), emptied, *_picked(owner, record)]
 
 
+@shows_errors("It keeps its name", lambda message: [*[gr.skip()] * 8, message, *[gr.skip()] * 3])
 def rename(owner: str | None, model_id: str | None, name: str) -> list[Any]:
     """What the page shows once a model has a new name."""
     owner = known_owner(owner)
-    try:
-        record = model_library().rename(model_id or "", name, owner)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [*[gr.skip()] * 8, error_notice(error, "It keeps its name"), *[gr.skip()] * 3]
+    record = model_library().rename(model_id or "", name, owner)
     return values(owner, record.id, done=notice("good", f"It is called {record.name} now"))
 
 
+@shows_errors("There is nothing to delete", lambda message: [gr.Column(visible=True), message])
 def ask(owner: str | None, model_id: str | None) -> list[Any]:
     """The question before a model is deleted."""
-    try:
-        record = model_library().get(model_id or "", known_owner(owner))
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [gr.Column(visible=True), error_notice(error, "There is nothing to delete")]
+    record = model_library().get(model_id or "", known_owner(owner))
     what = "Its files and the run that made it" if record.source == "job" else "Its copy in this library"
     return [
         gr.Column(visible=True),
@@ -270,11 +260,13 @@ def ask(owner: str | None, model_id: str | None) -> list[Any]:
 def delete(owner: str | None, model_id: str | None) -> list[Any]:
     """What the page shows once a model is gone."""
     owner = known_owner(owner)
-    try:
-        name = delete_model(owner, model_id or "")
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return values(owner, model_id, message=error_notice(error, "It could not be deleted"))
-    return values(owner, message=notice("good", f"{name} is deleted"))
+    said = _delete(owner, model_id or "")
+    return values(owner, model_id, message=said)
+
+
+@shows_errors("It could not be deleted")
+def _delete(owner: str, model_id: str) -> str:
+    return notice("good", f"{delete_model(owner, model_id)} is deleted")
 
 
 def values(owner: str, model_id: str | None = None, message: str = "", done: str = "") -> list[Any]:

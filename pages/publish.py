@@ -12,7 +12,7 @@ from m2v_core.jobs import Job, JobSpec
 from m2v_core.library import ModelRecord
 from m2v_core.persistence.card import card_body, model_card, read_metadata, retitled, stated_license
 from m2v_core.persistence.formats import CARD
-from pages.components import error_notice, job_store, known_owner
+from pages.components import job_store, known_owner, shows_errors
 from pages.components.account import (
     Visitor,
     account_html,
@@ -130,15 +130,18 @@ def prepare(owner: str | None, model_id: str | None, request: gr.Request, oauth:
     What was chosen for an upload of this model that failed is there again.
     """
     owner, who = known_owner(owner), visitor(oauth, request)
-    said = account_html(who, "You can take the ZIP.")
+    failure, *form = _form(owner, who, model_id or "")
+    return [account_html(who, "You can take the ZIP.") + failure, *form]
+
+
+@shows_errors("This model can't be shown", lambda message: [message, *[gr.skip()] * 8])
+def _form(owner: str, who: Visitor, model_id: str) -> list[Any]:
     try:
-        record = model_library().get(model_id or "", owner)
+        record = model_library().get(model_id, owner)
         failed = _failed_upload(owner, record.id)
-        return [said, gr.Column(visible=True), gr.Accordion(visible=True), *_filled(owner, who, record, failed)]
+        return ["", gr.Column(visible=True), gr.Accordion(visible=True), *_filled(owner, who, record, failed)]
     except NotFoundError:
-        return [said, gr.Column(visible=False), gr.Accordion(visible=False), *[gr.skip()] * 6]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [said + error_notice(error, "This model can't be shown"), *[gr.skip()] * 8]
+        return ["", gr.Column(visible=False), gr.Accordion(visible=False), *[gr.skip()] * 6]
 
 
 def check(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import os
 import re
@@ -11,10 +12,10 @@ import sys
 import threading
 import traceback
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 import gradio as gr
 
@@ -39,6 +40,9 @@ _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _OWNER = re.compile(r"[\w-]{22,64}", re.ASCII)
 
 _DAY_SECONDS = 24 * 3600.0
+
+_Parameters = ParamSpec("_Parameters")
+_Answer = TypeVar("_Answer")
 _first_owner_lock = threading.Lock()
 
 
@@ -187,6 +191,50 @@ def notice(kind: Literal["info", "good", "error"], title: str, paragraphs: Seque
     role = "alert" if kind == "error" else "status"
     body = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
     return f'<div class="m2v-notice m2v-{kind}" role="{role}"><strong>{escape(title)}</strong>{body}</div>'
+
+
+def shows_errors(
+    title: str, shown: Callable[[str], Any] = str
+) -> Callable[[Callable[_Parameters, _Answer]], Callable[_Parameters, _Answer]]:
+    """Return a decorator of handlers: an error becomes a message on the page, since Gradio would show none.
+
+    Args:
+        title: What failed, above the message of an `M2VError`; any other error gets a title of its own and an id, under
+            which the server's log has it. See `error_notice`.
+        shown: Makes of the message, as HTML, what the handler returns instead, or yields where it is a generator.
+    """
+
+    def decorate(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:
+        @functools.wraps(handler)
+        def answer(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Any:
+            try:
+                return handler(*args, **kwargs)
+            except Exception as error:
+                return shown(error_notice(error, title))
+
+        @functools.wraps(handler)
+        def answers(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Any:
+            try:
+                yield from cast("Iterable[Any]", handler(*args, **kwargs))
+            except Exception as error:
+                yield shown(error_notice(error, title))
+
+        return answers if inspect.isgeneratorfunction(handler) else answer
+
+    return decorate
+
+
+def raises_for_programs(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:
+    """Decorate an endpoint for programs: an `M2VError` becomes Gradio's error, whose text reaches the caller."""
+
+    @functools.wraps(handler)
+    def answer(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Answer:
+        try:
+            return handler(*args, **kwargs)
+        except M2VError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    return answer
 
 
 def error_notice(error: Exception, title: str) -> str:

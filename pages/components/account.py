@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from m2v_core.errors import HubError, InputError, M2VError, RepoExistsError
+from m2v_core.errors import HubError, InputError, RepoExistsError
 from m2v_core.persistence.hub_account import Account, Standing, saved_token, sign_in, standing
 from m2v_core.persistence.hub_push import check_repo_id
-from pages.components import error_notice, is_space, notice
+from pages.components import error_notice, is_space, notice, shows_errors
 
 _KEPT_SECONDS = 60.0
 _MAX_KEPT = 1000
@@ -151,16 +151,12 @@ def free_name(who: Visitor, name: str) -> str:
     return repo_id
 
 
+@shows_errors("This name can't be used")
 def name_html(who: Visitor, name: str) -> str:
     """What is to be said of a name while it is typed; never raises."""
     if who.account is None or not (name or "").strip():
         return ""
-    try:
-        repo_id, found = permitted(who, name)
-    except M2VError as error:
-        return notice("error", "This name can't be used", [str(error)])
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This name could not be checked")
+    repo_id, found = permitted(who, name)
     if found == "taken":
         return notice("info", f"{repo_id} exists already", ["Nothing there is overwritten unasked."])
     if found == "theirs":

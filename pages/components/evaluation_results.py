@@ -19,7 +19,7 @@ from m2v_core.exploration.tables import write_csv
 from m2v_core.jobs import Job
 from m2v_core.speed import EncoderSpeed, SpeedComparison
 from pages import figures
-from pages.components import error_notice, job_store
+from pages.components import job_store, shows_errors
 from pages.components.evaluation_view import (
     conditions_html,
     few_text,
@@ -68,19 +68,19 @@ def build_evaluation_results(panel: JobPanel) -> None:
     panel.done_id.change(show, [panel.owner, panel.done_id], shown, show_progress="hidden", api_visibility="private")
 
 
-def show(owner: str | None, job_id: str) -> list[Any]:
-    """What the page shows of a finished evaluation; see `build_evaluation_results`."""
+def _nothing(message: str = "") -> list[Any]:
     nothing = [gr.HTML(visible=False)] * 2 + [gr.Column(visible=False), "", gr.skip(), gr.skip()]
     nothing += [gr.Column(visible=False), None, gr.Column(visible=False), None]
-    nothing += [gr.Column(visible=False), "", gr.skip(), ""]
+    return [gr.Column(visible=bool(message)), *nothing, gr.Column(visible=False), "", gr.skip(), message]
+
+
+@shows_errors("This evaluation can't be shown", _nothing)
+def show(owner: str | None, job_id: str) -> list[Any]:
+    """What the page shows of a finished evaluation; see `build_evaluation_results`."""
     job = find_job(owner, job_id)
     if job is None or job.state != "done":
-        return [gr.Column(visible=False), *nothing]
-    try:
-        return [gr.Column(visible=True), *_shown(owner or "", job)]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        nothing[-1] = error_notice(error, "This evaluation can't be shown")
-        return [gr.Column(visible=True), *nothing]
+        return _nothing()
+    return [gr.Column(visible=True), *_shown(owner or "", job)]
 
 
 def _shown(owner: str, job: Job) -> list[Any]:

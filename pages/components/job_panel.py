@@ -15,7 +15,7 @@ from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.jobs import Job, JobSpec
 from m2v_core.jobs.kinds import DESTINATION
 from m2v_core.model import StaticModel
-from pages.components import error_notice, format_bytes, job_store, known_owner, owner_state
+from pages.components import format_bytes, job_store, known_owner, owner_state, shows_errors
 from pages.components.account import Visitor, permitted, secrets_of, visitor
 from pages.components.job_view import ONE_CLICK, is_unpublished, job_html
 from pages.components.model_picker import model_library
@@ -149,13 +149,11 @@ class JobPanel:
         """
 
         def pressed(submit: Callable[..., str], with_visitor: bool) -> Callable[..., list[Any]]:
+            @shows_errors("This can't run yet", lambda message: [gr.skip(), *_keep_all_but_message(message)])
             def start(request: gr.Request, oauth: gr.OAuthToken | None, owner: str | None, *values: Any) -> list[Any]:
                 owner = known_owner(owner)
-                try:
-                    who = (visitor(oauth, request),) if with_visitor else ()
-                    job = find_job(owner, submit(owner, *who, *values))
-                except Exception as error:  # the last frame of ours: Gradio would show none of it
-                    return [owner, *_keep_all_but_message(error_notice(error, "This can't run yet"))]
+                who = (visitor(oauth, request),) if with_visitor else ()
+                job = find_job(owner, submit(owner, *who, *values))
                 return [owner, *panel_values(owner, job, self.kind)]
 
             return start
@@ -211,14 +209,12 @@ def follow(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
     return [gr.skip(), job_html(job, kind), *[gr.skip()] * 9]
 
 
+@shows_errors("It can't be cancelled now", lambda message: _keep_all_but_message(message))
 def cancel(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
     """What the panel shows when its job is told to stop."""
-    try:
-        job = find_job(owner, job_id)
-        if job is not None and owner:
-            job = job_store().cancel(job_id, owner)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return _keep_all_but_message(error_notice(error, "It can't be cancelled now"))
+    job = find_job(owner, job_id)
+    if job is not None and owner:
+        job = job_store().cancel(job_id, owner)
     return panel_values(owner or "", job, kind)
 
 
@@ -227,36 +223,25 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any
     is_running = job is not None and not job.is_finished
     is_done = job is not None and job.state == "done"
     is_failed = job is not None and job.state in ("failed", "cancelled")
-    message, facts, download = "", "", gr.DownloadButton(value=None)
     may_retry = job is not None and kind == ONE_CLICK and (is_unpublished(job) or (job.kind == "publish" and is_failed))
     variant: Literal["primary", "secondary"] = "secondary" if is_done or may_retry else "primary"
     start = gr.Button(visible=not is_running, variant=variant)
     if kind == "publish":
         start = gr.Button("Retry upload" if is_failed else "Publish", visible=not is_running, variant=variant)
+    download, facts = gr.DownloadButton(value=None), ""
+    unmade = unshown = ""
     if job is not None and kind == "publish":
         download = gr.DownloadButton(visible=False)
     elif job is not None and is_done:
-        try:
-            what, file = (
-                ("ZIP", model_zip(owner, job))
-                if job.kind in ("distill", "publish")
-                else ("JSON", result_file(owner, job))
-            )
-            label = f"Download {what} · {format_bytes(file.stat().st_size)}"
-            download = gr.DownloadButton(label=label, value=str(file), visible=True)
-        except Exception as error:  # the result is there all the same
-            message = error_notice(error, "The download could not be made")
+        download, unmade = _download(owner, job)
     if job is not None and is_done:
-        try:
-            facts = result_html(job)
-        except Exception as error:  # its record may be damaged, or an older version's
-            message += error_notice(error, "What came out can't be shown here")
+        facts, unshown = _facts(job)
     return [
         job.id if job else "",
         job_html(job, kind),
         start,
         gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
-        message,
+        unmade + unshown,
         gr.Column(visible=is_done),
         facts,
         download,
@@ -264,6 +249,21 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any
         job.id if job is not None and is_done else "",
         gr.Button(visible=may_retry),
     ]
+
+
+# The result is there even if it can't be downloaded.
+@shows_errors("The download could not be made", lambda message: (gr.DownloadButton(value=None), message))
+def _download(owner: str, job: Job) -> tuple[gr.DownloadButton, str]:
+    is_model = job.kind in ("distill", "publish")
+    file = model_zip(owner, job) if is_model else result_file(owner, job)
+    label = f"Download {'ZIP' if is_model else 'JSON'} · {format_bytes(file.stat().st_size)}"
+    return gr.DownloadButton(label=label, value=str(file), visible=True), ""
+
+
+# The job's record may be damaged, or written by an older version.
+@shows_errors("What came out can't be shown here", lambda message: ("", message))
+def _facts(job: Job) -> tuple[str, str]:
+    return result_html(job), ""
 
 
 def _keep_all_but_message(message: str) -> list[Any]:

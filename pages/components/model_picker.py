@@ -17,12 +17,12 @@ from m2v_core.space.settings import current_limits
 from pages.components import (
     data_folder,
     days,
-    error_notice,
     format_bytes,
     job_store,
     known_owner,
     notice,
     owner_state,
+    shows_errors,
 )
 from pages.components.distill_settings import RECIPES
 from pages.gradio_patches import current_page
@@ -118,14 +118,15 @@ def attach(owner: str | None, request: gr.Request) -> list[Any]:
     `?model=ID` in the page's address picks that model, here and everywhere.
     """
     owner = known_owner(owner)
-    wanted = str(request.query_params.get("model", ""))
-    message = ""
-    if wanted:
-        try:
-            model_library().pick(wanted, owner)
-        except Exception as error:  # the last frame of ours: Gradio would show none of it
-            message = error_notice(error, "This model can't be shown")
-    return [owner, *_values(owner, None, message)]
+    return [owner, *_values(owner, None, pick_linked(owner, request))]
+
+
+@shows_errors("This model can't be shown")
+def pick_linked(owner: str, request: gr.Request) -> str:
+    """Pick the model that the page's address names, if any; what there is to say if that fails."""
+    if wanted := str(request.query_params.get("model", "")):
+        model_library().pick(wanted, owner)
+    return ""
 
 
 def refresh(owner: str | None, model_id: str | None, n_offered: int) -> list[Any]:
@@ -144,12 +145,10 @@ def shorten(owner: str | None, model_id: str | None, n_offered: int) -> list[Any
     return [*values, n_models] if n_models < n_offered else [gr.skip()] * 4
 
 
+@shows_errors("This model can't be picked")
 def pick(owner: str | None, model_id: str | None) -> str:
     """Remember what was picked; what there is to say if that fails."""
-    try:
-        model_library().pick(*checked_pick(owner, model_id))
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This model can't be picked")
+    model_library().pick(*checked_pick(owner, model_id))
     return ""
 
 

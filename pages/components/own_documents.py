@@ -13,7 +13,7 @@ from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.errors import LimitError, M2VError
 from m2v_core.jobs.kept_texts import KeptTexts
 from m2v_core.space.settings import current_limits
-from pages.components import data_folder, error_notice, notice
+from pages.components import data_folder, error_notice, notice, shows_errors
 from pages.components.teacher_side import Documents
 
 _MAX_SHOWN_CHARACTERS = 200_000  # of kept texts; more are ready all the same, but no text box likes them
@@ -98,22 +98,20 @@ def _ready(documents: Documents, more: Sequence[str]) -> str:
     return notice("good", f"{n_texts:,} {'text' if n_texts == 1 else 'texts'} ready", more)
 
 
+@shows_errors("These documents can't be used", lambda message: (None, message))
 def read_documents(source: str, pasted: str, upload: str | None) -> tuple[Documents | None, str]:
     """A person's documents, and what the page says of them."""
-    try:
-        note = ""
-        if source == "paste":
-            lines = pasted.splitlines()
-        elif upload is None:
-            lines = []
-        else:
-            file = open_vocabulary(upload)
-            lines = file.entries(file.default_column if file.columns else None)
-            column = f"From the column {file.default_column!r}." if file.columns else ""
-            note = " ".join(filter(None, [column, file.warning()]))
-        documents = as_documents(lines)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return None, error_notice(error, "These documents can't be used")
+    note = ""
+    if source == "paste":
+        lines = pasted.splitlines()
+    elif upload is None:
+        lines = []
+    else:
+        file = open_vocabulary(upload)
+        lines = file.entries(file.default_column if file.columns else None)
+        column = f"From the column {file.default_column!r}." if file.columns else ""
+        note = " ".join(filter(None, [column, file.warning()]))
+    documents = as_documents(lines)
     if documents is None:
         return None, ""
     return documents, _ready(documents, [note] if note else [])

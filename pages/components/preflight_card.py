@@ -17,7 +17,7 @@ from m2v_core.distillation.reduction import PCADims
 from m2v_core.distillation.settings import Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
 from m2v_core.space.settings import current_limits
-from pages.components import checked_teacher, error_notice, format_bytes, notice
+from pages.components import checked_teacher, format_bytes, notice, shows_errors
 from pages.components.account import has_oauth
 
 # A Space has two cores and 16 GB for everyone.
@@ -81,6 +81,12 @@ def _asked(name: str, token: str | None, own: str) -> TeacherFacts:
     return facts
 
 
+def failed_card(message: str) -> tuple[str, Any, str]:
+    """What `preflight` returns where something went wrong; pressing the button may work all the same."""
+    return _card(message), gr.Button(interactive=True), ""
+
+
+@shows_errors("", failed_card)
 def preflight(
     teacher: str | None,
     words: Sequence[str] | None,
@@ -119,8 +125,6 @@ def preflight(
         may_be_private = isinstance(error, NotFoundError) and token is None and has_oauth()
         said = [str(error), *(["Is it private? Sign in below."] if may_be_private else [])]
         return _card(notice("error", "This teacher can't be used", said)), cannot_start, unread
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return _card(error_notice(error, "")), can_start, unread
     if facts.problems:
         why = notice("error", "This teacher can't be distilled here", facts.problems)
         return _card(why + _facts_html(_teacher_rows(facts))), cannot_start, unread
@@ -148,8 +152,6 @@ def preflight(
         pieces = entry_pieces(facts, words) if words else None
     except M2VError as error:
         planned, hint, pieces = None, str(error), None
-    except Exception as error:  # as above
-        return _card(_facts_html(_teacher_rows(facts)) + error_notice(error, "")), can_start, unread
     rows = [*_plan_rows(planned), *_teacher_rows(facts)]
     read = unread if pieces is None else _pieces_html(pieces, use_subword)
     return _card(_facts_html(rows) + f"<p>{escape(hint)}</p>"), can_start, read

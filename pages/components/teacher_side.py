@@ -20,7 +20,7 @@ from m2v_core.jobs import Job, JobSpec
 from m2v_core.jobs.teacher_queries import TeacherQueries
 from m2v_core.jobs.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
 from m2v_core.space.settings import current_limits
-from pages.components import checked_teacher, error_notice, job_store, notice
+from pages.components import checked_teacher, job_store, notice, shows_errors
 from pages.components.model_picker import model_library, picked_words
 from pages.components.waiting import bar_html
 
@@ -137,15 +137,9 @@ def follow(
     if not is_on or not (owner and model_id) or (kind == "teacher_documents" and documents is None):
         return _switch_values("")
     values = functools.partial(_switch_values, about=f"{model_id} {documents.key if documents else ''}")
-    try:
-        teacher = teacher_of(owner, model_id)
-        job = find_reading(kind, owner, model_id, documents)
-        if may_start and (job is None or job.state in ("failed", "cancelling", "cancelled")):
-            job = _submit(kind, owner, model_id, documents, teacher)
-        if job is not None and job.state == "done" and may_start:
-            teacher_queries().prepare(teacher)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return values(error_notice(error, _FAILED))
+    job, failure = _reading(kind, owner, model_id, documents, may_start)
+    if failure:
+        return values(failure)
     if job is None:
         return values(notice("info", "The teacher has not read these texts", ["It does when you search."]))
     if job.state == "done":
@@ -157,6 +151,20 @@ def follow(
     return values(reading_html(job), is_going=True)
 
 
+@shows_errors(_FAILED, lambda message: (None, message))
+def _reading(
+    kind: Kind, owner: str, model_id: str, documents: Documents | None, may_start: bool
+) -> tuple[Job | None, str]:
+    """The job in which the teacher reads, started where it may be; or why there can be none, as HTML."""
+    teacher = teacher_of(owner, model_id)
+    job = find_reading(kind, owner, model_id, documents)
+    if may_start and (job is None or job.state in ("failed", "cancelling", "cancelled")):
+        job = _submit(kind, owner, model_id, documents, teacher)
+    if job is not None and job.state == "done" and may_start:
+        teacher_queries().prepare(teacher)
+    return job, ""
+
+
 def switch(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool) -> list[Any]:
     """What a switch shows once it is turned on, or off: then the teacher stops reading, which nobody would see."""
     if is_on:
@@ -164,14 +172,12 @@ def switch(kind: Kind, owner: str | None, model_id: str | None, documents: Docum
     return cancel(kind, owner, model_id, documents)[1:]
 
 
+@shows_errors("This could not be stopped", lambda message: [gr.skip(), *_switch_values(message)])
 def cancel(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None) -> list[Any]:
     """The switch turned off, and its reading stopped."""
-    try:
-        job = find_reading(kind, owner or "", model_id or "", documents)
-        if job is not None and job.state in ("queued", "running"):
-            job_store().cancel(job.id, owner or "")
-    except Exception as error:  # as above
-        return [gr.skip(), *_switch_values(error_notice(error, "This could not be stopped"))]
+    job = find_reading(kind, owner or "", model_id or "", documents)
+    if job is not None and job.state in ("queued", "running"):
+        job_store().cancel(job.id, owner or "")
     return [False, *_switch_values("")]
 
 

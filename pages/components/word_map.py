@@ -20,7 +20,7 @@ from m2v_core.exploration.background import MapMaker
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.projection import pca_map, sample_rows, umap_key
 from m2v_core.exploration.tables import write_csv
-from pages.components import data_folder, error_notice, format_seconds, teacher_side
+from pages.components import data_folder, format_seconds, shows_errors, teacher_side
 from pages.components.map_look import ColorBy, Look, MapData, legend_html, look_of
 from pages.components.model_picker import model_library, picked_words
 from pages.components.served_files import remove_old_files, served_folder
@@ -137,6 +137,12 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     find.submit(find_on_map, [owner, model_id, find], [word_map, map_found], **quiet)
 
 
+def _undrawn(message: str) -> list[Any]:
+    hidden = gr.Button(visible=False)
+    return [gr.skip(), message, "", gr.Timer(active=False), gr.skip(), hidden, hidden]
+
+
+@shows_errors("This map can't be drawn", _undrawn)
 def show_map(
     owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, is_open: bool, drawn: str = ""
 ) -> list[Any]:
@@ -157,23 +163,19 @@ def show_map(
     still = gr.Timer(active=False)
     if not is_open or not model_id:
         return [*[gr.skip()] * 3, still, *[gr.skip()] * 3]
-    try:
-        data = _map_data(picked_words(owner, model_id))
-        points, drawn_method, waiting = _layout(data, method)
-        look = look_of(data, owner, model_id, color_by)
-        wanted = f"{model_id} {drawn_method} {look.shows}"
-        figure = gr.skip()
-        if wanted != drawn:
-            name = model_library().get(model_id, owner or "").name
-            title = f"{short_name(name, 'static')}<br>{_count(data)}, laid out by {drawn_method}"
-            figure = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method, title).to_json()
-        buttons = [gr.Button(visible=look.may_ask), gr.Button(visible=bool(look.waiting))]
-        timer = gr.Timer(active=bool(waiting or look.waiting))
-        status = waiting or f'<p class="m2v-hint">{_NEAR if look.shows == color_by else _INSTEAD}</p>'
-        return [figure, status, _notes_html(data, look), timer, wanted, *buttons]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        hidden = gr.Button(visible=False)
-        return [gr.skip(), error_notice(error, "This map can't be drawn"), "", still, gr.skip(), hidden, hidden]
+    data = _map_data(picked_words(owner, model_id))
+    points, drawn_method, waiting = _layout(data, method)
+    look = look_of(data, owner, model_id, color_by)
+    wanted = f"{model_id} {drawn_method} {look.shows}"
+    figure = gr.skip()
+    if wanted != drawn:
+        name = model_library().get(model_id, owner or "").name
+        title = f"{short_name(name, 'static')}<br>{_count(data)}, laid out by {drawn_method}"
+        figure = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method, title).to_json()
+    buttons = [gr.Button(visible=look.may_ask), gr.Button(visible=bool(look.waiting))]
+    timer = gr.Timer(active=bool(waiting or look.waiting))
+    status = waiting or f'<p class="m2v-hint">{_NEAR if look.shows == color_by else _INSTEAD}</p>'
+    return [figure, status, _notes_html(data, look), timer, wanted, *buttons]
 
 
 def let_teacher_read(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
@@ -230,18 +232,16 @@ def _notes_html(data: MapData, look: Look) -> str:
     return f"{legend_html(look.groups)}{facts}{look.message}{look.waiting}"
 
 
+@shows_errors("This search did not work", lambda message: (gr.skip(), message))
 def find_on_map(owner: str | None, model_id: str | None, text: str) -> tuple[Any, str]:
     """The marks of a word and its nearest on the map, and what there is to say."""
     if not text.strip():
         return gr.HTML(found=None), ""
-    try:
-        data = _map_data(picked_words(owner, model_id))
-        places = _places(data)
-        nearest = data.words.search(text[:_MAX_QUERY_CHARACTERS], _N_FOUND)
-        own = places.get(text.strip().casefold())
-        near = [places.get(neighbor.text.casefold()) for neighbor in nearest]
-    except Exception as error:  # as above
-        return gr.skip(), error_notice(error, "This search did not work")
+    data = _map_data(picked_words(owner, model_id))
+    places = _places(data)
+    nearest = data.words.search(text[:_MAX_QUERY_CHARACTERS], _N_FOUND)
+    own = places.get(text.strip().casefold())
+    near = [places.get(neighbor.text.casefold()) for neighbor in nearest]
     marked = [place for place in [own, *near] if place is not None]
     if not marked:
         return gr.HTML(found=None), _found_html("Nothing like it is on this map. Try another word.")
@@ -273,32 +273,30 @@ def selected_points(event: gr.EventData) -> Any:
     return getattr(event, "points", None)
 
 
+@shows_errors("This selection can't be shown", lambda message: (message, gr.DownloadButton(visible=False)))
 def show_selection(
     owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, selected: object
 ) -> tuple[str, Any]:
     """The words in a lasso as a table, and the same as CSV; in both, what the map's colours say of them."""
     hidden = gr.DownloadButton(visible=False)
-    try:
-        if not selected or not model_id:
-            return _LASSO_HINT, hidden
-        data = _map_data(picked_words(owner, model_id))
-        places = checked_points(selected, len(data.shown))
-        column = look_of(data, owner, model_id, color_by).column()
-        points, drawn_method, _ = _layout(data, method)
-        columns = ["word", "rank", "norm"]
-        facts: list[Sequence[Any]] = [data.texts, data.ranks.tolist(), _rounded(data.norms)]
-        if column is not None:
-            columns.append(column[0])
-            facts.append(column[1])
-        table = [[fact[place] for fact in facts] for place in places]
-        rows = [[*row, *_rounded(points[place])] for row, place in zip(table, places, strict=True)]
-        remove_old_files(served_folder())
-        # The address is the only key to the file.
-        path = served_folder() / secrets.token_hex(16) / "words.csv"
-        path.parent.mkdir(parents=True)
-        write_csv(path, [*columns, f"{drawn_method} 1", f"{drawn_method} 2"], rows)
-    except Exception as error:  # as above
-        return error_notice(error, "This selection can't be shown"), hidden
+    if not selected or not model_id:
+        return _LASSO_HINT, hidden
+    data = _map_data(picked_words(owner, model_id))
+    places = checked_points(selected, len(data.shown))
+    column = look_of(data, owner, model_id, color_by).column()
+    points, drawn_method, _ = _layout(data, method)
+    columns = ["word", "rank", "norm"]
+    facts: list[Sequence[Any]] = [data.texts, data.ranks.tolist(), _rounded(data.norms)]
+    if column is not None:
+        columns.append(column[0])
+        facts.append(column[1])
+    table = [[fact[place] for fact in facts] for place in places]
+    rows = [[*row, *_rounded(points[place])] for row, place in zip(table, places, strict=True)]
+    remove_old_files(served_folder())
+    # The address is the only key to the file.
+    path = served_folder() / secrets.token_hex(16) / "words.csv"
+    path.parent.mkdir(parents=True)
+    write_csv(path, [*columns, f"{drawn_method} 1", f"{drawn_method} 2"], rows)
     noun = "word" if len(rows) == 1 else "words"
     button = gr.DownloadButton(f"Download CSV · {len(rows):,} {noun}", value=str(path), visible=True)
     return selection_html(columns, table), button

@@ -18,7 +18,7 @@ from m2v_core.space.settings import current_limits
 from m2v_core.speed import EncoderSpeed, Machine, SpeedComparison
 from pages import compare
 from pages.compare import judge_file, offer, refresh, show, submit, their_teacher, unique_names, usable_texts
-from pages.components import BUNDLED_TEACHER
+from pages.components import BUNDLED_TEACHER, model_picker
 from pages.components.job_panel import newest_job, panel_values
 from pages.components.job_view import job_html
 from pages.components.measurements import numbers_html
@@ -95,7 +95,8 @@ class Shelf:
 def jobs(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     monkeypatch.setattr(compare, "job_store", lambda: store)
     shelf = Shelf(store)
-    monkeypatch.setattr(compare, "model_library", lambda: shelf)
+    for module in (compare, model_picker):
+        monkeypatch.setattr(module, "model_library", lambda: shelf)
     return store
 
 
