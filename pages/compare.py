@@ -29,6 +29,7 @@ from pages.components.job_panel import build_job_panel, find_job
 from pages.components.measurements import conditions_html, numbers_html
 from pages.components.model_picker import empty_html, model_library, pick_linked, recipe_name, refused_html
 from pages.gradio_patches import current_page
+from pages.html import Markup
 
 TextSource = Literal["sample", "own", "upload"]
 
@@ -210,8 +211,8 @@ def _ticked_box(
     return gr.CheckboxGroup(choices=_entries(models), value=value, visible=bool(models)), ticked
 
 
-def _said(owner: str, models: Sequence[MeasurableModel]) -> str:
-    return ("" if models else empty_html(is_busy=False)) + refused_html(model_library().contents(owner).refused)
+def _said(owner: str, models: Sequence[MeasurableModel]) -> Markup:
+    return (Markup() if models else empty_html(is_busy=False)) + refused_html(model_library().contents(owner).refused)
 
 
 def _entries(models: Sequence[MeasurableModel]) -> list[tuple[str, str]]:

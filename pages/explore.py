@@ -29,6 +29,7 @@ from pages.components.vector_folder import build_folder_box, open_folder, search
 from pages.components.waiting import following, waiting_html
 from pages.components.word_map import build_word_map
 from pages.gradio_patches import add_endpoint, current_page
+from pages.html import Markup
 
 _MAX_QUERY_CHARACTERS = 10_000
 _MAX_RESULTS = 100
@@ -193,7 +194,7 @@ def follow_words_search(owner: str | None, model_id: str | None, query: str, k: 
 
 
 @shows_errors("This search did not work")
-def search_words(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str = "") -> str:
+def search_words(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str = "") -> Markup:
     """The words of the model that are most like `query`, as HTML.
 
     Args:
@@ -214,7 +215,7 @@ def search_words(owner: str | None, model_id: str | None, query: str, k: float, 
 
 
 def _searching(
-    ready: Callable[[], TeacherNeighbors | None], query: str, alone: Callable[[], str], whole: Callable[[], str]
+    ready: Callable[[], TeacherNeighbors | None], query: str, alone: Callable[[], Markup], whole: Callable[[], Markup]
 ) -> Iterator[str]:
     try:
         teacher = ready()
@@ -284,7 +285,7 @@ def _search_folder(owner: str | None, model_id: str | None, folder: str, query: 
 @shows_errors("This search did not work")
 def search_documents(
     owner: str | None, model_id: str | None, documents: Documents | None, query: str, k: float, ready_id: str = ""
-) -> str:
+) -> Markup:
     """The documents that are most like `query`, as HTML; see `search_words`."""
     if not query.strip():
         return _DOCUMENTS_HINT

@@ -27,6 +27,7 @@ from pages.components.model_picker import model_library, pick_linked, refused_ht
 from pages.components.waiting import following
 from pages.components.zip_button import connect_zip_buttons
 from pages.gradio_patches import current_page
+from pages.html import Markup
 
 Way = Literal["upload", "hub", "folder"]
 
@@ -278,7 +279,7 @@ def values(owner: str, model_id: str | None = None, message: str = "", done: str
     records = contents.models
     record = next((record for record in records if record.id == model_id), contents.picked)
     is_busy = any(job.kind == "distill" and not job.is_finished for job in job_store().list_jobs(owner))
-    progress = notice("info", "A model is being made", ["It appears here when it is ready."]) if is_busy else ""
+    progress = notice("info", "A model is being made", ["It appears here when it is ready."]) if is_busy else Markup()
     listed = list(zip(model_labels(records), [other.id for other in records], strict=True))
     return [
         message,
@@ -313,7 +314,7 @@ def _added(record: ModelRecord) -> str:
     )
 
 
-_EMPTY = (
+_EMPTY = Markup(
     '<div class="m2v-empty"><h2>No model yet</h2><p class="m2v-next"><a href="distill">Distill your first one</a>: '
     "the bundled teacher takes a minute or two. Or open one you have, below.</p></div>"
 )

@@ -42,14 +42,16 @@ ROOMS: dict[str, set[str]] = {
     "cli": MODEL | ENDS | {"space"},
     "__main__": {"cli"},
     "m2v_core": {"model", "errors", "progress", "distillation"},  # distillation for types only, see below
-    "figures": MODEL | ENDS,
+    "figures": MODEL | ENDS | {"html"},
     "gradio_patches": set(),
-    "components": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures", "gradio_patches"},
-    "page": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures", "gradio_patches", "components"},
+    "html": set(),
+    "components": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures", "gradio_patches", "html"},
+    "page": MODEL | ENDS | {"jobs", "library", "space", "m2v_core", "figures", "gradio_patches", "html", "components"},
     "pages": {"page"},
     "app": {"pages", "page", "components", "gradio_patches", "errors", "space"},
 }
 
+PLAIN_PAGES = {"figures", "gradio_patches", "html"}
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
 
 BASE = {"numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "tqdm", "typer", "rich"}
@@ -83,6 +85,7 @@ PACKAGES: dict[str, set[str]] = {
     "m2v_core": set(),
     "figures": {"numpy", "plotly"},
     "gradio_patches": {"gradio", "mcp"},
+    "html": {"jinja2", "markupsafe"},
     "components": {"gradio", "numpy"},
     "page": {"gradio", "numpy"},
     "pages": {"gradio"},
@@ -102,6 +105,7 @@ HOMES = {
     "ray": {"m2v_core/distributed/ray_engine.py"},
     "faiss": {"m2v_core/search/engines.py"},
     "mcp": {"pages/gradio_patches.py"},
+    "jinja2": {"pages/html.py"},
     "usearch": {"m2v_core/search/engines.py", "m2v_core/exploration/rows.py"},
     "fsspec": {"m2v_core/distributed/inputs.py"},
     "huggingface_hub": {
@@ -162,7 +166,7 @@ def room_of(module: str) -> str | None:
     if top == "pages":
         if not rest or rest[0] == "__init__":
             return "pages"
-        return "page" if rest[0] in PAGES else rest[0] if rest[0] in ("figures", "gradio_patches") else "components"
+        return "page" if rest[0] in PAGES else rest[0] if rest[0] in PLAIN_PAGES else "components"
     if top != "m2v_core":
         return None
     return rest[0] if rest and rest[0] in ROOMS else "m2v_core"

@@ -13,7 +13,6 @@ import threading
 import traceback
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
@@ -25,6 +24,7 @@ from m2v_core.jobs import JobLimits, JobStore
 from m2v_core.jobs.redaction import Redactor
 from m2v_core.space.settings import current_limits
 from pages.gradio_patches import current_session
+from pages.html import Markup, render
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ TEACHER_CHOICES = [
     ("multilingual-e5-small · 100 languages", "intfloat/multilingual-e5-small"),
     ("gte-modernbert-base · English, long texts", "Alibaba-NLP/gte-modernbert-base"),
 ]
+ASK_FOR_HELP = "If you ask for help, give the job's id: <code>{{ id }}</code>"
+"""The template of a sentence, for `pages.html.render`."""
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _OWNER = re.compile(r"[\w-]{22,64}", re.ASCII)
 
@@ -186,15 +188,13 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def notice(kind: Literal["info", "good", "error"], title: str, paragraphs: Sequence[str] = ()) -> str:
+def notice(kind: Literal["info", "good", "error"], title: str, paragraphs: Sequence[str] = ()) -> Markup:
     """A boxed message, as HTML."""
-    role = "alert" if kind == "error" else "status"
-    body = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
-    return f'<div class="m2v-notice m2v-{kind}" role="{role}"><strong>{escape(title)}</strong>{body}</div>'
+    return render("notice.html", kind=kind, title=title, paragraphs=paragraphs)
 
 
 def shows_errors(
-    title: str, shown: Callable[[str], Any] = str
+    title: str, shown: Callable[[Markup], Any] = lambda message: message
 ) -> Callable[[Callable[_Parameters, _Answer]], Callable[_Parameters, _Answer]]:
     """Return a decorator of handlers: an error becomes a message on the page, since Gradio would show none.
 
@@ -237,7 +237,7 @@ def raises_for_programs(handler: Callable[_Parameters, _Answer]) -> Callable[_Pa
     return answer
 
 
-def error_notice(error: Exception, title: str) -> str:
+def error_notice(error: Exception, title: str) -> Markup:
     """What people read of an error: its message if it is one of ours, else where to look."""
     if isinstance(error, M2VError):
         return notice("error", title, [str(error)])
@@ -250,23 +250,13 @@ def error_notice(error: Exception, title: str) -> str:
     )
 
 
-def neighbors_html(neighbors: Sequence[Neighbor], query: str, both: Collection[int] = ()) -> str:
+def neighbors_html(neighbors: Sequence[Neighbor], query: str, both: Collection[int] = ()) -> Markup:
     """Similar words, each with its cosine as a number and a bar; those whose rank is in `both` are marked."""
     if not neighbors:
         return notice("info", "The model knows no part of this.", ["Try another word."])
-    rows = "".join(
-        f'<li{both_mark(neighbor, both)[0]}><span class="m2v-word">{escape(neighbor.text)}'
-        f"{both_mark(neighbor, both)[1]}</span>"
-        '<span class="m2v-meter" aria-hidden="true">'
-        f'<span style="width:{100 * max(0.0, neighbor.similarity):.1f}%"></span></span>'
-        f'<span class="m2v-number">{neighbor.similarity:.2f}</span></li>'
-        for neighbor in neighbors
-    )
-    return f'<ol class="m2v-neighbors" aria-label="Similar to {escape(query)}">{rows}</ol>'
+    return render("neighbors.html", kind="neighbors", neighbors=neighbors, query=query, both=both, places=())
 
 
-def both_mark(neighbor: Neighbor, both: Collection[int]) -> tuple[str, str]:
-    """The attribute that marks what two lists share, and the words that say it to those who don't see it."""
-    if neighbor.rank not in both:
-        return "", ""
-    return ' class="m2v-both"', '<span class="m2v-unseen"> (in both)</span>'
+def rows_html(rows: Sequence[tuple[str, str]], css: str = "") -> Markup:
+    """Names and values, below or beside each other as the class says."""
+    return render("facts.html", rows=rows, css=css)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from pages.components.evaluation_view import (
 )
 from pages.components.job_panel import JobPanel, find_job
 from pages.components.served_files import remove_old_files, served_folder
+from pages.html import escape
 
 _QUALITY = {True: "mean score on your test data", False: "fidelity x 100"}
 
@@ -159,7 +159,7 @@ def write_board(sheet: Sheet) -> tuple[Any, Any]:
         SaveError: They can't be written.
     """
     folder = _new_folder()
-    escaped = replace(sheet, rows=tuple((escape(name, quote=False), *cells) for name, *cells in sheet.rows))
+    escaped = replace(sheet, rows=tuple((str(escape(name)), *cells) for name, *cells in sheet.rows))
     try:
         (folder / "leaderboard.md").write_text(escaped.to_markdown(), encoding="utf-8")
     except OSError as error:

@@ -26,6 +26,7 @@ from pages.components import (
 )
 from pages.components.distill_settings import RECIPES
 from pages.gradio_patches import current_page
+from pages.html import Markup
 
 _TICK_SECONDS = 2.0
 _RECIPES = {value: label.partition("\n")[0] for label, value in RECIPES}
@@ -185,10 +186,10 @@ def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
     return [box, message, gr.Timer(active=is_busy), len(records)]
 
 
-def refused_html(refusals: Sequence[Refusal]) -> str:
+def refused_html(refusals: Sequence[Refusal]) -> Markup:
     """Which finished models are not in the library, why, and what to do; empty without any."""
     if not refusals:
-        return ""
+        return Markup()
     names = ", ".join(refusal.name for refusal in refusals)
     paragraphs = list(dict.fromkeys(refusal.reason for refusal in refusals))
     if any(refusal.is_for_room for refusal in refusals):
@@ -201,11 +202,11 @@ def refused_html(refusals: Sequence[Refusal]) -> str:
     return notice("error", f"Not in your library: {names}", paragraphs)
 
 
-def empty_html(is_busy: bool) -> str:
+def empty_html(is_busy: bool) -> Markup:
     """What to do first, when there is no model."""
     if is_busy:
         return notice("info", "Your first model is being made", ["It appears here when it is ready."])
-    return (
+    return Markup(
         '<div class="m2v-notice m2v-info" role="status"><strong>No model yet</strong>'
         '<p class="m2v-next"><a href="distill">Distill your first one</a>, which takes a minute or two, '
         'or <a href="library">open one you have</a>.</p></div>'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any, Literal
 
 import gradio as gr
@@ -18,6 +17,7 @@ from m2v_core.distillation.vocabulary import (
 from m2v_core.errors import VocabularyError
 from m2v_core.space.settings import current_limits
 from pages.components import notice, shows_errors
+from pages.html import Markup, render
 
 Source = Literal["paste", "upload"]
 
@@ -76,15 +76,15 @@ def clean_words(
     return text, report_html(kept, note), gr.Button(visible=False), True
 
 
-def report_html(cleaned: CleanedVocabulary, note: str = "") -> str:
+def report_html(cleaned: CleanedVocabulary, note: str = "") -> Markup:
     """How many words there are, what is wrong with the others, and the first ones to recognise them by."""
     n_words = f"{len(cleaned.words):,} " + ("entry" if len(cleaned.words) == 1 else "entries")
     title = f"{n_words} ready" if not cleaned.problems else f"{n_words} usable, {len(cleaned.problems):,} not"
-    shown = "".join(f"<li>{escape(_short(word))}</li>" for word in cleaned.words[:_PREVIEW_WORDS])
-    more = "<li>…</li>" if len(cleaned.words) > _PREVIEW_WORDS else ""
+    shown = [_short(word) for word in cleaned.words[:_PREVIEW_WORDS]]
+    preview = render("words.html", words=shown, has_more=len(cleaned.words) > _PREVIEW_WORDS)
     paragraphs = [*cleaned.summary(), *([note] if note else [])]
     kind: Literal["info", "good"] = "info" if cleaned.problems else "good"
-    return notice(kind, title, paragraphs) + f'<ol class="m2v-preview">{shown}{more}</ol>'
+    return notice(kind, title, paragraphs) + preview
 
 
 def usable_words(

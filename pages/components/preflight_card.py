@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from m2v_core.distillation.reduction import PCADims
 from m2v_core.distillation.settings import Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
 from m2v_core.space.settings import current_limits
-from pages.components import checked_teacher, format_bytes, notice, shows_errors
+from pages.components import checked_teacher, format_bytes, notice, rows_html, shows_errors
 from pages.components.account import has_oauth
+from pages.html import Markup, render
 
 # A Space has two cores and 16 GB for everyone.
 _KEPT_SECONDS = 600.0
@@ -81,7 +81,7 @@ def _asked(name: str, token: str | None, own: str) -> TeacherFacts:
     return facts
 
 
-def failed_card(message: str) -> tuple[str, Any, str]:
+def failed_card(message: Markup) -> tuple[str, Any, str]:
     """What `preflight` returns where something went wrong; pressing the button may work all the same."""
     return _card(message), gr.Button(interactive=True), ""
 
@@ -114,7 +114,7 @@ def preflight(
         token: Of who asks, for private and gated teachers.
     """
     can_start, cannot_start = gr.Button(interactive=True), gr.Button(interactive=False)
-    unread = "" if not words else notice("info", _UNREAD, [_WHY_UNREAD])
+    unread = Markup() if not words else notice("info", _UNREAD, [_WHY_UNREAD])
     try:
         name = checked_teacher(teacher)
         facts = teacher_facts(name, token)
@@ -127,7 +127,7 @@ def preflight(
         return _card(notice("error", "This teacher can't be used", said)), cannot_start, unread
     if facts.problems:
         why = notice("error", "This teacher can't be distilled here", facts.problems)
-        return _card(why + _facts_html(_teacher_rows(facts))), cannot_start, unread
+        return _card(why + rows_html(_teacher_rows(facts))), cannot_start, unread
     try:
         if words is not None and not words:
             planned, hint = None, without_words
@@ -154,17 +154,12 @@ def preflight(
         planned, hint, pieces = None, str(error), None
     rows = [*_plan_rows(planned), *_teacher_rows(facts)]
     read = unread if pieces is None else _pieces_html(pieces, use_subword)
-    return _card(_facts_html(rows) + f"<p>{escape(hint)}</p>"), can_start, read
+    return _card(rows_html(rows) + render("<p>{{ hint }}</p>", hint=hint)), can_start, read
 
 
-def _pieces_html(pieces: EntryPieces, use_subword: bool) -> str:
-    examples = "".join(
-        f"<li>{escape(entry)}<span>{escape(' '.join(parts))}</span></li>" for entry, parts in pieces.examples
-    )
-    listed = f'<ol class="m2v-preview m2v-pieces" aria-label="Entries and their pieces">{examples}</ol>'
-    return notice("info", "How the teacher reads your entries", pieces.summary(use_subword)) + (
-        listed if examples else ""
-    )
+def _pieces_html(pieces: EntryPieces, use_subword: bool) -> Markup:
+    told = notice("info", "How the teacher reads your entries", pieces.summary(use_subword))
+    return told + render("pieces.html", examples=pieces.examples) if pieces.examples else told
 
 
 def _teacher_rows(facts: TeacherFacts) -> list[tuple[str, str]]:
@@ -215,10 +210,6 @@ def short_count(count: int) -> str:
     return f"{count / 1e9:.1f} billion"
 
 
-def _facts_html(rows: Sequence[tuple[str, str]]) -> str:
-    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows)
-    return f"<dl>{cells}</dl>"
-
-
-def _card(body: str) -> str:
-    return f'<section class="m2v-preflight" aria-label="Before you start"><h2>Before you start</h2>{body}</section>'
+def _card(body: Markup) -> Markup:
+    card = '<section class="m2v-preflight" aria-label="Before you start"><h2>Before you start</h2>{{ body }}</section>'
+    return render(card, body=body)

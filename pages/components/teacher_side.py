@@ -6,7 +6,6 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +19,10 @@ from m2v_core.jobs import Job, JobSpec
 from m2v_core.jobs.teacher_queries import TeacherQueries
 from m2v_core.jobs.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
 from m2v_core.space.settings import current_limits
-from pages.components import checked_teacher, job_store, notice, shows_errors
+from pages.components import ASK_FOR_HELP, checked_teacher, job_store, notice, shows_errors
 from pages.components.model_picker import model_library, picked_words
 from pages.components.waiting import bar_html
+from pages.html import Markup, render
 
 Kind = Literal["teacher_words", "teacher_documents"]
 
@@ -335,15 +335,12 @@ def words_overlap(owner: str | None, model_id: str | None) -> tuple[NDArray[np.f
     return kept_overlap(job_store().result_folder(job.id, owner or "")), job
 
 
-def failed_html(job: Job, title: str) -> str:
+def failed_html(job: Job, title: str) -> Markup:
     """Why a job failed, with its id."""
-    return (
-        f'<div class="m2v-notice m2v-error" role="alert"><strong>{escape(title)}</strong><p>{escape(job.message)}</p>'
-        f"<p>If you ask for help, give the job's id: <code>{escape(job.id)}</code></p></div>"
-    )
+    return notice("error", title, [job.message, render(ASK_FOR_HELP, id=job.id)])
 
 
-def reading_html(job: Job) -> str:
+def reading_html(job: Job) -> Markup:
     """A job that is going on: what it does, how far it is, and for how much longer."""
     share = _fraction(job)
     left = job.progress.eta_seconds if job.progress is not None and job.progress.stage == "encode" else None

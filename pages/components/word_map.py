@@ -6,7 +6,6 @@ import functools
 import math
 import secrets
 from collections.abc import Sequence
-from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +27,7 @@ from pages.components.waiting import bar_html
 from pages.figures import map_figure
 from pages.figures.style import short_name
 from pages.gradio_patches import serve_file
+from pages.html import Markup, escape, render
 
 Method = Literal["PCA", "UMAP"]
 
@@ -36,19 +36,10 @@ _MAX_TABLE_ROWS = 100
 _N_FOUND = 8  # neighbours that are marked on the map beside the word
 _TICK_SECONDS = 1.0
 _SCRIPT = Path(__file__).with_name("map_view.js")
-_TEMPLATE = """
-<div class="m2v-tools" role="group" aria-label="What dragging does">
-  <button type="button" data-tool-of="pan" aria-pressed="true">Move</button>
-  <button type="button" data-tool-of="lasso" aria-pressed="false">Lasso</button>
-  <button type="button" data-reset>Reset</button>
-</div>
-<div class="m2v-plot" data-script="%s" role="img" aria-label="Map of the vocabulary"></div>
-"""
 _LASSO_HINT = (
     '<p class="m2v-next">Choose Lasso and draw around some words: they are listed here, and can be saved as CSV.</p>'
 )
-_GROUP = ' class="m2v-group"'
-_LEFT_OUT = "pieces of words and special tokens are left out"
+_HINT = '<p class="m2v-hint">{{ hint }}</p>'
 _NEAR = "Each dot is a word. Words near each other are mostly similar to the model."
 _INSTEAD = "Coloured by rank for now; below the map stands why."
 _LAYOUTS = "PCA: the widest spread, at once. UMAP: similar words kept together, in a minute."
@@ -92,7 +83,7 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
         map_status = gr.HTML("", apply_default_css=False, elem_classes="m2v-map-status")
         word_map = gr.HTML(
             None,
-            html_template=_TEMPLATE % escape(_plotly_address()),
+            html_template=render("map.html", script=_plotly_address()),
             js_on_load=_SCRIPT.read_text(encoding="utf-8"),
             apply_default_css=False,
             elem_classes="m2v-map",
@@ -174,7 +165,7 @@ def show_map(
         figure = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method, title).to_json()
     buttons = [gr.Button(visible=look.may_ask), gr.Button(visible=bool(look.waiting))]
     timer = gr.Timer(active=bool(waiting or look.waiting))
-    status = waiting or f'<p class="m2v-hint">{_NEAR if look.shows == color_by else _INSTEAD}</p>'
+    status = waiting or render(_HINT, hint=_NEAR if look.shows == color_by else _INSTEAD)
     return [figure, status, _notes_html(data, look), timer, wanted, *buttons]
 
 
@@ -224,12 +215,15 @@ def _count(data: MapData) -> str:
     return f"{n_shown:,} of {n_all:,} words" if n_shown < n_all else f"{n_all:,} words"
 
 
-def _notes_html(data: MapData, look: Look) -> str:
-    n_all, n_tokens = len(data.words), len(data.words.model.tokens)
-    badge = f'<span class="m2v-badge">sampled from {n_all:,}</span>' if len(data.shown) < n_all else ""
-    left_out = f" of {n_tokens:,} tokens; {_LEFT_OUT}" if n_all < n_tokens else ""
-    facts = f'<div class="m2v-map-facts"><span>{len(data.shown):,} words{left_out}</span>{badge}</div>'
-    return f"{legend_html(look.groups)}{facts}{look.message}{look.waiting}"
+def _notes_html(data: MapData, look: Look) -> Markup:
+    return render(
+        "map_notes.html",
+        legend=legend_html(look.groups),
+        n_shown=len(data.shown),
+        n_all=len(data.words),
+        n_tokens=len(data.words.model.tokens),
+        look=look,
+    )
 
 
 @shows_errors("This search did not work", lambda message: (gr.skip(), message))
@@ -255,8 +249,8 @@ def find_on_map(owner: str | None, model_id: str | None, text: str) -> tuple[Any
     return gr.HTML(found=found), ""
 
 
-def _found_html(message: str) -> str:
-    return f'<p class="m2v-hint" role="status">{escape(message)}</p>'
+def _found_html(message: str) -> Markup:
+    return render('<p class="m2v-hint" role="status">{{ message }}</p>', message=message)
 
 
 @functools.lru_cache(maxsize=4)
@@ -322,32 +316,24 @@ def checked_points(points: object, n_points: int) -> list[int]:
     return sorted(set(points))
 
 
-def selection_html(columns: Sequence[str], rows: Sequence[Sequence[str | int | float]]) -> str:
+def selection_html(columns: Sequence[str], rows: Sequence[Sequence[str | int | float]]) -> Markup:
     """The selected words as a table, the first hundred.
 
     Args:
         columns: What stands above each: the word, its rank, its norm, and what the map's colours say of it.
         rows: A value for each column.
     """
-    head = "".join(
-        f"<th{_GROUP if column == 'cluster' else ''}>{escape(column.capitalize())}</th>" for column in columns
-    )
-    body = "".join(f"<tr>{''.join(map(_cell_html, columns, row))}</tr>" for row in rows[:_MAX_TABLE_ROWS])
-    rest = len(rows) - _MAX_TABLE_ROWS
-    more = f'<p class="m2v-next">And {rest:,} more, all of them in the CSV.</p>' if rest > 0 else ""
-    return (
-        f'<div class="m2v-table" role="region" aria-label="Selected words" tabindex="0"><table><thead><tr>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>{more}"
-    )
+    cells = [list(map(_cell, columns, row)) for row in rows[:_MAX_TABLE_ROWS]]
+    return render("selection.html", columns=columns, rows=cells, n_more=len(rows) - _MAX_TABLE_ROWS)
 
 
-def _cell_html(column: str, value: str | int | float) -> str:
+def _cell(column: str, value: str | int | float) -> tuple[str, str]:
+    """The class of a cell, and its text."""
     if isinstance(value, str):
-        return f'<td class="m2v-word">{escape(value)}</td>' if column == "word" else f"<td{_GROUP}>{escape(value)}</td>"
-    text = (
-        f"{value:,}" if isinstance(value, int) else f"{value:.0%}" if column == "shared neighbours" else f"{value:.2f}"
-    )
-    return f'<td class="m2v-number">{text}</td>'
+        return "word" if column == "word" else "group", value
+    if isinstance(value, int):
+        return "number", f"{value:,}"
+    return "number", f"{value:.0%}" if column == "shared neighbours" else f"{value:.2f}"
 
 
 def _plotly_address() -> str:

@@ -233,7 +233,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_bytes(b"PK\x03\x04")
     column, report, button, _ = lint_file(str(path))
-    assert "This file can&#x27;t be used" in report and "export the sheet as CSV" in report
+    assert "This file can&#39;t be used" in report and "export the sheet as CSV" in report
     assert not column.visible and not button.visible
 
 
@@ -459,4 +459,4 @@ def test_a_handler_that_fails_unforeseen_says_so(monkeypatch: pytest.MonkeyPatch
 
 def test_words_that_are_gone_can_not_be_cleaned(tmp_path: Path) -> None:
     _, report, button, is_cleaned = clean_words("upload", "", str(tmp_path / "gone.txt"), None)
-    assert "can&#x27;t be cleaned" in report and not button.visible and not is_cleaned
+    assert "can&#39;t be cleaned" in report and not button.visible and not is_cleaned

@@ -481,7 +481,7 @@ def test_an_answer_that_comes_late_is_told_apart(jobs: Jobs) -> None:
 
 def test_a_model_without_a_teacher_says_so(jobs: Jobs) -> None:
     teacher_side.model_library().record.teacher = None  # type: ignore[attr-defined]
-    assert "doesn&#x27;t say which teacher" in words_switch(True)[0] and not jobs.jobs
+    assert "doesn&#39;t say which teacher" in words_switch(True)[0] and not jobs.jobs
 
 
 def test_on_a_space_a_teacher_is_a_name_on_the_hub(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -573,6 +573,6 @@ def test_overlap_colours_need_the_teacher_and_say_so(jobs: Jobs) -> None:
 def test_where_no_teacher_can_read_the_words_nobody_is_asked_to_let_it(jobs: Jobs) -> None:
     teacher_side.model_library().record.teacher = None  # type: ignore[attr-defined]
     _, _, notes, *_, ask, _ = word_map.show_map(*MODEL, "PCA", "overlap", True)
-    assert "doesn&#x27;t say which teacher" in notes and not ask.visible
+    assert "doesn&#39;t say which teacher" in notes and not ask.visible
     said, _ = word_map.let_teacher_read(*MODEL, 0)  # a click that came late
-    assert "doesn&#x27;t say which teacher" in said and not jobs.jobs
+    assert "doesn&#39;t say which teacher" in said and not jobs.jobs

@@ -209,8 +209,8 @@ def test_rename_and_delete(add: Callable[..., ModelRecord], library: Library) ->
     first, second = add("first"), add("second")
     shown = page.rename(OWNER, first.id, "third")
     assert shown[NAME] == "third" and "It is called third now" in text_of(shown[DONE])
-    assert "called &#x27;second&#x27; already" in page.rename(OWNER, first.id, "second")[DONE]
-    assert "can't be brought back" in text_of(page.ask(OWNER, first.id)[1]).replace("&#x27;", "'")
+    assert "called &#39;second&#39; already" in page.rename(OWNER, first.id, "second")[DONE]
+    assert "can't be brought back" in text_of(page.ask(OWNER, first.id)[1]).replace("&#39;", "'")
     shown = page.delete(OWNER, first.id)
     assert "third is deleted" in text_of(shown[MESSAGE])
     assert shown[MODELS].value == second.id
@@ -270,13 +270,13 @@ def test_the_snippet_names_the_app_where_it_is(
     add: Callable[..., ModelRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = add("small")
-    assert "Client(&#x27;http://127.0.0.1:7860&#x27;)" in model_facts.snippet_html(record, OWNER)
+    assert "Client(&#39;http://127.0.0.1:7860&#39;)" in model_facts.snippet_html(record, OWNER)
     asked = SimpleNamespace(request=SimpleNamespace(base_url="http://10.0.0.7:8000/"), session_hash="s")
     token = LocalContext.request.set(asked)
     try:
-        assert "Client(&#x27;http://10.0.0.7:8000&#x27;)" in model_facts.snippet_html(record, OWNER)
+        assert "Client(&#39;http://10.0.0.7:8000&#39;)" in model_facts.snippet_html(record, OWNER)
         monkeypatch.setenv("SPACE_ID", "someone/studio")
-        assert "Client(&#x27;someone/studio&#x27;)" in model_facts.snippet_html(record, OWNER)
+        assert "Client(&#39;someone/studio&#39;)" in model_facts.snippet_html(record, OWNER)
     finally:
         LocalContext.request.reset(token)
 
