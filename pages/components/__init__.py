@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
@@ -222,6 +222,29 @@ def shows_errors(
         return answers if inspect.isgeneratorfunction(handler) else answer
 
     return decorate
+
+
+def by_name(handler: Callable[..., Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `fn` and `outputs` of an event whose handler returns, or yields, a dictionary of values by name.
+
+    Args:
+        handler: The components that it leaves out stay as they are.
+        outputs: The component of each name.
+    """
+
+    def by_component(values: Mapping[str, Any]) -> dict[Any, Any]:
+        # Gradio takes an empty dictionary for a value.
+        return {outputs[name]: value for name, value in values.items()} or {next(iter(outputs.values())): gr.skip()}
+
+    @functools.wraps(handler)
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        return by_component(handler(*args, **kwargs))
+
+    @functools.wraps(handler)
+    def answers(*args: Any, **kwargs: Any) -> Any:
+        yield from map(by_component, handler(*args, **kwargs))
+
+    return {"fn": answers if inspect.isgeneratorfunction(handler) else answer, "outputs": list(outputs.values())}
 
 
 def raises_for_programs(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:

@@ -15,7 +15,7 @@ from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.jobs import Job, JobSpec
 from m2v_core.jobs.kinds import DESTINATION
 from m2v_core.model import StaticModel
-from pages.components import format_bytes, job_store, known_owner, owner_state, shows_errors
+from pages.components import by_name, format_bytes, job_store, known_owner, owner_state, shows_errors
 from pages.components.account import Visitor, permitted, secrets_of, visitor
 from pages.components.job_view import ONE_CLICK, is_unpublished, job_html
 from pages.components.model_picker import model_library
@@ -46,6 +46,9 @@ _KEEP_FOCUS = """() => {
 }"""
 
 Components = Sequence[gr.components.Component]
+Values = dict[str, Any]
+"""What a page shows, by the name of its component; the others stay as they are."""
+_SHOWN = ["job_id", "view", "start", "cancel", "message", "result", "facts", "download", "timer", "done_id", "retry"]
 
 
 def newest_job(owner: str, kind: str = "distill") -> Job | None:
@@ -148,57 +151,50 @@ class JobPanel:
             with_visitor: Call `submit(owner, visitor, *values)` instead.
         """
 
-        def pressed(submit: Callable[..., str], with_visitor: bool) -> Callable[..., list[Any]]:
-            @shows_errors("This can't run yet", lambda message: [gr.skip(), *_keep_all_but_message(message)])
-            def start(request: gr.Request, oauth: gr.OAuthToken | None, owner: str | None, *values: Any) -> list[Any]:
+        def pressed(submit: Callable[..., str], with_visitor: bool) -> Callable[..., Values]:
+            @shows_errors("This can't run yet", lambda message: {"message": message})
+            def start(request: gr.Request, oauth: gr.OAuthToken | None, owner: str | None, *values: Any) -> Values:
                 owner = known_owner(owner)
                 who = (visitor(oauth, request),) if with_visitor else ()
                 job = find_job(owner, submit(owner, *who, *values))
-                return [owner, *panel_values(owner, job, self.kind)]
+                return {"owner": owner, **panel_values(owner, job, self.kind)}
 
             return start
 
-        shown: list[Any] = [
-            self.job_id,
-            self.view,
-            self.start,
-            self.cancel,
-            self.message,
-            self.result,
-            self.facts,
-            self.download,
-            self.timer,
-            self.done_id,
-            self.retry,
-        ]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        begin = pressed(submit, with_visitor)
-        started = self.start.click(begin, [self.owner, *inputs], [self.owner, *shown], **quiet)
-        self.retry.click(pressed(retry_upload, True), [self.owner, self.job_id], [self.owner, *shown], **quiet)
-        started.then(None, js=_KEEP_FOCUS, **quiet)
-        self.cancel.click(functools.partial(cancel, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
-        self.timer.tick(functools.partial(follow, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
-        opened = current_page().load(
-            functools.partial(attach, kind=self.kind), self.owner, [self.owner, *shown], **quiet
+        shown = {name: getattr(self, name) for name in _SHOWN}
+        owned = {"owner": self.owner, **shown}
+
+        def of_kind(handler: Callable[..., Values]) -> Callable[..., Values]:
+            return functools.wraps(handler)(functools.partial(handler, kind=self.kind))
+
+        job = [self.owner, self.job_id]
+        started = self.start.click(
+            **by_name(pressed(submit, with_visitor), owned), inputs=[self.owner, *inputs], **quiet
         )
-        opened.then(functools.partial(catch_up, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
+        started.then(None, js=_KEEP_FOCUS, **quiet)
+        self.retry.click(**by_name(pressed(retry_upload, True), owned), inputs=job, **quiet)
+        self.cancel.click(**by_name(of_kind(cancel), shown), inputs=job, **quiet)
+        self.timer.tick(**by_name(of_kind(follow), shown), inputs=job, **quiet)
+        opened = current_page().load(**by_name(of_kind(attach), owned), inputs=self.owner, **quiet)
+        opened.then(**by_name(of_kind(catch_up), shown), inputs=job, **quiet)
 
 
-def attach(owner: str | None, kind: str = "distill") -> list[Any]:
+def attach(owner: str | None, kind: str = "distill") -> Values:
     """What a page shows when it opens: this browser's id, and its newest job."""
     owner = known_owner(owner)
     if kind == "distill":
         job_store().expect_job()
-    return [owner, *panel_values(owner, newest_job(owner, kind), kind)]
+    return {"owner": owner, **panel_values(owner, newest_job(owner, kind), kind)}
 
 
-def catch_up(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
+def catch_up(owner: str | None, job_id: str, kind: str = "distill") -> Values:
     """What the panel shows once its page is open: whoever pressed the button before that has a newer run by now."""
     job = newest_job(owner or "", kind)
-    return panel_values(owner or "", job, kind) if job is not None and job.id != job_id else [gr.skip()] * 11
+    return panel_values(owner or "", job, kind) if job is not None and job.id != job_id else {}
 
 
-def follow(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
+def follow(owner: str | None, job_id: str, kind: str = "distill") -> Values:
     """What the panel shows half a second later; while the job goes on only its view changes.
 
     An end that comes within a moment is waited for: many a job is over in two seconds.
@@ -206,11 +202,11 @@ def follow(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
     job = find_job(owner, job_id, _LINGER_SECONDS)
     if job is None or job.is_finished:
         return panel_values(owner or "", job, kind)
-    return [gr.skip(), job_html(job, kind), *[gr.skip()] * 9]
+    return {"view": job_html(job, kind)}
 
 
-@shows_errors("It can't be cancelled now", lambda message: _keep_all_but_message(message))
-def cancel(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
+@shows_errors("It can't be cancelled now", lambda message: {"message": message})
+def cancel(owner: str | None, job_id: str, kind: str = "distill") -> Values:
     """What the panel shows when its job is told to stop."""
     job = find_job(owner, job_id)
     if job is not None and owner:
@@ -218,8 +214,8 @@ def cancel(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
     return panel_values(owner or "", job, kind)
 
 
-def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any]:
-    """A value for each component: id, view, start, cancel, message, result, facts, download, timer, done id, retry."""
+def panel_values(owner: str, job: Job | None, kind: str = "distill") -> Values:
+    """A value for each of `_SHOWN`."""
     is_running = job is not None and not job.is_finished
     is_done = job is not None and job.state == "done"
     is_failed = job is not None and job.state in ("failed", "cancelled")
@@ -236,19 +232,19 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any
         download, unmade = _download(owner, job)
     if job is not None and is_done:
         facts, unshown = _facts(job)
-    return [
-        job.id if job else "",
-        job_html(job, kind),
-        start,
-        gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
-        unmade + unshown,
-        gr.Column(visible=is_done),
-        facts,
-        download,
-        gr.Timer(active=is_running),
-        job.id if job is not None and is_done else "",
-        gr.Button(visible=may_retry),
-    ]
+    return {
+        "job_id": job.id if job else "",
+        "view": job_html(job, kind),
+        "start": start,
+        "cancel": gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
+        "message": unmade + unshown,
+        "result": gr.Column(visible=is_done),
+        "facts": facts,
+        "download": download,
+        "timer": gr.Timer(active=is_running),
+        "done_id": job.id if job is not None and is_done else "",
+        "retry": gr.Button(visible=may_retry),
+    }
 
 
 # The result is there even if it can't be downloaded.
@@ -264,10 +260,6 @@ def _download(owner: str, job: Job) -> tuple[gr.DownloadButton, str]:
 @shows_errors("What came out can't be shown here", lambda message: ("", message))
 def _facts(job: Job) -> tuple[str, str]:
     return result_html(job), ""
-
-
-def _keep_all_but_message(message: str) -> list[Any]:
-    return [*[gr.skip()] * 4, message, *[gr.skip()] * 6]
 
 
 def build_job_panel(start_label: str, kind: str = "distill") -> JobPanel:

@@ -385,8 +385,10 @@ def test_the_panel_follows_its_own_kind(jobs: FakeStore) -> None:
     assert newest_job(OWNER).id == "a" * 32  # type: ignore[union-attr]
     assert newest_job(OWNER, "speed") == job
     (jobs.result / "config.json").rename(jobs.result / "speed.json")
-    *_, download, _, done_id, _ = values = panel_values(OWNER, job, "speed")
-    assert done_id == JOB_ID and "JSON" in download.label and "Sentences a second" in values[6]
+    values = panel_values(OWNER, job, "speed")
+    assert (
+        values["done_id"] == JOB_ID and "JSON" in values["download"].label and "Sentences a second" in values["facts"]
+    )
     running = make_job(kind="speed", stages=(Stage("measure", 2, 10, 3.0, False),), elapsed_seconds=4.0)
     assert "2 of 10 turns" in job_html(running) and "Measure in turn" in job_html(running)
     assert "Warm up" in job_html(None, "speed")

@@ -14,6 +14,7 @@ from m2v_core.errors import InputError
 from m2v_core.exploration.neighbors import Neighbor
 from pages import components
 from pages.components import (
+    by_name,
     checked_teacher,
     error_notice,
     format_bytes,
@@ -197,3 +198,22 @@ def test_gradio_gives_a_decorated_handler_its_request_and_streams_a_generator() 
     assert not change.types_generator and submit.types_generator
     inputs, *_ = gr.helpers.special_args(change.fn, [2], gr.Request())
     assert isinstance(inputs[0], gr.Request) and inputs[1] == 2
+
+
+def test_values_by_name_reach_their_components_and_the_others_stay() -> None:
+    def named(number: int) -> dict[str, str]:
+        return {"right": "new"} if number else {}
+
+    def streamed(number: int) -> Iterator[dict[str, str]]:
+        yield {"left": "first"}
+        yield {"right": str(number)}
+
+    with gr.Blocks():
+        left, right = gr.Textbox(), gr.Textbox()
+    event = by_name(named, {"left": left, "right": right})
+    assert event["outputs"] == [left, right]
+    assert event["fn"](1) == {right: "new"}
+    assert event["fn"](0) == {left: gr.skip()}
+    assert list(by_name(streamed, {"left": left, "right": right})["fn"](3)) == [{left: "first"}, {right: "3"}]
+    with pytest.raises(KeyError, match="right"):
+        by_name(named, {"left": left})["fn"](1)

@@ -381,8 +381,8 @@ def test_names_are_text_and_never_markup_or_formulas(jobs: FakeStore) -> None:
 def test_the_panel_follows_its_own_kind(jobs: FakeStore) -> None:
     job = jobs.add(OWNER, evaluated())
     (jobs.result / "config.json").rename(jobs.result / "evaluation.json")
-    *_, download, _, done_id, _ = values = panel_values(OWNER, job, "evaluate")
-    assert done_id == JOB_ID and "JSON" in download.label and "1.000" in values[6]
+    values = panel_values(OWNER, job, "evaluate")
+    assert values["done_id"] == JOB_ID and "JSON" in values["download"].label and "1.000" in values["facts"]
     stages = (Stage("fidelity", 10, 10, 1.0, True), Stage("frontier", 2, 12, 3.0, False))
     parameters = {"with_fidelity": True, "with_frontier": True}
     running = job_html(make_job(kind="evaluate", stages=stages, parameters=parameters, elapsed_seconds=4.0))

@@ -314,11 +314,11 @@ def test_a_failed_upload_keeps_the_model_and_can_be_tried_again(
     )
     store.add(OWNER, made)
     shown = panel_values(OWNER, made, ONE_CLICK)
-    text = text_of(shown[1])
+    text = text_of(shown["view"])
     for said in ("Made, but not published", "the Hub answered 500", "Retry upload", model.id):
         assert said in text
-    assert shown[-1].visible and shown[7].visible  # the button, and the ZIP
-    assert not panel_values(OWNER, made, "distill")[-1].visible
+    assert shown["retry"].visible and shown["download"].visible  # the button, and the ZIP
+    assert not panel_values(OWNER, made, "distill")["retry"].visible
     with pytest.raises(HubError, match="No one is signed in"):
         retry_upload(OWNER, Visitor(), model.id)
     retry_upload(OWNER, ADA, model.id)
