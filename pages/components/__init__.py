@@ -43,6 +43,8 @@ _OWNER = re.compile(r"[\w-]{22,64}", re.ASCII)
 
 _DAY_SECONDS = 24 * 3600.0
 
+Values = dict[str, Any]
+"""What a page shows, by the name of its component; the others stay as they are."""
 _Parameters = ParamSpec("_Parameters")
 _Answer = TypeVar("_Answer")
 _first_owner_lock = threading.Lock()

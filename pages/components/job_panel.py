@@ -15,7 +15,7 @@ from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.jobs import Job, JobSpec
 from m2v_core.jobs.kinds import DESTINATION
 from m2v_core.model import StaticModel
-from pages.components import by_name, format_bytes, job_store, known_owner, owner_state, shows_errors
+from pages.components import Values, by_name, format_bytes, job_store, known_owner, owner_state, shows_errors
 from pages.components.account import Visitor, permitted, secrets_of, visitor
 from pages.components.job_view import ONE_CLICK, is_unpublished, job_html
 from pages.components.model_picker import model_library
@@ -46,8 +46,6 @@ _KEEP_FOCUS = """() => {
 }"""
 
 Components = Sequence[gr.components.Component]
-Values = dict[str, Any]
-"""What a page shows, by the name of its component; the others stay as they are."""
 _SHOWN = ["job_id", "view", "start", "cancel", "message", "result", "facts", "download", "timer", "done_id", "retry"]
 
 
