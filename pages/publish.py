@@ -12,7 +12,7 @@ from m2v_core.jobs import Job, JobSpec
 from m2v_core.library import ModelRecord
 from m2v_core.persistence.card import card_body, model_card, read_metadata, retitled, stated_license
 from m2v_core.persistence.formats import CARD
-from pages.components import job_store, known_owner, shows_errors
+from pages.components import Values, by_name, job_store, known_owner, shows_errors
 from pages.components.account import (
     Visitor,
     account_html,
@@ -103,11 +103,21 @@ def build() -> None:
     panel.connect(submit, chosen, with_visitor=True)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    filled = {
+        "account": account,
+        "form": form,
+        "cover": cover,
+        "name": name,
+        "way": way,
+        "branch": branch,
+        "access": access,
+        "license": license_box,
+        "card": card,
+    }
     gr.on(
         [current_page().load, picker.model_id.change],
-        prepare,
-        [picker.owner, picker.model_id],
-        [account, form, cover, name, way, branch, access, license_box, card],
+        **by_name(prepare, filled),
+        inputs=[picker.owner, picker.model_id],
         trigger_mode="always_last",
         **quiet,
     )
@@ -124,24 +134,25 @@ def build() -> None:
     )
 
 
-def prepare(owner: str | None, model_id: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
-    """What the form shows for a model: account, form, card's box, name, way, branch, access, licence, card.
+def prepare(owner: str | None, model_id: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
+    """What the form shows for a model.
 
     What was chosen for an upload of this model that failed is there again.
     """
     owner, who = known_owner(owner), visitor(oauth, request)
-    failure, *form = _form(owner, who, model_id or "")
-    return [account_html(who, "You can take the ZIP.") + failure, *form]
+    shown = _form(owner, who, model_id or "")
+    return shown | {"account": account_html(who, "You can take the ZIP.") + shown.get("account", "")}
 
 
-@shows_errors("This model can't be shown", lambda message: [message, *[gr.skip()] * 8])
-def _form(owner: str, who: Visitor, model_id: str) -> list[Any]:
+@shows_errors("This model can't be shown", lambda message: {"account": message})
+def _form(owner: str, who: Visitor, model_id: str) -> Values:
     try:
         record = model_library().get(model_id, owner)
         failed = _failed_upload(owner, record.id)
-        return ["", gr.Column(visible=True), gr.Accordion(visible=True), *_filled(owner, who, record, failed)]
+        filled = _filled(owner, who, record, failed)
+        return {"form": gr.Column(visible=True), "cover": gr.Accordion(visible=True), **filled}
     except NotFoundError:
-        return ["", gr.Column(visible=False), gr.Accordion(visible=False), *[gr.skip()] * 6]
+        return {"form": gr.Column(visible=False), "cover": gr.Accordion(visible=False)}
 
 
 def check(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
@@ -231,7 +242,7 @@ def _failed_upload(owner: str, model_id: str) -> Job | None:
     return newest if newest is not None and newest.state in ("failed", "cancelled") else None
 
 
-def _filled(owner: str, who: Visitor, record: ModelRecord, failed: Job | None) -> list[Any]:
+def _filled(owner: str, who: Visitor, record: ModelRecord, failed: Job | None) -> Values:
     """Name, way, branch, access, licence and card for a model."""
     if failed is not None:
         chosen = failed.parameters
@@ -241,12 +252,14 @@ def _filled(owner: str, who: Visitor, record: ModelRecord, failed: Job | None) -
         card = "".join(job_store().texts(failed.id, owner).get("card", ())) or _card(owner, record, repo_id, license)
         access = "private" if chosen.get("private", True) else "public"
         box = gr.Dropdown(license_choices(license), value=license, info="As you chose it before.")
-        return [repo_id, way, chosen.get("revision") or "v2", access, box, card]
+        branch = chosen.get("revision") or "v2"
+        return {"name": repo_id, "way": way, "branch": branch, "access": access, "license": box, "card": card}
     license, info = _inherited(owner, who, record)
     name = re.sub(r"[^A-Za-z0-9._]+|--+|\.\.+", "-", record.name).strip("-.")[:90] or "my-model"
     repo_id = f"{who.account.name}/{name}" if who.account is not None else name
     box = gr.Dropdown(license_choices(license), value=license, info=info)
-    return [repo_id, None, "v2", "private", box, _card(owner, record, repo_id, license)]
+    card = _card(owner, record, repo_id, license)
+    return {"name": repo_id, "way": None, "branch": "v2", "access": "private", "license": box, "card": card}
 
 
 def _inherited(owner: str, who: Visitor, record: ModelRecord) -> tuple[str | None, str]:

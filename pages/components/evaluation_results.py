@@ -18,7 +18,7 @@ from m2v_core.exploration.tables import write_csv
 from m2v_core.jobs import Job
 from m2v_core.speed import EncoderSpeed, SpeedComparison
 from pages import figures
-from pages.components import job_store, shows_errors
+from pages.components import Values, by_name, job_store, shows_errors
 from pages.components.evaluation_view import (
     conditions_html,
     few_text,
@@ -54,65 +54,76 @@ def build_evaluation_results(panel: JobPanel) -> None:
             with gr.Row(elem_classes="m2v-downloads"):
                 frontier_csv = gr.DownloadButton("Download CSV", size="sm")
         conditions = gr.HTML("", apply_default_css=False)
-    shown: list[Any] = [measured, fidelity, scores, board, table, as_csv, as_markdown]
-    shown += [
-        bubbles_box,
-        bubbles,
-        frontier_figure_box,
-        frontier_plot,
-        frontier_box,
-        frontier,
-        frontier_csv,
-        conditions,
-    ]
-    panel.done_id.change(show, [panel.owner, panel.done_id], shown, show_progress="hidden", api_visibility="private")
+    shown = {
+        "measured": measured,
+        "fidelity": fidelity,
+        "scores": scores,
+        "board": board,
+        "table": table,
+        "as_csv": as_csv,
+        "as_markdown": as_markdown,
+        "bubbles_box": bubbles_box,
+        "bubbles": bubbles,
+        "frontier_figure_box": frontier_figure_box,
+        "frontier_plot": frontier_plot,
+        "frontier_box": frontier_box,
+        "frontier": frontier,
+        "frontier_csv": frontier_csv,
+        "conditions": conditions,
+    }
+    panel.done_id.change(
+        **by_name(show, shown),
+        inputs=[panel.owner, panel.done_id],
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
 
-def _nothing(message: str = "") -> list[Any]:
-    nothing = [gr.HTML(visible=False)] * 2 + [gr.Column(visible=False), "", gr.skip(), gr.skip()]
-    nothing += [gr.Column(visible=False), None, gr.Column(visible=False), None]
-    return [gr.Column(visible=bool(message)), *nothing, gr.Column(visible=False), "", gr.skip(), message]
+def _nothing(message: str = "") -> Values:
+    hidden = ("fidelity", "scores", "board", "bubbles_box", "frontier_figure_box", "frontier_box")
+    return {
+        "measured": gr.Column(visible=bool(message)),
+        **{name: gr.update(visible=False) for name in hidden},
+        "conditions": message,
+    }
 
 
 @shows_errors("This evaluation can't be shown", _nothing)
-def show(owner: str | None, job_id: str) -> list[Any]:
+def show(owner: str | None, job_id: str) -> Values:
     """What the page shows of a finished evaluation; see `build_evaluation_results`."""
     job = find_job(owner, job_id)
     if job is None or job.state != "done":
         return _nothing()
-    return [gr.Column(visible=True), *_shown(owner or "", job)]
-
-
-def _shown(owner: str, job: Job) -> list[Any]:
     outcome = job.outcome
     first = str(job.parameters["models"][0]["name"])
     fidelity, evaluation = outcome["fidelity"], None
-    board: list[Any] = [gr.Column(visible=False), "", gr.skip(), gr.skip()]
+    shown: Values = {"measured": gr.Column(visible=True), "board": gr.Column(visible=False)}
     if outcome["evaluation"]:
         evaluation = Evaluation.from_json(outcome["evaluation"])
         rows = list(leaderboard(evaluation, with_published=True))
-        csv_file, markdown_file = write_board(leaderboard_sheet(rows))
-        board = [gr.Column(visible=True), leaderboard_html(rows, evaluation), csv_file, markdown_file]
+        shown["board"] = gr.Column(visible=True)
+        shown["table"] = leaderboard_html(rows, evaluation)
+        shown["as_csv"], shown["as_markdown"] = write_board(leaderboard_sheet(rows))
     quality = _QUALITY[evaluation is not None]
     versions = [FrontierRow(**row) for row in outcome["frontier"] or []]
     few = few_text(evaluation) if evaluation else next(iter((fidelity or {"": {"warning": ""}}).values()))["warning"]
     if few:  # what is best of its size is not known either
         versions = [replace(row, is_best=False) for row in versions]
-    bubbles = _bubbles(owner, job, evaluation)
-    dtype = str(outcome["dtype"])
-    return [
-        _html(fidelity_html(fidelity, str(outcome["teacher"]), str(outcome["texts_name"])) if fidelity else ""),
-        _html(scores_html(evaluation, first) if evaluation else ""),
-        *board,
-        gr.Column(visible=bubbles is not None),
-        bubbles,
-        gr.Column(visible=bool(versions)),
-        figures.frontier_figure(versions, quality) if versions else None,
-        gr.Column(visible=bool(versions)),
-        frontier_html(versions, quality, dtype, few or "") if versions else "",
-        write_frontier(frontier_sheet(versions)) if versions else gr.skip(),
-        conditions_html(outcome, has_speed=bubbles is not None),
-    ]
+    if versions:
+        shown["frontier_plot"] = figures.frontier_figure(versions, quality)
+        shown["frontier"] = frontier_html(versions, quality, str(outcome["dtype"]), few or "")
+        shown["frontier_csv"] = write_frontier(frontier_sheet(versions))
+    bubbles = _bubbles(owner or "", job, evaluation)
+    teacher, texts_name = str(outcome["teacher"]), str(outcome["texts_name"])
+    return shown | {
+        "fidelity": _html(fidelity_html(fidelity, teacher, texts_name) if fidelity else ""),
+        "scores": _html(scores_html(evaluation, first) if evaluation else ""),
+        "bubbles_box": gr.Column(visible=bubbles is not None),
+        "bubbles": bubbles,
+        "frontier_figure_box": gr.Column(visible=bool(versions)),
+        "frontier_box": gr.Column(visible=bool(versions)),
+        "conditions": conditions_html(outcome, has_speed=bubbles is not None),
+    }
 
 
 def _html(content: str) -> Any:
