@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from m2v_core.errors import HubError, InputError, M2VError, NotFoundError
 from m2v_core.jobs import Job, JobSpec
 from m2v_core.space.settings import current_limits
 from pages.components import (
+    Values,
+    by_name,
     checked_teacher,
     is_space,
     job_store,
@@ -170,9 +172,19 @@ def build() -> None:
                 )
                 neighbors = gr.HTML("", apply_default_css=False, elem_classes="m2v-found")
 
-    settings = [dims, weighting, sif_coefficient, pooling, precision, clusters, remove_pattern, device, recipe]
+    settings = {
+        "dims": dims,
+        "weighting": weighting,
+        "sif_coefficient": sif_coefficient,
+        "pooling": pooling,
+        "precision": precision,
+        "clusters": clusters,
+        "remove_pattern": remove_pattern,
+        "device": device,
+        "recipe": recipe,
+    }
     words = [source, pasted, upload, column]
-    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings, corpus], with_visitor=True)
+    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings.values(), corpus], with_visitor=True)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     linted: list[Any] = [column, report, clean, is_cleaned]
@@ -199,10 +211,17 @@ def build() -> None:
     )
     connect_search(teacher)
     query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
-    noted: list[Any] = [advanced, back]
-    back.click(lambda: [*DEFAULTS, *_note_on(DEFAULTS)], None, [*settings, *noted], **quiet)
-    restored: list[Any] = [teacher, *settings, *noted, mode, source, pasted, panel.message]
-    panel.job_id.change(restore, [panel.owner, panel.job_id, pasted, upload], restored, **quiet)
+    noted = {**settings, "advanced": advanced, "back": back}
+    back.click(**by_name(lambda: {**DEFAULTS, **_note_on(DEFAULTS)}, noted), inputs=None, **quiet)
+    restored = {
+        **noted,
+        "teacher": teacher,
+        "mode": mode,
+        "source": source,
+        "pasted": pasted,
+        "message": panel.message,
+    }
+    panel.job_id.change(**by_name(restore, restored), inputs=[panel.owner, panel.job_id, pasted, upload], **quiet)
     # Words found in one model say nothing of the next.
     panel.job_id.change(lambda: ("", ""), None, [query, neighbors], **quiet)
 
@@ -282,40 +301,39 @@ def _is_begun_here(job_id: str) -> bool:
     return session is not None and _started.get(job_id) == session
 
 
-@shows_errors("The settings of the last run could not be shown", lambda message: [*[gr.skip()] * 15, message])
-def restore(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> list[Any]:
-    """Teacher, settings, mode, source and words of a job, and no message; so one goes on after a refresh or from Home.
+@shows_errors("The settings of the last run could not be shown", lambda message: {"message": message})
+def restore(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> Values:
+    """Teacher, settings and words of a job; so one goes on after a refresh or from Home.
 
     Words that are in the boxes already stay, and of a job that this page started all does.
     """
-    nothing = [gr.skip()] * 16
     job = find_job(owner, job_id)
     if job is None or owner is None or _is_begun_here(job_id):
-        return nothing
-    words = nothing[:3] if pasted or upload else _restored_words(owner, job)
-    teacher, *settings = restored_settings(job.parameters)
-    return [teacher, *settings, *_note_on(settings), *words, gr.skip()]
+        return {}
+    settings = restored_settings(job.parameters)
+    words = {} if pasted or upload else _restored_words(owner, job)
+    return {"teacher": job.parameters["model_name"], **settings, **_note_on(settings), **words}
 
 
-def _note_on(settings: Sequence[Any]) -> list[Any]:
+def _note_on(settings: Mapping[str, str]) -> Values:
     """The heading of the settings, which are folded away: it tells where they are another run's; and the way back."""
-    is_other = any(isinstance(one, str) and one != default for one, default in zip(settings, DEFAULTS, strict=True))
+    is_other = any(value != DEFAULTS[name] for name, value in settings.items())
     label = f"{_ADVANCED}: those of your last run" if is_other else _ADVANCED
-    return [gr.Accordion(label=label), gr.Button(visible=is_other)]
+    return {"advanced": gr.Accordion(label=label), "back": gr.Button(visible=is_other)}
 
 
-def _restored_words(owner: str, job: Job) -> list[Any]:
+def _restored_words(owner: str, job: Job) -> Values:
     """Mode, source and words."""
     try:
         words = job_store().texts(job.id, owner).get("vocabulary")
     except NotFoundError:
-        return [gr.skip()] * 3
+        return {}
     if words is None:
-        return ["output", gr.skip(), gr.skip()]
+        return {"mode": "output"}
     mode: Mode = "subword" if job.parameters.get("use_subword", True) else "word"
     if len(words) > _MAX_RESTORED_WORDS:
-        return [mode, gr.skip(), gr.skip()]
-    return [mode, "paste", "\n".join(words)]
+        return {"mode": mode}
+    return {"mode": mode, "source": "paste", "pasted": "\n".join(words)}
 
 
 def check_for_visitor(request: gr.Request, oauth: gr.OAuthToken | None, *chosen: Any) -> tuple[str, Any, str]:

@@ -246,7 +246,10 @@ def by_name(handler: Callable[..., Any], outputs: Mapping[str, Any]) -> dict[str
     def answers(*args: Any, **kwargs: Any) -> Any:
         yield from map(by_component, handler(*args, **kwargs))
 
-    return {"fn": answers if inspect.isgeneratorfunction(handler) else answer, "outputs": list(outputs.values())}
+    made = answers if inspect.isgeneratorfunction(handler) else answer
+    # Gradio names the endpoint after it, and "cancel" is one for programs.
+    made.__name__ = getattr(handler, "__name__", "partial")
+    return {"fn": made, "outputs": list(outputs.values())}
 
 
 def raises_for_programs(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:

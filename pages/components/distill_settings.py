@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import gradio as gr
-
 from m2v_core.distillation.settings import DEFAULT_RECIPE
 from m2v_core.errors import InputError
 
@@ -32,8 +30,18 @@ PRECISIONS = [("float32", "float32"), ("float16", "float16"), ("int8", "int8")]
 DEVICES = [("Best there is", "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple MPS", "mps")]
 
 
-# Dimensions, weighting, SIF coefficient, pooling, precision, shared rows, tokens to leave out, device, recipe.
-DEFAULTS = ("256", "sif", "0.0001", "auto", "float16", "", UNUSED_PATTERN, "auto", DEFAULT_RECIPE)
+DEFAULTS = {
+    "dims": "256",
+    "weighting": "sif",
+    "sif_coefficient": "0.0001",
+    "pooling": "auto",
+    "precision": "float16",
+    "clusters": "",
+    "remove_pattern": UNUSED_PATTERN,
+    "device": "auto",
+    "recipe": DEFAULT_RECIPE,
+}
+"""What the form begins with, by the name of its component."""
 
 
 def parse_dims(text: str) -> int | float | str | None:
@@ -107,8 +115,8 @@ def parse_pattern(text: str) -> str | None:
     return text or None
 
 
-def restored_settings(parameters: Mapping[str, Any]) -> list[Any]:
-    """What the form shows for the parameters of a job: the teacher, then the settings in the order of the form.
+def restored_settings(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """What the form shows for the parameters of a job, as `DEFAULTS`; no SIF coefficient where there is none.
 
     A program may have left any of them out, or null.
     """
@@ -122,15 +130,16 @@ def restored_settings(parameters: Mapping[str, Any]) -> list[Any]:
     weighting = one_of("weighting", WEIGHTINGS, "sif") if parameters.get("apply_zipf", True) else "none"
     if weighting == "sif" and parameters.get("sif_coefficient", 0) is None:
         weighting = "none"  # as `distill` takes it
-    return [
-        parameters["model_name"],
-        "none" if dims is None else str(dims),
-        weighting,
-        f"{coefficient:g}" if isinstance(coefficient, (int, float)) else gr.skip(),
-        one_of("pooling", POOLINGS, "auto"),
-        one_of("quantize_to", PRECISIONS, "float16"),
-        "" if clusters is None else str(clusters),
-        str(parameters.get("token_remove_pattern", UNUSED_PATTERN) or ""),
-        one_of("device", DEVICES, "auto"),
-        one_of("recipe", RECIPES, DEFAULT_RECIPE),
-    ]
+    settings = {
+        "dims": "none" if dims is None else str(dims),
+        "weighting": weighting,
+        "pooling": one_of("pooling", POOLINGS, "auto"),
+        "precision": one_of("quantize_to", PRECISIONS, "float16"),
+        "clusters": "" if clusters is None else str(clusters),
+        "remove_pattern": str(parameters.get("token_remove_pattern", UNUSED_PATTERN) or ""),
+        "device": one_of("device", DEVICES, "auto"),
+        "recipe": one_of("recipe", RECIPES, DEFAULT_RECIPE),
+    }
+    if isinstance(coefficient, (int, float)):
+        settings["sif_coefficient"] = f"{coefficient:g}"
+    return settings

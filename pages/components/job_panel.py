@@ -164,7 +164,7 @@ class JobPanel:
         owned = {"owner": self.owner, **shown}
 
         def of_kind(handler: Callable[..., Values]) -> Callable[..., Values]:
-            return functools.wraps(handler)(functools.partial(handler, kind=self.kind))
+            return functools.partial(handler, kind=self.kind)
 
         job = [self.owner, self.job_id]
         started = self.start.click(

@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from m2v_core.errors import NotFoundError, SaveError
@@ -15,6 +16,7 @@ from m2v_core.persistence import export
 from m2v_core.progress import Progress
 from pages.components.job_panel import (
     attach,
+    build_job_panel,
     cancel,
     find_job,
     finished_model,
@@ -271,6 +273,23 @@ def test_a_cancel_that_can_not_be_written_down_says_why(store: FakeStore, monkey
     values = cancel(OWNER, JOB_ID)
     assert "No space left" in text_of(values[MESSAGE])
     assert list(values) == [MESSAGE]
+
+
+def test_gradio_calls_the_handlers_with_the_values_of_their_inputs_alone(store: FakeStore) -> None:
+    with gr.Blocks() as app:
+        panel = build_job_panel("Go", "publish")
+        panel.connect(lambda owner, text: JOB_ID, [gr.Textbox()])
+    store.add(OWNER, encoding_job(250, kind="publish"))
+    answered = {}
+    for function in app.fns.values():
+        if function.fn is not None:
+            values = [OWNER, JOB_ID][: len(function.inputs)]
+            arguments, *_ = gr.helpers.special_args(function.fn, values, gr.Request())
+            answered[function.api_name] = function.fn(*arguments)
+    start, retry, cancelled, followed, attached, _ = answered.values()
+    assert start[panel.job_id] == JOB_ID and panel.message in retry
+    assert "Cancelling" in cancelled[panel.view] and "Cancelling" in followed[panel.view]
+    assert attached[panel.owner] == OWNER and panel.job_id in attached
 
 
 def test_cancel(store: FakeStore) -> None:
