@@ -9,7 +9,7 @@ import gradio as gr
 
 from m2v_core.errors import HubError, InputError, M2VError, TeacherError
 from m2v_core.jobs import JobSpec
-from pages.components import checked_teacher, job_store, model_title, teacher_picker
+from pages.components import Values, by_name, checked_teacher, job_store, model_title, teacher_picker
 from pages.components.account import (
     Visitor,
     account_html,
@@ -61,11 +61,17 @@ def build() -> None:
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     connect_search(teacher)
+    prepared = {
+        "account": account,
+        "publishing": publishing,
+        "proposed": proposed,
+        "license": license_box,
+        "start": panel.start,
+    }
     gr.on(
         [current_page().load, teacher.change],
-        prepare,
-        teacher,
-        [account, publishing, proposed, license_box, panel.start],
+        **by_name(prepare, prepared),
+        inputs=teacher,
         trigger_mode="always_last",
         **quiet,
     ).then(propose, [name, proposed, suggested], [name, suggested], **quiet)
@@ -73,20 +79,21 @@ def build() -> None:
     name.change(check_name, name, name_status, trigger_mode="always_last", **quiet)
 
 
-def prepare(teacher: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
-    """What the form shows to this visitor: account, its part for publishing, a name for it, licence, button."""
+def prepare(teacher: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
+    """What the form shows to this visitor."""
     who = visitor(oauth, request)
     said = account_html(who, "The button ends in a ZIP.")
     if who.account is None:
-        return [said, gr.Column(visible=False), "", gr.skip(), gr.Button("Make my model")]
+        hidden = gr.Column(visible=False)
+        return {"account": said, "publishing": hidden, "proposed": "", "start": gr.Button("Make my model")}
     proposal = f"{who.account.name}/{model_title(teacher.strip())}" if teacher and teacher.strip() else ""
-    return [
-        said,
-        gr.Column(visible=True),
-        proposal,
-        gr.Dropdown(visible=_has_no_license(who, teacher)),
-        gr.Button("Make and publish"),
-    ]
+    return {
+        "account": said,
+        "publishing": gr.Column(visible=True),
+        "proposed": proposal,
+        "license": gr.Dropdown(visible=_has_no_license(who, teacher)),
+        "start": gr.Button("Make and publish"),
+    }
 
 
 def propose(name: str, proposed: str, suggested: str) -> list[Any]:

@@ -19,7 +19,7 @@ from m2v_core.jobs import Job, JobSpec
 from m2v_core.jobs.teacher_queries import TeacherQueries
 from m2v_core.jobs.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
 from m2v_core.space.settings import current_limits
-from pages.components import ASK_FOR_HELP, checked_teacher, job_store, notice, shows_errors
+from pages.components import ASK_FOR_HELP, Values, by_name, checked_teacher, job_store, notice, shows_errors
 from pages.components.model_picker import model_library, picked_words
 from pages.components.waiting import bar_html
 from pages.html import Markup, render
@@ -74,9 +74,9 @@ class TeacherSwitch:
     about: gr.State
 
     @property
-    def shown(self) -> list[Any]:
+    def shown(self) -> dict[str, Any]:
         """The components that `follow` returns values for."""
-        return [self.status, self.cancel, self.timer, self.ready_id, self.about]
+        return {name: getattr(self, name) for name in ("status", "cancel", "timer", "ready_id", "about")}
 
     def connect(
         self, owner: Any, model_id: Any, documents: Any, starts: Sequence[Any], looks: Sequence[Any] = ()
@@ -95,12 +95,11 @@ class TeacherSwitch:
         start = functools.partial(follow, self.kind, may_start=True)
         look = functools.partial(follow, self.kind, may_start=False)
         last: dict[str, Any] = quiet | {"trigger_mode": "always_last"}
-        self.is_on.change(functools.partial(switch, self.kind), inputs, self.shown, **last)
-        gr.on(starts, start, inputs, self.shown, **last)
-        gr.on([self.timer.tick, self.about.change, *looks], look, inputs, self.shown, **last)
-        self.cancel.click(
-            functools.partial(cancel, self.kind), [owner, model_id, documents], [self.is_on, *self.shown], **quiet
-        )
+        self.is_on.change(**by_name(functools.partial(switch, self.kind), self.shown), inputs=inputs, **last)
+        gr.on(starts, **by_name(start, self.shown), inputs=inputs, **last)
+        gr.on([self.timer.tick, self.about.change, *looks], **by_name(look, self.shown), inputs=inputs, **last)
+        stop = by_name(functools.partial(cancel, self.kind), {"is_on": self.is_on, **self.shown})
+        self.cancel.click(**stop, inputs=[owner, model_id, documents], **quiet)
 
 
 def teacher_checkbox() -> gr.Checkbox:
@@ -123,8 +122,8 @@ def build_teacher_switch(kind: Kind, is_on: gr.Checkbox) -> TeacherSwitch:
 
 def follow(
     kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool, may_start: bool
-) -> list[Any]:
-    """What a switch shows: status, Cancel button, whether to look again soon, the job that is ready, and about what.
+) -> Values:
+    """What a switch shows.
 
     Args:
         kind: What the teacher reads.
@@ -165,24 +164,32 @@ def _reading(
     return job, ""
 
 
-def switch(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool) -> list[Any]:
+def switch(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool) -> Values:
     """What a switch shows once it is turned on, or off: then the teacher stops reading, which nobody would see."""
     if is_on:
         return follow(kind, owner, model_id, documents, is_on, may_start=True)
-    return cancel(kind, owner, model_id, documents)[1:]
+    shown = cancel(kind, owner, model_id, documents)
+    shown.pop("is_on", None)
+    return shown
 
 
-@shows_errors("This could not be stopped", lambda message: [gr.skip(), *_switch_values(message)])
-def cancel(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None) -> list[Any]:
+@shows_errors("This could not be stopped", lambda message: _switch_values(message))
+def cancel(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None) -> Values:
     """The switch turned off, and its reading stopped."""
     job = find_reading(kind, owner or "", model_id or "", documents)
     if job is not None and job.state in ("queued", "running"):
         job_store().cancel(job.id, owner or "")
-    return [False, *_switch_values("")]
+    return {"is_on": False, **_switch_values("")}
 
 
-def _switch_values(status: str, is_going: bool = False, ready_id: str = "", about: str = "") -> list[Any]:
-    return [status, gr.Button(visible=is_going), gr.Timer(active=is_going), ready_id, about]
+def _switch_values(status: str, is_going: bool = False, ready_id: str = "", about: str = "") -> Values:
+    return {
+        "status": status,
+        "cancel": gr.Button(visible=is_going),
+        "timer": gr.Timer(active=is_going),
+        "ready_id": ready_id,
+        "about": about,
+    }
 
 
 def teacher_of(owner: str, model_id: str) -> str:

@@ -19,7 +19,7 @@ from m2v_core.exploration.background import MapMaker
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.projection import pca_map, sample_rows, umap_key
 from m2v_core.exploration.tables import write_csv
-from pages.components import data_folder, format_seconds, shows_errors, teacher_side
+from pages.components import Values, by_name, data_folder, format_seconds, shows_errors, teacher_side
 from pages.components.map_look import ColorBy, Look, MapData, legend_html, look_of
 from pages.components.model_picker import model_library, picked_words
 from pages.components.served_files import remove_old_files, served_folder
@@ -99,12 +99,20 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     download = gr.DownloadButton("Download CSV", visible=False, size="lg")
 
     drawn, asked, selected = gr.State(""), gr.State(0), gr.State([])
+    shown = {
+        "map": word_map,
+        "status": map_status,
+        "notes": map_notes,
+        "timer": map_timer,
+        "drawn": drawn,
+        "ask": ask,
+        "stop": stop,
+    }
     # One handler for all that can change the map, so that no answer comes after a later one's.
     gr.on(
         [is_map_open.change, model_id.change, method.change, color_by.change, map_timer.tick, asked.change],
-        show_map,
-        [owner, model_id, method, color_by, is_map_open, drawn],
-        [word_map, map_status, map_notes, map_timer, drawn, ask, stop],
+        **by_name(show_map, shown),
+        inputs=[owner, model_id, method, color_by, is_map_open, drawn],
         trigger_mode="always_last",
         **quiet,
     )
@@ -114,7 +122,15 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     ask.click(let_teacher_read, [owner, model_id, asked], [teacher_said, asked], **quiet)
     stop.click(stop_teacher, [owner, model_id, asked], [teacher_said, asked], **quiet)
     gr.on([color_by.change, model_id.change], lambda: "", None, teacher_said, **quiet)
-    model_id.change(forget_selection, None, [selection, download, find, map_found, word_map, selected], **quiet)
+    forgotten = {
+        "selection": selection,
+        "download": download,
+        "find": find,
+        "found": map_found,
+        "map": word_map,
+        "selected": selected,
+    }
+    model_id.change(**by_name(forget_selection, forgotten), inputs=None, **quiet)
     word_map.select(selected_points, None, selected, **quiet)
     # What the map shows of a word stands in the table too, once the map shows it.
     gr.on(
@@ -128,15 +144,15 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     find.submit(find_on_map, [owner, model_id, find], [word_map, map_found], **quiet)
 
 
-def _undrawn(message: str) -> list[Any]:
+def _undrawn(message: str) -> Values:
     hidden = gr.Button(visible=False)
-    return [gr.skip(), message, "", gr.Timer(active=False), gr.skip(), hidden, hidden]
+    return {"status": message, "notes": "", "timer": gr.Timer(active=False), "ask": hidden, "stop": hidden}
 
 
 @shows_errors("This map can't be drawn", _undrawn)
 def show_map(
     owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, is_open: bool, drawn: str = ""
-) -> list[Any]:
+) -> Values:
     """What the map shows, and what stands around it.
 
     Args:
@@ -146,32 +162,31 @@ def show_map(
         color_by: What colours it.
         is_open: Whether anybody sees it; nothing changes where not.
         drawn: What the figure there is of; it is not sent again.
-
-    Returns:
-        Figure, the line above it, what stands below it, whether to look again soon, what the figure is of, Ask and
-        Cancel buttons.
     """
-    still = gr.Timer(active=False)
     if not is_open or not model_id:
-        return [*[gr.skip()] * 3, still, *[gr.skip()] * 3]
+        return {"timer": gr.Timer(active=False)}
     data = _map_data(picked_words(owner, model_id))
     points, drawn_method, waiting = _layout(data, method)
     look = look_of(data, owner, model_id, color_by)
     wanted = f"{model_id} {drawn_method} {look.shows}"
-    figure = gr.skip()
+    figure = {}
     if wanted != drawn:
         name = model_library().get(model_id, owner or "").name
         title = f"{short_name(name, 'static')}<br>{_count(data)}, laid out by {drawn_method}"
-        figure = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method, title).to_json()
-    buttons = [gr.Button(visible=look.may_ask), gr.Button(visible=bool(look.waiting))]
-    timer = gr.Timer(active=bool(waiting or look.waiting))
-    status = waiting or render(_HINT, hint=_NEAR if look.shows == color_by else _INSTEAD)
-    return [figure, status, _notes_html(data, look), timer, wanted, *buttons]
+        made = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method, title)
+        figure = {"map": made.to_json(), "drawn": wanted}
+    return figure | {
+        "status": waiting or render(_HINT, hint=_NEAR if look.shows == color_by else _INSTEAD),
+        "notes": _notes_html(data, look),
+        "timer": gr.Timer(active=bool(waiting or look.waiting)),
+        "ask": gr.Button(visible=look.may_ask),
+        "stop": gr.Button(visible=bool(look.waiting)),
+    }
 
 
 def let_teacher_read(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
     """Start what the switch among the words starts: why that failed, empty if not, and how often it was asked."""
-    status, *_ = teacher_side.follow("teacher_words", owner, model_id, None, True, may_start=True)
+    status = teacher_side.follow("teacher_words", owner, model_id, None, True, may_start=True)["status"]
     job = teacher_side.find_reading("teacher_words", owner or "", model_id or "")
     is_going = job is not None and job.state in ("queued", "running", "done")
     return "" if is_going else status, asked + 1  # how it goes on, the map shows
@@ -179,8 +194,7 @@ def let_teacher_read(owner: str | None, model_id: str | None, asked: int) -> tup
 
 def stop_teacher(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
     """Stop that: why it failed, empty if not, and how often it was asked."""
-    _, status, *_ = teacher_side.cancel("teacher_words", owner, model_id, None)
-    return status, asked + 1
+    return teacher_side.cancel("teacher_words", owner, model_id, None)["status"], asked + 1
 
 
 @functools.lru_cache(maxsize=4)
@@ -300,9 +314,16 @@ def _rounded(numbers: NDArray[np.float32]) -> list[float]:
     return [round(number, 4) for number in numbers.tolist()]
 
 
-def forget_selection() -> tuple[str, Any, str, str, Any, list[int]]:
+def forget_selection() -> Values:
     """What stands around the map of another model: nothing that was found in the last one."""
-    return _LASSO_HINT, gr.DownloadButton(visible=False), "", "", gr.HTML(found=None), []
+    return {
+        "selection": _LASSO_HINT,
+        "download": gr.DownloadButton(visible=False),
+        "find": "",
+        "found": "",
+        "map": gr.HTML(found=None),
+        "selected": [],
+    }
 
 
 def checked_points(points: object, n_points: int) -> list[int]:
