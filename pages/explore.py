@@ -13,7 +13,7 @@ from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
 from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
 from m2v_core.model import StaticModel
-from pages.components import is_space, notice, shows_errors
+from pages.components import by_name, is_space, notice, shows_errors
 from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html, words_html
 from pages.components.model_picker import build_model_picker, picked_words
 from pages.components.own_documents import as_documents, find_documents, forget_documents, take_documents
@@ -143,10 +143,16 @@ def build() -> None:
         trigger_mode="always_last",
         **quiet,
     )
-    current_page().load(find_documents, picker.owner, [source, pasted, documents, documents_report, forget], **quiet)
-    forget.click(
-        forget_documents, [picker.owner, source], [pasted, upload, documents, documents_report, forget], **quiet
-    )
+    kept = {
+        "source": source,
+        "pasted": pasted,
+        "upload": upload,
+        "documents": documents,
+        "report": documents_report,
+        "forget": forget,
+    }
+    current_page().load(**by_name(find_documents, kept), inputs=picker.owner, **quiet)
+    forget.click(**by_name(forget_documents, kept), inputs=[picker.owner, source], **quiet)
     gr.on(
         [document_query.submit, n_documents.release, documents_switch.ready_id.change],
         follow_documents_search,

@@ -15,6 +15,8 @@ from m2v_core.library import Library, ModelRecord, Refusal
 from m2v_core.model import StaticModel
 from m2v_core.space.settings import current_limits
 from pages.components import (
+    Values,
+    by_name,
     data_folder,
     days,
     format_bytes,
@@ -105,21 +107,21 @@ def build_model_picker(owner: gr.BrowserState | None = None) -> ModelPicker:
     timer = gr.Timer(_TICK_SECONDS, active=False)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     n_offered = gr.State(0)
-    shown: list[Any] = [box, empty, timer, n_offered]
-    current_page().load(attach, owner, [owner, *shown], **quiet)
-    gr.on([timer.tick, box.focus], refresh, [owner, box, n_offered], shown, **quiet)
-    box.blur(shorten, [owner, box, n_offered], shown, **quiet)
+    shown = {"model_id": box, "message": empty, "timer": timer, "n_offered": n_offered}
+    current_page().load(**by_name(attach, {"owner": owner, **shown}), inputs=owner, **quiet)
+    gr.on([timer.tick, box.focus], **by_name(refresh, shown), inputs=[owner, box, n_offered], **quiet)
+    box.blur(**by_name(shorten, shown), inputs=[owner, box, n_offered], **quiet)
     box.input(pick, [owner, box], empty, **quiet)
     return ModelPicker(owner, box)
 
 
-def attach(owner: str | None, request: gr.Request) -> list[Any]:
-    """What a page's picker shows when the page opens: owner, box, message, timer, how many models it offers.
+def attach(owner: str | None, request: gr.Request) -> Values:
+    """What a page's picker shows when the page opens.
 
     `?model=ID` in the page's address picks that model, here and everywhere.
     """
     owner = known_owner(owner)
-    return [owner, *_values(owner, None, pick_linked(owner, request))]
+    return {"owner": owner, **_values(owner, None, pick_linked(owner, request))}
 
 
 @shows_errors("This model can't be shown")
@@ -130,20 +132,20 @@ def pick_linked(owner: str, request: gr.Request) -> str:
     return ""
 
 
-def refresh(owner: str | None, model_id: str | None, n_offered: int) -> list[Any]:
+def refresh(owner: str | None, model_id: str | None, n_offered: int) -> Values:
     """What the picker shows a while later: a distillation may have finished meanwhile.
 
     Nothing changes where fewer are left than it offers: its list may be open, and of an open list that gets shorter
     Gradio goes on showing what is gone. That is for `shorten`, once the list is closed.
     """
-    *values, n_models = _values(known_owner(owner), model_id, "")
-    return [gr.skip()] * 4 if n_models < n_offered else [*values, n_models]
+    values = _values(known_owner(owner), model_id, "")
+    return {} if values["n_offered"] < n_offered else values
 
 
-def shorten(owner: str | None, model_id: str | None, n_offered: int) -> list[Any]:
+def shorten(owner: str | None, model_id: str | None, n_offered: int) -> Values:
     """What the picker shows where fewer models are left than it offers."""
-    *values, n_models = _values(known_owner(owner), model_id, "")
-    return [*values, n_models] if n_models < n_offered else [gr.skip()] * 4
+    values = _values(known_owner(owner), model_id, "")
+    return values if values["n_offered"] < n_offered else {}
 
 
 @shows_errors("This model can't be picked")
@@ -171,7 +173,7 @@ def recipe_name(record: ModelRecord) -> str:
     return _RECIPES.get(recipe, recipe) if isinstance(recipe, str) else ""
 
 
-def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
+def _values(owner: str, model_id: str | None, message: str) -> Values:
     contents = model_library().contents(owner)
     records = contents.models
     if model_id not in {record.id for record in records}:
@@ -183,7 +185,7 @@ def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
     if not records and not message:
         message = empty_html(is_busy)
     message += refused_html(contents.refused)
-    return [box, message, gr.Timer(active=is_busy), len(records)]
+    return {"model_id": box, "message": message, "timer": gr.Timer(active=is_busy), "n_offered": len(records)}
 
 
 def refused_html(refusals: Sequence[Refusal]) -> Markup:

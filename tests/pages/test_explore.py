@@ -122,20 +122,25 @@ def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], s
 def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kept = KeptTexts(tmp_path, 60)
     monkeypatch.setattr(own_documents, "kept_texts", lambda: kept)
-    assert own_documents.find_documents(OWNER)[2] is None
+    assert own_documents.find_documents(OWNER)["documents"] is None
     documents, report, forget = own_documents.take_documents(OWNER, "paste", TEXTS, None)
     assert "3 texts ready" in report and forget.visible
-    source, text, found, report, forget = own_documents.find_documents(OWNER)
+    shown = own_documents.find_documents(OWNER)
+    source, text, found = shown["source"], shown["pasted"], shown["documents"]
+    report, forget = shown["report"], shown["forget"]
     assert source == "paste" and found == documents and text.splitlines() == list(found.texts)
     assert "Kept from the last time" in report and forget.visible
-    assert own_documents.find_documents("B" * 32)[2] is None and own_documents.find_documents(None)[2] is None
+    assert (
+        own_documents.find_documents("B" * 32)["documents"] is None
+        and own_documents.find_documents(None)["documents"] is None
+    )
     own_documents.take_documents(OWNER, "upload", "", None)  # another way in is looked at; nothing is given up
-    assert own_documents.find_documents(OWNER)[2] == documents
+    assert own_documents.find_documents(OWNER)["documents"] == documents
     own_documents.take_documents(OWNER, "paste", " ", None, is_emptied=True)
-    assert own_documents.find_documents(OWNER)[2] is None
+    assert own_documents.find_documents(OWNER)["documents"] is None
     own_documents.take_documents(OWNER, "paste", TEXTS, None)
     own_documents.forget_documents(OWNER, "paste")
-    assert list(tmp_path.glob("*.json")) and own_documents.find_documents(OWNER)[2] is None
+    assert list(tmp_path.glob("*.json")) and own_documents.find_documents(OWNER)["documents"] is None
 
 
 @pytest.mark.parametrize("target", [gr.Radio, None])
@@ -156,24 +161,26 @@ def test_looking_at_another_way_in_gives_nothing_up(
     assert uploaded is not None and len(uploaded.texts) == 1000
 
     # After a refresh no box holds them, however long one looks around.
-    source, text, found, _, forget = own_documents.find_documents(OWNER)
-    assert source == "upload" and text == gr.skip() and found == uploaded and forget.visible
+    shown = own_documents.find_documents(OWNER)
+    assert (shown["source"], shown["documents"]) == ("upload", uploaded)
+    assert "pasted" not in shown and shown["forget"].visible
     assert explore.take_source(OWNER, "paste", "", None, "", looks)[0] is None
     documents, _, report, forget = explore.take_source(OWNER, "upload", "", None, "", looks)
     assert documents == uploaded and "1,000 texts ready" in report and forget.visible
 
     # Pasted texts take nothing from them, nor they from pasted ones, too long for the box as they are.
     pasted = explore.take_source(OWNER, "paste", long + "\nlast", None, "", types)[0]
-    assert own_documents.find_documents(OWNER)[:3] == ["paste", gr.skip(), pasted]
+    shown = own_documents.find_documents(OWNER)
+    assert (shown["source"], shown["documents"]) == ("paste", pasted) and "pasted" not in shown
     assert explore.take_source(OWNER, "upload", "", file, "", looks)[0] == uploaded
     assert explore.take_source(OWNER, "folder", "", None, "", looks)[0] is None
     assert explore.take_source(OWNER, "paste", "", None, "", looks)[0] == pasted
 
     # Whoever empties one gives up that one.
     assert explore.take_source(OWNER, "upload", "", None, "", gives)[0] is None
-    assert own_documents.find_documents(OWNER)[2] == pasted
+    assert own_documents.find_documents(OWNER)["documents"] == pasted
     assert explore.take_source(OWNER, "paste", "", None, "", types)[0] is None
-    assert own_documents.find_documents(OWNER)[2] is None
+    assert own_documents.find_documents(OWNER)["documents"] is None
 
 
 def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

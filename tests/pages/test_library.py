@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import gradio as gr
 import pytest
 from gradio.context import LocalContext
 
@@ -115,7 +114,7 @@ def test_a_full_library_says_which_model_is_left_out_and_takes_it_in_once_there_
     finished(store, f"m2v-{EVIL}", "a")
     shown = page.values(OWNER, record.id)
     assert [model_id for _, model_id in shown[LISTED]] == [record.id]
-    for html in (shown[PROGRESS], model_picker.attach(OWNER, request())[2]):
+    for html in (shown[PROGRESS], model_picker.attach(OWNER, request())["message"]):
         for says in ("Not in your library: m2v-<img", "1 are allowed", "Download the ZIP", "comes in by itself"):
             assert says in unescape(html)
         assert EVIL not in html
@@ -345,21 +344,26 @@ def test_a_refresh_does_not_take_back_what_is_clicked_meanwhile(
 
 
 def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], store: FakeStore) -> None:
-    owner, box, message, timer, n_offered = model_picker.attach(OWNER, request())
+    shown = model_picker.attach(OWNER, request())
+    owner, box, message = (shown[name] for name in ("owner", "model_id", "message"))
+    timer, n_offered = shown["timer"], shown["n_offered"]
     assert (owner, box.visible, timer.active, n_offered) == (OWNER, False, False, 0)
     assert 'href="distill"' in message and 'href="library"' in message
     first, second = add("first"), add("second")
     page.pick(OWNER, first.id)
-    _, box, message, _, n_offered = model_picker.attach(OWNER, request())
-    assert (box.value, message, n_offered) == (first.id, "", 2)
+    shown = model_picker.attach(OWNER, request())
+    assert (shown["model_id"].value, shown["message"], shown["n_offered"]) == (first.id, "", 2)
     assert model_picker.pick(OWNER, second.id) == ""
     assert page.values(OWNER)[MODELS].value == second.id
-    assert "No such model" in model_picker.attach(OTHER, request(model=first.id))[2]
-    assert model_picker.refresh(OWNER, first.id, 2)[0].value == first.id
-    assert model_picker.shorten(OWNER, first.id, 2) == [gr.skip()] * 4
+    assert "No such model" in model_picker.attach(OTHER, request(model=first.id))["message"]
+    assert model_picker.refresh(OWNER, first.id, 2)["model_id"].value == first.id
+    assert model_picker.shorten(OWNER, first.id, 2) == {}
     # The list may be open: it gets shorter only when it is closed.
-    assert model_picker.refresh(OWNER, first.id, 3) == [gr.skip()] * 4
-    assert [value for _, value in model_picker.shorten(OWNER, second.id, 3)[0].choices] == [second.id, first.id]
+    assert model_picker.refresh(OWNER, first.id, 3) == {}
+    assert [value for _, value in model_picker.shorten(OWNER, second.id, 3)["model_id"].choices] == [
+        second.id,
+        first.id,
+    ]
 
 
 @pytest.mark.parametrize(
