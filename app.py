@@ -13,8 +13,6 @@ from pathlib import Path
 
 # Before Gradio is imported, which reads it then.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-# Or each event waits for statistics over all events before it, which nobody here looks at.
-os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
 if "SPACE_ID" in os.environ:
     # Before huggingface_hub is: strangers must not act with the owner's token.
     os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
@@ -26,12 +24,12 @@ if "SPACE_ID" in os.environ:
     compile_kernels(Path(__file__).parent)
 
 import gradio as gr
-import gradio.utils
 
 from m2v_core.studio.space.settings import current_limits
 from pages import PAGES, api
 from pages.components.served_files import served_folder
 from pages.components.tidying import keep_tidy
+from pages.gradio_patches import disable_heartbeat, restrict_tools, start_queue
 from pages.theme import FAVICON, STYLE_SHEET, WIDGETS_SCRIPT, studio_theme
 
 
@@ -54,15 +52,9 @@ def main() -> None:
     """Serve the app until it is interrupted."""
     app = build_app()
     keep_tidy()
-    offers_tools = importlib.util.find_spec("mcp") is not None
-    # Gradio's own would make a tool of every endpoint, of those that delete too.
-    setattr(gr.mcp, "GradioMCPServer", api.ReadOnlyTools)  # noqa: B010 - to mypy a class is no variable
-    # A heartbeat is a connection while a page is open, and a browser has six for one address: the next tab would
-    # wait for ever. All it does is to let go of a session's state, and few sessions are kept, see below.
-    gradio.utils.connect_heartbeat = lambda *_, **__: False
-    app.queue(default_concurrency_limit=16)
-    # Gradio looks for events a thousand times a second, which takes an idle app a twentieth of a core.
-    app._queue.sleep_when_free, app._queue.progress_update_sleep_when_free = 0.01, 0.1
+    offers_tools = importlib.util.find_spec("mcp") is not None and restrict_tools(app, api.READ_ONLY)
+    disable_heartbeat()
+    start_queue(app, concurrency_limit=16)
     app.launch(
         theme=studio_theme(),
         # Not `css=`: Gradio rewrites that, and its media queries then match nothing.

@@ -6,59 +6,31 @@ are endpoints of the Explore page.
 """
 # Annotations stay values in this module: Gradio takes the type of an answer from them as they are.
 
-import functools
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import gradio as gr
-from gradio.data_classes import FileData
-from gradio.events import api
 
-from m2v_core.errors import InputError, LimitError, M2VError
+from m2v_core.errors import InputError, LimitError
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.jobs.kinds import KINDS
 from m2v_core.studio.space.settings import current_limits
 from pages import components
-from pages.components import checked_owner, checked_teacher, job_store, model_title
+from pages.components import checked_owner, checked_teacher, job_store, model_title, raises_for_programs
 from pages.components.archive import archive_of, delete_model
 from pages.components.job_view import seconds_left
 from pages.components.model_picker import model_library, picked_model
+from pages.gradio_patches import add_endpoint
 
 # They change nothing and cost little, so agents may have them as tools; the others spend hours of computing or delete.
 READ_ONLY = frozenset({"list_models", "encode", "similar_words", "similar_documents", "similarity_shares"})
 
 _SETTINGS = (KINDS["distill"].parameters or frozenset()) - {"model_name", "trust_remote_code"}
 
-_Parameters = ParamSpec("_Parameters")
-_Answer = TypeVar("_Answer")
-
 
 def build() -> None:
     """The endpoints, in the current Blocks context; nothing of them is seen on a page."""
     for endpoint in (new_owner, distill, job, cancel, list_models, encode, download, delete):
-        api(endpoint, api_name=endpoint.__name__)
-
-
-class ReadOnlyTools(gr.mcp.GradioMCPServer):
-    """The app as an MCP server, with the endpoints of `READ_ONLY` for tools and no others."""
-
-    def get_tool_to_endpoint(self) -> dict[str, str]:
-        """The endpoint behind each tool; what is not in here can't be listed and can't be called."""
-        tools: dict[str, str] = super().get_tool_to_endpoint()
-        return {tool: endpoint for tool, endpoint in tools.items() if endpoint.lstrip("/") in READ_ONLY}
-
-
-def _answering(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:
-    """The handler with our errors as Gradio's, whose text reaches the caller."""
-
-    @functools.wraps(handler)
-    def answer(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Answer:
-        try:
-            return handler(*args, **kwargs)
-        except M2VError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-
-    return answer
+        add_endpoint(endpoint)
 
 
 def new_owner() -> str:
@@ -66,7 +38,7 @@ def new_owner() -> str:
     return components.new_owner()
 
 
-@_answering
+@raises_for_programs
 def distill(
     owner: str, teacher: str, vocabulary: list[str] | None = None, settings: dict[str, Any] | None = None
 ) -> str:
@@ -89,7 +61,7 @@ def distill(
     return job_store().submit(spec, checked_owner(owner))
 
 
-@_answering
+@raises_for_programs
 def job(owner: str, job_id: str) -> dict[str, Any]:
     """How a job stands: its state, place in the queue, stage, progress, and the model's id once that is there.
 
@@ -100,7 +72,7 @@ def job(owner: str, job_id: str) -> dict[str, Any]:
     return _job_view(job_store().get(_text(job_id, "job_id"), checked_owner(owner)))
 
 
-@_answering
+@raises_for_programs
 def cancel(owner: str, job_id: str) -> dict[str, Any]:
     """Stop a job; the answer is how it stands. A finished one stays as it is.
 
@@ -111,7 +83,7 @@ def cancel(owner: str, job_id: str) -> dict[str, Any]:
     return _job_view(job_store().cancel(_text(job_id, "job_id"), checked_owner(owner)))
 
 
-@_answering
+@raises_for_programs
 def list_models(owner: str) -> list[dict[str, Any]]:
     """Your models, the newest first: id, name, teacher, recipe, dimensions, vocabulary size, precision and bytes.
 
@@ -121,7 +93,7 @@ def list_models(owner: str) -> list[dict[str, Any]]:
     return [record.to_json() for record in model_library().list_models(checked_owner(owner))]
 
 
-@_answering
+@raises_for_programs
 def encode(owner: str, model_id: str, texts: list[str]) -> list[list[float]]:
     """The embeddings of texts, one list of numbers each; all zeros for a text the model knows nothing of.
 
@@ -142,7 +114,7 @@ def encode(owner: str, model_id: str, texts: list[str]) -> list[list[float]]:
     return embeddings
 
 
-@_answering
+@raises_for_programs
 def download(owner: str, model_id: str) -> dict[str, Any]:
     """The ZIP of a model, as a file: gradio_client saves it and answers where.
 
@@ -151,10 +123,10 @@ def download(owner: str, model_id: str) -> dict[str, Any]:
         model_id: One of your models.
     """
     archive = archive_of(checked_owner(owner), _text(model_id, "model_id"))
-    return FileData(path=str(archive), orig_name=archive.name, size=archive.stat().st_size).model_dump()
+    return gr.FileData(path=str(archive), orig_name=archive.name, size=archive.stat().st_size).model_dump()
 
 
-@_answering
+@raises_for_programs
 def delete(owner: str, model_id: str) -> str:
     """Delete a model for good, with the job that made it; the answer is its name.
 

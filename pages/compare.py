@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.errors import InputError, M2VError, NotFoundError
@@ -19,16 +18,20 @@ from m2v_core.studio.space.settings import current_limits
 from pages import figures
 from pages.components import (
     BUNDLED_TEACHER,
+    Values,
+    by_name,
     checked_teacher,
-    error_notice,
     job_store,
     known_owner,
     notice,
+    shows_errors,
     teacher_picker,
 )
 from pages.components.job_panel import build_job_panel, find_job
 from pages.components.measurements import conditions_html, numbers_html
-from pages.components.model_picker import empty_html, model_library, recipe_name, refused_html
+from pages.components.model_picker import empty_html, model_library, pick_linked, recipe_name, refused_html
+from pages.gradio_patches import current_page
+from pages.html import Markup
 
 TextSource = Literal["sample", "own", "upload"]
 
@@ -91,17 +94,14 @@ def build() -> None:
 
     panel.connect(submit, [models, with_teacher, teacher, source, own_texts, upload, rounds, seconds, with_peer])
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page = Context.root_block
-    assert page is not None  # components can't be made outside one
     listed, proposed, timer = gr.State([]), gr.State(BUNDLED_TEACHER), gr.Timer(_TICK_SECONDS)
-    offered: list[Any] = [models, empty, listed, teacher, proposed]
-    page.load(offer, panel.owner, [panel.owner, *offered], **quiet)
+    offered = {"models": models, "empty": empty, "listed": listed, "teacher": teacher, "proposed": proposed}
+    current_page().load(**by_name(offer, {"owner": panel.owner, **offered}), inputs=panel.owner, **quiet)
     # Models come and go in other tabs.
-    timer.tick(refresh, [panel.owner, models, listed, teacher, proposed], offered, **quiet)
+    timer.tick(**by_name(refresh, offered), inputs=[panel.owner, models, listed, teacher, proposed], **quiet)
     models.input(
-        their_teacher,
-        [panel.owner, models, teacher, proposed],
-        [teacher, proposed],
+        **by_name(their_teacher, {"teacher": teacher, "proposed": proposed}),
+        inputs=[panel.owner, models, teacher, proposed],
         trigger_mode="always_last",
         **quiet,
     )
@@ -113,8 +113,15 @@ def build() -> None:
         **quiet,
     )
     gr.on([upload.upload, upload.clear], judge_file, upload, upload_report, **quiet)
-    shown: list[Any] = [measured, numbers, charts, bars, conditions, bubbles]
-    panel.done_id.change(show, [panel.owner, panel.done_id], shown, **quiet)
+    shown = {
+        "measured": measured,
+        "numbers": numbers,
+        "charts": charts,
+        "bars": bars,
+        "conditions": conditions,
+        "bubbles": bubbles,
+    }
+    panel.done_id.change(**by_name(show, shown), inputs=[panel.owner, panel.done_id], **quiet)
 
 
 @dataclass(frozen=True)
@@ -156,51 +163,46 @@ def measurable_models(owner: str) -> list[MeasurableModel]:
     return models
 
 
-def offer(owner: str | None, request: gr.Request) -> list[Any]:
-    """What the page shows when it opens: owner, models, what to do without any, what is listed, teacher twice.
+def offer(owner: str | None, request: gr.Request) -> Values:
+    """What the page shows when it opens.
 
     The model that is picked everywhere is ticked; `?model=ID` in the page's address picks another.
     """
     owner = known_owner(owner)
-    wanted, message = str(request.query_params.get("model", "")), ""
-    try:
-        if wanted:
-            try:
-                model_library().pick(wanted, owner)
-            except M2VError as error:
-                message = error_notice(error, "This model can't be shown")
-        models = measurable_models(owner)
-        boxes, ticked = _ticked_box(owner, models, [])
-        teacher = ticked[0].teacher if ticked else BUNDLED_TEACHER
-        return [owner, boxes, message or _said(owner, models), _entries(models), teacher, teacher]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [owner, gr.skip(), error_notice(error, "Your models can't be shown"), *[gr.skip()] * 3]
+    return {"owner": owner, **_offered(owner, pick_linked(owner, request))}
 
 
+@shows_errors("Your models can't be shown", lambda message: {"empty": message})
+def _offered(owner: str, message: str) -> Values:
+    models = measurable_models(owner)
+    boxes, ticked = _ticked_box(owner, models, [])
+    teacher = ticked[0].teacher if ticked else BUNDLED_TEACHER
+    said = message or _said(owner, models)
+    return {"models": boxes, "empty": said, "listed": _entries(models), "teacher": teacher, "proposed": teacher}
+
+
+@shows_errors("Your models can't be shown", lambda message: {"empty": message})
 def refresh(
     owner: str | None,
     chosen: Sequence[str],
     listed: list[tuple[str, str]],
     teacher: str | None,
     proposed: str,
-) -> list[Any]:
-    """What the page shows a while later, as `offer` says it, but for the owner.
+) -> Values:
+    """What the page shows a while later, by name, without the owner.
 
     What is ticked is written only where it must be: another tick may come meanwhile, and must stay.
     """
     owner = known_owner(owner)
-    try:
-        models = measurable_models(owner)
-        entries = _entries(models)
-        if entries == listed:
-            return [gr.skip()] * 5
-        said = _said(owner, models)
-        if listed and {model.id for model in models} >= set(chosen):
-            return [gr.CheckboxGroup(choices=entries, visible=True), said, entries, gr.skip(), gr.skip()]
-        boxes, ticked = _ticked_box(owner, models, chosen)
-        return [boxes, said, entries, *_proposal(ticked, teacher, proposed)]
-    except Exception as error:  # as above
-        return [gr.skip(), error_notice(error, "Your models can't be shown"), *[gr.skip()] * 3]
+    models = measurable_models(owner)
+    entries = _entries(models)
+    if entries == listed:
+        return {}
+    said = _said(owner, models)
+    if listed and {model.id for model in models} >= set(chosen):
+        return {"models": gr.CheckboxGroup(choices=entries, visible=True), "empty": said, "listed": entries}
+    boxes, ticked = _ticked_box(owner, models, chosen)
+    return {"models": boxes, "empty": said, "listed": entries, **_proposal(ticked, teacher, proposed)}
 
 
 def _ticked_box(
@@ -214,27 +216,29 @@ def _ticked_box(
     return gr.CheckboxGroup(choices=_entries(models), value=value, visible=bool(models)), ticked
 
 
-def _said(owner: str, models: Sequence[MeasurableModel]) -> str:
-    return ("" if models else empty_html(is_busy=False)) + refused_html(model_library().contents(owner).refused)
+def _said(owner: str, models: Sequence[MeasurableModel]) -> Markup:
+    return (Markup() if models else empty_html(is_busy=False)) + refused_html(model_library().contents(owner).refused)
 
 
 def _entries(models: Sequence[MeasurableModel]) -> list[tuple[str, str]]:
     return [(f"{model.name}\n{model.details} · {model.n_tokens:,} tokens", model.id) for model in models]
 
 
-def their_teacher(owner: str | None, chosen: Sequence[str], teacher: str | None, proposed: str) -> list[Any]:
+def their_teacher(owner: str | None, chosen: Sequence[str], teacher: str | None, proposed: str) -> Values:
     """The teacher of the first model that is chosen, and the same as what was proposed."""
     try:
         models = measurable_models(known_owner(owner))
     except M2VError:  # `submit` meets it again, and says so
-        return [gr.skip(), gr.skip()]
+        return {}
     return _proposal([model for model in models if model.id in chosen], teacher, proposed)
 
 
-def _proposal(ticked: Sequence[MeasurableModel], teacher: str | None, proposed: str) -> list[Any]:
-    """The teacher of the first model, twice; nothing where people have chosen another than the one proposed."""
+def _proposal(ticked: Sequence[MeasurableModel], teacher: str | None, proposed: str) -> Values:
+    """The teacher of the first model; nothing where people have chosen another than the one proposed."""
     is_their_own = bool((teacher or "").strip()) and teacher != proposed
-    return [gr.skip(), gr.skip()] if is_their_own or not ticked else [ticked[0].teacher] * 2
+    if is_their_own or not ticked:
+        return {}
+    return {"teacher": ticked[0].teacher, "proposed": ticked[0].teacher}
 
 
 def submit(
@@ -298,14 +302,12 @@ def read_file(upload: str | None) -> list[str]:
     return open_vocabulary(upload).entries()
 
 
+@shows_errors("This file can't be used")
 def judge_file(upload: str | None) -> str:
     """What the page says of a new file."""
     if upload is None:
         return ""
-    try:
-        n_texts = len(usable_texts(read_file(upload), rounds=0))
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This file can't be used")
+    n_texts = len(usable_texts(read_file(upload), rounds=0))
     return notice("good", f"{n_texts:,} different {'text' if n_texts == 1 else 'texts'} ready")
 
 
@@ -327,21 +329,22 @@ def usable_texts(lines: Sequence[str], rounds: int) -> list[str]:
     return texts
 
 
-def show(owner: str | None, job_id: str) -> list[Any]:
-    """What the page shows of a finished measurement: whether at all, numbers, whether charts, bars, how, bubbles."""
+def _unshown(message: str) -> Values:
+    return {"measured": gr.Column(visible=bool(message)), "numbers": message, "charts": gr.Row(visible=False)}
+
+
+@shows_errors("This measurement can't be shown", _unshown)
+def show(owner: str | None, job_id: str) -> Values:
+    """What the page shows of a finished measurement."""
     job = find_job(owner, job_id)
     if job is None or job.state != "done":
-        return [gr.Column(visible=False), "", gr.Row(visible=False), None, "", None]
-    try:
-        comparison = SpeedComparison.from_json(job.outcome)
-        return [
-            gr.Column(visible=True),
-            numbers_html(comparison),
-            gr.Row(visible=True),
-            figures.speed_bars(comparison),
-            conditions_html(comparison),
-            figures.speed_bubbles(comparison),
-        ]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        message = error_notice(error, "This measurement can't be shown")
-        return [gr.Column(visible=True), message, gr.Row(visible=False), None, "", None]
+        return _unshown("")
+    comparison = SpeedComparison.from_json(job.outcome)
+    return {
+        "measured": gr.Column(visible=True),
+        "numbers": numbers_html(comparison),
+        "charts": gr.Row(visible=True),
+        "bars": figures.speed_bars(comparison),
+        "conditions": conditions_html(comparison),
+        "bubbles": figures.speed_bubbles(comparison),
+    }

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context, LocalContext
 
 from m2v_core.bulk.run import read_texts
-from m2v_core.distillation.settings import DEFAULTS as DEFAULT_SETTINGS
 from m2v_core.distillation.settings import Precision, Recipe
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.space.settings import current_limits
 from pages.components import (
+    Values,
+    by_name,
     checked_teacher,
-    error_notice,
     is_space,
     job_store,
     model_title,
     neighbors_html,
+    shows_errors,
     teacher_picker,
 )
 from pages.components.account import Visitor, login_button, may_need_token, visitor_token
@@ -31,7 +31,6 @@ from pages.components.distill_settings import (
     POOLINGS,
     PRECISIONS,
     RECIPES,
-    UNUSED_PATTERN,
     WEIGHTINGS,
     parse_clusters,
     parse_coefficient,
@@ -41,8 +40,9 @@ from pages.components.distill_settings import (
 )
 from pages.components.job_panel import build_job_panel, find_job, finished_model
 from pages.components.own_words import Source, clean_words, lint, lint_file, read_words, usable_words
-from pages.components.preflight_card import WAITING, preflight, teacher_facts
+from pages.components.preflight_card import WAITING, failed_card, preflight, teacher_facts
 from pages.components.teacher_search import connect_search
+from pages.gradio_patches import current_page, current_session
 
 Mode = Literal["output", "word", "subword"]
 
@@ -113,7 +113,7 @@ def build() -> None:
                     is_cleaned = gr.State(False)
             with gr.Accordion(_ADVANCED, open=False, elem_classes="m2v-card m2v-advanced") as advanced:
                 back = gr.Button("Back to the defaults", size="sm", visible=False, elem_classes="m2v-back")
-                recipe = gr.Radio(RECIPES, value=DEFAULT_SETTINGS.recipe, label="Recipe", elem_classes="m2v-choices")
+                recipe = gr.Radio(RECIPES, value=DEFAULTS["recipe"], label="Recipe", elem_classes="m2v-choices")
                 corpus = gr.File(
                     file_types=[".txt", ".csv", ".tsv", ".jsonl", ".parquet"],
                     label="Sentences to fit the model to: a thousand or more, if you have them",
@@ -122,40 +122,44 @@ def build() -> None:
                 )
                 with gr.Row():
                     # No list to pick from: on Enter it would take the first entry that holds what was typed.
-                    dims = gr.Textbox("256", label="Dimensions", info="Or a share of variance, 0.9; none for all.")
+                    dims = gr.Textbox(
+                        DEFAULTS["dims"], label="Dimensions", info="Or a share of variance, 0.9; none for all."
+                    )
                     precision = gr.Dropdown(
                         PRECISIONS,
-                        value="float16",
+                        value=DEFAULTS["precision"],
                         label="Precision",
                         info="int8 halves the size once more.",
                     )
                 with gr.Row():
                     weighting = gr.Dropdown(
                         WEIGHTINGS,
-                        value="sif",
+                        value=DEFAULTS["weighting"],
                         label="Weighting",
                         info="How much more rare words count.",
                     )
                     sif_coefficient = gr.Textbox(
-                        "0.0001", label="SIF coefficient", info="Smaller: common words count less."
+                        DEFAULTS["sif_coefficient"], label="SIF coefficient", info="Smaller: common words count less."
                     )
                 with gr.Row():
                     pooling = gr.Dropdown(
                         POOLINGS,
-                        value="auto",
+                        value=DEFAULTS["pooling"],
                         label="Pooling",
                         info="What each vector is taken from.",
                     )
-                    device = gr.Dropdown(DEVICES, value="auto", label="Device", info="Where the teacher runs.")
+                    device = gr.Dropdown(
+                        DEVICES, value=DEFAULTS["device"], label="Device", info="Where the teacher runs."
+                    )
                 with gr.Row():
                     clusters = gr.Textbox(
-                        "",
+                        DEFAULTS["clusters"],
                         label="Shared rows",
                         placeholder="none",
                         info="Empty: each token has its own row.",
                     )
                     remove_pattern = gr.Textbox(
-                        UNUSED_PATTERN,
+                        DEFAULTS["remove_pattern"],
                         label="Tokens to leave out",
                         info="A regular expression, or empty.",
                     )
@@ -171,12 +175,20 @@ def build() -> None:
                 )
                 neighbors = gr.HTML("", apply_default_css=False, elem_classes="m2v-found")
 
-    settings = [dims, weighting, sif_coefficient, pooling, precision, clusters, remove_pattern, device, recipe]
+    settings = {
+        "dims": dims,
+        "weighting": weighting,
+        "sif_coefficient": sif_coefficient,
+        "pooling": pooling,
+        "precision": precision,
+        "clusters": clusters,
+        "remove_pattern": remove_pattern,
+        "device": device,
+        "recipe": recipe,
+    }
     words = [source, pasted, upload, column]
-    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings, corpus], with_visitor=True)
+    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings.values(), corpus], with_visitor=True)
 
-    root = Context.root_block
-    assert root is not None  # components can't be made outside one
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     linted: list[Any] = [column, report, clean, is_cleaned]
     mode.change(lambda chosen: gr.Column(visible=chosen != "output"), mode, words_box, **quiet)
@@ -193,7 +205,7 @@ def build() -> None:
     clean.click(clean_words, words, [pasted, report, clean, is_cleaned], **quiet)
     shaping: list[Any] = [teacher, mode, *words, dims, precision, clusters, remove_pattern, recipe]
     gr.on(
-        [root.load, *(component.change for component in shaping)],
+        [current_page().load, *(component.change for component in shaping)],
         check_for_visitor,
         shaping,
         [card, panel.start, pieces],
@@ -202,10 +214,17 @@ def build() -> None:
     )
     connect_search(teacher)
     query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
-    noted: list[Any] = [advanced, back]
-    back.click(lambda: [*DEFAULTS, *_note_on(DEFAULTS)], None, [*settings, *noted], **quiet)
-    restored: list[Any] = [teacher, *settings, *noted, mode, source, pasted, panel.message]
-    panel.job_id.change(restore, [panel.owner, panel.job_id, pasted, upload], restored, **quiet)
+    noted = {**settings, "advanced": advanced, "back": back}
+    back.click(**by_name(lambda: {**DEFAULTS, **_note_on(DEFAULTS)}, noted), inputs=None, **quiet)
+    restored = {
+        **noted,
+        "teacher": teacher,
+        "mode": mode,
+        "source": source,
+        "pasted": pasted,
+        "message": panel.message,
+    }
+    panel.job_id.change(**by_name(restore, restored), inputs=[panel.owner, panel.job_id, pasted, upload], **quiet)
     # Words found in one model say nothing of the next.
     panel.job_id.change(lambda: ("", ""), None, [query, neighbors], **quiet)
 
@@ -266,7 +285,7 @@ def submit(
     job_id = job_store().submit(spec, owner, secrets=_secrets_to_read(teacher, who))
     while len(_started) >= _MAX_STARTED:
         _started.pop(next(iter(_started)), None)
-    _started[job_id] = _session()
+    _started[job_id] = current_session()
     return job_id
 
 
@@ -281,52 +300,43 @@ def _secrets_to_read(teacher: str, who: Visitor) -> dict[str, str]:
 
 
 def _is_begun_here(job_id: str) -> bool:
-    session = _session()
+    session = current_session()
     return session is not None and _started.get(job_id) == session
 
 
-def _session() -> str | None:
-    """The open page that asks; another one after a refresh."""
-    request = LocalContext.request.get(None)
-    return None if request is None else request.session_hash
-
-
-def restore(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> list[Any]:
-    """Teacher, settings, mode, source and words of a job, and no message; so one goes on after a refresh or from Home.
+@shows_errors("The settings of the last run could not be shown", lambda message: {"message": message})
+def restore(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> Values:
+    """Teacher, settings and words of a job; so one goes on after a refresh or from Home.
 
     Words that are in the boxes already stay, and of a job that this page started all does.
     """
-    nothing = [gr.skip()] * 16
-    try:
-        job = find_job(owner, job_id)
-        if job is None or owner is None or _is_begun_here(job_id):
-            return nothing
-        words = nothing[:3] if pasted or upload else _restored_words(owner, job)
-        teacher, *settings = restored_settings(job.parameters)
-        return [teacher, *settings, *_note_on(settings), *words, gr.skip()]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [*nothing[:-1], error_notice(error, "The settings of the last run could not be shown")]
+    job = find_job(owner, job_id)
+    if job is None or owner is None or _is_begun_here(job_id):
+        return {}
+    settings = restored_settings(job.parameters)
+    words = {} if pasted or upload else _restored_words(owner, job)
+    return {"teacher": job.parameters["model_name"], **settings, **_note_on(settings), **words}
 
 
-def _note_on(settings: Sequence[Any]) -> list[Any]:
+def _note_on(settings: Mapping[str, str]) -> Values:
     """The heading of the settings, which are folded away: it tells where they are another run's; and the way back."""
-    is_other = any(isinstance(one, str) and one != default for one, default in zip(settings, DEFAULTS, strict=True))
+    is_other = any(value != DEFAULTS[name] for name, value in settings.items())
     label = f"{_ADVANCED}: those of your last run" if is_other else _ADVANCED
-    return [gr.Accordion(label=label), gr.Button(visible=is_other)]
+    return {"advanced": gr.Accordion(label=label), "back": gr.Button(visible=is_other)}
 
 
-def _restored_words(owner: str, job: Job) -> list[Any]:
+def _restored_words(owner: str, job: Job) -> Values:
     """Mode, source and words."""
     try:
         words = job_store().texts(job.id, owner).get("vocabulary")
     except NotFoundError:
-        return [gr.skip()] * 3
+        return {}
     if words is None:
-        return ["output", gr.skip(), gr.skip()]
+        return {"mode": "output"}
     mode: Mode = "subword" if job.parameters.get("use_subword", True) else "word"
     if len(words) > _MAX_RESTORED_WORDS:
-        return [mode, gr.skip(), gr.skip()]
-    return [mode, "paste", "\n".join(words)]
+        return {"mode": mode}
+    return {"mode": mode, "source": "paste", "pasted": "\n".join(words)}
 
 
 def check_for_visitor(request: gr.Request, oauth: gr.OAuthToken | None, *chosen: Any) -> tuple[str, Any, str]:
@@ -334,6 +344,7 @@ def check_for_visitor(request: gr.Request, oauth: gr.OAuthToken | None, *chosen:
     return check(*chosen, token=visitor_token(oauth, request))
 
 
+@shows_errors("", failed_card)
 def check(
     teacher: str | None,
     mode: Mode,
@@ -362,16 +373,15 @@ def check(
 
     pattern = parsed(parse_pattern, remove_pattern, None)
     # A stranger's regular expression can take hours, and the whole app with it; a job's worker alone may run it.
-    if is_space() and pattern != UNUSED_PATTERN:
+    if is_space() and pattern != DEFAULTS["remove_pattern"]:
         pattern = None
     words: list[str] | None = None
     hint = "Add words below to see size and time."
     if mode != "output":
         try:
             cleaned = read_words(source, pasted, upload, column)
-        except Exception as error:  # the report beside the words says what is unforeseen
-            cleaned = None
-            hint = str(error) if isinstance(error, M2VError) else hint
+        except M2VError as error:
+            cleaned, hint = None, str(error)
         words = [] if cleaned is None else cleaned.words
     return preflight(
         teacher,
@@ -387,11 +397,9 @@ def check(
     )
 
 
+@shows_errors("This search did not work")
 def search(owner: str | None, job_id: str, query: str) -> str:
     """The words of the finished model that are most like `query`, as HTML."""
     if not query.strip():
         return ""
-    try:
-        return neighbors_html(finished_model(owner, job_id).search(query[:10_000], 12), query)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This search did not work")
+    return neighbors_html(finished_model(owner, job_id).search(query[:10_000], 12), query)

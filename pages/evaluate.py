@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,15 +22,16 @@ from m2v_core.studio.space.settings import current_limits
 from pages.components import (
     BUNDLED_TEACHER,
     checked_teacher,
-    error_notice,
     job_store,
     known_owner,
     notice,
+    shows_errors,
     teacher_picker,
 )
 from pages.components.evaluation_results import build_evaluation_results
 from pages.components.job_panel import build_job_panel
 from pages.components.model_picker import build_model_picker, choice_label, model_library
+from pages.html import render
 
 TextSource = Literal["sample", "own", "upload"]
 
@@ -46,12 +46,6 @@ _WHAT = [
     ("My own test data\nPairs with scores, or texts with labels: how models do on your own task.", "tasks"),
     ("Smaller versions\nThe frontier: what fewer dimensions and shorter numbers cost in quality.", "frontier"),
 ]
-_SETS_HELP = (
-    '<div class="m2v-layout"><p>Tab-separated files in UTF-8 without a line of headings, in folders named by what they '
-    "ask. Any of these will do:</p><dl>"
-    + "".join(f"<dt><code>{escape(path)}</code></dt><dd>{escape(columns)}</dd>" for path, columns in LAYOUT)
-    + "</dl></div>"
-)
 _SHARED_ROWS = [("Not tried", 0), ("500 rows", 500), ("1,000 rows", 1000), ("4,000 rows", 4000)]
 
 
@@ -102,7 +96,7 @@ def build() -> None:
             )
             sets_report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
             with gr.Accordion("What a ZIP of tasks looks like", open=False, elem_classes="m2v-more"):
-                gr.HTML(_SETS_HELP, apply_default_css=False)
+                gr.HTML(render("task_layout.html", layout=LAYOUT), apply_default_css=False)
         with gr.Column(visible=False, elem_classes="m2v-words") as frontier_box:
             shared_rows = gr.Dropdown(
                 _SHARED_ROWS,
@@ -317,9 +311,7 @@ def _summaries(sets: Sequence[OwnSet | TaskArchive]) -> list[str]:
     return [ready, *lines[:_MOST_SHOWN], *more]
 
 
+@shows_errors("This file can't be used")
 def _judged(read: Callable[[], list[str]]) -> str:
-    try:
-        first, *others = read()
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This file can't be used")
+    first, *others = read()
     return notice("good", first, others)

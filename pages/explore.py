@@ -8,14 +8,12 @@ from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
-from gradio.events import api
 
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
 from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
 from m2v_core.model import StaticModel
-from pages.components import error_notice, is_space, notice
+from pages.components import by_name, is_space, notice, shows_errors
 from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html, words_html
 from pages.components.model_picker import build_model_picker, picked_words
 from pages.components.own_documents import as_documents, find_documents, forget_documents, take_documents
@@ -30,6 +28,8 @@ from pages.components.teacher_side import (
 from pages.components.vector_folder import build_folder_box, open_folder, search_folder
 from pages.components.waiting import following, waiting_html
 from pages.components.word_map import build_word_map
+from pages.gradio_patches import add_endpoint, current_page
+from pages.html import Markup
 
 _MAX_QUERY_CHARACTERS = 10_000
 _MAX_RESULTS = 100
@@ -143,12 +143,16 @@ def build() -> None:
         trigger_mode="always_last",
         **quiet,
     )
-    page = Context.root_block
-    assert page is not None  # components can't be made outside one
-    page.load(find_documents, picker.owner, [source, pasted, documents, documents_report, forget], **quiet)
-    forget.click(
-        forget_documents, [picker.owner, source], [pasted, upload, documents, documents_report, forget], **quiet
-    )
+    kept = {
+        "source": source,
+        "pasted": pasted,
+        "upload": upload,
+        "documents": documents,
+        "report": documents_report,
+        "forget": forget,
+    }
+    current_page().load(**by_name(find_documents, kept), inputs=picker.owner, **quiet)
+    forget.click(**by_name(forget_documents, kept), inputs=[picker.owner, source], **quiet)
     gr.on(
         [document_query.submit, n_documents.release, documents_switch.ready_id.change],
         follow_documents_search,
@@ -169,9 +173,9 @@ def build() -> None:
         build_word_map(picker.owner, picker.model_id, map_tab, [words_tab, documents_tab, why_tab])
     why_tab.select(explain, [*model, text_a, text_b], explained, **quiet)
     gr.on([explain_button.click, text_a.submit, text_b.submit], explain, [*model, text_a, text_b], explained, **quiet)
-    api(similar_words, api_name="similar_words")
-    api(similar_documents, api_name="similar_documents")
-    api(similarity_shares, api_name="similarity_shares")
+    add_endpoint(similar_words)
+    add_endpoint(similar_documents)
+    add_endpoint(similarity_shares)
 
 
 def _count_slider(value: int) -> gr.Slider:
@@ -195,7 +199,8 @@ def follow_words_search(owner: str | None, model_id: str | None, query: str, k: 
     )
 
 
-def search_words(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str = "") -> str:
+@shows_errors("This search did not work")
+def search_words(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str = "") -> Markup:
     """The words of the model that are most like `query`, as HTML.
 
     Args:
@@ -207,19 +212,16 @@ def search_words(owner: str | None, model_id: str | None, query: str, k: float, 
     """
     if not query.strip():
         return _WORDS_HINT
-    try:
-        query = query[:_MAX_QUERY_CHARACTERS]
-        found = picked_words(owner, model_id).search(query, _checked_k(k))
-        teacher = ready_words(owner, model_id, ready_id)
-        if teacher is None:
-            return words_html(found, query)
-        return beside_html(words_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This search did not work")
+    query = query[:_MAX_QUERY_CHARACTERS]
+    found = picked_words(owner, model_id).search(query, _checked_k(k))
+    teacher = ready_words(owner, model_id, ready_id)
+    if teacher is None:
+        return words_html(found, query)
+    return beside_html(words_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
 
 
 def _searching(
-    ready: Callable[[], TeacherNeighbors | None], query: str, alone: Callable[[], str], whole: Callable[[], str]
+    ready: Callable[[], TeacherNeighbors | None], query: str, alone: Callable[[], Markup], whole: Callable[[], Markup]
 ) -> Iterator[str]:
     try:
         teacher = ready()
@@ -281,30 +283,26 @@ def follow_documents_search(
     )
 
 
+@shows_errors("This search did not work")
 def _search_folder(owner: str | None, model_id: str | None, folder: str, query: str, k: float) -> str:
-    try:
-        return search_folder(picked_words(owner, model_id).model, folder, query, _checked_k(k))
-    except Exception as error:  # as above
-        return error_notice(error, "This search did not work")
+    return search_folder(picked_words(owner, model_id).model, folder, query, _checked_k(k))
 
 
+@shows_errors("This search did not work")
 def search_documents(
     owner: str | None, model_id: str | None, documents: Documents | None, query: str, k: float, ready_id: str = ""
-) -> str:
+) -> Markup:
     """The documents that are most like `query`, as HTML; see `search_words`."""
     if not query.strip():
         return _DOCUMENTS_HINT
     if documents is None:
         return notice("info", "There are no documents yet", ["Put in some texts first."])
-    try:
-        query = query[:_MAX_QUERY_CHARACTERS]
-        found = _document_index(picked_words(owner, model_id).model, documents).search(query, _checked_k(k))
-        teacher = ready_documents(owner, model_id, documents, ready_id)
-        if teacher is None:
-            return documents_html(found, query)
-        return beside_html(documents_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
-    except Exception as error:  # as above
-        return error_notice(error, "This search did not work")
+    query = query[:_MAX_QUERY_CHARACTERS]
+    found = _document_index(picked_words(owner, model_id).model, documents).search(query, _checked_k(k))
+    teacher = ready_documents(owner, model_id, documents, ready_id)
+    if teacher is None:
+        return documents_html(found, query)
+    return beside_html(documents_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
 
 
 @functools.lru_cache(maxsize=3)
@@ -312,15 +310,13 @@ def _document_index(model: StaticModel, documents: Documents) -> DocumentNeighbo
     return DocumentNeighbors(model, documents.texts)
 
 
+@shows_errors("This score can't be explained")
 def explain(owner: str | None, model_id: str | None, a: str, b: str) -> str:
     """Why two texts score as they do, as HTML."""
     if not (a.strip() and b.strip()):
         return notice("info", "Two texts are needed", ["Fill in both."])
-    try:
-        model = picked_words(owner, model_id).model
-        return explanation_html(explain_similarity(model, a[:_MAX_QUERY_CHARACTERS], b[:_MAX_QUERY_CHARACTERS]))
-    except Exception as error:  # as above
-        return error_notice(error, "This score can't be explained")
+    model = picked_words(owner, model_id).model
+    return explanation_html(explain_similarity(model, a[:_MAX_QUERY_CHARACTERS], b[:_MAX_QUERY_CHARACTERS]))
 
 
 def similar_words(owner: str, model_id: str, query: str, k: int = 10) -> list[dict[str, Any]]:

@@ -6,11 +6,10 @@ from contextlib import suppress
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.errors import HubError, InputError, M2VError, TeacherError
 from m2v_core.studio.jobs import JobSpec
-from pages.components import checked_teacher, job_store, model_title, teacher_picker
+from pages.components import Values, by_name, checked_teacher, job_store, model_title, teacher_picker
 from pages.components.account import (
     Visitor,
     account_html,
@@ -25,6 +24,7 @@ from pages.components.job_view import ONE_CLICK
 from pages.components.licenses import license_choices
 from pages.components.preflight_card import teacher_facts
 from pages.components.teacher_search import connect_search
+from pages.gradio_patches import current_page
 
 
 def build() -> None:
@@ -59,15 +59,19 @@ def build() -> None:
         gr.HTML(_STEPS, apply_default_css=False, elem_classes="m2v-steps-cell")
     panel.connect(submit, [teacher, name, license_box], with_visitor=True)
 
-    root = Context.root_block
-    assert root is not None  # components can't be made outside one
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     connect_search(teacher)
+    prepared = {
+        "account": account,
+        "publishing": publishing,
+        "proposed": proposed,
+        "license": license_box,
+        "start": panel.start,
+    }
     gr.on(
-        [root.load, teacher.change],
-        prepare,
-        teacher,
-        [account, publishing, proposed, license_box, panel.start],
+        [current_page().load, teacher.change],
+        **by_name(prepare, prepared),
+        inputs=teacher,
         trigger_mode="always_last",
         **quiet,
     ).then(propose, [name, proposed, suggested], [name, suggested], **quiet)
@@ -75,20 +79,21 @@ def build() -> None:
     name.change(check_name, name, name_status, trigger_mode="always_last", **quiet)
 
 
-def prepare(teacher: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
-    """What the form shows to this visitor: account, its part for publishing, a name for it, licence, button."""
+def prepare(teacher: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
+    """What the form shows to this visitor."""
     who = visitor(oauth, request)
     said = account_html(who, "The button ends in a ZIP.")
     if who.account is None:
-        return [said, gr.Column(visible=False), "", gr.skip(), gr.Button("Make my model")]
+        hidden = gr.Column(visible=False)
+        return {"account": said, "publishing": hidden, "proposed": "", "start": gr.Button("Make my model")}
     proposal = f"{who.account.name}/{model_title(teacher.strip())}" if teacher and teacher.strip() else ""
-    return [
-        said,
-        gr.Column(visible=True),
-        proposal,
-        gr.Dropdown(visible=_has_no_license(who, teacher)),
-        gr.Button("Make and publish"),
-    ]
+    return {
+        "account": said,
+        "publishing": gr.Column(visible=True),
+        "proposed": proposal,
+        "license": gr.Dropdown(visible=_has_no_license(who, teacher)),
+        "start": gr.Button("Make and publish"),
+    }
 
 
 def propose(name: str, proposed: str, suggested: str) -> list[Any]:

@@ -8,28 +8,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.studio.library import ModelRecord
 from pages.components import (
-    error_notice,
+    Values,
+    by_name,
     is_space,
     job_store,
     known_owner,
+    model_picker,
     notice,
     owner_state,
+    shows_errors,
 )
 from pages.components.archive import delete_model
 from pages.components.model_facts import facts_html, model_labels, snippet_html
-from pages.components.model_picker import model_library, refused_html
+from pages.components.model_picker import model_library, pick_linked, refused_html
 from pages.components.waiting import following
 from pages.components.zip_button import connect_zip_buttons
+from pages.gradio_patches import current_page
+from pages.html import Markup
 
 Way = Literal["upload", "hub", "folder"]
 
 _TICK_SECONDS = 2.0
-_N_SHOWN = 12  # values of `values`
 _SUFFIXES = [".zip", ".safetensors", ".json", ".md"]
 
 
@@ -104,74 +107,67 @@ def build() -> None:
     shown_id, listed = gr.State(None), gr.State([])
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    shown: list[Any] = [
-        message,
-        progress,
-        models,
-        detail,
-        facts,
-        name,
-        snippet,
-        confirm,
-        done,
-        timer,
-        shown_id,
-        listed,
-    ]
-    page = Context.root_block
-    assert page is not None  # components can't be made outside one
-    page.load(attach, owner, [owner, *shown], **quiet)
-    timer.tick(refresh, [owner, shown_id, listed], shown, **quiet)
-    models.input(pick, [owner, models], shown, trigger_mode="always_last", **quiet)
+    shown: dict[str, Any] = {
+        "message": message,
+        "progress": progress,
+        "models": models,
+        "detail": detail,
+        "facts": facts,
+        "name": name,
+        "snippet": snippet,
+        "confirm": confirm,
+        "done": done,
+        "timer": timer,
+        "shown_id": shown_id,
+        "listed": listed,
+    }
+    current_page().load(**by_name(attach, {"owner": owner, **shown}), inputs=owner, **quiet)
+    timer.tick(**by_name(refresh, shown), inputs=[owner, shown_id, listed], **quiet)
+    models.input(**by_name(pick, shown), inputs=[owner, models], trigger_mode="always_last", **quiet)
     way.change(show_way, way, [upload_box, name_box, place, added], **quiet)
-    upload.upload(add_upload, [owner, upload], [added, upload, *shown], **quiet)
-    gr.on([open_button.click, place.submit], add_named, [owner, way, place], [added, place, *shown], **quiet)
+    uploaded = by_name(add_upload, {"added": added, "upload": upload, **shown})
+    upload.upload(**uploaded, inputs=[owner, upload], **quiet)
+    named = by_name(add_named, {"added": added, "place": place, **shown})
+    gr.on([open_button.click, place.submit], **named, inputs=[owner, way, place], **quiet)
     # They act on the model whose facts are shown, whatever has been clicked meanwhile.
-    gr.on([rename_button.click, name.submit], rename, [owner, shown_id, name], shown, **quiet)
+    gr.on([rename_button.click, name.submit], **by_name(rename, shown), inputs=[owner, shown_id, name], **quiet)
     delete_button.click(ask, [owner, shown_id], [confirm, question], **quiet)
     keep.click(lambda: gr.Column(visible=False), None, confirm, **quiet)
-    really.click(delete, [owner, shown_id], shown, **quiet).then(lambda: "", None, added, **quiet)
+    deleted = really.click(**by_name(delete, shown), inputs=[owner, shown_id], **quiet)
+    deleted.then(lambda: "", None, added, **quiet)
     connect_zip_buttons(
         [(None, download, made), ("onnx", onnx, exported), ("word2vec", word2vec, exported)], owner, shown_id
     )
     shown_id.change(lambda: ("", ""), None, [made, exported], **quiet)
 
 
-def attach(owner: str | None, request: gr.Request) -> list[Any]:
+def attach(owner: str | None, request: gr.Request) -> Values:
     """What the page shows when it opens; `?model=ID` in its address picks that model."""
     owner = known_owner(owner)
-    wanted = str(request.query_params.get("model", ""))
-    if not wanted:
-        return [owner, *values(owner)]
-    try:
-        model_library().pick(wanted, owner)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [owner, *values(owner, message=error_notice(error, "This model can't be shown"))]
-    return [owner, *values(owner)]
+    return {"owner": owner, **values(owner, message=pick_linked(owner, request))}
 
 
-def refresh(owner: str | None, shown_id: str | None, listed: list[tuple[str, str]]) -> list[Any]:
+def refresh(owner: str | None, shown_id: str | None, listed: list[tuple[str, str]]) -> Values:
     """What the page shows a while later: how it stands, and the models if others have come or gone.
 
     What was said stays, what one may be typing into too, and so does the choice: another may just have been clicked.
     """
     owner = known_owner(owner)
-    _, progress, models, *rest, timer, now_shown, now_listed = values(owner, shown_id)
-    if now_shown != shown_id:  # the first has come, or the shown one is gone
-        return [gr.skip(), progress, models, *rest, timer, now_shown, now_listed]
-    models = gr.skip() if now_listed == listed else _models_box(now_listed)
-    return [gr.skip(), progress, models, *[gr.skip()] * len(rest), timer, gr.skip(), now_listed]
+    now = values(owner, shown_id)
+    del now["message"]
+    if now["shown_id"] != shown_id:  # the first has come, or the shown one is gone
+        return now
+    stays = {name: now[name] for name in ("progress", "timer", "listed")}
+    return stays if now["listed"] == listed else stays | {"models": _models_box(now["listed"])}
 
 
-def pick(owner: str | None, model_id: str | None) -> list[Any]:
+def pick(owner: str | None, model_id: str | None) -> Values:
     """What the page shows once a model is picked."""
     owner = known_owner(owner)
-    try:
-        model_library().pick(model_id or "", owner)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return values(owner, message=error_notice(error, "This model can't be picked"))
-    message, progress, _, *rest = values(owner, model_id)
-    return [message, progress, _models_box(rest[-1]), *rest]  # whoever clicks on is not thrown back
+    if failure := model_picker.pick(owner, model_id):
+        return values(owner, message=failure)
+    now = values(owner, model_id)
+    return now | {"models": _models_box(now["listed"])}  # whoever clicks on is not thrown back
 
 
 def show_way(way: Way) -> list[Any]:
@@ -187,7 +183,8 @@ def show_way(way: Way) -> list[Any]:
     ]
 
 
-def add_upload(owner: str | None, paths: list[str] | None) -> Iterator[list[Any]]:
+@shows_errors("This can't be opened", lambda message: {"added": message, "upload": None})
+def add_upload(owner: str | None, paths: list[str] | None) -> Iterator[Values]:
     """What the page shows once files have been uploaded: message, empty box, the rest."""
     owner = known_owner(owner)
 
@@ -199,7 +196,7 @@ def add_upload(owner: str | None, paths: list[str] | None) -> Iterator[list[Any]
                 with suppress(OSError):
                     Path(path).unlink()
 
-    yield from _adding(owner, take, "Opening the files", "files", None)
+    yield from _adding(owner, take, "Opening the files", "files", {"upload": None})
 
 
 def take_upload(owner: str, paths: list[Path]) -> ModelRecord:
@@ -216,7 +213,8 @@ def take_upload(owner: str, paths: list[Path]) -> ModelRecord:
     return model_library().add_from_files({path.name: path for path in paths}, owner)
 
 
-def add_named(owner: str | None, way: Way, place: str) -> Iterator[list[Any]]:
+@shows_errors("This can't be opened", lambda message: {"added": message})
+def add_named(owner: str | None, way: Way, place: str) -> Iterator[Values]:
     """What the page shows once a repository or folder was named: message, its field, the rest."""
     owner = known_owner(owner)
     place = (place or "").strip()
@@ -232,36 +230,27 @@ def add_named(owner: str | None, way: Way, place: str) -> Iterator[list[Any]]:
         return model_library().add_from_hub(place, owner)
 
     what = "Opening the folder" if way == "folder" else "Opening the model from the Hub"
-    yield from _adding(owner, take, what, way, "")
+    yield from _adding(owner, take, what, way, {"place": ""})
 
 
-def _adding(owner: str, take: Callable[[], ModelRecord], what: str, kind: str, emptied: Any) -> Iterator[list[Any]]:
-    """A sign of life while a model is taken in; then message, what stands in the emptied box, the rest."""
-    rest = [gr.skip()] * _N_SHOWN
-    try:
-        record = yield from following(take, what, f"add {kind}", lambda sign: [sign, gr.skip(), *rest])
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        yield [error_notice(error, "This can't be opened"), None if emptied is None else gr.skip(), *rest]
-        return
-    yield [_added(record), emptied, *_picked(owner, record)]
+def _adding(owner: str, take: Callable[[], ModelRecord], what: str, kind: str, emptied: Values) -> Iterator[Values]:
+    """A sign of life while a model is taken in; then what was added, with the box emptied."""
+    record = yield from following(take, what, f"add {kind}", lambda message: {"added": message})
+    yield {"added": _added(record), **emptied, **_picked(owner, record)}
 
 
-def rename(owner: str | None, model_id: str | None, name: str) -> list[Any]:
+@shows_errors("It keeps its name", lambda message: {"done": message})
+def rename(owner: str | None, model_id: str | None, name: str) -> Values:
     """What the page shows once a model has a new name."""
     owner = known_owner(owner)
-    try:
-        record = model_library().rename(model_id or "", name, owner)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [*[gr.skip()] * 8, error_notice(error, "It keeps its name"), *[gr.skip()] * 3]
+    record = model_library().rename(model_id or "", name, owner)
     return values(owner, record.id, done=notice("good", f"It is called {record.name} now"))
 
 
+@shows_errors("There is nothing to delete", lambda message: [gr.Column(visible=True), message])
 def ask(owner: str | None, model_id: str | None) -> list[Any]:
     """The question before a model is deleted."""
-    try:
-        record = model_library().get(model_id or "", known_owner(owner))
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [gr.Column(visible=True), error_notice(error, "There is nothing to delete")]
+    record = model_library().get(model_id or "", known_owner(owner))
     what = "Its files and the run that made it" if record.source == "job" else "Its copy in this library"
     return [
         gr.Column(visible=True),
@@ -269,41 +258,40 @@ def ask(owner: str | None, model_id: str | None) -> list[Any]:
     ]
 
 
-def delete(owner: str | None, model_id: str | None) -> list[Any]:
+def delete(owner: str | None, model_id: str | None) -> Values:
     """What the page shows once a model is gone."""
     owner = known_owner(owner)
-    try:
-        name = delete_model(owner, model_id or "")
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return values(owner, model_id, message=error_notice(error, "It could not be deleted"))
-    return values(owner, message=notice("good", f"{name} is deleted"))
+    said = _delete(owner, model_id or "")
+    return values(owner, model_id, message=said)
 
 
-def values(owner: str, model_id: str | None = None, message: str = "", done: str = "") -> list[Any]:
-    """A value for each of `_N_SHOWN` components.
+@shows_errors("It could not be deleted")
+def _delete(owner: str, model_id: str) -> str:
+    return notice("good", f"{delete_model(owner, model_id)} is deleted")
 
-    Message, progress, models, detail, facts, name, snippet, confirm, done, timer, the shown model's id, what is listed.
-    """
+
+def values(owner: str, model_id: str | None = None, message: str = "", done: str = "") -> Values:
+    """What the page shows of a library, by name."""
     contents = model_library().contents(owner)
     records = contents.models
     record = next((record for record in records if record.id == model_id), contents.picked)
     is_busy = any(job.kind == "distill" and not job.is_finished for job in job_store().list_jobs(owner))
-    progress = notice("info", "A model is being made", ["It appears here when it is ready."]) if is_busy else ""
+    progress = notice("info", "A model is being made", ["It appears here when it is ready."]) if is_busy else Markup()
     listed = list(zip(model_labels(records), [other.id for other in records], strict=True))
-    return [
-        message,
-        progress + refused_html(contents.refused) + ("" if records or is_busy else _EMPTY),
-        _models_box(listed, value=record.id if record else None),
-        gr.Column(visible=record is not None),
-        facts_html(record) if record else "",
-        record.name if record else "",
-        snippet_html(record, owner) if record else "",
-        gr.Column(visible=False),
-        done,
-        gr.Timer(active=is_busy),
-        record.id if record else None,
-        listed,
-    ]
+    return {
+        "message": message,
+        "progress": progress + refused_html(contents.refused) + ("" if records or is_busy else _EMPTY),
+        "models": _models_box(listed, value=record.id if record else None),
+        "detail": gr.Column(visible=record is not None),
+        "facts": facts_html(record) if record else "",
+        "name": record.name if record else "",
+        "snippet": snippet_html(record, owner) if record else "",
+        "confirm": gr.Column(visible=False),
+        "done": done,
+        "timer": gr.Timer(active=is_busy),
+        "shown_id": record.id if record else None,
+        "listed": listed,
+    }
 
 
 def _models_box(listed: list[tuple[str, str]], **value: Any) -> Any:
@@ -311,7 +299,7 @@ def _models_box(listed: list[tuple[str, str]], **value: Any) -> Any:
     return gr.Radio(choices=listed, label=f"Your models: {len(listed)}", visible=bool(listed), **value)
 
 
-def _picked(owner: str, record: ModelRecord) -> list[Any]:
+def _picked(owner: str, record: ModelRecord) -> Values:
     with suppress(NotFoundError):  # deleted meanwhile, in another tab
         model_library().pick(record.id, owner)
     return values(owner, record.id)
@@ -323,7 +311,7 @@ def _added(record: ModelRecord) -> str:
     )
 
 
-_EMPTY = (
+_EMPTY = Markup(
     '<div class="m2v-empty"><h2>No model yet</h2><p class="m2v-next"><a href="distill">Distill your first one</a>: '
     "the bundled teacher takes a minute or two. Or open one you have, below.</p></div>"
 )

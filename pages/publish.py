@@ -6,7 +6,6 @@ import re
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.errors import InputError, M2VError, NotFoundError, RepoExistsError
 from m2v_core.storage.card import card_body, model_card, retitled, stated_license
@@ -14,7 +13,7 @@ from m2v_core.storage.formats import CARD
 from m2v_core.storage.front_matter import FrontMatter
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.library import ModelRecord
-from pages.components import error_notice, job_store, known_owner
+from pages.components import Values, by_name, job_store, known_owner, shows_errors
 from pages.components.account import (
     Visitor,
     account_html,
@@ -30,6 +29,7 @@ from pages.components.licenses import license_choices
 from pages.components.model_picker import build_model_picker, checked_pick, model_library
 from pages.components.preflight_card import teacher_facts
 from pages.components.zip_button import build_zip_button
+from pages.gradio_patches import current_page
 
 Way = Literal["branch", "pull request", "replace"]
 Access = Literal["private", "public"]
@@ -103,14 +103,22 @@ def build() -> None:
     chosen = [picker.model_id, name, way, branch, access, license_box, card]
     panel.connect(submit, chosen, with_visitor=True)
 
-    root = Context.root_block
-    assert root is not None  # components can't be made outside one
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    filled = {
+        "account": account,
+        "form": form,
+        "cover": cover,
+        "name": name,
+        "way": way,
+        "branch": branch,
+        "access": access,
+        "license": license_box,
+        "card": card,
+    }
     gr.on(
-        [root.load, picker.model_id.change],
-        prepare,
-        [picker.owner, picker.model_id],
-        [account, form, cover, name, way, branch, access, license_box, card],
+        [current_page().load, picker.model_id.change],
+        **by_name(prepare, filled),
+        inputs=[picker.owner, picker.model_id],
         trigger_mode="always_last",
         **quiet,
     )
@@ -127,21 +135,25 @@ def build() -> None:
     )
 
 
-def prepare(owner: str | None, model_id: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
-    """What the form shows for a model: account, form, card's box, name, way, branch, access, licence, card.
+def prepare(owner: str | None, model_id: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
+    """What the form shows for a model.
 
     What was chosen for an upload of this model that failed is there again.
     """
     owner, who = known_owner(owner), visitor(oauth, request)
-    said = account_html(who, "You can take the ZIP.")
+    shown = _form(owner, who, model_id or "")
+    return shown | {"account": account_html(who, "You can take the ZIP.") + shown.get("account", "")}
+
+
+@shows_errors("This model can't be shown", lambda message: {"account": message})
+def _form(owner: str, who: Visitor, model_id: str) -> Values:
     try:
-        record = model_library().get(model_id or "", owner)
+        record = model_library().get(model_id, owner)
         failed = _failed_upload(owner, record.id)
-        return [said, gr.Column(visible=True), gr.Accordion(visible=True), *_filled(owner, who, record, failed)]
+        filled = _filled(owner, who, record, failed)
+        return {"form": gr.Column(visible=True), "cover": gr.Accordion(visible=True), **filled}
     except NotFoundError:
-        return [said, gr.Column(visible=False), gr.Accordion(visible=False), *[gr.skip()] * 6]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return [said + error_notice(error, "This model can't be shown"), *[gr.skip()] * 8]
+        return {"form": gr.Column(visible=False), "cover": gr.Accordion(visible=False)}
 
 
 def check(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
@@ -231,7 +243,7 @@ def _failed_upload(owner: str, model_id: str) -> Job | None:
     return newest if newest is not None and newest.state in ("failed", "cancelled") else None
 
 
-def _filled(owner: str, who: Visitor, record: ModelRecord, failed: Job | None) -> list[Any]:
+def _filled(owner: str, who: Visitor, record: ModelRecord, failed: Job | None) -> Values:
     """Name, way, branch, access, licence and card for a model."""
     if failed is not None:
         chosen = failed.parameters
@@ -241,12 +253,14 @@ def _filled(owner: str, who: Visitor, record: ModelRecord, failed: Job | None) -
         card = "".join(job_store().texts(failed.id, owner).get("card", ())) or _card(owner, record, repo_id, license)
         access = "private" if chosen.get("private", True) else "public"
         box = gr.Dropdown(license_choices(license), value=license, info="As you chose it before.")
-        return [repo_id, way, chosen.get("revision") or "v2", access, box, card]
+        branch = chosen.get("revision") or "v2"
+        return {"name": repo_id, "way": way, "branch": branch, "access": access, "license": box, "card": card}
     license, info = _inherited(owner, who, record)
     name = re.sub(r"[^A-Za-z0-9._]+|--+|\.\.+", "-", record.name).strip("-.")[:90] or "my-model"
     repo_id = f"{who.account.name}/{name}" if who.account is not None else name
     box = gr.Dropdown(license_choices(license), value=license, info=info)
-    return [repo_id, None, "v2", "private", box, _card(owner, record, repo_id, license)]
+    card = _card(owner, record, repo_id, license)
+    return {"name": repo_id, "way": None, "branch": "v2", "access": "private", "license": box, "card": card}
 
 
 def _inherited(owner: str, who: Visitor, record: ModelRecord) -> tuple[str | None, str]:

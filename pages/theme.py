@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gradio.themes import Base, Color, sizes
-from gradio.themes.utils.fonts import LocalFont
+from gradio.themes import Base, Color, LocalFont, sizes
 
 STYLE_SHEET = Path(__file__).with_name("style.css")
 WIDGETS_SCRIPT = Path(__file__).with_name("widgets.js")

@@ -46,13 +46,16 @@ ROOMS: dict[str, set[str]] = {
     "cli": MODEL | ENDS | {"bulk", "studio.space"},
     "__main__": {"cli"},
     "m2v_core": {"_version", "model", "errors", "progress", "distillation"},  # distillation for types only, see below
-    "figures": MODEL | ENDS | {"bulk"},
-    "components": MODEL | ENDS | STUDIO | {"bulk", "m2v_core", "figures"},
-    "page": MODEL | ENDS | STUDIO | {"bulk", "m2v_core", "figures", "components"},
+    "figures": MODEL | ENDS | {"bulk", "html"},
+    "gradio_patches": set(),
+    "html": set(),
+    "components": MODEL | ENDS | STUDIO | {"bulk", "m2v_core", "figures", "gradio_patches", "html"},
+    "page": MODEL | ENDS | STUDIO | {"bulk", "m2v_core", "figures", "gradio_patches", "html", "components"},
     "pages": {"page"},
-    "app": {"pages", "page", "components", "errors", "studio.space"},
+    "app": {"pages", "page", "components", "gradio_patches", "errors", "studio.space"},
 }
 
+PLAIN_PAGES = {"figures", "gradio_patches", "html"}
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
 
 BASE = {"click", "filelock", "huggingface_hub", "numpy", "safetensors", "tokenizers", "tqdm", "yaml"}
@@ -84,6 +87,8 @@ PACKAGES: dict[str, set[str]] = {
     "__main__": set(),
     "m2v_core": set(),
     "figures": {"numpy", "plotly"},
+    "gradio_patches": {"gradio", "mcp"},
+    "html": {"jinja2", "markupsafe"},
     "components": {"gradio", "numpy"},
     "page": {"gradio", "numpy"},
     "pages": {"gradio"},
@@ -164,7 +169,7 @@ def room_of(module: str) -> str | None:
     if top == "pages":
         if not rest or rest[0] == "__init__":
             return "pages"
-        return "page" if rest[0] in PAGES else "figures" if rest[0] == "figures" else "components"
+        return "page" if rest[0] in PAGES else rest[0] if rest[0] in PLAIN_PAGES else "components"
     if top != "m2v_core":
         return None
     for n_parts in (2, 1):
@@ -200,6 +205,8 @@ def violations(path: str, source: str) -> list[str]:
                 found.append(f"{where}: {room} may not import {third_party}")
             if path not in HOMES.get(third_party, {path}):
                 found.append(f"{where}: only {sorted(HOMES[third_party])} may")
+            if item.module.startswith("gradio.") and not (room == "gradio_patches" or ".themes." in item.module):
+                found.append(f"{where}: Gradio's submodules belong to pages/gradio_patches.py")
             if room in IN_BASE_INSTALL and third_party not in BASE and not item.is_lazy:
                 found.append(f"{where}: a base install lacks it, so import it in the function that needs it")
         if room == "m2v_core" and target == "distillation" and not item.is_for_types:
@@ -260,6 +267,7 @@ def test_every_room_has_both_tables():
         ("pages/home.py", "from pages.distill import build"),
         ("pages/home.py", "from m2v_core.cli import app"),
         ("pages/figures.py", "import gradio"),
+        ("pages/home.py", "from gradio.context import Context"),
         ("app.py", "import plotly"),
     ],
 )

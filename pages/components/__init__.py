@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import os
 import re
@@ -11,19 +12,19 @@ import sys
 import threading
 import traceback
 import uuid
-from collections.abc import Collection, Sequence
-from html import escape
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 import gradio as gr
-from gradio.context import LocalContext
 
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.neighbors import Neighbor
 from m2v_core.studio.jobs import JobLimits, JobStore
 from m2v_core.studio.jobs.redaction import Redactor
 from m2v_core.studio.space.settings import current_limits
+from pages.gradio_patches import current_session
+from pages.html import Markup, render
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +36,17 @@ TEACHER_CHOICES = [
     ("multilingual-e5-small · 100 languages", "intfloat/multilingual-e5-small"),
     ("gte-modernbert-base · English, long texts", "Alibaba-NLP/gte-modernbert-base"),
 ]
+ASK_FOR_HELP = "If you ask for help, give the job's id: <code>{{ id }}</code>"
+"""The template of a sentence, for `pages.html.render`."""
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _OWNER = re.compile(r"[\w-]{22,64}", re.ASCII)
 
 _DAY_SECONDS = 24 * 3600.0
+
+Values = dict[str, Any]
+"""What a page shows, by the name of its component; the others stay as they are."""
+_Parameters = ParamSpec("_Parameters")
+_Answer = TypeVar("_Answer")
 _first_owner_lock = threading.Lock()
 
 
@@ -94,11 +102,11 @@ def known_owner(owner: str | None) -> str:
     """
     if owner and _OWNER.fullmatch(owner):
         return owner
-    request = LocalContext.request.get(None)
-    if request is None or not request.session_hash:
+    session = current_session()
+    if not session:
         return new_owner()
     with _first_owner_lock:
-        return _first_owner(request.session_hash)
+        return _first_owner(session)
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -182,14 +190,82 @@ def format_seconds(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def notice(kind: Literal["info", "good", "error"], title: str, paragraphs: Sequence[str] = ()) -> str:
+def notice(kind: Literal["info", "good", "error"], title: str, paragraphs: Sequence[str] = ()) -> Markup:
     """A boxed message, as HTML."""
-    role = "alert" if kind == "error" else "status"
-    body = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
-    return f'<div class="m2v-notice m2v-{kind}" role="{role}"><strong>{escape(title)}</strong>{body}</div>'
+    return render("notice.html", kind=kind, title=title, paragraphs=paragraphs)
 
 
-def error_notice(error: Exception, title: str) -> str:
+def shows_errors(
+    title: str, shown: Callable[[Markup], Any] = lambda message: message
+) -> Callable[[Callable[_Parameters, _Answer]], Callable[_Parameters, _Answer]]:
+    """Return a decorator of handlers: an error becomes a message on the page, since Gradio would show none.
+
+    Args:
+        title: What failed, above the message of an `M2VError`; any other error gets a title of its own and an id, under
+            which the server's log has it. See `error_notice`.
+        shown: Makes of the message, as HTML, what the handler returns instead, or yields where it is a generator.
+    """
+
+    def decorate(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:
+        @functools.wraps(handler)
+        def answer(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Any:
+            try:
+                return handler(*args, **kwargs)
+            except Exception as error:
+                return shown(error_notice(error, title))
+
+        @functools.wraps(handler)
+        def answers(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Any:
+            try:
+                yield from cast("Iterable[Any]", handler(*args, **kwargs))
+            except Exception as error:
+                yield shown(error_notice(error, title))
+
+        return answers if inspect.isgeneratorfunction(handler) else answer
+
+    return decorate
+
+
+def by_name(handler: Callable[..., Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the `fn` and `outputs` of an event whose handler returns, or yields, a dictionary of values by name.
+
+    Args:
+        handler: The components that it leaves out stay as they are.
+        outputs: The component of each name.
+    """
+
+    def by_component(values: Mapping[str, Any]) -> dict[Any, Any]:
+        # Gradio takes an empty dictionary for a value.
+        return {outputs[name]: value for name, value in values.items()} or {next(iter(outputs.values())): gr.skip()}
+
+    @functools.wraps(handler)
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        return by_component(handler(*args, **kwargs))
+
+    @functools.wraps(handler)
+    def answers(*args: Any, **kwargs: Any) -> Any:
+        yield from map(by_component, handler(*args, **kwargs))
+
+    made = answers if inspect.isgeneratorfunction(handler) else answer
+    # Gradio names the endpoint after it, and "cancel" is one for programs.
+    made.__name__ = getattr(handler, "__name__", "partial")
+    return {"fn": made, "outputs": list(outputs.values())}
+
+
+def raises_for_programs(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:
+    """Decorate an endpoint for programs: an `M2VError` becomes Gradio's error, whose text reaches the caller."""
+
+    @functools.wraps(handler)
+    def answer(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Answer:
+        try:
+            return handler(*args, **kwargs)
+        except M2VError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    return answer
+
+
+def error_notice(error: Exception, title: str) -> Markup:
     """What people read of an error: its message if it is one of ours, else where to look."""
     if isinstance(error, M2VError):
         return notice("error", title, [str(error)])
@@ -202,23 +278,13 @@ def error_notice(error: Exception, title: str) -> str:
     )
 
 
-def neighbors_html(neighbors: Sequence[Neighbor], query: str, both: Collection[int] = ()) -> str:
+def neighbors_html(neighbors: Sequence[Neighbor], query: str, both: Collection[int] = ()) -> Markup:
     """Similar words, each with its cosine as a number and a bar; those whose rank is in `both` are marked."""
     if not neighbors:
         return notice("info", "The model knows no part of this.", ["Try another word."])
-    rows = "".join(
-        f'<li{both_mark(neighbor, both)[0]}><span class="m2v-word">{escape(neighbor.text)}'
-        f"{both_mark(neighbor, both)[1]}</span>"
-        '<span class="m2v-meter" aria-hidden="true">'
-        f'<span style="width:{100 * max(0.0, neighbor.similarity):.1f}%"></span></span>'
-        f'<span class="m2v-number">{neighbor.similarity:.2f}</span></li>'
-        for neighbor in neighbors
-    )
-    return f'<ol class="m2v-neighbors" aria-label="Similar to {escape(query)}">{rows}</ol>'
+    return render("neighbors.html", kind="neighbors", neighbors=neighbors, query=query, both=both, places=())
 
 
-def both_mark(neighbor: Neighbor, both: Collection[int]) -> tuple[str, str]:
-    """The attribute that marks what two lists share, and the words that say it to those who don't see it."""
-    if neighbor.rank not in both:
-        return "", ""
-    return ' class="m2v-both"', '<span class="m2v-unseen"> (in both)</span>'
+def rows_html(rows: Sequence[tuple[str, str]], css: str = "") -> Markup:
+    """Names and values, below or beside each other as the class says."""
+    return render("facts.html", rows=rows, css=css)

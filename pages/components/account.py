@@ -10,15 +10,15 @@ import hashlib
 import os
 import time
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal
 
 import gradio as gr
 
-from m2v_core.errors import HubError, InputError, M2VError, RepoExistsError
+from m2v_core.errors import HubError, InputError, RepoExistsError
 from m2v_core.hub.account import Account, Standing, saved_token, sign_in, standing
 from m2v_core.hub.push import check_repo_id
-from pages.components import error_notice, is_space, notice
+from pages.components import error_notice, is_space, notice, shows_errors
+from pages.html import Markup, render
 
 _KEPT_SECONDS = 60.0
 _MAX_KEPT = 1000
@@ -81,23 +81,17 @@ def visitor_token(oauth: gr.OAuthToken | None, request: gr.Request | None) -> st
     return saved_token()
 
 
-def account_html(who: Visitor, otherwise: str) -> str:
+def account_html(who: Visitor, otherwise: str) -> Markup:
     """Who is signed in, in a line or two; `otherwise` says what is the case without."""
-    if who.account is not None:
-        name, others = escape(who.account.name), len(who.account.namespaces) - 1
-        also = f" and {others} organisation{'s' if others > 1 else ''}" if others else ""
-        line = f"<strong>Signed in as {name}</strong>{also}."
-        if not who.account.may_write:
-            line += " The access token may only read, so nothing can be published with it."
-        return f'<p class="m2v-account" data-account="{name}">{line}</p>'
-    if who.problem is not None:
+    if who.problem is not None and who.account is None:
         return error_notice(who.problem, "Who is signed in can't be found out")
-    how = "To publish, sign in above."
+    how = Markup("To publish, sign in above.")
     if not has_oauth():
-        how = "To publish, run <code>hf auth login</code> on this machine and load this page again."
+        how = Markup("To publish, run <code>hf auth login</code> on this machine and load this page again.")
         if is_space():
-            how = "Publishing is not set up on this Space."
-    return f'<p class="m2v-account"><strong>Not signed in.</strong> {escape(otherwise)} {how}</p>'
+            how = Markup("Publishing is not set up on this Space.")
+    n_others = len(who.account.namespaces) - 1 if who.account is not None else 0
+    return render("account.html", account=who.account, n_others=n_others, otherwise=otherwise, how=how)
 
 
 def full_name(who: Visitor, name: str) -> str:
@@ -151,21 +145,17 @@ def free_name(who: Visitor, name: str) -> str:
     return repo_id
 
 
+@shows_errors("This name can't be used")
 def name_html(who: Visitor, name: str) -> str:
     """What is to be said of a name while it is typed; never raises."""
     if who.account is None or not (name or "").strip():
         return ""
-    try:
-        repo_id, found = permitted(who, name)
-    except M2VError as error:
-        return notice("error", "This name can't be used", [str(error)])
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This name could not be checked")
+    repo_id, found = permitted(who, name)
     if found == "taken":
         return notice("info", f"{repo_id} exists already", ["Nothing there is overwritten unasked."])
     if found == "theirs":
         return notice("info", f"{repo_id} belongs to others", ["You can propose your model to them."])
-    return f'<p class="m2v-name-free" role="status">{escape(repo_id)} is free.</p>'
+    return render('<p class="m2v-name-free" role="status">{{ repo_id }} is free.</p>', repo_id=repo_id)
 
 
 def may_need_token(who: Visitor) -> bool:

@@ -6,12 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import gradio as gr
-
 from m2v_core.distillation.settings import DEFAULTS as DEFAULT_SETTINGS
 from m2v_core.errors import InputError
 
-UNUSED_PATTERN = r"\[unused\d+\]"
 # Names as people read them, and values. What stands below the first line explains the choice.
 WEIGHTINGS = [("SIF", "sif"), ("Zipf", "zipf"), ("None", "none")]
 RECIPES = [
@@ -32,8 +29,18 @@ PRECISIONS = [("float32", "float32"), ("float16", "float16"), ("int8", "int8")]
 DEVICES = [("Best there is", "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple MPS", "mps")]
 
 
-# Dimensions, weighting, SIF coefficient, pooling, precision, shared rows, tokens to leave out, device, recipe.
-DEFAULTS = ("256", "sif", "0.0001", "auto", "float16", "", UNUSED_PATTERN, "auto", DEFAULT_SETTINGS.recipe)
+DEFAULTS = {
+    "dims": str(DEFAULT_SETTINGS.pca_dims),
+    "weighting": DEFAULT_SETTINGS.weighting,
+    "sif_coefficient": f"{DEFAULT_SETTINGS.sif_coefficient:g}",
+    "pooling": DEFAULT_SETTINGS.pooling,
+    "precision": DEFAULT_SETTINGS.quantize_to,
+    "clusters": str(DEFAULT_SETTINGS.vocabulary_quantization or ""),
+    "remove_pattern": DEFAULT_SETTINGS.token_remove_pattern or "",
+    "device": "auto",
+    "recipe": DEFAULT_SETTINGS.recipe,
+}
+"""What the form begins with, by the name of its component."""
 
 
 def parse_dims(text: str) -> int | float | str | None:
@@ -65,14 +72,15 @@ def parse_coefficient(text: str) -> float:
     """The SIF coefficient.
 
     Raises:
-        InputError: It is no number above zero.
+        InputError: It is no number between 0 and 1.
     """
     try:
         coefficient = float(text)
     except ValueError:
         coefficient = 0.0
-    if not 0 < coefficient < float("inf"):
-        raise InputError(f"The SIF coefficient is {text!r}. Give a number above 0, usually 0.0001.")
+    if not 0 < coefficient < 1:
+        usual = DEFAULTS["sif_coefficient"]
+        raise InputError(f"The SIF coefficient is {text!r}. Give a number between 0 and 1, usually {usual}.")
     return coefficient
 
 
@@ -102,35 +110,36 @@ def parse_pattern(text: str) -> str | None:
     except re.error as error:
         raise InputError(
             f"Tokens to leave out is {text!r}, which is no regular expression: {error}. "
-            f"The usual one is {UNUSED_PATTERN}"
+            f"The usual one is {DEFAULTS['remove_pattern']}"
         ) from error
     return text or None
 
 
-def restored_settings(parameters: Mapping[str, Any]) -> list[Any]:
-    """What the form shows for the parameters of a job: the teacher, then the settings in the order of the form.
+def restored_settings(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """What the form shows for the parameters of a job, as `DEFAULTS`; no SIF coefficient where there is none.
 
     A program may have left any of them out, or null.
     """
 
-    def one_of(name: str, choices: list[tuple[str, str]], default: str) -> str:
+    def one_of(name: str, choices: list[tuple[str, str]], field: str = "") -> str:
         value = parameters.get(name)
-        return value if value in [choice for _, choice in choices] else default
+        return value if value in [choice for _, choice in choices] else DEFAULTS[field or name]
 
-    dims, clusters = parameters.get("pca_dims", 256), parameters.get("vocabulary_quantization")
+    dims, clusters = parameters.get("pca_dims", DEFAULT_SETTINGS.pca_dims), parameters.get("vocabulary_quantization")
     coefficient = parameters.get("sif_coefficient")
-    weighting = one_of("weighting", WEIGHTINGS, "sif") if parameters.get("apply_zipf", True) else "none"
+    weighting = one_of("weighting", WEIGHTINGS) if parameters.get("apply_zipf", True) else "none"
     if weighting == "sif" and parameters.get("sif_coefficient", 0) is None:
         weighting = "none"  # as `distill` takes it
-    return [
-        parameters["model_name"],
-        "none" if dims is None else str(dims),
-        weighting,
-        f"{coefficient:g}" if isinstance(coefficient, (int, float)) else gr.skip(),
-        one_of("pooling", POOLINGS, "auto"),
-        one_of("quantize_to", PRECISIONS, "float16"),
-        "" if clusters is None else str(clusters),
-        str(parameters.get("token_remove_pattern", UNUSED_PATTERN) or ""),
-        one_of("device", DEVICES, "auto"),
-        one_of("recipe", RECIPES, DEFAULT_SETTINGS.recipe),
-    ]
+    settings = {
+        "dims": "none" if dims is None else str(dims),
+        "weighting": weighting,
+        "pooling": one_of("pooling", POOLINGS),
+        "precision": one_of("quantize_to", PRECISIONS, "precision"),
+        "clusters": "" if clusters is None else str(clusters),
+        "remove_pattern": str(parameters.get("token_remove_pattern", DEFAULTS["remove_pattern"]) or ""),
+        "device": one_of("device", DEVICES),
+        "recipe": one_of("recipe", RECIPES),
+    }
+    if isinstance(coefficient, (int, float)):
+        settings["sif_coefficient"] = f"{coefficient:g}"
+    return settings

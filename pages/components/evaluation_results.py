@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from m2v_core.evaluation.speed import EncoderSpeed, SpeedComparison
 from m2v_core.exploration.tables import write_csv
 from m2v_core.studio.jobs import Job
 from pages import figures
-from pages.components import error_notice, job_store
+from pages.components import Values, by_name, job_store, shows_errors
 from pages.components.evaluation_view import (
     conditions_html,
     few_text,
@@ -30,6 +29,7 @@ from pages.components.evaluation_view import (
 )
 from pages.components.job_panel import JobPanel, find_job
 from pages.components.served_files import remove_old_files, served_folder
+from pages.html import escape
 
 _QUALITY = {True: "mean score on your test data", False: "fidelity x 100"}
 
@@ -54,65 +54,76 @@ def build_evaluation_results(panel: JobPanel) -> None:
             with gr.Row(elem_classes="m2v-downloads"):
                 frontier_csv = gr.DownloadButton("Download CSV", size="sm")
         conditions = gr.HTML("", apply_default_css=False)
-    shown: list[Any] = [measured, fidelity, scores, board, table, as_csv, as_markdown]
-    shown += [
-        bubbles_box,
-        bubbles,
-        frontier_figure_box,
-        frontier_plot,
-        frontier_box,
-        frontier,
-        frontier_csv,
-        conditions,
-    ]
-    panel.done_id.change(show, [panel.owner, panel.done_id], shown, show_progress="hidden", api_visibility="private")
+    shown = {
+        "measured": measured,
+        "fidelity": fidelity,
+        "scores": scores,
+        "board": board,
+        "table": table,
+        "as_csv": as_csv,
+        "as_markdown": as_markdown,
+        "bubbles_box": bubbles_box,
+        "bubbles": bubbles,
+        "frontier_figure_box": frontier_figure_box,
+        "frontier_plot": frontier_plot,
+        "frontier_box": frontier_box,
+        "frontier": frontier,
+        "frontier_csv": frontier_csv,
+        "conditions": conditions,
+    }
+    panel.done_id.change(
+        **by_name(show, shown),
+        inputs=[panel.owner, panel.done_id],
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
 
-def show(owner: str | None, job_id: str) -> list[Any]:
+def _nothing(message: str = "") -> Values:
+    hidden = ("fidelity", "scores", "board", "bubbles_box", "frontier_figure_box", "frontier_box")
+    return {
+        "measured": gr.Column(visible=bool(message)),
+        **{name: gr.update(visible=False) for name in hidden},
+        "conditions": message,
+    }
+
+
+@shows_errors("This evaluation can't be shown", _nothing)
+def show(owner: str | None, job_id: str) -> Values:
     """What the page shows of a finished evaluation; see `build_evaluation_results`."""
-    nothing = [gr.HTML(visible=False)] * 2 + [gr.Column(visible=False), "", gr.skip(), gr.skip()]
-    nothing += [gr.Column(visible=False), None, gr.Column(visible=False), None]
-    nothing += [gr.Column(visible=False), "", gr.skip(), ""]
     job = find_job(owner, job_id)
     if job is None or job.state != "done":
-        return [gr.Column(visible=False), *nothing]
-    try:
-        return [gr.Column(visible=True), *_shown(owner or "", job)]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        nothing[-1] = error_notice(error, "This evaluation can't be shown")
-        return [gr.Column(visible=True), *nothing]
-
-
-def _shown(owner: str, job: Job) -> list[Any]:
+        return _nothing()
     outcome = job.outcome
     first = str(job.parameters["models"][0]["name"])
     fidelity, evaluation = outcome["fidelity"], None
-    board: list[Any] = [gr.Column(visible=False), "", gr.skip(), gr.skip()]
+    shown: Values = {"measured": gr.Column(visible=True), "board": gr.Column(visible=False)}
     if outcome["evaluation"]:
         evaluation = Evaluation.from_json(outcome["evaluation"])
         rows = list(leaderboard(evaluation, with_published=True))
-        csv_file, markdown_file = write_board(leaderboard_sheet(rows))
-        board = [gr.Column(visible=True), leaderboard_html(rows, evaluation), csv_file, markdown_file]
+        shown["board"] = gr.Column(visible=True)
+        shown["table"] = leaderboard_html(rows, evaluation)
+        shown["as_csv"], shown["as_markdown"] = write_board(leaderboard_sheet(rows))
     quality = _QUALITY[evaluation is not None]
     versions = [FrontierRow(**row) for row in outcome["frontier"] or []]
     few = few_text(evaluation) if evaluation else next(iter((fidelity or {"": {"warning": ""}}).values()))["warning"]
     if few:  # what is best of its size is not known either
         versions = [replace(row, is_best=False) for row in versions]
-    bubbles = _bubbles(owner, job, evaluation)
-    dtype = str(outcome["dtype"])
-    return [
-        _html(fidelity_html(fidelity, str(outcome["teacher"]), str(outcome["texts_name"])) if fidelity else ""),
-        _html(scores_html(evaluation, first) if evaluation else ""),
-        *board,
-        gr.Column(visible=bubbles is not None),
-        bubbles,
-        gr.Column(visible=bool(versions)),
-        figures.frontier_figure(versions, quality) if versions else None,
-        gr.Column(visible=bool(versions)),
-        frontier_html(versions, quality, dtype, few or "") if versions else "",
-        write_frontier(frontier_sheet(versions)) if versions else gr.skip(),
-        conditions_html(outcome, has_speed=bubbles is not None),
-    ]
+    if versions:
+        shown["frontier_plot"] = figures.frontier_figure(versions, quality)
+        shown["frontier"] = frontier_html(versions, quality, str(outcome["dtype"]), few or "")
+        shown["frontier_csv"] = write_frontier(frontier_sheet(versions))
+    bubbles = _bubbles(owner or "", job, evaluation)
+    teacher, texts_name = str(outcome["teacher"]), str(outcome["texts_name"])
+    return shown | {
+        "fidelity": _html(fidelity_html(fidelity, teacher, texts_name) if fidelity else ""),
+        "scores": _html(scores_html(evaluation, first) if evaluation else ""),
+        "bubbles_box": gr.Column(visible=bubbles is not None),
+        "bubbles": bubbles,
+        "frontier_figure_box": gr.Column(visible=bool(versions)),
+        "frontier_box": gr.Column(visible=bool(versions)),
+        "conditions": conditions_html(outcome, has_speed=bubbles is not None),
+    }
 
 
 def _html(content: str) -> Any:
@@ -159,7 +170,7 @@ def write_board(sheet: Sheet) -> tuple[Any, Any]:
         SaveError: They can't be written.
     """
     folder = _new_folder()
-    escaped = replace(sheet, rows=tuple((escape(name, quote=False), *cells) for name, *cells in sheet.rows))
+    escaped = replace(sheet, rows=tuple((str(escape(name)), *cells) for name, *cells in sheet.rows))
     try:
         (folder / "leaderboard.md").write_text(escaped.to_markdown(), encoding="utf-8")
     except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from html import escape
 from typing import Any
 
 from m2v_core.evaluation.frontier import FrontierRow
@@ -14,12 +13,16 @@ from m2v_core.evaluation.speed import rate_text
 from m2v_core.evaluation.statistics import Estimate
 from pages.components import format_bytes, notice
 from pages.figures import plain_name
+from pages.html import Markup, escape, render
 
 NEAR = 0.98
 """How much of the best quality a smaller version must keep to be as good for most."""
 
+_ORIGIN = """<span class="m2v-tag{{ " m2v-is-own" if origin == "measured" }}">{{ origin }}</span>"""
+_INTERVAL = """{{ value }}<small class="m2v-interval">{{ interval }}</small>"""
 
-def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_name: str) -> str:
+
+def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_name: str) -> Markup:
     """The verdict on the first encoder, and what all of them keep of the teacher's view.
 
     Args:
@@ -36,20 +39,20 @@ def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_na
         for one in found.values()
     ]
     headings = ["Rank correlation", f"% of {int(first['n_neighbours'])} neighbours kept"]
-    warning = notice("error", "Too few texts to rely on", [first["warning"]]) if first["warning"] else ""
+    warning = notice("error", "Too few texts to rely on", [first["warning"]]) if first["warning"] else Markup()
     return _card(
         str(first["verdict"]),
-        warning + _table(["Encoder", *headings], list(found), rows, "Fidelity to the teacher", {name}),
+        warning + _table(["Encoder", *headings], list(found), rows, "Fidelity to the teacher", {0}),
         [
             f"{name} beside {teacher}, no labels needed: both compare the same {int(first['n_pairs']):,} pairs of "
             f"{int(first['n_texts']):,} texts. Rank correlation says how far they put the pairs in one order, 1 "
             f"for the same; below each figure its 95 % interval. Texts: {texts_name}."
         ],
-        "m2v-card m2v-verdict",
+        " m2v-card m2v-verdict",
     )
 
 
-def scores_html(evaluation: Evaluation, first: str) -> str:
+def scores_html(evaluation: Evaluation, first: str) -> Markup:
     """Every encoder on every set of one's own, with intervals, the best mean first."""
     tasks, small, few = evaluation.tasks, small_tasks(evaluation), few_text(evaluation)
     means = {facts.name: mean_score(evaluation, facts.name) for facts in evaluation.encoders}
@@ -70,7 +73,7 @@ def scores_html(evaluation: Evaluation, first: str) -> str:
     headings = ["Encoder", *(["Mean"] if len(tasks) > 1 else []), *tasks]
     return _card(
         headline,
-        (notice("error", "Too little test data to rely on", [few]) if few else "")
+        (notice("error", "Too little test data to rely on", [few]) if few else Markup())
         + _table(
             headings,
             [plain_name(name, roles[name]) for name in names],
@@ -93,13 +96,13 @@ def few_text(evaluation: Evaluation) -> str:
     )
 
 
-def leaderboard_html(rows: Sequence[LeaderboardRow], evaluation: Evaluation) -> str:
+def leaderboard_html(rows: Sequence[LeaderboardRow], evaluation: Evaluation) -> Markup:
     """Measured and published rows in the columns of the published tables, each marked, the measured ones first."""
     roles = {facts.name: facts.role for facts in evaluation.encoders}
     groups = [group for group in GROUPS if any(group in row.groups for row in rows)]
     cells = [
         [
-            f'<span class="m2v-tag{" m2v-is-own" if row.origin == "measured" else ""}">{row.origin}</span>',
+            render(_ORIGIN, origin=row.origin),
             "-" if row.average is None else fixed(row.average, 2),
             *(fixed(row.groups[group], 2) if group in row.groups else "-" for group in groups),
         ]
@@ -129,7 +132,7 @@ def leaderboard_html(rows: Sequence[LeaderboardRow], evaluation: Evaluation) -> 
     )
 
 
-def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str, few: str = "") -> str:
+def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str, few: str = "") -> Markup:
     """Every smaller version, the smallest first.
 
     Args:
@@ -145,7 +148,7 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str, fe
             format_bytes(row.n_bytes),
             fixed(row.average, 2),
             "-" if row.sentences_per_second is None else rate_text(row.sentences_per_second),
-            '<span class="m2v-tag">best of its size</span>' if row.is_best else "",
+            Markup('<span class="m2v-tag">best of its size</span>') if row.is_best else "",
         ]
         for row in rows
     ]
@@ -165,7 +168,7 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str, fe
         sentences.append(f"Your model is kept as {dtype}, so float32 wins nothing back here.")
     return _card(
         "Quality against size" if few else _frontier_headline(rows),
-        (notice("error", "No conclusion from so little test data", [few]) if few else "")
+        (notice("error", "No conclusion from so little test data", [few]) if few else Markup())
         + _table(["Version", "Rows", "Size", "Quality", "Sentences a second", ""], names, cells, "Smaller versions"),
         sentences,
         css="",
@@ -192,69 +195,50 @@ def _frontier_headline(rows: Sequence[FrontierRow]) -> str:
     )
 
 
-def conditions_html(outcome: Mapping[str, Any], has_speed: bool) -> str:
+def conditions_html(outcome: Mapping[str, Any], has_speed: bool) -> Markup:
     """When and where it was measured, and where speed is."""
     machine = outcome["machine"]
     measured = (
         f"Measured on {outcome['date']}: {machine['processor']}, {machine['n_cpus']} CPUs, {machine['system']}, "
         f"Python {machine['python']}."
     )
-    speed = (
+    speed = Markup(
         "Speeds are those that you measured on <a href=compare>Compare</a>."
         if has_speed
         else "Measure the same models on <a href=compare>Compare</a>, and a chart sets speed against quality here."
     )
-    return f'<p class="m2v-next">{escape(measured)} {speed}</p>'
+    return render('<p class="m2v-next">{{ measured }} {{ speed }}</p>', measured=measured, speed=speed)
 
 
-def _card(headline: str, body: str, sentences: Sequence[str], css: str = "m2v-card") -> str:
-    paragraphs = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
-    return (
-        f'<section class="m2v-numbers {css}"><div class="m2v-headline"><h2>{escape(headline)}</h2></div>'
-        f"{body}{paragraphs}</section>"
-    )
+def _card(headline: str, body: Markup, sentences: Sequence[str], css: str = " m2v-card") -> Markup:
+    return render("numbers.html", headline=headline, body=body, sentences=sentences, css=css)
 
 
 def _table(
     headings: Sequence[str],
     names: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    cells: Sequence[Sequence[str]],
     label: str,
-    marked: Collection[str | int] = (),
+    marked: Collection[int] = (),
     part: tuple[int, str] | None = None,
-) -> str:
+) -> Markup:
     """A table whose first column names what each row is about.
 
     Args:
         headings: One a column.
         names: One a row.
-        rows: The other cells, as HTML.
+        cells: The other cells, a row each.
         label: What it is called for those who don't see it.
-        marked: Rows to stand out, by name or by place.
+        marked: The places of the rows that stand out.
         part: The place where a second part begins, and its heading.
     """
-    heading = (
-        f'<tr class="m2v-part"><th scope="rowgroup" colspan="{len(headings)}">{escape(part[1])}</th></tr>'
-        if part
-        else ""
-    )
-    body = "".join(
-        (heading if part and place == part[0] else "")
-        + f'<tr{" class=m2v-own" if name in marked or place in marked else ""}><th scope="row">{_breakable(name)}</th>'
-        + "".join(f"<td>{cell}</td>" for cell in cells)
-        + "</tr>"
-        for place, (name, cells) in enumerate(zip(names, rows, strict=True))
-    )
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
-    return (
-        f'<div class="m2v-table" tabindex="0" role="region" aria-label="{escape(label)}"><table><thead><tr>{head}</tr>'
-        f"</thead><tbody>{body}</tbody></table></div>"
-    )
+    rows = list(zip(map(_breakable, names), cells, strict=True))
+    return render("table.html", headings=headings, rows=rows, label=label, marked=marked, part=part)
 
 
 def _score(score: TaskScore, few: Mapping[str, str]) -> str:
     if score.task in few:
-        return f'{fixed(score.score, 2)}<small class="m2v-interval">of {few[score.task]}</small>'
+        return render(_INTERVAL, value=fixed(score.score, 2), interval=f"of {few[score.task]}")
     if score.low is None or score.high is None:
         return fixed(score.score, 2)
     return _with_interval(Estimate(score.score, score.low, score.high), 2, 1)
@@ -266,9 +250,9 @@ def _with_interval(estimate: Estimate, digits: int, end_digits: int) -> str:
     if math.isnan(estimate.low):
         return value
     ends = f"{fixed(estimate.low, end_digits)} to {fixed(estimate.high, end_digits)}"
-    return f'{value}<small class="m2v-interval">{ends}</small>'
+    return render(_INTERVAL, value=value, interval=ends)
 
 
-def _breakable(name: str) -> str:
+def _breakable(name: str) -> Markup:
     """The name as HTML, which may break after its owner's."""
-    return escape(name).replace("/", "/<wbr>")
+    return escape(name).replace("/", Markup("/<wbr>"))

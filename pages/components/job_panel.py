@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.errors import NotFoundError
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.model import StaticModel
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.jobs.kinds import DESTINATION
-from pages.components import error_notice, format_bytes, job_store, known_owner, owner_state
+from pages.components import Values, by_name, format_bytes, job_store, known_owner, owner_state, shows_errors
 from pages.components.account import Visitor, permitted, secrets_of, visitor
 from pages.components.job_view import ONE_CLICK, is_unpublished, job_html
 from pages.components.model_picker import model_library
 from pages.components.result_card import result_html
 from pages.components.served_files import model_zip, result_file
+from pages.gradio_patches import current_page
 
 _TICK_SECONDS = 0.5
 _LINGER_SECONDS = 0.25  # less than a tick, or the next would be left out
@@ -46,6 +46,7 @@ _KEEP_FOCUS = """() => {
 }"""
 
 Components = Sequence[gr.components.Component]
+_SHOWN = ["job_id", "view", "start", "cancel", "message", "result", "facts", "download", "timer", "done_id", "retry"]
 
 
 def newest_job(owner: str, kind: str = "distill") -> Job | None:
@@ -148,59 +149,50 @@ class JobPanel:
             with_visitor: Call `submit(owner, visitor, *values)` instead.
         """
 
-        def pressed(submit: Callable[..., str], with_visitor: bool) -> Callable[..., list[Any]]:
-            def start(request: gr.Request, oauth: gr.OAuthToken | None, owner: str | None, *values: Any) -> list[Any]:
+        def pressed(submit: Callable[..., str], with_visitor: bool) -> Callable[..., Values]:
+            @shows_errors("This can't run yet", lambda message: {"message": message})
+            def start(request: gr.Request, oauth: gr.OAuthToken | None, owner: str | None, *values: Any) -> Values:
                 owner = known_owner(owner)
-                try:
-                    who = (visitor(oauth, request),) if with_visitor else ()
-                    job = find_job(owner, submit(owner, *who, *values))
-                except Exception as error:  # the last frame of ours: Gradio would show none of it
-                    return [owner, *_keep_all_but_message(error_notice(error, "This can't run yet"))]
-                return [owner, *panel_values(owner, job, self.kind)]
+                who = (visitor(oauth, request),) if with_visitor else ()
+                job = find_job(owner, submit(owner, *who, *values))
+                return {"owner": owner, **panel_values(owner, job, self.kind)}
 
             return start
 
-        shown: list[Any] = [
-            self.job_id,
-            self.view,
-            self.start,
-            self.cancel,
-            self.message,
-            self.result,
-            self.facts,
-            self.download,
-            self.timer,
-            self.done_id,
-            self.retry,
-        ]
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        begin = pressed(submit, with_visitor)
-        started = self.start.click(begin, [self.owner, *inputs], [self.owner, *shown], **quiet)
-        self.retry.click(pressed(retry_upload, True), [self.owner, self.job_id], [self.owner, *shown], **quiet)
+        shown = {name: getattr(self, name) for name in _SHOWN}
+        owned = {"owner": self.owner, **shown}
+
+        def of_kind(handler: Callable[..., Values]) -> Callable[..., Values]:
+            return functools.partial(handler, kind=self.kind)
+
+        job = [self.owner, self.job_id]
+        started = self.start.click(
+            **by_name(pressed(submit, with_visitor), owned), inputs=[self.owner, *inputs], **quiet
+        )
         started.then(None, js=_KEEP_FOCUS, **quiet)
-        self.cancel.click(functools.partial(cancel, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
-        self.timer.tick(functools.partial(follow, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
-        page = Context.root_block
-        assert page is not None  # components can't be made outside one
-        opened = page.load(functools.partial(attach, kind=self.kind), self.owner, [self.owner, *shown], **quiet)
-        opened.then(functools.partial(catch_up, kind=self.kind), [self.owner, self.job_id], shown, **quiet)
+        self.retry.click(**by_name(pressed(retry_upload, True), owned), inputs=job, **quiet)
+        self.cancel.click(**by_name(of_kind(cancel), shown), inputs=job, **quiet)
+        self.timer.tick(**by_name(of_kind(follow), shown), inputs=job, **quiet)
+        opened = current_page().load(**by_name(of_kind(attach), owned), inputs=self.owner, **quiet)
+        opened.then(**by_name(of_kind(catch_up), shown), inputs=job, **quiet)
 
 
-def attach(owner: str | None, kind: str = "distill") -> list[Any]:
+def attach(owner: str | None, kind: str = "distill") -> Values:
     """What a page shows when it opens: this browser's id, and its newest job."""
     owner = known_owner(owner)
     if kind == "distill":
         job_store().expect_job()
-    return [owner, *panel_values(owner, newest_job(owner, kind), kind)]
+    return {"owner": owner, **panel_values(owner, newest_job(owner, kind), kind)}
 
 
-def catch_up(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
+def catch_up(owner: str | None, job_id: str, kind: str = "distill") -> Values:
     """What the panel shows once its page is open: whoever pressed the button before that has a newer run by now."""
     job = newest_job(owner or "", kind)
-    return panel_values(owner or "", job, kind) if job is not None and job.id != job_id else [gr.skip()] * 11
+    return panel_values(owner or "", job, kind) if job is not None and job.id != job_id else {}
 
 
-def follow(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
+def follow(owner: str | None, job_id: str, kind: str = "distill") -> Values:
     """What the panel shows half a second later; while the job goes on only its view changes.
 
     An end that comes within a moment is waited for: many a job is over in two seconds.
@@ -208,66 +200,64 @@ def follow(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
     job = find_job(owner, job_id, _LINGER_SECONDS)
     if job is None or job.is_finished:
         return panel_values(owner or "", job, kind)
-    return [gr.skip(), job_html(job, kind), *[gr.skip()] * 9]
+    return {"view": job_html(job, kind)}
 
 
-def cancel(owner: str | None, job_id: str, kind: str = "distill") -> list[Any]:
+@shows_errors("It can't be cancelled now", lambda message: {"message": message})
+def cancel(owner: str | None, job_id: str, kind: str = "distill") -> Values:
     """What the panel shows when its job is told to stop."""
-    try:
-        job = find_job(owner, job_id)
-        if job is not None and owner:
-            job = job_store().cancel(job_id, owner)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return _keep_all_but_message(error_notice(error, "It can't be cancelled now"))
+    job = find_job(owner, job_id)
+    if job is not None and owner:
+        job = job_store().cancel(job_id, owner)
     return panel_values(owner or "", job, kind)
 
 
-def panel_values(owner: str, job: Job | None, kind: str = "distill") -> list[Any]:
-    """A value for each component: id, view, start, cancel, message, result, facts, download, timer, done id, retry."""
+def panel_values(owner: str, job: Job | None, kind: str = "distill") -> Values:
+    """A value for each of `_SHOWN`."""
     is_running = job is not None and not job.is_finished
     is_done = job is not None and job.state == "done"
     is_failed = job is not None and job.state in ("failed", "cancelled")
-    message, facts, download = "", "", gr.DownloadButton(value=None)
     may_retry = job is not None and kind == ONE_CLICK and (is_unpublished(job) or (job.kind == "publish" and is_failed))
     variant: Literal["primary", "secondary"] = "secondary" if is_done or may_retry else "primary"
     start = gr.Button(visible=not is_running, variant=variant)
     if kind == "publish":
         start = gr.Button("Retry upload" if is_failed else "Publish", visible=not is_running, variant=variant)
+    download, facts = gr.DownloadButton(value=None), ""
+    unmade = unshown = ""
     if job is not None and kind == "publish":
         download = gr.DownloadButton(visible=False)
     elif job is not None and is_done:
-        try:
-            what, file = (
-                ("ZIP", model_zip(owner, job))
-                if job.kind in ("distill", "publish")
-                else ("JSON", result_file(owner, job))
-            )
-            label = f"Download {what} · {format_bytes(file.stat().st_size)}"
-            download = gr.DownloadButton(label=label, value=str(file), visible=True)
-        except Exception as error:  # the result is there all the same
-            message = error_notice(error, "The download could not be made")
+        download, unmade = _download(owner, job)
     if job is not None and is_done:
-        try:
-            facts = result_html(job)
-        except Exception as error:  # its record may be damaged, or an older version's
-            message += error_notice(error, "What came out can't be shown here")
-    return [
-        job.id if job else "",
-        job_html(job, kind),
-        start,
-        gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
-        message,
-        gr.Column(visible=is_done),
-        facts,
-        download,
-        gr.Timer(active=is_running),
-        job.id if job is not None and is_done else "",
-        gr.Button(visible=may_retry),
-    ]
+        facts, unshown = _facts(job)
+    return {
+        "job_id": job.id if job else "",
+        "view": job_html(job, kind),
+        "start": start,
+        "cancel": gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
+        "message": unmade + unshown,
+        "result": gr.Column(visible=is_done),
+        "facts": facts,
+        "download": download,
+        "timer": gr.Timer(active=is_running),
+        "done_id": job.id if job is not None and is_done else "",
+        "retry": gr.Button(visible=may_retry),
+    }
 
 
-def _keep_all_but_message(message: str) -> list[Any]:
-    return [*[gr.skip()] * 4, message, *[gr.skip()] * 6]
+# The result is there even if it can't be downloaded.
+@shows_errors("The download could not be made", lambda message: (gr.DownloadButton(value=None), message))
+def _download(owner: str, job: Job) -> tuple[gr.DownloadButton, str]:
+    is_model = job.kind in ("distill", "publish")
+    file = model_zip(owner, job) if is_model else result_file(owner, job)
+    label = f"Download {'ZIP' if is_model else 'JSON'} · {format_bytes(file.stat().st_size)}"
+    return gr.DownloadButton(label=label, value=str(file), visible=True), ""
+
+
+# The job's record may be damaged, or written by an older version.
+@shows_errors("What came out can't be shown here", lambda message: ("", message))
+def _facts(job: Job) -> tuple[str, str]:
+    return result_html(job), ""
 
 
 def build_job_panel(start_label: str, kind: str = "distill") -> JobPanel:

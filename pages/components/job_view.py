@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 
 from m2v_core.studio.jobs import Job, Stage
-from pages.components import format_bytes, format_seconds
+from pages.components import ASK_FOR_HELP, format_bytes, format_seconds, notice
+from pages.html import Markup, render
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,8 @@ _LOOKS: Mapping[str, _Look] = {
     ),
 }
 _SECONDS_TO_TELL = 1.5
+_AGAIN = f"{{{{ loss }}}} Change what is needed and run it again. {ASK_FOR_HELP}"
+_RETRY = f"“Retry upload” sends it again without making it anew. {ASK_FOR_HELP}"
 ONE_CLICK = "one click"
 """The kind of a panel that follows a distillation, the upload that belongs to it, and a second try of that."""
 _CALIBRATING = {"read": ("Read sentences", 4.5), "calibrate": ("Calibrate", 0.20)}
@@ -157,7 +159,7 @@ def is_unpublished(job: Job) -> bool:
     return job.state == "done" and bool(job.parameters.get("publish")) and "published" not in job.outcome
 
 
-def job_html(job: Job | None, kind: str = "distill") -> str:
+def job_html(job: Job | None, kind: str = "distill") -> Markup:
     """The run as HTML: title, bar, numbers, stages; as high in every state, so that nothing jumps."""
     if job is None:
         return _panel(
@@ -270,28 +272,25 @@ def _time_left(seconds: float, what: str = "left") -> str:
     return f"about {math.ceil(seconds / 60)} min {what}"
 
 
-def _panel(look: _Look, state: str, headline: str, title: str, stages: Sequence[Stage], numbers: _Numbers) -> str:
+def _panel(look: _Look, state: str, headline: str, title: str, stages: Sequence[Stage], numbers: _Numbers) -> Markup:
     fraction = 1.0 if state == "done" else _fraction(look.stages, stages)
     percent = math.floor(100 * fraction)
-    # A stage that can't be counted shows that it is alive, and claims no more.
-    is_counted = state != "running" or (stages and stages[-1].done > 0)
-    busy = "" if is_counted else " data-busy"
-    return (
-        f'<section class="m2v-job" data-state="{state}" aria-label="Run">'
-        f'<p class="m2v-job-title">{escape(title)}</p>'
-        f'<div class="m2v-job-head"><h2 aria-live="polite">{escape(headline)}</h2>'
-        f'<span class="m2v-number m2v-percent">{percent} %</span></div>'
-        '<div class="m2v-bar" role="progressbar" aria-label="Progress of the run" aria-valuemin="0" '
-        f'aria-valuemax="100" aria-valuenow="{percent}"{busy}>'
-        f'<div style="transform:translateX({100 * fraction - 100:.2f}%)"></div></div>'
-        '<p class="m2v-job-numbers m2v-number">'
-        f"<span>{numbers.elapsed}</span><span>{numbers.time_left}</span>"
-        f"<span>{numbers.count}</span><span>{numbers.rate}</span></p>"
-        f"{_stage_list(look, stages, state)}</section>"
+    return render(
+        "job.html",
+        state=state,
+        title=title,
+        headline=headline,
+        percent=percent,
+        fraction=fraction,
+        # A stage that can't be counted shows that it is alive, and claims no more.
+        is_counted=state != "running" or (stages and stages[-1].done > 0),
+        numbers=numbers,
+        stages=_stage_list(look, stages, state),
     )
 
 
-def _stage_list(look: _Look, stages: Sequence[Stage], state: str) -> str:
+def _stage_list(look: _Look, stages: Sequence[Stage], state: str) -> list[tuple[str, str, str, str]]:
+    """Each stage's name, mark, label and time."""
     reached = {stage.name: stage for stage in stages}
     ended = {"failed": "failed here", "cancelled": "stopped here"}.get(state, "going on")
     rows, names = [], list(look.stages)
@@ -302,26 +301,14 @@ def _stage_list(look: _Look, stages: Sequence[Stage], state: str) -> str:
             mark, seconds = "finished" if stage.is_finished else ended, format_seconds(stage.seconds)
         else:  # what the teacher has read once is taken from where it is kept
             mark, seconds = ("finished", "kept") if place < n_begun else ("not begun", "")
-        rows.append(
-            f'<li data-mark="{mark}" data-stage="{name}"><span class="m2v-mark" role="img" aria-label="{mark}"></span>'
-            f'<span>{label}</span><span class="m2v-number">{seconds}</span></li>'
-        )
-    return f'<ol class="m2v-stages">{"".join(rows)}</ol>'
+        rows.append((name, mark, label, seconds))
+    return rows
 
 
-def _failure(look: _Look, job: Job, stages: Sequence[Stage]) -> str:
-    where = next((f" at “{escape(_label(look, stage))}”" for stage in stages if not stage.is_finished), "")
-    return (
-        f'<div class="m2v-notice m2v-error" role="alert"><strong>It stopped{where}</strong>'
-        f"<p>{escape(job.message)}</p>"
-        f"<p>{look.loss} Change what is needed and run it again. "
-        f"If you ask for help, give the job's id: <code>{escape(job.id)}</code></p></div>"
-    )
+def _failure(look: _Look, job: Job, stages: Sequence[Stage]) -> Markup:
+    where = next((f" at “{_label(look, stage)}”" for stage in stages if not stage.is_finished), "")
+    return notice("error", f"It stopped{where}", [job.message, render(_AGAIN, loss=look.loss, id=job.id)])
 
 
-def _unpublished(job: Job) -> str:
-    return (
-        '<div class="m2v-notice m2v-error" role="alert"><strong>The model is in your library</strong>'
-        f"<p>{escape(job.message)}</p><p>“Retry upload” sends it again without making it anew. If you ask for help, "
-        f"give the job's id: <code>{escape(job.id)}</code></p></div>"
-    )
+def _unpublished(job: Job) -> Markup:
+    return notice("error", "The model is in your library", [job.message, render(_RETRY, id=job.id)])

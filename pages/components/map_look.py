@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from m2v_core.exploration.neighbors import WordNeighbors
 from pages.components import data_folder, notice
 from pages.components.teacher_side import failed_html, reading_html, teacher_of, words_overlap
 from pages.figures import CLUSTER_COLORS, PointColors
+from pages.html import Markup, render
 
 ColorBy = Literal["rank", "norm", "cluster", "overlap"]
 
@@ -104,15 +104,17 @@ def look_of(data: MapData, owner: str | None, model_id: str | None, color_by: Co
             share = f"{100 * overlap.mean():.0f} %"
             mean = f"On average {share} of a word's {OVERLAP_NEIGHBORS} nearest are the teacher's too."
             colors = PointColors("Overlap", overlap, ".0%", is_share=True)
-            return Look(colors, "overlap", message=f'<p class="m2v-next">{mean}</p>')
+            return Look(colors, "overlap", message=render('<p class="m2v-next">{{ mean }}</p>', mean=mean))
         if job is not None and not job.is_finished:
             return Look(by_rank, "rank", waiting=reading_html(job), message=notice("info", _NO_OVERLAP, [_SOON]))
         try:
             teacher_of(owner or "", model_id or "")
         except InputError as error:
             return Look(by_rank, "rank", message=notice("info", _NO_OVERLAP, [str(error)]))
-        failure = failed_html(job, "The teacher could not read the words") if job and job.state == "failed" else ""
-        return Look(by_rank, "rank", message=failure + notice("info", _NO_OVERLAP, [_NOT_READ]), may_ask=True)
+        message = notice("info", _NO_OVERLAP, [_NOT_READ])
+        if job and job.state == "failed":
+            message = failed_html(job, "The teacher could not read the words") + message
+        return Look(by_rank, "rank", message=message, may_ask=True)
     return Look(by_rank, "rank")
 
 
@@ -123,12 +125,7 @@ def clusters(data: MapData) -> tuple[NDArray[np.int32], list[str]]:
     return labels, cluster_names(labels, data.texts, data.ranks)
 
 
-def legend_html(groups: Sequence[str]) -> str:
+def legend_html(groups: Sequence[str]) -> Markup:
     """What the colours of groups mean; empty without any."""
-    if not groups:
-        return ""
-    rows = "".join(
-        f'<li><span style="background:{CLUSTER_COLORS[place % len(CLUSTER_COLORS)]}"></span>{escape(name)}</li>'
-        for place, name in enumerate(groups)
-    )
-    return f'<ul class="m2v-legend" aria-label="Clusters, by their most frequent words">{rows}</ul>'
+    colored = [(CLUSTER_COLORS[place % len(CLUSTER_COLORS)], name) for place, name in enumerate(groups)]
+    return render("legend.html", groups=colored) if groups else Markup()

@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from m2v_core.evaluation.speed import EncoderSpeed, SpeedComparison, rate_text
 from pages.components import format_bytes
 from pages.figures import plain_name
+from pages.html import Markup, render
+
+_HEADINGS = (
+    "Encoder",
+    "Sentences a second",
+    "Slowest to fastest round",
+    "Against teacher",
+    "Fidelity",
+    "On disk",
+    "Runs on",
+)
 
 
-def numbers_html(comparison: SpeedComparison) -> str:
+def numbers_html(comparison: SpeedComparison) -> Markup:
     """The finding, and all that was measured, as a sentence and a table."""
     by_speed = sorted(comparison.encoders, key=lambda speed: -speed.sentences_per_second)
-    rows = "".join(_row(speed, comparison) for speed in by_speed)
-    headings = (
-        "Encoder",
-        "Sentences a second",
-        "Slowest to fastest round",
-        "Against teacher",
-        "Fidelity",
-        "On disk",
-        "Runs on",
-    )
-    return (
-        f'<section class="m2v-card m2v-numbers"><div class="m2v-headline">{_headline(comparison)}</div>'
-        '<div class="m2v-table" tabindex="0" role="region" aria-label="Measured speeds"><table><thead><tr>'
-        + "".join(f'<th scope="col">{heading}</th>' for heading in headings)
-        + f"</tr></thead><tbody>{rows}</tbody></table></div></section>"
-    )
+    rows = [(_name(speed), _cells(speed, comparison)) for speed in by_speed]
+    table = render("table.html", headings=_HEADINGS, rows=rows, label="Measured speeds", marked=(), part=None)
+    return render("numbers.html", headline=_headline(comparison), body=table, sentences=(), css=" m2v-card")
 
 
 def _headline(comparison: SpeedComparison) -> str:
     teacher, best = comparison.teacher, _fastest_model(comparison)
     if best is None:
-        return "<h2>What was measured</h2>"
-    name = escape(best.facts.name)
+        return "What was measured"
+    name = best.facts.name
     if teacher is None:
-        return f"<h2>{name} reads {rate_text(best.sentences_per_second)} sentences a second</h2>"
-    than = escape(_name(teacher))
+        return f"{name} reads {rate_text(best.sentences_per_second)} sentences a second"
     how = ", whose speed is extrapolated" if teacher.is_extrapolated else ""
-    return f"<h2>{name} reads {_ratio(best, teacher)} as fast as {than}{how}</h2>"
+    return f"{name} reads {_ratio(best, teacher)} as fast as {_name(teacher)}{how}"
 
 
 def speed_facts(comparison: SpeedComparison) -> list[tuple[str, str]]:
@@ -75,21 +70,20 @@ def times_text(least: float, most: float) -> str:
     return f"{' to '.join(dict.fromkeys(shown))} times"
 
 
-def _row(speed: EncoderSpeed, comparison: SpeedComparison) -> str:
+def _cells(speed: EncoderSpeed, comparison: SpeedComparison) -> list[str]:
     facts, teacher = speed.facts, comparison.teacher
-    mark = ' <span class="m2v-tag">extrapolated</span>' if speed.is_extrapolated else ""
-    cells = [
-        f"{rate_text(speed.sentences_per_second)}{mark}",
+    mark = Markup(' <span class="m2v-tag">extrapolated</span>') if speed.is_extrapolated else ""
+    return [
+        rate_text(speed.sentences_per_second) + mark,
         f"{rate_text(speed.slowest)} to {rate_text(speed.fastest)}",
         "-" if teacher is None else "1" if facts.role == "teacher" else _ratio(speed, teacher),
         "-" if speed.fidelity is None else f"{speed.fidelity:.3f}",
         "-" if facts.size_bytes is None else format_bytes(facts.size_bytes),
-        f"{escape(facts.device)}, {facts.n_threads} thread{'' if facts.n_threads == 1 else 's'}",
+        f"{facts.device}, {facts.n_threads} thread{'' if facts.n_threads == 1 else 's'}",
     ]
-    return f'<tr><th scope="row">{escape(_name(speed))}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def conditions_html(comparison: SpeedComparison) -> str:
+def conditions_html(comparison: SpeedComparison) -> Markup:
     """How it was measured, in a few sentences."""
     machine = comparison.machine
     sentences = [
@@ -116,4 +110,5 @@ def conditions_html(comparison: SpeedComparison) -> str:
             "Fidelity: rank correlation with the teacher's similarities of all pairs of "
             f"{comparison.judged_texts} texts."
         )
-    return f'<div class="m2v-how">{"".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)}</div>'
+    how = '<div class="m2v-how">{% for sentence in sentences %}<p>{{ sentence }}</p>{% endfor %}</div>'
+    return render(how, sentences=sentences)

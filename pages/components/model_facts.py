@@ -7,15 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
-from gradio.context import LocalContext
-
 from m2v_core.studio.library import ModelRecord
-from pages.components import format_bytes
+from pages.components import format_bytes, rows_html
 from pages.components.archive import file_name
 from pages.components.model_picker import details, recipe_name
+from pages.gradio_patches import current_address
+from pages.html import Markup, render
 
 _NUMBER = re.compile(r" \(\d+\)$")
 
@@ -49,7 +48,7 @@ def _label(record: ModelRecord, with_time: bool) -> str:
     return f"{record.name}\n{' · '.join(parts)}"
 
 
-def facts_html(record: ModelRecord) -> str:
+def facts_html(record: ModelRecord) -> Markup:
     """The picked model: name, teacher, numbers, recipe, and where to go with it."""
     numbers = [
         ("Size", format_bytes(record.n_bytes)),
@@ -57,7 +56,6 @@ def facts_html(record: ModelRecord) -> str:
         ("Dimensions", f"{record.dim:,}"),
         ("Precision", record.dtype),
     ]
-    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in numbers)
     lines = [("Teacher", record.teacher or "Not stated")]
     recipe = " · ".join(filter(None, [recipe_name(record), _settings_text(record.recipe)]))
     if recipe or record.source == "job":
@@ -65,19 +63,18 @@ def facts_html(record: ModelRecord) -> str:
     if record.source != "job":
         lines.append(("From", f"the Hub, {record.origin}" if record.source == "hub" else record.origin or "files"))
     lines.append(("Added", _date(record)))
-    rows = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in lines)
-    return (
-        f'<p class="m2v-job-title">Picked</p><h2 class="m2v-model-name">{escape(record.name)}</h2>'
-        f'<dl class="m2v-facts">{cells}</dl><dl class="m2v-lines">{rows}</dl>'
-        f"{links_html(record.id)}"
+    return render(
+        "model.html",
+        name=record.name,
+        numbers=rows_html(numbers, "m2v-facts"),
+        lines=rows_html(lines, "m2v-lines"),
+        links=links_html(record.id),
     )
 
 
-def links_html(model_id: str) -> str:
+def links_html(model_id: str) -> Markup:
     """Where to go with a model, which is picked by going there."""
-    pages = {"explore": "Explore", "compare": "Compare speed", "evaluate": "Evaluate", "publish": "Publish"}
-    links = "".join(f'<a href="{page}?model={escape(model_id)}">{label}</a>' for page, label in pages.items())
-    return f'<nav class="m2v-links" aria-label="Work with it">{links}</nav>'
+    return render("links.html", model_id=model_id)
 
 
 def _settings_text(recipe: Mapping[str, Any]) -> str:
@@ -87,7 +84,7 @@ def _settings_text(recipe: Mapping[str, Any]) -> str:
     return " · ".join([words, *settings] if words else settings)
 
 
-def snippet_html(record: ModelRecord, owner: str) -> str:
+def snippet_html(record: ModelRecord, owner: str) -> Markup:
     """Python that uses the model: from the ZIP, and through this app."""
     local = (
         "from m2v_core import StaticModel\n\n"
@@ -105,21 +102,12 @@ def snippet_html(record: ModelRecord, owner: str) -> str:
         '    api_name="/encode",\n'
         ")"
     )
-    return (
-        f"<p>On your machine:</p><pre>{escape(local)}</pre>"
-        "<p>Through this app. The owner is your key: it opens all of your library, so keep it to yourself:</p>"
-        f"<pre>{escape(remote)}</pre>"
-    )
+    return render("snippet.html", local=local, remote=remote)
 
 
 def app_address() -> str:
     """Where `gradio_client` finds this app: a Space by its name, any other by the address that the browser has."""
-    request = LocalContext.request.get(None)
-    if space := os.environ.get("SPACE_ID"):
-        return space
-    if request is None or request.request is None:
-        return "http://127.0.0.1:7860"
-    return str(request.request.base_url).rstrip("/")
+    return os.environ.get("SPACE_ID") or current_address() or "http://127.0.0.1:7860"
 
 
 def _date(record: ModelRecord) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 
 from m2v_core.errors import NotFoundError
 from m2v_core.exploration.neighbors import WordNeighbors
@@ -16,16 +15,20 @@ from m2v_core.model import StaticModel
 from m2v_core.studio.library import Library, ModelRecord, Refusal
 from m2v_core.studio.space.settings import current_limits
 from pages.components import (
+    Values,
+    by_name,
     data_folder,
     days,
-    error_notice,
     format_bytes,
     job_store,
     known_owner,
     notice,
     owner_state,
+    shows_errors,
 )
 from pages.components.distill_settings import RECIPES
+from pages.gradio_patches import current_page
+from pages.html import Markup
 
 _TICK_SECONDS = 2.0
 _RECIPES = {value: label.partition("\n")[0] for label, value in RECIPES}
@@ -103,55 +106,52 @@ def build_model_picker(owner: gr.BrowserState | None = None) -> ModelPicker:
     empty = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
     timer = gr.Timer(_TICK_SECONDS, active=False)
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    page = Context.root_block
-    assert page is not None  # components can't be made outside one
     n_offered = gr.State(0)
-    shown: list[Any] = [box, empty, timer, n_offered]
-    page.load(attach, owner, [owner, *shown], **quiet)
-    gr.on([timer.tick, box.focus], refresh, [owner, box, n_offered], shown, **quiet)
-    box.blur(shorten, [owner, box, n_offered], shown, **quiet)
+    shown = {"model_id": box, "message": empty, "timer": timer, "n_offered": n_offered}
+    current_page().load(**by_name(attach, {"owner": owner, **shown}), inputs=owner, **quiet)
+    gr.on([timer.tick, box.focus], **by_name(refresh, shown), inputs=[owner, box, n_offered], **quiet)
+    box.blur(**by_name(shorten, shown), inputs=[owner, box, n_offered], **quiet)
     box.input(pick, [owner, box], empty, **quiet)
     return ModelPicker(owner, box)
 
 
-def attach(owner: str | None, request: gr.Request) -> list[Any]:
-    """What a page's picker shows when the page opens: owner, box, message, timer, how many models it offers.
+def attach(owner: str | None, request: gr.Request) -> Values:
+    """What a page's picker shows when the page opens.
 
     `?model=ID` in the page's address picks that model, here and everywhere.
     """
     owner = known_owner(owner)
-    wanted = str(request.query_params.get("model", ""))
-    message = ""
-    if wanted:
-        try:
-            model_library().pick(wanted, owner)
-        except Exception as error:  # the last frame of ours: Gradio would show none of it
-            message = error_notice(error, "This model can't be shown")
-    return [owner, *_values(owner, None, message)]
+    return {"owner": owner, **_values(owner, None, pick_linked(owner, request))}
 
 
-def refresh(owner: str | None, model_id: str | None, n_offered: int) -> list[Any]:
+@shows_errors("This model can't be shown")
+def pick_linked(owner: str, request: gr.Request) -> str:
+    """Pick the model that the page's address names, if any; what there is to say if that fails."""
+    if wanted := str(request.query_params.get("model", "")):
+        model_library().pick(wanted, owner)
+    return ""
+
+
+def refresh(owner: str | None, model_id: str | None, n_offered: int) -> Values:
     """What the picker shows a while later: a distillation may have finished meanwhile.
 
     Nothing changes where fewer are left than it offers: its list may be open, and of an open list that gets shorter
     Gradio goes on showing what is gone. That is for `shorten`, once the list is closed.
     """
-    *values, n_models = _values(known_owner(owner), model_id, "")
-    return [gr.skip()] * 4 if n_models < n_offered else [*values, n_models]
+    values = _values(known_owner(owner), model_id, "")
+    return {} if values["n_offered"] < n_offered else values
 
 
-def shorten(owner: str | None, model_id: str | None, n_offered: int) -> list[Any]:
+def shorten(owner: str | None, model_id: str | None, n_offered: int) -> Values:
     """What the picker shows where fewer models are left than it offers."""
-    *values, n_models = _values(known_owner(owner), model_id, "")
-    return [*values, n_models] if n_models < n_offered else [gr.skip()] * 4
+    values = _values(known_owner(owner), model_id, "")
+    return values if values["n_offered"] < n_offered else {}
 
 
+@shows_errors("This model can't be picked")
 def pick(owner: str | None, model_id: str | None) -> str:
     """Remember what was picked; what there is to say if that fails."""
-    try:
-        model_library().pick(*checked_pick(owner, model_id))
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return error_notice(error, "This model can't be picked")
+    model_library().pick(*checked_pick(owner, model_id))
     return ""
 
 
@@ -173,7 +173,7 @@ def recipe_name(record: ModelRecord) -> str:
     return _RECIPES.get(recipe, recipe) if isinstance(recipe, str) else ""
 
 
-def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
+def _values(owner: str, model_id: str | None, message: str) -> Values:
     contents = model_library().contents(owner)
     records = contents.models
     if model_id not in {record.id for record in records}:
@@ -185,13 +185,13 @@ def _values(owner: str, model_id: str | None, message: str) -> list[Any]:
     if not records and not message:
         message = empty_html(is_busy)
     message += refused_html(contents.refused)
-    return [box, message, gr.Timer(active=is_busy), len(records)]
+    return {"model_id": box, "message": message, "timer": gr.Timer(active=is_busy), "n_offered": len(records)}
 
 
-def refused_html(refusals: Sequence[Refusal]) -> str:
+def refused_html(refusals: Sequence[Refusal]) -> Markup:
     """Which finished models are not in the library, why, and what to do; empty without any."""
     if not refusals:
-        return ""
+        return Markup()
     names = ", ".join(refusal.name for refusal in refusals)
     paragraphs = list(dict.fromkeys(refusal.reason for refusal in refusals))
     if any(refusal.is_for_room for refusal in refusals):
@@ -204,11 +204,11 @@ def refused_html(refusals: Sequence[Refusal]) -> str:
     return notice("error", f"Not in your library: {names}", paragraphs)
 
 
-def empty_html(is_busy: bool) -> str:
+def empty_html(is_busy: bool) -> Markup:
     """What to do first, when there is no model."""
     if is_busy:
         return notice("info", "Your first model is being made", ["It appears here when it is ready."])
-    return (
+    return Markup(
         '<div class="m2v-notice m2v-info" role="status"><strong>No model yet</strong>'
         '<p class="m2v-next"><a href="distill">Distill your first one</a>, which takes a minute or two, '
         'or <a href="library">open one you have</a>.</p></div>'

@@ -13,7 +13,7 @@ from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.errors import LimitError, M2VError
 from m2v_core.studio.jobs.kept_texts import KeptTexts
 from m2v_core.studio.space.settings import current_limits
-from pages.components import data_folder, error_notice, notice
+from pages.components import Values, data_folder, error_notice, notice, shows_errors
 from pages.components.teacher_side import Documents
 
 _MAX_SHOWN_CHARACTERS = 200_000  # of kept texts; more are ready all the same, but no text box likes them
@@ -56,8 +56,8 @@ def take_documents(
     return documents, report, gr.Button(visible=documents is not None)
 
 
-def find_documents(owner: str | None) -> list[Any]:
-    """What the page shows when it opens: way in, texts, documents, what there is to say, and whether to forget."""
+def find_documents(owner: str | None) -> Values:
+    """What the page shows when it opens: the documents that are still there."""
     last = kept_texts().find(_slot(owner, "source")) if owner else []
     said = ""
     for source in ("upload", "paste") if last == ["upload"] else ("paste", "upload"):
@@ -65,17 +65,21 @@ def find_documents(owner: str | None) -> list[Any]:
         if documents is not None:
             text = "\n".join(documents.texts)
             is_shown = source == "paste" and len(text) <= _MAX_SHOWN_CHARACTERS
-            return [source, text if is_shown else gr.skip(), documents, report, gr.Button(visible=True)]
+            pasted = {"pasted": text} if is_shown else {}
+            return {"source": source, **pasted, **_taken(documents, report)}
         said = said or report
-    return [gr.skip(), gr.skip(), None, said, gr.Button(visible=False)]
+    return _taken(None, said)
 
 
-def forget_documents(owner: str | None, source: str) -> list[Any]:
-    """Texts, file, documents, report and button of one way in, after the server has removed what came by it."""
+def _taken(documents: Documents | None, report: str) -> Values:
+    return {"documents": documents, "report": report, "forget": gr.Button(visible=documents is not None)}
+
+
+def forget_documents(owner: str | None, source: str) -> Values:
+    """What the page shows once the server has removed what came by one way in."""
     if owner:
         kept_texts().forget(_slot(owner, source))
-    boxes = ["", gr.skip()] if source == "paste" else [gr.skip(), None]
-    return [*boxes, None, "", gr.Button(visible=False)]
+    return {"pasted": ""} | _taken(None, "") if source == "paste" else {"upload": None} | _taken(None, "")
 
 
 def _slot(owner: str, source: str) -> str:
@@ -98,22 +102,20 @@ def _ready(documents: Documents, more: Sequence[str]) -> str:
     return notice("good", f"{n_texts:,} {'text' if n_texts == 1 else 'texts'} ready", more)
 
 
+@shows_errors("These documents can't be used", lambda message: (None, message))
 def read_documents(source: str, pasted: str, upload: str | None) -> tuple[Documents | None, str]:
     """A person's documents, and what the page says of them."""
-    try:
-        note = ""
-        if source == "paste":
-            lines = pasted.splitlines()
-        elif upload is None:
-            lines = []
-        else:
-            file = open_vocabulary(upload)
-            lines = file.entries(file.default_column if file.columns else None)
-            column = f"From the column {file.default_column!r}." if file.columns else ""
-            note = " ".join(filter(None, [column, file.warning()]))
-        documents = as_documents(lines)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return None, error_notice(error, "These documents can't be used")
+    note = ""
+    if source == "paste":
+        lines = pasted.splitlines()
+    elif upload is None:
+        lines = []
+    else:
+        file = open_vocabulary(upload)
+        lines = file.entries(file.default_column if file.columns else None)
+        column = f"From the column {file.default_column!r}." if file.columns else ""
+        note = " ".join(filter(None, [column, file.warning()]))
+    documents = as_documents(lines)
     if documents is None:
         return None, ""
     return documents, _ready(documents, [note] if note else [])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any, Literal
 
 import gradio as gr
@@ -17,22 +16,28 @@ from m2v_core.distillation.vocabulary import (
 )
 from m2v_core.errors import VocabularyError
 from m2v_core.studio.space.settings import current_limits
-from pages.components import error_notice, notice
+from pages.components import notice, shows_errors
+from pages.html import Markup, render
 
 Source = Literal["paste", "upload"]
 
 _PREVIEW_WORDS = 12
 
 
+def _no_file(message: str) -> tuple[Any, str, Any, bool]:
+    return gr.Dropdown(choices=[], value=None, visible=False), message, gr.Button(visible=False), False
+
+
+def _no_words(message: str) -> tuple[Any, str, Any, bool]:
+    return gr.skip(), message, gr.Button(visible=False), False
+
+
+@shows_errors("This file can't be used", _no_file)
 def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
     """What the page says of a new file: its columns to pick from, and the judgement on the words."""
     if upload is None:
-        return gr.Dropdown(choices=[], value=None, visible=False), "", gr.Button(visible=False), False
-    try:
-        vocabulary_file = open_vocabulary(upload, current_limits().vocabulary_words)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        message = error_notice(error, "This file can't be used")
-        return gr.Dropdown(choices=[], value=None, visible=False), message, gr.Button(visible=False), False
+        return _no_file("")
+    vocabulary_file = open_vocabulary(upload, current_limits().vocabulary_words)
     picker = gr.Dropdown(
         choices=list(vocabulary_file.columns),
         value=vocabulary_file.default_column,
@@ -45,45 +50,41 @@ def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
     return picker, *rest
 
 
+@shows_errors("These words can't be used", _no_words)
 def lint(source: Source, pasted: str | None, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
     """What the page says of the words, and whether it offers to clean them."""
-    try:
-        cleaned = read_words(source, pasted, upload, column)
-        report = "" if cleaned is None else report_html(cleaned, _file_note(source, upload))
-    except Exception as error:  # as above
-        return gr.skip(), error_notice(error, "These words can't be used"), gr.Button(visible=False), False
+    cleaned = read_words(source, pasted, upload, column)
+    report = "" if cleaned is None else report_html(cleaned, _file_note(source, upload))
     if cleaned is None:
-        return gr.skip(), report, gr.Button(visible=False), False
+        return _no_words(report)
     n_problems = len(cleaned.problems)
     button = gr.Button(f"Clean: keep {len(cleaned.words):,}, leave out {n_problems:,}", visible=n_problems > 0)
     return gr.skip(), report, button, False
 
 
+@shows_errors("These words can't be cleaned", _no_words)
 def clean_words(
     source: Source, pasted: str | None, upload: str | None, column: str | None
 ) -> tuple[Any, str, Any, bool]:
     """The words without the unusable ones: in the box where they were pasted, or noted for the upload."""
-    try:
-        cleaned = read_words(source, pasted, upload, column)
-    except Exception as error:  # as above
-        return gr.skip(), error_notice(error, "These words can't be cleaned"), gr.Button(visible=False), False
+    cleaned = read_words(source, pasted, upload, column)
     if cleaned is None:
-        return gr.skip(), "", gr.Button(visible=False), False
+        return _no_words("")
     kept = CleanedVocabulary(cleaned.words, [])
     note = f"{len(cleaned.problems):,} left out." if source == "upload" else ""
     text = "\n".join(cleaned.words) if source == "paste" else gr.skip()
     return text, report_html(kept, note), gr.Button(visible=False), True
 
 
-def report_html(cleaned: CleanedVocabulary, note: str = "") -> str:
+def report_html(cleaned: CleanedVocabulary, note: str = "") -> Markup:
     """How many words there are, what is wrong with the others, and the first ones to recognise them by."""
     n_words = f"{len(cleaned.words):,} " + ("entry" if len(cleaned.words) == 1 else "entries")
     title = f"{n_words} ready" if not cleaned.problems else f"{n_words} usable, {len(cleaned.problems):,} not"
-    shown = "".join(f"<li>{escape(_short(word))}</li>" for word in cleaned.words[:_PREVIEW_WORDS])
-    more = "<li>…</li>" if len(cleaned.words) > _PREVIEW_WORDS else ""
+    shown = [_short(word) for word in cleaned.words[:_PREVIEW_WORDS]]
+    preview = render("words.html", words=shown, has_more=len(cleaned.words) > _PREVIEW_WORDS)
     paragraphs = [*cleaned.summary(), *([note] if note else [])]
     kind: Literal["info", "good"] = "info" if cleaned.problems else "good"
-    return notice(kind, title, paragraphs) + f'<ol class="m2v-preview">{shown}{more}</ol>'
+    return notice(kind, title, paragraphs) + preview
 
 
 def usable_words(

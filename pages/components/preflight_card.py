@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from m2v_core.distillation.preflight import SAMPLED_WORDS, Plan, TeacherFacts, l
 from m2v_core.distillation.settings import PCADims, Precision, Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
 from m2v_core.studio.space.settings import current_limits
-from pages.components import checked_teacher, error_notice, format_bytes, notice
+from pages.components import checked_teacher, format_bytes, notice, rows_html, shows_errors
 from pages.components.account import has_oauth
+from pages.html import Markup, render
 
 # A Space has two cores and 16 GB for everyone.
 _KEPT_SECONDS = 600.0
@@ -80,6 +80,12 @@ def _asked(name: str, token: str | None, own: str) -> TeacherFacts:
     return facts
 
 
+def failed_card(message: Markup) -> tuple[str, Any, str]:
+    """What `preflight` returns where something went wrong; pressing the button may work all the same."""
+    return _card(message), gr.Button(interactive=True), ""
+
+
+@shows_errors("", failed_card)
 def preflight(
     teacher: str | None,
     words: Sequence[str] | None,
@@ -107,7 +113,7 @@ def preflight(
         token: Of who asks, for private and gated teachers.
     """
     can_start, cannot_start = gr.Button(interactive=True), gr.Button(interactive=False)
-    unread = "" if not words else notice("info", _UNREAD, [_WHY_UNREAD])
+    unread = Markup() if not words else notice("info", _UNREAD, [_WHY_UNREAD])
     try:
         name = checked_teacher(teacher)
         facts = teacher_facts(name, token)
@@ -118,11 +124,9 @@ def preflight(
         may_be_private = isinstance(error, NotFoundError) and token is None and has_oauth()
         said = [str(error), *(["Is it private? Sign in below."] if may_be_private else [])]
         return _card(notice("error", "This teacher can't be used", said)), cannot_start, unread
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return _card(error_notice(error, "")), can_start, unread
     if facts.problems:
         why = notice("error", "This teacher can't be distilled here", facts.problems)
-        return _card(why + _facts_html(_teacher_rows(facts))), cannot_start, unread
+        return _card(why + rows_html(_teacher_rows(facts))), cannot_start, unread
     try:
         if words is not None and not words:
             planned, hint = None, without_words
@@ -147,21 +151,14 @@ def preflight(
         pieces = entry_pieces(facts, words) if words else None
     except M2VError as error:
         planned, hint, pieces = None, str(error), None
-    except Exception as error:  # as above
-        return _card(_facts_html(_teacher_rows(facts)) + error_notice(error, "")), can_start, unread
     rows = [*_plan_rows(planned), *_teacher_rows(facts)]
     read = unread if pieces is None else _pieces_html(pieces, use_subword)
-    return _card(_facts_html(rows) + f"<p>{escape(hint)}</p>"), can_start, read
+    return _card(rows_html(rows) + render("<p>{{ hint }}</p>", hint=hint)), can_start, read
 
 
-def _pieces_html(pieces: EntryPieces, use_subword: bool) -> str:
-    examples = "".join(
-        f"<li>{escape(entry)}<span>{escape(' '.join(parts))}</span></li>" for entry, parts in pieces.examples
-    )
-    listed = f'<ol class="m2v-preview m2v-pieces" aria-label="Entries and their pieces">{examples}</ol>'
-    return notice("info", "How the teacher reads your entries", pieces.summary(use_subword)) + (
-        listed if examples else ""
-    )
+def _pieces_html(pieces: EntryPieces, use_subword: bool) -> Markup:
+    told = notice("info", "How the teacher reads your entries", pieces.summary(use_subword))
+    return told + render("pieces.html", examples=pieces.examples) if pieces.examples else told
 
 
 def _teacher_rows(facts: TeacherFacts) -> list[tuple[str, str]]:
@@ -212,10 +209,6 @@ def short_count(count: int) -> str:
     return f"{count / 1e9:.1f} billion"
 
 
-def _facts_html(rows: Sequence[tuple[str, str]]) -> str:
-    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows)
-    return f"<dl>{cells}</dl>"
-
-
-def _card(body: str) -> str:
-    return f'<section class="m2v-preflight" aria-label="Before you start"><h2>Before you start</h2>{body}</section>'
+def _card(body: Markup) -> Markup:
+    card = '<section class="m2v-preflight" aria-label="Before you start"><h2>Before you start</h2>{{ body }}</section>'
+    return render(card, body=body)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.report import fixed, mean_score, small_tasks
 from m2v_core.evaluation.run import Evaluation
 from m2v_core.evaluation.speed import SpeedComparison
 from m2v_core.studio.jobs import Job
-from pages.components import format_bytes, format_seconds
+from pages.components import format_bytes, format_seconds, rows_html
 from pages.components.evaluation_view import NEAR, smallest_near_best
 from pages.components.measurements import speed_facts, times_text
 from pages.components.model_facts import links_html
+from pages.html import Markup, render
 
 
-def result_html(job: Job) -> str:
+def result_html(job: Job) -> Markup:
     """The finished model, or the measurement, in four numbers."""
     if job.kind == "publish":
         published = job.outcome["published"]
@@ -39,9 +38,8 @@ def result_html(job: Job) -> str:
             ("Dimensions", f"{int(job.outcome['dim']):,}"),
             ("Made in", format_seconds(job.elapsed_seconds)),
         ]
-    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
-    links = links_html(job.id) if job.kind == "distill" else ""
-    return f'{published_html(job)}<dl class="m2v-facts">{cells}</dl>{_measured(job)}{links}'
+    links = links_html(job.id) if job.kind == "distill" else Markup()
+    return published_html(job) + rows_html(facts, "m2v-facts") + _measured(job) + links
 
 
 def _evaluation_facts(job: Job) -> list[tuple[str, str]]:
@@ -63,14 +61,12 @@ def _evaluation_facts(job: Job) -> list[tuple[str, str]]:
     return [*facts, ("Measured in", format_seconds(job.elapsed_seconds))]
 
 
-def published_html(job: Job) -> str:
+def published_html(job: Job) -> Markup:
     """Where a job has published its model, and how to load it from there; empty for one that did not."""
     published = job.outcome.get("published")
     if not published:
-        return ""
+        return Markup()
     url = str(published["pr_url"] or published["url"])
-    where = "Pull request on" if published["pr_url"] else "Published as"
-    checked = "fetched again and compared" if published["verified"] else "not compared, as the Hub didn't answer then"
     branch = "" if published["revision"] == "main" else f", revision={published['revision']!r}"
     code = (
         "from model2vec import StaticModel\n\n"
@@ -83,20 +79,22 @@ def published_html(job: Job) -> str:
             f"model = StaticModel.from_pretrained({published['repo_id']!r}{branch})\n"
             'embeddings = model.encode(["a sentence"])'
         )
-    readers = ", ".join(str(reader) for reader in published["readers"])
-    # An address from a job's outcome is ours, but whoever runs the Hub chose its beginning.
-    link = escape(url) if url.startswith(("https://", "http://")) else ""
-    return (
-        f'<div class="m2v-published"><p>{where}</p><a href="{link}" target="_blank" rel="noopener">'
-        f"{escape(str(published['repo_id']))}</a><p>Opened in {escape(readers)}; every file {checked}.</p>"
-        f'<div class="m2v-code"><pre>{escape(code)}</pre></div></div>'
+    return render(
+        "published.html",
+        is_pull_request=bool(published["pr_url"]),
+        # An address from a job's outcome is ours, but whoever runs the Hub chose its beginning.
+        link=url if url.startswith(("https://", "http://")) else "",
+        repo_id=published["repo_id"],
+        readers=published["readers"],
+        is_verified=published["verified"],
+        code=code,
     )
 
 
-def _measured(job: Job) -> str:
+def _measured(job: Job) -> Markup:
     measured = job.outcome.get("measured")
     if not measured:
-        return ""
+        return Markup()
     rows = []
     if measured["fidelity"] is not None:
         kept = f"{100 * max(0.0, measured['fidelity']):.0f} % of the teacher's ranking of {measured['fidelity_on']}"
@@ -109,5 +107,4 @@ def _measured(job: Job) -> str:
         rows.append(
             ("Speed", f"{measured['sentences_per_second']:,.0f} sentences a second{than} ({measured['hardware']})")
         )
-    lines = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in rows)
-    return f'<dl class="m2v-lines m2v-measured">{lines}</dl>'
+    return rows_html(rows, "m2v-lines m2v-measured")

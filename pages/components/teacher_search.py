@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 import time
 from typing import Any
 
 import gradio as gr
 
-from m2v_core.errors import M2VError
 from m2v_core.hub.account import is_reachable
 from m2v_core.hub.info import FoundTeacher, search_teachers
-from pages.components import TEACHER_CHOICES
+from pages.components import TEACHER_CHOICES, shows_errors
 from pages.components.preflight_card import short_count
-
-logger = logging.getLogger(__name__)
 
 _MIN_CHARS = 3
 _MAX_OFFERED = 8
@@ -50,6 +46,8 @@ def _found(query: str) -> list[FoundTeacher]:
     return search_teachers(query, _MAX_OFFERED)
 
 
+# A list has no place for a message, and people who know the name can type it anyway.
+@shows_errors("", lambda _: gr.skip())
 def search(typed: gr.KeyUpData) -> Any:
     """The box with what fits the text in it, then the well-known and the most downloaded.
 
@@ -59,16 +57,10 @@ def search(typed: gr.KeyUpData) -> Any:
     # Every answer redraws the list, so none is given where there is nothing to find.
     if 0 < len(query) < _MIN_CHARS or "·" in query:
         return gr.skip()
-    try:
-        if not has_hub():
-            return gr.skip()
-        popular = _found("")
-        found = _found(query)
-    except M2VError:  # whoever knows the name can type it all the same
+    if not has_hub():
         return gr.skip()
-    except Exception:  # the last frame of ours; a list has no place for a notice
-        logger.exception("The search for teachers failed.")
-        return gr.skip()
+    popular = _found("")
+    found = _found(query)
     known = [choice for choice in TEACHER_CHOICES if query in choice[0].lower()]
     labels: dict[str, str] = {}
     for label, name in [*known, *map(_choice, found), *TEACHER_CHOICES, *map(_choice, popular)]:

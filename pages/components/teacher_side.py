@@ -6,7 +6,6 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +19,10 @@ from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.serving.teacher_queries import TeacherQueries
 from m2v_core.studio.space.settings import current_limits
 from m2v_core.studio.work.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
-from pages.components import checked_teacher, error_notice, job_store, notice
+from pages.components import ASK_FOR_HELP, Values, by_name, checked_teacher, job_store, notice, shows_errors
 from pages.components.model_picker import model_library, picked_words
 from pages.components.waiting import bar_html
+from pages.html import Markup, render
 
 Kind = Literal["teacher_words", "teacher_documents"]
 
@@ -74,9 +74,9 @@ class TeacherSwitch:
     about: gr.State
 
     @property
-    def shown(self) -> list[Any]:
+    def shown(self) -> dict[str, Any]:
         """The components that `follow` returns values for."""
-        return [self.status, self.cancel, self.timer, self.ready_id, self.about]
+        return {name: getattr(self, name) for name in ("status", "cancel", "timer", "ready_id", "about")}
 
     def connect(
         self, owner: Any, model_id: Any, documents: Any, starts: Sequence[Any], looks: Sequence[Any] = ()
@@ -95,12 +95,11 @@ class TeacherSwitch:
         start = functools.partial(follow, self.kind, may_start=True)
         look = functools.partial(follow, self.kind, may_start=False)
         last: dict[str, Any] = quiet | {"trigger_mode": "always_last"}
-        self.is_on.change(functools.partial(switch, self.kind), inputs, self.shown, **last)
-        gr.on(starts, start, inputs, self.shown, **last)
-        gr.on([self.timer.tick, self.about.change, *looks], look, inputs, self.shown, **last)
-        self.cancel.click(
-            functools.partial(cancel, self.kind), [owner, model_id, documents], [self.is_on, *self.shown], **quiet
-        )
+        self.is_on.change(**by_name(functools.partial(switch, self.kind), self.shown), inputs=inputs, **last)
+        gr.on(starts, **by_name(start, self.shown), inputs=inputs, **last)
+        gr.on([self.timer.tick, self.about.change, *looks], **by_name(look, self.shown), inputs=inputs, **last)
+        stop = by_name(functools.partial(cancel, self.kind), {"is_on": self.is_on, **self.shown})
+        self.cancel.click(**stop, inputs=[owner, model_id, documents], **quiet)
 
 
 def teacher_checkbox() -> gr.Checkbox:
@@ -123,8 +122,8 @@ def build_teacher_switch(kind: Kind, is_on: gr.Checkbox) -> TeacherSwitch:
 
 def follow(
     kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool, may_start: bool
-) -> list[Any]:
-    """What a switch shows: status, Cancel button, whether to look again soon, the job that is ready, and about what.
+) -> Values:
+    """What a switch shows.
 
     Args:
         kind: What the teacher reads.
@@ -137,15 +136,9 @@ def follow(
     if not is_on or not (owner and model_id) or (kind == "teacher_documents" and documents is None):
         return _switch_values("")
     values = functools.partial(_switch_values, about=f"{model_id} {documents.key if documents else ''}")
-    try:
-        teacher = teacher_of(owner, model_id)
-        job = find_reading(kind, owner, model_id, documents)
-        if may_start and (job is None or job.state in ("failed", "cancelling", "cancelled")):
-            job = _submit(kind, owner, model_id, documents, teacher)
-        if job is not None and job.state == "done" and may_start:
-            teacher_queries().prepare(teacher)
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return values(error_notice(error, _FAILED))
+    job, failure = _reading(kind, owner, model_id, documents, may_start)
+    if failure:
+        return values(failure)
     if job is None:
         return values(notice("info", "The teacher has not read these texts", ["It does when you search."]))
     if job.state == "done":
@@ -157,26 +150,46 @@ def follow(
     return values(reading_html(job), is_going=True)
 
 
-def switch(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool) -> list[Any]:
+@shows_errors(_FAILED, lambda message: (None, message))
+def _reading(
+    kind: Kind, owner: str, model_id: str, documents: Documents | None, may_start: bool
+) -> tuple[Job | None, str]:
+    """The job in which the teacher reads, started where it may be; or why there can be none, as HTML."""
+    teacher = teacher_of(owner, model_id)
+    job = find_reading(kind, owner, model_id, documents)
+    if may_start and (job is None or job.state in ("failed", "cancelling", "cancelled")):
+        job = _submit(kind, owner, model_id, documents, teacher)
+    if job is not None and job.state == "done" and may_start:
+        teacher_queries().prepare(teacher)
+    return job, ""
+
+
+def switch(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool) -> Values:
     """What a switch shows once it is turned on, or off: then the teacher stops reading, which nobody would see."""
     if is_on:
         return follow(kind, owner, model_id, documents, is_on, may_start=True)
-    return cancel(kind, owner, model_id, documents)[1:]
+    shown = cancel(kind, owner, model_id, documents)
+    shown.pop("is_on", None)
+    return shown
 
 
-def cancel(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None) -> list[Any]:
+@shows_errors("This could not be stopped", lambda message: _switch_values(message))
+def cancel(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None) -> Values:
     """The switch turned off, and its reading stopped."""
-    try:
-        job = find_reading(kind, owner or "", model_id or "", documents)
-        if job is not None and job.state in ("queued", "running"):
-            job_store().cancel(job.id, owner or "")
-    except Exception as error:  # as above
-        return [gr.skip(), *_switch_values(error_notice(error, "This could not be stopped"))]
-    return [False, *_switch_values("")]
+    job = find_reading(kind, owner or "", model_id or "", documents)
+    if job is not None and job.state in ("queued", "running"):
+        job_store().cancel(job.id, owner or "")
+    return {"is_on": False, **_switch_values("")}
 
 
-def _switch_values(status: str, is_going: bool = False, ready_id: str = "", about: str = "") -> list[Any]:
-    return [status, gr.Button(visible=is_going), gr.Timer(active=is_going), ready_id, about]
+def _switch_values(status: str, is_going: bool = False, ready_id: str = "", about: str = "") -> Values:
+    return {
+        "status": status,
+        "cancel": gr.Button(visible=is_going),
+        "timer": gr.Timer(active=is_going),
+        "ready_id": ready_id,
+        "about": about,
+    }
 
 
 def teacher_of(owner: str, model_id: str) -> str:
@@ -329,15 +342,12 @@ def words_overlap(owner: str | None, model_id: str | None) -> tuple[NDArray[np.f
     return kept_overlap(job_store().result_folder(job.id, owner or "")), job
 
 
-def failed_html(job: Job, title: str) -> str:
+def failed_html(job: Job, title: str) -> Markup:
     """Why a job failed, with its id."""
-    return (
-        f'<div class="m2v-notice m2v-error" role="alert"><strong>{escape(title)}</strong><p>{escape(job.message)}</p>'
-        f"<p>If you ask for help, give the job's id: <code>{escape(job.id)}</code></p></div>"
-    )
+    return notice("error", title, [job.message, render(ASK_FOR_HELP, id=job.id)])
 
 
-def reading_html(job: Job) -> str:
+def reading_html(job: Job) -> Markup:
     """A job that is going on: what it does, how far it is, and for how much longer."""
     share = _fraction(job)
     left = job.progress.eta_seconds if job.progress is not None and job.progress.stage == "encode" else None

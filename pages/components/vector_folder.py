@@ -12,7 +12,7 @@ from m2v_core.errors import InputError
 from m2v_core.exploration.index.searching import VectorSearch, search_texts
 from m2v_core.exploration.neighbors import Neighbor
 from m2v_core.model import StaticModel
-from pages.components import error_notice, is_space, notice
+from pages.components import is_space, notice, shows_errors
 from pages.components.findings import documents_html
 
 _MAX_SHOWN_CHARACTERS = 1000  # of one text; style.css shows a few lines of it
@@ -47,14 +47,12 @@ def build_folder_box() -> FolderBox:
     return FolderBox(column, path, button)
 
 
+@shows_errors("This folder can't be searched", lambda message: (None, message))
 def open_folder(path: str) -> tuple[str | None, str]:
     """The folder as it is to be searched, None where it can't be; and what the page says of it."""
     if not path.strip():
         return None, ""
-    try:
-        search = _opened(path.strip())
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        return None, error_notice(error, "This folder can't be searched")
+    search = _opened(path.strip())
     vectors = search.vectors
     said = [f"In {len(vectors.files):,} {'file' if len(vectors.files) == 1 else 'files'}."]
     if search.model_name:

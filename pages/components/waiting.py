@@ -7,10 +7,10 @@ import math
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
-from html import escape
 from typing import Any, TypeVar
 
 from pages.components import format_seconds
+from pages.html import Markup, render
 
 _BEFORE_SECONDS = 0.3  # what is over by then needs no sign
 _TICK_SECONDS = 1.0
@@ -21,7 +21,7 @@ _last_seconds: dict[str, float] = {}
 
 
 def following(
-    work: Callable[[], Result], what: str, kind: str, shown: Callable[[str], Any]
+    work: Callable[[], Result], what: str, kind: str, shown: Callable[[Markup], Any]
 ) -> Generator[Any, None, Result]:
     """What a page shows while work goes on, once a second; returns the result, or raises what the work raised.
 
@@ -46,13 +46,13 @@ def following(
     return result
 
 
-def waiting_html(what: str, seconds: float, last_seconds: float | None = None) -> str:
+def waiting_html(what: str, seconds: float, last_seconds: float | None = None) -> Markup:
     """A bar that moves and claims no share, with the time so far."""
     last = f" · {format_seconds(last_seconds)} the last time" if last_seconds is not None else ""
     return bar_html(what, f"{format_seconds(seconds)}{last}", None)
 
 
-def bar_html(what: str, numbers: str, share: float | None) -> str:
+def bar_html(what: str, numbers: str, share: float | None) -> Markup:
     """A bar under what is done and how far it is, as HTML.
 
     Args:
@@ -61,10 +61,4 @@ def bar_html(what: str, numbers: str, share: float | None) -> str:
         share: How much of it is done, 0 to 1; None where that isn't known.
     """
     percent = math.floor(100 * (share or 0.0))
-    known = ' aria-valuemin="0" aria-valuemax="100" ' + ("data-busy" if share is None else f'aria-valuenow="{percent}"')
-    return (
-        f'<div class="m2v-reading"><p><span role="status">{escape(what)}</span>'
-        f'<span class="m2v-number">{escape(numbers)}</span></p>'
-        f'<div class="m2v-bar" role="progressbar" aria-label="{escape(what)}"{known}>'
-        f'<div style="transform:translateX({percent - 100}%)"></div></div></div>'
-    )
+    return render("bar.html", what=what, numbers=numbers, percent=percent, is_known=share is not None)

@@ -6,11 +6,9 @@ import functools
 import math
 import secrets
 from collections.abc import Sequence
-from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 import gradio as gr
 import numpy as np
@@ -21,13 +19,15 @@ from m2v_core.exploration.background import MapMaker
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.projection import pca_map, sample_rows, umap_key
 from m2v_core.exploration.tables import write_csv
-from pages.components import data_folder, error_notice, format_seconds, teacher_side
+from pages.components import Values, by_name, data_folder, format_seconds, shows_errors, teacher_side
 from pages.components.map_look import ColorBy, Look, MapData, legend_html, look_of
 from pages.components.model_picker import model_library, picked_words
 from pages.components.served_files import remove_old_files, served_folder
 from pages.components.waiting import bar_html
 from pages.figures import map_figure
 from pages.figures.style import short_name
+from pages.gradio_patches import serve_file
+from pages.html import Markup, escape, render
 
 Method = Literal["PCA", "UMAP"]
 
@@ -36,19 +36,10 @@ _MAX_TABLE_ROWS = 100
 _N_FOUND = 8  # neighbours that are marked on the map beside the word
 _TICK_SECONDS = 1.0
 _SCRIPT = Path(__file__).with_name("map_view.js")
-_TEMPLATE = """
-<div class="m2v-tools" role="group" aria-label="What dragging does">
-  <button type="button" data-tool-of="pan" aria-pressed="true">Move</button>
-  <button type="button" data-tool-of="lasso" aria-pressed="false">Lasso</button>
-  <button type="button" data-reset>Reset</button>
-</div>
-<div class="m2v-plot" data-script="%s" role="img" aria-label="Map of the vocabulary"></div>
-"""
 _LASSO_HINT = (
     '<p class="m2v-next">Choose Lasso and draw around some words: they are listed here, and can be saved as CSV.</p>'
 )
-_GROUP = ' class="m2v-group"'
-_LEFT_OUT = "pieces of words and special tokens are left out"
+_HINT = '<p class="m2v-hint">{{ hint }}</p>'
 _NEAR = "Each dot is a word. Words near each other are mostly similar to the model."
 _INSTEAD = "Coloured by rank for now; below the map stands why."
 _LAYOUTS = "PCA: the widest spread, at once. UMAP: similar words kept together, in a minute."
@@ -92,7 +83,7 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
         map_status = gr.HTML("", apply_default_css=False, elem_classes="m2v-map-status")
         word_map = gr.HTML(
             None,
-            html_template=_TEMPLATE % escape(_plotly_address()),
+            html_template=render("map.html", script=_plotly_address()),
             js_on_load=_SCRIPT.read_text(encoding="utf-8"),
             apply_default_css=False,
             elem_classes="m2v-map",
@@ -108,12 +99,20 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     download = gr.DownloadButton("Download CSV", visible=False, size="lg")
 
     drawn, asked, selected = gr.State(""), gr.State(0), gr.State([])
+    shown = {
+        "map": word_map,
+        "status": map_status,
+        "notes": map_notes,
+        "timer": map_timer,
+        "drawn": drawn,
+        "ask": ask,
+        "stop": stop,
+    }
     # One handler for all that can change the map, so that no answer comes after a later one's.
     gr.on(
         [is_map_open.change, model_id.change, method.change, color_by.change, map_timer.tick, asked.change],
-        show_map,
-        [owner, model_id, method, color_by, is_map_open, drawn],
-        [word_map, map_status, map_notes, map_timer, drawn, ask, stop],
+        **by_name(show_map, shown),
+        inputs=[owner, model_id, method, color_by, is_map_open, drawn],
         trigger_mode="always_last",
         **quiet,
     )
@@ -123,7 +122,15 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     ask.click(let_teacher_read, [owner, model_id, asked], [teacher_said, asked], **quiet)
     stop.click(stop_teacher, [owner, model_id, asked], [teacher_said, asked], **quiet)
     gr.on([color_by.change, model_id.change], lambda: "", None, teacher_said, **quiet)
-    model_id.change(forget_selection, None, [selection, download, find, map_found, word_map, selected], **quiet)
+    forgotten = {
+        "selection": selection,
+        "download": download,
+        "find": find,
+        "found": map_found,
+        "map": word_map,
+        "selected": selected,
+    }
+    model_id.change(**by_name(forget_selection, forgotten), inputs=None, **quiet)
     word_map.select(selected_points, None, selected, **quiet)
     # What the map shows of a word stands in the table too, once the map shows it.
     gr.on(
@@ -137,9 +144,15 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     find.submit(find_on_map, [owner, model_id, find], [word_map, map_found], **quiet)
 
 
+def _undrawn(message: str) -> Values:
+    hidden = gr.Button(visible=False)
+    return {"status": message, "notes": "", "timer": gr.Timer(active=False), "ask": hidden, "stop": hidden}
+
+
+@shows_errors("This map can't be drawn", _undrawn)
 def show_map(
     owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, is_open: bool, drawn: str = ""
-) -> list[Any]:
+) -> Values:
     """What the map shows, and what stands around it.
 
     Args:
@@ -149,36 +162,31 @@ def show_map(
         color_by: What colours it.
         is_open: Whether anybody sees it; nothing changes where not.
         drawn: What the figure there is of; it is not sent again.
-
-    Returns:
-        Figure, the line above it, what stands below it, whether to look again soon, what the figure is of, Ask and
-        Cancel buttons.
     """
-    still = gr.Timer(active=False)
     if not is_open or not model_id:
-        return [*[gr.skip()] * 3, still, *[gr.skip()] * 3]
-    try:
-        data = _map_data(picked_words(owner, model_id))
-        points, drawn_method, waiting = _layout(data, method)
-        look = look_of(data, owner, model_id, color_by)
-        wanted = f"{model_id} {drawn_method} {look.shows}"
-        figure = gr.skip()
-        if wanted != drawn:
-            name = model_library().get(model_id, owner or "").name
-            title = f"{short_name(name, 'static')}<br>{_count(data)}, laid out by {drawn_method}"
-            figure = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method, title).to_json()
-        buttons = [gr.Button(visible=look.may_ask), gr.Button(visible=bool(look.waiting))]
-        timer = gr.Timer(active=bool(waiting or look.waiting))
-        status = waiting or f'<p class="m2v-hint">{_NEAR if look.shows == color_by else _INSTEAD}</p>'
-        return [figure, status, _notes_html(data, look), timer, wanted, *buttons]
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        hidden = gr.Button(visible=False)
-        return [gr.skip(), error_notice(error, "This map can't be drawn"), "", still, gr.skip(), hidden, hidden]
+        return {"timer": gr.Timer(active=False)}
+    data = _map_data(picked_words(owner, model_id))
+    points, drawn_method, waiting = _layout(data, method)
+    look = look_of(data, owner, model_id, color_by)
+    wanted = f"{model_id} {drawn_method} {look.shows}"
+    figure = {}
+    if wanted != drawn:
+        name = model_library().get(model_id, owner or "").name
+        title = f"{short_name(name, 'static')}<br>{_count(data)}, laid out by {drawn_method}"
+        made = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method, title)
+        figure = {"map": made.to_json(), "drawn": wanted}
+    return figure | {
+        "status": waiting or render(_HINT, hint=_NEAR if look.shows == color_by else _INSTEAD),
+        "notes": _notes_html(data, look),
+        "timer": gr.Timer(active=bool(waiting or look.waiting)),
+        "ask": gr.Button(visible=look.may_ask),
+        "stop": gr.Button(visible=bool(look.waiting)),
+    }
 
 
 def let_teacher_read(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
     """Start what the switch among the words starts: why that failed, empty if not, and how often it was asked."""
-    status, *_ = teacher_side.follow("teacher_words", owner, model_id, None, True, may_start=True)
+    status = teacher_side.follow("teacher_words", owner, model_id, None, True, may_start=True)["status"]
     job = teacher_side.find_reading("teacher_words", owner or "", model_id or "")
     is_going = job is not None and job.state in ("queued", "running", "done")
     return "" if is_going else status, asked + 1  # how it goes on, the map shows
@@ -186,8 +194,7 @@ def let_teacher_read(owner: str | None, model_id: str | None, asked: int) -> tup
 
 def stop_teacher(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
     """Stop that: why it failed, empty if not, and how often it was asked."""
-    _, status, *_ = teacher_side.cancel("teacher_words", owner, model_id, None)
-    return status, asked + 1
+    return teacher_side.cancel("teacher_words", owner, model_id, None)["status"], asked + 1
 
 
 @functools.lru_cache(maxsize=4)
@@ -222,26 +229,27 @@ def _count(data: MapData) -> str:
     return f"{n_shown:,} of {n_all:,} words" if n_shown < n_all else f"{n_all:,} words"
 
 
-def _notes_html(data: MapData, look: Look) -> str:
-    n_all, n_tokens = len(data.words), len(data.words.model.tokens)
-    badge = f'<span class="m2v-badge">sampled from {n_all:,}</span>' if len(data.shown) < n_all else ""
-    left_out = f" of {n_tokens:,} tokens; {_LEFT_OUT}" if n_all < n_tokens else ""
-    facts = f'<div class="m2v-map-facts"><span>{len(data.shown):,} words{left_out}</span>{badge}</div>'
-    return f"{legend_html(look.groups)}{facts}{look.message}{look.waiting}"
+def _notes_html(data: MapData, look: Look) -> Markup:
+    return render(
+        "map_notes.html",
+        legend=legend_html(look.groups),
+        n_shown=len(data.shown),
+        n_all=len(data.words),
+        n_tokens=len(data.words.model.tokens),
+        look=look,
+    )
 
 
+@shows_errors("This search did not work", lambda message: (gr.skip(), message))
 def find_on_map(owner: str | None, model_id: str | None, text: str) -> tuple[Any, str]:
     """The marks of a word and its nearest on the map, and what there is to say."""
     if not text.strip():
         return gr.HTML(found=None), ""
-    try:
-        data = _map_data(picked_words(owner, model_id))
-        places = _places(data)
-        nearest = data.words.search(text[:_MAX_QUERY_CHARACTERS], _N_FOUND)
-        own = places.get(text.strip().casefold())
-        near = [places.get(neighbor.text.casefold()) for neighbor in nearest]
-    except Exception as error:  # as above
-        return gr.skip(), error_notice(error, "This search did not work")
+    data = _map_data(picked_words(owner, model_id))
+    places = _places(data)
+    nearest = data.words.search(text[:_MAX_QUERY_CHARACTERS], _N_FOUND)
+    own = places.get(text.strip().casefold())
+    near = [places.get(neighbor.text.casefold()) for neighbor in nearest]
     marked = [place for place in [own, *near] if place is not None]
     if not marked:
         return gr.HTML(found=None), _found_html("Nothing like it is on this map. Try another word.")
@@ -255,8 +263,8 @@ def find_on_map(owner: str | None, model_id: str | None, text: str) -> tuple[Any
     return gr.HTML(found=found), ""
 
 
-def _found_html(message: str) -> str:
-    return f'<p class="m2v-hint" role="status">{escape(message)}</p>'
+def _found_html(message: str) -> Markup:
+    return render('<p class="m2v-hint" role="status">{{ message }}</p>', message=message)
 
 
 @functools.lru_cache(maxsize=4)
@@ -273,32 +281,30 @@ def selected_points(event: gr.EventData) -> Any:
     return getattr(event, "points", None)
 
 
+@shows_errors("This selection can't be shown", lambda message: (message, gr.DownloadButton(visible=False)))
 def show_selection(
     owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, selected: object
 ) -> tuple[str, Any]:
     """The words in a lasso as a table, and the same as CSV; in both, what the map's colours say of them."""
     hidden = gr.DownloadButton(visible=False)
-    try:
-        if not selected or not model_id:
-            return _LASSO_HINT, hidden
-        data = _map_data(picked_words(owner, model_id))
-        places = checked_points(selected, len(data.shown))
-        column = look_of(data, owner, model_id, color_by).column()
-        points, drawn_method, _ = _layout(data, method)
-        columns = ["word", "rank", "norm"]
-        facts: list[Sequence[Any]] = [data.texts, data.ranks.tolist(), _rounded(data.norms)]
-        if column is not None:
-            columns.append(column[0])
-            facts.append(column[1])
-        table = [[fact[place] for fact in facts] for place in places]
-        rows = [[*row, *_rounded(points[place])] for row, place in zip(table, places, strict=True)]
-        remove_old_files(served_folder())
-        # The address is the only key to the file.
-        path = served_folder() / secrets.token_hex(16) / "words.csv"
-        path.parent.mkdir(parents=True)
-        write_csv(path, [*columns, f"{drawn_method} 1", f"{drawn_method} 2"], rows)
-    except Exception as error:  # as above
-        return error_notice(error, "This selection can't be shown"), hidden
+    if not selected or not model_id:
+        return _LASSO_HINT, hidden
+    data = _map_data(picked_words(owner, model_id))
+    places = checked_points(selected, len(data.shown))
+    column = look_of(data, owner, model_id, color_by).column()
+    points, drawn_method, _ = _layout(data, method)
+    columns = ["word", "rank", "norm"]
+    facts: list[Sequence[Any]] = [data.texts, data.ranks.tolist(), _rounded(data.norms)]
+    if column is not None:
+        columns.append(column[0])
+        facts.append(column[1])
+    table = [[fact[place] for fact in facts] for place in places]
+    rows = [[*row, *_rounded(points[place])] for row, place in zip(table, places, strict=True)]
+    remove_old_files(served_folder())
+    # The address is the only key to the file.
+    path = served_folder() / secrets.token_hex(16) / "words.csv"
+    path.parent.mkdir(parents=True)
+    write_csv(path, [*columns, f"{drawn_method} 1", f"{drawn_method} 2"], rows)
     noun = "word" if len(rows) == 1 else "words"
     button = gr.DownloadButton(f"Download CSV · {len(rows):,} {noun}", value=str(path), visible=True)
     return selection_html(columns, table), button
@@ -308,9 +314,16 @@ def _rounded(numbers: NDArray[np.float32]) -> list[float]:
     return [round(number, 4) for number in numbers.tolist()]
 
 
-def forget_selection() -> tuple[str, Any, str, str, Any, list[int]]:
+def forget_selection() -> Values:
     """What stands around the map of another model: nothing that was found in the last one."""
-    return _LASSO_HINT, gr.DownloadButton(visible=False), "", "", gr.HTML(found=None), []
+    return {
+        "selection": _LASSO_HINT,
+        "download": gr.DownloadButton(visible=False),
+        "find": "",
+        "found": "",
+        "map": gr.HTML(found=None),
+        "selected": [],
+    }
 
 
 def checked_points(points: object, n_points: int) -> list[int]:
@@ -324,32 +337,24 @@ def checked_points(points: object, n_points: int) -> list[int]:
     return sorted(set(points))
 
 
-def selection_html(columns: Sequence[str], rows: Sequence[Sequence[str | int | float]]) -> str:
+def selection_html(columns: Sequence[str], rows: Sequence[Sequence[str | int | float]]) -> Markup:
     """The selected words as a table, the first hundred.
 
     Args:
         columns: What stands above each: the word, its rank, its norm, and what the map's colours say of it.
         rows: A value for each column.
     """
-    head = "".join(
-        f"<th{_GROUP if column == 'cluster' else ''}>{escape(column.capitalize())}</th>" for column in columns
-    )
-    body = "".join(f"<tr>{''.join(map(_cell_html, columns, row))}</tr>" for row in rows[:_MAX_TABLE_ROWS])
-    rest = len(rows) - _MAX_TABLE_ROWS
-    more = f'<p class="m2v-next">And {rest:,} more, all of them in the CSV.</p>' if rest > 0 else ""
-    return (
-        f'<div class="m2v-table" role="region" aria-label="Selected words" tabindex="0"><table><thead><tr>'
-        f"{head}</tr></thead><tbody>{body}</tbody></table></div>{more}"
-    )
+    cells = [list(map(_cell, columns, row)) for row in rows[:_MAX_TABLE_ROWS]]
+    return render("selection.html", columns=columns, rows=cells, n_more=len(rows) - _MAX_TABLE_ROWS)
 
 
-def _cell_html(column: str, value: str | int | float) -> str:
+def _cell(column: str, value: str | int | float) -> tuple[str, str]:
+    """The class of a cell, and its text."""
     if isinstance(value, str):
-        return f'<td class="m2v-word">{escape(value)}</td>' if column == "word" else f"<td{_GROUP}>{escape(value)}</td>"
-    text = (
-        f"{value:,}" if isinstance(value, int) else f"{value:.0%}" if column == "shared neighbours" else f"{value:.2f}"
-    )
-    return f'<td class="m2v-number">{text}</td>'
+        return "word" if column == "word" else "group", value
+    if isinstance(value, int):
+        return "number", f"{value:,}"
+    return "number", f"{value:.0%}" if column == "shared neighbours" else f"{value:.2f}"
 
 
 def _plotly_address() -> str:
@@ -361,6 +366,4 @@ def _plotly_address() -> str:
     package = find_spec("plotly")
     if package is None or package.origin is None:
         raise MissingExtraError("plotly", "app")
-    script = Path(package.origin).resolve().parent / "package_data" / "plotly.min.js"
-    gr.set_static_paths([script])
-    return f"gradio_api/file={quote(script.as_posix())}"
+    return serve_file(Path(package.origin).resolve().parent / "package_data" / "plotly.min.js")

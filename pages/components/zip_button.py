@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from m2v_core.storage.export import ExportFormat
-from pages.components import error_notice, known_owner
+from pages.components import known_owner, shows_errors
 from pages.components.archive import archive_of
 from pages.components.model_picker import checked_pick
 from pages.components.waiting import following
@@ -45,19 +45,16 @@ def connect_zip_buttons(
         made.success(None, archive, js=_FOLLOW, **quiet)
 
 
+@shows_errors("The download could not be made", lambda message: [gr.DownloadButton(value=None), message])
 def make_zip(owner: str | None, model_id: str | None, format: ExportFormat | None = None) -> Iterator[list[Any]]:
     """The model's archive for the browser to fetch, none where that fails; and what there is to say."""
-    try:
-        picked_id, known = checked_pick(known_owner(owner), model_id)
-        path = yield from following(
-            lambda: archive_of(known, picked_id, format),
-            _MAKING[format],
-            f"archive {format}",
-            lambda sign: [gr.skip(), sign],
-        )
-    except Exception as error:  # the last frame of ours: Gradio would show none of it
-        yield [gr.DownloadButton(value=None), error_notice(error, "The download could not be made")]
-        return
+    picked_id, known = checked_pick(known_owner(owner), model_id)
+    path = yield from following(
+        lambda: archive_of(known, picked_id, format),
+        _MAKING[format],
+        f"archive {format}",
+        lambda sign: [gr.skip(), sign],
+    )
     yield [gr.DownloadButton(value=str(path)), ""]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from m2v_core.evaluation.report import fixed
@@ -18,9 +17,11 @@ from pages.figures.style import (
     bubble_figure,
     encoder_colors,
     fidelity_axis,
+    lines_html,
     score_range,
     short_name,
 )
+from pages.html import Markup, escape
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -58,9 +59,11 @@ def quality_bubbles(
             rates[facts.name],
             facts.size_bytes,
             colors[facts.name],
-            f"<b>{escape(facts.name)}</b><br>{rate_text(rates[facts.name])} sentences a second"
-            f"{extrapolated[facts.name]}<br>"
-            + (f"fidelity {quality[facts.name]:.3f}" if is_fidelity else f"mean score {quality[facts.name]:.2f}"),
+            lines_html(
+                Markup("<b>{}</b>").format(facts.name),
+                f"{rate_text(rates[facts.name])} sentences a second{extrapolated[facts.name]}",
+                f"fidelity {quality[facts.name]:.3f}" if is_fidelity else f"mean score {quality[facts.name]:.2f}",
+            ),
             speeds[facts.name].is_extrapolated,
         )
         for facts in shown
@@ -154,11 +157,12 @@ def _ticks(low: float, high: float) -> list[float]:
     return [*below, *(step for step in steps if low < step < high), *above]
 
 
-def _hover(row: FrontierRow) -> str:
-    best = "<br>none smaller is as good" if row.is_best else ""
+def _hover(row: FrontierRow) -> Markup:
     rate = row.sentences_per_second
-    speed = "" if rate is None else f"<br>{rate_text(rate)} sentences a second here"
-    return (
-        f"<b>{row.dim:,} dimensions, {row.precision}</b><br>{row.n_rows:,} rows, {row.n_bytes / 1e6:,.2f} MB<br>"
-        f"quality {fixed(row.average, 2)}{speed}{best}"
+    return lines_html(
+        Markup("<b>{}</b>").format(f"{row.dim:,} dimensions, {row.precision}"),
+        f"{row.n_rows:,} rows, {row.n_bytes / 1e6:,.2f} MB",
+        f"quality {fixed(row.average, 2)}",
+        *([] if rate is None else [f"{rate_text(rate)} sentences a second here"]),
+        *(["none smaller is as good"] if row.is_best else []),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from m2v_core.evaluation.speed import rate_text
@@ -16,8 +15,10 @@ from pages.figures.style import (
     decades,
     encoder_colors,
     fidelity_axis,
+    lines_html,
     short_name,
 )
+from pages.html import Markup
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -63,7 +64,14 @@ def speed_bars(comparison: SpeedComparison) -> Figure:
     for place, speed in enumerate(fastest_last):
         at = {"y": place, "yref": "y", "xref": "paper", "yshift": 24, "showarrow": False}
         labels.append({**at, "x": 0, "xanchor": "left", "text": _short(speed)})
-        labels.append({**at, "x": 1, "xanchor": "right", "text": f"<b>{rate_text(speed.sentences_per_second)}</b>"})
+        labels.append(
+            {
+                **at,
+                "x": 1,
+                "xanchor": "right",
+                "text": Markup("<b>{}</b>").format(rate_text(speed.sentences_per_second)),
+            }
+        )
         if speed.is_extrapolated:
             labels.append({**at, "x": 1, "xanchor": "right", "yshift": 0, "text": "extrapolated"})
     return go.Figure(
@@ -139,10 +147,10 @@ def _fidelity(speed: EncoderSpeed) -> float | None:
     return 1.0 if speed.facts.role == "teacher" else speed.fidelity  # it agrees with itself
 
 
-def _hover(speed: EncoderSpeed) -> str:
+def _hover(speed: EncoderSpeed) -> Markup:
     facts = speed.facts
     lines = [
-        f"<b>{escape(facts.name)}</b>",
+        Markup("<b>{}</b>").format(facts.name),
         f"{rate_text(speed.sentences_per_second)} sentences a second"
         + (", extrapolated" if speed.is_extrapolated else ""),
         f"rounds: {rate_text(speed.slowest)} to {rate_text(speed.fastest)}",
@@ -153,7 +161,7 @@ def _hover(speed: EncoderSpeed) -> str:
         lines.append(f"{facts.size_bytes / 1e6:,.1f} MB on disk")
     if speed.fidelity is not None:
         lines.append(f"fidelity {speed.fidelity:.3f}")
-    return "<br>".join(lines)
+    return lines_html(*lines)
 
 
 def _short(speed: EncoderSpeed) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
+
+from pages.html import Markup, escape
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -76,10 +77,15 @@ def plain_name(name: str, role: str) -> str:
     return name.rpartition("/")[2] if role == "teacher" else name
 
 
-def short_name(name: str, role: str) -> str:
+def short_name(name: str, role: str) -> Markup:
     """The plain name as HTML; of a long one the ends, as names often differ at theirs."""
     name = plain_name(name, role)
     return escape(name if len(name) <= 36 else f"{name[:14]}…{name[-21:]}")
+
+
+def lines_html(*lines: str) -> Markup:
+    """Lines of a label, one below the other."""
+    return Markup("<br>").join(lines)
 
 
 def decades(lows: list[float], highs: list[float]) -> tuple[int, int]:

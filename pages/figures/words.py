@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pages.figures.style import AXIS_TITLE, TITLE
+from pages.html import escape
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -103,7 +103,7 @@ def map_figure(
     words = go.Scattergl(
         x=points[:, 0],
         y=points[:, 1],
-        text=[escape(text) for text in texts],
+        text=[str(escape(text)) for text in texts],
         customdata=np.column_stack(facts).astype(np.float32),
         mode="markers",
         marker={**colors.marker(), "size": size, "opacity": 0.75},

@@ -170,14 +170,14 @@ def teacher_parameters(app: App) -> None:
 def teacher_words(app: App) -> None:
     app.limit(teacher_words=1)
     shown = teacher_side.follow("teacher_words", ADA, app.model(), None, True, True)
-    assert "reads up to 1 here" in shown[0]
+    assert "reads up to 1 here" in shown["status"]
 
 
 def teacher_documents(app: App) -> None:
     app.limit(teacher_documents=1)
     documents = own_documents.as_documents(["a", "b"])
     shown = teacher_side.follow("teacher_documents", ADA, app.model(), documents, True, True)
-    assert "1 here" in shown[0]
+    assert "1 here" in shown["status"]
 
 
 def models_per_person(app: App) -> None:

@@ -62,7 +62,7 @@ def test_a_path_is_no_model(stranger: Stranger, way: str, path: str) -> None:
         path = "models/x"
     said = stranger.call("add_named", stranger.key, way, path)
     assert "is in your library" not in said
-    assert "can't be opened" in said.replace("&#x27;", "'") or "not in the list of choices" in said
+    assert "can't be opened" in said.replace("&#39;", "'") or "not in the list of choices" in said
 
 
 def foreign_files(victim: Victim) -> list[Path]:

@@ -60,13 +60,6 @@ def test_only_what_is_meant_for_programs_is_public_and_each_says_what_it_does(ap
         assert all(parameter["type"] for parameter in endpoint["parameters"]), name
 
 
-def test_tools_change_nothing(app: gr.Blocks) -> None:
-    pytest.importorskip("mcp")
-    tools = page.ReadOnlyTools(app).tool_to_endpoint
-    assert {endpoint.lstrip("/") for endpoint in tools.values()} == page.READ_ONLY
-    assert page.READ_ONLY <= PUBLIC
-
-
 def test_every_key_is_new_and_can_be_used(store: FakeStore, library: Library) -> None:
     first, second = page.new_owner(), page.new_owner()
     assert first != second

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import gradio as gr
 import pytest
 
 from m2v_core.errors import InputError, M2VError, NotFoundError
@@ -18,7 +17,7 @@ from m2v_core.studio.library import Contents, ModelRecord
 from m2v_core.studio.space.settings import current_limits
 from pages import compare
 from pages.compare import judge_file, offer, refresh, show, submit, their_teacher, unique_names, usable_texts
-from pages.components import BUNDLED_TEACHER
+from pages.components import BUNDLED_TEACHER, model_picker
 from pages.components.job_panel import newest_job, panel_values
 from pages.components.job_view import job_html
 from pages.components.measurements import numbers_html
@@ -95,7 +94,8 @@ class Shelf:
 def jobs(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     monkeypatch.setattr(compare, "job_store", lambda: store)
     shelf = Shelf(store)
-    monkeypatch.setattr(compare, "model_library", lambda: shelf)
+    for module in (compare, model_picker):
+        monkeypatch.setattr(module, "model_library", lambda: shelf)
     return store
 
 
@@ -119,7 +119,8 @@ def request(**query: str) -> Any:
 
 
 def test_without_a_model_the_page_says_what_to_do_first(jobs: FakeStore) -> None:
-    _, boxes, empty, *_ = offer(OWNER, request())
+    shown = offer(OWNER, request())
+    boxes, empty = shown["models"], shown["empty"]
     assert not boxes.visible and "Distill your first one" in empty and '<a href="library">open one you have' in empty
     with pytest.raises(InputError, match="distill one first"):
         start()
@@ -129,58 +130,62 @@ def test_the_newest_model_is_chosen_with_its_teacher(jobs: FakeStore) -> None:
     jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
     jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0, parameters={"model_name": "other/teacher"}))
     jobs.add(OWNER, speed_job(id="c" * 32, created_at=3.0))
-    owner, boxes, empty, listed, teacher, proposed = offer(OWNER, request())
+    shown = offer(OWNER, request())
+    owner, boxes, empty = (shown[name] for name in ("owner", "models", "empty"))
+    listed, teacher, proposed = (shown[name] for name in ("listed", "teacher", "proposed"))
     assert (owner, boxes.value, empty, teacher) == (OWNER, ["b" * 32], "", "other/teacher")
     assert [value for _, value in boxes.choices] == ["b" * 32, "a" * 32]
     assert listed == boxes.choices
     assert proposed == teacher
-    assert their_teacher(OWNER, ["a" * 32], teacher, proposed) == [TEACHER, TEACHER]
+    assert their_teacher(OWNER, ["a" * 32], teacher, proposed) == {"teacher": TEACHER, "proposed": TEACHER}
 
 
 @pytest.mark.parametrize("typed", ["typed/teacher", BUNDLED_TEACHER])
 def test_a_teacher_that_one_has_typed_stays(jobs: FakeStore, typed: str) -> None:
     jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
     jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0, parameters={"model_name": "other/teacher"}))
-    *_, listed, teacher, proposed = offer(OWNER, request())
+    listed, teacher, proposed = (offer(OWNER, request())[name] for name in ("listed", "teacher", "proposed"))
     assert (teacher, proposed) == ("other/teacher", "other/teacher")
-    assert their_teacher(OWNER, ["a" * 32], typed, proposed) == [gr.skip(), gr.skip()]
+    assert their_teacher(OWNER, ["a" * 32], typed, proposed) == {}
     del jobs.jobs["b" * 32]
-    assert refresh(OWNER, ["b" * 32], listed, typed, proposed)[3:] == [gr.skip(), gr.skip()]
+    assert not refresh(OWNER, ["b" * 32], listed, typed, proposed).keys() & {"teacher", "proposed"}
     for empty in ("", " ", None):
-        assert their_teacher(OWNER, ["a" * 32], empty, proposed) == [TEACHER, TEACHER]
-    assert their_teacher(OWNER, [], proposed, proposed) == [gr.skip(), gr.skip()]
+        assert their_teacher(OWNER, ["a" * 32], empty, proposed) == {"teacher": TEACHER, "proposed": TEACHER}
+    assert their_teacher(OWNER, [], proposed, proposed) == {}
 
 
 def test_the_address_and_other_pages_say_which_model_is_ticked(jobs: FakeStore) -> None:
     jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
     jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0, parameters={"model_name": "other/teacher"}))
-    _, boxes, empty, _, teacher, _ = offer(OWNER, request(model="a" * 32))
-    assert (boxes.value, empty, teacher) == (["a" * 32], "", TEACHER)
-    assert offer(OWNER, request())[1].value == ["a" * 32]  # picked once, picked everywhere
-    _, boxes, empty, *_ = offer(OWNER, request(model="c" * 32))
-    assert boxes.value == ["a" * 32] and "No such model among yours" in empty
+    shown = offer(OWNER, request(model="a" * 32))
+    assert (shown["models"].value, shown["empty"], shown["teacher"]) == (["a" * 32], "", TEACHER)
+    assert offer(OWNER, request())["models"].value == ["a" * 32]  # picked once, picked everywhere
+    shown = offer(OWNER, request(model="c" * 32))
+    assert shown["models"].value == ["a" * 32] and "No such model among yours" in shown["empty"]
 
 
 def test_models_come_and_go_while_the_page_is_open(jobs: FakeStore) -> None:
-    *_, listed, _, _ = offer(OWNER, request())
-    assert refresh(OWNER, [], listed, BUNDLED_TEACHER, BUNDLED_TEACHER) == [gr.skip()] * 5
+    listed = offer(OWNER, request())["listed"]
+    assert refresh(OWNER, [], listed, BUNDLED_TEACHER, BUNDLED_TEACHER) == {}
 
     jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
-    boxes, empty, listed, teacher, _ = refresh(OWNER, [], listed, BUNDLED_TEACHER, BUNDLED_TEACHER)
+    shown = refresh(OWNER, [], listed, BUNDLED_TEACHER, BUNDLED_TEACHER)
+    boxes, empty, listed, teacher = (shown[name] for name in ("models", "empty", "listed", "teacher"))
     assert (boxes.value, boxes.visible, empty, teacher) == (["a" * 32], True, "", TEACHER)
 
     # What is ticked, or unticked, is left to the browser, where another tick may just be made.
     jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0))
     for chosen in (["a" * 32], []):
-        boxes, _, now_listed, teacher, _ = refresh(OWNER, chosen, listed, TEACHER, TEACHER)
-        assert "value" not in boxes._constructor_args[0] and teacher == gr.skip()
+        shown = refresh(OWNER, chosen, listed, TEACHER, TEACHER)
+        now_listed = shown["listed"]
+        assert "value" not in shown["models"]._constructor_args[0] and "teacher" not in shown
         assert [model_id for _, model_id in now_listed] == ["b" * 32, "a" * 32]
 
     del jobs.jobs["a" * 32]
-    assert refresh(OWNER, ["a" * 32], now_listed, TEACHER, TEACHER)[0].value == ["b" * 32]
+    assert refresh(OWNER, ["a" * 32], now_listed, TEACHER, TEACHER)["models"].value == ["b" * 32]
     jobs.jobs.clear()
-    boxes, empty, *_ = refresh(OWNER, ["b" * 32], now_listed, TEACHER, TEACHER)
-    assert not boxes.visible and "Distill your first one" in empty
+    shown = refresh(OWNER, ["b" * 32], now_listed, TEACHER, TEACHER)
+    assert not shown["models"].visible and "Distill your first one" in shown["empty"]
 
 
 def test_a_model_that_is_deleted_just_then_is_left_out(jobs: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +200,7 @@ def test_a_model_that_is_deleted_just_then_is_left_out(jobs: FakeStore, monkeypa
         return folder(model_id, owner)
 
     monkeypatch.setattr(shelf, "folder", gone)
-    assert [model_id for _, model_id in offer(OWNER, request())[1].choices] == ["a" * 32]
+    assert [model_id for _, model_id in offer(OWNER, request())["models"].choices] == ["a" * 32]
 
 
 def test_a_list_that_fails_unforeseen_names_its_incident(jobs: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +208,7 @@ def test_a_list_that_fails_unforeseen_names_its_incident(jobs: FakeStore, monkey
         raise KeyError("secret")
 
     monkeypatch.setattr(compare.model_library(), "list_models", fail)
-    for said in (offer(OWNER, request())[2], refresh(OWNER, [], [], "", "")[1]):
+    for said in (offer(OWNER, request())["empty"], refresh(OWNER, [], [], "", "")["empty"]):
         assert "Incident" in said and "secret" not in said
 
 
@@ -291,7 +296,9 @@ def test_names_are_told_apart(jobs: FakeStore) -> None:
 
 def test_a_measurement_is_shown(jobs: FakeStore) -> None:
     jobs.add(OWNER, speed_job())
-    measured_box, numbers, charts, bars, conditions, bubbles = show(OWNER, JOB_ID)
+    shown = show(OWNER, JOB_ID)
+    measured_box, numbers, charts = (shown[name] for name in ("measured", "numbers", "charts"))
+    bars, conditions, bubbles = (shown[name] for name in ("bars", "conditions", "bubbles"))
     assert measured_box.visible and charts.visible and len(bars.data) == 1 and len(bubbles.data) == 2
     for text in (
         "my model reads 1,250 times as fast as teacher, whose speed is extrapolated",
@@ -309,14 +316,14 @@ def test_a_measurement_is_shown(jobs: FakeStore) -> None:
         "all pairs of 72 texts",
     ):
         assert text in conditions
-    assert not show("another-another-another-1", JOB_ID)[0].visible
-    assert not show(OWNER, "")[0].visible
+    assert not show("another-another-another-1", JOB_ID)["measured"].visible
+    assert not show(OWNER, "")["measured"].visible
 
 
 def test_a_damaged_measurement_says_so(jobs: FakeStore) -> None:
     jobs.add(OWNER, speed_job(outcome={"encoders": 3}))
-    shown, message, charts, *_ = show(OWNER, JOB_ID)
-    assert shown.visible and not charts.visible and "Incident" in message
+    shown = show(OWNER, JOB_ID)
+    assert shown["measured"].visible and not shown["charts"].visible and "Incident" in shown["numbers"]
 
 
 def test_bars_have_units_spread_and_marks() -> None:
@@ -384,8 +391,10 @@ def test_the_panel_follows_its_own_kind(jobs: FakeStore) -> None:
     assert newest_job(OWNER).id == "a" * 32  # type: ignore[union-attr]
     assert newest_job(OWNER, "speed") == job
     (jobs.result / "config.json").rename(jobs.result / "speed.json")
-    *_, download, _, done_id, _ = values = panel_values(OWNER, job, "speed")
-    assert done_id == JOB_ID and "JSON" in download.label and "Sentences a second" in values[6]
+    values = panel_values(OWNER, job, "speed")
+    assert (
+        values["done_id"] == JOB_ID and "JSON" in values["download"].label and "Sentences a second" in values["facts"]
+    )
     running = make_job(kind="speed", stages=(Stage("measure", 2, 10, 3.0, False),), elapsed_seconds=4.0)
     assert "2 of 10 turns" in job_html(running) and "Measure in turn" in job_html(running)
     assert "Warm up" in job_html(None, "speed")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from m2v_core.errors import InputError
 from m2v_core.exploration.neighbors import Neighbor
 from pages import components
 from pages.components import (
+    by_name,
     checked_teacher,
     error_notice,
     format_bytes,
@@ -21,6 +23,7 @@ from pages.components import (
     model_title,
     neighbors_html,
     notice,
+    shows_errors,
 )
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -66,7 +69,7 @@ def test_foreign_text_is_escaped() -> None:
 
 def test_a_deliberate_error_speaks_for_itself() -> None:
     html = error_notice(InputError("pca_dims is 0. Give 1 or more."), "This can't run yet")
-    assert "This can&#x27;t run yet" in html
+    assert "This can&#39;t run yet" in html
     assert "pca_dims is 0. Give 1 or more." in html
 
 
@@ -149,3 +152,68 @@ def test_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert components.data_folder() == tmp_path / "m2v-studio"
+
+
+@shows_errors("It stopped", lambda message: ("", message))
+def divided(request: gr.Request, number: int) -> tuple[str, str]:
+    if number < 0:
+        raise InputError(f"{number} is negative. Give 0 or more.")
+    return str(1 / number), ""
+
+
+@shows_errors("It stopped")
+def counted(to: int) -> Iterator[str]:
+    yield "0"
+    if to < 0:
+        raise InputError("It can't be negative.")
+    yield str(1 / to)
+
+
+def test_an_error_of_a_handler_is_shown_in_place_of_its_answer(caplog: pytest.LogCaptureFixture) -> None:
+    request = gr.Request()
+    assert divided(request, 2) == ("0.5", "")
+    answer, message = divided(request, -3)
+    assert answer == "" and "It stopped" in message and "-3 is negative. Give 0 or more." in message
+    assert not caplog.records
+    answer, message = divided(request, 0)
+    assert answer == "" and "It stopped" not in message and "division by zero" not in message
+    assert caplog.records[0].getMessage().split()[1] in message
+    assert "ZeroDivisionError" in caplog.text and "return str(1 / number)" in caplog.text
+
+
+def test_an_error_of_a_generator_comes_after_what_it_has_shown(caplog: pytest.LogCaptureFixture) -> None:
+    assert list(counted(2)) == ["0", "0.5"]
+    first, message = counted(-1)
+    assert first == "0" and "It can&#39;t be negative." in message
+    _, message = counted(0)
+    assert caplog.records[0].getMessage().split()[1] in message
+
+
+def test_gradio_gives_a_decorated_handler_its_request_and_streams_a_generator() -> None:
+    with gr.Blocks() as app:
+        number, answer, message = gr.Number(2), gr.Textbox(), gr.Textbox()
+        number.change(divided, number, [answer, message])
+        number.submit(counted, number, answer)
+    change, submit = app.fns.values()
+    assert not change.types_generator and submit.types_generator
+    inputs, *_ = gr.helpers.special_args(change.fn, [2], gr.Request())
+    assert isinstance(inputs[0], gr.Request) and inputs[1] == 2
+
+
+def test_values_by_name_reach_their_components_and_the_others_stay() -> None:
+    def named(number: int) -> dict[str, str]:
+        return {"right": "new"} if number else {}
+
+    def streamed(number: int) -> Iterator[dict[str, str]]:
+        yield {"left": "first"}
+        yield {"right": str(number)}
+
+    with gr.Blocks():
+        left, right = gr.Textbox(), gr.Textbox()
+    event = by_name(named, {"left": left, "right": right})
+    assert event["outputs"] == [left, right]
+    assert event["fn"](1) == {right: "new"}
+    assert event["fn"](0) == {left: gr.skip()}
+    assert list(by_name(streamed, {"left": left, "right": right})["fn"](3)) == [{left: "first"}, {right: "3"}]
+    with pytest.raises(KeyError, match="right"):
+        by_name(named, {"left": left})["fn"](1)

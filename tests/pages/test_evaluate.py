@@ -250,8 +250,12 @@ def test_texts_that_are_too_long(monkeypatch: pytest.MonkeyPatch, vocabulary_fil
 
 def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
     job = jobs.add(OWNER, evaluated(n_pairs=60))
-    box, fidelity, scores, board, table, as_csv, as_markdown, *others = show(OWNER, JOB_ID)
-    bubbles_box, bubbles, figure_box, figure, frontier_box, frontier, versions, conditions = others
+    shown = show(OWNER, JOB_ID)
+    box, fidelity, scores, board = (shown[name] for name in ("measured", "fidelity", "scores", "board"))
+    table, as_csv, as_markdown = (shown[name] for name in ("table", "as_csv", "as_markdown"))
+    bubbles_box, bubbles, conditions = (shown[name] for name in ("bubbles_box", "bubbles", "conditions"))
+    figure_box, figure = shown["frontier_figure_box"], shown["frontier_plot"]
+    frontier_box, frontier, versions = (shown[name] for name in ("frontier_box", "frontier", "frontier_csv"))
     assert box.visible and board.visible and figure_box.visible
     assert "Keeps 100 %" in fidelity.value and "Too few texts" not in fidelity.value
     assert "mine scores " in scores.value and " to " in scores.value and "too few" not in scores.value + table
@@ -275,13 +279,15 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
     assert float(mine["STS"]) == pytest.approx(evaluation.of("mine")[0].score, abs=0.01)
     assert "| potion-base-8M | published |" in Path(as_markdown.value["path"]).read_text(encoding="utf-8")
 
-    assert not show("another-another-another-1", JOB_ID)[0].visible
-    assert not show(OWNER, "")[0].visible
+    assert not show("another-another-another-1", JOB_ID)["measured"].visible
+    assert not show(OWNER, "")["measured"].visible
 
 
 def test_from_too_little_test_data_nothing_is_concluded(jobs: FakeStore) -> None:
     job = jobs.add(OWNER, evaluated())
-    _, fidelity, scores, _, table, *_, figure, _, frontier, _, _ = show(OWNER, JOB_ID)
+    shown = show(OWNER, JOB_ID)
+    fidelity, scores, table = shown["fidelity"], shown["scores"], shown["table"]
+    figure, frontier = shown["frontier_plot"], shown["frontier"]
     assert "Too few texts" in fidelity.value and "21 make 200" in fidelity.value
     for html in (scores.value, table, frontier):
         assert "12 pairs in “mine” are too few to tell models apart" in html
@@ -314,15 +320,15 @@ def test_no_figure_is_minus_zero() -> None:
 
 def test_only_what_was_asked_for_is_shown(jobs: FakeStore) -> None:
     jobs.add(OWNER, evaluated(fidelity=None, evaluation=None))
-    _, fidelity, scores, board, _, _, _, bubbles_box, _, figure_box, _, frontier, *_ = show(OWNER, JOB_ID)
-    assert not (fidelity.visible or scores.visible or board.visible or bubbles_box.visible)
-    assert figure_box.visible and frontier.visible
+    shown = show(OWNER, JOB_ID)
+    assert not any(shown[name].visible for name in ("fidelity", "scores", "board", "bubbles_box"))
+    assert shown["frontier_figure_box"].visible and shown["frontier_box"].visible
 
 
 def test_a_damaged_evaluation_says_so(jobs: FakeStore) -> None:
     jobs.add(OWNER, evaluated(evaluation={"encoders": 3}))
-    shown, *_, message = show(OWNER, JOB_ID)
-    assert shown.visible and "Incident" in message
+    shown = show(OWNER, JOB_ID)
+    assert shown["measured"].visible and "Incident" in shown["conditions"]
 
 
 def test_speed_comes_from_compare(jobs: FakeStore) -> None:
@@ -333,14 +339,15 @@ def test_speed_comes_from_compare(jobs: FakeStore) -> None:
     jobs.add("another-another-another-1", replace(newer, id="d" * 32))
     rates = {name: speed.sentences_per_second for name, speed in measured_speeds(OWNER, job).items()}
     assert rates == pytest.approx({"mine": 10_000, TEACHER: 8.0})
-    *_, bubbles_box, bubbles, _, _, _, _, _, conditions = show(OWNER, JOB_ID)
+    shown = show(OWNER, JOB_ID)
+    bubbles_box, bubbles, conditions = (shown[name] for name in ("bubbles_box", "bubbles", "conditions"))
     assert bubbles_box.visible and [trace.name for trace in bubbles.data] == ["mine", "teacher, extrapolated"]
     assert [trace.marker.symbol for trace in bubbles.data] == ["circle", "circle-open-dot"]
     assert [trace.y[0] for trace in bubbles.data] == pytest.approx([10_000, 8.0])
     assert "test data" in bubbles.layout.xaxis.title.text and "you measured" in conditions
 
     jobs.add(OWNER, evaluated(evaluation=None))
-    bubbles = show(OWNER, JOB_ID)[8]
+    bubbles = show(OWNER, JOB_ID)["bubbles"]
     assert [trace.x[0] for trace in bubbles.data] == pytest.approx([1.0, 1.0])  # both count letters
     assert "fidelity" in bubbles.layout.xaxis.title.text
 
@@ -366,23 +373,23 @@ def test_versions_worse_than_chance_are_shown_too() -> None:
 def test_names_are_text_and_never_markup_or_formulas(jobs: FakeStore) -> None:
     jobs.add(OWNER, evaluated(name=EVIL))
     shown = show(OWNER, JOB_ID)
-    html = "".join(str(getattr(part, "value", part)) for part in shown)
+    html = "".join(str(getattr(part, "value", part)) for part in shown.values())
     assert "<img" not in html and "&lt;img" in html
-    assert "<img" not in Path(shown[6].value["path"]).read_text(encoding="utf-8")
+    assert "<img" not in Path(shown["as_markdown"].value["path"]).read_text(encoding="utf-8")
     facts = [EncoderFacts(name, "static", 8, "cpu", 1, 100) for name in (EVIL, "other")]
     speeds = {one.name: EncoderSpeed(one, 10, (1.0,), False) for one in facts}
     assert "<img" not in quality_bubbles(facts, {EVIL: 0.5, "other": 0.7}, speeds, is_fidelity=True).to_json()
 
     jobs.add(OWNER, evaluated(name='=HYPERLINK("http://evil")'))
-    with Path(show(OWNER, JOB_ID)[5].value["path"]).open(encoding="utf-8-sig", newline="") as file:
+    with Path(show(OWNER, JOB_ID)["as_csv"].value["path"]).open(encoding="utf-8-sig", newline="") as file:
         assert not [row for row in csv.reader(file) if row[0].startswith("=")]
 
 
 def test_the_panel_follows_its_own_kind(jobs: FakeStore) -> None:
     job = jobs.add(OWNER, evaluated())
     (jobs.result / "config.json").rename(jobs.result / "evaluation.json")
-    *_, download, _, done_id, _ = values = panel_values(OWNER, job, "evaluate")
-    assert done_id == JOB_ID and "JSON" in download.label and "1.000" in values[6]
+    values = panel_values(OWNER, job, "evaluate")
+    assert values["done_id"] == JOB_ID and "JSON" in values["download"].label and "1.000" in values["facts"]
     stages = (Stage("fidelity", 10, 10, 1.0, True), Stage("frontier", 2, 12, 3.0, False))
     parameters = {"with_fidelity": True, "with_frontier": True}
     running = job_html(make_job(kind="evaluate", stages=stages, parameters=parameters, elapsed_seconds=4.0))

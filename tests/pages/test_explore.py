@@ -78,7 +78,7 @@ def test_another_owners_model_answers_nothing(model: WordNeighbors, owner: str |
         explore.search_words(owner, JOB_ID, "sea", 5),
         explore.search_documents(owner, JOB_ID, documents, "sea", 5),
         explore.explain(owner, JOB_ID, "sea", "shell"),
-        word_map.show_map(owner, JOB_ID, "PCA", "rank", True)[1],
+        word_map.show_map(owner, JOB_ID, "PCA", "rank", True)["status"],
         word_map.find_on_map(owner, JOB_ID, "sea")[1],
         word_map.show_selection(owner, JOB_ID, "PCA", "rank", [0])[0],
     ]
@@ -122,20 +122,25 @@ def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], s
 def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     kept = KeptTexts(tmp_path, 60)
     monkeypatch.setattr(own_documents, "kept_texts", lambda: kept)
-    assert own_documents.find_documents(OWNER)[2] is None
+    assert own_documents.find_documents(OWNER)["documents"] is None
     documents, report, forget = own_documents.take_documents(OWNER, "paste", TEXTS, None)
     assert "3 texts ready" in report and forget.visible
-    source, text, found, report, forget = own_documents.find_documents(OWNER)
+    shown = own_documents.find_documents(OWNER)
+    source, text, found = shown["source"], shown["pasted"], shown["documents"]
+    report, forget = shown["report"], shown["forget"]
     assert source == "paste" and found == documents and text.splitlines() == list(found.texts)
     assert "Kept from the last time" in report and forget.visible
-    assert own_documents.find_documents("B" * 32)[2] is None and own_documents.find_documents(None)[2] is None
+    assert (
+        own_documents.find_documents("B" * 32)["documents"] is None
+        and own_documents.find_documents(None)["documents"] is None
+    )
     own_documents.take_documents(OWNER, "upload", "", None)  # another way in is looked at; nothing is given up
-    assert own_documents.find_documents(OWNER)[2] == documents
+    assert own_documents.find_documents(OWNER)["documents"] == documents
     own_documents.take_documents(OWNER, "paste", " ", None, is_emptied=True)
-    assert own_documents.find_documents(OWNER)[2] is None
+    assert own_documents.find_documents(OWNER)["documents"] is None
     own_documents.take_documents(OWNER, "paste", TEXTS, None)
     own_documents.forget_documents(OWNER, "paste")
-    assert list(tmp_path.glob("*.json")) and own_documents.find_documents(OWNER)[2] is None
+    assert list(tmp_path.glob("*.json")) and own_documents.find_documents(OWNER)["documents"] is None
 
 
 @pytest.mark.parametrize("target", [gr.Radio, None])
@@ -156,24 +161,26 @@ def test_looking_at_another_way_in_gives_nothing_up(
     assert uploaded is not None and len(uploaded.texts) == 1000
 
     # After a refresh no box holds them, however long one looks around.
-    source, text, found, _, forget = own_documents.find_documents(OWNER)
-    assert source == "upload" and text == gr.skip() and found == uploaded and forget.visible
+    shown = own_documents.find_documents(OWNER)
+    assert (shown["source"], shown["documents"]) == ("upload", uploaded)
+    assert "pasted" not in shown and shown["forget"].visible
     assert explore.take_source(OWNER, "paste", "", None, "", looks)[0] is None
     documents, _, report, forget = explore.take_source(OWNER, "upload", "", None, "", looks)
     assert documents == uploaded and "1,000 texts ready" in report and forget.visible
 
     # Pasted texts take nothing from them, nor they from pasted ones, too long for the box as they are.
     pasted = explore.take_source(OWNER, "paste", long + "\nlast", None, "", types)[0]
-    assert own_documents.find_documents(OWNER)[:3] == ["paste", gr.skip(), pasted]
+    shown = own_documents.find_documents(OWNER)
+    assert (shown["source"], shown["documents"]) == ("paste", pasted) and "pasted" not in shown
     assert explore.take_source(OWNER, "upload", "", file, "", looks)[0] == uploaded
     assert explore.take_source(OWNER, "folder", "", None, "", looks)[0] is None
     assert explore.take_source(OWNER, "paste", "", None, "", looks)[0] == pasted
 
     # Whoever empties one gives up that one.
     assert explore.take_source(OWNER, "upload", "", None, "", gives)[0] is None
-    assert own_documents.find_documents(OWNER)[2] == pasted
+    assert own_documents.find_documents(OWNER)["documents"] == pasted
     assert explore.take_source(OWNER, "paste", "", None, "", types)[0] is None
-    assert own_documents.find_documents(OWNER)[2] is None
+    assert own_documents.find_documents(OWNER)["documents"] is None
 
 
 def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -222,9 +229,10 @@ def test_the_limit_on_documents_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_map_is_drawn_when_it_is_open(model: WordNeighbors) -> None:
-    assert word_map.show_map(*MODEL, "PCA", "rank", False)[0] == gr.skip()
-    assert word_map.show_map(OWNER, None, "PCA", "rank", True)[0] == gr.skip()
-    figure, status, notes, timer, drawn, *_ = word_map.show_map(*MODEL, "PCA", "norm", True)
+    assert list(word_map.show_map(*MODEL, "PCA", "rank", False)) == ["timer"]
+    assert list(word_map.show_map(OWNER, None, "PCA", "rank", True)) == ["timer"]
+    shown = word_map.show_map(*MODEL, "PCA", "norm", True)
+    figure, status, notes, timer, drawn = (shown[name] for name in ("map", "status", "notes", "timer", "drawn"))
     words = model
     (trace,), layout = (json.loads(figure)[part] for part in ("data", "layout"))
     assert trace["type"] == "scattergl" and len(trace["text"]) == len(words)
@@ -234,14 +242,15 @@ def test_the_map_is_drawn_when_it_is_open(model: WordNeighbors) -> None:
     assert len(words) < len(words.model.tokens) and "sampled" not in notes
     assert "Words near each other are mostly similar" in status and timer.active is False
     again = word_map.show_map(*MODEL, "PCA", "norm", True, drawn)  # 30,000 points are not sent twice
-    assert again[0] == gr.skip() and again[1:3] == [status, notes] and again[4] == drawn
-    assert word_map.show_map(*MODEL, "PCA", "rank", True, drawn)[0] != gr.skip()
-    assert word_map.show_map(*MODEL, "PCA", "norm", True, drawn.replace(JOB_ID, "b" * 32))[0] == figure
+    assert not again.keys() & {"map", "drawn"} and (again["status"], again["notes"]) == (status, notes)
+    assert "map" in word_map.show_map(*MODEL, "PCA", "rank", True, drawn)
+    assert word_map.show_map(*MODEL, "PCA", "norm", True, drawn.replace(JOB_ID, "b" * 32))["map"] == figure
 
 
 def test_a_map_of_too_many_words_says_that_it_is_sampled(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(word_map, "sample_rows", lambda n_rows: np.arange(0, n_rows, 2))
-    figure, _, notes, *_ = word_map.show_map(*MODEL, "PCA", "rank", True)
+    shown = word_map.show_map(*MODEL, "PCA", "rank", True)
+    figure, notes = shown["map"], shown["notes"]
     n_words, n_shown = len(model), -(-len(model) // 2)
     assert len(json.loads(figure)["data"][0]["text"]) == n_shown
     assert f"sampled from {n_words}" in notes and f"{n_shown} of {n_words} words, laid out" in figure
@@ -252,11 +261,14 @@ def test_umap_comes_when_it_is_ready(model: WordNeighbors, monkeypatch: pytest.M
     waits = [PendingMap(None, 3.0), PendingMap(None, 40.0, 0.25, 29.5)]
     answers = [*waits, *[PendingMap(data.pca * 2, 5.0)] * 2]
     monkeypatch.setattr(word_map, "_map_maker", lambda: SimpleNamespace(get=lambda rows, key: answers.pop(0)))
-    figure, status, _, timer, drawn, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True)
+    shown = word_map.show_map(*MODEL, "UMAP", "rank", True)
+    figure, status, timer, drawn = (shown[name] for name in ("map", "status", "timer", "drawn"))
     assert "PCA 1" in figure and "3.0 s so far" in status and "data-busy" in status and timer.active is True
-    figure, status, _, _, drawn, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
-    assert figure == gr.skip() and 'aria-valuenow="25"' in status and "about 30 s left" in status
-    figure, status, _, timer, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
+    shown = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
+    status = shown["status"]
+    assert "map" not in shown and 'aria-valuenow="25"' in status and "about 30 s left" in status
+    shown = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
+    figure, status, timer = shown["map"], shown["status"], shown["timer"]
     assert (
         "UMAP 1" in figure
         and "spread" not in figure
@@ -269,8 +281,8 @@ def test_umap_comes_when_it_is_ready(model: WordNeighbors, monkeypatch: pytest.M
         raise M2VError("its process ended early")
 
     monkeypatch.setattr(word_map, "_map_maker", lambda: SimpleNamespace(get=fail))
-    _, status, _, timer, *_ = word_map.show_map(*MODEL, "UMAP", "rank", True)
-    assert "its process ended early" in status and timer.active is False
+    shown = word_map.show_map(*MODEL, "UMAP", "rank", True)
+    assert "its process ended early" in shown["status"] and shown["timer"].active is False
 
 
 def test_a_word_is_found_with_its_neighbours_in_full_space(model: WordNeighbors) -> None:
@@ -420,7 +432,8 @@ def jobs(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def words_switch(may_start: bool, owner: str = OWNER, is_on: bool = True) -> list[Any]:
-    return teacher_side.follow("teacher_words", owner, JOB_ID, None, is_on, may_start)[:4]
+    shown = teacher_side.follow("teacher_words", owner, JOB_ID, None, is_on, may_start)
+    return [shown[name] for name in ("status", "cancel", "timer", "ready_id")]
 
 
 def test_the_switch_starts_one_reading_and_says_when_it_is_ready(jobs: Jobs) -> None:
@@ -442,8 +455,8 @@ def test_a_reading_that_failed_says_why_and_is_tried_again_when_asked(jobs: Jobs
     assert "It broke." in status and "<img" not in status and ready == ""
     words_switch(True)
     assert len(jobs.jobs) == 2
-    is_on, status, *_ = teacher_side.cancel("teacher_words", *MODEL, None)
-    assert is_on is False and status == "" and jobs.jobs[-1].state == "cancelled"
+    shown = teacher_side.cancel("teacher_words", *MODEL, None)
+    assert shown["is_on"] is False and shown["status"] == "" and jobs.jobs[-1].state == "cancelled"
     jobs.finish("cancelling")  # whoever turns it on again before that one has ended wants a new one
     words_switch(True)
     assert [job.state for job in jobs.jobs] == ["failed", "cancelling", "running"]
@@ -457,10 +470,11 @@ def test_a_reading_that_failed_gives_its_id(jobs: Jobs) -> None:
 
 def test_a_switch_that_is_turned_off_stops_its_reading(jobs: Jobs) -> None:
     switch = partial(teacher_side.switch, "teacher_words")
-    status, stop, timer, *_ = switch(*MODEL, None, True)
-    assert "m2v-reading" in status and stop.visible and timer.active
-    status, stop, timer, ready, about = switch(*MODEL, None, False)
-    assert (status, stop.visible, timer.active, ready, about) == ("", False, False, "", "")
+    shown = switch(*MODEL, None, True)
+    assert "m2v-reading" in shown["status"] and shown["cancel"].visible and shown["timer"].active
+    shown = switch(*MODEL, None, False)
+    assert (shown["cancel"].visible, shown["timer"].active) == (False, False) and "is_on" not in shown
+    assert (shown["status"], shown["ready_id"], shown["about"]) == ("", "", "")
     assert jobs.jobs[-1].state == "cancelled"
     jobs.finish("done")
     switch(*MODEL, None, False)
@@ -476,12 +490,12 @@ def test_an_answer_that_comes_late_is_told_apart(jobs: Jobs) -> None:
     words = teacher_side.follow("teacher_words", *MODEL, None, True, True)
     texts = teacher_side.follow("teacher_documents", *MODEL, documents, True, True)
     others = teacher_side.follow("teacher_documents", *MODEL, Documents(("b",), "other key"), True, True)
-    assert len({words[4], texts[4], others[4], ""}) == 4
+    assert len({words["about"], texts["about"], others["about"], ""}) == 4
 
 
 def test_a_model_without_a_teacher_says_so(jobs: Jobs) -> None:
     teacher_side.model_library().record.teacher = None  # type: ignore[attr-defined]
-    assert "doesn&#x27;t say which teacher" in words_switch(True)[0] and not jobs.jobs
+    assert "doesn&#39;t say which teacher" in words_switch(True)[0] and not jobs.jobs
 
 
 def test_on_a_space_a_teacher_is_a_name_on_the_hub(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -514,8 +528,8 @@ def test_documents_beside_the_teacher(jobs: Jobs, monkeypatch: pytest.MonkeyPatc
     documents, _ = own_documents.read_documents("paste", TEXTS, None)
     assert documents is not None
     switch = partial(teacher_side.follow, "teacher_documents", *MODEL)
-    assert "It does when you search" in switch(documents, True, False)[0] and not jobs.jobs
-    assert switch(None, True, True)[0] == ""
+    assert "It does when you search" in switch(documents, True, False)["status"] and not jobs.jobs
+    assert switch(None, True, True)["status"] == ""
     switch(documents, True, True)
     assert jobs.jobs[0].parameters == {"teacher": "somebody/teacher", "key": documents.key}
     np.save(jobs.folder / "vectors.npy", jobs.vectors[:3])
@@ -524,7 +538,7 @@ def test_documents_beside_the_teacher(jobs: Jobs, monkeypatch: pytest.MonkeyPatc
     # Of one text the model knows no part, or all three are in both.
     assert "3 of 3 in both" in html and html.count("<li") == 6
     many = Documents(tuple(map(str, range(5001))), "many")
-    assert "5,001 texts" in switch(many, True, True)[0] and len(jobs.jobs) == 1
+    assert "5,001 texts" in switch(many, True, True)["status"] and len(jobs.jobs) == 1
     for number in range(7):
         switch(Documents(("a",), str(number)), True, True)
         jobs.finish("done")
@@ -533,7 +547,8 @@ def test_documents_beside_the_teacher(jobs: Jobs, monkeypatch: pytest.MonkeyPatc
 
 def test_clusters_have_a_legend(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(map_look, "data_folder", lambda: tmp_path)
-    figure, _, notes, *_ = word_map.show_map(*MODEL, "PCA", "cluster", True)
+    shown = word_map.show_map(*MODEL, "PCA", "cluster", True)
+    figure, notes = shown["map"], shown["notes"]
     _, names = map_look.clusters(word_map._map_data(model))
     assert notes.count("<li>") == len(names) == 10
     (trace,) = json.loads(figure)["data"]
@@ -544,14 +559,16 @@ def test_clusters_have_a_legend(model: WordNeighbors, monkeypatch: pytest.Monkey
 
 def test_overlap_colours_need_the_teacher_and_say_so(jobs: Jobs) -> None:
     def shown(drawn: str = "") -> list[Any]:
-        return word_map.show_map(*MODEL, "PCA", "overlap", True, drawn)
+        values = word_map.show_map(*MODEL, "PCA", "overlap", True, drawn)
+        names = ("map", "status", "notes", "timer", "drawn", "ask", "stop")
+        return [values.get(name, gr.skip()) for name in names]
 
     figure, status, notes, timer, drawn, ask, stop = shown()
     assert "Coloured by rank for now" in status and "The teacher has not read" in notes
     assert json.loads(figure)["data"][0]["marker"]["colorbar"]["title"]["text"] == "Rank"
     assert (timer.active, ask.visible, stop.visible) == (False, True, False)
     assert word_map.let_teacher_read(*MODEL, 0) == ("", 1) and len(jobs.jobs) == 1
-    figure, status, notes, timer, drawn, ask, stop = shown(drawn)
+    figure, status, notes, timer, _, ask, stop = shown(drawn)
     assert "Once:" in notes and "Coloured by rank for now" in status and figure == gr.skip()
     assert (timer.active, ask.visible, stop.visible) == (True, False, True)
     assert word_map.stop_teacher(*MODEL, 1) == ("", 2) and jobs.jobs[-1].state == "cancelled"
@@ -572,7 +589,7 @@ def test_overlap_colours_need_the_teacher_and_say_so(jobs: Jobs) -> None:
 
 def test_where_no_teacher_can_read_the_words_nobody_is_asked_to_let_it(jobs: Jobs) -> None:
     teacher_side.model_library().record.teacher = None  # type: ignore[attr-defined]
-    _, _, notes, *_, ask, _ = word_map.show_map(*MODEL, "PCA", "overlap", True)
-    assert "doesn&#x27;t say which teacher" in notes and not ask.visible
+    shown = word_map.show_map(*MODEL, "PCA", "overlap", True)
+    assert "doesn&#39;t say which teacher" in shown["notes"] and not shown["ask"].visible
     said, _ = word_map.let_teacher_read(*MODEL, 0)  # a click that came late
-    assert "doesn&#x27;t say which teacher" in said and not jobs.jobs
+    assert "doesn&#39;t say which teacher" in said and not jobs.jobs

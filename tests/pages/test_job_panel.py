@@ -16,6 +16,7 @@ from m2v_core.storage import export
 from m2v_core.studio.jobs import Stage
 from pages.components.job_panel import (
     attach,
+    build_job_panel,
     cancel,
     find_job,
     finished_model,
@@ -30,7 +31,17 @@ from tests.pages.conftest import JOB_ID, FakeStore, done_job, encoding_job, make
 
 EVIL = "<img src=x onerror=alert(1)>"
 OWNER = "owner-owner-owner-owner-1"
-(ID, VIEW, START, CANCEL, MESSAGE, RESULT, FACTS, DOWNLOAD, TIMER, DONE_ID, RETRY) = range(11)
+ID, VIEW, START, CANCEL, MESSAGE, RESULT, FACTS, DOWNLOAD, TIMER = [
+    "job_id",
+    "view",
+    "start",
+    "cancel",
+    "message",
+    "result",
+    "facts",
+    "download",
+    "timer",
+]
 JOBS = {
     "none": None,
     "queued": make_job("queued", queue_position=3),
@@ -222,22 +233,22 @@ def test_nobody_sees_anothers_job(store: FakeStore) -> None:
 def test_a_page_opens_with_the_job_that_is_going_on(store: FakeStore) -> None:
     store.add(OWNER, encoding_job(250, id="a" * 32, created_at=1.0))
     store.add(OWNER, done_job(id="b" * 32, created_at=2.0))
-    owner, job_id, *_ = attach(OWNER)
-    assert (owner, job_id) == (OWNER, "a" * 32)
+    values = attach(OWNER)
+    assert (values["owner"], values[ID]) == (OWNER, "a" * 32)
     store.add(OWNER, done_job(id="a" * 32, created_at=1.0))
-    assert attach(OWNER)[1] == "b" * 32
+    assert attach(OWNER)[ID] == "b" * 32
 
 
 def test_a_first_visit_gets_an_id_and_an_empty_panel(store: FakeStore) -> None:
-    owner, job_id, view, *_ = attach(None)
-    assert len(owner) >= 22 and job_id == "" and "No run yet" in view
+    values = attach(None)
+    assert len(values["owner"]) >= 22 and values[ID] == "" and "No run yet" in values[VIEW]
 
 
 def test_ticks_change_the_view_alone_until_the_end(store: FakeStore) -> None:
     store.add(OWNER, encoding_job(250))
     values = follow(OWNER, JOB_ID)
     assert "250 of 1,000" in values[VIEW]
-    assert [value for index, value in enumerate(values) if index != VIEW] == [{"__type__": "update"}] * 10
+    assert list(values) == [VIEW]
     store.add(OWNER, done_job())
     assert not follow(OWNER, JOB_ID)[TIMER].active
 
@@ -261,7 +272,24 @@ def test_a_cancel_that_can_not_be_written_down_says_why(store: FakeStore, monkey
     monkeypatch.setattr(store, "cancel", full)
     values = cancel(OWNER, JOB_ID)
     assert "No space left" in text_of(values[MESSAGE])
-    assert values[ID] == gr.skip()
+    assert list(values) == [MESSAGE]
+
+
+def test_gradio_calls_the_handlers_with_the_values_of_their_inputs_alone(store: FakeStore) -> None:
+    with gr.Blocks() as app:
+        panel = build_job_panel("Go", "publish")
+        panel.connect(lambda owner, text: JOB_ID, [gr.Textbox()])
+    store.add(OWNER, encoding_job(250, kind="publish"))
+    answered = {}
+    for function in app.fns.values():
+        if function.fn is not None:
+            values = [OWNER, JOB_ID][: len(function.inputs)]
+            arguments, *_ = gr.helpers.special_args(function.fn, values, gr.Request())
+            answered[function.api_name] = function.fn(*arguments)
+    start, retry, cancelled, followed, attached, _ = answered.values()
+    assert start[panel.job_id] == JOB_ID and panel.message in retry
+    assert "Cancelling" in cancelled[panel.view] and "Cancelling" in followed[panel.view]
+    assert attached[panel.owner] == OWNER and panel.job_id in attached
 
 
 def test_cancel(store: FakeStore) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import gradio as gr
 import pytest
 from gradio.context import LocalContext
 
@@ -27,7 +26,8 @@ from tests.static_models import static_model
 EVIL = "<img src=x onerror=alert(1)>"
 OWNER = "owner-owner-owner-owner-1"
 OTHER = "other-other-other-other-2"
-(MESSAGE, PROGRESS, MODELS, DETAIL, FACTS, NAME, SNIPPET, CONFIRM, DONE, TIMER, SHOWN, LISTED) = range(12)
+MESSAGE, PROGRESS, MODELS, DETAIL, FACTS, NAME = ("message", "progress", "models", "detail", "facts", "name")
+SNIPPET, CONFIRM, DONE, TIMER, SHOWN, LISTED = ("snippet", "confirm", "done", "timer", "shown_id", "listed")
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def text_of(html: str) -> str:
 
 
 def test_an_empty_library_says_what_to_do_first(library: Library) -> None:
-    owner, *shown = page.attach(None, request())
-    assert len(owner) >= 22
+    shown = page.attach(None, request())
+    assert len(shown["owner"]) >= 22
     assert "Distill your first one" in text_of(shown[PROGRESS])
     assert 'href="distill"' in shown[PROGRESS]
     assert (shown[MODELS].visible, shown[DETAIL].visible, shown[TIMER].active) == (False, False, False)
@@ -96,7 +96,7 @@ def test_what_was_said_stays_while_a_model_is_made(
     shown = page.delete(OWNER, second.id)
     assert "second is deleted" in shown[MESSAGE] and "being made" in shown[PROGRESS]
     again = page.refresh(OWNER, shown[SHOWN], shown[LISTED])
-    assert again[MESSAGE] == gr.skip() and "being made" in again[PROGRESS]
+    assert MESSAGE not in again and "being made" in again[PROGRESS]
 
 
 def finished(store: FakeStore, name: str, letter: str) -> Job:
@@ -114,7 +114,7 @@ def test_a_full_library_says_which_model_is_left_out_and_takes_it_in_once_there_
     finished(store, f"m2v-{EVIL}", "a")
     shown = page.values(OWNER, record.id)
     assert [model_id for _, model_id in shown[LISTED]] == [record.id]
-    for html in (shown[PROGRESS], model_picker.attach(OWNER, request())[2]):
+    for html in (shown[PROGRESS], model_picker.attach(OWNER, request())["message"]):
         for says in ("Not in your library: m2v-<img", "1 are allowed", "Download the ZIP", "comes in by itself"):
             assert says in unescape(html)
         assert EVIL not in html
@@ -140,7 +140,7 @@ def test_a_finished_model_that_can_not_be_read_says_so(
 def test_the_models_are_listed_and_the_newest_is_picked(add: Callable[..., ModelRecord]) -> None:
     first, second = add("first"), add("second")
     add("not mine", OTHER)
-    _, *shown = page.attach(OWNER, request())
+    shown = page.attach(OWNER, request())
     assert [model_id for _, model_id in shown[MODELS].choices] == [second.id, first.id]
     assert shown[MODELS].value == second.id
     assert shown[NAME] == "second"
@@ -151,9 +151,9 @@ def test_the_models_are_listed_and_the_newest_is_picked(add: Callable[..., Model
 
 def test_the_address_picks_a_model_for_good(add: Callable[..., ModelRecord], library: Library) -> None:
     first, second, others = add("first"), add("second"), add("not mine", OTHER)
-    assert page.attach(OWNER, request(model=first.id))[1 + MODELS].value == first.id
+    assert page.attach(OWNER, request(model=first.id))[MODELS].value == first.id
     assert library.picked(OWNER) == first
-    _, *shown = page.attach(OWNER, request(model=others.id))
+    shown = page.attach(OWNER, request(model=others.id))
     assert "No such model among yours" in shown[MESSAGE]
     assert shown[MODELS].value == first.id
     page.pick(OWNER, second.id)
@@ -179,28 +179,30 @@ def test_every_message_with_a_name_escapes_it(add: Callable[..., ModelRecord]) -
 def test_what_an_upload_may_be(library: Library, tmp_path: Path) -> None:
     static_model().save_pretrained(tmp_path / "mine")
     archive = write_zip(tmp_path / "mine", tmp_path / "packed.zip")
-    message, box, *shown = last(page.add_upload(OWNER, [str(archive)]))
+    shown = last(page.add_upload(OWNER, [str(archive)]))
+    message, box = shown["added"], shown["upload"]
     assert "packed is in your library" in text_of(message)
     assert box is None and shown[NAME] == "packed"
     assert not archive.exists()
     files = [str(path) for path in (tmp_path / "mine").iterdir() if path.is_file()]
-    message, _, *shown = last(page.add_upload(OWNER, files))
+    shown = last(page.add_upload(OWNER, files))
+    message = shown["added"]
     assert "model is in your library" in text_of(message)
     for paths in ([], [str(tmp_path / "a.zip"), str(tmp_path / "b.zip")]):
-        assert "Upload one ZIP archive" in last(page.add_upload(OWNER, paths))[0]
+        assert "Upload one ZIP archive" in last(page.add_upload(OWNER, paths))["added"]
     (tmp_path / "config.json").write_text("{}")
-    assert "missing" in last(page.add_upload(OWNER, [str(tmp_path / "config.json")]))[0]
+    assert "missing" in last(page.add_upload(OWNER, [str(tmp_path / "config.json")]))["added"]
 
 
 def test_a_folder_is_opened_at_home_and_never_on_a_space(
     library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     static_model().save_pretrained(tmp_path / "mine")
-    assert "mine is in your library" in text_of(last(page.add_named(OWNER, "folder", str(tmp_path / "mine")))[0])
-    assert "Nothing is named yet" in last(page.add_named(OWNER, "hub", " "))[0]
+    assert "mine is in your library" in text_of(last(page.add_named(OWNER, "folder", str(tmp_path / "mine")))["added"])
+    assert "Nothing is named yet" in last(page.add_named(OWNER, "hub", " "))["added"]
     monkeypatch.setenv("SPACE_ID", "someone/space")
     for way in ("folder", "hub"):
-        message = last(page.add_named(OWNER, way, str(tmp_path / "mine")))[0]
+        message = last(page.add_named(OWNER, way, str(tmp_path / "mine")))["added"]
         assert "m2v-error" in message
     assert len(library.list_models(OWNER)) == 1
 
@@ -209,8 +211,8 @@ def test_rename_and_delete(add: Callable[..., ModelRecord], library: Library) ->
     first, second = add("first"), add("second")
     shown = page.rename(OWNER, first.id, "third")
     assert shown[NAME] == "third" and "It is called third now" in text_of(shown[DONE])
-    assert "called &#x27;second&#x27; already" in page.rename(OWNER, first.id, "second")[DONE]
-    assert "can't be brought back" in text_of(page.ask(OWNER, first.id)[1]).replace("&#x27;", "'")
+    assert "called &#39;second&#39; already" in page.rename(OWNER, first.id, "second")[DONE]
+    assert "can't be brought back" in text_of(page.ask(OWNER, first.id)[1]).replace("&#39;", "'")
     shown = page.delete(OWNER, first.id)
     assert "third is deleted" in text_of(shown[MESSAGE])
     assert shown[MODELS].value == second.id
@@ -270,13 +272,13 @@ def test_the_snippet_names_the_app_where_it_is(
     add: Callable[..., ModelRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = add("small")
-    assert "Client(&#x27;http://127.0.0.1:7860&#x27;)" in model_facts.snippet_html(record, OWNER)
+    assert "Client(&#39;http://127.0.0.1:7860&#39;)" in model_facts.snippet_html(record, OWNER)
     asked = SimpleNamespace(request=SimpleNamespace(base_url="http://10.0.0.7:8000/"), session_hash="s")
     token = LocalContext.request.set(asked)
     try:
-        assert "Client(&#x27;http://10.0.0.7:8000&#x27;)" in model_facts.snippet_html(record, OWNER)
+        assert "Client(&#39;http://10.0.0.7:8000&#39;)" in model_facts.snippet_html(record, OWNER)
         monkeypatch.setenv("SPACE_ID", "someone/studio")
-        assert "Client(&#x27;someone/studio&#x27;)" in model_facts.snippet_html(record, OWNER)
+        assert "Client(&#39;someone/studio&#39;)" in model_facts.snippet_html(record, OWNER)
     finally:
         LocalContext.request.reset(token)
 
@@ -313,7 +315,7 @@ def test_refreshing_leaves_alone_what_one_types(add: Callable[..., ModelRecord],
     record = add()
     listed = page.values(OWNER)[LISTED]
     shown = page.refresh(OWNER, record.id, listed)
-    assert [shown[place] for place in (NAME, FACTS, CONFIRM, DONE, SHOWN)] == [gr.skip()] * 5
+    assert not shown.keys() & {NAME, FACTS, CONFIRM, DONE, SHOWN}
     shown = page.refresh(OWNER, None, [])
     assert (shown[NAME], shown[MODELS].value, shown[SHOWN]) == ("small", record.id, record.id)
 
@@ -331,32 +333,37 @@ def test_a_refresh_does_not_take_back_what_is_clicked_meanwhile(
     # A refresh begins; the first is clicked and answered; then the refresh is.
     picked = page.pick(OWNER, first.id)
     assert (picked[NAME], picked[SHOWN]) == ("first", first.id) and "value" not in update_of(picked[MODELS])
-    assert page.refresh(OWNER, second.id, shown[LISTED])[MODELS] == gr.skip()
+    assert page.refresh(OWNER, second.id, shown[LISTED]).get(MODELS) is None
     add("third")  # a list that has changed is shown, but nothing is chosen by it
     late = page.refresh(OWNER, second.id, shown[LISTED])
     assert "value" not in update_of(late[MODELS]) and len(update_of(late[MODELS])["choices"]) == 3
-    assert late[FACTS] == late[SHOWN] == gr.skip()
+    assert not late.keys() & {FACTS, SHOWN}
     page.delete(OWNER, second.id)  # in another tab
     gone = page.refresh(OWNER, second.id, late[LISTED])
     assert gone[MODELS].value == gone[SHOWN] == first.id and "first" in gone[FACTS]
 
 
 def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], store: FakeStore) -> None:
-    owner, box, message, timer, n_offered = model_picker.attach(OWNER, request())
+    shown = model_picker.attach(OWNER, request())
+    owner, box, message = (shown[name] for name in ("owner", "model_id", "message"))
+    timer, n_offered = shown["timer"], shown["n_offered"]
     assert (owner, box.visible, timer.active, n_offered) == (OWNER, False, False, 0)
     assert 'href="distill"' in message and 'href="library"' in message
     first, second = add("first"), add("second")
     page.pick(OWNER, first.id)
-    _, box, message, _, n_offered = model_picker.attach(OWNER, request())
-    assert (box.value, message, n_offered) == (first.id, "", 2)
+    shown = model_picker.attach(OWNER, request())
+    assert (shown["model_id"].value, shown["message"], shown["n_offered"]) == (first.id, "", 2)
     assert model_picker.pick(OWNER, second.id) == ""
     assert page.values(OWNER)[MODELS].value == second.id
-    assert "No such model" in model_picker.attach(OTHER, request(model=first.id))[2]
-    assert model_picker.refresh(OWNER, first.id, 2)[0].value == first.id
-    assert model_picker.shorten(OWNER, first.id, 2) == [gr.skip()] * 4
+    assert "No such model" in model_picker.attach(OTHER, request(model=first.id))["message"]
+    assert model_picker.refresh(OWNER, first.id, 2)["model_id"].value == first.id
+    assert model_picker.shorten(OWNER, first.id, 2) == {}
     # The list may be open: it gets shorter only when it is closed.
-    assert model_picker.refresh(OWNER, first.id, 3) == [gr.skip()] * 4
-    assert [value for _, value in model_picker.shorten(OWNER, second.id, 3)[0].choices] == [second.id, first.id]
+    assert model_picker.refresh(OWNER, first.id, 3) == {}
+    assert [value for _, value in model_picker.shorten(OWNER, second.id, 3)["model_id"].choices] == [
+        second.id,
+        first.id,
+    ]
 
 
 @pytest.mark.parametrize(

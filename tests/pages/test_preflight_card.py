@@ -82,7 +82,7 @@ def test_settings_count(changes: dict[str, Any], said: str) -> None:
 def test_what_cannot_work_blocks_the_button(broken_teacher: Callable[[str], Path], kind: str) -> None:
     html, can_start = check(teacher=str(broken_teacher(kind)))
     assert not can_start
-    assert "can&#x27;t be distilled here" in html
+    assert "can&#39;t be distilled here" in html
     assert 'role="alert"' in html
 
 

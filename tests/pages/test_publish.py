@@ -226,12 +226,13 @@ def test_a_private_teacher_s_reader_gives_its_token_to_the_job(
 
 def test_the_publish_page_fills_its_form(hub: LoopbackHub, model: ModelRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    said, box, _, name, way, branch, access, license_box, card = publish.prepare(OWNER, model.id, LOCAL, None)
-    assert "Signed in as ada" in text_of(said)
-    assert box.visible
-    assert (name, way, branch, access) == ("ada/small", None, "v2", "private")
-    assert license_box.value == "mit"
-    assert "model_name: ada/small" in card and "# ada/small" in card
+    shown = publish.prepare(OWNER, model.id, LOCAL, None)
+    assert "Signed in as ada" in text_of(shown["account"])
+    assert shown["form"].visible
+    expected = {"name": "ada/small", "way": None, "branch": "v2", "access": "private"}
+    assert expected.items() <= shown.items()
+    assert shown["license"].value == "mit"
+    assert "model_name: ada/small" in shown["card"] and "# ada/small" in shown["card"]
 
 
 def test_a_teacher_s_licence_is_inherited_and_an_unknown_one_asked_for(
@@ -300,8 +301,7 @@ def test_without_a_model_it_says_what_to_do(hub: LoopbackHub, store: FakeStore, 
 def test_another_s_model_is_none(hub: LoopbackHub, store: FakeStore, model: ModelRecord) -> None:
     with pytest.raises(NotFoundError):
         publish.submit(**form(model, owner="other-other-other-other-2"))
-    _, box, *_ = publish.prepare("other-other-other-other-2", model.id, LOCAL, None)
-    assert not box.visible
+    assert not publish.prepare("other-other-other-other-2", model.id, LOCAL, None)["form"].visible
 
 
 def test_a_failed_upload_keeps_the_model_and_can_be_tried_again(
@@ -314,11 +314,11 @@ def test_a_failed_upload_keeps_the_model_and_can_be_tried_again(
     )
     store.add(OWNER, made)
     shown = panel_values(OWNER, made, ONE_CLICK)
-    text = text_of(shown[1])
+    text = text_of(shown["view"])
     for said in ("Made, but not published", "the Hub answered 500", "Retry upload", model.id):
         assert said in text
-    assert shown[-1].visible and shown[7].visible  # the button, and the ZIP
-    assert not panel_values(OWNER, made, "distill")[-1].visible
+    assert shown["retry"].visible and shown["download"].visible  # the button, and the ZIP
+    assert not panel_values(OWNER, made, "distill")["retry"].visible
     with pytest.raises(HubError, match="No one is signed in"):
         retry_upload(OWNER, Visitor(), model.id)
     retry_upload(OWNER, ADA, model.id)

@@ -16,6 +16,7 @@ from m2v_core.distillation.settings import CHOICES, DEFAULTS, SETTING_NAMES, Dis
 from m2v_core.errors import InputError
 from m2v_core.studio.jobs.kinds import KINDS
 from m2v_core.studio.jobs.store import JobSpec, JobStore
+from pages.components import distill_settings
 
 REFUSED = {
     "recipe": ["best", "", None, 1],
@@ -108,3 +109,35 @@ def test_the_command_has_every_setting():
         assert options[name]["default"] == default or default is None, name
         if name in CHOICES:
             assert tuple(options[name]["type"]["choices"]) == CHOICES[name]
+
+
+def test_the_form_of_the_app_begins_with_the_defaults():
+    submitted = distill_settings.restored_settings({"model_name": "teacher"})
+    assert submitted | {"sif_coefficient": "0.0001"} == distill_settings.DEFAULTS
+    form = distill_settings.DEFAULTS
+    assert distill_settings.parse_dims(form["dims"]) == DEFAULTS.pca_dims
+    assert distill_settings.parse_coefficient(form["sif_coefficient"]) == DEFAULTS.sif_coefficient
+    assert distill_settings.parse_clusters(form["clusters"]) == DEFAULTS.vocabulary_quantization
+    assert distill_settings.parse_pattern(form["remove_pattern"]) == DEFAULTS.token_remove_pattern
+    assert [form[name] for name in ("weighting", "pooling", "precision", "recipe")] == [
+        *(DEFAULTS.weighting, DEFAULTS.pooling, DEFAULTS.quantize_to, DEFAULTS.recipe)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("weighting", distill_settings.WEIGHTINGS),
+        ("pooling", distill_settings.POOLINGS),
+        ("quantize_to", distill_settings.PRECISIONS),
+        ("recipe", distill_settings.RECIPES),
+    ],
+)
+def test_the_form_of_the_app_has_every_choice(name, choices):
+    assert {value for _, value in choices} - {"none"} == set(CHOICES[name])
+
+
+def test_a_model_says_how_it_was_distilled(build_teacher_once):
+    made = distill(str(build_teacher_once("wordpiece")), recipe="fast", pca_dims=8, device="cpu")
+    stated = {name: made.config["m2v"][name] for name in SETTING_NAMES}
+    assert DistillSettings.from_dict(stated) == DistillSettings(recipe="fast", pca_dims=8)
