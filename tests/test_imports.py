@@ -34,7 +34,6 @@ ROOMS: dict[str, set[str]] = {
     "bulk": MODEL,
     # The ends never know each other, but for the Encoder protocol.
     **dict.fromkeys(ENDS, MODEL | {"bulk", "evaluation.encoders"}),
-    "distillation": MODEL | {"bulk", "evaluation.encoders", "distributed"},
     # Processes, locks and memory caps, which the rooms of the studio share.
     "studio": {"errors", "native"},
     # What a distillation may be asked for is checked before it is queued.
@@ -258,6 +257,7 @@ def test_every_room_has_both_tables():
         ("m2v_core/studio/jobs/kinds.py", "from m2v_core.distillation.pipeline import distill"),
         ("m2v_core/studio/space/build.py", "from m2v_core.studio.jobs import JobStore"),
         ("m2v_core/bulk/run.py", "from m2v_core.distributed.run import run"),
+        ("m2v_core/distillation/pipeline.py", "from m2v_core.distributed.run import run"),
         ("m2v_core/storage/local.py", "from m2v_core.hub import download"),
         ("m2v_core/studio/jobs/worker.py", "import m2v_core\nm2v_core.distill('x')"),
         ("m2v_core/cli/encoding.py", "import numpy"),

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -26,8 +26,11 @@ from m2v_core.cli.console import (
     stop,
 )
 from m2v_core.distillation.settings import CHOICES, DEFAULTS, PCADims
-from m2v_core.errors import Cancelled
+from m2v_core.errors import Cancelled, InputError
 from m2v_core.progress import ProgressReporter
+
+if TYPE_CHECKING:
+    from m2v_core.distributed.vocabulary import ClusterReader
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -133,6 +136,10 @@ def distill(
     token_remove_pattern: str,
     corpus: Path | None,
     corpus_column: str | None,
+    cache_folder: Path | None,
+    engine: str | None,
+    workers: int | None,
+    address: str | None,
     **settings: Any,
 ) -> None:
     """Distil a teacher into a static model and save it.
@@ -146,6 +153,7 @@ def distill(
         from m2v_core.bulk.run import read_texts
 
         sentences = read_texts(corpus, corpus_column)
+    reader = _reader(engine, cache_folder, workers, address)
     started = time.perf_counter()
     try:
         with progress_bars("tokens") as show, cancelled_by_interrupt() as cancel:
@@ -158,6 +166,8 @@ def distill(
                 vocabulary=vocabulary,
                 token_remove_pattern=token_remove_pattern or None,
                 corpus=sentences,
+                cache_folder=cache_folder,
+                reader=reader,
                 progress=show,
                 cancel=cancel,
                 **settings,
@@ -165,9 +175,9 @@ def distill(
             reporter.start("save")
             model.save_pretrained(save_path)
     except (KeyboardInterrupt, Cancelled):
-        if settings["engine"] is None:
+        if reader is None:
             raise
-        stop(f"Stopped. What was read stays in {settings['cache_folder']}; the same command goes on from there.")
+        stop(f"Stopped. What was read stays in {cache_folder}; the same command goes on from there.")
     print_facts(
         rows=f"{len(model.token_embeddings):,}",
         dim=model.dim,
@@ -243,6 +253,21 @@ def preflight(
         say(f"Error: {problem}", fg="red", bold=True)
     if facts.problems:
         raise click.exceptions.Exit(1)
+
+
+def _reader(engine: str | None, folder: Path | None, workers: int | None, address: str | None) -> ClusterReader | None:
+    if engine is None:
+        if workers is not None or address is not None:
+            raise InputError("--workers and --address are for a Ray cluster. Add --engine ray, or leave them out.")
+        return None
+    if folder is None:
+        raise InputError(
+            "--engine ray gathers the vectors on disk. Name a --cache-folder that all machines share, with room for "
+            "twice 4 bytes x rows x the teacher's width."
+        )
+    from m2v_core.distributed.vocabulary import ClusterReader
+
+    return ClusterReader(folder, workers, address)
 
 
 def _read_words(path: Path, column: str | None) -> list[str]:

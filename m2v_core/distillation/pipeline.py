@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,13 @@ from tokenizers import Tokenizer
 from m2v_core._version import __version__
 from m2v_core.distillation.cache import Fitted, Prepared, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.calibration.bags import synthetic_bags, usable_texts, whole_words
-from m2v_core.distillation.reading import Reading
+from m2v_core.distillation.reading import Elsewhere, Reading
 from m2v_core.distillation.reduction import n_components, reduce_dims
 from m2v_core.distillation.settings import DEFAULTS, DistillRequest, PCADims, Pooling, Precision, Recipe, Weighting
+from m2v_core.distillation.teacher.elsewhere import VocabularyReader
 from m2v_core.distillation.teacher.source import TeacherSource, locate_teacher
 from m2v_core.distillation.weighting import rank_weights
-from m2v_core.errors import Cancelled, InputError
+from m2v_core.errors import Cancelled
 from m2v_core.model import StaticModel
 from m2v_core.native.cosines import row_lengths
 from m2v_core.progress import ProgressCallback, ProgressReporter
@@ -54,9 +55,7 @@ def distill(
     recipe: Recipe = DEFAULTS.recipe,
     corpus: Sequence[str] | None = None,
     cache_folder: str | Path | None = None,
-    engine: Literal["ray"] | None = None,
-    workers: int | None = None,
-    address: str | None = None,
+    reader: VocabularyReader | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     revision: str | None = None,
@@ -87,14 +86,11 @@ def distill(
         corpus: Sentences like those that the model is for, without labels, a thousand or more: the table is fitted to
             what the teacher says of them, with either `"fast"` or `"calibrated"`. See `bulk.read_texts` for files.
         cache_folder: Keep the teacher's vectors here, and take them from here the next time: then other dimensions,
-            weights or precisions take a second. Up to 2 GiB, but for those that `engine` gathers.
-        engine: `"ray"` has the vocabulary read on a Ray cluster, by a teacher on each GPU or, where there is none, on
-            each machine, the vectors gathered in `cache_folder`, which all of them share. Whatever ends it, the same
-            call goes on. Sentences, `"auto"` pooling of a teacher that pools otherwise than by the mean, and all that
+            weights or precisions take a second. Up to 2 GiB.
+        reader: Has the vocabulary read in other processes, such as `m2v_core.distributed.vocabulary.ClusterReader` on a
+            Ray cluster. Sentences, `"auto"` pooling of a teacher that pools otherwise than by the mean, and all that
             follows are done here; what needs more than 4 GiB of vectors in memory at once is refused, such as
             `"calibrated"` for a million words. None: all is done here.
-        workers: How many teachers read on the cluster; None for one for each GPU or machine.
-        address: Of the cluster; None for the one that RAY_ADDRESS names, or else this machine.
         progress: Receives `Progress` events of the stages `download` (in bytes, where the Hub has to be asked), `load`,
             `encode`, `read`, `reduce`, `calibrate` and `finish`. An exception it raises stops the work and passes
             through.
@@ -110,8 +106,8 @@ def distill(
         NotFoundError, HubError: there is no such teacher, or the Hub can't be reached.
         TeacherError: the teacher can't be used; RemoteCodeError and TeacherOutputError are of this kind.
         DeviceError: the device isn't there.
-        MissingExtraError: torch or transformers is not installed, or ray where it is the engine.
-        SaveError, LimitError: with an engine, vectors can't be written, or workers die again and again.
+        MissingExtraError: torch or transformers is not installed.
+        SaveError, LimitError: with a reader, vectors can't be written, or workers die again and again.
         Cancelled: `cancel` was set.
     """
     settings = DistillRequest(
@@ -128,27 +124,23 @@ def distill(
         recipe=recipe,
         corpus=corpus,
     )
-    _check_engine(engine, workers, address, cache_folder)
     reporter = ProgressReporter(progress, cancel)
     if cancel is not None and cancel.is_set():
         raise Cancelled("Cancelled before it began; nothing was written.")
     source = locate_teacher(model_name, revision, reporter)
     reporter.start("load")
-    cache, cluster = None, None
-    if cache_folder is not None:
-        cache = VectorCache(cache_folder)
-        if engine is not None:
-            from m2v_core.distillation.cluster import Cluster
-
-            cluster = Cluster(source, device, trust_remote_code, cache_folder, workers, address)
-            device = "cpu" if device == "cpu" else None  # here there may be none of its GPUs
+    cache = None if cache_folder is None else VectorCache(cache_folder)
+    elsewhere = None
+    if reader is not None:
+        elsewhere = Elsewhere(reader, source, device, trust_remote_code)
+        device = "cpu" if device == "cpu" else None  # here there may be none of its GPUs
 
     def load() -> Teacher:
         from m2v_core.distillation.teacher.teacher import Teacher  # torch is not needed until here
 
-        return Teacher.load(source, device, trust_remote_code, is_lazy=cluster is not None)
+        return Teacher.load(source, device, trust_remote_code, is_lazy=elsewhere is not None)
 
-    reading = Reading(load, settings, reporter, source, cache, cluster)
+    reading = Reading(load, settings, reporter, source, cache, elsewhere)
     return _make_model(reading, settings, reporter, source, source.name)
 
 
@@ -201,22 +193,6 @@ def distill_from_model(
     teacher = Teacher.from_model(model, tokenizer, device)
     reading = Reading(lambda: teacher, settings, reporter, None, None)
     return _make_model(reading, settings, reporter, None, str(getattr(model, "name_or_path", "")))
-
-
-def _check_engine(
-    engine: str | None, workers: int | None, address: str | None, cache_folder: str | Path | None
-) -> None:
-    if engine not in (None, "ray"):
-        raise InputError(f"engine must be 'ray', or None for this process alone, not {engine!r}.")
-    if engine is None and (workers is not None or address is not None):
-        raise InputError("workers and address are for a Ray cluster; choose that engine (engine='ray').")
-    if workers is not None and workers < 1:
-        raise InputError(f"workers must be at least 1, not {workers}.")
-    if engine is not None and cache_folder is None:
-        raise InputError(
-            "engine='ray' gathers the vectors on disk; name a cache_folder that all machines share, with room for "
-            "twice 4 bytes x rows x the teacher's width."
-        )
 
 
 def _make_model(

@@ -5,24 +5,82 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from m2v_core.distillation.cache import Fitted, Prepared, Readings, TeacherVectors, VectorCache
-from m2v_core.distillation.settings import DistillRequest, PCADims
+from m2v_core.distillation.settings import DistillRequest, PCADims, Pooling
+from m2v_core.distillation.teacher.elsewhere import TeacherElsewhere, VocabularyReader
 from m2v_core.distillation.teacher.poolings import choose_pooling
 from m2v_core.distillation.teacher.source import TeacherSource
 from m2v_core.distillation.vocabulary import clean_vocabulary
+from m2v_core.errors import InputError
 from m2v_core.progress import ProgressReporter
 from m2v_core.tokenization import build_static_vocabulary
 
 if TYPE_CHECKING:
-    from m2v_core.distillation.cluster import Cluster
     from m2v_core.distillation.teacher.teacher import Teacher
 
 logger = logging.getLogger(__name__)
+
+
+MOST_BYTES_AT_ONCE = 4 << 30  # of vectors that all lie in memory, over ten times as calibrating needs them
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Other processes that read a vocabulary.
+
+    Attributes:
+        reader: Sends the work there.
+        source: The teacher; each of them must find it by its name.
+        device: Of each of them. None: a GPU each where there are some.
+        trust_remote_code: Whether code that comes with the teacher may run.
+    """
+
+    reader: VocabularyReader
+    source: TeacherSource
+    device: str | None
+    trust_remote_code: bool
+
+    def embed(
+        self,
+        sequences: Sequence[Sequence[int]],
+        pooling: Pooling,
+        reporter: ProgressReporter,
+        n_special: tuple[int, int],
+    ) -> npt.NDArray[np.float32]:
+        """As `Teacher.embed`."""
+        teacher = TeacherElsewhere.of(self.source, self.device, self.trust_remote_code, pooling, n_special)
+        key = [self.source.fingerprint, pooling, n_special]
+        return self.reader.embed(teacher.load, key, self.device != "cpu", sequences, reporter)
+
+
+def check_memory(settings: DistillRequest, n_rows: int, teacher_dim: int | None) -> None:
+    """Refuses before the work what needs all vectors in memory at once, where they are too many.
+
+    Raises:
+        InputError: They are.
+    """
+    n_bytes = 4 * n_rows * (teacher_dim or 0)
+    if n_bytes <= MOST_BYTES_AT_ONCE:
+        return
+    size = f"{n_rows:,} rows of {teacher_dim:,} take {n_bytes / 2**30:.1f} GiB"
+    if settings.is_calibrated:
+        raise InputError(
+            f"{size}, and fitting them to sentences takes over ten times that in the memory of one machine; "
+            f"{MOST_BYTES_AT_ONCE >> 30} GiB are the most. Use recipe='fast' without a corpus (--recipe fast)."
+        )
+    if settings.vocabulary_quantization is not None:
+        raise InputError(
+            f"{size}, and vocabulary_quantization needs them in the memory of one machine several times; "
+            f"{MOST_BYTES_AT_ONCE >> 30} GiB are the most. Leave it out, and compress the model afterwards: "
+            "model.compressed(vocabulary_quantization=...)."
+        )
 
 
 class Reading:
@@ -34,7 +92,7 @@ class Reading:
         reporter: Gets the stages of it.
         source: Where the teacher is; None for one that was passed in memory.
         cache: Where to look first, and keep what was read.
-        cluster: Where the vocabulary is read; None for here. Sentences are read here in either case.
+        elsewhere: Has the vocabulary read in other processes; None for here. Sentences are read here in either case.
     """
 
     def __init__(
@@ -44,14 +102,14 @@ class Reading:
         reporter: ProgressReporter,
         source: TeacherSource | None,
         cache: VectorCache | None,
-        cluster: Cluster | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._teacher = functools.lru_cache(maxsize=1)(load)
         self._settings = settings
         self._reporter = reporter
         self._source = source
         self._cache = cache
-        self._cluster = cluster
+        self._elsewhere = elsewhere
 
     def vocabulary(self) -> TeacherVectors:
         """Each entry of the vocabulary."""
@@ -60,7 +118,7 @@ class Reading:
             if found is not None:
                 return found
         read = self._read_vocabulary(self._teacher())
-        if self._cache is not None and self._source is not None and self._cluster is None:
+        if self._cache is not None and self._source is not None and self._elsewhere is None:
             self._cache.keep(self._source, self._settings, read)
         return read
 
@@ -79,13 +137,16 @@ class Reading:
             teacher.pad_token,
             teacher.max_length,
         )
-        if self._cluster is not None:
-            self._cluster.check_memory(settings, len(vocabulary.sequences), teacher.teacher_dim)
+        if self._elsewhere is not None:
+            check_memory(settings, len(vocabulary.sequences), teacher.teacher_dim)
         pooling = settings.pooling
         if pooling == "auto":
             pooling = choose_pooling(teacher, vocabulary, self._reporter)
-        embed = teacher.embed if self._cluster is None else self._cluster.embed
-        vectors = embed(vocabulary.sequences, pooling, self._reporter, vocabulary.n_special)
+        sequences, n_special = vocabulary.sequences, vocabulary.n_special
+        if self._elsewhere is None:
+            vectors = teacher.embed(sequences, pooling, self._reporter, n_special)
+        else:
+            vectors = self._elsewhere.embed(sequences, pooling, self._reporter, n_special)
         return TeacherVectors(vectors, np.asarray(vocabulary.ranks), vocabulary.tokenizer, pooling)
 
     def sentences(self, texts: Sequence[str], tokenizer: Tokenizer, n_rows: int) -> Readings:

@@ -23,7 +23,7 @@ DISTILL_OPTIONS = {option.name: option for option in cli.app.commands["distill"]
 DISTILL_ARGUMENTS = inspect.signature(pipeline.distill).parameters
 
 
-@pytest.mark.parametrize("name", sorted(DISTILL_ARGUMENTS.keys() - {"vocabulary", "progress", "cancel"}))
+@pytest.mark.parametrize("name", sorted(DISTILL_ARGUMENTS.keys() - {"vocabulary", "reader", "progress", "cancel"}))
 def test_every_argument_of_distill_is_an_option(name):
     option, argument = DISTILL_OPTIONS[name], DISTILL_ARGUMENTS[name]
     assert option.opts == [f"--{name.replace('_', '-')}"]

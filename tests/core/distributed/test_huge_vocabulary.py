@@ -18,7 +18,11 @@ from tokenizers import Tokenizer
 
 import m2v_core
 from m2v_core import StaticModel
-from m2v_core.distillation import cluster as reading_cluster
+from m2v_core.distillation import reading
+from m2v_core.distillation.teacher.elsewhere import TeacherElsewhere
+from m2v_core.distillation.teacher.source import TeacherSource
+from m2v_core.distributed import vocabulary as huge_vocabulary
+from m2v_core.distributed.vocabulary import ClusterReader
 from m2v_core.errors import (
     InputError,
     M2VError,
@@ -26,6 +30,7 @@ from m2v_core.errors import (
     SaveError,
     TeacherError,
 )
+from tests.core.cli.commands import assert_one_error_line, m2v
 from tests.core.distributed.files import actors, entries_of
 from tests.core.distributed.test_files import seconds
 
@@ -37,9 +42,9 @@ N_WORDS, SHARD_TOKENS = 30_000, 2_000
 # The command, with shards small enough to be killed between.
 COMMAND = f"""
 from m2v_core.cli import main
-from m2v_core.distillation import cluster
+from m2v_core.distributed import vocabulary
 
-cluster._SHARD_TOKENS = {SHARD_TOKENS}
+vocabulary._SHARD_TOKENS = {SHARD_TOKENS}
 main()
 """
 
@@ -99,11 +104,10 @@ def test_the_model_is_the_same_whatever_is_killed(cluster, teacher, tmp_path, mo
             killed_at.append(len(inputs_of(cache)))
             fresh[0].kill()
 
-    monkeypatch.setattr(reading_cluster, "_SHARD_TOKENS", SHARD_TOKENS)
+    monkeypatch.setattr(huge_vocabulary, "_SHARD_TOKENS", SHARD_TOKENS)
     given_again = {"vocabulary": words, "use_subword": False, "device": "cpu"}
-    found = distill(
-        teacher, **given_again, engine="ray", address=cluster.address, cache_folder=cache, progress=kill_an_actor
-    )
+    reader = ClusterReader(cache, address=cluster.address)
+    found = distill(teacher, **given_again, reader=reader, progress=kill_an_actor)
     after = inputs_of(cache)
     assert len(before) <= killed_at[0] < len(after)
     assert after[: len(before)] == before
@@ -114,10 +118,10 @@ def test_the_model_is_the_same_whatever_is_killed(cluster, teacher, tmp_path, mo
 
 
 def test_what_was_read_serves_other_settings_and_no_other_reading(connected, teacher, tmp_path):
-    on_ray = partial(distill, teacher, engine="ray", cache_folder=tmp_path / "cache")
+    on_ray = partial(distill, teacher, reader=ClusterReader(tmp_path / "cache"))
     assert_same(on_ray(), distill(teacher))  # on the node that has a GPU, or says so
     # From here on, to ask the cluster is an error.
-    on_ray = partial(on_ray, address="auto")
+    on_ray = partial(on_ray, reader=ClusterReader(tmp_path / "cache", address="auto"))
     assert_same(on_ray(pca_dims=8), distill(teacher, pca_dims=8))
     # The sentences to calibrate with are read here.
     assert_same(on_ray(recipe="calibrated"), distill(teacher, recipe="calibrated"))
@@ -133,51 +137,52 @@ def test_what_was_read_serves_other_settings_and_no_other_reading(connected, tea
 
 def test_what_a_teacher_says_on_an_actor_reaches_the_caller(connected, broken_teacher, tmp_path):
     with pytest.raises(TeacherError, match="can't be loaded .* Is it a Sentence Transformer, and is it complete"):
-        distill(broken_teacher("truncated-weights"), engine="ray", cache_folder=tmp_path / "cache")
+        distill(broken_teacher("truncated-weights"), reader=ClusterReader(tmp_path / "cache"))
 
 
 def test_a_worker_with_another_teacher_is_refused(teacher, tmp_path):
     copy = shutil.copytree(teacher, tmp_path / "teacher")
-    source = reading_cluster.TeacherSource(str(copy), copy)
-    job = reading_cluster.ReadingJob(str(copy), None, source.listing, "cpu", False, "mean", (1, 1), str(tmp_path))
+    described = TeacherElsewhere.of(TeacherSource(str(copy), copy), "cpu", False, "mean", (1, 1))
     (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
     with pytest.raises(
         TeacherError, match="is another teacher to this worker than to the process that started the run"
     ):
-        reading_cluster.ShardReader(job)
+        described.load()
 
 
 def test_a_folder_that_cannot_be_written(teacher, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SaveError, match="Could not write .*Not a directory"):
-        distill(teacher, engine="ray", cache_folder=tmp_path / "file" / "cache")
+        distill(teacher, reader=ClusterReader(tmp_path / "file" / "cache"))
 
 
 def test_a_cluster_that_is_not_there(teacher, tmp_path):
     ray.shutdown()
     with pytest.raises(M2VError, match=r"No Ray cluster answers at 127\.0\.0\.1:1 \(.*refused"):
-        distill(teacher, engine="ray", cache_folder=tmp_path / "cache", address="127.0.0.1:1")
+        distill(teacher, reader=ClusterReader(tmp_path / "cache", address="127.0.0.1:1"))
 
 
 def test_ray_is_not_installed(teacher, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"m2v-studio\[ray\]"):
-        distill(teacher, engine="ray", cache_folder=tmp_path / "cache")
+        ClusterReader(tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("options", "message"),
     [
-        ({"engine": "spark"}, "engine must be 'ray', or None for this process alone, not 'spark'"),
-        ({"engine": "ray"}, "name a cache_folder that all machines share"),
-        ({"workers": 2}, "workers and address are for a Ray cluster"),
-        ({"address": "auto"}, "workers and address are for a Ray cluster"),
-        ({"engine": "ray", "workers": 0, "cache_folder": "cache"}, "workers must be at least 1, not 0"),
+        (["--engine", "ray"], "Name a --cache-folder that all machines share"),
+        (["--workers", "2"], "--workers and --address are for a Ray cluster"),
+        (["--address", "auto"], "--workers and --address are for a Ray cluster"),
     ],
 )
-def test_arguments_that_do_not_go_together(teacher, settings, message):
-    with pytest.raises(InputError, match=message):
-        distill(teacher, **settings)
+def test_options_that_do_not_go_together(teacher, tmp_path, options, message):
+    assert_one_error_line(m2v("distill", "--model-name", teacher, "--save-path", tmp_path / "made", *options), message)
+
+
+def test_no_workers_at_all(tmp_path):
+    with pytest.raises(InputError, match="workers must be at least 1, not 0"):
+        ClusterReader(tmp_path, workers=0)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +196,7 @@ def test_arguments_that_do_not_go_together(teacher, settings, message):
 def test_what_memory_cannot_hold_is_refused_before_the_work(teacher, tmp_path, monkeypatch, settings, remedy):
     pieces = Tokenizer.from_file(str(teacher / "tokenizer.json")).get_vocab()
     n_rows = len([piece for piece in pieces if not re.fullmatch(r"\[(CLS|SEP|MASK|unused\d+)\]", piece)])
-    monkeypatch.setattr(reading_cluster, "MOST_BYTES_AT_ONCE", 4 * n_rows * 48 - 1)
+    monkeypatch.setattr(reading, "MOST_BYTES_AT_ONCE", 4 * n_rows * 48 - 1)
     with pytest.raises(InputError, match=remedy.replace("N_ROWS", f"{n_rows:,}")):
-        distill(teacher, engine="ray", cache_folder=tmp_path / "cache", **settings)
+        distill(teacher, reader=ClusterReader(tmp_path / "cache"), **settings)
     assert not (tmp_path / "cache").exists()

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,19 +23,23 @@ import numpy.typing as npt
 from m2v_core.bulk import manifest
 from m2v_core.bulk.inputs import InputFile
 from m2v_core.bulk.manifest import Entry, Manifest
-from m2v_core.distillation.settings import DistillRequest, Pooling
-from m2v_core.distillation.teacher.source import TeacherSource, locate_teacher
 from m2v_core.distributed.ray_engine import Share, import_ray, run_on_ray
 from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard
-from m2v_core.errors import InputError, LimitError, SaveError, TeacherError
+from m2v_core.errors import InputError, LimitError, SaveError
 from m2v_core.progress import ProgressReporter
 from m2v_core.storage.atomic import replacing_file
 
-MOST_BYTES_AT_ONCE = 4 << 30  # of vectors that all lie in memory, over ten times as calibrating needs them
 _SHARD_TOKENS = 16_384
 _VERSION = 1
 _SEQUENCES = "_sequences.npz"
 _VECTORS = "_vectors.npy"
+
+
+class SequenceEncoder(Protocol):
+    """A teacher as the actors need it."""
+
+    def embed(self, sequences: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
+        """One vector for each sequence of token ids, `(n_sequences, teacher_dim) float32`."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +47,11 @@ class ReadingJob:
     """What all shards have in common.
 
     Attributes:
-        model_name: The teacher, as every machine finds it.
-        revision: Its commit on the Hub; None for a folder or the bundled one.
-        listing: Of the driver's, see `TeacherSource`.
-        device: Where to run it; see `teacher.resolve_device`.
-        trust_remote_code: Whether code that comes with it may run.
-        pooling: As for `Teacher.embed`.
-        n_special: As there.
+        load: Loads the teacher, on whichever machine.
         folder: Of the sequences and the vectors, absolute.
     """
 
-    model_name: str
-    revision: str | None
-    listing: str
-    device: str | None
-    trust_remote_code: bool
-    pooling: Pooling
-    n_special: tuple[int, int]
+    load: Callable[[], SequenceEncoder]
     folder: str
 
 
@@ -70,31 +62,21 @@ class ShardReader:
         job: What they have in common.
 
     Raises:
-        TeacherError: The teacher here is another than the driver's, or can't be used.
-        NotFoundError, HubError: There is none.
+        M2VError: What loading the teacher raises.
     """
 
     def __init__(self, job: ReadingJob) -> None:
-        from m2v_core.distillation.teacher.teacher import Teacher
-
-        source = locate_teacher(job.model_name, job.revision)
-        if source.listing != job.listing:
-            raise TeacherError(
-                f"{job.model_name} is another teacher to this worker than to the process that started the run. Give a "
-                "folder that all machines share, or the same version everywhere."
-            )
-        self._job = job
-        self._teacher = Teacher.load(source, job.device, job.trust_remote_code)
-        cast(Any, self._teacher.model).to(self._teacher.device)  # once, and not with each shard
-        with np.load(Path(job.folder, _SEQUENCES)) as stored:
+        self._folder = Path(job.folder)
+        self._teacher = job.load()
+        with np.load(self._folder / _SEQUENCES) as stored:
             self._ids, self._starts = stored["ids"], stored["starts"]
 
     def encode(self, shard: Shard) -> Outcome:
         """Write the vectors of a shard, `(n_sequences, teacher_dim) float32`."""
         first, last = _rows(shard)
         sequences = [self._ids[self._starts[i] : self._starts[i + 1]].tolist() for i in range(first, last)]
-        vectors = self._teacher.embed(sequences, self._job.pooling, ProgressReporter(), self._job.n_special)
-        output = Path(self._job.folder, shard.output)
+        vectors = self._teacher.embed(sequences)
+        output = self._folder / shard.output
         with replacing_file(output) as part, part.open("wb") as file:
             np.save(file, vectors)
         n_bytes = output.stat().st_size
@@ -104,75 +86,49 @@ class ShardReader:
         )
 
 
-class Cluster:
-    """Where a teacher reads a vocabulary, in place of this process.
+class ClusterReader:
+    """Reads the vocabulary of a distillation on a Ray cluster, in place of this process.
+
+        distill("BAAI/bge-m3", vocabulary=words, recipe="fast", reader=ClusterReader("/shared/vectors"))
+
+    Whatever ends a run, the same call goes on.
 
     Args:
-        source: The teacher; every machine must find it by its name.
-        device: Of the actors. None: a GPU each where the cluster has some, and else a machine each.
-        trust_remote_code: Whether code that comes with the teacher may run.
-        folder: That all machines share; each vocabulary gets a folder in it.
-        workers: How many actors; None for one for each GPU or machine.
-        address: As for `ray_engine.run_on_ray`.
+        folder: That all machines share, with room for twice 4 bytes x rows x the teacher's width. Each vocabulary gets
+            a folder in it.
+        workers: How many teachers read; None for one for each GPU or, where there is none, each machine.
+        address: Of the cluster; None for the one that this process is connected to or RAY_ADDRESS names, or else this
+            machine.
 
     Raises:
+        InputError: `workers` is below 1.
         MissingExtraError: ray is not installed.
     """
 
-    def __init__(
-        self,
-        source: TeacherSource,
-        device: str | None,
-        trust_remote_code: bool,
-        folder: str | Path,
-        workers: int | None,
-        address: str | None,
-    ) -> None:
+    def __init__(self, folder: str | Path, workers: int | None = None, address: str | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise InputError(f"workers must be at least 1, not {workers}.")
         import_ray()
-        self._source = source
-        self._device = device
-        self._trust_remote_code = trust_remote_code
         self._folder = Path(folder).expanduser().absolute()
         self._workers = workers
         self._address = address
 
-    @staticmethod
-    def check_memory(settings: DistillRequest, n_rows: int, teacher_dim: int | None) -> None:
-        """Refuses before the work what needs all vectors in memory at once, where they are too many.
-
-        Raises:
-            InputError: They are.
-        """
-        n_bytes = 4 * n_rows * (teacher_dim or 0)
-        if n_bytes <= MOST_BYTES_AT_ONCE:
-            return
-        size = f"{n_rows:,} rows of {teacher_dim:,} take {n_bytes / 2**30:.1f} GiB"
-        if settings.is_calibrated:
-            raise InputError(
-                f"{size}, and fitting them to sentences takes over ten times that in the memory of one machine; "
-                f"{MOST_BYTES_AT_ONCE >> 30} GiB are the most. Use recipe='fast' without a corpus (--recipe fast)."
-            )
-        if settings.vocabulary_quantization is not None:
-            raise InputError(
-                f"{size}, and vocabulary_quantization needs them in the memory of one machine several times; "
-                f"{MOST_BYTES_AT_ONCE >> 30} GiB are the most. Leave it out, and compress the model afterwards: "
-                "model.compressed(vocabulary_quantization=...)."
-            )
-
     def embed(
         self,
+        load: Callable[[], SequenceEncoder],
+        key: Sequence[Any],
+        uses_gpu: bool,
         sequences: Sequence[Sequence[int]],
-        pooling: Pooling,
         reporter: ProgressReporter,
-        n_special: tuple[int, int],
     ) -> npt.NDArray[np.float32]:
-        """One vector for each entry of a vocabulary, as from `Teacher.embed`, on disk.
+        """One vector for each entry of a vocabulary, on disk.
 
         Args:
-            sequences: As there.
-            pooling: As there.
+            load: Loads the teacher on a machine of the cluster; can be pickled.
+            key: All that the vectors depend on beside the sequences, as JSON.
+            uses_gpu: Whether a teacher has a GPU to itself where the cluster has some; else it has a machine.
+            sequences: Token ids of each entry.
             reporter: Advances by shards.
-            n_special: As there.
 
         Returns:
             `(n_sequences, teacher_dim) float32`, read-only: a mapped file.
@@ -185,7 +141,7 @@ class Cluster:
         order = np.argsort([len(sequence) for sequence in sequences], kind="stable")
         ids = np.fromiter(chain.from_iterable(sequences[i] for i in order), np.int32)
         starts = np.cumsum([0, *(len(sequences[i]) for i in order)])
-        digest = hashlib.sha256(json.dumps([_VERSION, self._source.fingerprint, pooling, n_special]).encode())
+        digest = hashlib.sha256(json.dumps([_VERSION, *key]).encode())
         for array in (order, ids, starts):
             digest.update(array.tobytes())
         folder = self._folder / digest.hexdigest()[:32]
@@ -194,30 +150,21 @@ class Cluster:
             return kept
         with manifest.opened(folder, {"vectors": digest.hexdigest()}, None, False) as book:
             np.savez(folder / _SEQUENCES, ids=ids, starts=starts)
-            job = ReadingJob(
-                model_name=_name_everywhere(self._source),
-                revision=self._source.revision,
-                listing=self._source.listing,
-                device=self._device,
-                trust_remote_code=self._trust_remote_code,
-                pooling=pooling,
-                n_special=n_special,
-                folder=str(folder),
-            )
+            job = ReadingJob(load, str(folder))
             shards = _cut(starts)
-            self._read(job, book, shards, len(sequences), reporter)
+            self._read(job, book, shards, uses_gpu, reporter)
             return _gather(folder, shards, order)
 
     def _read(
-        self, job: ReadingJob, book: Manifest, shards: Sequence[Shard], n_sequences: int, reporter: ProgressReporter
+        self, job: ReadingJob, book: Manifest, shards: Sequence[Shard], uses_gpu: bool, reporter: ProgressReporter
     ) -> None:
         """Have all shards read that are not yet."""
         missing = [shard for shard in shards if book.finished(shard.input) is None]
-        n_missing = sum(last - first for first, last in map(_rows, missing))
+        n_sequences, n_missing = (sum(last - first for first, last in map(_rows, some)) for some in (shards, missing))
         reporter.start("encode", n_sequences, n_sequences - n_missing)
         if not missing:
             return
-        share: Share = "machine" if self._device == "cpu" else "gpu"
+        share: Share = "gpu" if uses_gpu else "machine"
         outcomes = run_on_ray(partial(ShardReader, job), job.folder, missing, self._workers, self._address, share)
         try:
             for outcome in outcomes:
@@ -226,7 +173,7 @@ class Cluster:
                 if not book.is_there(outcome.entry):
                     raise SaveError(
                         f"A worker wrote {outcome.entry.output}, but {book.folder} doesn't have it here. Name a "
-                        "cache_folder that all machines share."
+                        "folder that all machines share."
                     )
                 book.add(outcome.entry)
                 reporter.advance(outcome.entry.n_texts)
@@ -285,11 +232,6 @@ def _gathered(folder: Path, n_sequences: int) -> npt.NDArray[np.float32] | None:
         return None
     is_whole = vectors.ndim == 2 and len(vectors) == n_sequences and vectors.dtype == np.float32
     return np.asarray(vectors) if is_whole else None
-
-
-def _name_everywhere(source: TeacherSource) -> str:
-    path = Path(source.name).expanduser()
-    return str(path.absolute()) if path.is_dir() else source.name
 
 
 def _too_often(outcome: Outcome) -> LimitError:
