@@ -1,4 +1,4 @@
-"""What the README and the help promise."""
+"""What the documents and the help promise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pytest
 
 from m2v_core.cli import app
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
+README = TEXTS["README.md"]
 COMMANDS = app.commands
 OPTIONS = [(name, option) for name, command in COMMANDS.items() for option in command.params]
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -50,3 +53,26 @@ def test_readme_python_compiles(code):
 
 def test_readme_has_code_of_both_kinds():
     assert PYTHON_BLOCKS and M2V_LINES
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_and_paths_lead_to_files(name):
+    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)\s]*)?\)", TEXTS[name])
+    # In backticks: what begins with a folder of the project, or ends like a file of it; no placeholders, no patterns.
+    folders = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir())
+    suffixes = "c|css|h|html|js|md|py|toml|yaml"
+    paths = re.findall(rf"`((?:{folders})/[\w./-]+|[\w./-]+\.(?:{suffixes}))`", TEXTS[name])
+    assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_package_is_in_the_architecture():
+    packages = [path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("m2v_core/**/__init__.py")]
+    assert packages and [name for name in packages if f"`{name}`" not in TEXTS["docs/architecture.md"]] == []
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_make_targets_exist(name):
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    mentioned = re.findall(r"(?:^|`)make ([a-z]+)", TEXTS[name], flags=re.MULTILINE)
+    assert set(mentioned) <= set(targets)
