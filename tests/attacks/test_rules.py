@@ -11,8 +11,8 @@ from tests.live_app import ROOT
 RULES = {
     "1 What one person may read is in nobody else's cache": [
         "attacks/test_tokens.py: test_what_one_may_read_is_nobody_else_s_cache_hit",
-        "core/jobs/test_distill.py: test_a_private_teacher_needs_the_token",
-        "core/test_preflight.py: test_a_private_teacher_is_read_with_a_token_and_not_kept",
+        "core/studio/jobs/test_distill.py: test_a_private_teacher_needs_the_token",
+        "core/distillation/test_preflight.py: test_a_private_teacher_is_read_with_a_token_and_not_kept",
     ],
     "2 The owner's token serves nobody; a user's token is passed on, and neither kept nor shown": [
         "attacks/test_tokens.py: test_the_owner_s_token_opens_nothing_for_strangers",
@@ -20,9 +20,9 @@ RULES = {
         "attacks/test_tokens.py: test_a_refusal_tells_no_token",
         "attacks/test_tokens.py: test_a_token_that_is_typed_where_none_belongs_is_not_kept",
         "attacks/test_browser.py: test_nothing_of_a_model_runs_and_no_token_stays",
-        "core/jobs/test_secrets.py: test_a_secret_is_nowhere_on_disk",
-        "core/jobs/test_secrets.py: test_a_secret_is_in_no_list_of_processes",
-        "core/jobs/test_secrets.py: test_no_half_of_a_secret_is_left_where_a_long_line_is_cut",
+        "core/studio/jobs/test_secrets.py: test_a_secret_is_nowhere_on_disk",
+        "core/studio/jobs/test_secrets.py: test_a_secret_is_in_no_list_of_processes",
+        "core/studio/jobs/test_secrets.py: test_no_half_of_a_secret_is_left_where_a_long_line_is_cut",
     ],
     "3 People are asked for no more rights than are needed": [
         "attacks/test_rules.py: test_no_more_rights_are_asked_for",
@@ -33,9 +33,9 @@ RULES = {
         "attacks/test_foreign_code.py: test_code_of_a_known_kind_is_left_alone",
         "attacks/test_foreign_code.py: test_what_asks_for_code_stays_out",
         "attacks/test_foreign_code.py: test_strangers_have_no_switch_for_code",
-        "core/test_distillation.py: test_custom_code_from_the_hub_does_not_run_unasked",
-        "core/test_distillation.py: test_a_custom_module_does_not_run_unasked",
-        "core/test_preflight.py: test_weights_as_a_pickle_alone",
+        "core/distillation/test_pipeline.py: test_custom_code_from_the_hub_does_not_run_unasked",
+        "core/distillation/test_pipeline.py: test_a_custom_module_does_not_run_unasked",
+        "core/distillation/test_preflight.py: test_weights_as_a_pickle_alone",
     ],
     "5 A teacher is a Hub id": [
         "attacks/test_paths.py: test_a_path_is_no_teacher",
@@ -49,18 +49,18 @@ RULES = {
         "attacks/test_paths.py: test_no_file_of_the_server_is_served",
         "attacks/test_paths.py: test_an_upload_stays_where_uploads_go",
         "attacks/test_paths.py: test_a_malicious_archive_is_refused",
-        "core/test_library.py: test_a_path_out_of_the_archive_is_refused",
-        "core/test_library.py: test_a_link_or_a_device_is_refused",
-        "core/test_library.py: test_a_bomb_that_lies_about_its_size_is_cut",
-        "core/jobs/test_endings.py: test_a_message_tells_no_path_of_the_server",
+        "core/studio/library/test_library.py: test_a_path_out_of_the_archive_is_refused",
+        "core/studio/library/test_library.py: test_a_link_or_a_device_is_refused",
+        "core/studio/library/test_library.py: test_a_bomb_that_lies_about_its_size_is_cut",
+        "core/studio/jobs/test_endings.py: test_a_message_tells_no_path_of_the_server",
     ],
     "7 A job and a model are their owner's, whatever is called by whomever": [
         "attacks/test_foreign_jobs.py: test_no_handler_gives_away_or_changes_what_is_another_s",
         "attacks/test_foreign_jobs.py: test_another_s_model_is_none_to_programs",
         "attacks/test_foreign_jobs.py: test_another_s_job_is_none_to_programs",
         "attacks/test_tokens.py: test_nobody_looks_on_at_what_others_do",
-        "core/jobs/test_store.py: test_another_owner_sees_nothing",
-        "core/test_library.py: test_another_owners_model_is_the_same_as_none",
+        "core/studio/jobs/test_store.py: test_another_owner_sees_nothing",
+        "core/studio/library/test_library.py: test_another_owners_model_is_the_same_as_none",
         "pages/test_api.py: test_agents_get_tools_that_read",
     ],
     "8 Every limit of spaces.yaml refuses one more, and a stranger's pattern holds nobody up": [
@@ -69,7 +69,7 @@ RULES = {
         "attacks/test_limits.py: test_one_byte_more_is_no_upload",
         "attacks/test_limits.py: test_limits_hold_over_http",
         "attacks/test_rules.py: test_a_slow_pattern_does_not_hold_up_the_app",
-        "core/test_space.py: test_teacher_of_one_parameter_too_many",
+        "core/studio/space/test_settings.py: test_teacher_of_one_parameter_too_many",
     ],
     "9 What people write stays text, in HTML and in spreadsheets": [
         "attacks/test_markup.py: test_no_handler_answers_with_markup_of_a_model",
@@ -80,12 +80,12 @@ RULES = {
         "attacks/test_markup.py: test_the_csv_of_a_map_holds_no_formula",
         "attacks/test_markup.py: test_every_csv_goes_the_same_way",
         "attacks/test_browser.py: test_nothing_of_a_model_runs_and_no_token_stays",
-        "core/test_explanation.py: test_no_cell_is_a_formula",
+        "core/exploration/test_explanation.py: test_no_cell_is_a_formula",
     ],
     "10 A job is a process of its own, with a memory cap and a bare environment": [
-        "core/jobs/test_endings.py: test_a_worker_that_dies_is_a_failed_job_with_its_log",
-        "core/jobs/test_endings.py: test_a_worker_stays_below_its_memory",
-        "core/jobs/test_secrets.py: test_a_secret_is_in_no_list_of_processes",
+        "core/studio/jobs/test_endings.py: test_a_worker_that_dies_is_a_failed_job_with_its_log",
+        "core/studio/jobs/test_endings.py: test_a_worker_stays_below_its_memory",
+        "core/studio/jobs/test_secrets.py: test_a_secret_is_in_no_list_of_processes",
         "attacks/test_limits.py: test_one_more_is_refused",
     ],
 }
@@ -108,12 +108,12 @@ def test_no_more_rights_are_asked_for() -> None:
 
 def test_a_slow_pattern_does_not_hold_up_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
     from pages import distill
-    from pages.components.distill_settings import UNUSED_PATTERN
+    from pages.components.distill_settings import DEFAULTS
 
     planned = []
     monkeypatch.setattr(distill, "preflight", lambda *given, **_: planned.append(given[-2]) or ("", None))
     given = ("a/b", "output", "paste", "", None, None, "256", "float16", "")
     monkeypatch.setenv("SPACE_ID", "someone/m2v-studio")
     distill.check(*given, r"((\w+)+)+!", "fast")
-    distill.check(*given, UNUSED_PATTERN, "fast")
-    assert planned == [None, UNUSED_PATTERN]
+    distill.check(*given, DEFAULTS["remove_pattern"], "fast")
+    assert planned == [None, DEFAULTS["remove_pattern"]]

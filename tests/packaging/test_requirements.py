@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, packages_distributions
 from itertools import chain
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from m2v_core import cli
+from tests.test_imports import PACKAGES
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-REQUIREMENTS = sorted({*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())})
+LINES = {*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())}
+REQUIREMENTS = sorted(line for line in LINES if Requirement(line).name != PROJECT["name"])
 PIN_LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
 PINS = {canonicalize_name(pin.name): pin for pin in map(Requirement, filter(None, PIN_LINES))}
 
@@ -35,3 +37,16 @@ def test_torch_is_pinned_exactly():
 
 def test_m2v_is_the_command():
     assert EntryPoint("m2v", PROJECT["scripts"]["m2v"], "console_scripts").load() is cli.main
+
+
+def test_every_import_is_a_declared_dependency():
+    """What each room may import is in `tests/test_imports.py`; all of it must be installable by the extras."""
+    declared = {canonicalize_name(Requirement(line).name) for line in LINES}
+    imported = {name for names in PACKAGES.values() for name in names}
+    of_module = packages_distributions()
+    missing = {
+        module: of_module.get(module, [])
+        for module in imported
+        if not {canonicalize_name(name) for name in of_module.get(module, [])} & declared
+    }
+    assert missing == {}

@@ -185,7 +185,16 @@ def _wanted(path: Path, extras: Iterable[str]) -> list[str]:
     optional = project["optional-dependencies"]
     if unknown := [extra for extra in extras if extra not in optional]:
         raise InputError(f"spaces.yaml names the extra {unknown[0]!r}; pyproject.toml has {', '.join(optional)}.")
-    return [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
+    lines = [*project["dependencies"]]
+    waiting = list(extras)
+    for extra in waiting:  # an extra may name others
+        for line in optional[extra]:
+            requirement = Requirement(line)
+            if requirement.name == project["name"]:
+                waiting += requirement.extras
+            else:
+                lines.append(line)
+    return lines
 
 
 def _needed_by(name: str, extras: Iterable[str]) -> list[Requirement]:
