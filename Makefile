@@ -1,4 +1,4 @@
-# The verbs: setup app test check sanitize fuzz bench fix wheel. Continuous integration runs the same ones.
+# The verbs: setup app test slow check sanitize fuzz bench fix wheel. Continuous integration runs the same ones.
 VENV := .venv
 BIN := $(VENV)/bin
 # The first supported Python found here; `make setup PYTHON=...` overrides it.
@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 # A path in place of an import hook, which would cost every start some 20 ms.
 EDITABLE := --config-settings editable_mode=compat
 
-.PHONY: setup app test check sanitize fuzz bench fix wheel
+.PHONY: setup app test slow check sanitize fuzz bench fix wheel
 
 setup: $(VENV)/.installed $(VENV)/.built
 
@@ -39,7 +39,11 @@ app: setup
 # One worker per core, at most 8. A worker that runs out of tests takes some of another's.
 IN_PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal
 test: setup
-	$(BIN)/python -m pytest $(IN_PARALLEL)
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow"
+
+# What takes minutes and seldom breaks: wheels in empty environments, rendered Spaces, the library without its kernels.
+slow: setup
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m slow
 
 check: setup
 	$(BIN)/ruff check .

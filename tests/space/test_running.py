@@ -21,7 +21,7 @@ from tests.space.starting import answers, running_space
 
 pytestmark = pytest.mark.slow
 
-PAGES = ("", "distill", "explore", "compare", "evaluate", "library")
+PAGES = ("", "distill", "explore", "compare", "evaluate", "publish", "library")
 OWN_TOOLS = {"pip", "setuptools", "wheel"}
 MAX_IDLE_BYTES = 2 * 2**30
 # Far beyond what it takes, for a busy machine is no failure of the Space.

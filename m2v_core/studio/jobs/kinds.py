@@ -11,7 +11,7 @@ AFTERWARDS = frozenset({"name", "license", "measure", "publish"})
 """Parameters of a distillation that say what becomes of the model."""
 
 DESTINATION = frozenset({"repo_id", "private", "revision", "create_pr", "overwrite"})
-"""Parameters that say where on the Hub a model goes, as in `hub_push.push_folder`."""
+"""Parameters that say where on the Hub a model goes, as in `m2v_core.hub.push.push_folder`."""
 
 
 PRELOADED = ("m2v_core.distillation.pipeline", "m2v_core.distillation.calibration.fit")
