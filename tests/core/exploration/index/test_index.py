@@ -320,7 +320,8 @@ def test_numbers_that_are_none(value, tmp_path):
 def test_a_vector_that_is_null(tmp_path):
     kind = pyarrow.list_(pyarrow.float32(), 2)
     parquet.write_table(pyarrow.table({"embedding": pyarrow.array([[1, 2], None], kind)}), tmp_path / "vectors.parquet")
-    with pytest.raises(InputError, match="no vector of 2 numbers, in rows 0 to 1"):
+    # pyarrow before 26 refuses to read them itself.
+    with pytest.raises(InputError, match="no vector of 2 numbers, in rows 0 to 1|Expected all lists to be of size=2"):
         build_index(tmp_path / "vectors.parquet")
 
 
