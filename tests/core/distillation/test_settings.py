@@ -22,7 +22,7 @@ REFUSED = {
     "recipe": ["best", "", None, 1],
     "pca_dims": [0, -1, 1.5, 0.0, "256", True],
     "use_subword": ["yes", None, 1],
-    "token_remove_pattern": ["[", 3],
+    "token_remove_pattern": ["[", "(?P<x", "*", 3],
     "pooling": ["max", None],
     "weighting": ["tfidf", None],
     "sif_coefficient": [0, 1, 5, -1e-4, float("nan"), "1e-4", True],
