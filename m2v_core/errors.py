@@ -21,6 +21,11 @@ A message says what was met, what would be allowed, and what to do next.
 """
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class M2VError(Exception):
     """Base of every deliberate error."""
 

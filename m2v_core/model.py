@@ -344,13 +344,13 @@ class StaticModel:
             SaveError: It can't be written.
         """
         from m2v_core.storage import export
-        from m2v_core.tokenization.spelling import whole_words
+        from m2v_core.tokenization.spelling import word_ids
 
         path = Path(path).expanduser()
         if format == "onnx":
             export.write_onnx(self._stored(), path, unk_token_id=self.unk_token_id)
         elif format == "word2vec":
-            words = whole_words(self.tokens, self._table.counts())
+            words = word_ids(self.tokens, self._table.counts())
             vectors = self._table.rows(np.array(list(words.values()), dtype=np.int64))  # (n_words, dim)
             export.write_word2vec(list(words), vectors, path)
         else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.errors import HubError, InputError, M2VError, MissingExtraError
+from m2v_core.errors import HubError, InputError, M2VError, MissingExtraError, first_line
 from m2v_core.evaluation.encoders import Encoder
 from m2v_core.evaluation.run import Evaluation, TaskScore, checked_embeddings
 from m2v_core.evaluation.tasks import Group
@@ -183,7 +183,7 @@ def _result(mteb: Any, encoder: MTEBEncoder, task: Any) -> Any:
     except (M2VError, KeyboardInterrupt):
         raise
     except OSError as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise HubError(
             f"The texts of {task.metadata.name} can't be fetched ({reason}). Is the Hub reachable?"
         ) from error

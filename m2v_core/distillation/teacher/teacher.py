@@ -23,8 +23,10 @@ from m2v_core.errors import (
     InputError,
     MissingExtraError,
     TeacherError,
+    first_line,
 )
 from m2v_core.progress import ProgressReporter
+from m2v_core.storage.teacher_code import own_code, read_modules, refuse_own_code
 
 try:
     import torch
@@ -238,12 +240,14 @@ class Teacher:
             raise MissingExtraError(error.name or "sentence-transformers", "distill") from error
         if self.folder is None:
             return [PoolingModule(self.model.config.hidden_size, "mean"), Normalize()], "", self.max_length
-        loading.refuse_own_modules(self.folder)
+        code = own_code({}, (), read_modules(self.folder, self.folder.name))
+        remedy = "It is not run here: distill with recipe='fast' and without a corpus, or choose another teacher."
+        refuse_own_code(self.folder.name, code, remedy)
         try:
             whole: Any = SentenceTransformer(str(self.folder), device=self.device, local_files_only=True)
         except loading.LOADING_ERRORS as error:
             raise TeacherError(
-                f"{self.folder.name} can't be loaded by sentence-transformers ({loading.first_line(error)}). Is it a "
+                f"{self.folder.name} can't be loaded by sentence-transformers ({first_line(error)}). Is it a "
                 "complete Sentence Transformer?"
             ) from error
         prompt = whole.prompts.get(whole.default_prompt_name) or ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.errors import MissingExtraError, RemoteCodeError, TeacherError
+from m2v_core.errors import MissingExtraError, TeacherError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes
 from m2v_core.native.cpus import n_usable_cpus
+from m2v_core.storage.teacher_code import own_code, read_modules, refuse_own_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,7 +91,7 @@ class OnnxTeacherEncoder:
             try:
                 self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
             except Exception as error:  # onnxruntime's own errors have no common base but this
-                raise TeacherError(f"The ONNX graph of {name} can't be opened: {_first_line(error)}") from error
+                raise TeacherError(f"The ONNX graph of {name} can't be opened: {first_line(error)}") from error
             size_bytes = sum(part.stat().st_size for part in graph.parent.glob("model.onnx*"))
         self._inputs = [node.name for node in self._session.get_inputs()]
         if unknown := sorted(set(self._inputs) - set(_features(self._model, ["width"]))):
@@ -123,7 +123,8 @@ class OnnxTeacherEncoder:
 
 
 def _load(folder: Path, name: str, device: str, **model_arguments: object) -> Any:
-    _refuse_own_modules(folder, name)
+    code = own_code({}, (), read_modules(folder, name))
+    refuse_own_code(name, code, "It is not run here; choose another teacher.")
     try:
         import torch  # noqa: F401  its absence is reported in its own name
         from sentence_transformers import SentenceTransformer
@@ -139,7 +140,7 @@ def _load(folder: Path, name: str, device: str, **model_arguments: object) -> An
         )
     except _LOADING_ERRORS as error:
         raise TeacherError(
-            f"{name} can't be loaded by sentence-transformers ({_first_line(error)}). "
+            f"{name} can't be loaded by sentence-transformers ({first_line(error)}). "
             "Is it a complete Sentence Transformer?"
         ) from error
 
@@ -188,25 +189,5 @@ def _trace(model: Any, path: Path, name: str) -> None:
             )
     except Exception as error:  # whatever a model's own code raises while it is traced
         raise TeacherError(
-            f"{name} can't be turned into an ONNX graph ({_first_line(error)}). Evaluate it as teacher: instead."
+            f"{name} can't be turned into an ONNX graph ({first_line(error)}). Evaluate it as teacher: instead."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _refuse_own_modules(folder: Path, name: str) -> None:
-    """Before version 6, sentence-transformers trusts whatever code lies in a local folder."""
-    modules_file = folder / "modules.json"
-    if not modules_file.is_file():
-        return
-    try:
-        types = [str(module["type"]) for module in json.loads(modules_file.read_text(encoding="utf-8"))]
-    except (ValueError, KeyError, TypeError) as error:
-        raise TeacherError(f"modules.json of {name} is damaged ({error}); download the teacher again.") from error
-    for module_type in types:
-        if not module_type.startswith("sentence_transformers."):
-            raise RemoteCodeError(
-                f"{name} needs code of its own ({module_type}), which is not run here. Choose another teacher."
-            )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.errors import InputError, MissingExtraError, NotFoundError
+from m2v_core.errors import InputError, MissingExtraError, NotFoundError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts
 
 if TYPE_CHECKING:
@@ -189,5 +189,5 @@ def _only_file(folder: Path, endings: set[str]) -> Path:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return InputError(f"{path} holds no vectors that can be read: {reason}")
