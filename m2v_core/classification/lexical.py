@@ -19,6 +19,7 @@ from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.labels import Labels
 from m2v_core.errors import MissingExtraError
 from m2v_core.model import StaticModel
+from m2v_core.native.cosines import row_lengths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,7 +123,7 @@ def row_counts(model: StaticModel, texts: list[str]) -> Any:
     if model.normalize:
         used = np.unique(rows)
         sums = counts[:, used] @ model.token_embeddings[used].astype(np.float32)
-        divisors = np.linalg.norm(sums, axis=1)
+        divisors = row_lengths(sums)
     else:
         divisors = lengths.astype(np.float32)
     return sparse.diags(1 / np.where(divisors > 0, divisors, 1)).astype(np.float32) @ counts
@@ -152,7 +153,7 @@ def fitted_lexical(
     sparse, (linear_model, preprocessing) = _sparse(), scikit_learn()
     scaler = preprocessing.StandardScaler().fit(embeddings)
     used = np.unique(counts.indices)
-    lengths = np.linalg.norm(model.token_embeddings[used].astype(np.float32), axis=1)
+    lengths = row_lengths(model.token_embeddings[used].astype(np.float32))
     tokens = counts[:, used] @ sparse.diags(lengths)
     mean_square = tokens.multiply(tokens).sum() / len(embeddings)
     share = TOKEN_SHARE * np.sqrt(embeddings.shape[1] / max(mean_square, 1e-30))

@@ -9,9 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import InputError, MissingExtraError
-from m2v_core.native.cosines import unit_rows
-
-__all__ = ["MAX_EXACT_ROWS", "RowIndex", "top_k", "unit_rows"]
 
 MAX_EXACT_ROWS = 1_000_000  # above it a matrix product takes longer than people like to wait
 _BLOCK_BYTES = 256 * 2**20  # of similarities held at once, however many queries come

@@ -32,7 +32,7 @@ from tokenizers import Tokenizer
 
 from m2v_core.distillation.calibration.closed_form import COLUMN_UNITS, Start, Turned, fit_closed_form
 from m2v_core.distillation.calibration.descent import descend, n_descent_steps
-from m2v_core.native.cosines import row_lengths
+from m2v_core.native.cosines import row_lengths, unit_rows
 from m2v_core.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
@@ -221,11 +221,11 @@ def usable_sentences(kinds: Sequence[Sentences], n_rows: int, seed: int = 0) -> 
 
 
 def _usable(sentences: Sentences) -> Sentences:
-    vectors = _unit(sentences.targets)
+    vectors = unit_rows(sentences.targets)
     vectors -= vectors.mean(axis=0)
     # What lies at the mean has no direction, as has everything where the teacher says the same of every text.
     kept = (np.diff(sentences.counts.indptr) > 0) & (row_lengths(vectors) > 1e-3)
-    return Sentences(sentences.counts[kept], _unit(vectors[kept]))
+    return Sentences(sentences.counts[kept], unit_rows(vectors[kept]))
 
 
 def _aligned(start: Start, counts: Any, targets: npt.NDArray[np.float32]) -> tuple[Start, npt.NDArray[np.float32]]:
@@ -237,7 +237,7 @@ def _aligned(start: Start, counts: Any, targets: npt.NDArray[np.float32]) -> tup
     """
     embeddings = start.embeddings(counts)
     start = start.scaled(1 / _mean_length(embeddings))
-    overlap = targets.T @ _unit(embeddings, out=embeddings)  # (embedding_dim, dim)
+    overlap = targets.T @ unit_rows(embeddings, out=embeddings)  # (embedding_dim, dim)
     left, _, right = np.linalg.svd(overlap.astype(np.float64), full_matrices=False)
     return start, (left @ right).astype(np.float32)
 
@@ -260,7 +260,7 @@ class _Judge:
         Args:
             embeddings: What the table makes of `counts`, `(n_sentences, dim) float32`.
         """
-        units = _unit(embeddings)
+        units = unit_rows(embeddings)
         return np.array(
             [
                 np.mean(_standardised(_cosines(units[part])) * expected)
@@ -278,10 +278,3 @@ def _cosines(units: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _standardised(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     wide = values.astype(np.float64)
     return np.asarray((wide - wide.mean()) / max(wide.std(), 1e-12))
-
-
-def _unit(vectors: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
-    units: npt.NDArray[np.float32] = np.multiply(
-        vectors, (1 / np.maximum(row_lengths(vectors), 1e-12))[:, None], out=out
-    )
-    return units

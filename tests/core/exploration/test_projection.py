@@ -20,7 +20,7 @@ from m2v_core.exploration.projection import (
     umap_key,
     umap_map,
 )
-from m2v_core.exploration.rows import unit_rows
+from m2v_core.native.cosines import unit_rows
 
 
 def clusters(n_rows: int, n_clusters: int = 3, dim: int = 16) -> tuple[np.ndarray, np.ndarray]:
