@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from m2v_core.errors import SaveError
 from m2v_core.storage.atomic import replacing_file
+from m2v_core.storage.cache import surplus
 
 _MAX_CACHED = 200  # of one kind; maps take at most 400 kB, groups half of that
 
@@ -57,6 +58,6 @@ def write_array(path: Path, array: NDArray[Any], what: str) -> None:
         raise SaveError(f"{what} can't be kept at {path}: {error.strerror or error}. Make room there.") from error
     kind = path.name.partition("-")[0]
     with contextlib.suppress(OSError):  # another process may be doing the same
-        kept = sorted(path.parent.glob(f"{kind}-*.npy"), key=lambda file: file.stat().st_mtime)
-        for old in kept[:-_MAX_CACHED]:
+        kept = [(file.stat().st_mtime, file, 1) for file in path.parent.glob(f"{kind}-*.npy")]
+        for old in surplus(kept, max_size=_MAX_CACHED):
             old.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from secrets import token_hex
 from m2v_core.errors import M2VError, NotFoundError, SaveError
 from m2v_core.model import StaticModel
 from m2v_core.storage.atomic import exclusive
+from m2v_core.storage.cache import age_seconds
 from m2v_core.studio.jobs.folder import read_json, replace_json
 from m2v_core.studio.library.records import ModelRecord, described
 
@@ -123,14 +123,6 @@ class Shelf:
 def is_model_id(text: str) -> bool:
     """Whether a model could have this id."""
     return _ID.fullmatch(text) is not None
-
-
-def age_seconds(path: Path) -> float:
-    """Seconds since a file or folder was last changed; 0 for one that is gone."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:  # gone meanwhile
-        return 0.0
 
 
 def not_found() -> NotFoundError:

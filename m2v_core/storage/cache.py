@@ -1,0 +1,89 @@
+"""Caches with limits: what stays in memory, and which files or folders must go."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+
+
+class RecentlyUsed(Generic[Key, Item]):
+    """The items that were used last, in memory; every thread gets the same object for the same key.
+
+    Args:
+        max_items: How many are kept.
+    """
+
+    def __init__(self, max_items: int) -> None:
+        self._max_items = max_items
+        self._items: OrderedDict[Key, Item] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __contains__(self, key: Key) -> bool:
+        with self._lock:
+            return key in self._items
+
+    def get(self, key: Key) -> Item | None:
+        """An item, which counts as used; None if it is not in memory."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._items.get(key)
+
+    def put(self, key: Key, item: Item) -> Item:
+        """The item under this key: this one, unless another thread was faster."""
+        with self._lock:
+            item = self._items.setdefault(key, item)
+            self._items.move_to_end(key)
+            while len(self._items) > self._max_items:
+                self._items.popitem(last=False)
+        return item
+
+    def forget(self, key: Key) -> None:
+        """Drop an item."""
+        with self._lock:
+            self._items.pop(key, None)
+
+
+def surplus(
+    entries: Iterable[tuple[float, Item, int]],
+    *,
+    max_size: float | None = None,
+    max_age_seconds: float | None = None,
+    in_use_seconds: float = 0.0,
+    held: int = 0,
+) -> list[Item]:
+    """The entries to remove, the ones unused for longest first.
+
+    Args:
+        entries: When each was used last (seconds since the epoch), what it is, and its size in bytes or in entries.
+        max_size: What all may have together; None for no limit.
+        max_age_seconds: An entry unused for longer is removed in any case; None for no limit.
+        in_use_seconds: An entry used within so many seconds stays, even if the rest then doesn't fit.
+        held: The size of what counts but is not to be removed.
+    """
+    by_age = sorted(entries, key=lambda entry: entry[0])
+    size = held + sum(entry_size for _, _, entry_size in by_age)
+    now = time.time()
+    removed = []
+    for used_at, item, entry_size in by_age:
+        is_old = max_age_seconds is not None and now - used_at > max_age_seconds
+        is_too_much = max_size is not None and size > max_size and now - used_at >= in_use_seconds
+        if is_old or is_too_much:
+            removed.append(item)
+            size -= entry_size
+    return removed
+
+
+def age_seconds(path: Path) -> float:
+    """Seconds since a file or folder was last changed; 0 for one that is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:  # gone meanwhile
+        return 0.0
