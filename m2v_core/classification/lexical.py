@@ -17,7 +17,7 @@ import numpy as np
 from m2v_core.classification.frozen import Standing, regressed, scikit_learn, standing_of
 from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.labels import Labels
-from m2v_core.errors import MissingExtraError
+from m2v_core.errors import NeedsExtra
 from m2v_core.model import StaticModel
 from m2v_core.native.cosines import row_lengths
 
@@ -72,17 +72,8 @@ class Lexical:
         layer = self.head.layers[0]
         weight = layer.weight.copy()
         weight[:, model.dim :] /= scale
-        longer = StaticModel(
-            np.concatenate([model.token_embeddings.astype(dtype), columns.astype(dtype)], axis=1),
-            model.tokenizer,
-            weights=model.weights,
-            token_mapping=model.token_mapping,
-            normalize=model.normalize,
-            max_length=model.max_length,
-            config=model.config,
-            base_model_name=model.base_model_name,
-            language=model.language,
-        )
+        table = np.concatenate([model.token_embeddings.astype(dtype), columns.astype(dtype)], axis=1)
+        longer = model.with_table(table, model.weights, model.token_mapping)
         return longer, Head((Layer(weight, layer.bias),), self.head.classes, self.head.is_multi_label)
 
 
@@ -214,8 +205,6 @@ def chosen_lexical(
 
 
 def _sparse() -> Any:
-    try:
+    with NeedsExtra("scikit-learn", "train"):
         from scipy import sparse
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "train") from error
     return sparse

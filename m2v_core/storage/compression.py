@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.errors import InputError, MissingExtraError, ModelFormatError
+from m2v_core.errors import InputError, ModelFormatError, NeedsExtra
 from m2v_core.native.cosines import row_lengths
 
 if TYPE_CHECKING:
@@ -146,10 +146,8 @@ def quantize_vocabulary(
             f"vocabulary_quantization must be a whole number from 1 to {n_vocabulary:,}, the rows of this "
             f"table, not {n_clusters!r}."
         )
-    try:
+    with NeedsExtra("scikit-learn", "distill"):
         from sklearn.cluster import KMeans
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "distill") from error
 
     table = token_embeddings.astype(np.float32)
     if weights is None:

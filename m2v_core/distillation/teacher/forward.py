@@ -19,14 +19,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from m2v_core.errors import MissingExtraError, TeacherError, TeacherOutputError
+from m2v_core.errors import NeedsExtra, TeacherError, TeacherOutputError
 from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressReporter
 
-try:
+with NeedsExtra(None, "distill"):
     import torch
-except ImportError as error:
-    raise MissingExtraError(error.name or "torch", "distill") from error
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

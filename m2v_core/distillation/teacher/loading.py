@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from safetensors import SafetensorError
 
-from m2v_core.errors import MissingExtraError, TeacherError, first_line
+from m2v_core.errors import NeedsExtra, TeacherError, first_line
 from m2v_core.storage.teacher_code import own_code, read_modules, refuse_own_code
 
-try:
+with NeedsExtra(None, "distill"):
     from transformers import (
         CONFIG_MAPPING,
         AutoConfig,
@@ -20,8 +20,6 @@ try:
         AutoTokenizer,
         PreTrainedModel,
     )
-except ImportError as error:
-    raise MissingExtraError(error.name or "torch", "distill") from error
 
 _TOKENIZER_FILES = (
     "tokenizer.json",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.errors import MissingExtraError, TeacherError, first_line
+from m2v_core.errors import NeedsExtra, TeacherError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes
 from m2v_core.native.cpus import n_usable_cpus
 from m2v_core.storage.teacher_code import own_code, read_modules, refuse_own_code
@@ -39,7 +39,7 @@ class TeacherEncoder:
     def __init__(self, folder: str | Path, name: str | None = None, device: str = "cpu") -> None:
         folder = Path(folder)
         name = name or folder.resolve().name
-        self._model = _load(folder, name, device)
+        self._model = load_sentence_transformer(folder, name, device)
         import torch
 
         on = str(self._model.device)
@@ -76,11 +76,9 @@ class OnnxTeacherEncoder:
     def __init__(self, folder: str | Path, name: str | None = None) -> None:
         folder = Path(folder)
         name = name or f"{folder.resolve().name} (ONNX)"
-        try:
+        with NeedsExtra("onnxruntime", "onnx"):
             import onnxruntime
-        except ImportError as error:
-            raise MissingExtraError("onnxruntime", "onnx") from error
-        self._model = _load(folder, name, "cpu", attn_implementation="eager")
+        self._model = load_sentence_transformer(folder, name, "cpu", attn_implementation="eager")
         graph = folder / "onnx" / "model.onnx"
         with tempfile.TemporaryDirectory(prefix="m2v-onnx-") as scratch:
             if not graph.is_file():
@@ -122,14 +120,32 @@ class OnnxTeacherEncoder:
         return np.stack(rows).astype(np.float32, copy=False)
 
 
-def _load(folder: Path, name: str, device: str, **model_arguments: object) -> Any:
+def load_sentence_transformer(
+    folder: Path,
+    name: str,
+    device: str,
+    remedy: str = "It is not run here; choose another teacher.",
+    **model_arguments: object,
+) -> Any:
+    """A Sentence Transformer with all its modules, none of which runs code of its own.
+
+    Args:
+        folder: Where it lies.
+        name: What people call it.
+        device: To run on.
+        remedy: What to do if it needs code of its own.
+        model_arguments: For its transformer.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+        RemoteCodeError: It needs code of its own.
+        TeacherError: It can't be loaded.
+    """
     code = own_code({}, (), read_modules(folder, name))
-    refuse_own_code(name, code, "It is not run here; choose another teacher.")
-    try:
+    refuse_own_code(name, code, remedy)
+    with NeedsExtra(None, "distill"):
         import torch  # noqa: F401  its absence is reported in its own name
         from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MissingExtraError(error.name or "sentence-transformers", "distill") from error
     try:
         # Safetensors alone: a pickle can run code when it is opened.
         return SentenceTransformer(
@@ -154,10 +170,8 @@ def _features(model: Any, texts: list[str]) -> dict[str, Any]:
 
 def _trace(model: Any, path: Path, name: str) -> None:
     """Write the graph of the teacher's transformer: token ids in, last hidden state out."""
-    try:
+    with NeedsExtra("onnx", "onnx"):
         import onnx  # noqa: F401  torch's exporter needs it
-    except ImportError as error:
-        raise MissingExtraError("onnx", "onnx") from error
     import torch
 
     features = _features(model, ["one", "another, and longer"])
