@@ -22,9 +22,6 @@ from m2v_core.storage.formats import HEAD, SKOPS_HEAD
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
-
 CONFIG_KEY = "head_config"
 # Beside the estimators of scikit-learn that skops trusts by itself: what a trained MLPClassifier keeps.
 TRUSTED_TYPES = frozenset(

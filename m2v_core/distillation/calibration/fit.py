@@ -113,7 +113,6 @@ def calibrate(
     sentences: Sentences,
     has_text: bool,
     reporter: ProgressReporter,
-    seed: int = 0,
 ) -> Calibration:
     """The table that comes closest to the teacher on these sentences.
 
@@ -124,7 +123,6 @@ def calibrate(
         has_text: Whether some of them are real: then the closed form is followed by the descent, and the mean of both
             is taken.
         reporter: Gets the stage `"calibrate"`, in steps; the work can be cancelled between them.
-        seed: Fixes the order of batches.
 
     Returns:
         The calibrated table; or the first that came in, with the problem, where there is too little to learn from, or
@@ -154,7 +152,7 @@ def calibrate(
     wanted = Turned.by(targets, turn)
     fitted = fit_closed_form(start, counts, wanted, strength, reporter)
     if n_steps:
-        descended = descend(fitted, counts, wanted.whole(), targets, n_steps, reporter, seed)
+        descended = descend(fitted, counts, wanted.whole(), targets, n_steps, reporter)
         fitted = fitted / _mean_length(fitted) + descended / _mean_length(descended)
     after = float(judge.agreements(judge.counts @ fitted).mean())
     logger.info("Agreement with the teacher on held-out sentences: %.4f before, %.4f after.", before, after)
@@ -200,7 +198,7 @@ def _first_of_the_best(agreements: Sequence[npt.NDArray[np.float64]]) -> int:
     return best
 
 
-def usable_sentences(kinds: Sequence[Sentences], n_rows: int, seed: int = 0) -> Sentences:
+def usable_sentences(kinds: Sequence[Sentences], n_rows: int) -> Sentences:
     """The sentences to learn from: those that have known tokens, with unit targets about the mean of their kind.
 
     They come in an order of chance, so that the first of them stand for all.
@@ -209,14 +207,13 @@ def usable_sentences(kinds: Sequence[Sentences], n_rows: int, seed: int = 0) -> 
         kinds: Bags and real sentences. Each kind is centred by itself: a bag is no sentence, and the difference is
             nothing to learn.
         n_rows: Tokens of the vocabulary.
-        seed: Fixes the order.
     """
     usable = [_usable(kind) for kind in kinds]
     if not usable:
         return Sentences(sparse.csr_matrix((0, n_rows), dtype=np.float32), np.empty((0, 1), np.float32))
     counts = sparse.vstack([kind.counts for kind in usable]).tocsr()
     targets = np.concatenate([kind.targets for kind in usable])
-    order = np.random.default_rng(seed).permutation(len(targets))
+    order = np.random.default_rng(0).permutation(len(targets))
     return Sentences(counts[order], targets[order])
 
 

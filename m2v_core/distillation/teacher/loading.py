@@ -67,6 +67,8 @@ def refuse_remote_code(folder: Path, model_name: str, trust_remote_code: bool) -
         )
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("it holds no JSON object")
     except ValueError as error:
         raise TeacherError(f"{config_file} is damaged ({error}); download the teacher again.") from error
     if not trust_remote_code:
