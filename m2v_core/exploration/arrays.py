@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.errors import SaveError
-from m2v_core.storage.atomic import replacing_file
+from m2v_core.storage.atomic import replacing_file, saving
 from m2v_core.storage.cache import surplus
 
 _MAX_CACHED = 200  # of one kind; maps take at most 400 kB, groups half of that
@@ -50,12 +49,10 @@ def write_array(path: Path, array: NDArray[Any], what: str) -> None:
     Raises:
         SaveError: It can't be written.
     """
-    try:
+    with saving(f"{what} at {path}", "Make room there."):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing_file(path) as unfinished, unfinished.open("wb") as file:
             np.save(file, array)
-    except OSError as error:
-        raise SaveError(f"{what} can't be kept at {path}: {error.strerror or error}. Make room there.") from error
     kind = path.name.partition("-")[0]
     with contextlib.suppress(OSError):  # another process may be doing the same
         kept = [(file.stat().st_mtime, file, 1) for file in path.parent.glob(f"{kind}-*.npy")]

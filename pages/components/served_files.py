@@ -10,7 +10,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from m2v_core.errors import SaveError
+from m2v_core.storage.atomic import saving
 from m2v_core.storage.cache import surplus
 from m2v_core.storage.export import write_zip
 from m2v_core.studio.jobs import Job
@@ -59,11 +59,9 @@ def result_file(owner: str, job: Job) -> Path:
     served = served_folder() / served_key(job.id) / made.name
     if not is_served(served):
         remove_old_files(served_folder())
-        try:
+        with saving(f"{made.name} for download"):
             served.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(made, served)
-        except OSError as error:
-            raise SaveError(f"{made.name} can't be copied for download: {error.strerror or error}.") from error
     return served
 
 

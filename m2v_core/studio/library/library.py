@@ -14,6 +14,7 @@ from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError
 from m2v_core.hub import download
 from m2v_core.model import StaticModel
 from m2v_core.storage import intake
+from m2v_core.storage.atomic import saving
 from m2v_core.storage.cache import RecentlyUsed, age_seconds
 from m2v_core.studio.jobs import JobStore
 from m2v_core.studio.jobs.kinds import AFTERWARDS
@@ -28,7 +29,7 @@ from m2v_core.studio.library.records import (
     free_name,
     usable_name,
 )
-from m2v_core.studio.library.shelf import Shelf, is_model_id, not_found, saving
+from m2v_core.studio.library.shelf import Shelf, is_model_id, not_found
 
 # Windows doesn't rename or delete a folder while a model maps a file in it.
 _LOAD_IN_MEMORY = os.name == "nt"

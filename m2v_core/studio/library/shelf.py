@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
-from m2v_core.errors import M2VError, NotFoundError, SaveError
+from m2v_core.errors import M2VError, NotFoundError
 from m2v_core.model import StaticModel
 from m2v_core.storage.atomic import exclusive
 from m2v_core.storage.cache import age_seconds
@@ -128,19 +128,6 @@ def is_model_id(text: str) -> bool:
 def not_found() -> NotFoundError:
     """What is said of every model that isn't there, or another owner's."""
     return NotFoundError("No such model among yours. It may have been deleted: look into your library.")
-
-
-@contextlib.contextmanager
-def saving(what: str) -> Iterator[None]:
-    """Turn a failed write into a SaveError that says what could not be written."""
-    try:
-        yield
-    except M2VError:
-        raise
-    except OSError as error:
-        raise SaveError(
-            f"{what} can't be written: {error.strerror or error}. Free some space and try again."
-        ) from error
 
 
 def _read_record(folder: Path) -> ModelRecord | None:
