@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.evaluation.labelled import LEAST_OF_A_KIND, ClassificationTask, ClusteringTask, ParaphraseTask
 from m2v_core.evaluation.tasks import Group, PairTask, RankingTask, Task, with_distinct_names
-from m2v_core.storage.text_files import log_warning, read_text
+from m2v_core.storage.text_files import log_warnings, read_text
 
 Loader = Callable[[str, Group, Path], Task]
 
@@ -225,8 +225,10 @@ def _lines(path: Path, fields: tuple[str, ...], has_more: bool = False) -> Itera
     expected = f"{', '.join(fields)}{' and perhaps more' if has_more else ''}, separated by tabs"
     if not path.is_file():
         raise InputError(f"There is no file {path}. Each of its lines would be: {expected}.")
+    decoded = read_text(path)
+    log_warnings(decoded.warning)
     is_empty = True
-    for number, line in enumerate(log_warning(read_text(path)).split("\n"), start=1):
+    for number, line in enumerate(decoded.text.split("\n"), start=1):
         line = line.rstrip("\r")
         if not line:
             continue

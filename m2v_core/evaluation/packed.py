@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,7 @@ from m2v_core.evaluation.data import KIND_FOLDERS, read_tasks
 from m2v_core.evaluation.own_data import read_own_set
 from m2v_core.evaluation.tasks import Task
 from m2v_core.storage.intake import read_zip
-from m2v_core.storage.text_files import decode_text
-
-logger = logging.getLogger(__name__)
+from m2v_core.storage.text_files import decode_text, log_warnings
 
 MAX_BYTES = 200_000_000
 """Of the sets in an archive, unpacked."""
@@ -127,17 +124,12 @@ def read_test_data(path: str | Path, names: Sequence[str] = ()) -> tuple[Task, .
     path = Path(path).expanduser()
     if path.suffix.lower() == ".zip" and path.is_file():
         archive = read_archive(path)
-        _log(archive.warnings)
+        log_warnings(*archive.warnings)
         return archive.tasks(names)
     if not path.is_file():
         return read_tasks(path, names)
     if names:
         raise InputError(f"{path} is one set, so there is nothing to choose: leave the names of tasks out.")
     own = read_own_set(path)
-    _log(filter(None, [own.warning]))
+    log_warnings(own.warning)
     return (own.task(),)
-
-
-def _log(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        logger.warning("%s", warning)

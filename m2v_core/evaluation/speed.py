@@ -27,7 +27,7 @@ from m2v_core.errors import InputError
 from m2v_core.evaluation.encoders import Encoder, EncoderFacts
 from m2v_core.native.cpus import n_usable_cpus
 from m2v_core.progress import ProgressCallback, ProgressReporter
-from m2v_core.storage.text_files import log_warning, read_text
+from m2v_core.storage.text_files import log_warnings, read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -347,7 +347,9 @@ def read_texts(path: str | Path) -> list[str]:
         NotFoundError: There is no such file.
         InputError: It can't be read, or holds no text.
     """
-    texts = [line.strip() for line in log_warning(read_text(path)).splitlines() if line.strip()]
+    decoded = read_text(path)
+    log_warnings(decoded.warning)
+    texts = [line.strip() for line in decoded.text.splitlines() if line.strip()]
     if not texts:
         raise InputError(f"{path} holds no text. Give a text file in UTF-8, one text a line.")
     return texts

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import InputError, NeedsExtra
-from m2v_core.exploration.arrays import content_key, read_array, write_array
+from m2v_core.storage.cache import content_key, read_array, write_array
 
 N_CLUSTERS = 10  # as many colours as eyes tell apart
 _SEED = 0

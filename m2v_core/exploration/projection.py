@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import InputError, NeedsExtra
-from m2v_core.exploration.arrays import content_key, read_array, write_array
 from m2v_core.exploration.rows import top_k
+from m2v_core.storage.cache import content_key, read_array, write_array
 
 MAX_POINTS = 50_000  # more are slow in a browser, and no eye tells them apart
 UMAP_NEIGHBORS = 15  # umap-learn's own default

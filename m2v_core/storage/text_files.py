@@ -118,8 +118,7 @@ def read_text(path: str | Path, name: str | None = None) -> DecodedText:
     return decode_text(content, name)
 
 
-def log_warning(decoded: DecodedText) -> str:
-    """The text; what a person should know about its encoding goes to the log."""
-    if decoded.warning:
-        logger.warning("%s", decoded.warning)
-    return decoded.text
+def log_warnings(*warnings: str | None) -> None:
+    """Log what a person should know about how files were decoded."""
+    for warning in filter(None, warnings):
+        logger.warning("%s", warning)

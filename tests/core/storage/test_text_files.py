@@ -7,7 +7,7 @@ import random
 import pytest
 
 from m2v_core.errors import InputError, NotFoundError
-from m2v_core.storage.text_files import decode_text, log_warning, read_text
+from m2v_core.storage.text_files import decode_text, log_warnings, read_text
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -48,7 +48,9 @@ def test_what_is_no_text(content):
 def test_files(tmp_path, caplog):
     path = tmp_path / "words.txt"
     path.write_bytes(b"caf\xe9")
-    assert log_warning(read_text(path)) == "café"
+    decoded = read_text(path)
+    assert decoded.text == "café"
+    log_warnings(decoded.warning, None)
     assert f"{path} is not valid UTF-8 and was read as Windows-1252" in caplog.text
     with pytest.raises(NotFoundError, match=r"no file absent\.txt\. Check the path"):
         read_text(tmp_path / "absent.txt", "absent.txt")
