@@ -9,12 +9,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Any, Generic, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from m2v_core.storage.atomic import replacing_file, saving
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _MAX_ARRAYS = 200  # of one kind; maps take at most 400 kB, groups half of that
 
@@ -106,6 +107,8 @@ def content_key(kind: str, rows: NDArray[np.float32], *settings: int) -> str:
         rows: (n_rows, dim) float32.
         settings: Whatever else decides about it.
     """
+    import numpy as np
+
     digest = hashlib.sha256(f"{kind} {' '.join(map(str, settings))} {rows.shape}".encode())
     digest.update(np.ascontiguousarray(rows, dtype="<f4").data)
     return f"{kind}-{digest.hexdigest()[:40]}"
@@ -113,6 +116,8 @@ def content_key(kind: str, rows: NDArray[np.float32], *settings: int) -> str:
 
 def read_array(path: Path) -> NDArray[Any] | None:
     """A kept array; None if there is none, or no whole one."""
+    import numpy as np
+
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -131,6 +136,8 @@ def write_array(path: Path, array: NDArray[Any], what: str) -> None:
     Raises:
         SaveError: It can't be written.
     """
+    import numpy as np
+
     with saving(f"{what} at {path}", "Make room there."):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing_file(path) as unfinished, unfinished.open("wb") as file:
