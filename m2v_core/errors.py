@@ -20,6 +20,13 @@ A message says what was met, what would be allowed, and what to do next.
     └── Cancelled (RuntimeError)               the caller asked to stop
 """
 
+from __future__ import annotations
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its name."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
 
 class M2VError(Exception):
     """Base of every deliberate error."""
@@ -84,3 +91,27 @@ class MissingExtraError(M2VError, ImportError):
         super().__init__(f"{package} is not installed; run: pip install 'm2v-studio[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+class NeedsExtra:
+    """A `with` block of imports that a base install lacks.
+
+    Args:
+        package: What to install; None for the module that is missing.
+        extra: The extra of this package that brings it.
+
+    Raises:
+        MissingExtraError: One of them is not installed.
+    """
+
+    def __init__(self, package: str | None, extra: str) -> None:
+        self._package = package
+        self._extra = extra
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Name the missing package."""
+        if isinstance(error, ImportError):
+            raise MissingExtraError(self._package or error.name or self._extra, self._extra) from error

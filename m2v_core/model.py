@@ -217,11 +217,20 @@ class StaticModel:
             dimensionality=dimensionality,
             vocabulary_quantization=vocabulary_quantization,
         )
+        return self.with_table(table, weights, mapping)
+
+    def with_table(
+        self,
+        token_embeddings: NDArray[Any],
+        weights: NDArray[np.float32] | None = None,
+        token_mapping: NDArray[np.int32] | None = None,
+    ) -> StaticModel:
+        """The same model with another table; the arguments are those of `StaticModel`."""
         return StaticModel(
-            table,
+            token_embeddings,
             self.tokenizer,
             weights=weights,
-            token_mapping=mapping,
+            token_mapping=token_mapping,
             normalize=self.normalize,
             max_length=self.max_length,
             config=self.config,
@@ -257,7 +266,7 @@ class StaticModel:
         folder = Path(path).expanduser() / (subfolder or "")
         local.save(
             folder,
-            self._stored(),
+            self.stored(),
             unk_token_id=self.unk_token_id,
             model_name=model_name,
             license=license,
@@ -344,13 +353,13 @@ class StaticModel:
             SaveError: It can't be written.
         """
         from m2v_core.storage import export
-        from m2v_core.tokenization.spelling import whole_words
+        from m2v_core.tokenization.spelling import word_ids
 
         path = Path(path).expanduser()
         if format == "onnx":
-            export.write_onnx(self._stored(), path, unk_token_id=self.unk_token_id)
+            export.write_onnx(self.stored(), path, unk_token_id=self.unk_token_id)
         elif format == "word2vec":
-            words = whole_words(self.tokens, self._table.counts())
+            words = word_ids(self.tokens, self._table.counts())
             vectors = self._table.rows(np.array(list(words.values()), dtype=np.int64))  # (n_words, dim)
             export.write_word2vec(list(words), vectors, path)
         else:
@@ -533,7 +542,8 @@ class StaticModel:
         """
         return cosines(a, b)
 
-    def _stored(self) -> StoredModel:
+    def stored(self) -> StoredModel:
+        """The parts of the model, to be saved."""
         check_mapped(self.token_embeddings)
         return StoredModel(
             token_embeddings=self.token_embeddings,

@@ -303,9 +303,10 @@ def _summaries(sets: Sequence[OwnSet | TaskArchive]) -> list[str]:
     lines = []
     for one in sets:
         if isinstance(one, OwnSet):
-            lines.append(f"{one.name}: {one.summary}")
+            lines.append(f"{one.name}: {' '.join(filter(None, [one.summary, one.warning]))}")
         else:
             lines += [f"{task.name}: {len(task.texts):,} texts, scored by {task.metric}" for task in one.tasks()]
+            lines += one.warnings
     ready = "1 set ready" if len(lines) == 1 else f"{len(lines)} sets ready"
     more = [f"and {len(lines) - _MOST_SHOWN} more"] if len(lines) > _MOST_SHOWN else []
     return [ready, *lines[:_MOST_SHOWN], *more]

@@ -57,7 +57,17 @@ ROOMS: dict[str, set[str]] = {
 PLAIN_PAGES = {"figures", "gradio_patches", "html"}
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
 
-BASE = {"click", "filelock", "huggingface_hub", "numpy", "safetensors", "tokenizers", "tqdm", "yaml"}
+BASE = {
+    "charset_normalizer",
+    "click",
+    "filelock",
+    "huggingface_hub",
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "tqdm",
+    "yaml",
+}
 PACKAGES: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
@@ -65,7 +75,17 @@ PACKAGES: dict[str, set[str]] = {
     "progress": set(),
     "encoder": {"numpy", "tokenizers", "tqdm"},
     "tokenization": {"numpy", "tokenizers"},
-    "storage": {"filelock", "numpy", "tokenizers", "safetensors", "huggingface_hub", "yaml", "onnx", "sklearn"},
+    "storage": {
+        "charset_normalizer",
+        "filelock",
+        "numpy",
+        "tokenizers",
+        "safetensors",
+        "huggingface_hub",
+        "yaml",
+        "onnx",
+        "sklearn",
+    },
     "hub": {"huggingface_hub"},
     "model": {"numpy", "tokenizers"},
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "scipy", "torch", "transformers"}
@@ -88,7 +108,7 @@ PACKAGES: dict[str, set[str]] = {
     "figures": {"numpy", "plotly"},
     "gradio_patches": {"gradio", "mcp"},
     "html": {"jinja2", "markupsafe"},
-    "components": {"gradio", "numpy"},
+    "components": {"gradio", "numpy", "platformdirs"},
     "page": {"gradio", "numpy"},
     "pages": {"gradio"},
     "app": {"gradio", "yaml"},

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from m2v_core.errors import InputError, MissingExtraError, SaveError
+from m2v_core.errors import InputError, NeedsExtra, SaveError
 
 InputFormat = Literal["text", "jsonl", "csv", "tsv", "parquet"]
 OutputFormat = Literal["npy", "parquet", "jsonl"]
@@ -90,7 +90,5 @@ def import_pyarrow(module: str = "pyarrow") -> Any:
     Raises:
         MissingExtraError: It isn't installed.
     """
-    try:
+    with NeedsExtra("pyarrow", "bulk"):
         return import_module(module)
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "bulk") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from m2v_core.bulk.formats import is_input_name
-from m2v_core.errors import InputError, M2VError, MissingExtraError, NotFoundError, SaveError
+from m2v_core.errors import InputError, M2VError, NeedsExtra, NotFoundError, SaveError
 
 FETCHED = "_fetched-"
 # S3, the Hub, Google, Azure, archives, and whatever has times.
@@ -133,10 +133,8 @@ def _version(entry: dict[str, Any]) -> str:
 
 
 def _file_system(url: str) -> tuple[Any, str]:
-    try:
+    with NeedsExtra("fsspec", "bulk"):
         from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise MissingExtraError("fsspec", "bulk") from error
     try:
         with _errors_of(url):
             files, path = url_to_fs(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from m2v_core.encoder.texts import checked_texts
 from m2v_core.errors import InputError, SaveError
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
-from m2v_core.storage.formats import HEAD, SKOPS_HEAD, StoredModel
+from m2v_core.storage.formats import HEAD, SKOPS_HEAD
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -295,7 +296,7 @@ class StaticClassifier:
         folder = Path(path).expanduser()
         local.save(
             folder,
-            _stored(self.model, config),
+            replace(self.model.stored(), config=config),
             unk_token_id=self.model.unk_token_id,
             model_name=model_name,
             license=license,
@@ -372,17 +373,3 @@ class StaticClassifier:
                 f"is {type(other).__name__}. Convert the labels."
             )
         return lists
-
-
-def _stored(model: StaticModel, config: dict[str, Any]) -> StoredModel:
-    return StoredModel(
-        token_embeddings=model.token_embeddings,
-        tokenizer=model.tokenizer,
-        weights=model.weights,
-        token_mapping=model.token_mapping,
-        normalize=model.normalize,
-        max_length=model.max_length,
-        config=config,
-        base_model_name=model.base_model_name,
-        language=model.language,
-    )

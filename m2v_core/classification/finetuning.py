@@ -13,7 +13,7 @@ import numpy as np
 from m2v_core.classification.frozen import log_loss
 from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.labels import Labels
-from m2v_core.errors import MissingExtraError
+from m2v_core.errors import NeedsExtra
 from m2v_core.model import StaticModel
 
 if TYPE_CHECKING:
@@ -193,20 +193,10 @@ def _with_table(model: StaticModel, table: NDArray[np.float32]) -> StaticModel:
     dtype = np.float16 if model.token_embeddings.dtype == np.int8 else model.token_embeddings.dtype
     if dtype == np.float16:
         table = np.clip(table, -_HALF_RANGE, _HALF_RANGE)
-    return StaticModel(
-        table.astype(dtype),
-        model.tokenizer,
-        normalize=model.normalize,
-        max_length=model.max_length,
-        config=model.config,
-        base_model_name=model.base_model_name,
-        language=model.language,
-    )
+    return model.with_table(table.astype(dtype))
 
 
 def _torch() -> Any:
-    try:
+    with NeedsExtra("torch", "distill"):
         import torch
-    except ImportError as error:
-        raise MissingExtraError("torch", "distill") from error
     return torch

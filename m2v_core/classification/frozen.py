@@ -10,7 +10,7 @@ import numpy as np
 from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.labels import Labels
 from m2v_core.classification.report import scored
-from m2v_core.errors import MissingExtraError
+from m2v_core.errors import NeedsExtra
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,8 +160,6 @@ def scikit_learn() -> tuple[Any, Any]:
     Raises:
         MissingExtraError: It isn't installed.
     """
-    try:
+    with NeedsExtra("scikit-learn", "train"):
         from sklearn import linear_model, preprocessing
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "train") from error
     return linear_model, preprocessing

@@ -17,8 +17,9 @@ import numpy as np
 from m2v_core.classification.frozen import Standing, regressed, scikit_learn, standing_of
 from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.labels import Labels
-from m2v_core.errors import MissingExtraError
+from m2v_core.errors import NeedsExtra
 from m2v_core.model import StaticModel
+from m2v_core.native.cosines import row_lengths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,17 +72,8 @@ class Lexical:
         layer = self.head.layers[0]
         weight = layer.weight.copy()
         weight[:, model.dim :] /= scale
-        longer = StaticModel(
-            np.concatenate([model.token_embeddings.astype(dtype), columns.astype(dtype)], axis=1),
-            model.tokenizer,
-            weights=model.weights,
-            token_mapping=model.token_mapping,
-            normalize=model.normalize,
-            max_length=model.max_length,
-            config=model.config,
-            base_model_name=model.base_model_name,
-            language=model.language,
-        )
+        table = np.concatenate([model.token_embeddings.astype(dtype), columns.astype(dtype)], axis=1)
+        longer = model.with_table(table, model.weights, model.token_mapping)
         return longer, Head((Layer(weight, layer.bias),), self.head.classes, self.head.is_multi_label)
 
 
@@ -122,7 +114,7 @@ def row_counts(model: StaticModel, texts: list[str]) -> Any:
     if model.normalize:
         used = np.unique(rows)
         sums = counts[:, used] @ model.token_embeddings[used].astype(np.float32)
-        divisors = np.linalg.norm(sums, axis=1)
+        divisors = row_lengths(sums)
     else:
         divisors = lengths.astype(np.float32)
     return sparse.diags(1 / np.where(divisors > 0, divisors, 1)).astype(np.float32) @ counts
@@ -152,7 +144,7 @@ def fitted_lexical(
     sparse, (linear_model, preprocessing) = _sparse(), scikit_learn()
     scaler = preprocessing.StandardScaler().fit(embeddings)
     used = np.unique(counts.indices)
-    lengths = np.linalg.norm(model.token_embeddings[used].astype(np.float32), axis=1)
+    lengths = row_lengths(model.token_embeddings[used].astype(np.float32))
     tokens = counts[:, used] @ sparse.diags(lengths)
     mean_square = tokens.multiply(tokens).sum() / len(embeddings)
     share = TOKEN_SHARE * np.sqrt(embeddings.shape[1] / max(mean_square, 1e-30))
@@ -213,8 +205,6 @@ def chosen_lexical(
 
 
 def _sparse() -> Any:
-    try:
+    with NeedsExtra("scikit-learn", "train"):
         from scipy import sparse
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "train") from error
     return sparse

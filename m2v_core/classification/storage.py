@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from m2v_core.classification.head import Head, Layer
-from m2v_core.errors import MissingExtraError, ModelFormatError
+from m2v_core.errors import ModelFormatError, NeedsExtra
 from m2v_core.storage.formats import HEAD, SKOPS_HEAD
 
 if TYPE_CHECKING:
@@ -182,7 +182,5 @@ def _head(layers: list[tuple[Any, Any]], names: list[Any], is_multi_label: bool,
 
 
 def _imported(module: str) -> Any:
-    try:
+    with NeedsExtra("skops" if module.startswith("skops") else "scikit-learn", "train"):
         return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError("skops" if module.startswith("skops") else "scikit-learn", "train") from error

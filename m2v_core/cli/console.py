@@ -200,10 +200,10 @@ def write_result(text: str, path: Path | None) -> None:
     if path is None:
         click.echo(text, nl=False)
         return
-    try:
+    from m2v_core.storage.atomic import saving
+
+    with saving(path):
         path.write_text(click.unstyle(text), encoding="utf-8")
-    except OSError as error:
-        raise SaveError(f"{path} can't be written: {error.strerror or error}.") from error
 
 
 def print_facts(**facts: object) -> None:

@@ -49,7 +49,7 @@ _FORMATS = click.Choice(["table", "markdown", "csv", "json"])
 @click.option("--tasks", help="Some of its tasks or kinds, between commas: STS13,wordsim. [default: all]")
 @click.option("--mteb", help="Tasks of MTEB, between commas; their texts come from the Hub.")
 @click.option("--teacher", help="Without labels: say how much of this teacher's ranking of --texts each model keeps.")
-@click.option("--texts", type=PATH, help="Texts of your own for --teacher, in UTF-8, one a line; some hundreds.")
+@click.option("--texts", type=PATH, help="Texts of your own for --teacher, one a line; some hundreds.")
 @click.option(
     "--columns",
     type=click.Choice(["tasks", "groups"]),

@@ -24,6 +24,7 @@ from tokenizers import Tokenizer
 from m2v_core.distillation.settings import DistillRequest, PCADims, Pooling
 from m2v_core.distillation.teacher.source import TeacherSource
 from m2v_core.storage.atomic import replacing
+from m2v_core.storage.cache import surplus
 
 logger = logging.getLogger(__name__)
 
@@ -229,12 +230,10 @@ class VectorCache:
         return self._folder / f"{digest[:32]}.safetensors"
 
     def _drop_oldest(self, kept: Path) -> None:
-        entries = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-        total = 0
-        for path in entries:
-            total += path.stat().st_size
-            if total > _MAX_BYTES and path != kept:
-                path.unlink(missing_ok=True)
+        entries = [(path, path.stat()) for path in self._folder.glob("*.safetensors") if path != kept]
+        dated = [(stat.st_mtime, path, stat.st_size) for path, stat in entries]
+        for path in surplus(dated, max_size=_MAX_BYTES, held=kept.stat().st_size):
+            path.unlink(missing_ok=True)
 
 
 def _mapped(path: Path, names: Sequence[str]) -> list[npt.NDArray[Any]]:

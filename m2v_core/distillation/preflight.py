@@ -28,6 +28,7 @@ from m2v_core.distillation.teacher.files import (
 from m2v_core.distillation.teacher.source import TEACHER_FILES
 from m2v_core.errors import HubError
 from m2v_core.hub import download
+from m2v_core.storage.teacher_code import own_code
 from m2v_core.tokenization import FAMILIES, build_static_vocabulary, unknown_token_id
 
 _MAX_LENGTH = 512  # of what a teacher is given to read; see teacher.py
@@ -290,7 +291,7 @@ def _problems(raw: TeacherFiles, family: str | None, max_parameters: int | None)
         )
     elif config.get("model_type") == "model2vec":
         found.append(f"{raw.name} is a static model already. Choose the Sentence Transformer that it was made from.")
-    elif _needs_own_code(config):
+    elif own_code(config, _known_types()):
         found.append(
             f"{raw.name} asks to run code of its own, which could do anything. It is not run here; choose another "
             "teacher."
@@ -327,15 +328,13 @@ def _weight_bytes(sizes: Mapping[str, int]) -> int:
     return sum(n_bytes for path, n_bytes in sizes.items() if path.endswith(".safetensors"))
 
 
-def _needs_own_code(config: Mapping[str, Any]) -> bool:
-    """Whether loading needs code from the repository: it brings some, and transformers has none of this name."""
-    if not config.get("auto_map"):
-        return False
+def _known_types() -> set[object]:
+    """The model types that transformers has, without importing it."""
     spec = find_spec("transformers")
-    model_type = str(config.get("model_type", "")).replace("-", "_")
-    if spec is None or spec.origin is None or not model_type.isidentifier():
-        return True
-    return not (Path(spec.origin).parent / "models" / model_type).is_dir()
+    if spec is None or spec.origin is None:
+        return set()
+    names = [folder.name for folder in (Path(spec.origin).parent / "models").iterdir()]
+    return {*names, *(name.replace("_", "-") for name in names)}
 
 
 def _max_length(raw: TeacherFiles) -> int | None:

@@ -6,7 +6,6 @@ its rank. Nothing here reorders it.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import re
@@ -16,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from m2v_core.errors import LimitError, NotFoundError, VocabularyError
+from m2v_core.errors import InputError, LimitError, VocabularyError
+from m2v_core.storage.text_files import DecodedText, read_text
 
 MAX_ENTRY_CHARACTERS = 100
 
@@ -40,26 +40,10 @@ _KINDS: dict[ProblemKind, tuple[str, str, str]] = {
 _TABLE_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".tab": "\t"}
 # Only these first rows are taken for a header without being told: a column of plain words has none.
 _HEADER_NAMES = frozenset({"word", "words", "token", "tokens", "term", "terms", "text", "entry", "vocabulary"})
-_BYTE_ORDER_MARKS = (
-    # UTF-32 first: its little-endian mark begins with that of UTF-16.
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-_SIGNATURES = (
-    (b"PK\x03\x04", "a spreadsheet or a ZIP archive", "export the sheet as CSV, or unpack the archive"),
-    (b"\xd0\xcf\x11\xe0", "an old Office document", "export the sheet as CSV"),
-    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
-    (b"%PDF", "a PDF document", "save its words as plain text, one a line"),
-    (b"PAR1", "a Parquet table", "export it as CSV"),
-)
 _LINES_AN_ENTRY = 2  # allowed of a list that has a limit: some entries are blank, or there twice
 _CELLS_AN_ENTRY = 20  # likewise, of a table
 _LONGEST_CELL = 131_072  # characters; a quotation mark that never closes makes one cell of all that follows
 _LINE_END = re.compile(r"\r\n|\r|\n")
-_CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\r\f") | {127})
 
 
 @dataclass(frozen=True)
@@ -104,22 +88,23 @@ class VocabularyFile:
     """A vocabulary file, decoded and cut into cells.
 
     Attributes:
-        name: The file's name.
-        encoding: The encoding it was read with.
-        is_encoding_guessed: Nothing in the file proves the encoding; accented letters may be wrong.
+        decoded: The text of the file.
         columns: The names of a table's columns; empty for a text file.
         default_column: The column taken unless told otherwise; None for a text file, or where only a person
             can say.
         first_line: The line on which the first entry stands, counted from 1.
     """
 
-    name: str
-    encoding: str
-    is_encoding_guessed: bool
+    decoded: DecodedText
     columns: tuple[str, ...]
     default_column: str | None
     first_line: int
     _rows: list[list[str]]
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.decoded.name
 
     def entries(self, column: str | None = None) -> list[str]:
         """Every entry of a column, unusable ones too, so that positions stay those of the file.
@@ -157,20 +142,13 @@ class VocabularyFile:
 
     def warning(self) -> str | None:
         """What a person should know about how the file was decoded; None if there is no doubt."""
-        if not self.is_encoding_guessed:
-            return None
-        return (
-            f"{self.name} is not valid UTF-8 and was read as {self.encoding}. "
-            "If accented letters look wrong, save the file as UTF-8."
-        )
+        return self.decoded.warning
 
 
 def open_vocabulary(path: str | Path, most_entries: int | None = None) -> VocabularyFile:
     """The vocabulary file at `path`: its encoding found out, its columns named, no entry judged yet.
 
-    Files that end in .csv, .tsv or .tab are tables; every other file holds one entry a line. UTF-8, and
-    UTF-16 and UTF-32 with a byte order mark, are certain; what is none of them is taken for Windows-1252, the
-    superset of Latin-1 that spreadsheets write.
+    Files that end in .csv, .tsv or .tab are tables; every other file holds one entry a line.
 
     Args:
         path: Of the file.
@@ -183,23 +161,21 @@ def open_vocabulary(path: str | Path, most_entries: int | None = None) -> Vocabu
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFoundError(f"No vocabulary file at {path}. Check the path.") from error
-    except OSError as error:
-        raise VocabularyError(f"{path} can't be read ({error.strerror}). Give the path of a text file.") from error
-    text, encoding, is_guessed = _decode(content, path.name)
+        decoded = read_text(path, path.name)
+    except InputError as error:
+        raise VocabularyError(str(error)) from error
+    text = decoded.text
+    if not text.strip():
+        raise VocabularyError(f"{path.name} is empty. Put one word or phrase on each line.")
     delimiters = _TABLE_DELIMITERS.get(path.suffix.lower())
     if delimiters is None:
         rows = [[line] for line in split_entries(text, most_entries)]
-        return VocabularyFile(path.name, encoding, is_guessed, (), None, 1, rows)
+        return VocabularyFile(decoded, (), None, 1, rows)
     check_length(count_lines(text), most_entries, _LINES_AN_ENTRY)
     rows = _read_table(text, delimiters, path.name, most_entries)
     columns, default_column, has_header = _name_columns(rows)
     return VocabularyFile(
-        path.name,
-        encoding,
-        is_guessed,
+        decoded,
         columns,
         default_column,
         first_line=2 if has_header else 1,
@@ -318,38 +294,6 @@ def _summary(problems: list[VocabularyProblem]) -> list[str]:
         noun, place = (one, "line") if counts[kind] == 1 else (many, "lines")
         sentences.append(f"{counts[kind]:,} {noun} ({place} {where}): {remedy}.")
     return sentences
-
-
-def _decode(content: bytes, name: str) -> tuple[str, str, bool]:
-    """The text, its encoding, and whether that encoding is a guess."""
-    if not content.strip():
-        raise VocabularyError(f"{name} is empty. Put one word or phrase on each line.")
-    for signature, found, remedy in _SIGNATURES:
-        if content.startswith(signature):
-            raise VocabularyError(f"{name} is {found}, not text: {remedy}.")
-    for mark, encoding in _BYTE_ORDER_MARKS:
-        if content.startswith(mark):
-            try:
-                return content.decode(encoding), encoding.removesuffix("-sig"), False
-            except UnicodeDecodeError as error:
-                raise VocabularyError(
-                    f"{name} says it is {encoding} but is damaged at byte {error.start}. Save it again as UTF-8."
-                ) from error
-    if b"\0" in content:
-        raise VocabularyError(
-            f"{name} holds NUL bytes: it is binary, or UTF-16 without a byte order mark. Save it as UTF-8 text."
-        )
-    try:
-        return content.decode("utf-8"), "utf-8", False
-    except UnicodeDecodeError:
-        pass
-    n_control = len(content) - len(content.translate(None, _CONTROL_BYTES))
-    if n_control > len(content) // 100:  # text in any one-byte encoding has next to none
-        raise VocabularyError(f"{name} is binary, not text. Give a UTF-8 text file with one entry a line.")
-    try:
-        return content.decode("cp1252"), "Windows-1252", True
-    except UnicodeDecodeError:
-        return content.decode("latin-1"), "Latin-1", True
 
 
 def _read_table(text: str, delimiters: str, name: str, most_entries: int | None) -> list[list[str]]:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.evaluation.labelled import LEAST_OF_A_KIND, ClassificationTask, ClusteringTask, ParaphraseTask
 from m2v_core.evaluation.tasks import Group, PairTask, RankingTask, Task, with_distinct_names
+from m2v_core.storage.text_files import log_warnings, read_text
 
 Loader = Callable[[str, Group, Path], Task]
 
@@ -224,29 +225,22 @@ def _lines(path: Path, fields: tuple[str, ...], has_more: bool = False) -> Itera
     expected = f"{', '.join(fields)}{' and perhaps more' if has_more else ''}, separated by tabs"
     if not path.is_file():
         raise InputError(f"There is no file {path}. Each of its lines would be: {expected}.")
-    number = 0
+    decoded = read_text(path)
+    log_warnings(decoded.warning)
     is_empty = True
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                line = line.rstrip("\r\n")
-                if not line:
-                    continue
-                values = line.split("\t")
-                if len(values) < len(fields) or (len(values) > len(fields) and not has_more):
-                    count = "1 field" if len(values) == 1 else f"{len(values)} fields"
-                    raise InputError(f"{path}, line {number:,} has {count}; expected: {expected}.")
-                if blank := [place for place, value in enumerate(values) if not value.strip()]:
-                    what = fields[min(blank[0], len(fields) - 1)]
-                    raise InputError(
-                        f"{path}, line {number:,}: field {blank[0] + 1} ({what}) is blank; expected: {expected}."
-                    )
-                is_empty = False
-                yield number, values
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 (after line {number:,}); save it as UTF-8.") from error
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror or error}.") from error
+    for number, line in enumerate(decoded.text.split("\n"), start=1):
+        line = line.rstrip("\r")
+        if not line:
+            continue
+        values = line.split("\t")
+        if len(values) < len(fields) or (len(values) > len(fields) and not has_more):
+            count = "1 field" if len(values) == 1 else f"{len(values)} fields"
+            raise InputError(f"{path}, line {number:,} has {count}; expected: {expected}.")
+        if blank := [place for place, value in enumerate(values) if not value.strip()]:
+            what = fields[min(blank[0], len(fields) - 1)]
+            raise InputError(f"{path}, line {number:,}: field {blank[0] + 1} ({what}) is blank; expected: {expected}.")
+        is_empty = False
+        yield number, values
     if is_empty:
         raise InputError(f"{path} is empty. Each of its lines would be: {expected}.")
 

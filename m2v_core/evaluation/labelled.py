@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.errors import MissingExtraError
+from m2v_core.errors import NeedsExtra
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.tasks import Task
 
@@ -168,10 +168,8 @@ class ParaphraseTask(Task):
 
 
 def _scikit_learn(module: str) -> Any:
-    try:
+    with NeedsExtra("scikit-learn", "eval"):
         return importlib.import_module(f"sklearn.{module}")
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "eval") from error
 
 
 def _quoted(labels: list[str]) -> str:

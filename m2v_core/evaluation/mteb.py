@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.errors import HubError, InputError, M2VError, MissingExtraError
+from m2v_core.errors import HubError, InputError, M2VError, NeedsExtra, first_line
 from m2v_core.evaluation.encoders import Encoder
 from m2v_core.evaluation.run import Evaluation, TaskScore, checked_embeddings
 from m2v_core.evaluation.tasks import Group
@@ -49,11 +49,9 @@ class MTEBEncoder:
     """
 
     def __init__(self, encoder: Encoder, reporter: ProgressReporter | None = None) -> None:
-        try:
+        with NeedsExtra("mteb", "mteb"):
             from mteb.models import ModelMeta
             from mteb.models.model_meta import ScoringFunction
-        except ImportError as error:
-            raise MissingExtraError("mteb", "mteb") from error
         facts = encoder.facts
         # mteb insists on owner/name.
         name = facts.name if facts.name.count("/") == 1 else f"local/{facts.name.replace('/', '_')}"
@@ -125,10 +123,8 @@ def run_mteb(
         HubError: A task's texts can't be fetched.
         Cancelled: `cancel` was set.
     """
-    try:
+    with NeedsExtra("mteb", "mteb"):
         import mteb
-    except ImportError as error:
-        raise MissingExtraError("mteb", "mteb") from error
     names = [encoder.facts.name for encoder in encoders]
     if not names or len(set(names)) < len(names):
         raise InputError(f"Encoders of different names are compared, at least one; got {names}.")
@@ -183,7 +179,7 @@ def _result(mteb: Any, encoder: MTEBEncoder, task: Any) -> Any:
     except (M2VError, KeyboardInterrupt):
         raise
     except OSError as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise HubError(
             f"The texts of {task.metadata.name} can't be fetched ({reason}). Is the Hub reachable?"
         ) from error

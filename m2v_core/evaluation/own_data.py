@@ -10,7 +10,6 @@ JSONL too: on each line a list of these, or an object with "score" or "label" an
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -23,10 +22,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from m2v_core.errors import InputError, NotFoundError
+from m2v_core.errors import InputError
 from m2v_core.evaluation.labelled import ClassificationTask
 from m2v_core.evaluation.statistics import SEED
 from m2v_core.evaluation.tasks import Group, PairTask, Task
+from m2v_core.storage.text_files import read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,10 +55,12 @@ class OwnSet:
     Attributes:
         name: What people call it.
         rows: All of (score, text, text), or all of (label, text); no cell is blank.
+        warning: What a person should know about how the file was decoded; None if there is no doubt.
     """
 
     name: str
     rows: tuple[tuple[str, ...], ...]
+    warning: str | None = None
 
     @property
     def summary(self) -> str:
@@ -138,7 +140,7 @@ def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
     """The test data in a CSV, TSV or JSONL file.
 
     Args:
-        path: The file, in UTF-8, or UTF-16 with its mark; what its first line holds says what separates its cells.
+        path: The file; what its first line holds says what separates its cells.
         name: What people call it; the file's name without its ending when None.
 
     Raises:
@@ -151,7 +153,8 @@ def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
     width = 0
     places: tuple[int, ...] = ()
     is_json = path.suffix.lower() in (".jsonl", ".ndjson")
-    for number, cells in _json_lines(path) if is_json else _table(path):
+    decoded = read_text(path, path.name)
+    for number, cells in (_json_lines if is_json else _table)(decoded.text, path.name):
         is_first, width = not width, width or len(cells)
         named = _named_columns(cells) if is_first and not is_json else ()
         places = named or places or tuple(range(width))
@@ -177,7 +180,7 @@ def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
         rows.append(row)
     if not rows:
         raise InputError(f"{path.name} holds no data. {_EXPECTED}.")
-    return OwnSet(name, tuple(rows))
+    return OwnSet(name, tuple(rows), decoded.warning)
 
 
 def _named_columns(headings: Sequence[str]) -> tuple[int, ...]:
@@ -197,26 +200,25 @@ def _is_heading(names: re.Pattern[str], cell: str) -> bool:
     return bool(names.fullmatch(re.sub(r"[\W_]", "", cell.casefold())))
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+def _json_lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise InputError(f"{path.name}, line {number:,} is no JSON: {error}.") from error
+            raise InputError(f"{name}, line {number:,} is no JSON: {error}.") from error
         if isinstance(value, dict):
             first = next((key for key in ("score", "label") if key in value), None)
             if first is None:
-                raise InputError(f'{path.name}, line {number:,} has neither "score" nor "label". {_EXPECTED}.')
+                raise InputError(f'{name}, line {number:,} has neither "score" nor "label". {_EXPECTED}.')
             value = [value.pop(first), *(text for text in value.values() if isinstance(text, str))]
         if not isinstance(value, list) or any(isinstance(cell, (dict, list, type(None))) for cell in value):
-            raise InputError(f"{path.name}, line {number:,} is no list of texts and no object. {_EXPECTED}.")
+            raise InputError(f"{name}, line {number:,} is no list of texts and no object. {_EXPECTED}.")
         yield number, [str(cell).strip() for cell in value]
 
 
-def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
-    text = _text(path)
+def _table(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
     first = next((line for line in text.splitlines() if line.strip()), "")
     has_tabs = "\t" in first
     delimiter = "\t" if has_tabs else max(",;", key=first.count)
@@ -232,21 +234,7 @@ def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
             if any(cells):
                 yield reader.line_num, cells
     except csv.Error as error:
-        raise InputError(f"{path.name}, line {reader.line_num:,} is no line of a table: {error}.") from error
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise NotFoundError(f"There is no file {path.name}. Choose it again.") from error
-    except OSError as error:
-        raise InputError(f"{path.name} can't be read: {error.strerror or error}.") from error
-    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return content.decode("utf-16" if is_wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not text in UTF-8. Save the table as CSV in UTF-8.") from error
+        raise InputError(f"{name}, line {reader.line_num:,} is no line of a table: {error}.") from error
 
 
 def _number(text: str) -> float:

@@ -14,6 +14,7 @@ from m2v_core.evaluation.data import KIND_FOLDERS, read_tasks
 from m2v_core.evaluation.own_data import read_own_set
 from m2v_core.evaluation.tasks import Task
 from m2v_core.storage.intake import read_zip
+from m2v_core.storage.text_files import decode_text, log_warnings
 
 MAX_BYTES = 200_000_000
 """Of the sets in an archive, unpacked."""
@@ -26,10 +27,12 @@ class TaskArchive:
     Attributes:
         name: What people call it.
         files: The text of each file, by its path from the folder of the kinds: `"sts/STS13.tsv"`.
+        warnings: What a person should know about how its files were decoded.
     """
 
     name: str
     files: dict[str, str]
+    warnings: tuple[str, ...] = ()
 
     def tasks(self, names: Sequence[str] = ()) -> tuple[Task, ...]:
         """The tasks in it, as `read_tasks` finds them in a folder.
@@ -88,15 +91,9 @@ def read_archive(path: str | Path) -> TaskArchive:
         raise InputError(
             f"{path.name} holds sets in several folders, {roots[0] or 'the top one'} and {roots[1]}. Pack one."
         )
-    inside = {name.removeprefix(roots[0]): content for name, content in found.items()}
-    return TaskArchive(path.name, {name: _decoded(content, name) for name, content in inside.items()})
-
-
-def _decoded(content: bytes, name: str) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not UTF-8; save it as UTF-8.") from error
+    inside = [decode_text(content, name.removeprefix(roots[0])) for name, content in found.items()]
+    warnings = tuple(file.warning for file in inside if file.warning)
+    return TaskArchive(path.name, {file.name: file.text for file in inside}, warnings)
 
 
 def _is_set(name: str) -> bool:
@@ -126,9 +123,13 @@ def read_test_data(path: str | Path, names: Sequence[str] = ()) -> tuple[Task, .
     """
     path = Path(path).expanduser()
     if path.suffix.lower() == ".zip" and path.is_file():
-        return read_archive(path).tasks(names)
+        archive = read_archive(path)
+        log_warnings(*archive.warnings)
+        return archive.tasks(names)
     if not path.is_file():
         return read_tasks(path, names)
     if names:
         raise InputError(f"{path} is one set, so there is nothing to choose: leave the names of tasks out.")
-    return (read_own_set(path).task(),)
+    own = read_own_set(path)
+    log_warnings(own.warning)
+    return (own.task(),)

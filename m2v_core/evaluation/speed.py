@@ -27,6 +27,7 @@ from m2v_core.errors import InputError
 from m2v_core.evaluation.encoders import Encoder, EncoderFacts
 from m2v_core.native.cpus import n_usable_cpus
 from m2v_core.progress import ProgressCallback, ProgressReporter
+from m2v_core.storage.text_files import log_warnings, read_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -340,17 +341,15 @@ def rate_text(rate: float) -> str:
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """The texts of a file in UTF-8, one a line, without the blank ones.
+    """The texts of a file, one a line, without the blank ones.
 
     Raises:
-        InputError: It can't be read, is not UTF-8, or holds no text.
+        NotFoundError: There is no such file.
+        InputError: It can't be read, or holds no text.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or error
-        raise InputError(f"{path} can't be read: {reason}. Give a text file in UTF-8, one text a line.") from error
-    texts = [line.strip() for line in lines if line.strip()]
+    decoded = read_text(path)
+    log_warnings(decoded.warning)
+    texts = [line.strip() for line in decoded.text.splitlines() if line.strip()]
     if not texts:
         raise InputError(f"{path} holds no text. Give a text file in UTF-8, one text a line.")
     return texts

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.errors import InputError, MissingExtraError
-from m2v_core.exploration.arrays import content_key, read_array, write_array
+from m2v_core.errors import InputError, NeedsExtra
+from m2v_core.storage.cache import content_key, read_array, write_array
 
 N_CLUSTERS = 10  # as many colours as eyes tell apart
 _SEED = 0
@@ -33,10 +33,8 @@ def cluster_rows(rows: NDArray[np.float32], n_clusters: int = N_CLUSTERS) -> NDA
     n_clusters = min(n_clusters, len(np.unique(rows, axis=0)) if len(rows) < 1000 else n_clusters)
     if n_clusters < 2:
         return np.zeros(len(rows), dtype=np.int32)
-    try:
+    with NeedsExtra("scikit-learn", "app"):
         from sklearn.cluster import KMeans
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "app") from error
     labels = KMeans(n_clusters, n_init=1, max_iter=50, random_state=_SEED).fit_predict(rows)
     by_size = np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable")
     place = np.empty(n_clusters, dtype=np.int32)

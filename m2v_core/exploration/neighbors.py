@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.exploration.rows import RowIndex
-from m2v_core.native.cosines import unit_rows
+from m2v_core.native.cosines import row_lengths, unit_rows
 from m2v_core.tokenization.spelling import readable_tokens
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class WordNeighbors:
     def norms(self) -> NDArray[np.float32]:
         """How much each entry counts in a mean, (n_entries,) float32, above 0: its row's length times its weight."""
         table, mapping = self._model.token_embeddings, self._model.token_mapping
-        lengths = np.linalg.norm(table.astype(np.float32), axis=1)
+        lengths = row_lengths(table.astype(np.float32))
         lengths = lengths[self._ranks if mapping is None else mapping[self._ranks]]
         if self._model.weights is not None:
             lengths = lengths * np.abs(self._model.weights[self._ranks])

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.errors import InputError, MissingExtraError
-from m2v_core.exploration.arrays import content_key, read_array, write_array
+from m2v_core.errors import InputError, NeedsExtra
 from m2v_core.exploration.rows import top_k
+from m2v_core.storage.cache import content_key, read_array, write_array
 
 MAX_POINTS = 50_000  # more are slow in a browser, and no eye tells them apart
 UMAP_NEIGHBORS = 15  # umap-learn's own default
@@ -84,10 +84,8 @@ def umap_map(rows: NDArray[np.float32], on_epoch: Callable[[int, int], None] | N
     """
     if len(rows) <= UMAP_NEIGHBORS + 1:
         return pca_map(rows)
-    try:
+    with NeedsExtra("umap-learn", "app"):
         from umap import UMAP
-    except ImportError as error:
-        raise MissingExtraError("umap-learn", "app") from error
 
     neighbors, similarities = top_k(rows, rows, UMAP_NEIGHBORS)
     start = pca_map(rows)

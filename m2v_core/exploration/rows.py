@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.errors import InputError, MissingExtraError
-from m2v_core.native.cosines import unit_rows
-
-__all__ = ["MAX_EXACT_ROWS", "RowIndex", "top_k", "unit_rows"]
+from m2v_core.errors import InputError, NeedsExtra
 
 MAX_EXACT_ROWS = 1_000_000  # above it a matrix product takes longer than people like to wait
 _BLOCK_BYTES = 256 * 2**20  # of similarities held at once, however many queries come
@@ -102,10 +99,8 @@ class RowIndex:
     def _usearch(self) -> Any:
         with self._lock:
             if self._index is None:
-                try:
+                with NeedsExtra("usearch", "search"):
                     from usearch.index import Index
-                except ImportError as error:
-                    raise MissingExtraError("usearch", "search") from error
                 index = Index(
                     ndim=self._rows.shape[1],
                     metric="ip",

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from m2v_core.errors import SaveError
+from m2v_core.storage.atomic import saving
 
 # The wide forms too, which East Asian editions take for the others.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -27,10 +27,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str | 
     Raises:
         SaveError: It can't be written.
     """
-    try:
-        with path.open("w", encoding="utf-8-sig", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows([plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-    except OSError as error:
-        raise SaveError(f"The table can't be written to {path}: {error.strerror or error}. Make room there.") from error
+    with saving(f"The table {path}", "Make room there."), path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows([plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)

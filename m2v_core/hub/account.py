@@ -61,14 +61,14 @@ def saved_token() -> str | None:
     return get_token()
 
 
-def sign_in(token: str, *, endpoint: str | None = None) -> Account:
+def sign_in(token: str) -> Account:
     """Whom a token signs in.
 
     Raises:
         HubError: The token is not valid, or the Hub can't be reached.
     """
     try:
-        known = HfApi(endpoint=endpoint, token=token).whoami()
+        known = HfApi(token=token).whoami()
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):
@@ -85,14 +85,13 @@ def sign_in(token: str, *, endpoint: str | None = None) -> Account:
     return Account(name, (name, *orgs), _role(known) not in _READING_ROLES)
 
 
-def standing(repo_id: str, token: str | None, *, revision: str = "main", endpoint: str | None = None) -> Standing:
+def standing(repo_id: str, token: str | None, *, revision: str = "main") -> Standing:
     """Whether a model could be published under this name without touching anything.
 
     Args:
         repo_id: `owner/name`.
         token: Sees private repositories too.
         revision: The branch; a repository without it is free.
-        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
 
     Returns:
         `"free"` where nothing is, `"empty"` for a repository without files, else `"taken"`.
@@ -100,7 +99,7 @@ def standing(repo_id: str, token: str | None, *, revision: str = "main", endpoin
     Raises:
         HubError: The Hub can't be reached, or refused.
     """
-    api = HfApi(endpoint=endpoint, token=token)
+    api = HfApi(token=token)
     with explained(repo_id):
         try:
             info = api.model_info(repo_id)
@@ -112,10 +111,10 @@ def standing(repo_id: str, token: str | None, *, revision: str = "main", endpoin
     return "empty" if {file.rfilename for file in info.siblings or ()} <= _IN_A_NEW_REPO else "taken"
 
 
-def is_reachable(*, endpoint: str | None = None) -> bool:
+def is_reachable() -> bool:
     """Whether the Hub answers at all, within three seconds."""
     try:
-        get_session().head(endpoint or constants.ENDPOINT, timeout=_SECONDS_TO_ANSWER)
+        get_session().head(constants.ENDPOINT, timeout=_SECONDS_TO_ANSWER)
     except (OfflineModeIsEnabled, ConnectionError, HTTP_ERROR, OSError):
         return False
     return True

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
-from huggingface_hub import CachedRepoInfo, scan_cache_dir
+from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
+
+from m2v_core.storage.cache import surplus
 
 _SECONDS_IN_USE = 3600.0
 
@@ -24,19 +24,8 @@ def trim_hub_cache(max_bytes: int, seconds_in_use: float = _SECONDS_IN_USE) -> l
         cache = scan_cache_dir()
     except CacheNotFound:
         return []
-    n_bytes = cache.size_on_disk
-    removed: list[str] = []
-    doomed: list[str] = []
-    for repo in sorted(cache.repos, key=_used_at):
-        if n_bytes <= max_bytes or time.time() - _used_at(repo) < seconds_in_use:
-            break
-        n_bytes -= repo.size_on_disk
-        removed.append(repo.repo_id)
-        doomed += [revision.commit_hash for revision in repo.revisions]
-    if doomed:
-        cache.delete_revisions(*doomed).execute()
-    return removed
-
-
-def _used_at(repo: CachedRepoInfo) -> float:
-    return repo.repo_path.stat().st_mtime
+    repos = [(repo.repo_path.stat().st_mtime, repo, repo.size_on_disk) for repo in cache.repos]
+    removed = surplus(repos, max_size=max_bytes, in_use_seconds=seconds_in_use)
+    if removed:
+        cache.delete_revisions(*(revision.commit_hash for repo in removed for revision in repo.revisions)).execute()
+    return [repo.repo_id for repo in removed]

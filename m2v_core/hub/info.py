@@ -58,27 +58,24 @@ class FoundTeacher:
     likes: int
 
 
-def repo_facts(
-    repo_id: str, *, token: str | None = None, revision: str | None = None, endpoint: str | None = None
-) -> RepoFacts:
+def repo_facts(repo_id: str, *, token: str | None = None, endpoint: str | None = None) -> RepoFacts:
     """What the Hub knows of a model; one request, and no file.
 
     Args:
         repo_id: `owner/name`.
         token: For private repositories.
-        revision: Branch, tag or commit.
         endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
 
     Raises:
-        NotFoundError: No such repository or revision, or `repo_id` can't be one.
+        NotFoundError: No such repository, or `repo_id` can't be one.
         HubError: The Hub can't be reached, or it refused.
     """
     if not is_repo_id(repo_id):
         raise NotFoundError(
             f"{repo_id!r} is no folder here, and no Hub repository, which is called 'owner/name'. Check the spelling."
         )
-    with explained(repo_id, revision):
-        info = HfApi(endpoint=endpoint, token=token).model_info(repo_id, revision=revision, files_metadata=True)
+    with explained(repo_id):
+        info = HfApi(endpoint=endpoint, token=token).model_info(repo_id, files_metadata=True)
     card = vars(info.card_data) if info.card_data else {}
     languages = card.get("language") or ()
     stated = [languages] if isinstance(languages, str) else languages
@@ -128,22 +125,19 @@ def read_files(
     return contents
 
 
-def search_teachers(
-    query: str, limit: int = 10, *, token: str | None = None, endpoint: str | None = None
-) -> list[FoundTeacher]:
+def search_teachers(query: str, limit: int = 10, *, endpoint: str | None = None) -> list[FoundTeacher]:
     """The Sentence Transformers on the Hub whose name holds `query`, the most downloaded first.
 
     Args:
         query: Part of a name; empty for any.
         limit: At most so many.
-        token: Finds private ones too.
         endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
 
     Raises:
         HubError: The Hub can't be reached, or it refused.
     """
     with explained("the list of models"):
-        found = HfApi(endpoint=endpoint, token=token).list_models(
+        found = HfApi(endpoint=endpoint).list_models(
             filter=_TEACHER_TAG, search=query.strip() or None, sort="downloads", limit=limit
         )
         return [FoundTeacher(model.id, model.downloads or 0, model.likes or 0) for model in found]

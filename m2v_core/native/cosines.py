@@ -29,15 +29,18 @@ def cosines(a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
     return found
 
 
-def unit_rows(vectors: ArrayLike) -> NDArray[np.float32]:
-    """The rows at length one, a copy, `(n, dim) float32`; a row of zeros stays a row of zeros.
+def unit_rows(vectors: ArrayLike, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """The rows at length one, `(n, dim) float32`; a row of zeros stays a row of zeros.
 
     Args:
         vectors: (n, dim) or (dim,).
+        out: Where to write them, which may be `vectors`; None for a new array.
     """
     rows = np.atleast_2d(np.asarray(vectors, np.float32))
     lengths = row_lengths(rows)[:, None]
-    units: NDArray[np.float32] = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    units: NDArray[np.float32] = np.divide(
+        rows, lengths, out=np.zeros_like(rows) if out is None else out, where=lengths > 0
+    )
     return units
 
 

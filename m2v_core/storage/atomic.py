@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from m2v_core.errors import SaveError
+from m2v_core.errors import M2VError, SaveError
 
 _IS_WINDOWS = os.name == "nt"
 
@@ -44,6 +44,25 @@ def exclusive(path: Path, timeout: float = -1.0, *, busy: str = "", is_removed: 
             with contextlib.suppress(OSError):
                 path.unlink()
         lock.release()
+
+
+@contextlib.contextmanager
+def saving(what: object, remedy: str = "Free some space and try again.") -> Iterator[None]:
+    """Turn a failed write in the block into an error that says what could not be written.
+
+    Args:
+        what: What people call it, or its path.
+        remedy: What to do then.
+
+    Raises:
+        SaveError: The block raised OSError.
+    """
+    try:
+        yield
+    except M2VError:
+        raise
+    except OSError as error:
+        raise SaveError(f"{what} can't be written: {error.strerror or error}. {remedy}") from error
 
 
 @contextlib.contextmanager

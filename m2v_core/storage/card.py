@@ -212,7 +212,6 @@ def model_card(
     base_model_name: str | None = None,
     language: list[str] | None = None,
     license: str | None = None,
-    tags: tuple[str, ...] = TAGS,
     n_bytes: int | None = None,
     recipe: Recipe | None = None,
     measured: Measured | None = None,
@@ -229,7 +228,6 @@ def model_card(
         base_model_name: The teacher; left out when None.
         language: ISO codes; left out when None.
         license: SPDX id; left out when None, for a license is its owner's to give.
-        tags: Tags for the Hub's search.
         n_bytes: Of the tensors; left out when None.
         recipe: How it was distilled; left out when None.
         measured: What was measured; what was not is left out.
@@ -245,7 +243,7 @@ def model_card(
         library_name="model2vec",
         **_license_fields(license),
         model_name=model_name,
-        tags=[*tags, *([] if classifier is None else ["text-classification"])],
+        tags=[*TAGS, *([] if classifier is None else ["text-classification"])],
     )
     facts = [] if base_model_name is None else [f"Distilled from `{base_model_name}`"]
     size = "" if n_bytes is None else f", {n_bytes / 1e6:,.1f} MB"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tokenizers import Tokenizer
 
-from m2v_core.errors import InputError, NotFoundError, SaveError
-from m2v_core.storage.atomic import replacing, replacing_file
+from m2v_core.errors import InputError, NotFoundError
+from m2v_core.storage.atomic import replacing, replacing_file, saving
 from m2v_core.storage.formats import CARD, StoredModel
 from m2v_core.storage.onnx_graph import build_onnx
 
@@ -94,7 +94,7 @@ def write_zip(model_folder: str | Path, zip_path: str | Path) -> Path:
     model_folder, zip_path = Path(model_folder), Path(zip_path)
     if not model_folder.is_dir():
         raise NotFoundError(f"No model folder at {model_folder}. Save a model there first.")
-    with _replacing_file(zip_path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+    with saving(zip_path), replacing_file(zip_path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         for path in sorted(model_folder.rglob("*")):
             if path.is_file():
                 _add(archive, path, f"{zip_path.stem}/{path.relative_to(model_folder).as_posix()}")
@@ -180,27 +180,11 @@ def write_word2vec(words: Sequence[str], vectors: NDArray[np.float32], path: str
             "This model's vocabulary holds no whole words, so there is nothing to write. Export it as ONNX."
         )
     form = " ".join(["%.7g"] * vectors.shape[1])
-    with _replacing_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
+    with saving(path), replacing_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f"{len(words)} {vectors.shape[1]}\n")
         for word, vector in zip(_spaceless(words), vectors, strict=True):
             file.write(f"{word} {form % tuple(vector.tolist())}\n")
     return path
-
-
-@contextlib.contextmanager
-def _replacing_file(path: Path) -> Iterator[Path]:
-    """Where to write what is to become `path`, once all of it is there.
-
-    Raises:
-        SaveError: It can't be written; what stood at `path` still stands.
-    """
-    try:
-        with replacing_file(path) as unfinished:
-            yield unfinished
-    except OSError as error:
-        raise SaveError(
-            f"{path} can't be written ({error.strerror or error}). Check the folder, free some space and try again."
-        ) from error
 
 
 def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
@@ -208,8 +192,7 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
     entry.external_attr = 0o644 << 16
     entry.compress_type = zipfile.ZIP_STORED if path.suffix in _INCOMPRESSIBLE else zipfile.ZIP_DEFLATED
     with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
-        while block := source.read(2**20):
-            target.write(block)
+        shutil.copyfileobj(source, target, 2**20)
 
 
 def _spaceless(words: Sequence[str]) -> Iterator[str]:

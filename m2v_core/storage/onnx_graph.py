@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from m2v_core._version import __version__
-from m2v_core.errors import InputError, MissingExtraError
+from m2v_core.errors import InputError, NeedsExtra
 from m2v_core.storage.formats import StoredModel
 
 if TYPE_CHECKING:
@@ -43,10 +43,8 @@ def build_onnx(stored: StoredModel, unk_token_id: int | None) -> ModelProto:
         InputError: The table is too large for a graph in one file.
         MissingExtraError: onnx is not installed.
     """
-    try:
+    with NeedsExtra("onnx", "export"):
         from onnx import TensorProto, helper, numpy_helper
-    except ImportError as error:
-        raise MissingExtraError("onnx", "export") from error
 
     arrays: dict[str, NDArray[Any]] = {"embeddings": stored.token_embeddings}
     if stored.token_mapping is not None:

@@ -33,7 +33,7 @@ def readable_tokens(tokens: Sequence[str]) -> tuple[list[str], NDArray[np.bool_]
     return texts, np.array([text == token for text, token in zip(texts, tokens, strict=True)], dtype=bool)
 
 
-def whole_words(tokens: Sequence[str], counts: NDArray[np.bool_]) -> dict[str, int]:
+def word_ids(tokens: Sequence[str], counts: NDArray[np.bool_]) -> dict[str, int]:
     """The words of a vocabulary as people write them, each once, with the id of the first token that is it.
 
     Args:

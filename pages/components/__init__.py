@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import secrets
-import sys
 import threading
 import traceback
 import uuid
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 import gradio as gr
+import platformdirs
 
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.neighbors import Neighbor
@@ -59,13 +59,7 @@ def data_folder() -> Path:
     """Where jobs and models are kept: `M2V_STUDIO_HOME`, or the platform's place for this user's data."""
     if os.environ.get("M2V_STUDIO_HOME"):
         return Path(os.environ["M2V_STUDIO_HOME"]).expanduser().resolve()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME", Path.home() / ".local" / "share"))
-    return base / "m2v-studio"
+    return platformdirs.user_data_path("m2v-studio", appauthor=False)
 
 
 @functools.cache

@@ -9,13 +9,13 @@ from typing import Any
 
 import gradio as gr
 
-from m2v_core.errors import SaveError
 from m2v_core.evaluation.encoders import EncoderFacts
 from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.report import Sheet, frontier_sheet, leaderboard, leaderboard_sheet
 from m2v_core.evaluation.run import Evaluation
 from m2v_core.evaluation.speed import EncoderSpeed, SpeedComparison
 from m2v_core.exploration.tables import write_csv
+from m2v_core.storage.atomic import saving
 from m2v_core.studio.jobs import Job
 from pages import figures
 from pages.components import Values, by_name, job_store, shows_errors
@@ -171,10 +171,8 @@ def write_board(sheet: Sheet) -> tuple[Any, Any]:
     """
     folder = _new_folder()
     escaped = replace(sheet, rows=tuple((str(escape(name)), *cells) for name, *cells in sheet.rows))
-    try:
+    with saving("The leaderboard"):
         (folder / "leaderboard.md").write_text(escaped.to_markdown(), encoding="utf-8")
-    except OSError as error:
-        raise SaveError(f"The leaderboard can't be written: {error.strerror or error}. Make room there.") from error
     numbers = [[name, origin, *(float(cell) if cell else "" for cell in cells)] for name, origin, *cells in sheet.rows]
     write_csv(folder / "leaderboard.csv", sheet.headings, numbers)
     return (
@@ -204,8 +202,6 @@ def _number(cell: str) -> str | float:
 def _new_folder() -> Path:
     remove_old_files(served_folder())
     folder = served_folder() / secrets.token_hex(16)
-    try:
+    with saving("The folder of the tables"):
         folder.mkdir(parents=True)
-    except OSError as error:
-        raise SaveError(f"The tables can't be written: {error.strerror or error}. Make room there.") from error
     return folder

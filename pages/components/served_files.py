@@ -7,11 +7,11 @@ import os
 import re
 import secrets
 import shutil
-import time
 from contextlib import suppress
 from pathlib import Path
 
-from m2v_core.errors import SaveError
+from m2v_core.storage.atomic import saving
+from m2v_core.storage.cache import surplus
 from m2v_core.storage.export import write_zip
 from m2v_core.studio.jobs import Job
 from m2v_core.studio.space.settings import current_limits
@@ -59,11 +59,9 @@ def result_file(owner: str, job: Job) -> Path:
     served = served_folder() / served_key(job.id) / made.name
     if not is_served(served):
         remove_old_files(served_folder())
-        try:
+        with saving(f"{made.name} for download"):
             served.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(made, served)
-        except OSError as error:
-            raise SaveError(f"{made.name} can't be copied for download: {error.strerror or error}.") from error
     return served
 
 
@@ -85,15 +83,11 @@ def remove_old_files(folder: Path, age_seconds: float = _SERVED_SECONDS) -> None
 
     Then the oldest of the rest until it fits on the disk, but nothing of the last minutes, which may be in use.
     """
-    most_bytes, now = current_limits().served_bytes, time.time()
     dated = []
     for path in folder.iterdir() if folder.is_dir() else ():
         with suppress(OSError):  # somebody else may have removed it
             if path.is_dir():
                 dated.append((path.stat().st_mtime, path, sum(file.stat().st_size for file in path.rglob("*"))))
-    n_bytes = sum(size for _, _, size in dated)
-    for made_at, path, size in sorted(dated):
-        is_too_much = most_bytes is not None and n_bytes > most_bytes and now - made_at > _SECONDS_IN_USE
-        if now - made_at > age_seconds or is_too_much:
-            shutil.rmtree(path, ignore_errors=True)
-            n_bytes -= size
+    limit = current_limits().served_bytes
+    for path in surplus(dated, max_size=limit, max_age_seconds=age_seconds, in_use_seconds=_SECONDS_IN_USE):
+        shutil.rmtree(path, ignore_errors=True)

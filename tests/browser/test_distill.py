@@ -222,7 +222,7 @@ def test_pasted_words_only_and_other_settings(page: sync_api.Page, server: Serve
     [
         ("words.csv", b"PK\x03\x04", "export the sheet as CSV"),
         ("words.txt", b" \n", "is empty"),
-        ("words.txt", "a\nb".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        ("words.txt", b"words\0of\0a\0program" * 9, "is binary, or text in an unknown encoding"),
     ],
 )
 def test_a_file_that_can_not_be_used_says_why(

@@ -149,7 +149,6 @@ def test_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("M2V_STUDIO_HOME", str(tmp_path / "here"))
     assert components.data_folder() == (tmp_path / "here").resolve()
     monkeypatch.delenv("M2V_STUDIO_HOME")
-    monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert components.data_folder() == tmp_path / "m2v-studio"
 

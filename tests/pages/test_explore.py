@@ -21,7 +21,7 @@ from m2v_core.exploration.background import PendingMap
 from m2v_core.exploration.explanation import Explanation, Span
 from m2v_core.exploration.index.building import build_index
 from m2v_core.exploration.neighbors import Neighbor, WordNeighbors
-from m2v_core.exploration.rows import unit_rows
+from m2v_core.native.cosines import unit_rows
 from m2v_core.studio.jobs import Job, JobSpec, JobState
 from m2v_core.studio.jobs.kept_texts import KeptTexts
 from m2v_core.studio.space.settings import current_limits

@@ -19,6 +19,7 @@ from tokenizers import Encoding, Tokenizer
 from m2v_core.distillation.cache import Readings
 from m2v_core.distillation.reduction import reduce_dims
 from m2v_core.distillation.settings import PCADims
+from m2v_core.native.cosines import unit_rows
 
 if TYPE_CHECKING:
     import torch
@@ -162,4 +163,4 @@ def contextual_directions(
     found = reduce_dims(in_context(vectors, kinds), pca_dims if pca_dims in (None, "auto") else dim)
     if found.shape[1] != dim:
         return None
-    return np.asarray(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))
+    return unit_rows(found)

@@ -27,7 +27,6 @@ def descend(
     targets: npt.NDArray[np.float32],
     n_steps: int,
     reporter: ProgressReporter,
-    seed: int = 0,
 ) -> npt.NDArray[np.float32]:
     """The table after Adam has gone down the two losses of the module's description.
 
@@ -38,14 +37,13 @@ def descend(
         targets: `(n_sentences, embedding_dim) float32`, unit rows: pairs are compared at full width.
         n_steps: Batches of 1,024 sentences.
         reporter: Advanced by each column's steps.
-        seed: Fixes the order of batches.
 
     Returns:
         `(n_rows, dim) float32`.
     """
     import torch  # a table from a cache is calibrated without it where there is no text
 
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     table = torch.nn.Parameter(torch.from_numpy(token_embeddings.copy()))
     optimizer = torch.optim.Adam([table], lr=_STEP, fused=True)  # one pass over the table, not eight
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_STEP, total_steps=n_steps)

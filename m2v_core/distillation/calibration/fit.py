@@ -32,7 +32,7 @@ from tokenizers import Tokenizer
 
 from m2v_core.distillation.calibration.closed_form import COLUMN_UNITS, Start, Turned, fit_closed_form
 from m2v_core.distillation.calibration.descent import descend, n_descent_steps
-from m2v_core.native.cosines import row_lengths
+from m2v_core.native.cosines import row_lengths, unit_rows
 from m2v_core.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,6 @@ def calibrate(
     sentences: Sentences,
     has_text: bool,
     reporter: ProgressReporter,
-    seed: int = 0,
 ) -> Calibration:
     """The table that comes closest to the teacher on these sentences.
 
@@ -124,7 +123,6 @@ def calibrate(
         has_text: Whether some of them are real: then the closed form is followed by the descent, and the mean of both
             is taken.
         reporter: Gets the stage `"calibrate"`, in steps; the work can be cancelled between them.
-        seed: Fixes the order of batches.
 
     Returns:
         The calibrated table; or the first that came in, with the problem, where there is too little to learn from, or
@@ -154,7 +152,7 @@ def calibrate(
     wanted = Turned.by(targets, turn)
     fitted = fit_closed_form(start, counts, wanted, strength, reporter)
     if n_steps:
-        descended = descend(fitted, counts, wanted.whole(), targets, n_steps, reporter, seed)
+        descended = descend(fitted, counts, wanted.whole(), targets, n_steps, reporter)
         fitted = fitted / _mean_length(fitted) + descended / _mean_length(descended)
     after = float(judge.agreements(judge.counts @ fitted).mean())
     logger.info("Agreement with the teacher on held-out sentences: %.4f before, %.4f after.", before, after)
@@ -200,7 +198,7 @@ def _first_of_the_best(agreements: Sequence[npt.NDArray[np.float64]]) -> int:
     return best
 
 
-def usable_sentences(kinds: Sequence[Sentences], n_rows: int, seed: int = 0) -> Sentences:
+def usable_sentences(kinds: Sequence[Sentences], n_rows: int) -> Sentences:
     """The sentences to learn from: those that have known tokens, with unit targets about the mean of their kind.
 
     They come in an order of chance, so that the first of them stand for all.
@@ -209,23 +207,22 @@ def usable_sentences(kinds: Sequence[Sentences], n_rows: int, seed: int = 0) -> 
         kinds: Bags and real sentences. Each kind is centred by itself: a bag is no sentence, and the difference is
             nothing to learn.
         n_rows: Tokens of the vocabulary.
-        seed: Fixes the order.
     """
     usable = [_usable(kind) for kind in kinds]
     if not usable:
         return Sentences(sparse.csr_matrix((0, n_rows), dtype=np.float32), np.empty((0, 1), np.float32))
     counts = sparse.vstack([kind.counts for kind in usable]).tocsr()
     targets = np.concatenate([kind.targets for kind in usable])
-    order = np.random.default_rng(seed).permutation(len(targets))
+    order = np.random.default_rng(0).permutation(len(targets))
     return Sentences(counts[order], targets[order])
 
 
 def _usable(sentences: Sentences) -> Sentences:
-    vectors = _unit(sentences.targets)
+    vectors = unit_rows(sentences.targets)
     vectors -= vectors.mean(axis=0)
     # What lies at the mean has no direction, as has everything where the teacher says the same of every text.
     kept = (np.diff(sentences.counts.indptr) > 0) & (row_lengths(vectors) > 1e-3)
-    return Sentences(sentences.counts[kept], _unit(vectors[kept]))
+    return Sentences(sentences.counts[kept], unit_rows(vectors[kept]))
 
 
 def _aligned(start: Start, counts: Any, targets: npt.NDArray[np.float32]) -> tuple[Start, npt.NDArray[np.float32]]:
@@ -237,7 +234,7 @@ def _aligned(start: Start, counts: Any, targets: npt.NDArray[np.float32]) -> tup
     """
     embeddings = start.embeddings(counts)
     start = start.scaled(1 / _mean_length(embeddings))
-    overlap = targets.T @ _unit(embeddings, out=embeddings)  # (embedding_dim, dim)
+    overlap = targets.T @ unit_rows(embeddings, out=embeddings)  # (embedding_dim, dim)
     left, _, right = np.linalg.svd(overlap.astype(np.float64), full_matrices=False)
     return start, (left @ right).astype(np.float32)
 
@@ -260,7 +257,7 @@ class _Judge:
         Args:
             embeddings: What the table makes of `counts`, `(n_sentences, dim) float32`.
         """
-        units = _unit(embeddings)
+        units = unit_rows(embeddings)
         return np.array(
             [
                 np.mean(_standardised(_cosines(units[part])) * expected)
@@ -278,10 +275,3 @@ def _cosines(units: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _standardised(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     wide = values.astype(np.float64)
     return np.asarray((wide - wide.mean()) / max(wide.std(), 1e-12))
-
-
-def _unit(vectors: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None = None) -> npt.NDArray[np.float32]:
-    units: npt.NDArray[np.float32] = np.multiply(
-        vectors, (1 / np.maximum(row_lengths(vectors), 1e-12))[:, None], out=out
-    )
-    return units

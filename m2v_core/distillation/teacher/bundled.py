@@ -34,11 +34,8 @@ def bundled_folder() -> Path:
     if spec is None or spec.origin is None:
         raise MissingExtraError(_PACKAGE.replace("_", "-"), "offline")
     folder = Path(spec.origin).parent / "model"
-    hashed, piece = hashlib.sha256(), memoryview(bytearray(1 << 20))
     with (folder / "model.safetensors").open("rb", buffering=0) as weights:
-        while n_read := weights.readinto(piece):
-            hashed.update(piece[:n_read])
-    digest = hashed.hexdigest()
+        digest = hashlib.file_digest(weights, "sha256").hexdigest()
     if digest != _WEIGHTS_SHA256:
         raise TeacherError(
             f"The bundled teacher's weights in {folder} have SHA-256 {digest}, not {_WEIGHTS_SHA256} as published; "

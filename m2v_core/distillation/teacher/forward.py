@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from m2v_core.errors import MissingExtraError, TeacherError, TeacherOutputError
+from m2v_core.errors import NeedsExtra, TeacherError, TeacherOutputError
+from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressReporter
 
-try:
+with NeedsExtra(None, "distill"):
     import torch
-except ImportError as error:
-    raise MissingExtraError(error.name or "torch", "distill") from error
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -163,11 +162,10 @@ def _fastest_precision(
     twin = _with_half_products(model)
     expected, seconds = _timed(model, probe, pool)
     found, twin_seconds = _timed(twin, probe, pool)
-    expected, found = expected - expected.mean(axis=0), found - found.mean(axis=0)  # what PCA will see
-    norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
-    cosines = (expected * found).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+    expected, found = (unit_rows(each - each.mean(axis=0)) for each in (expected, found))  # what PCA will see
+    cosines = (expected * found).sum(axis=1)  # 0 for NaN
     logger.info("bfloat16 is %.1f times as fast; least cosine %.5f.", seconds / twin_seconds, cosines.min())
-    agree = bool(cosines.min() >= _PROBE_COSINE)  # False for NaN
+    agree = bool(cosines.min() >= _PROBE_COSINE)
     precisions[length] = agree and twin_seconds < seconds
     return twin if precisions[length] else model
 

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 from safetensors import SafetensorError
 
-from m2v_core.errors import MissingExtraError, RemoteCodeError, TeacherError
+from m2v_core.errors import NeedsExtra, TeacherError, first_line
+from m2v_core.storage.teacher_code import own_code, read_modules, refuse_own_code
 
-try:
+with NeedsExtra(None, "distill"):
     from transformers import (
         CONFIG_MAPPING,
         AutoConfig,
@@ -19,8 +20,6 @@ try:
         AutoTokenizer,
         PreTrainedModel,
     )
-except ImportError as error:
-    raise MissingExtraError(error.name or "torch", "distill") from error
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -42,36 +41,14 @@ LOADING_ERRORS = (
 )
 
 
-def refuse_own_modules(folder: Path) -> None:
-    """Before version 6, sentence-transformers runs whatever code lies in a local folder.
-
-    Raises:
-        RemoteCodeError: there is some.
-    """
-    modules_file = folder / "modules.json"
-    modules = json.loads(modules_file.read_text(encoding="utf-8")) if modules_file.is_file() else []
-    for module in modules:
-        if not module["type"].startswith("sentence_transformers."):
-            raise RemoteCodeError(
-                f"{folder.name} has a module with code of its own ({module['type']}), which is not run here: it can be "
-                "distilled with recipe='fast' and without a corpus, or choose another teacher."
-            )
-
-
 def encoder_folder(folder: Path) -> Path:
     """The folder of the transformer within a Sentence Transformer.
 
     Raises:
         TeacherError: its list of modules is damaged.
     """
-    modules_file = folder / "modules.json"
-    if not modules_file.is_file():
-        return folder
-    try:
-        modules = json.loads(modules_file.read_text(encoding="utf-8"))
-        paths = [str(module["path"]) for module in modules if module["type"].endswith(".Transformer")]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TeacherError(f"{modules_file} is damaged ({error!r}); download the teacher again.") from error
+    modules = read_modules(folder, folder.name)
+    paths = [module["path"] for module in modules if module["type"].endswith(".Transformer")]
     return folder / paths[0] if paths else folder
 
 
@@ -90,13 +67,13 @@ def refuse_remote_code(folder: Path, model_name: str, trust_remote_code: bool) -
         )
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("it holds no JSON object")
     except ValueError as error:
         raise TeacherError(f"{config_file} is damaged ({error}); download the teacher again.") from error
-    if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING and not trust_remote_code:
-        raise RemoteCodeError(
-            f"{model_name} needs code of its own ({config['auto_map'].get('AutoModel', 'auto_map')}). Read that code "
-            "and, if you trust it, pass trust_remote_code=True; or choose another teacher."
-        )
+    if not trust_remote_code:
+        remedy = "Read that code and, if you trust it, pass trust_remote_code=True; or choose another teacher."
+        refuse_own_code(model_name, own_code(config, CONFIG_MAPPING), remedy)
 
 
 def load_tokenizer(folder: Path, model_name: str, trust_remote_code: bool) -> Any:
@@ -153,8 +130,3 @@ def _not_loaded(model_name: str, error: Exception) -> TeacherError:
         f"{model_name} can't be loaded ({first_line(error)}). Is it a Sentence Transformer, and is it complete? "
         "Delete it from the cache and download it again."
     )
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first, or its name."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from m2v_core.distillation.calibration.bags import synthetic_bags, whole_words
 from m2v_core.distillation.settings import Pooling
+from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressReporter
 from m2v_core.tokenization import StaticVocabulary
 
@@ -59,7 +60,6 @@ def choose_pooling(teacher: Teacher, vocabulary: StaticVocabulary, reporter: Pro
 
 def _similarities(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Cosines of all pairs about the mean, `(n_pairs,)`."""
-    centred = embeddings - embeddings.mean(axis=0)
-    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    centred = unit_rows(embeddings - embeddings.mean(axis=0))
     pairs: npt.NDArray[np.float32] = (centred @ centred.T)[np.triu_indices(len(centred), 1)]
     return pairs

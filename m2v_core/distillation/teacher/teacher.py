@@ -21,15 +21,14 @@ from m2v_core.distillation.teacher.source import TeacherSource, locate_teacher
 from m2v_core.errors import (
     DeviceError,
     InputError,
-    MissingExtraError,
+    NeedsExtra,
     TeacherError,
 )
+from m2v_core.evaluation.encoders.teacher import load_sentence_transformer
 from m2v_core.progress import ProgressReporter
 
-try:
+with NeedsExtra(None, "distill"):
     import torch
-except ImportError as error:
-    raise MissingExtraError(error.name or "torch", "distill") from error
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -230,22 +229,17 @@ class Teacher:
 
     def _sentence_modules(self) -> tuple[list[Any], str, int]:
         """What follows the transformer, the text before each text, and the longest sequence."""
-        try:
-            from sentence_transformers import SentenceTransformer
+        with NeedsExtra(None, "distill"):
             from sentence_transformers.sentence_transformer.modules import Normalize
             from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
-        except ImportError as error:
-            raise MissingExtraError(error.name or "sentence-transformers", "distill") from error
         if self.folder is None:
             return [PoolingModule(self.model.config.hidden_size, "mean"), Normalize()], "", self.max_length
-        loading.refuse_own_modules(self.folder)
-        try:
-            whole: Any = SentenceTransformer(str(self.folder), device=self.device, local_files_only=True)
-        except loading.LOADING_ERRORS as error:
-            raise TeacherError(
-                f"{self.folder.name} can't be loaded by sentence-transformers ({loading.first_line(error)}). Is it a "
-                "complete Sentence Transformer?"
-            ) from error
+        whole = load_sentence_transformer(
+            self.folder,
+            self.folder.name,
+            self.device,
+            "It is not run here: distill with recipe='fast' and without a corpus, or choose another teacher.",
+        )
         prompt = whole.prompts.get(whole.default_prompt_name) or ""
         longest = min(self.max_length, whole.max_seq_length or self.max_length)
         return list(whole.eval().children())[1:], prompt, longest

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from m2v_core.errors import MissingExtraError
+from m2v_core.errors import NeedsExtra
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes, display_name, model_folder, tokenizer_threads
 from m2v_core.model import StaticModel
 
@@ -66,10 +66,8 @@ class Model2VecEncoder:
     """
 
     def __init__(self, path: str | Path, name: str | None = None) -> None:
-        try:
+        with NeedsExtra("model2vec", "peers"):
             from model2vec import StaticModel as PeerModel
-        except ImportError as error:
-            raise MissingExtraError("model2vec", "peers") from error
         folder = model_folder(path)
         self._model = PeerModel.from_pretrained(folder)
         self.facts = EncoderFacts(
@@ -101,9 +99,8 @@ class WordLlamaEncoder:
         root = logging.getLogger()
         handlers, level = root.handlers[:], root.level
         try:
-            import wordllama
-        except ImportError as error:
-            raise MissingExtraError("wordllama", "peers") from error
+            with NeedsExtra("wordllama", "peers"):
+                import wordllama
         finally:
             # On import the package has every library say on the console whatever it does.
             root.handlers[:] = handlers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.errors import MissingExtraError, RemoteCodeError, TeacherError
+from m2v_core.errors import NeedsExtra, TeacherError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes
 from m2v_core.native.cpus import n_usable_cpus
+from m2v_core.storage.teacher_code import own_code, read_modules, refuse_own_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +39,7 @@ class TeacherEncoder:
     def __init__(self, folder: str | Path, name: str | None = None, device: str = "cpu") -> None:
         folder = Path(folder)
         name = name or folder.resolve().name
-        self._model = _load(folder, name, device)
+        self._model = load_sentence_transformer(folder, name, device)
         import torch
 
         on = str(self._model.device)
@@ -76,11 +76,9 @@ class OnnxTeacherEncoder:
     def __init__(self, folder: str | Path, name: str | None = None) -> None:
         folder = Path(folder)
         name = name or f"{folder.resolve().name} (ONNX)"
-        try:
+        with NeedsExtra("onnxruntime", "onnx"):
             import onnxruntime
-        except ImportError as error:
-            raise MissingExtraError("onnxruntime", "onnx") from error
-        self._model = _load(folder, name, "cpu", attn_implementation="eager")
+        self._model = load_sentence_transformer(folder, name, "cpu", attn_implementation="eager")
         graph = folder / "onnx" / "model.onnx"
         with tempfile.TemporaryDirectory(prefix="m2v-onnx-") as scratch:
             if not graph.is_file():
@@ -91,7 +89,7 @@ class OnnxTeacherEncoder:
             try:
                 self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
             except Exception as error:  # onnxruntime's own errors have no common base but this
-                raise TeacherError(f"The ONNX graph of {name} can't be opened: {_first_line(error)}") from error
+                raise TeacherError(f"The ONNX graph of {name} can't be opened: {first_line(error)}") from error
             size_bytes = sum(part.stat().st_size for part in graph.parent.glob("model.onnx*"))
         self._inputs = [node.name for node in self._session.get_inputs()]
         if unknown := sorted(set(self._inputs) - set(_features(self._model, ["width"]))):
@@ -122,13 +120,32 @@ class OnnxTeacherEncoder:
         return np.stack(rows).astype(np.float32, copy=False)
 
 
-def _load(folder: Path, name: str, device: str, **model_arguments: object) -> Any:
-    _refuse_own_modules(folder, name)
-    try:
+def load_sentence_transformer(
+    folder: Path,
+    name: str,
+    device: str,
+    remedy: str = "It is not run here; choose another teacher.",
+    **model_arguments: object,
+) -> Any:
+    """A Sentence Transformer with all its modules, none of which runs code of its own.
+
+    Args:
+        folder: Where it lies.
+        name: What people call it.
+        device: To run on.
+        remedy: What to do if it needs code of its own.
+        model_arguments: For its transformer.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+        RemoteCodeError: It needs code of its own.
+        TeacherError: It can't be loaded.
+    """
+    code = own_code({}, (), read_modules(folder, name))
+    refuse_own_code(name, code, remedy)
+    with NeedsExtra(None, "distill"):
         import torch  # noqa: F401  its absence is reported in its own name
         from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MissingExtraError(error.name or "sentence-transformers", "distill") from error
     try:
         # Safetensors alone: a pickle can run code when it is opened.
         return SentenceTransformer(
@@ -139,7 +156,7 @@ def _load(folder: Path, name: str, device: str, **model_arguments: object) -> An
         )
     except _LOADING_ERRORS as error:
         raise TeacherError(
-            f"{name} can't be loaded by sentence-transformers ({_first_line(error)}). "
+            f"{name} can't be loaded by sentence-transformers ({first_line(error)}). "
             "Is it a complete Sentence Transformer?"
         ) from error
 
@@ -153,10 +170,8 @@ def _features(model: Any, texts: list[str]) -> dict[str, Any]:
 
 def _trace(model: Any, path: Path, name: str) -> None:
     """Write the graph of the teacher's transformer: token ids in, last hidden state out."""
-    try:
+    with NeedsExtra("onnx", "onnx"):
         import onnx  # noqa: F401  torch's exporter needs it
-    except ImportError as error:
-        raise MissingExtraError("onnx", "onnx") from error
     import torch
 
     features = _features(model, ["one", "another, and longer"])
@@ -188,25 +203,5 @@ def _trace(model: Any, path: Path, name: str) -> None:
             )
     except Exception as error:  # whatever a model's own code raises while it is traced
         raise TeacherError(
-            f"{name} can't be turned into an ONNX graph ({_first_line(error)}). Evaluate it as teacher: instead."
+            f"{name} can't be turned into an ONNX graph ({first_line(error)}). Evaluate it as teacher: instead."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _refuse_own_modules(folder: Path, name: str) -> None:
-    """Before version 6, sentence-transformers trusts whatever code lies in a local folder."""
-    modules_file = folder / "modules.json"
-    if not modules_file.is_file():
-        return
-    try:
-        types = [str(module["type"]) for module in json.loads(modules_file.read_text(encoding="utf-8"))]
-    except (ValueError, KeyError, TypeError) as error:
-        raise TeacherError(f"modules.json of {name} is damaged ({error}); download the teacher again.") from error
-    for module_type in types:
-        if not module_type.startswith("sentence_transformers."):
-            raise RemoteCodeError(
-                f"{name} needs code of its own ({module_type}), which is not run here. Choose another teacher."
-            )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from m2v_core.errors import InputError, MissingExtraError, NotFoundError
+from m2v_core.errors import InputError, NeedsExtra, NotFoundError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts
 
 if TYPE_CHECKING:
@@ -39,10 +39,8 @@ class WordVectorEncoder:
     """
 
     def __init__(self, path: str | Path, name: str | None = None) -> None:
-        try:
+        with NeedsExtra("gensim", "peers"):
             from gensim.models import KeyedVectors
-        except ImportError as error:
-            raise MissingExtraError("gensim", "peers") from error
         path = _existing_file(path)
         is_binary = ".bin" in path.suffixes[-2:]
         try:
@@ -86,10 +84,8 @@ class BPEmbEncoder:
     """
 
     def __init__(self, path: str | Path, name: str | None = None) -> None:
-        try:
+        with NeedsExtra("bpemb", "peers"):
             from bpemb import BPEmb
-        except ImportError as error:
-            raise MissingExtraError("bpemb", "peers") from error
         folder = Path(path).expanduser()
         model_file = _only_file(folder, {".model"})
         vectors_file = _only_file(folder, {".bin", ".txt"})
@@ -123,10 +119,8 @@ class TfidfEncoder:
     """
 
     def __init__(self, name: str = "TF-IDF") -> None:
-        try:
+        with NeedsExtra("scikit-learn", "eval"):
             from sklearn.feature_extraction.text import TfidfVectorizer
-        except ImportError as error:
-            raise MissingExtraError("scikit-learn", "eval") from error
         # One-letter words count too: a word set or a language may have them.
         self._vectorizer: Any = TfidfVectorizer(max_features=TFIDF_WORDS, token_pattern=r"(?u)\b\w+\b")
         self._is_fitted = False
@@ -189,5 +183,5 @@ def _only_file(folder: Path, endings: set[str]) -> Path:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return InputError(f"{path} holds no vectors that can be read: {reason}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.bulk.formats import DType
-from m2v_core.errors import InputError, MissingExtraError
+from m2v_core.errors import InputError, NeedsExtra
 
 EngineName = Literal["usearch", "faiss"]
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # keys and cosines, the nearest first
@@ -188,10 +188,8 @@ def index_bytes(n_rows: int, dim: int, dtype: DType) -> int:
 
 
 def _usearch() -> Any:
-    try:
+    with NeedsExtra("usearch", "search"):
         from usearch.index import Index
-    except ImportError as error:
-        raise MissingExtraError("usearch", "search") from error
     return Index
 
 
@@ -204,8 +202,6 @@ def _usearch_settings() -> dict[str, int]:
 
 
 def _faiss() -> Any:
-    try:
+    with NeedsExtra("faiss-cpu", "faiss"):
         import faiss
-    except ImportError as error:
-        raise MissingExtraError("faiss-cpu", "faiss") from error
     return faiss

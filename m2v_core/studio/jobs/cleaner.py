@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
+from m2v_core.storage.cache import age_seconds, surplus
 from m2v_core.studio.jobs.folder import JobFolder, root_lock
 from m2v_core.studio.jobs.index import JobIndex
 from m2v_core.studio.jobs.records import FINISHED
@@ -50,32 +50,26 @@ class Cleaner:
         for path in self._root.glob(f"{_TRASH}*"):
             shutil.rmtree(path, ignore_errors=True)
         for path in self._root.glob(f"{UNBORN}*"):
-            if _age_seconds(path) > _SECONDS_TO_SUBMIT:
+            if age_seconds(path) > _SECONDS_TO_SUBMIT:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _choose(self, keep_seconds: float | None, keep_bytes: int | None) -> list[str]:
-        now = time.time()
         ended: list[tuple[float, str, int]] = []
-        n_bytes = 0
+        n_running_bytes = 0
         entries = self._index.entries()
         for entry in entries:
             is_finished = entry.state.state in FINISHED
             size = self._size(entry.folder, is_finished) if keep_bytes is not None else 0
-            n_bytes += size
             if is_finished:
                 ended.append((entry.state.finished_at or 0.0, entry.folder.id, size))
-        removed = []
-        for finished_at, job_id, size in sorted(ended):
-            is_old = keep_seconds is not None and now - finished_at > keep_seconds
-            is_too_much = keep_bytes is not None and n_bytes > keep_bytes
-            if is_old or is_too_much:
-                removed.append(job_id)
-                n_bytes -= size
+            else:
+                n_running_bytes += size
+        removed = surplus(ended, max_size=keep_bytes, max_age_seconds=keep_seconds, held=n_running_bytes)
         # A folder whose spec can't be read is nobody's job; only its age tells when to let it go.
         known = {entry.folder.id for entry in entries}
         for path in self._root.iterdir():
             is_nobodys = path.is_dir() and not path.name.startswith(".") and path.name not in known
-            if is_nobodys and keep_seconds is not None and _age_seconds(path) > keep_seconds:
+            if is_nobodys and keep_seconds is not None and age_seconds(path) > keep_seconds:
                 removed.append(path.name)
         return removed
 
@@ -85,10 +79,3 @@ class Cleaner:
         if folder.id not in self._sizes:
             self._sizes[folder.id] = folder.size_bytes()
         return self._sizes[folder.id]
-
-
-def _age_seconds(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:  # gone meanwhile
-        return 0.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from m2v_core.errors import SaveError
+from m2v_core.storage.atomic import saving
 from m2v_core.studio.jobs.folder import read_json, replace_json
 from m2v_core.studio.jobs.store import hash_owner
 
@@ -30,12 +30,10 @@ class KeptTexts:
         Raises:
             SaveError: They can't be written.
         """
-        try:
+        with saving("The list of texts", "Make room on the server."):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._clean()
             replace_json(self._file(owner), list(texts))
-        except OSError as error:
-            raise SaveError(f"The texts can't be kept: {error.strerror or error}. Make room on the server.") from error
 
     def find(self, owner: str) -> list[str]:
         """This owner's texts; empty if there are none, or they were too old."""

@@ -6,14 +6,14 @@ import hashlib
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from hmac import compare_digest
 from pathlib import Path
 from secrets import token_hex
 from types import TracebackType
 
-from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError, SaveError
+from m2v_core.errors import InputError, LimitError, NotFoundError
+from m2v_core.storage.atomic import saving
 from m2v_core.studio.jobs.admission import check_spec
 from m2v_core.studio.jobs.cleaner import UNBORN, Cleaner
 from m2v_core.studio.jobs.dispatcher import Dispatcher, after_abandonment, drop_secrets, hold_secrets, is_abandoned
@@ -95,7 +95,7 @@ class JobStore:
             self._clean_as_configured,
             keeps_spare,
         )
-        with _saving(f"The job folder {self._root}"):
+        with saving(f"The job folder {self._root}"):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._dispatcher.start()
 
@@ -132,7 +132,7 @@ class JobStore:
         owner_hash = hash_owner(owner)
         folder = JobFolder(self._root / token_hex(16))
         unborn = JobFolder(self._root / f"{UNBORN}{folder.id}")
-        with _saving("The job"):
+        with saving("The job"):
             try:
                 unborn.path.mkdir(mode=0o700)
                 unborn.write_texts(spec.texts)
@@ -200,7 +200,7 @@ class JobStore:
             NotFoundError: No such job, or not this owner's.
         """
         self._find(job_id, owner)
-        with _saving("The job's state"), root_lock(self._root):
+        with saving("The job's state"), root_lock(self._root):
             entry = self._find(job_id, owner)
             if entry.state.state == "queued":
                 drop_secrets(entry.folder)
@@ -221,7 +221,7 @@ class JobStore:
             NotFoundError: No such job, or not this owner's.
         """
         self._find(job_id, owner)
-        with _saving("The job's folder"):
+        with saving("The job's folder"):
             with root_lock(self._root):
                 entry = self._find(job_id, owner)
                 if entry.state.state in ACTIVE:
@@ -268,7 +268,7 @@ class JobStore:
 
         A queued or running job is never removed. Runs by itself now and then, with the store's own settings.
         """
-        with _saving("The job folder"):
+        with saving("The job folder"):
             return self._cleaner.clean(keep_seconds, keep_bytes)
 
     def close(self) -> None:
@@ -326,17 +326,6 @@ class JobStore:
         with self._readers_lock:
             for job_id in [job_id for job_id in self._readers if self._index.find(job_id) is None]:
                 del self._readers[job_id]
-
-
-@contextmanager
-def _saving(what: str) -> Iterator[None]:
-    """Turn a failed write into a SaveError that says what could not be written."""
-    try:
-        yield
-    except M2VError:
-        raise
-    except OSError as error:
-        raise SaveError(f"{what} can't be written: {error.strerror or error}.") from error
 
 
 def _queue(entries: Sequence[Entry]) -> list[str]:

@@ -14,10 +14,11 @@ from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError
 from m2v_core.hub import download
 from m2v_core.model import StaticModel
 from m2v_core.storage import intake
+from m2v_core.storage.atomic import saving
+from m2v_core.storage.cache import RecentlyUsed, age_seconds
 from m2v_core.studio.jobs import JobStore
 from m2v_core.studio.jobs.kinds import AFTERWARDS
 from m2v_core.studio.jobs.store import hash_owner
-from m2v_core.studio.library.memory import LoadedModels
 from m2v_core.studio.library.records import (
     Contents,
     ModelRecord,
@@ -28,7 +29,7 @@ from m2v_core.studio.library.records import (
     free_name,
     usable_name,
 )
-from m2v_core.studio.library.shelf import Shelf, age_seconds, is_model_id, not_found, saving
+from m2v_core.studio.library.shelf import Shelf, is_model_id, not_found
 
 # Windows doesn't rename or delete a folder while a model maps a file in it.
 _LOAD_IN_MEMORY = os.name == "nt"
@@ -72,7 +73,7 @@ class Library:
         self._max_model_bytes = max_model_bytes
         self._max_bytes = max_bytes
         self._keep_seconds = keep_seconds
-        self._loaded = LoadedModels(max_loaded)
+        self._loaded: RecentlyUsed[Path, StaticModel] = RecentlyUsed(max_loaded)
         with saving("The library's folder"):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -125,7 +126,7 @@ class Library:
         # When it was used last; a disk that can't be written keeps nobody from reading.
         with contextlib.suppress(OSError):
             (path.parent / "record.json").touch()
-        return self._loaded.keep(path, StaticModel.from_pretrained(str(path), load_in_memory=_LOAD_IN_MEMORY))
+        return self._loaded.put(path, StaticModel.from_pretrained(str(path), load_in_memory=_LOAD_IN_MEMORY))
 
     def add_from_job(self, job_id: str, owner: str) -> ModelRecord:
         """The model that a finished distillation made; added once, however often it is asked for.
@@ -299,7 +300,7 @@ class Library:
                 self._check_limits(shelf, record.n_bytes)
                 record = replace(record, name=free_name(record.name, {other.name for other in shelf.records()}))
                 shelf.place(unborn, record)
-        self._loaded.keep(shelf.folder(record.id) / "model", model)
+        self._loaded.put(shelf.folder(record.id) / "model", model)
         return record
 
     def _adopt_all(self, owner: str) -> list[Refusal]:

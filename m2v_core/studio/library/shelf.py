@@ -6,16 +6,16 @@ import contextlib
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from secrets import token_hex
 
-from m2v_core.errors import M2VError, NotFoundError, SaveError
+from m2v_core.errors import M2VError, NotFoundError
 from m2v_core.model import StaticModel
 from m2v_core.storage.atomic import exclusive
+from m2v_core.storage.cache import age_seconds
 from m2v_core.studio.jobs.folder import read_json, replace_json
 from m2v_core.studio.library.records import ModelRecord, described
 
@@ -125,30 +125,9 @@ def is_model_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def age_seconds(path: Path) -> float:
-    """Seconds since a file or folder was last changed; 0 for one that is gone."""
-    try:
-        return time.time() - path.stat().st_mtime
-    except OSError:  # gone meanwhile
-        return 0.0
-
-
 def not_found() -> NotFoundError:
     """What is said of every model that isn't there, or another owner's."""
     return NotFoundError("No such model among yours. It may have been deleted: look into your library.")
-
-
-@contextlib.contextmanager
-def saving(what: str) -> Iterator[None]:
-    """Turn a failed write into a SaveError that says what could not be written."""
-    try:
-        yield
-    except M2VError:
-        raise
-    except OSError as error:
-        raise SaveError(
-            f"{what} can't be written: {error.strerror or error}. Free some space and try again."
-        ) from error
 
 
 def _read_record(folder: Path) -> ModelRecord | None:

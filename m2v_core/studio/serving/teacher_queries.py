@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import M2VError, TeacherError
+from m2v_core.storage.cache import RecentlyUsed
 from m2v_core.studio import memory_cap
 from m2v_core.studio.processes import worker_environment
 
@@ -46,7 +47,7 @@ class TeacherQueries:
         self._idle_seconds = idle_seconds
         self._memory_bytes = memory_bytes
         self._loaded: OrderedDict[str, _TeacherProcess] = OrderedDict()
-        self._answers: OrderedDict[tuple[str, str], NDArray[np.float32]] = OrderedDict()
+        self._answers: RecentlyUsed[tuple[str, str], NDArray[np.float32]] = RecentlyUsed(_MAX_ANSWERS)
         self._lock = threading.Lock()
 
     def prepare(self, teacher: str) -> None:
@@ -69,16 +70,10 @@ class TeacherQueries:
         Raises:
             TeacherError: The teacher can't be loaded or used; the message says why.
         """
-        with self._lock:
-            known = self._answers.get((teacher, text))
+        known = self._answers.get((teacher, text))
         if known is not None:
             return known
-        vector = self._process(teacher).embed(text)
-        with self._lock:
-            self._answers[teacher, text] = vector
-            while len(self._answers) > _MAX_ANSWERS:
-                self._answers.popitem(last=False)
-        return vector
+        return self._answers.put((teacher, text), self._process(teacher).embed(text))
 
     def close(self) -> None:
         """Unload all teachers."""

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2v_core.errors import M2VError, MissingExtraError, ModelFormatError
+from m2v_core.errors import M2VError, MissingExtraError, ModelFormatError, first_line
 from m2v_core.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def check_readers(folder: Path, reporter: ProgressReporter) -> list[str]:
         except MissingExtraError:
             pass
         except _ERRORS as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ModelFormatError(
                 f"{package} can't open this model ({reason}). Nothing was sent. Distill it again, or take the ZIP."
             ) from error

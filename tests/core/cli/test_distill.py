@@ -95,7 +95,7 @@ def test_pca_dims_are_read(text, value):
         ("--vocabulary-path absent.txt", "absent.txt"),
         ("--vocabulary-path EMPTY", "can't be read"),
         ("--vocabulary-path blank.txt", "is empty"),
-        ("--vocabulary-path binary.txt", "NUL"),
+        ("--vocabulary-path binary.txt", "binary.txt is binary"),
         ("--no-use-subword", "vocabulary"),
         ("--pca-dims 0", "pca_dims"),
         ("--device abacus", "abacus"),

@@ -11,7 +11,7 @@ from m2v_core.exploration import agreement, clusters
 from m2v_core.exploration.agreement import found_by_both, neighbor_overlap
 from m2v_core.exploration.clusters import cached_clusters, cluster_names, cluster_rows
 from m2v_core.exploration.neighbors import Neighbor
-from m2v_core.exploration.rows import unit_rows
+from m2v_core.native.cosines import unit_rows
 
 
 def spaces(n_rows: int = 60) -> tuple[np.ndarray, np.ndarray]:

@@ -12,8 +12,9 @@ from tokenizers import Tokenizer, models
 from m2v_core.errors import InputError
 from m2v_core.exploration import rows as row_module
 from m2v_core.exploration.neighbors import DocumentNeighbors, WordNeighbors
-from m2v_core.exploration.rows import top_k, unit_rows
+from m2v_core.exploration.rows import top_k
 from m2v_core.model import StaticModel
+from m2v_core.native.cosines import unit_rows
 from tests.static_models import TOKENIZERS, random_table
 
 

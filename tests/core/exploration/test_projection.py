@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from m2v_core.errors import InputError, M2VError, MissingExtraError
-from m2v_core.exploration import arrays, background
-from m2v_core.exploration.arrays import write_array
+from m2v_core.exploration import background
 from m2v_core.exploration.background import MapMaker
 from m2v_core.exploration.projection import (
     cached_umap_map,
@@ -20,7 +19,9 @@ from m2v_core.exploration.projection import (
     umap_key,
     umap_map,
 )
-from m2v_core.exploration.rows import unit_rows
+from m2v_core.native.cosines import unit_rows
+from m2v_core.storage import cache
+from m2v_core.storage.cache import write_array
 
 
 def clusters(n_rows: int, n_clusters: int = 3, dim: int = 16) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +87,7 @@ def test_what_is_no_map_is_not_read(tmp_path: Path) -> None:
 
 
 def test_the_cache_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "_MAX_CACHED", 2)
+    monkeypatch.setattr(cache, "_MAX_ARRAYS", 2)
     for number in range(4):
         write_array(tmp_path / f"umap-{number}.npy", np.zeros((1, 2), dtype=np.float32), "The map")
         time.sleep(0.01)

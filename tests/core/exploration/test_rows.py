@@ -9,7 +9,8 @@ import pytest
 
 from m2v_core.errors import InputError, MissingExtraError
 from m2v_core.exploration.neighbors import VectorNeighbors
-from m2v_core.exploration.rows import MAX_EXACT_ROWS, RowIndex, top_k, unit_rows
+from m2v_core.exploration.rows import MAX_EXACT_ROWS, RowIndex, top_k
+from m2v_core.native.cosines import unit_rows
 
 
 def topics(n_rows: int, dim: int = 64, n_topics: int = 100) -> np.ndarray:

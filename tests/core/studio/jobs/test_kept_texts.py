@@ -43,5 +43,5 @@ def test_what_is_damaged_is_nothing(tmp_path: Path, damaged: str) -> None:
 
 def test_a_folder_that_can_not_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SaveError, match="can't be kept"):
+    with pytest.raises(SaveError, match="can't be written"):
         KeptTexts(tmp_path / "file" / "texts", 60).keep(["a"], "ada")

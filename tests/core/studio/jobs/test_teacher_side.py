@@ -11,8 +11,8 @@ import pytest
 from m2v_core.errors import LimitError, NotFoundError, TeacherError
 from m2v_core.exploration.agreement import neighbor_overlap
 from m2v_core.exploration.neighbors import WordNeighbors
-from m2v_core.exploration.rows import unit_rows
 from m2v_core.model import StaticModel
+from m2v_core.native.cosines import unit_rows
 from m2v_core.studio.jobs import JobLimits, JobSpec
 from m2v_core.studio.serving import teacher_queries
 from m2v_core.studio.serving.teacher_queries import TeacherQueries
