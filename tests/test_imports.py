@@ -8,6 +8,7 @@ only `ROOMS` holds.
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import sys
 from dataclasses import dataclass
@@ -242,6 +243,21 @@ MODULES = sorted(
 @pytest.mark.parametrize("path", MODULES)
 def test_module_keeps_to_its_floor(path):
     assert violations(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    names = {path: path.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for path in MODULES}
+    known = set(names.values())
+    graph: dict[str, set[str]] = {}
+    for path, name in names.items():
+        package = name if path.endswith("__init__.py") else name.rpartition(".")[0]
+        imported = {
+            item.module if item.module in known else item.module.rpartition(".")[0]
+            for item in imports_of((ROOT / path).read_text(encoding="utf-8"), package)
+            if not item.is_for_types
+        }
+        graph[name] = imported & known - {name}
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_every_room_has_both_tables():
