@@ -195,7 +195,8 @@ static ChunkTable *copied(const ChunkTable *table, const ChunkTable *other, Chun
     const size_t n_chunks = only_used ? limits.max_slots / 8 * 3 : SIZE_MAX;
     const size_t n_together = table->n_chunks + other->n_chunks;
     /* Small tables get room for many: copying them again and again would take longer than the memory is worth. */
-    if (!grow_chunk_table(copy, n_together < MANY_CHUNKS ? MANY_CHUNKS + n_together : n_together,
+    const size_t n_more = n_together < MANY_CHUNKS && fits(MANY_CHUNKS + n_together, limits.max_slots) ? MANY_CHUNKS : 0;
+    if (!grow_chunk_table(copy, n_together + n_more,
                           MANY_CHUNKS + 2 * (table->n_token_ids + other->n_token_ids),
                           MANY_CHUNKS + 2 * (table->n_long_bytes + other->n_long_bytes))) {
         free_chunk_table(copy);

@@ -158,7 +158,7 @@ def test_a_killed_worker_costs_a_retry(long_pattern, model, model_folder, tmp_pa
     process = subprocess.Popen(command(model_folder, long_pattern, output), env=ENVIRONMENT, stderr=subprocess.PIPE)
     for _ in seconds():
         assert process.poll() is None
-        if any(output.glob("*.part")):
+        if any(output.glob("*.parquet*.part")) and len(children(process)) == 2:
             break
     (victim, _) = children(process)
     victim.send_signal(signal.SIGKILL)
@@ -199,7 +199,7 @@ def test_a_killed_driver_goes_on(long_pattern, model, model_folder, tmp_path):
     process = subprocess.Popen(command(model_folder, long_pattern, output), env=ENVIRONMENT)
     for _ in seconds():
         assert process.poll() is None
-        if entries_of(output) and any(output.glob("*.part")):
+        if entries_of(output) and any(output.glob("*.parquet*.part")):
             break
     workers = children(process)
     process.kill()
@@ -223,7 +223,7 @@ def test_ctrl_c_leaves_whole_files_and_no_worker(long_pattern, model, model_fold
     )
     for _ in seconds():
         assert process.poll() is None
-        if children(process) if sign == "worker" else any(output.glob("*.part")):
+        if children(process) if sign == "worker" else any(output.glob("*.parquet*.part")):
             break
     workers = children(process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too

@@ -57,7 +57,7 @@ def test_a_killed_driver_goes_on_and_a_killed_actor_costs_a_retry(cluster, patte
         assert process.poll() is None
         fresh = [actor for actor in actors() if actor.pid not in known]
         # One on each node, whose parents are different.
-        if len({actor.info["ppid"] for actor in fresh}) == 2 and any(output.glob("*.part")):
+        if len({actor.info["ppid"] for actor in fresh}) == 2 and any(output.glob("*.parquet*.part")):
             break
     assert len(entries_of(output)) < N_FILES
     fresh[0].kill()

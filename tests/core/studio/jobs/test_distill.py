@@ -27,7 +27,7 @@ def test_the_parameters_are_those_of_distill():
     from m2v_core.distillation.pipeline import distill
 
     # A job takes the commit that was checked, and what else it leaves out is the machine's own.
-    of_the_job = {"revision", "progress", "cancel", "cache_folder", "engine", "workers", "address"}
+    of_the_job = {"revision", "progress", "cancel", "cache_folder", "reader"}
     names = set(inspect.signature(distill).parameters) - of_the_job
     assert KINDS["distill"].parameters | KINDS["distill"].texts == names | AFTERWARDS
     assert not AFTERWARDS & names
