@@ -41,7 +41,7 @@ def test_every_page_of_the_installed_app_opens(environment: Environment, page: A
             page.goto(f"{server.address}/{path}")
             page.get_by_role("heading", name=heading).first.wait_for()
         # The style sheet came along, and not just the text.
-        assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--m2v-strong')") != ""
+        assert page.evaluate("getComputedStyle(document.body).getPropertyValue('--m2v-strong')") != ""
     finally:
         server.stop()
     log = (tmp_path / "home" / "server.log").read_text()
