@@ -59,7 +59,6 @@ PLAIN_PAGES = {"figures", "gradio_patches", "html"}
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
 
 BASE = {
-    "charset_normalizer",
     "click",
     "filelock",
     "huggingface_hub",

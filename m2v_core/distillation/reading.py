@@ -61,7 +61,7 @@ class Elsewhere:
 
 
 def check_memory(settings: DistillRequest, n_rows: int, teacher_dim: int | None) -> None:
-    """Refuses before the work what needs all vectors in memory at once, where they are too many.
+    """Refuse a request whose vectors must all be in memory at once and take more than 4 GiB.
 
     Raises:
         InputError: They are.

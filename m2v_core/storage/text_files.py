@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2v_core.errors import InputError, NotFoundError
+from m2v_core.errors import InputError, NeedsExtra, NotFoundError
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def decode_text(content: bytes, name: str) -> DecodedText:
 
     Raises:
         InputError: It isn't text, or is damaged.
+        MissingExtraError: It isn't UTF-8, and charset-normalizer is not installed.
     """
     for signature, found, remedy in _SIGNATURES:
         if content.startswith(signature):
@@ -84,7 +85,8 @@ def decode_text(content: bytes, name: str) -> DecodedText:
                 f"{name} says it is {encoding.removesuffix('-sig')} but is damaged at byte {error.start}. "
                 "Save it again as UTF-8."
             ) from error
-    from charset_normalizer import from_bytes
+    with NeedsExtra("charset-normalizer", "distill"):
+        from charset_normalizer import from_bytes
 
     matches = from_bytes(content, cp_isolation=_WITH_NUL if b"\0" in content else _WITHOUT_NUL)
     best = matches.best()
