@@ -122,6 +122,7 @@ HOMES = {
     | {"m2v_core/classification/finetuning.py"},
     "transformers": {"m2v_core/distillation/teacher/loading.py"},
     "sentence_transformers": {
+        "m2v_core/distillation/teacher/loading.py",
         "m2v_core/distillation/teacher/teacher.py",
         "m2v_core/evaluation/encoders/teacher.py",
     },

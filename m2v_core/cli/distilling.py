@@ -82,6 +82,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     **_setting("apply_zipf", "Weight rows at all."),
     **_setting("quantize_to", "Precision of the table."),
     **_setting("vocabulary_quantization", "Let all tokens share this many rows (k-means).", type=int),
+    **_setting("prompt_name", "The teacher's prompt to put before each sentence. [default: the teacher's own]"),
     **_setting(
         "recipe",
         "calibrated: the best without any text; fast: the best without more work for the teacher; model2vec: as "
@@ -178,7 +179,11 @@ def distill(
         if reader is None:
             raise
         stop(f"Stopped. What was read stays in {cache_folder}; the same command goes on from there.")
+    noted = model.config["m2v"]
     print_facts(
+        vocabulary=(
+            f"{noted['n_entries']:,} entries, {noted['n_entry_rows']:,} rows" if "n_entries" in noted else None
+        ),
         rows=f"{len(model.token_embeddings):,}",
         dim=model.dim,
         size=size_text(folder_bytes(save_path)),
@@ -237,12 +242,19 @@ def preflight(
             parameters=None if facts.n_parameters is None else f"{facts.n_parameters:,}",
             tokenizer=None if facts.family is None else f"{facts.family}, {facts.n_pieces:,} pieces",
             width=facts.teacher_dim,
+            prompts="; ".join(
+                f"{name}{' (default)' if name == facts.default_prompt_name else ''}: {prompt!r}"
+                for name, prompt in facts.prompts.items()
+            )
+            or None,
+            not_applied=", ".join(facts.modules.not_applied) or None,
             max_length=facts.max_length,
             rows=None if planned.n_rows is None else f"{planned.n_rows:,}",
             dim=None if planned.dim is None else f"{bound}{planned.dim}",
             size=None if planned.n_bytes is None else f"{bound}{size_text(planned.n_bytes)}",
             time=None if planned.seconds is None else f"about {clock_text(planned.seconds)} on two cores",
             vocabulary=None if pieces is None else " ".join(pieces.summary(use_subword)),
+            entries=None if planned.entries is None else planned.entries.summary(),
             examples=(
                 "; ".join(f"{entry}: {' '.join(parts)}" for entry, parts in pieces.examples) or None
                 if pieces is not None

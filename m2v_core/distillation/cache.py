@@ -25,11 +25,12 @@ from m2v_core.distillation.settings import DistillRequest, PCADims, Pooling
 from m2v_core.distillation.teacher.source import TeacherSource
 from m2v_core.storage.atomic import replacing
 from m2v_core.storage.cache import surplus
+from m2v_core.tokenization import EntryRows
 
 logger = logging.getLogger(__name__)
 
 _DTYPES = {"F32": np.float32, "I32": np.int32, "I64": np.int64}
-_VERSION = "4"  # of the files below; a new one leaves old entries unread
+_VERSION = "5"  # of the files below; a new one leaves old entries unread
 _MAX_BYTES = 2 << 30  # of all entries; the ones not used for longest go first
 
 
@@ -42,12 +43,14 @@ class TeacherVectors:
         ranks: The rank of each row, `(n_rows,) int64`.
         tokenizer: The static model's tokenizer.
         pooling: How they were pooled.
+        entries: What became of the entries of a passed vocabulary; None without one.
     """
 
     vectors: npt.NDArray[np.float32]
     ranks: npt.NDArray[np.int64]
     tokenizer: Tokenizer
     pooling: Pooling
+    entries: EntryRows | None = None
 
 
 @dataclass(frozen=True)
@@ -114,32 +117,44 @@ class VectorCache:
 
     def find(self, source: TeacherSource, settings: DistillRequest) -> TeacherVectors | None:
         """The vectors, if they are here and whole."""
-        found = self._read(self._path(source, settings), ("vectors", "ranks"), ("tokenizer", "pooling"))
+        found = self._read(self._path(source, settings), ("vectors", "ranks"), ("tokenizer", "pooling", "entries"))
         if found is None:
             return None
-        (vectors, ranks), (tokenizer, pooling) = found
-        return TeacherVectors(vectors, ranks, Tokenizer.from_str(tokenizer), cast(Pooling, pooling))
+        (vectors, ranks), (tokenizer, pooling, noted) = found
+        entries = None if noted == "null" else EntryRows.from_json(json.loads(noted))
+        return TeacherVectors(vectors, ranks, Tokenizer.from_str(tokenizer), cast(Pooling, pooling), entries)
 
     def keep(self, source: TeacherSource, settings: DistillRequest, found: TeacherVectors) -> None:
         """Keep the vectors. A cache that can't be written costs time the next time, not this distillation."""
         self._keep(
             self._path(source, settings),
             {"vectors": found.vectors, "ranks": found.ranks},
-            {"tokenizer": found.tokenizer.to_str(), "pooling": found.pooling},
+            {
+                "tokenizer": found.tokenizer.to_str(),
+                "pooling": found.pooling,
+                "entries": json.dumps(found.entries and found.entries.to_json()),
+            },
         )
 
-    def find_sentences(self, source: TeacherSource, texts: Sequence[str], tokenizer: Tokenizer) -> Readings | None:
+    def find_sentences(
+        self, source: TeacherSource, texts: Sequence[str], tokenizer: Tokenizer, prompt_name: str | None
+    ) -> Readings | None:
         """What the teacher made of these texts, and of this tokenizer's tokens in them, if it is here and whole."""
         names = [field.name for field in fields(Readings)]
-        found = self._read(self._sentences_path(source, texts, tokenizer), names, ())
+        found = self._read(self._sentences_path(source, texts, tokenizer, prompt_name), names, ())
         return None if found is None else Readings(*found[0])
 
     def keep_sentences(
-        self, source: TeacherSource, texts: Sequence[str], tokenizer: Tokenizer, readings: Readings
+        self,
+        source: TeacherSource,
+        texts: Sequence[str],
+        tokenizer: Tokenizer,
+        prompt_name: str | None,
+        readings: Readings,
     ) -> None:
         """Keep what the teacher made of them; as with `keep`, a cache that can't be written is no error."""
         tensors = {field.name: getattr(readings, field.name) for field in fields(Readings)}
-        self._keep(self._sentences_path(source, texts, tokenizer), tensors, {})
+        self._keep(self._sentences_path(source, texts, tokenizer, prompt_name), tensors, {})
 
     def find_prepared(self, source: TeacherSource, settings: DistillRequest, pca_dims: PCADims) -> Prepared | None:
         """What calibrating begins with, if it is here and whole."""
@@ -209,8 +224,11 @@ class VectorCache:
         except (OSError, SafetensorError) as error:
             logger.warning("What the teacher said could not be kept in %s: %s", self._folder, error)
 
-    def _sentences_path(self, source: TeacherSource, texts: Sequence[str], tokenizer: Tokenizer) -> Path:
-        digest = hashlib.sha256(json.dumps([_VERSION, source.fingerprint, "sentences", tokenizer.to_str()]).encode())
+    def _sentences_path(
+        self, source: TeacherSource, texts: Sequence[str], tokenizer: Tokenizer, prompt_name: str | None
+    ) -> Path:
+        asked = [_VERSION, source.fingerprint, "sentences", tokenizer.to_str(), prompt_name]
+        digest = hashlib.sha256(json.dumps(asked).encode())
         for text in texts:
             digest.update(text.encode("utf-8", "surrogatepass") + b"\xff")
         return self._folder / f"{digest.hexdigest()[:32]}.safetensors"
@@ -261,6 +279,8 @@ def _asked(source: TeacherSource, settings: DistillRequest) -> list[Any]:
         settings.use_subword,
         settings.token_remove_pattern,
         settings.pooling,
+        settings.applies_modules,
+        settings.prompt_name,
     ]
 
 

@@ -23,6 +23,8 @@ from m2v_core.distillation.reading import Elsewhere, Reading
 from m2v_core.distillation.reduction import n_components, reduce_dims
 from m2v_core.distillation.settings import DEFAULTS, DistillRequest, PCADims, Pooling, Precision, Recipe, Weighting
 from m2v_core.distillation.teacher.elsewhere import VocabularyReader
+from m2v_core.distillation.teacher.files import TeacherFiles, files_of_folder
+from m2v_core.distillation.teacher.requirements import check_requirements
 from m2v_core.distillation.teacher.source import TeacherSource, locate_teacher
 from m2v_core.distillation.weighting import rank_weights
 from m2v_core.errors import Cancelled
@@ -51,6 +53,7 @@ def distill(
     pooling: Pooling = DEFAULTS.pooling,
     quantize_to: Precision = DEFAULTS.quantize_to,
     vocabulary_quantization: int | None = DEFAULTS.vocabulary_quantization,
+    prompt_name: str | None = DEFAULTS.prompt_name,
     trust_remote_code: bool = False,
     recipe: Recipe = DEFAULTS.recipe,
     corpus: Sequence[str] | None = None,
@@ -80,6 +83,8 @@ def distill(
             and the best there is for the others.
         quantize_to: `"float32"`, `"float16"` or `"int8"`.
         vocabulary_quantization: Share this many rows between all tokens (k-means); None: one row a token.
+        prompt_name: The teacher's prompt to put before each sentence that it reads, such as `"query"`; None for its
+            default prompt, if it has one.
         trust_remote_code: Whether code that comes with the teacher may run.
         recipe: `"model2vec"`, the method as published; `"fast"`, the best at the same cost; or `"calibrated"`, which
             has the teacher read some ten thousand random bags of words besides and fits the table to what it says.
@@ -121,6 +126,7 @@ def distill(
         pooling=pooling,
         quantize_to=quantize_to,
         vocabulary_quantization=vocabulary_quantization,
+        prompt_name=prompt_name,
         recipe=recipe,
         corpus=corpus,
     )
@@ -129,19 +135,30 @@ def distill(
         raise Cancelled("Cancelled before it began; nothing was written.")
     source = locate_teacher(model_name, revision, reporter)
     reporter.start("load")
+    files = files_of_folder(source.name, source.folder, "folder")
+    check_requirements(files, trust_remote_code)
+    files.prompt(prompt_name)
     cache = None if cache_folder is None else VectorCache(cache_folder)
     elsewhere = None
     if reader is not None:
-        elsewhere = Elsewhere(reader, source, device, trust_remote_code)
+        elsewhere = Elsewhere(reader, source, device, trust_remote_code, settings.applies_modules)
         device = "cpu" if device == "cpu" else None  # here there may be none of its GPUs
 
     def load() -> Teacher:
         from m2v_core.distillation.teacher.teacher import Teacher  # torch is not needed until here
 
-        return Teacher.load(source, device, trust_remote_code, is_lazy=elsewhere is not None)
+        return Teacher.load(
+            source,
+            device,
+            trust_remote_code,
+            is_lazy=elsewhere is not None,
+            prompt_name=prompt_name,
+            applies_modules=settings.applies_modules,
+        )
 
-    reading = Reading(load, settings, reporter, source, cache, elsewhere)
-    return _make_model(reading, settings, reporter, source, source.name)
+    most_dims = files.sentence_modules.output_dim
+    reading = Reading(load, settings, reporter, source, cache, elsewhere, most_dims)
+    return _make_model(reading, settings, reporter, source, source.name, files)
 
 
 def distill_from_model(
@@ -158,6 +175,7 @@ def distill_from_model(
     pooling: Pooling = DEFAULTS.pooling,
     quantize_to: Precision = DEFAULTS.quantize_to,
     vocabulary_quantization: int | None = DEFAULTS.vocabulary_quantization,
+    prompt_name: str | None = DEFAULTS.prompt_name,
     recipe: Recipe = DEFAULTS.recipe,
     corpus: Sequence[str] | None = None,
     progress: ProgressCallback | None = None,
@@ -183,6 +201,7 @@ def distill_from_model(
         pooling=pooling,
         quantize_to=quantize_to,
         vocabulary_quantization=vocabulary_quantization,
+        prompt_name=prompt_name,
         recipe=recipe,
         corpus=corpus,
     )
@@ -196,14 +215,24 @@ def distill_from_model(
 
 
 def _make_model(
-    reading: Reading, settings: DistillRequest, reporter: ProgressReporter, source: TeacherSource | None, name: str
+    reading: Reading,
+    settings: DistillRequest,
+    reporter: ProgressReporter,
+    source: TeacherSource | None,
+    name: str,
+    files: TeacherFiles | None = None,
 ) -> StaticModel:
     """Read, reduce and weight, calibrate, compress."""
+    noted = {} if files is None else _teacher_notes(files, settings)
     read = reading.vocabulary()
+    if read.entries is not None:
+        if summary := read.entries.summary():
+            logger.warning("Vocabulary: %s", summary)
+        noted |= {"n_entries": read.entries.n_entries, "n_entry_rows": read.entries.n_rows}
     reporter.start("reduce")
-    noted: dict[str, Any] = {}
     if settings.is_calibrated:
-        table, noted = _calibrated(read, reading, settings, reporter)
+        table, calibration_notes = _calibrated(read, reading, settings, reporter)
+        noted |= calibration_notes
     else:
         table = _reduce_and_weight(read, settings)
     reporter.start("finish")
@@ -234,6 +263,22 @@ def _make_model(
             },
         },
     )
+
+
+def _teacher_notes(files: TeacherFiles, settings: DistillRequest) -> dict[str, Any]:
+    """What to note of the teacher in the configuration, logged too: modules that are not applied, and the prompt."""
+    noted: dict[str, Any] = {}
+    if not_applied := files.sentence_modules.names_not_applied(settings.applies_modules):
+        logger.warning(
+            "The model has no part of these modules of the teacher, which are not applied to single tokens: %s.",
+            ", ".join(not_applied),
+        )
+        noted["modules_not_applied"] = list(not_applied)
+    if settings.is_calibrated and files.prompts:
+        prompt = files.prompt(settings.prompt_name)
+        logger.info("The teacher reads %s before each sentence.", repr(prompt) if prompt else "no prompt")
+        noted["prompt"] = prompt
+    return noted
 
 
 def _calibrated(
@@ -298,7 +343,8 @@ def _prepare(read: TeacherVectors, reading: Reading, settings: DistillRequest, p
         counts = count_tokens(read.tokenizer, texts, unknown_token_id(read.tokenizer), n_rows)
         sentences.append(Sentences(counts, readings[-1].embeddings))
     directions = None
-    if readings and read.pooling != "pooler":  # whose outcome is no hidden state
+    # The pooler's outcome is no hidden state, and vectors that were reduced lie in another space than states.
+    if readings and read.pooling != "pooler" and readings[0].state_sums.shape[1] == read.vectors.shape[1]:
         directions = contextual_directions(read.vectors, readings, pca_dims, reduced.shape[1])
     usable = usable_sentences(sentences, n_rows)
     noted = {"n_bags": len(bags), "n_corpus_texts": len(corpus)}

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,13 @@ from m2v_core.distillation.teacher.files import (
     files_of_folder,
     files_of_repo,
     number,
-    text_of,
 )
+from m2v_core.distillation.teacher.modules import SentenceModules
+from m2v_core.distillation.teacher.requirements import find_problems
 from m2v_core.distillation.teacher.source import TEACHER_FILES
-from m2v_core.errors import HubError
+from m2v_core.errors import HubError, M2VError, TeacherError
 from m2v_core.hub import download
-from m2v_core.storage.teacher_code import own_code
-from m2v_core.tokenization import FAMILIES, build_static_vocabulary, unknown_token_id
+from m2v_core.tokenization import FAMILIES, EntryRows, build_static_vocabulary, unknown_token_id
 
 _MAX_LENGTH = 512  # of what a teacher is given to read; see teacher.py
 # Measured with all-MiniLM-L6-v2 (10.8 million parameters beside its embeddings) on two cores of a Xeon server:
@@ -53,11 +52,14 @@ class TeacherFacts:
         download_bytes: What a distillation fetches; 0 for a local one. What is cached already counts too.
         n_parameters: All of them, embeddings included.
         n_embedding_parameters: Those of its token embeddings, which take no time.
-        teacher_dim: Width of its vectors.
+        teacher_dim: Width of its sentence embeddings, all its modules applied: the most that a model can have.
         max_length: Longest text it was made for, in tokens.
         family: `"WordPiece"`, `"Unigram"`, `"BPE"`, ...
         n_pieces: Size of its vocabulary.
         problems: Why it can't be distilled, a sentence or two each; empty when it can.
+        modules: What follows its transformer.
+        prompts: Texts that it was trained to read before a text, by name.
+        default_prompt_name: The prompt that is read unless another one is named; None for none.
         tokenizer: To plan with.
         pad_token: Its padding token.
     """
@@ -74,14 +76,20 @@ class TeacherFacts:
     family: str | None
     n_pieces: int | None
     problems: tuple[str, ...]
+    modules: SentenceModules
+    prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    default_prompt_name: str | None = None
     tokenizer: Tokenizer | None = None
     pad_token: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All but the tokenizer, as plain JSON values."""
-        hidden = ("tokenizer", "pad_token", "problems")
+        hidden = ("tokenizer", "pad_token", "modules")
         return {name: value for name, value in vars(self).items() if name not in hidden} | {
-            "problems": list(self.problems)
+            "problems": list(self.problems),
+            "prompts": dict(self.prompts),
+            "modules_applied": list(self.modules.names_applied),
+            "modules_not_applied": list(self.modules.not_applied),
         }
 
 
@@ -96,6 +104,7 @@ class Plan:
         n_bytes: Of the table with its weights and mapping: `StaticModel.n_bytes` of the result.
         seconds: About how long it takes on two CPU cores, without the download.
         is_estimate: Whether `n_rows` and what follows from it was told by a sample of the vocabulary.
+        entries: What becomes of the entries of the vocabulary; None without one, or where a sample told the rest.
     """
 
     n_rows: int | None
@@ -104,10 +113,11 @@ class Plan:
     n_bytes: int | None
     seconds: float | None
     is_estimate: bool = False
+    entries: EntryRows | None = None
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as plain JSON values."""
-        return dict(vars(self))
+        return {**vars(self), "entries": self.entries and self.entries.to_json()}
 
 
 def look_up(
@@ -175,7 +185,7 @@ def plan(
         VocabularyError: The vocabulary holds no usable word.
         TeacherError: The tokenizer is of a kind that can't be edited.
     """
-    DistillSettings(
+    settings = DistillSettings(
         use_subword=use_subword,
         token_remove_pattern=token_remove_pattern,
         pca_dims=pca_dims,
@@ -186,15 +196,19 @@ def plan(
     if facts.tokenizer is None:
         return Plan(None, None, False, None, None)
     words = None if vocabulary is None else sampled(vocabulary, most_words)
-    n_read, n_tokens, n_entries = _count(facts, words, use_subword, token_remove_pattern)
+    n_read, n_tokens, n_entries, entries = _count(facts, words, use_subword, token_remove_pattern)
     share = len(vocabulary) / len(words) if vocabulary and words else 1.0
     if share > 1:
-        first = _count(facts, None, True, token_remove_pattern) if use_subword else (0, 0, 0)
+        first = _count(facts, None, True, token_remove_pattern)[:3] if use_subword else (0, 0, 0)
         n_read, n_tokens, n_entries = (
             round(few + share * (all_ - few)) for few, all_ in zip(first, (n_read, n_tokens, n_entries), strict=True)
         )
     n_rows = n_entries if vocabulary_quantization is None else min(vocabulary_quantization, n_read)
-    dim, is_upper_bound = _dim(facts.teacher_dim, pca_dims, n_read if vocabulary_quantization is None else n_rows)
+    dim, is_upper_bound = _dim(
+        facts.modules.model_dim(settings.applies_modules),
+        pca_dims,
+        n_read if vocabulary_quantization is None else n_rows,
+    )
     n_bytes = None
     if dim is not None:
         n_bytes = n_rows * dim * _ITEM_BYTES[quantize_to]
@@ -208,7 +222,7 @@ def plan(
         if recipe == "calibrated":
             n_tokens += _TOKENS_PER_BAG * min(MOST_BAGS, BAGS_PER_WORD * n_read)
         seconds = _START_SECONDS + 2 * n_busy * n_tokens / _FLOPS_A_SECOND
-    return Plan(n_rows, dim, is_upper_bound, n_bytes, seconds, share > 1)
+    return Plan(n_rows, dim, is_upper_bound, n_bytes, seconds, share > 1, None if share > 1 else entries)
 
 
 def sampled(words: Sequence[str], most: int | None) -> tuple[str, ...]:
@@ -221,8 +235,8 @@ def sampled(words: Sequence[str], most: int | None) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=4)
 def _count(
     facts: TeacherFacts, vocabulary: tuple[str, ...] | None, use_subword: bool, token_remove_pattern: str | None
-) -> tuple[int, int, int]:
-    """Entries that the teacher reads, its tokens in them, and entries of the static vocabulary."""
+) -> tuple[int, int, int, EntryRows | None]:
+    """Rows that the teacher reads, its tokens in them, rows of the static vocabulary, and the entries passed."""
     assert facts.tokenizer is not None
     static = build_static_vocabulary(
         facts.tokenizer,
@@ -235,7 +249,7 @@ def _count(
     n_read = len(static.sequences)
     # At word level the unknown token has a row that the teacher does not read.
     n_entries = n_read + (unknown_token_id(static.tokenizer) == n_read)
-    return n_read, sum(map(len, static.sequences)), n_entries
+    return n_read, sum(map(len, static.sequences)), n_entries, static.entries
 
 
 def _dim(teacher_dim: int | None, pca_dims: PCADims, n_rows: int) -> tuple[int | None, bool]:
@@ -249,12 +263,16 @@ def _dim(teacher_dim: int | None, pca_dims: PCADims, n_rows: int) -> tuple[int |
 
 
 def _judged(raw: TeacherFiles, max_parameters: int | None) -> TeacherFacts:
-    config, tokenizer_config = raw.json("config.json"), raw.json("tokenizer_config.json")
-    special, tokenizer = raw.json("special_tokens_map.json"), raw.tokenizer()
+    config = raw.json("config.json")
+    problems, tokenizer = _problems(raw, max_parameters)
     family = None if tokenizer is None else type(tokenizer.model).__name__
-    teacher_dim = number(config, "hidden_size", "d_model", "dim", "n_embd")
+    hidden_dim = number(config, "hidden_size", "d_model", "dim", "n_embd")
     n_pieces = None if tokenizer is None else tokenizer.get_vocab_size(with_added_tokens=True)
-    n_embeddings = (number(config, "vocab_size") or n_pieces or 0) * (teacher_dim or 0)
+    n_embeddings = (number(config, "vocab_size") or n_pieces or 0) * (hidden_dim or 0)
+    try:
+        modules = raw.sentence_modules
+    except TeacherError:  # among the problems
+        modules = SentenceModules((), (), hidden_dim, hidden_dim, hidden_dim)
     is_remote = raw.access in ("public", "gated", "private")
     return TeacherFacts(
         name=raw.name,
@@ -266,50 +284,34 @@ def _judged(raw: TeacherFiles, max_parameters: int | None) -> TeacherFacts:
         ),
         n_parameters=raw.n_parameters,
         n_embedding_parameters=n_embeddings,
-        teacher_dim=teacher_dim,
+        teacher_dim=modules.output_dim,
         max_length=_max_length(raw),
         family=family,
         n_pieces=n_pieces,
-        problems=tuple(_problems(raw, family, max_parameters)),
+        problems=tuple(problems),
+        modules=modules,
+        prompts=raw.prompts,
+        default_prompt_name=raw.default_prompt_name,
         tokenizer=tokenizer if family in FAMILIES else None,
-        pad_token=text_of(tokenizer_config.get("pad_token")) or text_of(special.get("pad_token")),
+        pad_token=None if tokenizer is None else raw.pad_token,
     )
 
 
-def _problems(raw: TeacherFiles, family: str | None, max_parameters: int | None) -> list[str]:
+def _problems(raw: TeacherFiles, max_parameters: int | None) -> tuple[list[str], Tokenizer | None]:
+    """Why it can't be distilled, and its tokenizer where it can be read."""
     if raw.contents is None:
         return [
             f"{raw.name} is gated. Ask for access on its page, and sign in with the account that was granted it; "
             "or choose another teacher."
-        ]
-    found = []
-    config = raw.json("config.json")
-    names = [path.rpartition("/")[2] for path in raw.sizes]
-    if not config:
-        found.append(
-            f"{raw.name} has no config.json that can be read, so it is no Sentence Transformer. Choose another teacher."
-        )
-    elif config.get("model_type") == "model2vec":
-        found.append(f"{raw.name} is a static model already. Choose the Sentence Transformer that it was made from.")
-    elif own_code(config, _known_types()):
-        found.append(
-            f"{raw.name} asks to run code of its own, which could do anything. It is not run here; choose another "
-            "teacher."
-        )
-    if not any(name.endswith(".safetensors") for name in names):
-        is_pickled = any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in names)
-        found.append(
-            f"{raw.name} has its weights as a pickle alone, which can run code when it is opened. Choose one with "
-            "model.safetensors, or ask its authors to convert it."
-            if is_pickled
-            else f"{raw.name} has no model.safetensors. Choose a teacher that has."
-        )
-    if family is None:
-        found.append(
-            f"{raw.name} has no tokenizer.json that can be read. A fast tokenizer is needed: choose another teacher, "
-            "or ask its authors for one."
-        )
-    elif family not in FAMILIES:
+        ], None
+    found = [str(problem) for problem in find_problems(raw)]
+    tokenizer = None
+    if not found:
+        try:
+            tokenizer = raw.tokenizer
+        except M2VError as error:  # TeacherError, or an extra that converting it takes
+            found.append(str(error))
+    if tokenizer is not None and (family := type(tokenizer.model).__name__) not in FAMILIES:
         found.append(f"{raw.name} has a {family} tokenizer; supported are {', '.join(FAMILIES)}. Choose another.")
     if max_parameters is not None and raw.n_parameters is not None and raw.n_parameters > max_parameters:
         found.append(
@@ -321,20 +323,11 @@ def _problems(raw: TeacherFiles, family: str | None, max_parameters: int | None)
             f"{raw.name} has {_weight_bytes(raw.sizes):,} bytes of weights, and {max_parameters:,} parameters are "
             "allowed here. Choose a smaller teacher, or run the studio on a machine of your own."
         )
-    return found
+    return found, tokenizer
 
 
 def _weight_bytes(sizes: Mapping[str, int]) -> int:
     return sum(n_bytes for path, n_bytes in sizes.items() if path.endswith(".safetensors"))
-
-
-def _known_types() -> set[object]:
-    """The model types that transformers has, without importing it."""
-    spec = find_spec("transformers")
-    if spec is None or spec.origin is None:
-        return set()
-    names = [folder.name for folder in (Path(spec.origin).parent / "models").iterdir()]
-    return {*names, *(name.replace("_", "-") for name in names)}
 
 
 def _max_length(raw: TeacherFiles) -> int | None:

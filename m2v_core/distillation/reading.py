@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from m2v_core.distillation.cache import Fitted, Prepared, Readings, TeacherVectors, VectorCache
+from m2v_core.distillation.reduction import leading_components
 from m2v_core.distillation.settings import DistillRequest, PCADims, Pooling
 from m2v_core.distillation.teacher.elsewhere import TeacherElsewhere, VocabularyReader
 from m2v_core.distillation.teacher.poolings import choose_pooling
@@ -40,12 +41,14 @@ class Elsewhere:
         source: The teacher; each of them must find it by its name.
         device: Of each of them. None: a GPU each where there are some.
         trust_remote_code: Whether code that comes with the teacher may run.
+        applies_modules: As for `Teacher.load`.
     """
 
     reader: VocabularyReader
     source: TeacherSource
     device: str | None
     trust_remote_code: bool
+    applies_modules: bool = True
 
     def embed(
         self,
@@ -55,8 +58,10 @@ class Elsewhere:
         n_special: tuple[int, int],
     ) -> npt.NDArray[np.float32]:
         """As `Teacher.embed`."""
-        teacher = TeacherElsewhere.of(self.source, self.device, self.trust_remote_code, pooling, n_special)
-        key = [self.source.fingerprint, pooling, n_special]
+        teacher = TeacherElsewhere.of(
+            self.source, self.device, self.trust_remote_code, pooling, n_special, self.applies_modules
+        )
+        key = [self.source.fingerprint, pooling, n_special, self.applies_modules]
         return self.reader.embed(teacher.load, key, self.device != "cpu", sequences, reporter)
 
 
@@ -93,6 +98,7 @@ class Reading:
         source: Where the teacher is; None for one that was passed in memory.
         cache: Where to look first, and keep what was read.
         elsewhere: Has the vocabulary read in other processes; None for here. Sentences are read here in either case.
+        most_dims: Width of the teacher's sentence embeddings: wider vectors are reduced to it; None for any width.
     """
 
     def __init__(
@@ -103,6 +109,7 @@ class Reading:
         source: TeacherSource | None,
         cache: VectorCache | None,
         elsewhere: Elsewhere | None = None,
+        most_dims: int | None = None,
     ) -> None:
         self._teacher = functools.lru_cache(maxsize=1)(load)
         self._settings = settings
@@ -110,6 +117,7 @@ class Reading:
         self._source = source
         self._cache = cache
         self._elsewhere = elsewhere
+        self._most_dims = most_dims
 
     def vocabulary(self) -> TeacherVectors:
         """Each entry of the vocabulary."""
@@ -147,12 +155,14 @@ class Reading:
             vectors = teacher.embed(sequences, pooling, self._reporter, n_special)
         else:
             vectors = self._elsewhere.embed(sequences, pooling, self._reporter, n_special)
-        return TeacherVectors(vectors, np.asarray(vocabulary.ranks), vocabulary.tokenizer, pooling)
+        if self._most_dims is not None and vectors.shape[1] > self._most_dims:
+            vectors = leading_components(vectors, self._most_dims)
+        return TeacherVectors(vectors, np.asarray(vocabulary.ranks), vocabulary.tokenizer, pooling, vocabulary.entries)
 
     def sentences(self, texts: Sequence[str], tokenizer: Tokenizer, n_rows: int) -> Readings:
         """What the teacher makes of each text, and of each of the static tokenizer's tokens in it."""
         if self._cache is not None and self._source is not None:
-            found = self._cache.find_sentences(self._source, texts, tokenizer)
+            found = self._cache.find_sentences(self._source, texts, tokenizer, self._settings.prompt_name)
             if found is not None:
                 return found
         from m2v_core.distillation.calibration.contexts import StateCollector
@@ -160,7 +170,7 @@ class Reading:
         collector = StateCollector(tokenizer, n_rows)
         readings = collector.readings(self._teacher().embed_texts(texts, self._reporter, collector))
         if self._cache is not None and self._source is not None:
-            self._cache.keep_sentences(self._source, texts, tokenizer, readings)
+            self._cache.keep_sentences(self._source, texts, tokenizer, self._settings.prompt_name, readings)
         return readings
 
     def prepared(self, pca_dims: PCADims, prepare: Callable[[], Prepared]) -> Prepared:

@@ -53,8 +53,29 @@ def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims, drop_top: b
     if isinstance(wanted, (float, np.floating)):
         wanted = _explaining(variances, float(wanted))
     n_dropped = min(int(wanted) // 100, teacher_dim - int(wanted)) if drop_top else 0
-    rotation = components[:, n_dropped : n_dropped + int(wanted)].astype(np.float32)
-    centre = mean.astype(np.float32)
+    return _scores(vectors, mean, components[:, n_dropped : n_dropped + int(wanted)])
+
+
+def leading_components(vectors: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.float32]:
+    """The vectors on their leading principal components, however few rows there are.
+
+    Args:
+        vectors: `(n_rows, teacher_dim) float32`.
+        dim: At most `teacher_dim`.
+
+    Returns:
+        `(n_rows, dim) float32`, centred.
+    """
+    mean, _, components = _principal_components(vectors)
+    return _scores(vectors, mean, components[:, :dim])
+
+
+def _scores(
+    vectors: npt.NDArray[np.float32], mean: npt.NDArray[np.float64], components: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """The centred vectors on these components, `(n_rows, n_components) float32`."""
+    rotation, centre = components.astype(np.float32), mean.astype(np.float32)
+    n_rows = len(vectors)
     scores = np.empty((n_rows, rotation.shape[1]), dtype=np.float32)
     for start in range(0, n_rows, _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)

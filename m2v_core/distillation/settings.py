@@ -60,6 +60,8 @@ class DistillSettings:
         apply_zipf: Whether rows are weighted by rank at all.
         quantize_to: Number format of the table.
         vocabulary_quantization: Share this many rows between all tokens (k-means); None for one row a token.
+        prompt_name: The teacher's prompt to put before each sentence that it reads, such as `"query"`; None for the
+            teacher's default prompt, if it has one. Entries of the vocabulary are read without a prompt.
 
     Raises:
         InputError: A setting is out of its range.
@@ -75,6 +77,7 @@ class DistillSettings:
     apply_zipf: bool = True
     quantize_to: Precision = "float16"
     vocabulary_quantization: int | None = None
+    prompt_name: str | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -109,8 +112,18 @@ class DistillSettings:
                 f"vocabulary_quantization is {self.vocabulary_quantization!r}; use a whole number of rows, 1 or more, "
                 "or None for one row a token."
             )
+        if self.prompt_name is not None and not (isinstance(self.prompt_name, str) and self.prompt_name):
+            raise InputError(
+                f"prompt_name is {self.prompt_name!r}; use the name of one of the teacher's prompts such as 'query', "
+                "or None for its default."
+            )
         if self.recipe == "model2vec" and self.pooling == "auto":
             object.__setattr__(self, "pooling", "mean")  # what was published
+
+    @property
+    def applies_modules(self) -> bool:
+        """Whether the teacher's modules after pooling are applied to each token: the method as published has none."""
+        return self.recipe != "model2vec"
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> DistillSettings:

@@ -189,6 +189,8 @@ class Recipe:
             options["weighting"] = weighting
         if weighting == "sif" and config.get("sif_coefficient") is not None:
             options["sif-coefficient"] = config["sif_coefficient"]
+        if settings.get("prompt_name"):
+            options["prompt-name"] = settings["prompt_name"]
         options |= {"token-remove-pattern": pattern or "", "quantize-to": dtype}
         if n_shared_rows is not None:
             options["vocabulary-quantization"] = n_shared_rows
@@ -196,6 +198,12 @@ class Recipe:
         flags += ["--no-apply-zipf"] if weighting is None else []
         command = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items()]
         facts = [f"Recipe: {settings['recipe']}, mode: {mode}, weighting: {weighting or 'none'}"]
+        if settings.get("n_entries"):
+            facts.append(f"Vocabulary: {settings['n_entries']:,} entries, {settings['n_entry_rows']:,} rows")
+        if settings.get("prompt"):
+            facts.append(f"The teacher read `{_one_line(settings['prompt'])}` before each sentence")
+        if settings.get("modules_not_applied"):
+            facts.append(f"Modules of the teacher that are not applied: {', '.join(settings['modules_not_applied'])}")
         if settings.get("teacher_revision"):
             facts.append(f"Teacher's commit: `{settings['teacher_revision']}`")
         if settings.get("version"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Container, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +20,41 @@ def read_modules(folder: Path, name: str) -> list[dict[str, str]]:
         TeacherError: The list is damaged.
     """
     file = folder / "modules.json"
-    if not file.is_file():
-        return []
+    return parse_modules(file.read_bytes(), name) if file.is_file() else []
+
+
+def parse_modules(content: bytes, name: str) -> list[dict[str, str]]:
+    """The modules in a modules.json, each with type and path.
+
+    Args:
+        content: Of the file.
+        name: The teacher's, for the error.
+
+    Raises:
+        TeacherError: The list is damaged.
+    """
     try:
-        return [{key: str(module[key]) for key in ("type", "path")} for module in json.loads(file.read_bytes())]
+        return [{key: str(module[key]) for key in ("type", "path")} for module in json.loads(content)]
     except (ValueError, KeyError, TypeError) as error:
         raise TeacherError(f"modules.json of {name} is damaged ({error!r}); download the teacher again.") from error
 
 
-def own_code(
-    config: Mapping[str, Any], known_types: Container[object], modules: Sequence[Mapping[str, str]] = ()
-) -> str | None:
+@functools.cache
+def _known_types() -> frozenset[str]:
+    """The model types that transformers loads with its own code, read from its sources: importing it takes seconds."""
+    spec = find_spec("transformers")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    folder = Path(spec.origin).parent / "models" / "auto"
+    sources = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*auto*.py"))]
+    return frozenset(name for source in sources for name in re.findall(r'"([^"]+)"\s*[,:]\s*"\w+Config"', source))
+
+
+def own_code(config: Mapping[str, Any], modules: Sequence[Mapping[str, str]] = ()) -> str | None:
     """The first class that can't be loaded without code from the teacher's repository; None if there is none.
 
     Args:
         config: The transformer's config.json.
-        known_types: The model types that transformers has; it loads those with its own code.
         modules: As `read_modules` returns them. Before version 6, sentence-transformers runs any module that lies in
             a local folder.
     """
@@ -40,7 +62,7 @@ def own_code(
     if others:
         return others[0]
     auto_map = config.get("auto_map")
-    if not auto_map or str(config.get("model_type")) in known_types:
+    if not auto_map or str(config.get("model_type")) in _known_types():
         return None
     return str(auto_map.get("AutoModel", "auto_map")) if isinstance(auto_map, dict) else "auto_map"
 

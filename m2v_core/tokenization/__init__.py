@@ -8,12 +8,13 @@ Source: the three modes are those of https://github.com/MinishLab/model2vec; the
 https://github.com/huggingface/tokenizers.
 """
 
-from m2v_core.tokenization.building import StaticVocabulary, build_static_vocabulary
+from m2v_core.tokenization.building import EntryRows, StaticVocabulary, build_static_vocabulary
 from m2v_core.tokenization.ids import check_tokenizer, unknown_token_id
 from m2v_core.tokenization.spec import FAMILIES
 
 __all__ = [
     "FAMILIES",
+    "EntryRows",
     "StaticVocabulary",
     "build_static_vocabulary",
     "check_tokenizer",

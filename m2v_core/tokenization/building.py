@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -14,6 +15,8 @@ from m2v_core.tokenization.spec import FAMILIES, Spec, marks_spaces
 from m2v_core.tokenization.teacher_reader import TeacherReader, as_the_teacher_spells
 from m2v_core.tokenization.trimming import prune, removable_tokens
 from m2v_core.tokenization.words import join_words, word_level
+
+_MOST_GROUPS = 3  # of entries that share a row, as examples
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,70 @@ class StaticVocabulary:
         ranks: The rank of each row: its own number, but for a passed word that the teacher has as one piece already:
             then that piece's.
         n_special: How many special tokens stand before and after each entry in its sequence.
+        entries: What became of the passed words; None without any.
     """
 
     tokenizer: Tokenizer
     sequences: list[list[int]]
     ranks: list[int]
     n_special: tuple[int, int]
+    entries: EntryRows | None = None
+
+
+@dataclass(frozen=True)
+class EntryRows:
+    """What became of the entries of a vocabulary.
+
+    Attributes:
+        n_entries: Distinct entries.
+        n_rows: Rows that they got, those of subwords that the teacher has already included.
+        n_merged: Entries that share the row of an earlier entry.
+        merged: The first few groups of entries that share a row, as a teacher that ignores case or accents reads them.
+    """
+
+    n_entries: int
+    n_rows: int
+    n_merged: int
+    merged: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def of(cls, spelled: Mapping[str, Iterable[str]], found: Collection[str]) -> EntryRows:
+        """Count them.
+
+        Args:
+            spelled: The entries of each word, see `as_the_teacher_spells`.
+            found: The words that got a row.
+        """
+        groups = [tuple(entries) for word, entries in spelled.items() if word in found]
+        merged = [group for group in groups if len(group) > 1]
+        n_entries = sum(len(tuple(entries)) for entries in spelled.values())
+        n_merged = sum(len(group) - 1 for group in merged)
+        return cls(n_entries, len(groups), n_merged, tuple(merged[:_MOST_GROUPS]))
+
+    def summary(self) -> str | None:
+        """A sentence on the entries that have no row of their own; None where each has one."""
+        if self.n_rows == self.n_entries:
+            return None
+        shared = "; ".join(" = ".join(group) for group in self.merged)
+        parts = []
+        if self.n_merged:
+            more = "; ..." if self.n_merged > sum(len(group) - 1 for group in self.merged) else ""
+            parts.append(
+                f"{self.n_merged:,} share the row of another entry, as the teacher's tokenizer reads them alike "
+                f"({shared}{more})"
+            )
+        if n_lost := self.n_entries - self.n_rows - self.n_merged:
+            parts.append(f"{n_lost:,} can't be found whole by the tokenizer and are left out")
+        return f"{self.n_entries:,} entries, {self.n_rows:,} rows: {', and '.join(parts)}."
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as plain JSON values."""
+        return {**vars(self), "merged": [list(group) for group in self.merged]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EntryRows:
+        """The inverse of `to_json`."""
+        return cls(**{**values, "merged": tuple(tuple(group) for group in values["merged"])})
 
 
 def build_static_vocabulary(
@@ -69,12 +130,18 @@ def build_static_vocabulary(
     spec = {**spec, "post_processor": None, "truncation": None, "padding": None}
     if vocabulary is not None:
         normalizer = None if marks_spaces(tokenizer.normalizer) else tokenizer.normalizer
-        vocabulary = as_the_teacher_spells(vocabulary, normalizer)
+        spelled = as_the_teacher_spells(vocabulary, normalizer)
         if not use_subword:
-            static, words = word_level(spec, vocabulary, reader.unknown_token or "[UNK]", normalizer)
+            static, words = word_level(spec, list(spelled), reader.unknown_token or "[UNK]", normalizer)
             sequences = reader.read(words)
             check_tokenizer(static, len(sequences) + 1)
-            return StaticVocabulary(static, sequences, list(range(len(sequences))), reader.n_special)
+            return StaticVocabulary(
+                static,
+                sequences,
+                list(range(len(sequences))),
+                reader.n_special,
+                EntryRows.of(spelled, set(words)),
+            )
     elif not use_subword:
         raise InputError("use_subword=False makes a word-level model and needs a vocabulary; pass one.")
 
@@ -84,9 +151,11 @@ def build_static_vocabulary(
     teacher_ids = tokenizer.get_vocab(with_added_tokens=True)
     sequences = reader.around([teacher_ids[piece]] for piece, _ in pieces)
     ranks = list(range(len(pieces)))
+    entries = None
     if vocabulary is not None:
-        static, joined = join_words(pruned, static, vocabulary)
+        static, joined, lost = join_words(pruned, static, list(spelled))
         sequences += reader.read(joined.keys())
         ranks += joined.values()
+        entries = EntryRows.of(spelled, spelled.keys() - lost)
     check_tokenizer(static, len(sequences))
-    return StaticVocabulary(static, sequences, ranks, reader.n_special)
+    return StaticVocabulary(static, sequences, ranks, reader.n_special, entries)

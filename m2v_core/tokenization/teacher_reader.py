@@ -52,9 +52,19 @@ class TeacherReader:
         return self.around(encoding.ids for encoding in encodings)
 
 
-def as_the_teacher_spells(vocabulary: Sequence[str], normalizer: normalizers.Normalizer | None) -> list[str]:
-    """Passed words as the teacher spells them (uncased, say), each once, in the order passed."""
-    words: dict[str, None] = {}
+def as_the_teacher_spells(
+    vocabulary: Sequence[str], normalizer: normalizers.Normalizer | None
+) -> dict[str, dict[str, None]]:
+    """Passed words as the teacher spells them (uncased, say), in the order passed, each with its entries.
+
+    Args:
+        vocabulary: The words, of which several may come to the same.
+        normalizer: The teacher's; None where it must not be applied beforehand.
+
+    Raises:
+        VocabularyError: No word is left.
+    """
+    words: dict[str, dict[str, None]] = {}
     for entry in vocabulary:
         word = " ".join(entry.split())
         if normalizer is not None:
@@ -63,10 +73,10 @@ def as_the_teacher_spells(vocabulary: Sequence[str], normalizer: normalizers.Nor
             if not spelled or normalizer.normalize_str(spelled).strip() == spelled:
                 word = spelled
         if word:
-            words.setdefault(word)
+            words.setdefault(word, {}).setdefault(entry)
     if not words:
         raise VocabularyError(
             f"None of the {len(vocabulary)} entries of the vocabulary holds any text that the teacher "
             "can read; pass at least one word."
         )
-    return list(words)
+    return words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
@@ -15,11 +16,28 @@ from m2v_core.tokenization.spec import Spec, lead, marks_spaces, parts_of, sees_
 logger = logging.getLogger(__name__)
 
 
+# Han, kana, Thai, Lao, Burmese and Khmer.
+_WITHOUT_SPACES = re.compile(
+    "[\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+    "\U00020000-\U0003ffff\u0e00-\u0eff\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f\u1780-\u17ff\u19e0-\u19ff]+"
+)
+
+
+def stands_without_spaces(word: str) -> bool:
+    """Whether a word is written in a script that puts no spaces between words, so that it has to be found inside text.
+
+    A word that is only partly in such a script, such as "T恤", can't be told from a part of a longer one, and is found
+    between spaces and punctuation alone.
+    """
+    return _WITHOUT_SPACES.fullmatch(word) is not None
+
+
 def _added_token(word: str, token_id: int, spec: Spec, normalized: bool) -> Spec:
     return {
         "id": token_id,
         "content": word,
-        "single_word": True,  # or "ice cream" would be found in "nice creamy"
+        # Elsewhere "ice cream" would be found in "nice creamy".
+        "single_word": not stands_without_spaces(word),
         "lstrip": sees_spaces(spec),
         "rstrip": False,
         "normalized": normalized,
@@ -27,8 +45,11 @@ def _added_token(word: str, token_id: int, spec: Spec, normalized: bool) -> Spec
     }
 
 
-def join_words(spec: Spec, pruned: Tokenizer, words: list[str]) -> tuple[Tokenizer, dict[str, int]]:
-    """The tokenizer with the words after the teacher's pieces, and the words that got a row, with their ranks."""
+def join_words(spec: Spec, pruned: Tokenizer, words: list[str]) -> tuple[Tokenizer, dict[str, int], set[str]]:
+    """The tokenizer with the words after the teacher's pieces, the words that got a row with their ranks, and the lost.
+
+    A word that the teacher has as one piece everywhere gets no row of its own, and is not lost.
+    """
     pieces: dict[str, int] = pruned.get_vocab(with_added_tokens=True)
     as_piece = _single_pieces(pruned, lead(spec), words)
     # Where spaces are part of pieces, a word has one piece after a space, and others after a bracket.
@@ -36,7 +57,7 @@ def join_words(spec: Spec, pruned: Tokenizer, words: list[str]) -> tuple[Tokeniz
     words = [word for word in words if not (word in as_piece and all(word in found for found in anywhere))]
     logger.info("%d of the words join the teacher's pieces; the others are among them already.", len(words))
     if not words:
-        return pruned, {}
+        return pruned, {}, set()
     normalized = not marks_spaces(pruned.normalizer)
 
     def build(words: list[str]) -> Tokenizer:
@@ -47,9 +68,10 @@ def join_words(spec: Spec, pruned: Tokenizer, words: list[str]) -> tuple[Tokeniz
         return Tokenizer.from_str(json.dumps({**spec, "added_tokens": [*spec["added_tokens"], *added]}))
 
     spec = _without_spaces_after_words(spec)
-    static, words = _build_with(words, build)
-    words = [word for word in words if word not in pieces]
-    return static, {word: as_piece.get(word, len(pieces) + i) for i, word in enumerate(words)}
+    static, found = _build_with(words, build)
+    new = [word for word in found if word not in pieces]
+    ranks = {word: as_piece.get(word, len(pieces) + i) for i, word in enumerate(new)}
+    return static, ranks, set(words) - set(found)
 
 
 def _without_spaces_after_words(spec: Spec) -> Spec:
@@ -107,7 +129,11 @@ def word_level(
 
     def build(words: list[str]) -> Tokenizer:
         ids = {word: i for i, word in enumerate([*words, unknown])}
-        added = [_added_token(word, ids[word], spec, normalized=True) for word in words if is_phrase(word)]
+        added = [
+            _added_token(word, ids[word], spec, normalized=True)
+            for word in words
+            if is_phrase(word) or stands_without_spaces(word)
+        ]
         model = {"type": "WordLevel", "vocab": ids, "unk_token": unknown}
         return Tokenizer.from_str(json.dumps({**spec, "added_tokens": added, "model": model}))
 

@@ -47,8 +47,8 @@ def desk(browser: sync_api.Browser, small_studio: Server) -> Iterator[sync_api.P
 
 TEACHERS = {
     "gated": ("lab/gated", "lab/gated is gated", "Ask for access"),
-    "pickle": ("lab/pickle", "pickle alone", "one with model.safetensors"),
-    "tokenizer": ("lab/slow", "no tokenizer.json that can be read", "choose another teacher"),
+    "pickle": ("lab/pickle", "no weights in model.safetensors", "convert it"),
+    "tokenizer": ("lab/slow", "tokenizer.json of lab/slow can't be read", "choose another"),
     "too-large": ("lab/huge", "50,000,000 parameters", "30,000,000 are allowed", "smaller teacher"),
     "static": ("lab/static", "static model already", "Sentence Transformer that it was made from"),
     "absent": ("lab/absent", "no such repository", "Check the spelling"),
@@ -138,7 +138,7 @@ def test_home_refuses_before_any_work(
     open_page(page, small_studio, "/")
     box = type_teacher(page, "lab/pickle")
     make.click()
-    says(message, "pickle alone", "one with model.safetensors")
+    says(message, "no weights in model.safetensors", "convert it")
     expect(box).to_have_value("lab/pickle")
 
     with signed_in(token_file, WRITER):

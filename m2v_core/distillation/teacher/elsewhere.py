@@ -50,6 +50,7 @@ class TeacherElsewhere:
         trust_remote_code: Whether code that comes with it may run.
         pooling: As for `Teacher.embed`.
         n_special: As there.
+        applies_modules: As for `Teacher.load`.
     """
 
     model_name: str
@@ -59,6 +60,7 @@ class TeacherElsewhere:
     trust_remote_code: bool
     pooling: Pooling
     n_special: tuple[int, int]
+    applies_modules: bool
 
     @classmethod
     def of(
@@ -68,11 +70,14 @@ class TeacherElsewhere:
         trust_remote_code: bool,
         pooling: Pooling,
         n_special: tuple[int, int],
+        applies_modules: bool,
     ) -> TeacherElsewhere:
         """That of a teacher here."""
         path = Path(source.name).expanduser()
         name = str(path.absolute()) if path.is_dir() else source.name
-        return cls(name, source.revision, source.listing, device, trust_remote_code, pooling, n_special)
+        return cls(
+            name, source.revision, source.listing, device, trust_remote_code, pooling, n_special, applies_modules
+        )
 
     def load(self) -> PooledTeacher:
         """The teacher, in the process that calls this.
@@ -101,7 +106,12 @@ class PooledTeacher:
                 "Give a folder that all machines share, or the same version everywhere."
             )
         self._description = description
-        self._teacher = Teacher.load(source, description.device, description.trust_remote_code)
+        self._teacher = Teacher.load(
+            source,
+            description.device,
+            description.trust_remote_code,
+            applies_modules=description.applies_modules,
+        )
         cast(Any, self._teacher.model).to(self._teacher.device)  # once, and not with each call
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:

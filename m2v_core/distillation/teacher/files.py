@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +13,28 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
+from m2v_core.distillation.teacher.modules import SentenceModules
+from m2v_core.distillation.teacher.source import SLOW_TOKENIZER_FILES
+from m2v_core.errors import InputError, TeacherError, first_line
 from m2v_core.hub import info
 from m2v_core.storage.front_matter import FrontMatter
+from m2v_core.storage.teacher_code import parse_modules
 
 Access = Literal["public", "gated", "private", "folder", "bundled"]
 
-_FILES = (
+_TOKENIZER_PARTS = (*SLOW_TOKENIZER_FILES, "merges.txt", "added_tokens.json")
+_MODULE_CONFIGS = ("config.json", "cnn_config.json", "lstm_config.json")
+_ROOT_FILES = (
     "config.json",
     "modules.json",
+    "config_sentence_transformers.json",
     "sentence_bert_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "README.md",
 )
+_FILES = (*_ROOT_FILES, *_TOKENIZER_PARTS, *_MODULE_CONFIGS[1:])
 _MAX_BYTES = 64 << 20
 
 
@@ -50,29 +60,127 @@ class TeacherFiles:
     n_parameters: int | None
     contents: Mapping[str, bytes] | None
 
+    @functools.cached_property
+    def modules(self) -> list[dict[str, str]]:
+        """Type and path of each module; empty for a bare transformer.
+
+        Raises:
+            TeacherError: modules.json is damaged.
+        """
+        content = (self.contents or {}).get("modules.json")
+        return [] if content is None else parse_modules(content, self.name)
+
+    @property
+    def encoder_path(self) -> str:
+        """The folder of the transformer within a Sentence Transformer; empty for its root."""
+        return _encoder_path(self.contents or {})
+
+    @functools.cached_property
+    def sentence_modules(self) -> SentenceModules:
+        """What follows the transformer.
+
+        Raises:
+            TeacherError: modules.json is damaged.
+        """
+        hidden_dim = number(self.json("config.json"), "hidden_size", "d_model", "dim", "n_embd")
+        return SentenceModules.of(self.modules, self._module_config, hidden_dim)
+
+    def _module_config(self, path: str) -> Mapping[str, Any]:
+        found = ((self.contents or {}).get(f"{path}/{name}") for name in _MODULE_CONFIGS)
+        return _json_object(next((content for content in found if content is not None), b""))
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """The texts that the teacher was trained to read before a text, by name."""
+        prompts = self.json("config_sentence_transformers.json").get("prompts")
+        found = prompts.items() if isinstance(prompts, dict) else ()
+        return {name: text for name, text in found if isinstance(text, str)}
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The prompt that the teacher reads unless another one is named."""
+        name = self.json("config_sentence_transformers.json").get("default_prompt_name")
+        return name if isinstance(name, str) and name in self.prompts else None
+
+    def prompt(self, name: str | None) -> str:
+        """The text of a prompt.
+
+        Args:
+            name: One of `prompts`; None for the default, which is empty where there is none.
+
+        Raises:
+            InputError: There is no prompt of that name.
+        """
+        if name is None:
+            return self.prompts.get(self.default_prompt_name or "", "")
+        if name not in self.prompts:
+            known = ", ".join(map(repr, self.prompts))
+            what = f"its prompts are {known}" if known else "it has none"
+            raise InputError(f"prompt_name is {name!r}, which is no prompt of {self.name}: {what}.")
+        return self.prompts[name]
+
+    @property
+    def tokenizer_path(self) -> str:
+        """The folder of the tokenizer: the transformer's or else the root, which is empty."""
+        found = (f"{self.encoder_path}/{name}" in self.sizes for name in ("tokenizer.json", *SLOW_TOKENIZER_FILES))
+        return self.encoder_path if any(found) else ""
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file in the transformer's folder or in the root."""
+        return name in self.sizes or f"{self.encoder_path}/{name}" in self.sizes
+
     def read(self, name: str) -> bytes:
         """A file from the transformer's folder, or else from the root; empty where there is none."""
         contents = self.contents or {}
-        nested = f"{_encoder_path(contents)}/{name}"
-        return contents.get(nested, contents.get(name, b""))
+        return contents.get(f"{self.encoder_path}/{name}", contents.get(name, b""))
 
     def json(self, name: str) -> Mapping[str, Any]:
         """The JSON object in a file; empty where there is none that can be read."""
-        try:
-            value = json.loads(self.read(name))
-        except ValueError:
-            return {}
-        return value if isinstance(value, dict) else {}
+        return _json_object(self.read(name))
 
-    def tokenizer(self) -> Tokenizer | None:
-        """The tokenizer; None where there is none that can be read."""
-        try:
-            return Tokenizer.from_str(self.read("tokenizer.json").decode("utf-8"))
-        # The bindings raise a bare Exception for whatever they can't parse.
-        except Exception as error:
-            if type(error) is not Exception and not isinstance(error, UnicodeDecodeError):
-                raise
-            return None
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, converted where there is no tokenizer.json, which takes transformers.
+
+        Raises:
+            TeacherError: There is none that can be read or converted.
+            MissingExtraError: transformers is not installed.
+        """
+        return self._tokenizer_and_pad_token[0]
+
+    @property
+    def pad_token(self) -> str | None:
+        """The padding token; None where there is none.
+
+        Raises:
+            TeacherError, MissingExtraError: As for `tokenizer`.
+        """
+        return self._tokenizer_and_pad_token[1]
+
+    @functools.cached_property
+    def _tokenizer_and_pad_token(self) -> tuple[Tokenizer, str | None]:
+        if self.has("tokenizer.json"):
+            try:
+                tokenizer = Tokenizer.from_str(self.read("tokenizer.json").decode("utf-8"))
+            # The bindings raise a bare Exception for whatever they can't parse.
+            except Exception as error:
+                if type(error) is not Exception and not isinstance(error, UnicodeDecodeError):
+                    raise
+                raise TeacherError(
+                    f"tokenizer.json of {self.name} can't be read ({first_line(error)}). Download the teacher again, "
+                    "or choose another."
+                ) from error
+            stated = (self.json(name).get("pad_token") for name in ("tokenizer_config.json", "special_tokens_map.json"))
+            return tokenizer, next((text for token in stated if (text := text_of(token))), None)
+        from m2v_core.distillation.teacher.loading import load_tokenizer
+
+        small = ("config.json", "tokenizer_config.json", "special_tokens_map.json", *_TOKENIZER_PARTS)
+        with tempfile.TemporaryDirectory(prefix="m2v-tokenizer-") as folder:
+            for name in small:
+                if content := self.read(name):
+                    (Path(folder) / name).write_bytes(content)
+            converted = load_tokenizer(Path(folder), self.name, trust_remote_code=False)
+        return converted.backend_tokenizer, converted.pad_token
 
 
 def files_of_repo(name: str, token: str | None, endpoint: str | None) -> TeacherFiles:
@@ -83,9 +191,15 @@ def files_of_repo(name: str, token: str | None, endpoint: str | None) -> Teacher
         HubError: The Hub can't be reached, or it refused.
     """
     found = info.repo_facts(name, token=token, endpoint=endpoint)
-    contents = info.read_files(found, _FILES, token=token, endpoint=endpoint)
+    contents = info.read_files(found, _ROOT_FILES, token=token, endpoint=endpoint)
     if contents is not None:
-        nested = [path for path in (f"{_encoder_path(contents)}/{file}" for file in _FILES[:6]) if path in found.sizes]
+        encoder_path = _encoder_path(contents)
+        folders = dict.fromkeys(["", f"{encoder_path}/" if encoder_path else ""])
+        wanted = [f"{folder}{file}" for folder in folders for file in _ROOT_FILES]
+        if not {f"{folder}tokenizer.json" for folder in folders} & found.sizes.keys():
+            wanted += [f"{folder}{file}" for folder in folders for file in _TOKENIZER_PARTS]
+        wanted += [f"{path}/{file}" for path in _module_paths(contents) for file in _MODULE_CONFIGS]
+        nested = [path for path in dict.fromkeys(wanted) if path not in contents]
         contents |= info.read_files(found, nested, token=token, endpoint=endpoint) or {}
     return TeacherFiles(name, found.access, found.commit, found.license, found.sizes, found.n_parameters, contents)
 
@@ -112,12 +226,25 @@ def files_of_folder(name: str, folder: Path, access: Access) -> TeacherFiles:
 
 def _encoder_path(contents: Mapping[str, bytes]) -> str:
     """The folder of the transformer within a Sentence Transformer; empty for its root."""
+    return next(iter(_module_paths(contents, ".Transformer")), "").strip("/.")
+
+
+def _module_paths(contents: Mapping[str, bytes], of_type: str = "") -> list[str]:
+    """The folders of the modules whose type ends so; empty where the list is missing or damaged."""
     try:
-        modules = json.loads(contents.get("modules.json", b"[]"))
-        paths = [str(module["path"]) for module in modules if module["type"].endswith(".Transformer")]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return ""
-    return paths[0].strip("/.") if paths else ""
+        modules = parse_modules(contents.get("modules.json", b"[]"), "")
+    except TeacherError:
+        return []
+    return [module["path"] for module in modules if module["type"].endswith(of_type)]
+
+
+def _json_object(content: bytes) -> Mapping[str, Any]:
+    """The JSON object in a file; empty where there is none that can be read."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def number(values: Mapping[str, Any], *names: str) -> int | None:

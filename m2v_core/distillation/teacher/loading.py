@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 from safetensors import SafetensorError
+from tokenizers import Tokenizer
 
+from m2v_core.distillation.teacher.source import SENTENCEPIECE_FILES
 from m2v_core.errors import NeedsExtra, TeacherError, first_line
-from m2v_core.storage.teacher_code import own_code, read_modules, refuse_own_code
 
 with NeedsExtra(None, "distill"):
     from transformers import (
-        CONFIG_MAPPING,
         AutoConfig,
         AutoModel,
         AutoModelForTextEncoding,
@@ -21,14 +21,7 @@ with NeedsExtra(None, "distill"):
         PreTrainedModel,
     )
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
+_TO_CONVERT = {"sentencepiece": "sentencepiece", "protobuf": "google.protobuf"}  # package, module
 LOADING_ERRORS = (
     OSError,
     ValueError,
@@ -41,59 +34,41 @@ LOADING_ERRORS = (
 )
 
 
-def encoder_folder(folder: Path) -> Path:
-    """The folder of the transformer within a Sentence Transformer.
-
-    Raises:
-        TeacherError: its list of modules is damaged.
-    """
-    modules = read_modules(folder, folder.name)
-    paths = [module["path"] for module in modules if module["type"].endswith(".Transformer")]
-    return folder / paths[0] if paths else folder
-
-
-def refuse_remote_code(folder: Path, model_name: str, trust_remote_code: bool) -> None:
-    """Holds a transformer to what needs no code of its own, unless that is trusted.
-
-    Raises:
-        TeacherError: it has no configuration, or a damaged one.
-        RemoteCodeError: it needs code of its own.
-    """
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise TeacherError(
-            f"{model_name} has no config.json; it is no Sentence Transformer. Choose a repository or folder with "
-            "config.json, tokenizer.json and model.safetensors."
-        )
-    try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("it holds no JSON object")
-    except ValueError as error:
-        raise TeacherError(f"{config_file} is damaged ({error}); download the teacher again.") from error
-    if not trust_remote_code:
-        remedy = "Read that code and, if you trust it, pass trust_remote_code=True; or choose another teacher."
-        refuse_own_code(model_name, own_code(config, CONFIG_MAPPING), remedy)
-
-
 def load_tokenizer(folder: Path, model_name: str, trust_remote_code: bool) -> Any:
-    """The tokenizer in a folder, the fast one where there is one.
+    """The fast tokenizer in a folder, converted where there is no tokenizer.json.
 
     Raises:
         TeacherError: there is none that can be loaded.
     """
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
-        raise TeacherError(
-            f"{model_name} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); a teacher must read text. "
-            "Is it a model for images or sound?"
-        )
+    has_fast = (folder / "tokenizer.json").is_file()
+    if not has_fast and any((folder / name).is_file() for name in SENTENCEPIECE_FILES):
+        missing = [package for package, module in _TO_CONVERT.items() if not _is_installed(module)]
+        if missing:
+            raise TeacherError(
+                f"{model_name} has no tokenizer.json, and converting its sentencepiece model takes "
+                f"{' and '.join(missing)}. Install what is missing: pip install {' '.join(missing)}"
+            )
     try:
-        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code, use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code, use_fast=True)
     except LOADING_ERRORS as error:
-        raise TeacherError(
-            f"The tokenizer of {model_name} can't be loaded ({first_line(error)}). A fast tokenizer is needed: ask "
-            "its authors for a tokenizer.json, or make one with transformers' convert_slow_tokenizer."
-        ) from error
+        raise _no_fast_tokenizer(model_name, first_line(error)) from error
+    if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
+        raise _no_fast_tokenizer(model_name, f"a {type(tokenizer).__name__} runs in Python only")
+    return tokenizer
+
+
+def _no_fast_tokenizer(model_name: str, why: str) -> TeacherError:
+    return TeacherError(
+        f"The tokenizer of {model_name} can't be loaded as a fast one ({why}). Ask its authors for a tokenizer.json, "
+        "or choose another teacher."
+    )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
 
 
 def load_config(folder: Path, model_name: str, trust_remote_code: bool) -> Any:
@@ -123,6 +98,32 @@ def load_model(folder: Path, model_name: str, trust_remote_code: bool, config: A
     except LOADING_ERRORS as error:
         raise _not_loaded(model_name, error) from error
     return cast(PreTrainedModel, model)
+
+
+def load_module(folder: Path, path: str, type_name: str, model_name: str, device: str) -> Any:
+    """A module of a Sentence Transformer beside its transformer, in evaluation mode on a device.
+
+    Args:
+        folder: The teacher's.
+        path: The module's folder within it.
+        type_name: Its class in sentence-transformers, as modules.json has it.
+        model_name: The teacher's, for the error.
+        device: As `teacher.resolve_device` returns it.
+
+    Raises:
+        TeacherError: It can't be loaded.
+    """
+    with NeedsExtra(None, "distill"):
+        from sentence_transformers.util import import_from_string
+    try:
+        module_class: Any = import_from_string(type_name)
+        module = module_class.load(str(folder), subfolder=path, local_files_only=True)
+    except LOADING_ERRORS as error:
+        raise TeacherError(
+            f"The module {path} of {model_name} can't be loaded ({first_line(error)}). Download the teacher again."
+        ) from error
+    module.float().eval().to(device)
+    return module
 
 
 def _not_loaded(model_name: str, error: Exception) -> TeacherError:

@@ -13,6 +13,18 @@ from m2v_core.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
 
+SENTENCEPIECE_FILES = (
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "tokenizer.model",
+)
+"""What tokenizers trained by sentencepiece are called, by family of models."""
+
+SLOW_TOKENIZER_FILES = ("vocab.txt", "vocab.json", *SENTENCEPIECE_FILES)
+"""A tokenizer is converted from any of these where there is no tokenizer.json."""
+
 TEACHER_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "README.md")
 
 

@@ -141,7 +141,7 @@ def load_sentence_transformer(
         RemoteCodeError: It needs code of its own.
         TeacherError: It can't be loaded.
     """
-    code = own_code({}, (), read_modules(folder, name))
+    code = own_code({}, read_modules(folder, name))
     refuse_own_code(name, code, remedy)
     with NeedsExtra(None, "distill"):
         import torch  # noqa: F401  its absence is reported in its own name

@@ -60,7 +60,7 @@ def test_states_are_added_up_by_row(family):
     embeddings = teacher.embed_texts(texts, ProgressReporter(), collector)
     found = collector.readings(embeddings)
     sums, counts = np.zeros((n_rows, teacher.model.config.hidden_size)), np.zeros(n_rows)
-    _, _, longest = teacher._sentence_modules()
+    longest = teacher.max_text_length
     for text in texts:
         theirs = Tokenizer.from_str(teacher.tokenizer.to_str())
         theirs.no_padding()

@@ -121,9 +121,9 @@ def test_more_parameters_and_more_words_take_longer(build_teacher_once: Callable
     ("kind", "said"),
     [
         ("custom-code", "code of its own"),
-        ("no-tokenizer", r"no tokenizer\.json"),
-        ("slow-tokenizer", r"no tokenizer\.json"),
-        ("vision", r"no tokenizer\.json"),
+        ("no-tokenizer", r"has no tokenizer"),
+        ("slow-tokenizer", r"BertJapaneseTokenizer runs in Python only"),
+        ("vision", r"has no tokenizer"),
         ("empty", r"no config\.json"),
     ],
 )
@@ -144,7 +144,7 @@ def test_weights_as_a_pickle_alone(session_hub: LoopbackHub, build_teacher_once,
     session_hub.add("someone/pickled", folder)
     for teacher in (folder, "someone/pickled"):
         [problem] = look_up(teacher).problems
-        assert "pickle alone" in problem
+        assert "no weights in model.safetensors" in problem
 
 
 def test_own_code_for_what_transformers_knows_is_not_needed(build_teacher_once, tmp_path: Path):
@@ -168,7 +168,8 @@ def test_damaged_files_are_no_crash(build_teacher_once, tmp_path: Path):
         if path.is_file():
             path.write_bytes(b"\xff{[")
     facts = look_up(folder)
-    assert len(facts.problems) == 2  # its config and its tokenizer
+    [problem] = facts.problems
+    assert "config.json" in problem
     assert plan(facts).n_bytes is None
 
 

@@ -29,6 +29,7 @@ REFUSED = {
     "apply_zipf": ["no", None],
     "quantize_to": ["float64", None],
     "vocabulary_quantization": [0, -5, 2.5, "10", True],
+    "prompt_name": ["", 3],
 }
 
 
@@ -84,6 +85,7 @@ def settings() -> st.SearchStrategy[DistillSettings]:
         token_remove_pattern=st.one_of(st.none(), st.just("^x")),
         sif_coefficient=st.one_of(st.none(), st.floats(0, 1, exclude_min=True, exclude_max=True)),
         vocabulary_quantization=st.one_of(st.none(), st.integers(1, 100_000)),
+        prompt_name=st.one_of(st.none(), st.just("query")),
     )
 
 

@@ -142,7 +142,7 @@ def test_what_a_teacher_says_on_an_actor_reaches_the_caller(connected, broken_te
 
 def test_a_worker_with_another_teacher_is_refused(teacher, tmp_path):
     copy = shutil.copytree(teacher, tmp_path / "teacher")
-    described = TeacherElsewhere.of(TeacherSource(str(copy), copy), "cpu", False, "mean", (1, 1))
+    described = TeacherElsewhere.of(TeacherSource(str(copy), copy), "cpu", False, "mean", (1, 1), True)
     (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
     with pytest.raises(
         TeacherError, match="is another teacher to this worker than to the process that started the run"

@@ -581,3 +581,62 @@ def test_the_teacher_tokenizer_is_left_as_it_was(family: str):
         assert len(static.tokenizer.encode("banana " * 40).ids) >= 40
         assert len(static.tokenizer.encode("banana").ids) < 9
     assert teacher.to_str() == before
+
+
+ENTRIES = ["möchte", "mochte", "パンダ", "ハンダ", "अपने", "अपन", "Müller", "läuft", "lauft", "café", "cafe"]
+
+
+@pytest.mark.parametrize("use_subword", [True, False])
+def test_entries_that_share_a_row_are_counted_and_named(use_subword: bool):
+    tokenizer = Tokenizer.from_str(teachers.tokenizer_json("wordpiece"))
+    rows = build_static_vocabulary(tokenizer, ENTRIES, use_subword).entries
+    assert rows is not None
+    assert (rows.n_entries, rows.n_rows, rows.n_merged) == (11, 6, 5)
+    summary = rows.summary()
+    assert summary is not None and summary.startswith("11 entries, 6 rows: 5 share the row of another entry")
+    assert "möchte = mochte; パンダ = ハンダ; अपने = अपन; ..." in summary
+    # The count is that of the table.
+    static = build_static_vocabulary(tokenizer, ENTRIES, use_subword)
+    n_others = len(build_static_vocabulary(tokenizer).sequences) if use_subword else 0
+    assert len(static.sequences) - n_others == 6
+
+
+def test_entries_with_a_row_each_need_no_words():
+    tokenizer = Tokenizer.from_str(teachers.tokenizer_json("wordpiece-cased"))
+    rows = build_static_vocabulary(tokenizer, ["Berlin", "berlin", "Berlin"], use_subword=False).entries
+    assert rows is not None and (rows.n_entries, rows.n_rows, rows.summary()) == (2, 2, None)
+
+
+WITHOUT_SPACES = {
+    "我最喜欢在下雨天听歌": ["下雨天", "听歌"],
+    "今日は美味しいラーメンを食べた": ["ラーメン"],
+    "วันนี้ราคาทองคำขึ้น": ["ราคา"],
+    "ຂ້ອຍມັກກິນເຂົ້າ": ["ກິນ"],
+    "ខ្ញុំចូលចិត្តផ្លែឈើ": ["ចិត្ត"],
+    "ကျွန်တော်ထမင်းစားတယ်": ["ထမင်း"],
+}
+
+
+@pytest.mark.parametrize("use_subword", [True, False])
+@pytest.mark.parametrize("text", WITHOUT_SPACES)
+def test_entries_are_found_inside_text_without_spaces(family: str, text: str, use_subword: bool):
+    entries = WITHOUT_SPACES[text]
+    static = build_static_vocabulary(
+        Tokenizer.from_str(teachers.tokenizer_json(family)),
+        [word for words in WITHOUT_SPACES.values() for word in words],
+        use_subword,
+    ).tokenizer
+    found = static.encode(text).ids
+    for entry in entries:
+        [row] = static.encode(entry).ids
+        assert row in found
+
+
+@pytest.mark.parametrize("use_subword", [True, False])
+def test_entries_of_scripts_with_spaces_stay_whole_words(family: str, use_subword: bool):
+    static = build_static_vocabulary(
+        Tokenizer.from_str(teachers.tokenizer_json(family)), ["ice cream", "cream", "听歌", "한국"], use_subword
+    ).tokenizer
+    for text, entry in [("nice creamy", "ice cream"), ("screams", "cream"), ("한국어", "한국")]:
+        [row] = static.encode(entry).ids
+        assert row not in static.encode(text).ids, text
