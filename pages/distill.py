@@ -13,13 +13,13 @@ from m2v_core.distillation.settings import Precision, Recipe
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.space.settings import current_limits
+from m2v_core.studio.work.distilling import model_title
 from pages.components import (
     Values,
     by_name,
     checked_teacher,
     is_space,
     job_store,
-    model_title,
     neighbors_html,
     shows_errors,
     teacher_picker,

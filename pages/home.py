@@ -8,7 +8,8 @@ import gradio as gr
 
 from m2v_core.errors import HubError, InputError, M2VError, TeacherError
 from m2v_core.studio.jobs import JobSpec
-from pages.components import Values, by_name, checked_teacher, job_store, model_title, teacher_picker
+from m2v_core.studio.work.distilling import model_title
+from pages.components import Values, by_name, checked_teacher, job_store, teacher_picker
 from pages.components.account import (
     Visitor,
     account_html,
