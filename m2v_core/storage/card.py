@@ -305,7 +305,7 @@ def normalized_languages(languages: Iterable[str]) -> list[str]:
 
     Codes of three letters are taken for ISO 639-3; whether there is such a language is the Hub's to check.
     """
-    found = {}
+    found: dict[str, None] = {}
     for tag in languages:
         code = re.split("[-_]", tag.strip().lower())[0]
         code = _FORMER_LANGUAGES.get(code, code)
