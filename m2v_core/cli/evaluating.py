@@ -41,7 +41,8 @@ _FORMATS = click.Choice(["table", "markdown", "csv", "json"])
     nargs=-1,
     required=True,
     help="Static models and Sentence Transformers by folder or Hub name, files of word vectors (GloVe, word2vec), "
-    "wordllama or tfidf; teacher:NAME, onnx:NAME, model2vec:NAME, vectors:FILE and bpemb:FOLDER force a kind.",
+    "wordllama or tfidf; static:NAME, teacher:NAME, onnx:NAME, model2vec:NAME, vectors:FILE and bpemb:FOLDER force a "
+    "kind.",
 )
 @click.option(
     "--data",

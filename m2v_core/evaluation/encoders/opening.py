@@ -16,6 +16,7 @@ from m2v_core.evaluation.encoders.teacher import OnnxTeacherEncoder, TeacherEnco
 from m2v_core.evaluation.encoders.words import BPEmbEncoder, TfidfEncoder, WordVectorEncoder
 
 SPECS = {
+    "static:": "a static model, by folder or Hub name",
     "teacher:": "a Sentence Transformer, by Hub name or folder",
     "onnx:": "a Sentence Transformer in ONNX Runtime",
     "model2vec:": "a static model in the model2vec package",
@@ -67,11 +68,11 @@ def open_encoder(
         return WordVectorEncoder(rest, name)
     if kind == "bpemb":
         return BPEmbEncoder(rest, name)
-    return StaticEncoder.load(spec, name)
+    return StaticEncoder.load(rest, name)
 
 
 def encoder_kind(spec: str, *, teacher_folder: Callable[[str], Path]) -> str:
-    """The kind of encoder that a few words describe: a form in `SPECS` without its colon, or `"static"`.
+    """The kind of encoder that a few words describe: a form in `SPECS` without its colon.
 
     A form says it. Without one, a folder's files tell, or those of a repository on the Hub: `modules.json` and
     `config.json` name their modules. Any file is taken for word vectors. What can't be found counts as a static model,

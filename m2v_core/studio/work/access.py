@@ -51,7 +51,9 @@ def check_teacher(order: WorkOrder, teacher: str) -> str | None:
 
 
 def open_encoder(order: WorkOrder, spec: str, name: str) -> Encoder:
-    """The encoder that a job was asked to measure; its kind is told by its files, as for `m2v eval`.
+    """The encoder that a job was asked to measure, as `m2v eval` opens it.
+
+    Models of the library are `static:`, whatever their files say: strangers upload them.
 
     Args:
         order: Says on which device a teacher runs, and how large it may be.

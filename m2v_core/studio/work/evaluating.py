@@ -68,7 +68,7 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
         raise InputError("Fidelity is agreement with a teacher, and none is chosen. Choose one, or give test data.")
     encoders: list[Encoder] = []
     for model in parameters["models"]:
-        encoders.append(open_encoder(order, model["path"], model["name"]))
+        encoders.append(open_encoder(order, f"static:{model['path']}", model["name"]))
         reporter.advance(0)
     teacher: _Remembering | None = None
     for spec in parameters.get("peers", []):

@@ -43,7 +43,7 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
 
     encoders: list[Encoder] = []
     for model in parameters["models"]:
-        encoders.append(open_encoder(order, model["path"], model["name"]))
+        encoders.append(open_encoder(order, f"static:{model['path']}", model["name"]))
         reporter.advance(0)
         if with_peer and isinstance(encoders[-1], StaticEncoder):
             encoders.append(Model2VecEncoder(model["path"], f"{model['name']} (model2vec)"))

@@ -268,7 +268,8 @@ def test_the_files_tell_the_kind(tmp_path, teacher, session_hub):
     session_hub.requests.clear()
     assert encoder_kind("someone/kind-teacher", teacher_folder=never) == "teacher"
     assert not [path for path in session_hub.paths() if "safetensors" in path], "no weights are fetched to tell"
-    assert encoder_kind(f"model2vec:{teacher}", teacher_folder=never) == "model2vec", "a form forces its kind"
+    for kind in ("model2vec", "static"):
+        assert encoder_kind(f"{kind}:{teacher}", teacher_folder=never) == kind, "a form forces its kind"
 
 
 def test_a_kind_that_the_hub_can_not_tell_is_told_by_what_is_on_this_machine(tmp_path, teacher, session_hub):
