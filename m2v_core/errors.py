@@ -12,6 +12,7 @@ A message says what was met, what would be allowed, and what to do next.
     ├── ModelFormatError (ValueError)          a folder that holds no static model, or a damaged one
     ├── NotFoundError (FileNotFoundError)      no such folder, file or repository
     ├── HubError (ConnectionError)             the Hub can't be reached, or refused
+    │   ├── NotSignedInError                   there is no access token, or the Hub says that it is not valid
     │   └── RepoExistsError                    it has a model of this name, and nobody said to overwrite it
     ├── SaveError (OSError)                    a model or a file could not be written
     ├── LimitError (RuntimeError)              a limit of this installation refuses; the message names it
@@ -62,6 +63,10 @@ class NotFoundError(M2VError, FileNotFoundError):
 
 class HubError(M2VError, ConnectionError):
     """The Hub can't be reached, or it refused."""
+
+
+class NotSignedInError(HubError):
+    """There is no access token, or the Hub says that it is not valid."""
 
 
 class RepoExistsError(HubError):

@@ -14,8 +14,9 @@ from m2v_core.errors import InputError, LimitError
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.jobs.kinds import KINDS
 from m2v_core.studio.space.settings import current_limits
+from m2v_core.studio.work.distilling import model_title
 from pages import components
-from pages.components import checked_owner, checked_teacher, job_store, model_title, raises_for_programs
+from pages.components import checked_owner, checked_teacher, job_store, raises_for_programs
 from pages.components.archive import archive_of, delete_model
 from pages.components.job_view import seconds_left
 from pages.components.model_picker import model_library, picked_model

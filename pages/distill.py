@@ -13,13 +13,13 @@ from m2v_core.distillation.settings import Precision, Recipe
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.space.settings import current_limits
+from m2v_core.studio.work.distilling import model_title
 from pages.components import (
     Values,
     by_name,
     checked_teacher,
     is_space,
     job_store,
-    model_title,
     neighbors_html,
     shows_errors,
     teacher_picker,
@@ -293,7 +293,9 @@ def _secrets_to_read(teacher: str, who: Visitor) -> dict[str, str]:
     """The token, where only who has it may read the teacher."""
     if who.token is None or not may_need_token(who):
         return {}
-    with suppress(HubError):  # the teacher may be in the cache, and the Hub may be back by the time of the run
+    # Without an answer the run uses the shared cache, where a public teacher may be; with the token it would have an
+    # empty one. A private teacher then ends the run with a message that says so.
+    with suppress(HubError):
         if teacher_facts(teacher, who.token).access in ("private", "gated"):
             return {"hf_token": who.token}
     return {}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
 from m2v_core.errors import HubError, InputError, M2VError, TeacherError
 from m2v_core.studio.jobs import JobSpec
-from pages.components import Values, by_name, checked_teacher, job_store, model_title, teacher_picker
+from m2v_core.studio.work.distilling import model_title
+from pages.components import Values, by_name, checked_teacher, job_store, teacher_picker
 from pages.components.account import (
     Visitor,
     account_html,
@@ -43,12 +43,12 @@ def build() -> None:
                     license_choices(),
                     value=None,
                     label="Licence",
-                    info="The teacher states none, so it is yours to choose.",
+                    info=_NO_LICENSE,
                     allow_custom_value=True,
                     visible=False,
                 )
             account = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
-            proposed, suggested = gr.State(""), gr.State("")
+            proposed, suggested, publishes = gr.State(""), gr.State(""), gr.State(False)
             panel = build_job_panel("Make my model", ONE_CLICK)
             with panel.result:
                 gr.HTML(
@@ -57,7 +57,7 @@ def build() -> None:
                     apply_default_css=False,
                 )
         gr.HTML(_STEPS, apply_default_css=False, elem_classes="m2v-steps-cell")
-    panel.connect(submit, [teacher, name, license_box], with_visitor=True)
+    panel.connect(submit, [teacher, name, license_box, publishes], with_visitor=True)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     connect_search(teacher)
@@ -67,11 +67,12 @@ def build() -> None:
         "proposed": proposed,
         "license": license_box,
         "start": panel.start,
+        "publishes": publishes,
     }
     gr.on(
         [current_page().load, teacher.change],
         **by_name(prepare, prepared),
-        inputs=teacher,
+        inputs=[teacher, publishes],
         trigger_mode="always_last",
         **quiet,
     ).then(propose, [name, proposed, suggested], [name, suggested], **quiet)
@@ -79,20 +80,30 @@ def build() -> None:
     name.change(check_name, name, name_status, trigger_mode="always_last", **quiet)
 
 
-def prepare(teacher: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
-    """What the form shows to this visitor."""
+def prepare(teacher: str | None, publishes: bool, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
+    """What the form shows to this visitor.
+
+    Args:
+        teacher: As it stands in the box.
+        publishes: Whether the form offers to publish: it still does while the Hub can't tell who is signed in.
+        request: As Gradio passes it.
+        oauth: Of this request.
+    """
     who = visitor(oauth, request)
+    if who.state == "unknown" and publishes:
+        return {"account": account_html(who, "To make the ZIP alone, load this page again.")}
     said = account_html(who, "The button ends in a ZIP.")
     if who.account is None:
-        hidden = gr.Column(visible=False)
-        return {"account": said, "publishing": hidden, "proposed": "", "start": gr.Button("Make my model")}
+        hidden, start = gr.Column(visible=False), gr.Button("Make my model")
+        return {"account": said, "publishing": hidden, "proposed": "", "start": start, "publishes": False}
     proposal = f"{who.account.name}/{model_title(teacher.strip())}" if teacher and teacher.strip() else ""
     return {
         "account": said,
         "publishing": gr.Column(visible=True),
         "proposed": proposal,
-        "license": gr.Dropdown(visible=_has_no_license(who, teacher)),
+        "license": _license_box(who, teacher),
         "start": gr.Button("Make and publish"),
+        "publishes": True,
     }
 
 
@@ -106,18 +117,21 @@ def check_name(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> s
     return name_html(visitor(oauth, request), name)
 
 
-def submit(owner: str, who: Visitor, teacher: str | None, name: str, license: str | None) -> str:
-    """The id of a new job that distils `teacher`, measures and, for who is signed in, publishes.
+def submit(owner: str, who: Visitor, teacher: str | None, name: str, license: str | None, publishes: bool) -> str:
+    """The id of a new job that distils `teacher`, measures and, where the form offers it, publishes.
 
     Everything that can be refused is refused here, before any work.
 
     Raises:
-        M2VError: The teacher, the name or the licence can't be used, or the queue is full.
+        M2VError: The teacher, the name or the licence can't be used, who is signed in is not known or may not publish,
+            or the queue is full.
     """
     teacher = checked_teacher(teacher)
-    facts = None
-    with suppress(HubError):  # the teacher may be in the cache, and the Hub may be back by the time of the run
+    facts, problem = None, None
+    try:
         facts = teacher_facts(teacher, who.token)
+    except HubError as error:  # the teacher may be in the cache, and the Hub may be back by the time of the run
+        problem = error
     if facts is not None and facts.problems:
         raise TeacherError(" ".join(facts.problems))
     stated = facts.license if facts is not None else None
@@ -125,10 +139,14 @@ def submit(owner: str, who: Visitor, teacher: str | None, name: str, license: st
     parameters: dict[str, Any] = {"model_name": teacher, "recipe": "fast", "measure": True}
     secrets: dict[str, Any] = {}
     title = model_title(teacher)
-    if who.account is not None:
+    if publishes:
         repo_id = free_name(who, name)
         title = repo_id.rpartition("/")[2]
         stated = stated or license
+        if not stated and problem is not None:
+            raise InputError(
+                f"The licence of {teacher} is not known. {problem} Or choose the licence in the box above."
+            )
         if not stated:
             raise InputError(
                 f"{teacher} states no licence, so the model has none to inherit. Choose one in the box above."
@@ -142,13 +160,19 @@ def submit(owner: str, who: Visitor, teacher: str | None, name: str, license: st
     return job_store().submit(JobSpec("distill", parameters, title=title), owner, secrets=secrets)
 
 
-def _has_no_license(who: Visitor, teacher: str | None) -> bool:
+def _license_box(who: Visitor, teacher: str | None) -> gr.Dropdown:
+    """The box that asks for a licence: shown where the teacher states none, or where it can't be looked up."""
     try:
-        return teacher_facts(checked_teacher(teacher), who.token).license is None
-    except M2VError:  # pressing the button says it
-        return False
+        stated = teacher_facts(checked_teacher(teacher), who.token).license
+    except HubError:
+        return gr.Dropdown(visible=True, info=_UNKNOWN_LICENSE)
+    except M2VError:  # pressing the button says what is wrong with the teacher
+        return gr.Dropdown(visible=False)
+    return gr.Dropdown(visible=stated is None, info=_NO_LICENSE)
 
 
+_NO_LICENSE = "The teacher states none, so it is yours to choose."
+_UNKNOWN_LICENSE = "The teacher can't be looked up now. Choose the licence that it states."
 _WELCOME = """
 <header class="m2v-hero">
   <h1>Your own small<br>embedding model,<br>in one click</h1>

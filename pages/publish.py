@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from m2v_core.errors import InputError, M2VError, NotFoundError, RepoExistsError
+from m2v_core.errors import HubError, InputError, M2VError, NotFoundError, RepoExistsError
 from m2v_core.storage.card import card_body, model_card, retitled, stated_license
 from m2v_core.storage.formats import CARD
 from m2v_core.storage.front_matter import FrontMatter
@@ -161,8 +161,10 @@ def check(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[A
     who = visitor(oauth, request)
     try:
         is_taken = who.account is not None and bool((name or "").strip()) and permitted(who, name)[1] in _THERE
-    except M2VError:
+    except InputError:
         is_taken = False
+    except HubError:  # nobody can tell, which the line under the name says; what was chosen stays
+        return [name_html(who, name), gr.skip()]
     return [name_html(who, name), gr.Column(visible=is_taken)]
 
 
@@ -170,7 +172,7 @@ def preview_card(name: str, license: str | None, card: str, request: gr.Request,
     """What people will read of the card, under the name and licence that are chosen now."""
     try:
         name = full_name(visitor(oauth, request), name)
-    except M2VError:
+    except InputError:  # said under the name
         return card_body(card)
     return card_body(retitled(card, name, license or None))
 
@@ -271,8 +273,13 @@ def _inherited(owner: str, who: Visitor, record: ModelRecord) -> tuple[str | Non
     if record.teacher:
         try:
             license = teacher_facts(record.teacher, who.token).license
-        except M2VError:
+        except HubError:
             return None, "Its teacher can't be looked up just now. A model inherits its teacher's licence: choose that."
+        except M2VError:
+            return (
+                None,
+                "Its teacher can't be found, or is private. A model inherits its teacher's licence: choose that.",
+            )
         if license:
             return license, "That of its teacher."
         return None, "Its teacher states none, so it is yours to choose."

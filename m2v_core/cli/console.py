@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -257,3 +257,21 @@ def size_text(n_bytes: int) -> str:
 class _LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         say(f"Warning: {record.getMessage()}", fg="yellow")
+
+
+def teacher_folder(name: str) -> Path:
+    """The folder of a teacher that may be run: the argument of `open_encoder`, which loads torch when it is called."""
+    from m2v_core.distillation.teacher.teacher import trusted_folder
+
+    return trusted_folder(name)
+
+
+def teacher_device(device: str | None) -> Callable[[], str]:
+    """The device that `--device` means, found when a teacher is opened: finding it loads torch."""
+
+    def resolve() -> str:
+        from m2v_core.distillation.teacher.teacher import resolve_device
+
+        return resolve_device(device)
+
+    return resolve

@@ -183,7 +183,7 @@ def info(model: str, as_json: bool) -> None:
     settings = static_model.config.get("m2v")
     facts = {
         "name": path.resolve().name if is_local else model,
-        "teacher": static_model.base_model_name,
+        "teacher": static_model.base_model_name or (settings.get("teacher") if isinstance(settings, dict) else None),
         "recipe": settings.get("recipe") if isinstance(settings, dict) else None,
         "rows": len(static_model.token_embeddings),
         "dim": static_model.dim,

@@ -18,8 +18,11 @@ from m2v_core.cli.console import (
     check_output,
     progress_bars,
     table_text,
+    teacher_device,
+    teacher_folder,
     write_result,
 )
+from m2v_core.errors import InputError
 from m2v_core.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -37,8 +40,9 @@ _FORMATS = click.Choice(["table", "markdown", "csv", "json"])
     metavar="MODEL...",
     nargs=-1,
     required=True,
-    help="Static models by folder or Hub name, and others as teacher:NAME, onnx:NAME, model2vec:NAME, "
-    "vectors:FILE (GloVe, word2vec), bpemb:FOLDER, wordllama or tfidf.",
+    help="Static models and Sentence Transformers by folder or Hub name, files of word vectors (GloVe, word2vec), "
+    "wordllama or tfidf; static:NAME, teacher:NAME, onnx:NAME, model2vec:NAME, vectors:FILE and bpemb:FOLDER force a "
+    "kind.",
 )
 @click.option(
     "--data",
@@ -105,7 +109,7 @@ def evaluate(
         reporter.start("open", len(models))
         encoders = []
         for model, name in zip(models, names, strict=True):
-            encoders.append(open_encoder(model, name, teacher_folder=_teacher_folder, device=_device(model, device)))
+            encoders.append(open_encoder(model, name, teacher_folder=teacher_folder, device=teacher_device(device)))
             reporter.advance(1)
         found = Evaluation((), ())
         if data is not None:
@@ -118,9 +122,7 @@ def evaluate(
             from m2v_core.evaluation.speed import read_texts
 
             own_texts = read_texts(texts)
-            judge = open_encoder(
-                f"teacher:{teacher}", teacher_folder=_teacher_folder, device=_device("teacher:", device)
-            )
+            judge = open_encoder(f"teacher:{teacher}", teacher_folder=teacher_folder, device=teacher_device(device))
             judged = measure_fidelity(judge, encoders, own_texts, progress=show, cancel=cancel)
             fidelities = {encoder.facts.name: one for encoder, one in zip(encoders, judged, strict=True)}
     for name, fidelity in fidelities.items():
@@ -151,12 +153,18 @@ def frontier(
     check_output(output)
     with progress_bars("versions") as show, cancelled_by_interrupt() as cancel:
         ProgressReporter(show, cancel).start("start")
+        from m2v_core.evaluation.encoders import encoder_kind
         from m2v_core.evaluation.frontier import frontier as measured
         from m2v_core.evaluation.packed import read_test_data
         from m2v_core.evaluation.report import frontier_sheet
         from m2v_core.evaluation.speed import METER_TEXTS, SAMPLE_NAME, speed_meter
         from m2v_core.model import StaticModel
 
+        if (kind := encoder_kind(model, teacher_folder=teacher_folder)) != "static":
+            what = "a Sentence Transformer" if kind in ("teacher", "onnx") else "no static model"
+            raise InputError(
+                f"{model} is {what}, and smaller versions are made of static models. Distill one first: m2v distill"
+            )
         chosen = read_test_data(data, _names(tasks))
         texts = {text for task in chosen for text in task.texts}
         rows = measured(
@@ -186,20 +194,6 @@ def frontier(
 
 def _names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
-
-
-def _teacher_folder(name: str) -> Path:
-    from m2v_core.distillation.teacher.teacher import trusted_folder
-
-    return trusted_folder(name)
-
-
-def _device(model: str, device: str | None) -> str:
-    if not model.startswith("teacher:"):
-        return "cpu"
-    from m2v_core.distillation.teacher.teacher import resolve_device
-
-    return resolve_device(device)
 
 
 def _sheet(found: Evaluation, by_groups: bool, published: bool, intervals: bool) -> Sheet:

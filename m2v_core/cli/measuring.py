@@ -16,6 +16,8 @@ from m2v_core.cli.console import (
     progress_bars,
     size_text,
     table_text,
+    teacher_device,
+    teacher_folder,
 )
 from m2v_core.progress import ProgressReporter
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True, help="Model folders, or their Hub names.")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, help="Folders or Hub names, as for m2v eval.")
 @click.option("--teacher", help="Measure this Sentence Transformer too, and each model's fidelity to it.")
 @click.option(
     "--texts",
@@ -51,20 +53,22 @@ def speed(
     """Measure models side by side: the same texts, the same machine, in turn."""
     with progress_bars("texts") as show, cancelled_by_interrupt() as cancel:
         ProgressReporter(show, cancel).start("start")
-        from m2v_core.evaluation.encoders import Encoder, Model2VecEncoder, StaticEncoder, TeacherEncoder
+        from m2v_core.evaluation.encoders import Encoder, Model2VecEncoder, StaticEncoder, open_encoder
         from m2v_core.evaluation.fidelity import rank_correlation
         from m2v_core.evaluation.speed import SAMPLE_NAME, compare_speed, read_texts, sample_texts
 
         texts = sample_texts() if texts_path is None else read_texts(texts_path)
         encoders: list[Encoder] = []
         for model in models:
-            encoders.append(StaticEncoder.load(model, model))
-            if with_peer:
+            encoders.append(open_encoder(model, model, teacher_folder=teacher_folder, device=teacher_device(device)))
+            if with_peer and isinstance(encoders[-1], StaticEncoder):
                 encoders.append(Model2VecEncoder(model, f"{model} (model2vec)"))
         if teacher is not None:
-            from m2v_core.distillation.teacher.teacher import resolve_device, trusted_folder
-
-            encoders.append(TeacherEncoder(trusted_folder(teacher), teacher, resolve_device(device)))
+            encoders.append(
+                open_encoder(
+                    f"teacher:{teacher}", teacher, teacher_folder=teacher_folder, device=teacher_device(device)
+                )
+            )
         comparison = compare_speed(
             encoders,
             texts,

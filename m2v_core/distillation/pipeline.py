@@ -25,9 +25,10 @@ from m2v_core.distillation.settings import DEFAULTS, DistillRequest, PCADims, Po
 from m2v_core.distillation.teacher.elsewhere import VocabularyReader
 from m2v_core.distillation.teacher.files import TeacherFiles, files_of_folder
 from m2v_core.distillation.teacher.requirements import check_requirements
-from m2v_core.distillation.teacher.source import TeacherSource, locate_teacher
+from m2v_core.distillation.teacher.source import locate_teacher
 from m2v_core.distillation.weighting import rank_weights
 from m2v_core.errors import Cancelled
+from m2v_core.hub.download import is_repo_id
 from m2v_core.model import StaticModel
 from m2v_core.native.cosines import row_lengths
 from m2v_core.progress import ProgressCallback, ProgressReporter
@@ -156,9 +157,8 @@ def distill(
             applies_modules=settings.applies_modules,
         )
 
-    most_dims = files.sentence_modules.output_dim
-    reading = Reading(load, settings, reporter, source, cache, elsewhere, most_dims)
-    return _make_model(reading, settings, reporter, source, source.name, files)
+    reading = Reading(load, settings, reporter, source, cache, elsewhere, files.sentence_modules.output_dim)
+    return _make_model(reading, settings, reporter, source.title, source.repo_id, source.revision, files)
 
 
 def distill_from_model(
@@ -211,18 +211,23 @@ def distill_from_model(
 
     teacher = Teacher.from_model(model, tokenizer, device)
     reading = Reading(lambda: teacher, settings, reporter, None, None)
-    return _make_model(reading, settings, reporter, None, str(getattr(model, "name_or_path", "")))
+    name = str(getattr(model, "name_or_path", ""))
+    # transformers notes the commit of what it has from the Hub; all else was in a folder.
+    commit = getattr(getattr(model, "config", None), "_commit_hash", None)
+    repo_id = name if commit and not Path(name).is_dir() and is_repo_id(name) else None
+    return _make_model(reading, settings, reporter, repo_id or Path(name).name, repo_id, None)
 
 
 def _make_model(
     reading: Reading,
     settings: DistillRequest,
     reporter: ProgressReporter,
-    source: TeacherSource | None,
-    name: str,
+    teacher: str,
+    repo_id: str | None,
+    revision: str | None,
     files: TeacherFiles | None = None,
 ) -> StaticModel:
-    """Read, reduce and weight, calibrate, compress."""
+    """Read, reduce and weight, calibrate, compress; `teacher` is its title, `repo_id` its name on the Hub, if any."""
     noted = {} if files is None else _teacher_notes(files, settings)
     read = reading.vocabulary()
     if read.entries is not None:
@@ -240,24 +245,23 @@ def _make_model(
     token_embeddings, weights = compression.quantize(
         _within_float16(table.token_embeddings), table.weights, table.token_mapping, settings.quantize_to
     )
-    if Path(name).is_dir():
-        name = Path(name).resolve().name  # where it lies is nobody else's business
     return StaticModel(
         token_embeddings,
         read.tokenizer,
         weights=weights,
         token_mapping=table.token_mapping,
         normalize=True,
-        base_model_name=name or None,
+        base_model_name=repo_id,
         config={
-            "tokenizer_name": name,
+            **({} if repo_id is None else {"tokenizer_name": repo_id}),
             "apply_pca": settings.pca_dims,
             "sif_coefficient": settings.sif_coefficient if settings.apply_zipf else None,
             "pooling": read.pooling,
             "m2v": {
                 **settings.to_dict(),
                 "mode": settings.mode,
-                "teacher_revision": None if source is None else source.revision,
+                "teacher": teacher or None,
+                "teacher_revision": revision,
                 "version": __version__,
                 **noted,
             },

@@ -46,15 +46,17 @@ class Attempts:
     Args:
         repo_id: What errors speak of; `renamed` changes it.
         cancel: Ends the waiting, and the work before the next attempt.
+        undo: Called before an error is raised; it may change `state`.
 
     Attributes:
         state: What the Hub holds now, as a sentence for whoever meets an error.
     """
 
-    def __init__(self, repo_id: str, cancel: threading.Event | None) -> None:
+    def __init__(self, repo_id: str, cancel: threading.Event | None, undo: Callable[[], None] = lambda: None) -> None:
         self.state = "Nothing was sent, and the Hub is as it was."
         self._repo_id = repo_id
         self._cancel = cancel or threading.Event()
+        self._undo = undo
 
     def renamed(self, repo_id: str) -> None:
         """The repository's full name became known."""
@@ -86,9 +88,11 @@ class Attempts:
         raise AssertionError("the last attempt returns or raises")
 
     def _cancelled(self) -> Cancelled:
+        self._undo()
         return Cancelled(f"Cancelled. {self.state}")
 
     def _explained(self, error: BaseException, what: str) -> M2VError:
+        self._undo()
         intro, ending = f"{self._repo_id} could not be published: ", f"{self.state} Your copy is untouched."
         if isinstance(error, LocalTokenNotFoundError):
             return HubError(f"{intro}no one is signed in. Run `hf auth login` or pass a token. {ending}")

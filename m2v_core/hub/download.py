@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import repo_folder_name
 
-from m2v_core.errors import HubError, LimitError, NotFoundError
+from m2v_core.errors import HubError, LimitError, M2VError, NotFoundError
 from m2v_core.progress import ProgressReporter
 from m2v_core.storage.formats import all_paths
 
@@ -42,6 +42,15 @@ _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.h5", "*.msgp
 def is_repo_id(name: str) -> bool:
     """Whether `name` could be a repository: `owner/name` or `name`, and no path."""
     return _REPO_ID.fullmatch(name) is not None
+
+
+def is_absent(error: RepositoryNotFoundError | RevisionNotFoundError) -> bool:
+    """Whether the Hub said that there is no such repository or revision, as far as this token can see.
+
+    huggingface_hub raises the same error for a gated repository, which exists, and for a 401 without a valid token,
+    where the Hub says nothing of the repository.
+    """
+    return error.response.status_code == 404 and not isinstance(error, GatedRepoError)
 
 
 def download_model(
@@ -73,18 +82,20 @@ def download_model(
 def check_model_bytes(repo_id: str, max_bytes: int) -> None:
     """Refuse a repository whose model is too large, before anything of it is fetched.
 
-    When the Hub can't be asked nothing is refused: then nothing can be fetched either.
-
     Raises:
         LimitError: The files that `download_model` would fetch have more than `max_bytes`.
-        NotFoundError: `repo_id` can't be a repository.
+        NotFoundError: No such repository, or `repo_id` can't be one.
+        HubError: The Hub refused to say how large they are.
     """
     if not is_repo_id(repo_id):
         raise NotFoundError(f"{repo_id!r} is no Hub repository, which is called 'owner/name'. Check the spelling.")
     try:
-        files = HfApi().model_info(repo_id, files_metadata=True).siblings or ()
-    except (HfHubHTTPError, OfflineModeIsEnabled, ConnectionError, HTTP_ERROR):
-        return
+        with explained(repo_id):
+            files = HfApi().model_info(repo_id, files_metadata=True).siblings or ()
+    except HubError as error:
+        if isinstance(error.__cause__, HfHubHTTPError):
+            raise
+        return  # without a connection only the cache can be used, and whoever takes a copy of it counts the bytes again
     wanted = set(all_paths())
     n_bytes = sum(file.size or 0 for file in files if file.rfilename in wanted)
     if n_bytes > max_bytes:
@@ -242,6 +253,8 @@ def explained(repo_id: str, revision: str | None = None) -> Iterator[None]:
     """
     try:
         yield
+    except M2VError:  # a HubError is a ConnectionError too
+        raise
     except HFValidationError as error:
         raise NotFoundError(f"{repo_id!r} can't be a Hub repository: {error}") from error
     except GatedRepoError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, GatedRepoError
+from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
 from m2v_core.errors import NotFoundError
 from m2v_core.hub.download import explained, is_repo_id
@@ -119,6 +119,8 @@ def read_files(
                 )
             except GatedRepoError:
                 return None
+            except LocalEntryNotFoundError:  # the file couldn't be fetched, which says nothing of whether it exists
+                raise
             except EntryNotFoundError:
                 continue
             contents[path] = Path(file).read_bytes()

@@ -1,8 +1,7 @@
 """Publishing a model's folder on the Hub: one commit, or none.
 
-Nothing on the Hub is ever deleted but files of an older model that this one replaces, in that same commit. When a
-push fails, a repository that it made stays, empty: the next push goes into it, and what was uploaded already is not
-sent again.
+Nothing on the Hub is deleted but files of an older model that this one replaces, in that same commit, and a repository
+that this very push made and left empty when it failed.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import logging
 import re
 import tempfile
@@ -19,16 +19,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    get_session,
+    hf_hub_download,
+)
 from huggingface_hub.errors import (
     HfHubHTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]  # no __all__ there
 
 from m2v_core.errors import HubError, InputError, NotFoundError, RepoExistsError
 from m2v_core.hub.attempts import Attempts
+from m2v_core.hub.download import HTTP_ERROR, is_absent
 from m2v_core.hub.watched import WatchedFile
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.storage.formats import CARD, all_paths, is_model_folder
@@ -51,6 +60,7 @@ class Pushed:
         pr_url: The pull request's page; None without one.
         verified: Whether every file was fetched again and is what was sent; False only where the Hub could not
             be asked, for a difference is an error.
+        private: Whether only its owner and those they let in may see the repository.
     """
 
     repo_id: str
@@ -59,6 +69,7 @@ class Pushed:
     revision: str
     pr_url: str | None
     verified: bool
+    private: bool
 
 
 def check_repo_id(repo_id: str) -> str:
@@ -133,12 +144,16 @@ def push_folder(
     is_watched = progress is not None or cancel is not None
     push = _Push(HfApi(endpoint=endpoint, token=token), repo_id, revision or "main", reporter, cancel)
     reporter.start("connect")
-    push.open(private=private, create_pr=create_pr, overwrite=overwrite)
-    done = push.commit(files, create_pr, commit_message or "Upload a static embedding model", is_watched)
+    try:
+        push.open(files.get(CARD, b""), private=private, create_pr=create_pr, overwrite=overwrite)
+        done = push.commit(files, create_pr, commit_message or "Upload a static embedding model", is_watched)
+    except BaseException:
+        push.withdraw()
+        raise
     verified = push.verify(files, done.oid, token)
     target = f"refs/pr/{done.pr_num}" if done.pr_num is not None else push.revision
     url = f"{push.api.endpoint}/{push.repo_id}"
-    return Pushed(push.repo_id, url, done.oid, target, done.pr_url, verified)
+    return Pushed(push.repo_id, url, done.oid, target, done.pr_url, verified, push.is_private)
 
 
 class _Push:
@@ -151,23 +166,71 @@ class _Push:
         self.repo_id = repo_id
         self.revision = revision
         self._reporter = reporter
-        self._attempts = Attempts(repo_id, cancel)
+        self._attempts = Attempts(repo_id, cancel, self.withdraw)
         self._parent: str | None = None
+        self._is_new = False
+        self.is_private = True
 
-    def open(self, *, private: bool, create_pr: bool, overwrite: bool) -> None:
+    def _check_card(self, card: Path | bytes) -> None:
+        """Have the Hub check the front matter of a card, before anything is made there.
+
+        Raises:
+            InputError: The Hub refuses it.
+            HubError: The Hub can't be asked.
+        """
+        text = (card if isinstance(card, bytes) else card.read_bytes()).decode("utf-8", "replace")
+
+        def ask() -> list[str]:
+            # Not ModelCard.validate, which asks huggingface.co whatever the endpoint is.
+            response = get_session().post(
+                f"{self.api.endpoint}/api/validate-yaml",
+                json={"repoType": "model", "content": text},
+                headers=build_hf_headers(token=self.api.token),
+            )
+            if response.status_code != 400:
+                hf_raise_for_status(response)
+            return [str(error["message"]) for error in response.json().get("errors", ())]
+
+        if errors := self._attempts.run(ask, "check the model card"):
+            raise InputError(
+                f"{self.repo_id} could not be published: the Hub refuses its model card. {'; '.join(errors)} "
+                f"{self._attempts.state} Your copy is untouched."
+            )
+
+    def withdraw(self) -> None:
+        """Delete the repository if this push made it and nothing is in it."""
+        if not self._is_new:
+            return
+        self._is_new = False
+        # Once is enough: an empty repository does no harm, and the state already says that it stays.
+        with contextlib.suppress(HTTP_ERROR, ConnectionError, json.JSONDecodeError):
+            found = self.api.model_info(self.repo_id)
+            if {file.rfilename for file in found.siblings or ()} <= _IN_A_NEW_REPO:
+                self.api.delete_repo(self.repo_id)
+                self._attempts.state = "Nothing was sent, and the Hub is as it was."
+            else:  # the answer to the commit was lost
+                self._attempts.state = (
+                    f"{self.repo_id} is on the Hub and has files; look at them before you push again."
+                )
+
+    def open(self, card: Path | bytes, *, private: bool, create_pr: bool, overwrite: bool) -> None:
         """Make sure that there is a repository, and a branch with room for the model."""
         if "/" not in self.repo_id:
             account = self._attempts.run(lambda: self.api.whoami(), "sign in")
             self.repo_id = f"{account['name']}/{self.repo_id}"
             self._attempts.renamed(self.repo_id)
-        if self._info(None) is None:
+        known = self._info(None)
+        self._check_card(card)
+        if known is None:
             if create_pr:
                 raise NotFoundError(
                     f"There is no {self.repo_id} to open a pull request on, or this token may not see it. Leave out "
                     "create_pr to make it."
                 )
-            self._attempts.run(self._create(private), "make it")
+            self._is_new = self._attempts.run(self._create(private), "make it")
             self._attempts.state = f"{self.repo_id} stays on the Hub, empty; the next push goes into it."
+            known = self._info(None)
+        self.is_private = private if known is None else bool(known.private)
         if self.revision != "main" and self._info(self.revision) is None:
             self._attempts.run(
                 lambda: self.api.create_branch(self.repo_id, branch=self.revision, exist_ok=True), "make the branch"
@@ -186,14 +249,18 @@ class _Push:
                 "the old one (overwrite)."
             )
 
-    def _create(self, private: bool) -> Callable[[], None]:
-        def create() -> None:
+    def _create(self, private: bool) -> Callable[[], bool]:
+        """An action that makes the repository, and returns whether it is known that this push made it."""
+
+        def create() -> bool:
             try:
                 self.api.create_repo(self.repo_id, private=private)
             except HfHubHTTPError as error:
                 # It is there: made by an attempt whose answer was lost, or by someone else. What it holds decides.
                 if error.response.status_code != 409 or self._ask(None) is None:
                     raise
+                return False
+            return True
 
         return create
 
@@ -204,7 +271,9 @@ class _Push:
     def _ask(self, revision: str | None) -> ModelInfo | None:
         try:
             return self.api.model_info(self.repo_id, revision=revision)
-        except (RevisionNotFoundError, RepositoryNotFoundError):
+        except (RevisionNotFoundError, RepositoryNotFoundError) as error:
+            if not is_absent(error):
+                raise
             return None
 
     def _remnants(self, files: Mapping[str, Path | bytes]) -> list[str]:

@@ -9,8 +9,9 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import SpaceInfo
 
-from m2v_core.errors import InputError, NotFoundError, RepoExistsError
+from m2v_core.errors import HubError, InputError, NotFoundError, RepoExistsError
 from m2v_core.hub.attempts import Attempts
+from m2v_core.hub.download import is_absent
 from m2v_core.hub.push import check_repo_id
 
 _IN_A_NEW_SPACE = frozenset({".gitattributes", "README.md"})
@@ -68,7 +69,9 @@ def push_space(
     def ask() -> SpaceInfo | None:
         try:
             return api.space_info(repo_id)
-        except RepositoryNotFoundError:
+        except RepositoryNotFoundError as error:
+            if not is_absent(error):
+                raise
             return None
 
     def create() -> None:
@@ -83,7 +86,9 @@ def push_space(
         attempts.run(create, "make it")
         attempts.state = f"The Space {repo_id} is on the Hub, empty; the next push goes into it."
     present = attempts.run(ask, "look it up")
-    there = {file.rfilename for file in (present.siblings if present else None) or ()}
+    if present is None:
+        raise HubError(f"The Space {repo_id} was made, but the Hub doesn't find it yet. Push again in a minute.")
+    there = {file.rfilename for file in present.siblings or ()}
     if not there <= _IN_A_NEW_SPACE:
         attempts.state = f"The Space {repo_id} is as it was."
         if not overwrite:
@@ -103,7 +108,7 @@ def push_space(
             commit_message="Deploy M2V Studio",
             repo_type="space",
             # Whoever changes it meanwhile is not overwritten: the Hub refuses.
-            parent_commit=present.sha if present else None,
+            parent_commit=present.sha,
         ),
         "upload",
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+
+from m2v_core.storage.front_matter import as_list
 
 # What the Hub takes as a license; anything else is "other" with a name.
 # Source: https://huggingface.co/docs/hub/repositories-licenses
@@ -25,7 +28,22 @@ HUB_LICENSES = frozenset(
     """.split()  # noqa: SIM905 - sixty lines otherwise
 )
 
+# Source: https://www.loc.gov/standards/iso639-2/php/code_list.php, those with two letters
+_ISO_639_1 = frozenset(
+    """
+    aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo
+    es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg
+    ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn
+    no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg sh si sk sl sm sn so sq sr ss st su sv sw
+    ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
+    """.split()  # noqa: SIM905 - two hundred lines otherwise
+)
+_FORMER_LANGUAGES = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro", "mul": "multilingual"}
+_NO_LANGUAGES = re.compile("mis|und|zxx|q[a-t][a-z]")  # of ISO 639-3: uncoded, unknown, none, and for local use
+_HUB_ID = re.compile(r"[a-z0-9][\w.-]*/[a-z0-9][\w.-]*", re.ASCII | re.IGNORECASE)
+
 _LABELS_SHOWN = 20
+_MOST_LICENSE_CHARS = 96
 TAGS = ("embeddings", "static-embeddings", "sentence-transformers", "m2v-studio")
 
 _BODY = """\
@@ -159,10 +177,12 @@ class Recipe:
     Attributes:
         facts: The choices, one line each.
         command: What runs it again.
+        teacher: The teacher's name on the Hub, or that of its folder.
     """
 
     facts: tuple[str, ...]
     command: str
+    teacher: str
 
     @classmethod
     def of(cls, config: Mapping[str, Any], dtype: str, n_shared_rows: int | None) -> Recipe | None:
@@ -173,8 +193,11 @@ class Recipe:
             dtype: Number format of the table.
             n_shared_rows: Rows that all tokens share; None for one row a token.
         """
-        settings, teacher = config.get("m2v"), config.get("tokenizer_name")
-        if not isinstance(settings, Mapping) or not isinstance(teacher, str) or "recipe" not in settings:
+        settings = config.get("m2v")
+        if not isinstance(settings, Mapping) or "recipe" not in settings:
+            return None
+        teacher = settings.get("teacher", config.get("tokenizer_name"))
+        if not isinstance(teacher, str):
             return None
         mode = str(settings.get("mode", "output"))
         weighting = settings.get("weighting") if settings.get("apply_zipf", True) else None
@@ -208,7 +231,7 @@ class Recipe:
             facts.append(f"Teacher's commit: `{settings['teacher_revision']}`")
         if settings.get("version"):
             facts.append(f"Made with M2V Studio {settings['version']}")
-        return cls(tuple(facts), " \\\n  ".join(["m2v distill", *command, *flags]))
+        return cls(tuple(facts), " \\\n  ".join(["m2v distill", *command, *flags]), teacher)
 
 
 def model_card(
@@ -233,8 +256,8 @@ def model_card(
         dim: Width of the embeddings.
         n_tokens: Size of the vocabulary.
         dtype: Number format of the table.
-        base_model_name: The teacher; left out when None.
-        language: ISO codes; left out when None.
+        base_model_name: The teacher's name on the Hub; anything else is mentioned in the text alone, without a path.
+        language: ISO 639 codes or BCP 47 tags; what is neither is left out.
         license: SPDX id; left out when None, for a license is its owner's to give.
         n_bytes: Of the tensors; left out when None.
         recipe: How it was distilled; left out when None.
@@ -246,14 +269,16 @@ def model_card(
     from huggingface_hub import ModelCard, ModelCardData  # takes a while, and whoever loads a model needs it not
 
     data = ModelCardData(
-        base_model=base_model_name,
-        language=language,
+        base_model=hub_id(base_model_name),
+        language=normalized_languages(language or ()) or None,
         library_name="model2vec",
         **_license_fields(license),
         model_name=model_name,
         tags=[*TAGS, *([] if classifier is None else ["text-classification"])],
     )
-    facts = [] if base_model_name is None else [f"Distilled from `{base_model_name}`"]
+    named = base_model_name or (recipe.teacher if recipe is not None else "")
+    teacher = hub_id(named) or _one_line(_last_part(named))
+    facts = [f"Distilled from `{teacher}`"] if teacher else []
     size = "" if n_bytes is None else f", {n_bytes / 1e6:,.1f} MB"
     facts.append(f"{n_tokens:,} tokens, {dim} dimensions, {dtype}{size}")
     commands: list[str] = []
@@ -278,6 +303,31 @@ def model_card(
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
 
+def hub_id(name: object) -> str | None:
+    """The name, if it can be a repository's full name on the Hub: `owner/name`; else None."""
+    return name if isinstance(name, str) and _HUB_ID.fullmatch(name) else None
+
+
+def normalized_languages(languages: Iterable[str]) -> list[str]:
+    """The languages as the Hub lists them: `zh` for `zh-CN`; names and unknown codes are left out.
+
+    Codes of three letters are taken for ISO 639-3; whether there is such a language is the Hub's to check.
+    """
+    found: dict[str, None] = {}
+    for tag in languages:
+        code = re.split("[-_]", tag.strip().lower())[0]
+        code = _FORMER_LANGUAGES.get(code, code)
+        is_long = re.fullmatch("[a-z]{3}", code) and not _NO_LANGUAGES.fullmatch(code)
+        if code in _ISO_639_1 or is_long or code in ("multilingual", "code"):
+            found[code] = None
+    return list(found)
+
+
+def _last_part(path: str) -> str:
+    """What a path ends in, on any system; the same for a plain name."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+
+
 def _one_line(text: str) -> str:
     return " ".join(text.replace("`", "'").split())
 
@@ -295,11 +345,21 @@ def retitled(text: str, name: str, license: str | None) -> str:
     if isinstance(old, str) and old:
         body = body.replace(f"# {old}\n", f"# {name}\n", 1).replace(f'("{old}")', f'("{name}")')
     metadata["model_name"] = name
+    _keep_usable(metadata, "base_model", lambda names: [one for one in names if hub_id(one)])
+    _keep_usable(metadata, "language", normalized_languages)
     if license is not None:
         metadata.pop("license_name", None)
         metadata |= _license_fields(license)
     front = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
     return f"---\n{front}---\n{body}"
+
+
+def _keep_usable(metadata: dict[str, Any], key: str, usable: Callable[[list[str]], list[str]]) -> None:
+    """Leave out of a field what the Hub can't use."""
+    if key in metadata:
+        stated = as_list(metadata.pop(key))
+        if kept := usable(stated):
+            metadata[key] = kept if len(kept) > 1 or key == "language" else kept[0]
 
 
 def stated_license(metadata: Mapping[str, Any]) -> str | None:
@@ -316,11 +376,13 @@ def card_body(text: str) -> str:
 
 
 def _license_fields(license: str | None) -> dict[str, Any]:
-    if license is None:
-        return {}
-    if license in HUB_LICENSES:
-        return {"license": license}
-    return {"license": "other", "license_name": license}
+    """The front matter for a license by its SPDX id, in any spelling, or by another name."""
+    words = "-".join((license or "").lower().split())
+    if words in HUB_LICENSES:
+        return {"license": words}
+    # What the Hub takes as a name: lower case, and no spaces.
+    name = re.sub(r"[^a-z0-9.]+", "-", words).strip("-.")[:_MOST_LICENSE_CHARS]
+    return {"license": "other", "license_name": name} if name else {}
 
 
 def _parts(text: str) -> tuple[dict[str, Any], str]:

@@ -285,7 +285,9 @@ def _tensors(stored: StoredModel, unk_token_id: int | None) -> dict[str, NDArray
 
 
 def _config(stored: StoredModel, table: NDArray[Any]) -> dict[str, Any]:
-    named = {} if stored.base_model_name is None else {"tokenizer_name": stored.base_model_name}
+    from m2v_core.storage.card import hub_id
+
+    named = {"tokenizer_name": stored.base_model_name} if hub_id(stored.base_model_name) else {}
     config = {
         **named,
         # What Model2Vec writes: the length that its teachers are taken to read.

@@ -155,11 +155,6 @@ def checked_teacher(name: str | None) -> str:
     return name
 
 
-def model_title(teacher: str) -> str:
-    """What a model made from `teacher` is called: "m2v-all-MiniLM-L6-v2"."""
-    return "m2v-" + re.split(r"[/\\]", teacher.rstrip("/\\"))[-1]
-
-
 def format_bytes(n_bytes: int) -> str:
     """A size in decimal units, as file managers show it: "15.2 MB"."""
     if n_bytes < 1000:

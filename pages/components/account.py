@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from m2v_core.errors import HubError, InputError, RepoExistsError
-from m2v_core.hub.account import Account, Standing, saved_token, sign_in, standing
+from m2v_core.errors import HubError, InputError, NotSignedInError, RepoExistsError
+from m2v_core.hub.account import Account, Grant, Standing, saved_token, sign_in, standing
 from m2v_core.hub.push import check_repo_id
-from pages.components import error_notice, is_space, notice, shows_errors
+from pages.components import is_space, notice, shows_errors
 from pages.html import Markup, render
 
 _KEPT_SECONDS = 60.0
@@ -32,14 +32,23 @@ class Visitor:
     """Who is at the page.
 
     Attributes:
-        token: Their access token; None for who is not signed in.
-        account: Whom it signs in; None without a token, or when the Hub didn't say.
-        problem: Why the Hub didn't say.
+        token: Their access token; None without one.
+        account: The account of the token; None where there is none, or where the Hub didn't say.
+        problem: Why there is no account; None without a token.
+        grant: What they allowed by OAuth; None where people don't sign in by OAuth.
     """
 
     token: str | None = None
     account: Account | None = None
     problem: HubError | None = None
+    grant: Grant | None = None
+
+    @property
+    def state(self) -> Literal["signed in", "signed out", "unknown"]:
+        """Whether they are signed in; unknown where the Hub can't be reached, or gives no answer."""
+        if self.account is not None:
+            return "signed in"
+        return "signed out" if self.problem is None or isinstance(self.problem, NotSignedInError) else "unknown"
 
 
 def has_oauth() -> bool:
@@ -53,22 +62,32 @@ def login_button() -> None:
         gr.LoginButton("Sign in with Hugging Face", "Sign out ({})", size="md", elem_classes="m2v-login")
 
 
-def visitor(oauth: gr.OAuthToken | None, request: gr.Request | None) -> Visitor:
-    """Who is at the page; the Hub is asked at most once a minute."""
+def visitor(oauth: gr.OAuthToken | None, request: gr.Request | None, *, ask_again: bool = False) -> Visitor:
+    """Who is at the page.
+
+    Args:
+        oauth: Of this request.
+        request: As Gradio passes it.
+        ask_again: Ask the Hub now, as before work that ends on the Hub; else it is asked at most once a minute.
+    """
     token = visitor_token(oauth, request)
     if token is None:
         return Visitor()
+    grant = None
+    if oauth is not None and oauth.token == token:
+        grant = Grant(frozenset((oauth.scope or "").split()), float(oauth.expires_at or 0))
     key, now = hashlib.sha256(token.encode()).hexdigest(), time.monotonic()
-    if key in _accounts and now - _accounts[key][0] < _KEPT_SECONDS:
-        return Visitor(token, _accounts[key][1])
+    if not ask_again and key in _accounts and now - _accounts[key][0] < _KEPT_SECONDS:
+        return Visitor(token, _accounts[key][1], grant=grant)
     try:
         account = sign_in(token)
     except HubError as error:
-        return Visitor(token, None, error)
+        _accounts.pop(key, None)
+        return Visitor(token, None, error, grant)
     while len(_accounts) >= _MAX_KEPT:
         _accounts.pop(next(iter(_accounts)), None)
     _accounts[key] = (now, account)
-    return Visitor(token, account)
+    return Visitor(token, account, grant=grant)
 
 
 def visitor_token(oauth: gr.OAuthToken | None, request: gr.Request | None) -> str | None:
@@ -82,9 +101,10 @@ def visitor_token(oauth: gr.OAuthToken | None, request: gr.Request | None) -> st
 
 
 def account_html(who: Visitor, otherwise: str) -> Markup:
-    """Who is signed in, in a line or two; `otherwise` says what is the case without."""
-    if who.problem is not None and who.account is None:
-        return error_notice(who.problem, "Who is signed in can't be found out")
+    """Whether this visitor is signed in, or that nobody can tell; `otherwise` says what happens without an account."""
+    if who.problem is not None:
+        title = "You are not signed in" if who.state == "signed out" else "Whether you are signed in is not known"
+        return notice("error", title, list(filter(None, [str(who.problem), otherwise])))
     how = Markup("To publish, sign in above.")
     if not has_oauth():
         how = Markup("To publish, run <code>hf auth login</code> on this machine and load this page again.")
@@ -119,7 +139,9 @@ def permitted(who: Visitor, name: str, revision: str = "main") -> tuple[str, Sta
     if who.problem is not None:
         raise who.problem
     if who.account is None:
-        raise HubError("No one is signed in. Sign in first; the ZIP can be had without.")
+        raise NotSignedInError("No one is signed in. Sign in first; the ZIP can be had without.")
+    if who.grant is not None and (refused := who.grant.refusal()):
+        raise HubError(refused)
     repo_id = full_name(who, name)
     refusal = who.account.refusal(repo_id)
     is_theirs = bool(refusal) and who.account.may_write and standing(repo_id, who.token) == "taken"
@@ -168,4 +190,7 @@ def may_need_token(who: Visitor) -> bool:
 
 def secrets_of(who: Visitor) -> dict[str, Any]:
     """What a job needs to publish in this visitor's name."""
-    return {"publish_token": who.token} if who.token else {}
+    if not who.token:
+        return {}
+    grant = {} if who.grant is None else {"publish_grant": who.grant.to_text()}
+    return {"publish_token": who.token, **grant}

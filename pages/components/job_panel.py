@@ -153,7 +153,7 @@ class JobPanel:
             @shows_errors("This can't run yet", lambda message: {"message": message})
             def start(request: gr.Request, oauth: gr.OAuthToken | None, owner: str | None, *values: Any) -> Values:
                 owner = known_owner(owner)
-                who = (visitor(oauth, request),) if with_visitor else ()
+                who = (visitor(oauth, request, ask_again=True),) if with_visitor else ()
                 job = find_job(owner, submit(owner, *who, *values))
                 return {"owner": owner, **panel_values(owner, job, self.kind)}
 

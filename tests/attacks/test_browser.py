@@ -11,7 +11,7 @@ import pytest
 from m2v_core.storage.export import write_zip
 from pages import PAGES
 from tests.attacks.space import OWNER_TOKEN
-from tests.attacks.test_markup import EVIL, evil_model
+from tests.attacks.test_markup import EVIL, save_evil_model
 from tests.live_app import Server
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -23,7 +23,7 @@ STORED = "() => JSON.stringify([{...localStorage}, {...sessionStorage}, document
 def test_nothing_of_a_model_runs_and_no_token_stays(page: sync_api.Page, space: Server, tmp_path: Path) -> None:
     alerts: list[str] = []
     page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
-    evil_model().save_pretrained(tmp_path / "mine")
+    save_evil_model(tmp_path / "mine")
     page.goto(f"{space.address}/library")
     page.wait_for_function("localStorage.getItem('m2v-studio-owner') !== null")
     page.locator("input[type=file]").set_input_files(write_zip(tmp_path / "mine", tmp_path / "mine.zip"))

@@ -26,17 +26,23 @@ WORDS = [EVIL, "<script>alert(2)</script>", '"onmouseover="alert(3)', *FORMULAS,
 
 
 def evil_model() -> StaticModel:
-    """A model whose words and teacher are markup and formulas."""
+    """A model whose words are markup and formulas."""
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(["[UNK]", *WORDS])}, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" | ", "removed")
     table = np.random.default_rng(0).standard_normal((len(WORDS) + 1, 8)).astype(np.float32)
-    return StaticModel(table, tokenizer, base_model_name=f"{EVIL}/teacher")
+    return StaticModel(table, tokenizer)
+
+
+def save_evil_model(folder: Path) -> None:
+    """The evil model with a card that no program of ours would write."""
+    evil_model().save_pretrained(folder)
+    (folder / "README.md").write_text(f"---\nbase_model: {json.dumps(EVIL + '/teacher')}\n---\n")
 
 
 @pytest.fixture
 def model_id(stranger: Stranger, tmp_path: Path) -> str:
     """The evil model in the stranger's library, under an evil name."""
-    evil_model().save_pretrained(tmp_path / "mine")
+    save_evil_model(tmp_path / "mine")
     upload = stranger.upload("mine.zip", write_zip(tmp_path / "mine", tmp_path / "mine.zip").read_bytes()).json()[0]
     assert "is in your library" in stranger.call("add_upload", stranger.key, [file_data(upload)])
     [model] = last_data(stranger.call("list_models", stranger.key))[0]
@@ -86,7 +92,7 @@ def test_documents_and_queries_are_text(stranger: Stranger, model_id: str) -> No
 
 
 def test_names_of_files_are_text(stranger: Stranger, tmp_path: Path) -> None:
-    evil_model().save_pretrained(tmp_path / "mine")
+    save_evil_model(tmp_path / "mine")
     content = write_zip(tmp_path / "mine", tmp_path / "mine.zip").read_bytes()
     for name, sent in {f"{EVIL}.zip": content, f"{EVIL} two.zip": b"PK", f"{EVIL}.txt": EVIL.encode() * 2}.items():
         answer = stranger.upload(name, sent)

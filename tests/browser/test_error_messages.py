@@ -163,7 +163,7 @@ def test_home_refuses_before_any_work(
         says(message, "token of bob may read, not write", "settings/tokens")
     with signed_in(token_file, UNKNOWN):
         page.reload()
-        says(problem(page), "Hub doesn't know this access token", "Sign in anew")
+        says(problem(page), "Hub doesn't know this access token", "Sign in again")
         with faulty_hub.failing("whoami", read_bytes=0):
             page.reload()
             says(problem(page), "Hub can't be reached to sign in", "Check the network")

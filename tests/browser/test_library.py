@@ -28,7 +28,8 @@ def open_library(page: sync_api.Page, server: Server, query: str = "") -> None:
 def test_a_model_is_uploaded_used_renamed_and_deleted(
     page: sync_api.Page, context: sync_api.BrowserContext, server: Server, tmp_path: Path
 ) -> None:
-    static_model(base_model_name="<b>someone</b>/teacher").save_pretrained(tmp_path / "mine")
+    static_model().save_pretrained(tmp_path / "mine")
+    (tmp_path / "mine" / "README.md").write_text("---\nbase_model: <b>someone</b>/teacher\n---\n")
     open_library(page, server)
     expect(page.get_by_text("No model yet")).to_be_visible()
     page.locator("input[type=file]").set_input_files(write_zip(tmp_path / "mine", tmp_path / "mine.zip"))

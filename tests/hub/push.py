@@ -35,7 +35,7 @@ def _writable(hub: LoopbackHub, request: Request, kinds: str | None, repo_id: st
     user = _sender(hub, request)
     if isinstance(user, Reply):
         return user
-    if not user.may_write(repo.namespace):
+    if not user.may_write(repo.namespace, repo.repo_id):
         return Reply.error(403, "You don't have the rights to write to this repository.")
     return repo
 
@@ -44,8 +44,18 @@ def _whoami(hub: LoopbackHub, request: Request, _: bytes) -> Reply:
     user = _sender(hub, request)
     if isinstance(user, Reply):
         return user
-    orgs = [{"type": "org", "name": name, "fullname": name, "roleInOrg": user.role} for name in user.orgs]
-    access = {"type": "access_token", "accessToken": {"displayName": "loopback", "role": user.role}}
+    orgs = [
+        {"type": "org", "name": name, "fullname": name, "roleInOrg": user.org_roles.get(name, "write")}
+        for name in user.orgs
+    ]
+    access: dict[str, Any] = {"displayName": "loopback", "role": user.role}
+    if user.role == "fineGrained":
+        kinds = {user.name: "user", **dict.fromkeys(user.orgs, "org")}
+        scoped = [
+            {"entity": {"type": kinds.get(entity, "model"), "name": entity}, "permissions": list(permissions)}
+            for entity, permissions in user.grants.items()
+        ]
+        access["fineGrained"] = {"canReadGatedRepos": False, "global": [], "scoped": scoped}
     return Reply.json(
         {
             "type": "user",
@@ -54,7 +64,7 @@ def _whoami(hub: LoopbackHub, request: Request, _: bytes) -> Reply:
             "fullname": user.name,
             "avatarUrl": "",
             "orgs": orgs,
-            "auth": access,
+            "auth": {"type": "access_token", "accessToken": access},
         }
     )
 

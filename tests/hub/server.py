@@ -18,8 +18,9 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -38,21 +39,28 @@ class User:
 
     Attributes:
         name: The account.
-        role: `"read"`; `"write"`, in the account's own name and its organisations'; `"admin"`, everywhere.
+        role: `"read"`; `"write"`, in the account's own name and its organisations'; `"admin"`, everywhere;
+            `"fineGrained"`, where `grants` says so.
         orgs: The organisations it belongs to.
+        org_roles: Its role in some of them, where that is not `role`.
+        grants: What a fine-grained token allows: permissions by account, organisation or repository.
     """
 
     name: str
     role: str = "write"
     orgs: tuple[str, ...] = ()
+    org_roles: Mapping[str, str] = field(default_factory=dict)
+    grants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def may_read(self, namespace: str) -> bool:
         """Whether the private repositories of `namespace` are open to it."""
         return self.role == "admin" or namespace in (self.name, *self.orgs)
 
-    def may_write(self, namespace: str) -> bool:
-        """Whether it may write to the repositories of `namespace`."""
-        return self.role != "read" and self.may_read(namespace)
+    def may_write(self, namespace: str, repo_id: str = "") -> bool:
+        """Whether it may create repositories under `namespace`, or write to the one that is named."""
+        if self.role == "fineGrained":
+            return any("repo.write" in self.grants.get(entity, ()) for entity in (namespace, repo_id))
+        return self.role != "read" and self.org_roles.get(namespace) != "read" and self.may_read(namespace)
 
 
 class LoopbackHub(Faults):

@@ -12,6 +12,7 @@ from gradio.context import LocalContext
 
 from m2v_core.errors import InputError
 from m2v_core.exploration.neighbors import Neighbor
+from m2v_core.studio.work.distilling import model_title
 from pages import components
 from pages.components import (
     by_name,
@@ -20,7 +21,6 @@ from pages.components import (
     format_bytes,
     format_seconds,
     known_owner,
-    model_title,
     neighbors_html,
     notice,
     shows_errors,

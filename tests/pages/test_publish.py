@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import gradio as gr
 import pytest
 
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError, TeacherError
-from m2v_core.hub.account import Account
+from m2v_core.hub.account import Account, Grant
 from m2v_core.studio.jobs import Stage
 from m2v_core.studio.library import Library, ModelRecord
 from pages import home, publish
@@ -127,7 +128,104 @@ def test_a_withdrawn_token_is_told_and_no_more(hub: LoopbackHub, monkeypatch: py
     who = visitor(None, LOCAL)
     assert who.account is None
     said = account_html(who, "")
-    assert "withdrawn. Sign in anew" in said and "hf_withdrawn" not in said
+    assert "You are not signed in" in said and "withdrawn. Sign in again" in said and "hf_withdrawn" not in said
+
+
+def test_a_token_withdrawn_since_the_page_was_opened_is_told_before_any_work(
+    hub: LoopbackHub, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    shown = home.prepare(BUNDLED_TEACHER, False, LOCAL, None)
+    assert (shown["publishes"], shown["start"].value) == (True, "Make and publish")
+    del hub.users[TOKEN]
+    assert visitor(None, LOCAL).state == "signed in"  # as it was a moment ago, while one types
+    who = visitor(None, LOCAL, ask_again=True)  # as pressing the button does
+    assert who.state == "signed out"
+    with pytest.raises(HubError, match="withdrawn. Sign in again"):
+        home.submit(OWNER, who, BUNDLED_TEACHER, "new", None, True)
+    assert store.submitted == []
+    shown = home.prepare(BUNDLED_TEACHER, True, LOCAL, None)
+    assert (shown["publishes"], shown["start"].value) == (False, "Make my model")
+    home.submit(OWNER, who, BUNDLED_TEACHER, "new", None, False)
+    assert "publish" not in store.submitted[0][0].parameters
+
+
+def test_the_form_is_kept_while_nobody_can_tell_who_is_signed_in(
+    hub: LoopbackHub, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with hub.failing("whoami", status=503):
+        who = visitor(None, LOCAL, ask_again=True)
+        assert who.state == "unknown"
+        first, later = (home.prepare(BUNDLED_TEACHER, publishes, LOCAL, None) for publishes in (False, True))
+        with pytest.raises(HubError, match="503"):
+            home.submit(OWNER, who, BUNDLED_TEACHER, "new", None, True)
+    assert "is not known" in text_of(first["account"]) and "ends in a ZIP" in text_of(first["account"])
+    assert (first["publishes"], first["start"].value) == (False, "Make my model")
+    assert later.keys() == {"account"} and "503" in later["account"]
+    assert store.submitted == []
+
+
+def test_the_button_publishes_only_where_it_said_so(hub: LoopbackHub, store: FakeStore) -> None:
+    """Whoever signed in after the page was opened pressed "Make my model"."""
+    home.submit(OWNER, ADA, BUNDLED_TEACHER, "new", None, False)
+    assert "publish" not in store.submitted[0][0].parameters
+    assert store.secrets == [{}]
+
+
+@pytest.mark.parametrize(
+    ("scope", "seconds", "said"),
+    [("openid profile", 3600, "without allowing"), ("contribute-repos", 30, "expires in"), ("", -1, "has expired")],
+)
+def test_what_was_allowed_by_oauth_is_checked_at_the_press(
+    hub: LoopbackHub, store: FakeStore, monkeypatch: pytest.MonkeyPatch, scope: str, seconds: float, said: str
+) -> None:
+    monkeypatch.setenv("OAUTH_CLIENT_ID", "client")
+    who = visitor(gr.OAuthToken(TOKEN, scope, int(time.time() + seconds)), LOCAL)
+    with pytest.raises(HubError, match=said):
+        home.submit(OWNER, who, BUNDLED_TEACHER, "new", None, True)
+    assert store.submitted == []
+
+
+def test_what_was_allowed_by_oauth_goes_to_the_job(
+    hub: LoopbackHub, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OAUTH_CLIENT_ID", "client")
+    expires_at = int(time.time()) + 3600
+    who = visitor(gr.OAuthToken(TOKEN, "openid contribute-repos", expires_at), LOCAL)
+    home.submit(OWNER, who, BUNDLED_TEACHER, "new", None, True)
+    grant = Grant.from_text(store.secrets[0]["publish_grant"])
+    assert grant == Grant(frozenset({"openid", "contribute-repos"}), expires_at)
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"cut_after": 0}], ids=str)
+def test_a_licence_that_can_not_be_looked_up_is_not_taken_for_none(
+    hub: LoopbackHub,
+    store: FakeStore,
+    build_teacher_once: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: dict[str, int],
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.add("lab/teacher", build_teacher_once("wordpiece"))
+    with hub.failing("/api/models/lab/teacher", **fault):
+        shown = home.prepare("lab/teacher", False, LOCAL, None)
+        with pytest.raises(InputError, match="licence of lab/teacher is not known"):
+            home.submit(OWNER, ADA, "lab/teacher", "new", None, True)
+        home.submit(OWNER, ADA, "lab/teacher", "new", "mit", True)
+    assert shown["license"].visible and "can't be looked up" in shown["license"].info
+    assert home.prepare("lab/teacher", False, LOCAL, None)["license"].info.startswith("The teacher states none")
+
+
+def test_the_way_that_was_chosen_stays_while_the_hub_can_not_tell(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert publish.check("lab/full", LOCAL, None)[1].visible
+    assert not publish.check("ada/free", LOCAL, None)[1].visible
+    with hub.failing("/api/models/lab/full", status=503):
+        said, way = publish.check("lab/full", LOCAL, None)
+    assert "503" in said and way == gr.skip()
 
 
 def test_without_an_account_it_says_how() -> None:
@@ -155,7 +253,7 @@ def test_home_refuses_a_name_before_any_work(
             permitted(who, name)
         return
     with pytest.raises(M2VError, match=said):
-        home.submit(OWNER, who, BUNDLED_TEACHER, name, None)
+        home.submit(OWNER, who, BUNDLED_TEACHER, name, None, True)
     assert store.submitted == []
 
 
@@ -171,7 +269,7 @@ def test_a_name_is_checked_as_it_is_typed(hub: LoopbackHub) -> None:
 
 
 def test_home_publishes_for_who_is_signed_in(hub: LoopbackHub, store: FakeStore) -> None:
-    home.submit(OWNER, ADA, BUNDLED_TEACHER, "new", None)
+    home.submit(OWNER, ADA, BUNDLED_TEACHER, "new", None, True)
     spec, owner = store.submitted[0]
     assert (spec.kind, owner, spec.title) == ("distill", OWNER, "new")
     assert spec.parameters == {
@@ -187,7 +285,7 @@ def test_home_publishes_for_who_is_signed_in(hub: LoopbackHub, store: FakeStore)
 
 
 def test_home_makes_a_zip_for_others(hub: LoopbackHub, store: FakeStore) -> None:
-    home.submit(OWNER, Visitor(), BUNDLED_TEACHER, "", None)
+    home.submit(OWNER, Visitor(), BUNDLED_TEACHER, "", None, False)
     spec, _ = store.submitted[0]
     expected = {"model_name": BUNDLED_TEACHER, "recipe": "fast", "measure": True, "license": "apache-2.0"}
     assert spec.parameters == expected
@@ -199,8 +297,8 @@ def test_home_asks_for_a_licence_that_nothing_states(
 ) -> None:
     teacher = str(build_teacher_once("wordpiece"))
     with pytest.raises(InputError, match="states no licence"):
-        home.submit(OWNER, ADA, teacher, "new", None)
-    home.submit(OWNER, ADA, teacher, "new", "cc-by-4.0")
+        home.submit(OWNER, ADA, teacher, "new", None, True)
+    home.submit(OWNER, ADA, teacher, "new", "cc-by-4.0", True)
     assert store.submitted[0][0].parameters["license"] == "cc-by-4.0"
 
 
@@ -208,9 +306,9 @@ def test_home_looks_at_the_teacher_first(
     hub: LoopbackHub, store: FakeStore, broken_teacher: Callable[[str], Path]
 ) -> None:
     with pytest.raises(NotFoundError):
-        home.submit(OWNER, ADA, "nobody/nothing", "new", "mit")
+        home.submit(OWNER, ADA, "nobody/nothing", "new", "mit", True)
     with pytest.raises(TeacherError):
-        home.submit(OWNER, ADA, str(broken_teacher("custom-code")), "new", "mit")
+        home.submit(OWNER, ADA, str(broken_teacher("custom-code")), "new", "mit", True)
     assert store.submitted == []
 
 
@@ -218,10 +316,10 @@ def test_a_private_teacher_s_reader_gives_its_token_to_the_job(
     hub: LoopbackHub, store: FakeStore, build_teacher_once: Callable[[str], Path]
 ) -> None:
     hub.add("lab/private-teacher", build_teacher_once("wordpiece"), private=True)
-    home.submit(OWNER, ADA, "lab/private-teacher", "new", "mit")
+    home.submit(OWNER, ADA, "lab/private-teacher", "new", "mit", True)
     assert store.secrets == [{"publish_token": TOKEN, "hf_token": TOKEN}]
     with pytest.raises(NotFoundError):  # what one may see is not kept for another
-        home.submit(OWNER, Visitor(), "lab/private-teacher", "", None)
+        home.submit(OWNER, Visitor(), "lab/private-teacher", "", None, False)
 
 
 def test_the_publish_page_fills_its_form(hub: LoopbackHub, model: ModelRecord, monkeypatch: pytest.MonkeyPatch) -> None:

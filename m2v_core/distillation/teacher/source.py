@@ -43,6 +43,18 @@ class TeacherSource:
     revision: str | None = None
 
     @property
+    def repo_id(self) -> str | None:
+        """Its name on the Hub; None for a folder of one's own."""
+        if is_bundled(self.name) and not Path(self.name).is_dir():
+            return BUNDLED_TEACHER
+        return None if self.revision is None else self.name
+
+    @property
+    def title(self) -> str:
+        """Its name on the Hub, or else that of its folder: where that lies is nobody else's business."""
+        return self.repo_id or self.folder.resolve().name
+
+    @property
     def fingerprint(self) -> str:
         """What changes when the teacher does: its commit, or its files' sizes and times."""
         if self.revision is not None:

@@ -7,7 +7,7 @@ from m2v_core.evaluation.encoders.base import (
     disk_bytes,
     tokenizer_threads,
 )
-from m2v_core.evaluation.encoders.opening import SPECS, encoder_names, open_encoder
+from m2v_core.evaluation.encoders.opening import SPECS, encoder_kind, encoder_names, open_encoder
 from m2v_core.evaluation.encoders.static import Model2VecEncoder, StaticEncoder, WordLlamaEncoder
 from m2v_core.evaluation.encoders.teacher import OnnxTeacherEncoder, TeacherEncoder
 from m2v_core.evaluation.encoders.words import BPEmbEncoder, TfidfEncoder, WordVectorEncoder
@@ -26,6 +26,7 @@ __all__ = [
     "WordLlamaEncoder",
     "WordVectorEncoder",
     "disk_bytes",
+    "encoder_kind",
     "encoder_names",
     "open_encoder",
     "tokenizer_threads",

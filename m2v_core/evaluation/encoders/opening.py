@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from m2v_core.errors import InputError
+from m2v_core.errors import HubError, InputError, NotFoundError
 from m2v_core.evaluation.encoders.base import Encoder
 from m2v_core.evaluation.encoders.static import Model2VecEncoder, StaticEncoder, WordLlamaEncoder
 from m2v_core.evaluation.encoders.teacher import OnnxTeacherEncoder, TeacherEncoder
 from m2v_core.evaluation.encoders.words import BPEmbEncoder, TfidfEncoder, WordVectorEncoder
 
 SPECS = {
+    "static:": "a static model, by folder or Hub name",
     "teacher:": "a Sentence Transformer, by Hub name or folder",
     "onnx:": "a Sentence Transformer in ONNX Runtime",
     "model2vec:": "a static model in the model2vec package",
@@ -21,29 +25,37 @@ SPECS = {
     "wordllama": "the model of the wordllama package",
     "tfidf": "weighted word counts",
 }
-"""What each form means; anything else is a static model, by folder or Hub name."""
+"""What each form means; what a name without a form is, its files tell: see `encoder_kind`."""
+
+_TELLING = ("modules.json", "config.json")
 
 
 def open_encoder(
-    spec: str, name: str | None = None, *, teacher_folder: Callable[[str], Path], device: str = "cpu"
+    spec: str,
+    name: str | None = None,
+    *,
+    teacher_folder: Callable[[str], Path],
+    device: str | Callable[[], str] = "cpu",
 ) -> Encoder:
     """The encoder that a few words describe.
 
     Args:
-        spec: One of the forms in `SPECS`, or a static model's folder or Hub name.
+        spec: One of the forms in `SPECS`, or a folder, a file of word vectors or a Hub name; see `encoder_kind`.
         name: What people call it; a name made from `spec` when None.
         teacher_folder: Finds a teacher on this machine or downloads it, and refuses one that can't be trusted:
             `m2v_core.distillation.teacher.teacher.trusted_folder`.
-        device: Where a teacher runs.
+        device: Where a teacher runs; a function is called only where there is one.
 
     Raises:
         InputError: `spec` names nothing.
         M2VError: As the encoders.
     """
-    kind, rest = _parts(spec)
+    _, rest = _parts(spec)
     name = name or _label(spec)
+    teacher_folder = functools.cache(teacher_folder)
+    kind = encoder_kind(spec, teacher_folder=teacher_folder)
     if kind == "teacher":
-        return TeacherEncoder(teacher_folder(rest), name, device)
+        return TeacherEncoder(teacher_folder(rest), name, device if isinstance(device, str) else device())
     if kind == "onnx":
         return OnnxTeacherEncoder(teacher_folder(rest), name)
     if kind == "wordllama":
@@ -56,7 +68,75 @@ def open_encoder(
         return WordVectorEncoder(rest, name)
     if kind == "bpemb":
         return BPEmbEncoder(rest, name)
-    return StaticEncoder.load(spec, name)
+    return StaticEncoder.load(rest, name)
+
+
+def encoder_kind(spec: str, *, teacher_folder: Callable[[str], Path]) -> str:
+    """The kind of encoder that a few words describe: a form in `SPECS` without its colon.
+
+    A form says it. Without one, a folder's files tell, or those of a repository on the Hub: `modules.json` and
+    `config.json` name their modules. Any file is taken for word vectors. What can't be found counts as a static model,
+    whose loading says what is missing.
+
+    Args:
+        spec: As for `open_encoder`.
+        teacher_folder: As there; asked where the Hub can't be, as it finds what is bundled or in the cache.
+
+    Raises:
+        InputError: `spec` names nothing.
+        HubError: The Hub can't be reached, and the files aren't on this machine.
+    """
+    kind, rest = _parts(spec)
+    if kind:
+        return kind
+    path = Path(rest).expanduser()
+    if path.is_file():
+        return "vectors"
+    if path.is_dir():
+        return _kind_of_folder(path)
+    from m2v_core.hub import download, info
+
+    if not download.is_repo_id(rest):
+        return "static"
+    try:
+        facts = info.repo_facts(rest)
+        contents = info.read_files(facts, _TELLING)
+    except NotFoundError:
+        return "static"
+    except HubError as error:
+        try:
+            return _kind_of_folder(download.download_model(rest))
+        except HubError:
+            pass  # it isn't cached as a static model
+        try:
+            return _kind_of_folder(teacher_folder(rest))
+        except HubError:
+            raise error from None
+    return _kind_of_files(contents or {})
+
+
+def _kind_of_folder(folder: Path) -> str:
+    contents = {name: (folder / name).read_bytes() for name in _TELLING if (folder / name).is_file()}
+    is_bpemb = not contents and any(folder.glob("*.model")) and any(folder.glob("*.bin"))
+    return "bpemb" if is_bpemb else _kind_of_files(contents)
+
+
+def _kind_of_files(contents: Mapping[str, bytes]) -> str:
+    """The kind of encoder, from those of `_TELLING` that there are."""
+    modules, config = (_json(contents.get(name, b"")) for name in _TELLING)
+    types = [str(module.get("type")) for module in modules if isinstance(module, dict)] if modules else []
+    if any(module.endswith("StaticEmbedding") for module in types):
+        return "static"
+    # Static models of the first releases have a configuration without a type.
+    model_type = config.get("model_type", "model2vec") if isinstance(config, dict) else "model2vec"
+    return "teacher" if types or model_type != "model2vec" else "static"
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:  # absent or damaged: opening it says which
+        return None
 
 
 def encoder_names(specs: Sequence[str]) -> list[str]:

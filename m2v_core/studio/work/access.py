@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from m2v_core.errors import TeacherError
 from m2v_core.studio.jobs.orders import WorkOrder
+
+if TYPE_CHECKING:
+    from m2v_core.evaluation.encoders import Encoder
 
 
 def use_hub_account(order: WorkOrder) -> None:
@@ -43,3 +48,31 @@ def check_teacher(order: WorkOrder, teacher: str) -> str | None:
     if facts.problems:
         raise TeacherError(facts.problems[0])
     return facts.commit
+
+
+def open_encoder(order: WorkOrder, spec: str, name: str) -> Encoder:
+    """The encoder that a job was asked to measure, as `m2v eval` opens it.
+
+    Models of the library are `static:`, whatever their files say: strangers upload them.
+
+    Args:
+        order: Says on which device a teacher runs, and how large it may be.
+        spec: As for `m2v_core.evaluation.encoders.open_encoder`.
+        name: What people call it.
+
+    Raises:
+        M2VError: As there, and as `check_teacher`.
+    """
+    from m2v_core.evaluation import encoders
+
+    def folder(teacher: str) -> Path:
+        from m2v_core.distillation.teacher.teacher import trusted_folder
+
+        return trusted_folder(teacher, check_teacher(order, teacher))
+
+    def device() -> str:
+        from m2v_core.distillation.teacher.teacher import resolve_device
+
+        return resolve_device(order.parameters.get("device"))
+
+    return encoders.open_encoder(spec, name, teacher_folder=folder, device=device)

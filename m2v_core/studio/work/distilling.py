@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from m2v_core.model import StaticModel
 
 _PROBES = ["A sentence to try a saved model with.", "And one more, of other words.", "42"]
+
+
+def model_title(teacher: str) -> str:
+    """What a model made from `teacher` is called: "m2v-all-MiniLM-L6-v2"."""
+    return "m2v-" + re.split(r"[/\\]", teacher.rstrip("/\\"))[-1]
 
 
 def check(parameters: Mapping[str, Any], texts: Mapping[str, Sequence[str]]) -> None:
@@ -58,7 +64,7 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
         cancel=order.cancel,
         revision=revision,
     )
-    name, license = extra.get("name"), extra.get("license")
+    name, license = extra.get("name") or model_title(parameters["model_name"]), extra.get("license")
     reporter.start("save", 1)
     model.save_pretrained(order.staging, name, license=license)
     reporter.advance(1)

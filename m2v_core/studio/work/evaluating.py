@@ -14,7 +14,7 @@ import numpy as np
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.progress import Progress, ProgressReporter
 from m2v_core.studio.jobs.orders import WorkOrder
-from m2v_core.studio.work.access import check_teacher, use_hub_account
+from m2v_core.studio.work.access import open_encoder, use_hub_account
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
     parameters = order.parameters
     reporter = ProgressReporter(order.progress, order.cancel)
     reporter.start("load")  # uncounted, as nobody knows beforehand how long a teacher takes
-    from m2v_core.evaluation.encoders import StaticEncoder, open_encoder
+    from m2v_core.evaluation import encoders as opening
     from m2v_core.evaluation.fidelity import measure_fidelity, teacher_task
     from m2v_core.evaluation.own_data import OwnSet
     from m2v_core.evaluation.packed import TaskArchive
@@ -68,14 +68,15 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
         raise InputError("Fidelity is agreement with a teacher, and none is chosen. Choose one, or give test data.")
     encoders: list[Encoder] = []
     for model in parameters["models"]:
-        encoders.append(StaticEncoder.load(model["path"], model["name"]))
+        encoders.append(open_encoder(order, f"static:{model['path']}", model["name"]))
         reporter.advance(0)
     teacher: _Remembering | None = None
     for spec in parameters.get("peers", []):
-        encoders.append(_renamed(open_encoder(spec, teacher_folder=_no_teacher), encoders))
+        encoders.append(_renamed(opening.open_encoder(spec, teacher_folder=_no_teacher), encoders))
         reporter.advance(0)
     if needs_teacher or (tasks and parameters.get("teacher") and parameters.get("scores_teacher")):
-        teacher = _Remembering(_teacher(order, parameters["teacher"]), order.cancel)
+        name = parameters["teacher"]
+        teacher = _Remembering(open_encoder(order, f"teacher:{name}", name), order.cancel)
         reporter.advance(0)
 
     outcome: dict[str, Any] = {
@@ -150,14 +151,6 @@ class _Remembering:
             step = new[start : start + _TEXTS_A_STEP]
             self._rows.update(zip(step, self._encoder.encode(step), strict=True))
         return np.stack([self._rows[text] for text in texts])
-
-
-def _teacher(order: WorkOrder, name: str) -> Encoder:
-    from m2v_core.distillation.teacher.teacher import resolve_device, trusted_folder
-    from m2v_core.evaluation.encoders import TeacherEncoder
-
-    folder = trusted_folder(name, check_teacher(order, name))
-    return TeacherEncoder(folder, name, resolve_device(order.parameters.get("device")))
 
 
 def _no_teacher(name: str) -> Any:

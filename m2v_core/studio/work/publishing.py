@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -10,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from m2v_core.errors import M2VError, MissingExtraError, ModelFormatError, first_line
+from m2v_core.errors import HubError, M2VError, MissingExtraError, ModelFormatError, NotSignedInError, first_line
 from m2v_core.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def publish(order: WorkOrder) -> Mapping[str, Any]:
 
     `model` is the folder, `model_id` what the app calls it, `model_name` what people do; the others are
     `kinds.DESTINATION`. `card` holds the text of README.md, in one piece; the folder's own without it. The secret
-    `publish_token` signs in.
+    `publish_token` signs in; `publish_grant` is the `Grant` that it came with, as text.
 
     Returns:
         `published`, as `put_on_hub` returns it.
@@ -43,16 +42,15 @@ def put_on_hub(order: WorkOrder, folder: Path, destination: Mapping[str, Any]) -
     """Check a model's folder in every reader that is installed, then push it.
 
     Returns:
-        `url`, `repo_id`, `commit`, `revision`, `pr_url`, `verified`, `private`, `n_bytes` and `readers`, the
-        libraries that opened it.
+        `Pushed` as a mapping, `n_bytes`, and `readers`, the libraries that opened it.
     """
     reporter = ProgressReporter(order.progress, order.cancel)
     readers = check_readers(folder, reporter)
     from m2v_core.hub.attempts import refuse_long_waits
-    from m2v_core.hub.info import repo_facts
     from m2v_core.hub.push import push_folder
 
     refuse_long_waits()
+    _check_permission(order, destination)
     card = "".join(order.texts.get("card", ())) or None
     pushed = push_folder(
         folder,
@@ -66,15 +64,39 @@ def put_on_hub(order: WorkOrder, folder: Path, destination: Mapping[str, Any]) -
         progress=order.progress,
         cancel=order.cancel,
     )
-    is_private = destination.get("private", True)
-    with contextlib.suppress(M2VError):  # a repository that was there before keeps what it is
-        is_private = repo_facts(pushed.repo_id, token=order.secrets.get("publish_token")).access == "private"
     return {
         **vars(pushed),
-        "private": is_private,
         "n_bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
         "readers": readers,
     }
+
+
+def _check_permission(order: WorkOrder, destination: Mapping[str, Any]) -> None:
+    """Look again whether the owner may publish: the job may have waited for long.
+
+    Raises:
+        HubError: They may not; the message says why.
+    """
+    from m2v_core.hub.account import Grant, sign_in
+
+    token, grant = order.secrets.get("publish_token"), order.secrets.get("publish_grant")
+    if token is None:
+        return
+    refused = "" if grant is None else Grant.from_text(grant).refusal(seconds_needed=0)
+    if not refused:
+        try:
+            account = sign_in(token)
+        except NotSignedInError as error:
+            refused = str(error)
+        except HubError:  # nobody can tell; the upload itself asks a few times, and says what failed
+            return
+        else:
+            refused = "" if destination.get("create_pr") else account.refusal(destination["repo_id"])
+    if refused:
+        raise HubError(
+            f"{destination['repo_id']} could not be published: {refused} Nothing was sent, and the Hub is as it was. "
+            "Your copy is untouched."
+        )
 
 
 def check_readers(folder: Path, reporter: ProgressReporter) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from tokenizers import Tokenizer
@@ -655,6 +657,28 @@ def test_a_teacher_from_the_hub(session_hub: LoopbackHub, wordpiece: Path):
     np.testing.assert_allclose(rows(found), rows(expected), atol=1e-5)
     assert found.base_model_name == "someone/small-teacher"
     assert found.config["m2v"]["teacher_revision"] == commit
+
+
+@pytest.mark.parametrize("load", ["by path", "relative", "already loaded", "moved since"])
+def test_a_local_teacher_has_no_name_on_the_hub(
+    wordpiece: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: str
+):
+    folder = shutil.copytree(wordpiece, tmp_path / "home" / "my teacher")
+    monkeypatch.chdir(tmp_path)
+    if load in ("by path", "relative"):
+        model = distill(str(folder) if load == "by path" else "home/my teacher", PHRASES, use_subword=False, **RAW)
+    else:
+        loaded, tokenizer = AutoModel.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        if load == "moved since":
+            folder.rename(folder.with_name("elsewhere"))
+        model = distill_from_model(loaded, tokenizer, PHRASES, use_subword=False, **RAW)
+    model.save_pretrained(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    config = (tmp_path / "model" / "config.json").read_text()
+    front = yaml.safe_load(card.split("---\n")[1])
+    assert model.base_model_name is None and "base_model" not in front and "tokenizer_name" not in config
+    assert "Distilled from `my teacher`" in card and "--model-name 'my teacher'" in card
+    assert str(tmp_path) not in card + config and "home/" not in card + config
 
 
 def test_a_folder_has_no_revisions(wordpiece: Path):

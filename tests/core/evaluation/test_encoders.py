@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from tokenizers import Tokenizer
 
-from m2v_core.errors import InputError, MissingExtraError, NotFoundError, RemoteCodeError, TeacherError
+from m2v_core.errors import HubError, InputError, MissingExtraError, NotFoundError, RemoteCodeError, TeacherError
 from m2v_core.evaluation.encoders import (
     BPEmbEncoder,
     OnnxTeacherEncoder,
@@ -21,6 +21,7 @@ from m2v_core.evaluation.encoders import (
     TfidfEncoder,
     WordLlamaEncoder,
     WordVectorEncoder,
+    encoder_kind,
     encoder_names,
     open_encoder,
 )
@@ -231,6 +232,59 @@ def test_descriptions_become_encoders(tmp_path, teacher):
     assert [encoder.facts.name for encoder in encoders] == names == encoder_names(specs)
     assert asked == ["owner/tiny", "owner/tiny"]
     assert [encoder.facts.role for encoder in encoders] == ["static", "peer", "teacher", "teacher", *["peer"] * 3]
+
+
+def never(name):
+    raise AssertionError(f"{name} needs no teacher's folder")
+
+
+def test_the_files_tell_the_kind(tmp_path, teacher, session_hub):
+    static_model().save_pretrained(tmp_path / "static")
+    (tmp_path / "static" / "modules.json").rename(tmp_path / "modules.json")
+    plain = shutil.copytree(teacher, tmp_path / "plain")
+    for path in (plain / "modules.json", plain / "config_sentence_transformers.json"):
+        path.unlink(missing_ok=True)
+    static_model().save_pretrained(tmp_path / "modular")
+    (tmp_path / "modular" / "config.json").unlink()
+    (tmp_path / "pieces").mkdir()
+    for file in ("en.model", "en.bin"):
+        (tmp_path / "pieces" / file).touch()
+    (tmp_path / "glove.txt").write_text("sea 1 2\n")
+    (tmp_path / "empty").mkdir()
+    kinds = {
+        "static": "static",
+        "modular": "static",
+        "plain": "teacher",
+        "pieces": "bpemb",
+        "glove.txt": "vectors",
+        "empty": "static",
+    }
+    for name, kind in kinds.items():
+        assert encoder_kind(str(tmp_path / name), teacher_folder=never) == kind, name
+    for name in ("static", "modular", "plain"):
+        session_hub.add(f"someone/kind-{name}", tmp_path / name)
+        assert encoder_kind(f"someone/kind-{name}", teacher_folder=never) == kinds[name], name
+    session_hub.add("someone/kind-teacher", teacher)
+    session_hub.requests.clear()
+    assert encoder_kind("someone/kind-teacher", teacher_folder=never) == "teacher"
+    assert not [path for path in session_hub.paths() if "safetensors" in path], "no weights are fetched to tell"
+    for kind in ("model2vec", "static"):
+        assert encoder_kind(f"{kind}:{teacher}", teacher_folder=never) == kind, "a form forces its kind"
+
+
+def test_a_kind_that_the_hub_can_not_tell_is_told_by_what_is_on_this_machine(tmp_path, teacher, session_hub):
+    static_model().save_pretrained(tmp_path / "static")
+    session_hub.add("someone/kind-cached", tmp_path / "static")
+    open_encoder("someone/kind-cached", teacher_folder=never)  # which is in the cache from now on
+    with session_hub.failing("/api/models/someone/", cut_after=0):
+        assert encoder_kind("someone/kind-cached", teacher_folder=never) == "static"
+        assert encoder_kind("someone/kind-bundled", teacher_folder=lambda name: teacher) == "teacher"
+
+        def nowhere(name):
+            raise HubError(f"There is no folder {name}.")
+
+        with pytest.raises(HubError, match="can't be reached"):
+            encoder_kind("someone/kind-unknown", teacher_folder=nowhere)
 
 
 def test_names_that_would_be_alike_stay_whole():

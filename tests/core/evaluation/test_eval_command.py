@@ -47,6 +47,33 @@ def test_encoders_side_by_side(model, data):
     ) in done.stdout
 
 
+def test_a_sentence_transformer_needs_no_form(model, data, build_teacher_once):
+    teacher = build_teacher_once("wordpiece")
+    rows = [
+        m2v_eval(spec, "--data", data, "--tasks", "tiny", "--device", "cpu", "--format", "json")
+        for spec in (teacher, f"teacher:{teacher}")
+    ]
+    one, forced = (json.loads(row.stdout) for row in rows)
+    assert one["encoders"] == forced["encoders"] and one["encoders"][0]["role"] == "teacher"
+    assert [{**score, "seconds": 0} for score in one["scores"]] == [
+        {**score, "seconds": 0} for score in forced["scores"]
+    ]
+
+
+def test_a_sentence_transformer_has_no_smaller_versions(data, build_teacher_once):
+    teacher = build_teacher_once("wordpiece")
+    done = CliRunner().invoke(cli.app, ["frontier", str(teacher), "--data", str(data)])
+    assert done.exit_code == 1 and "is a Sentence Transformer" in done.stderr and "m2v distill" in done.stderr
+
+
+def test_the_speed_of_a_sentence_transformer(model, build_teacher_once):
+    teacher = build_teacher_once("wordpiece")
+    arguments = ["--rounds", "1", "--seconds", "0.2", "--device", "cpu", "--json"]
+    done = CliRunner().invoke(cli.app, ["speed", str(model), str(teacher), *arguments])
+    assert done.exit_code == 0, done.output
+    assert [one["facts"]["role"] for one in json.loads(done.stdout)["encoders"]] == ["static", "teacher"]
+
+
 def test_json_comes_back(model, data, tmp_path):
     output = tmp_path / "found.json"
     done = m2v_eval(model, "tfidf", "--data", data, "--tasks", "tiny,WordSim", "--format", "json", "--output", output)

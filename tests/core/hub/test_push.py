@@ -233,7 +233,7 @@ def test_another_s_private_repository_of_that_name(hub: LoopbackHub, model_folde
 def test_a_card_that_the_hub_refuses(hub: LoopbackHub, model_folder: Path) -> None:
     with pytest.raises(InputError, match="license.*must be one of"):
         push_folder(model_folder, "ada/model", token=ADA, card="---\nlicense: none\n---\n", endpoint=hub.url)
-    assert on_hub(hub) == {}
+    assert "/api/repos/create" not in hub.paths("POST"), "it is refused before anything is made"
 
 
 FAULTS = {
@@ -276,7 +276,11 @@ def test_each_request_fails_for_good_and_the_next_push_succeeds(
     ):
         push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url, progress=lambda event: None)
     assert content(model_folder) == before, "the model is still on disk"
-    assert not hub.has("model", "ada/model") or on_hub(hub) == {}, "the Hub holds no half model"
+    if (request_kind, fault) == ("create", "answer-lost"):
+        assert on_hub(hub) == {}, "whose repository it is can't be known, and it is empty"
+    else:
+        assert not hub.has("model", "ada/model"), "the Hub is as it was"
+        assert "Nothing was sent" in str(caught.value)
     message = str(caught.value)
     assert message.startswith("ada/model could not be published")
     if fault.isdecimal():
@@ -344,9 +348,45 @@ def test_a_wait_too_long_is_refused(hub: LoopbackHub, model_folder: Path, waits:
     assert not waits
 
 
-def test_what_was_uploaded_is_not_sent_again(hub: LoopbackHub, model_folder: Path, waits: list[float]) -> None:
-    with hub.failing("/commit/", status=403), pytest.raises(HubError, match="stays on the Hub, empty"):
+@pytest.mark.parametrize("fault", [{"status": 403}, {"read_bytes": 0}], ids=str)
+def test_a_repository_that_can_not_be_withdrawn_stays(
+    hub: LoopbackHub, model_folder: Path, waits: list[float], fault: dict[str, int]
+) -> None:
+    with (
+        hub.failing("/commit/", status=403),
+        hub.failing("/api/repos/delete", methods=("DELETE",), **fault),
+        pytest.raises(HubError, match="403.*stays on the Hub, empty"),
+    ):
         push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url)
+    assert on_hub(hub) == {}
+
+
+def test_a_commit_whose_answer_is_lost_is_not_withdrawn(
+    hub: LoopbackHub, model_folder: Path, waits: list[float]
+) -> None:
+    cancel = threading.Event()
+
+    def stop(event: Progress) -> None:
+        if "/api/models/ada/model/commit/main" in hub.paths("POST"):
+            cancel.set()
+
+    with hub.failing("/commit/", cut_after=0), pytest.raises(Cancelled, match="has files"):
+        push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url, progress=stop, cancel=cancel)
+    assert on_hub(hub) == content(model_folder)
+
+
+def test_it_says_who_may_see_it(hub: LoopbackHub, model_folder: Path) -> None:
+    hub.add("ada/public", {".gitattributes": b""})
+    assert not push_folder(model_folder, "ada/public", token=ADA, endpoint=hub.url, private=True).private
+    assert push_folder(model_folder, "ada/new", token=ADA, endpoint=hub.url, private=True).private
+    assert not push_folder(model_folder, "ada/open", token=ADA, endpoint=hub.url, private=False).private
+
+
+def test_what_was_uploaded_is_not_sent_again(hub: LoopbackHub, model_folder: Path, waits: list[float]) -> None:
+    hub.add("ada/model", {".gitattributes": b""})
+    with hub.failing("/commit/", status=403), pytest.raises(HubError, match="Nothing was sent"):
+        push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url)
+    assert hub.has("model", "ada/model"), "it was there before"
     assert len(hub.paths("PUT")) == 1
     push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url)
     assert len(hub.paths("PUT")) == 1

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from m2v_core.errors import InputError, ModelFormatError, NotFoundError, SaveError
 from m2v_core.model import StaticModel
 from m2v_core.storage.atomic import replacing
+from m2v_core.storage.card import retitled
 from tests.static_models import DIM, TEXTS, TOKENIZERS, static_model
 
 FILES = {"README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json"}
@@ -271,6 +272,61 @@ def test_an_odd_card_is_no_obstacle(saved, card):
     assert (model.base_model_name, model.language) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("name", "in_text"),
+    [
+        ("/home/me/my teacher", "my teacher"),
+        ("C:\\Users\\me\\teacher", "teacher"),
+        ("my-teacher", "my-teacher"),
+        ("a/b/c", "c"),
+        ("./org/teacher", "teacher"),
+    ],
+)
+def test_a_name_that_is_none_of_the_hub_is_in_the_text_alone(tmp_path, name, in_text):
+    static_model(base_model_name=name).save_pretrained(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "base_model" not in yaml.safe_load(card.split("---\n")[1])
+    assert f"Distilled from `{in_text}`" in card
+    assert in_text == name or name not in card + (tmp_path / "model" / "config.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stated", "listed"),
+    [
+        (["zh-CN", "zh_TW", "EN", "pt-br"], ["zh", "en", "pt"]),
+        (["English", "xx", "und", "qaa", ""], None),
+        (["multilingual", "yue", "iw"], ["multilingual", "yue", "he"]),
+    ],
+)
+def test_languages_are_iso_639_codes(tmp_path, stated, listed):
+    static_model(language=stated).save_pretrained(tmp_path)
+    assert yaml.safe_load((tmp_path / "README.md").read_text().split("---\n")[1]).get("language") == listed
+
+
+@pytest.mark.parametrize(
+    ("license", "expected"),
+    [
+        ("MIT", {"license": "mit"}),
+        ("Apache 2.0", {"license": "apache-2.0"}),
+        ("My Own License (v2)", {"license": "other", "license_name": "my-own-license-v2"}),
+        ("  ", {}),
+    ],
+)
+def test_a_license_is_one_that_the_hub_lists_or_another_s_name(tmp_path, license, expected):
+    static_model().save_pretrained(tmp_path, license=license)
+    metadata = yaml.safe_load((tmp_path / "README.md").read_text().split("---\n")[1])
+    assert {key: metadata[key] for key in ("license", "license_name") if key in metadata} == expected
+
+
+def test_a_card_of_before_is_put_right_when_it_is_retitled():
+    old = "---\nbase_model: my teacher\nlanguage: zh-CN\nmodel_name: a\n---\n# a\n"
+    metadata = yaml.safe_load(retitled(old, "me/b", "mit").split("---\n")[1])
+    assert metadata == {"model_name": "me/b", "language": ["zh"], "license": "mit"}
+    kept = "---\nbase_model: org/teacher\nlanguage: [en]\n---\n# a\n"
+    metadata = yaml.safe_load(retitled(kept, "me/b", None).split("---\n")[1])
+    assert (metadata["base_model"], metadata["language"]) == ("org/teacher", ["en"])
+
+
 @pytest.mark.parametrize("card", [b"---\nbase_model: [unclosed\n---\n", b"---\n\xff\xfe\n---\n"])
 def test_a_damaged_card_is_logged_and_ignored(saved, card, caplog):
     (saved / "README.md").write_bytes(card)
@@ -397,6 +453,7 @@ import resource, sys
 from m2v_core.errors import SaveError
 from m2v_core.model import StaticModel
 from m2v_core.storage.atomic import replacing
+from m2v_core.storage.card import retitled
 model = StaticModel.from_pretrained(sys.argv[1], normalize=False)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 try:

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 
 from m2v_core import StaticModel
 from m2v_core.errors import HubError, ModelFormatError
+from m2v_core.hub.account import Grant
 from m2v_core.progress import ProgressReporter
 from m2v_core.studio.jobs import JobLimits, JobSpec
 from m2v_core.studio.jobs.orders import WorkOrder
@@ -106,6 +108,38 @@ def test_each_kind_of_request_fails_in_turn(
     json.dumps(published)
 
 
+@pytest.mark.parametrize(
+    ("user", "grant", "said"),
+    [
+        (None, None, "withdrawn. Sign in again"),
+        (User("ada", role="read"), None, "may read, not write"),
+        (User("ada", "fineGrained", grants={"ada": ("repo.content.read",)}), None, "may read, not write"),
+        (User("ada"), Grant(frozenset({"write-repos"}), 1.0), "has expired"),
+        (User("ada"), Grant(frozenset({"openid"}), 0.0), "without allowing"),
+    ],
+    ids=["withdrawn", "reader", "fine-grained", "expired", "scopes"],
+)
+def test_what_is_allowed_is_looked_at_again_before_the_upload(
+    hub: LoopbackHub, model_folder: Path, tmp_path: Path, user: User | None, grant: Grant | None, said: str
+) -> None:
+    hub.users.pop(ADA)
+    if user is not None:
+        hub.users[ADA] = user
+    order = order_for(model_folder, tmp_path)
+    if grant is not None:
+        order = replace(order, secrets={**order.secrets, "publish_grant": grant.to_text()})
+    with pytest.raises(HubError, match=rf"^ada/model could not be published: .*{said}.*Your copy is untouched"):
+        publish(order)
+    assert not hub.has("model", "ada/model") and "/api/repos/create" not in hub.paths("POST")
+
+
+def test_a_hub_that_can_not_tell_who_is_signed_in_may_take_the_model(
+    hub: LoopbackHub, model_folder: Path, tmp_path: Path
+) -> None:
+    with hub.failing("whoami", status=503):
+        assert publish(order_for(model_folder, tmp_path))["published"]["verified"]
+
+
 def test_every_reader_opens_what_is_sent(model_folder: Path) -> None:
     pytest.importorskip("model2vec")
     readers = check_readers(model_folder, ProgressReporter())
@@ -163,7 +197,8 @@ def test_an_upload_that_fails_keeps_what_was_distilled(
         made = store.submit(JobSpec("distill", parameters, title="made"), "ada", secrets={"publish_token": ADA})
         job = store.wait(made, "ada", timeout_seconds=200)
     assert job.state == "done", store.log(made, "ada")
-    assert "429" in job.message and "ada/made stays on the Hub, empty" in job.message
+    assert "429" in job.message and "Nothing was sent, and the Hub is as it was" in job.message
+    assert not hub.has("model", "ada/made")
     assert "published" not in job.outcome
     measured = job.outcome["measured"]
     assert measured["sentences_per_second"] > 0 and -1 <= measured["fidelity"] <= 1
