@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from m2v_core.bulk.formats import STDIN, InputFormat
+from m2v_core.encoder.texts import replace_surrogates, warn_of_surrogates
 from m2v_core.errors import InputError, M2VError, NotFoundError
 
 if TYPE_CHECKING:
@@ -281,10 +282,12 @@ class JsonlReader(_RowReader):
         self.column = self._wanted.column or _DEFAULT_COLUMN
 
     def _rows(self, lines: _Lines) -> Iterator[dict[str, Any] | str]:
+        self._n_lone = 0  # surrogates
         for line in lines:
             if not line.isspace():
                 row = self._parse(line)
                 yield f"{self.name}, line {lines.number:,} {row}" if isinstance(row, str) else row
+        warn_of_surrogates(self._n_lone, self.name)
 
     def _parse(self, line: str) -> dict[str, Any] | str:
         try:
@@ -299,8 +302,11 @@ class JsonlReader(_RowReader):
             return f"has no key {self.column!r}; its keys are {keys}. A key is chosen by column (--column)."
         if not isinstance(row[self.column], str):
             return f"has no text under {self.column!r}, but {_shortened(json.dumps(row[self.column]))}."
-        if _SURROGATE.search(line) and not _is_encodable(row):
-            return f"holds a lone surrogate, which is no character: {_shortened(line)}."
+        if _SURROGATE.search(line):
+            text, n_lone = replace_surrogates(json.dumps(row, ensure_ascii=False))
+            if n_lone:
+                self._n_lone += n_lone
+                row = dict(json.loads(text))
         return row
 
 
@@ -356,14 +362,6 @@ class TsvReader(CsvReader):
 
     format: InputFormat = "tsv"
     _delimiters = "\t"
-
-
-def _is_encodable(row: dict[str, Any]) -> bool:
-    try:
-        json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _shortened(text: str) -> str:

@@ -19,6 +19,7 @@ from m2v_core.cli.console import (
     progress_bars,
     size_text,
 )
+from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def search(vectors: Path, queries: tuple[str, ...], k: int, model: str | None, e
     from m2v_core.exploration.index.searching import VectorSearch, search_texts
 
     texts = [text for query in queries for text in (sys.stdin.read().splitlines() if query == "-" else [query])]
-    texts = [text for text in texts if text.strip()]
+    texts = well_formed([text for text in texts if text.strip()])  # an argument may be no UTF-8
     if not texts:
         raise InputError("There is no query. Give a text in quotes, or - and a text on each line of stdin.")
     opened = VectorSearch(vectors, exact)
