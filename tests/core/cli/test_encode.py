@@ -109,7 +109,7 @@ def test_encode_of_an_empty_file_warns(model_folder, tmp_path):
         ("encode --model MODEL --input absent.txt --output new.npy", "absent.txt"),
         ("encode --model MODEL --input empty --output new.npy", "is the name of a file"),
         ("encode --model MODEL --input empty --output new", "No file of texts at empty"),
-        ("encode --model MODEL --input utf16.txt --output new.npy", "not UTF-8"),
+        ("encode --model MODEL --input gbk.txt --output new.npy", "not UTF-8 in line 1 (byte 0)"),
         ("encode --model MODEL --input texts.txt --output empty", "ends in one of"),
         ("encode --model MODEL --input texts.txt --output texts.txt", "ends in one of"),
         ("encode --model MODEL --input texts.txt --output texts.txt/new.npy", "Could not write"),
@@ -127,7 +127,7 @@ def test_encode_of_an_empty_file_warns(model_folder, tmp_path):
 def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("the cat\n", encoding="utf-8")
-    (tmp_path / "utf16.txt").write_text("the cat\n", encoding="utf-16")
+    (tmp_path / "gbk.txt").write_text("\u4f60\u597d\n", encoding="gbk")
     (tmp_path / "old.npy").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()

@@ -83,7 +83,7 @@ def test_guessed_encoding_warns(tmp_path: Path) -> None:
         (b"PK\x03\x04rest", "spreadsheet.*CSV"),
         (b"\x1f\x8b\x08rest", "gzip.*unpack"),
         (b"%PDF-1.7 rest", "PDF"),
-        (codecs.BOM_UTF16_LE + "ab".encode("utf-16-le") + b"x", "damaged at byte"),
+        (codecs.BOM_UTF16_LE + "ab".encode("utf-16-le") + b"x", r"damaged in line 1 \(byte"),
     ],
 )
 def test_what_is_no_vocabulary_says_what_to_do(tmp_path: Path, content: bytes, says: str) -> None:
