@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError, LimitError
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.jobs.kinds import KINDS
@@ -163,6 +164,9 @@ def _text(value: Any, name: str) -> str:
 
 
 def _texts(value: Any, name: str) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+    if not isinstance(value, list):
         raise InputError(f"{name} must be a list of strings.")
-    return value
+    try:
+        return well_formed(checked_texts(value))
+    except InputError as error:
+        raise InputError(f"{name} must be a list of strings. {error}") from error

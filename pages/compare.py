@@ -11,6 +11,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from m2v_core.distillation.vocabulary import open_vocabulary
+from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.evaluation.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SpeedComparison
 from m2v_core.studio.jobs import JobSpec
@@ -317,7 +318,7 @@ def usable_texts(lines: Sequence[str], rounds: int) -> list[str]:
     Raises:
         InputError: They are too few for the rounds, or too many.
     """
-    texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    texts = list(dict.fromkeys(line.strip() for line in well_formed(list(lines)) if line.strip()))
     if len(texts) <= rounds:
         raise InputError(
             f"{len(texts)} different texts are too few for {rounds} rounds, which never read a text twice. "

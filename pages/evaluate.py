@@ -11,6 +11,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from m2v_core.distillation.vocabulary import open_vocabulary
+from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import InputError, LimitError, NotFoundError
 from m2v_core.evaluation.data import LAYOUT
 from m2v_core.evaluation.own_data import OwnSet, read_own_set
@@ -267,7 +268,7 @@ def usable_texts(lines: Sequence[str]) -> list[str]:
     Raises:
         M2VError: They are too few, too many or too long.
     """
-    texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    texts = list(dict.fromkeys(line.strip() for line in well_formed(list(lines)) if line.strip()))
     if len(texts) < 3:
         raise InputError(
             f"Fidelity needs 3 different texts at least, better some hundreds; there are {len(texts)}. Give more, or "

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
 from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
@@ -178,6 +179,11 @@ def build() -> None:
     add_endpoint(similarity_shares)
 
 
+def _short_query(text: str) -> str:
+    """As much of a text as is read; a browser may send surrogates, which no answer can hold."""
+    return well_formed([text[:_MAX_QUERY_CHARACTERS]])[0]
+
+
 def _count_slider(value: int) -> gr.Slider:
     return gr.Slider(5, _MAX_RESULTS, value, step=5, label="How many", buttons=[])
 
@@ -212,7 +218,7 @@ def search_words(owner: str | None, model_id: str | None, query: str, k: float, 
     """
     if not query.strip():
         return _WORDS_HINT
-    query = query[:_MAX_QUERY_CHARACTERS]
+    query = _short_query(query)
     found = picked_words(owner, model_id).search(query, _checked_k(k))
     teacher = ready_words(owner, model_id, ready_id)
     if teacher is None:
@@ -227,7 +233,7 @@ def _searching(
         teacher = ready()
     except M2VError:  # the search itself meets it again, and says so
         teacher = None
-    if teacher is None or not query.strip() or teacher.is_ready(query[:_MAX_QUERY_CHARACTERS]):
+    if teacher is None or not query.strip() or teacher.is_ready(_short_query(query)):
         yield whole()
         return
     found, name = alone(), teacher.teacher
@@ -273,7 +279,7 @@ def follow_documents_search(
     Of a folder of vectors, what is found there.
     """
     if folder is not None and query.strip():
-        yield _search_folder(owner, model_id, folder, query[:_MAX_QUERY_CHARACTERS], k)
+        yield _search_folder(owner, model_id, folder, _short_query(query), k)
         return
     yield from _searching(
         lambda: None if documents is None else ready_documents(owner, model_id, documents, ready_id),
@@ -297,7 +303,7 @@ def search_documents(
         return _DOCUMENTS_HINT
     if documents is None:
         return notice("info", "There are no documents yet", ["Put in some texts first."])
-    query = query[:_MAX_QUERY_CHARACTERS]
+    query = _short_query(query)
     found = _document_index(picked_words(owner, model_id).model, documents).search(query, _checked_k(k))
     teacher = ready_documents(owner, model_id, documents, ready_id)
     if teacher is None:
@@ -316,13 +322,13 @@ def explain(owner: str | None, model_id: str | None, a: str, b: str) -> str:
     if not (a.strip() and b.strip()):
         return notice("info", "Two texts are needed", ["Fill in both."])
     model = picked_words(owner, model_id).model
-    return explanation_html(explain_similarity(model, a[:_MAX_QUERY_CHARACTERS], b[:_MAX_QUERY_CHARACTERS]))
+    return explanation_html(explain_similarity(model, _short_query(a), _short_query(b)))
 
 
 def similar_words(owner: str, model_id: str, query: str, k: int = 10) -> list[dict[str, Any]]:
     """The words of a model that are most like a text, the nearest first: word, similarity (cosine) and rank."""
     try:
-        return _as_dicts(picked_words(owner, model_id).search(query[:_MAX_QUERY_CHARACTERS], _checked_k(k)), "word")
+        return _as_dicts(picked_words(owner, model_id).search(_short_query(query), _checked_k(k)), "word")
     except M2VError as error:
         raise gr.Error(str(error), print_exception=False) from error
 
@@ -332,7 +338,7 @@ def similar_documents(owner: str, model_id: str, documents: list[str], query: st
     try:
         read = as_documents(documents)
         model = picked_words(owner, model_id).model
-        found = _document_index(model, read).search(query[:_MAX_QUERY_CHARACTERS], _checked_k(k)) if read else []
+        found = _document_index(model, read).search(_short_query(query), _checked_k(k)) if read else []
         return _as_dicts(found, "document")
     except M2VError as error:
         raise gr.Error(str(error), print_exception=False) from error
@@ -342,7 +348,7 @@ def similarity_shares(owner: str, model_id: str, a: str, b: str) -> dict[str, An
     """The cosine of two texts, and the share of each piece of either: text, kind and share."""
     try:
         model = picked_words(owner, model_id).model
-        return asdict(explain_similarity(model, a[:_MAX_QUERY_CHARACTERS], b[:_MAX_QUERY_CHARACTERS]))
+        return asdict(explain_similarity(model, _short_query(a), _short_query(b)))
     except M2VError as error:
         raise gr.Error(str(error), print_exception=False) from error
 

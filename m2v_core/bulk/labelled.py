@@ -148,14 +148,14 @@ _READERS: dict[InputFormat, Any] = {
 }
 
 
+class _FirstLine(TsvReader):
+    def _begin(self, lines: Any) -> None:
+        self.cells = {cell.strip('"') for cell in next(iter(lines), "").rstrip("\r\n").split("\t")}
+
+
 def _names_columns(path: str | Path) -> bool:
     """Whether the first line of a TSV file holds the names of both columns."""
-    try:
-        with Path(path).open(encoding="utf-8-sig") as file:
-            cells = {cell.strip('"') for cell in file.readline().rstrip("\r\n").split("\t")}
-    except (OSError, UnicodeDecodeError):  # the reader says so better
-        return False
-    return {LABEL_COLUMN, TEXT_COLUMN} <= cells
+    return {LABEL_COLUMN, TEXT_COLUMN} <= _FirstLine(path, Wanted()).cells
 
 
 def _problem(row: dict[str, Any], text_column: str, label_column: str, may_lack_label: bool) -> str | None:

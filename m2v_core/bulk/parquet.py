@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _OTHERWISE = "Write JSONL, or leave the other columns out (keep_columns=False, --no-keep-columns)."
+_MADE_BY = b"m2v_made_by"  # a key of a file's metadata
 
 
 class ParquetReader:
@@ -221,15 +223,19 @@ class ParquetWriter:
         file: Empty.
         schema: Of the other columns.
         vectors: What is added to them.
+        made_by: The model of the vectors, for the file's metadata; see `made_by`.
     """
 
-    def __init__(self, file: BinaryIO, schema: pyarrow.Schema, vectors: VectorColumn) -> None:
+    def __init__(
+        self, file: BinaryIO, schema: pyarrow.Schema, vectors: VectorColumn, made_by: dict[str, Any] | None = None
+    ) -> None:
         import pyarrow
         from pyarrow import parquet
 
         self._rows_schema = schema
         self._vectors = vectors
-        self._schema = pyarrow.schema([*schema, *vectors.fields()])
+        metadata = None if made_by is None else {_MADE_BY: json.dumps(made_by)}
+        self._schema = pyarrow.schema([*schema, *vectors.fields()], metadata)
         # Dictionaries and statistics of embeddings would take time and say nothing.
         others = schema.names
         self._writer = parquet.ParquetWriter(file, self._schema, use_dictionary=others, write_statistics=others)
@@ -253,6 +259,15 @@ class ParquetWriter:
     def close(self) -> None:
         """Write the footer."""
         self._writer.close()
+
+
+def made_by(schema: pyarrow.Schema) -> dict[str, Any]:
+    """The model of a file's vectors, as `ParquetWriter` keeps it: its name and its fingerprint; empty for others."""
+    try:
+        value = json.loads((schema.metadata or {}).get(_MADE_BY, b"{}"))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _chunks(metadata: Any, column: str) -> Iterator[Any]:

@@ -7,6 +7,7 @@ does too.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import sys
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from m2v_core.bulk.formats import STDIN, InputFormat
+from m2v_core.encoder.texts import replace_surrogates, warn_of_surrogates
 from m2v_core.errors import InputError, M2VError, NotFoundError
+from m2v_core.storage.text_files import SAMPLE_BYTES, Encoding, Transcoded, detect_encoding, log_warnings
 
 if TYPE_CHECKING:
     import pyarrow
@@ -117,7 +120,7 @@ class Wanted:
 
 
 class _Lines:
-    """The lines of a file, counting.
+    """The lines of a file in UTF-8, counting.
 
     Attributes:
         number: Of the line read last, counted from 1.
@@ -132,7 +135,11 @@ class _Lines:
     def go_to(self, offset: int, number: int) -> None:
         """Read on from there."""
         self.offset, self.number = offset, number
-        self._file.seek(offset)
+        if self._file.seekable():
+            self._file.seek(offset)
+            return
+        while offset:
+            offset -= len(self._file.read(min(offset, BYTES_PER_BLOCK)))
 
     def take(self, n: int) -> list[str]:
         """Up to n lines, without their ends."""
@@ -165,7 +172,10 @@ class _Lines:
         try:
             return line.decode()
         except UnicodeDecodeError as error:
-            raise InputError(f"{self._name} is not UTF-8 in line {self.number:,}. Save it as UTF-8.") from error
+            raise InputError(
+                f"{self._name} begins as UTF-8 but is not UTF-8 in line {self.number:,} "
+                f"(byte {self.offset - len(line) + error.start:,}). Convert it to UTF-8."
+            ) from error
 
 
 class _LineReader:
@@ -179,7 +189,14 @@ class _LineReader:
         self._path = path
         self._wanted = wanted
         self.name = "stdin" if path == STDIN else str(path)
-        self._stdin = _Lines(sys.stdin.buffer, self.name) if path == STDIN else None
+        self._encoding: Encoding | None = None
+        self._transcoded: Transcoded | None = None
+        self._stdin: _Lines | None = None
+        if path == STDIN:
+            stdin = sys.stdin.buffer
+            # Looks at what is there already, and takes none of it.
+            sample = stdin.peek() if hasattr(stdin, "peek") else b""
+            self._stdin = self._lines(stdin, sample, False)
         with self._open() as lines:
             self._begin(lines)
             self._start = lines.offset, lines.number
@@ -195,13 +212,27 @@ class _LineReader:
         try:
             with Path(self._path).open("rb") as file:
                 self._n_bytes = Path(self._path).stat().st_size
-                yield _Lines(file, self.name)
+                sample = b""
+                if self._encoding is None:
+                    sample = file.read(SAMPLE_BYTES)
+                    file.seek(0)
+                yield self._lines(file, sample, len(sample) == self._n_bytes)
         except M2VError:
             raise
         except FileNotFoundError as error:
             raise NotFoundError(f"No input file at {self.name}. Check the path.") from error
         except OSError as error:
             raise InputError(f"{self.name} can't be read ({error.strerror}). Give a file that you may read.") from error
+
+    def _lines(self, file: BinaryIO, sample: bytes, is_whole: bool) -> _Lines:
+        if self._encoding is None:
+            self._encoding = detect_encoding(sample, self.name, is_whole=is_whole, may_have_nul=True)
+            log_warnings(self._encoding.warning(self.name))
+        self._transcoded = None
+        if self._encoding.codec == "utf-8":
+            return _Lines(file, self.name)
+        self._transcoded = Transcoded(file, self.name, self._encoding)
+        return _Lines(io.BufferedReader(self._transcoded, 1 << 16), self.name)
 
     @contextmanager
     def _open_at_start(self) -> Iterator[_Lines]:
@@ -212,7 +243,8 @@ class _LineReader:
 
     def _end(self, block: Block, lines: _Lines) -> Block:
         if self._stdin is None:
-            block.share = min(lines.offset / self._n_bytes, 1.0) if self._n_bytes else 1.0
+            offset = lines.offset if self._transcoded is None else self._transcoded.n_read
+            block.share = min(offset / self._n_bytes, 1.0) if self._n_bytes else 1.0
         return block
 
 
@@ -281,10 +313,12 @@ class JsonlReader(_RowReader):
         self.column = self._wanted.column or _DEFAULT_COLUMN
 
     def _rows(self, lines: _Lines) -> Iterator[dict[str, Any] | str]:
+        self._n_lone = 0  # surrogates
         for line in lines:
             if not line.isspace():
                 row = self._parse(line)
                 yield f"{self.name}, line {lines.number:,} {row}" if isinstance(row, str) else row
+        warn_of_surrogates(self._n_lone, self.name)
 
     def _parse(self, line: str) -> dict[str, Any] | str:
         try:
@@ -299,8 +333,11 @@ class JsonlReader(_RowReader):
             return f"has no key {self.column!r}; its keys are {keys}. A key is chosen by column (--column)."
         if not isinstance(row[self.column], str):
             return f"has no text under {self.column!r}, but {_shortened(json.dumps(row[self.column]))}."
-        if _SURROGATE.search(line) and not _is_encodable(row):
-            return f"holds a lone surrogate, which is no character: {_shortened(line)}."
+        if _SURROGATE.search(line):
+            text, n_lone = replace_surrogates(json.dumps(row, ensure_ascii=False))
+            if n_lone:
+                self._n_lone += n_lone
+                row = dict(json.loads(text))
         return row
 
 
@@ -356,14 +393,6 @@ class TsvReader(CsvReader):
 
     format: InputFormat = "tsv"
     _delimiters = "\t"
-
-
-def _is_encodable(row: dict[str, Any]) -> bool:
-    try:
-        json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _shortened(text: str) -> str:

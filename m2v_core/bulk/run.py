@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,7 +17,7 @@ import numpy as np
 
 from m2v_core.bulk import formats
 from m2v_core.bulk.formats import STDIN, DType, InputFormat, OutputFormat, import_pyarrow
-from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions
+from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions, model_fingerprint
 from m2v_core.bulk.parquet import ParquetReader, ParquetWriter, check_goes_with, schema_of
 from m2v_core.bulk.readers import (
     BYTES_PER_BLOCK,
@@ -81,6 +82,7 @@ def encode_file(
     normalize: bool | None = None,
     on_error: OnError = "fail",
     overwrite: bool = False,
+    model_name: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Encoded:
@@ -110,6 +112,8 @@ def encode_file(
             fails, naming the row, or the row is left out. Rows of a `.npy` file have nothing but their numbers to be
             told apart by, so there it must be "fail".
         overwrite: Whether to replace a file that stands at `output_path`, once the new one is complete.
+        model_name: Folder or Hub name that the model was loaded from, which a Parquet output keeps in its metadata so
+            that `m2v search` finds it; None to keep nothing.
         progress: Receives one stage, "encode", in texts; before that, for JSONL to Parquet, "scan".
         cancel: Set it to stop.
 
@@ -130,6 +134,7 @@ def encode_file(
         output_path,
         options,
         overwrite=overwrite,
+        made_by=None if model_name is None else {"model": found_at(model_name)},
         progress=progress,
         cancel=cancel,
     )
@@ -144,6 +149,7 @@ def encode_one(
     overwrite: bool = False,
     schema: pyarrow.Schema | None = None,
     wait_seconds: float = 0.0,
+    made_by: dict[str, Any] | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Encoded:
@@ -156,6 +162,7 @@ def encode_one(
         options: As there.
         overwrite: As there.
         schema: What the kept columns must be, so that all outputs go together; None for anything.
+        made_by: What a Parquet output's metadata holds of the model beside its fingerprint; None for neither.
         wait_seconds: How long to wait for another process that is writing the output.
         progress: As there.
         cancel: As there.
@@ -185,7 +192,9 @@ def encode_one(
                 "Save it as a file, write JSONL, or leave the other columns out (keep_columns=False, "
                 "--no-keep-columns)."
             )
-    run = _Run(model, reader, kind, options, wanted.with_rows, output_path, schema, ProgressReporter(progress, cancel))
+    run = _Run(
+        model, reader, kind, options, wanted.with_rows, output_path, schema, made_by, ProgressReporter(progress, cancel)
+    )
     version = _version(input_path)
     try:
         output_path.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -217,6 +226,7 @@ class _Run:
     with_rows: bool
     output_path: Path
     schema: pyarrow.Schema | None
+    made_by: dict[str, Any] | None
     reporter: ProgressReporter
 
     def write(self, part: Path) -> Encoded:
@@ -248,7 +258,8 @@ class _Run:
         vectors.check_is_free(schema.names)
         if self.schema is not None:
             check_goes_with(schema, self.schema, self.reader)
-        return ParquetWriter(file, schema, vectors)
+        made_by = self.made_by and self.made_by | {"fingerprint": model_fingerprint(self.model)}
+        return ParquetWriter(file, schema, vectors, made_by)
 
     def _check_room(self, n_bytes: int) -> None:
         n_free_bytes = _free_bytes(self.output_path)
@@ -329,6 +340,12 @@ def open_reader(path: str | Path, chosen: InputFormat | None, wanted: Wanted) ->
     """
     reader: Reader = _READERS[formats.input_format(path, chosen)](path, wanted)
     return reader
+
+
+def found_at(model: str | PathLike[str]) -> str:
+    """Where others find a model: the absolute path of a folder, or its Hub name."""
+    local = Path(model).expanduser()
+    return str(local.absolute() if local.exists() else model)
 
 
 def _checked_output(path: Path, input_path: str | Path, overwrite: bool) -> OutputFormat:

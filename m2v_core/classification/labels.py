@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2v_core.encoder.texts import iterable_items
 from m2v_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,9 +63,7 @@ def label_lists(labels: Iterable[Any], n_texts: int) -> tuple[list[list[Label]],
     Raises:
         InputError: Another number of them, or one that can't be a label; names the first.
     """
-    if isinstance(labels, (str, bytes, Mapping)) or not isinstance(labels, Iterable):
-        raise InputError(f"Pass a list of labels, one for each text, not {type(labels).__name__}.")
-    given = [_plain(label) for label in labels]
+    given = [_plain(label) for label in iterable_items(labels, "a list of labels, one for each text")]
     if len(given) != n_texts:
         raise InputError(
             f"There are {n_texts:,} texts and {len(given):,} labels. Pass one label (or list of labels) for each text."

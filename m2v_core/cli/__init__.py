@@ -17,10 +17,15 @@ from m2v_core.cli import distilling, encoding, evaluating, measuring, publishing
 from m2v_core.cli.console import errors_as_lines
 from m2v_core.native.cpus import TEACHER_ENVIRONMENT
 
+# Read by huggingface_hub, transformers, datasets and tqdm when they are imported: the only bars are the command's own.
+_LIBRARIES_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")
+
 
 def main() -> None:
     """Run the `m2v` command."""
     os.environ.setdefault("GOMP_SPINCOUNT", TEACHER_ENVIRONMENT["GOMP_SPINCOUNT"])  # before anything loads torch
+    for name in _LIBRARIES_BARS:
+        os.environ.setdefault(name, "1")
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     app(prog_name="m2v", color=False if is_plain else None)
 

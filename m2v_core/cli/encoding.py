@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import warnings
 from pathlib import Path
@@ -14,7 +15,6 @@ from m2v_core.cli import searching
 from m2v_core.cli.console import (
     AT_LEAST_1,
     DTYPES,
-    PATH,
     cancelled_by_interrupt,
     folder_bytes,
     json_option,
@@ -40,9 +40,8 @@ from m2v_core.errors import Cancelled, InputError
 @click.option(
     "--output",
     "output_path",
-    type=PATH,
     required=True,
-    help="File to write: .npy, .parquet or .jsonl; of many inputs the folder for .parquet.",
+    help="File to write: .npy, .parquet or .jsonl; or a folder, which gets a .parquet for each input.",
 )
 @click.option("--column", help='Column or key that holds the texts. [default: "text", or the only one there is]')
 @click.option(
@@ -86,7 +85,7 @@ from m2v_core.errors import Cancelled, InputError
 def encode(
     model: str,
     input_path: str,
-    output_path: Path,
+    output_path: str | Path,
     max_length: int | None,
     overwrite: bool,
     restart: bool,
@@ -100,17 +99,23 @@ def encode(
 
     After an interrupted run, the same command resumes a folder at the first unfinished file; a single file starts over.
     """
-    from m2v_core.bulk.formats import is_output_name
+    from m2v_core.bulk.formats import STDIN, is_output_name
     from m2v_core.bulk.inputs import is_many
 
     options["max_length"] = ... if max_length is None else max_length
+    is_folder = str(output_path).endswith(("/", os.sep))
+    output_path = Path(output_path)
+    is_folder = is_folder or output_path.is_dir() or not output_path.suffix
+    if is_folder and input_path == STDIN:
+        raise InputError(f"{output_path} is a folder, and standard input has no name for a file in it. Name a file.")
     is_many_inputs = workers is not None or engine != "processes" or address is not None or is_many(input_path)
+    is_many_inputs = is_many_inputs or is_folder
     if index and not is_many_inputs and output_path.suffix.lower() not in (".parquet", ".pq"):
         raise InputError(f"--index is for vectors in Parquet, not {output_path}. Name an output that ends in .parquet.")
     if is_many_inputs:
         if overwrite:
             raise InputError("--overwrite is for a single file. A folder is begun anew by --restart.")
-        if is_output_name(output_path) and not output_path.is_dir():
+        if is_output_name(output_path) and not is_folder:
             raise InputError(f"{output_path} is the name of a file. Name a folder: each input gets a file in it.")
         options |= {"restart": restart, "workers": workers, "engine": engine, "address": address}
         _encode_many(model, input_path, output_path, options)
@@ -128,6 +133,7 @@ def encode(
                 input_path,
                 output_path,
                 overwrite=overwrite,
+                model_name=model,
                 progress=show,
                 cancel=cancel,
                 **options,

@@ -19,7 +19,9 @@ from m2v_core.cli.console import (
     progress_bars,
     size_text,
 )
+from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import InputError
+from m2v_core.storage.text_files import decode_text, log_warnings
 
 if TYPE_CHECKING:
     from m2v_core.exploration.index.searching import Hit
@@ -86,8 +88,8 @@ def search(vectors: Path, queries: tuple[str, ...], k: int, model: str | None, e
     from m2v_core.bulk.writers import row_as_json
     from m2v_core.exploration.index.searching import VectorSearch, search_texts
 
-    texts = [text for query in queries for text in (sys.stdin.read().splitlines() if query == "-" else [query])]
-    texts = [text for text in texts if text.strip()]
+    texts = [text for query in queries for text in (_stdin_lines() if query == "-" else [query])]
+    texts = well_formed([text for text in texts if text.strip()])  # an argument may be no UTF-8
     if not texts:
         raise InputError("There is no query. Give a text in quotes, or - and a text on each line of stdin.")
     opened = VectorSearch(vectors, exact)
@@ -98,6 +100,12 @@ def search(vectors: Path, queries: tuple[str, ...], k: int, model: str | None, e
             click.echo(row_as_json({"query": text, "hits": found}))
         else:
             _show(text if len(texts) > 1 else None, hits)
+
+
+def _stdin_lines() -> list[str]:
+    decoded = decode_text(sys.stdin.buffer.read(), "stdin")
+    log_warnings(decoded.warning)
+    return decoded.text.splitlines()
 
 
 def _show(query: str | None, hits: list[Hit]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
+from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
 
 Pooling = Literal["auto", "mean", "piece_cls", "piece_half_cls", "last", "first", "pooler"]
@@ -174,17 +175,18 @@ class DistillRequest(DistillSettings):
             raise InputError("use_subword=False makes a word-level model and needs a vocabulary; pass one.")
         for name, of_what in (("vocabulary", "words"), ("corpus", "sentences")):
             texts = getattr(self, name)
-            if texts is not None and (isinstance(texts, str) or not isinstance(texts, Sequence)):
-                raise InputError(
-                    f"{name} is a {type(texts).__name__}; pass a list of {of_what}, or read a file of them first."
-                )
+            if isinstance(texts, str):
+                raise InputError(f"{name} is a str; pass a list of {of_what}, or read a file of them first.")
+            if texts is not None:
+                try:
+                    checked = well_formed(checked_texts(texts, f"a list of {of_what}"))
+                except InputError as error:
+                    raise InputError(f"{name}: {error}") from error
+                object.__setattr__(self, name, checked)
         if self.corpus is not None and self.recipe == "model2vec":
             raise InputError(
                 "The recipe model2vec reads no corpus, or it would be another; use recipe='fast' or 'calibrated'."
             )
-        for entry in self.vocabulary or ():
-            if not isinstance(entry, str):
-                raise InputError(f"The vocabulary holds {entry!r}, a {type(entry).__name__}; pass strings.")
 
     @property
     def is_calibrated(self) -> bool:

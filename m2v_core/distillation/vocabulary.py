@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from m2v_core.encoder.texts import checked_texts
 from m2v_core.errors import InputError, LimitError, VocabularyError
 from m2v_core.storage.text_files import DecodedText, read_text
 
@@ -234,13 +235,13 @@ def clean_vocabulary(words: Iterable[str], first_line: int = 1) -> CleanedVocabu
     """
     if isinstance(words, str):
         raise VocabularyError("The vocabulary is a single string. Pass a list of words.")
+    try:
+        entries = checked_texts(words, "a list of words")
+    except InputError as error:
+        raise VocabularyError(f"The vocabulary can't be used. {error}") from error
     kept: dict[str, None] = {}
     problems: list[VocabularyProblem] = []
-    for line, entry in enumerate(words, first_line):
-        if not isinstance(entry, str):
-            raise VocabularyError(
-                f"Entry {line} of the vocabulary is {entry!r} ({type(entry).__name__}). Every entry must be a string."
-            )
+    for line, entry in enumerate(entries, first_line):
         word = entry.strip()
         kind = _problem_of(word, kept)
         if kind is None:

@@ -21,7 +21,7 @@ from m2v_core.bulk.manifest import Manifest
 from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions, model_fingerprint
 from m2v_core.bulk.parquet import schema_of
 from m2v_core.bulk.readers import OnError
-from m2v_core.bulk.run import open_reader
+from m2v_core.bulk.run import found_at, open_reader
 from m2v_core.distributed import processes, ray_engine
 from m2v_core.distributed.shards import Job, Outcome, Shard, ShardEncoder, schema_to
 from m2v_core.errors import InputError, M2VError, NotFoundError, SaveError
@@ -134,8 +134,6 @@ def encode_files(
     schema = None
     if keep_columns:
         schema = before["schema"] if before is not None and not restart else _schema(files, options)
-    local = Path(model).expanduser()
-    found_at = str(local.absolute() if local.exists() else model)
     settings = {
         "model": model_fingerprint(loaded),
         "column": column,
@@ -144,11 +142,11 @@ def encode_files(
     }
     for name in ("m2v-studio", "on_error"):  # another version may resume, and one that skips bad rows
         del settings[name]
-    with manifest.opened(folder, settings, schema, restart, found_at) as book:
+    with manifest.opened(folder, settings, schema, restart, found_at(model)) as book:
         run = _Run(book, files, loaded.dim, ProgressReporter(progress, cancel))
         n_workers = min(workers or n_cores, max(len(run.shards), 1))
         job = Job(
-            model=found_at,
+            model=found_at(model),
             model_fingerprint=settings["model"],
             folder=str(folder),
             options=options,

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from m2v_core import native
 from m2v_core.encoder import plain
 from m2v_core.encoder.splitting import Splitting, chunk_splitting
-from m2v_core.encoder.texts import without_surrogates
+from m2v_core.encoder.texts import well_formed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,8 +76,8 @@ class Engine:
         if reader is not None:
             _with_replacement(reader.embed, texts, max_length, normalize, embeddings, advance)
             return embeddings
-        for start, block in self._blocks(texts, max_length):
-            ids = _with_replacement(self._read_whole, block, max_length)
+        for start, block in self._blocks(well_formed(texts), max_length):
+            ids = self._read_whole(block, max_length)
             embeddings[start : start + len(block)] = self._table.means(ids, normalize)
             if advance is not None:
                 advance(len(block))
@@ -93,8 +93,8 @@ class Engine:
         reader = self._chunked()
         if reader is not None:
             return _with_replacement(reader.token_ids, texts, max_length)
-        blocks = self._blocks(texts, max_length)
-        return [ids for _, block in blocks for ids in _with_replacement(self._read_whole, block, max_length)]
+        blocks = self._blocks(well_formed(texts), max_length)
+        return [ids for _, block in blocks for ids in self._read_whole(block, max_length)]
 
     def sequences(
         self, texts: list[str], max_length: int | None, advance: Callable[[int], None] | None = None
@@ -107,7 +107,7 @@ class Engine:
             advance: Called with the number of texts done each time some are.
         """
         sequences: list[NDArray[np.float32]] = []
-        for _, block in self._blocks(texts, None):
+        for _, block in self._blocks(well_formed(texts), None):
             ids = self.token_ids(block, max_length)
             sequences += [self._table.rows(np.array(ids_of_text, np.int64)) for ids_of_text in ids]
             if advance is not None:
@@ -150,8 +150,8 @@ class Engine:
 
 
 def _with_replacement(work: Callable[..., _T], texts: list[str], *arguments: Any) -> _T:
-    """What the work gives for the texts, or for what UTF-8 can hold of them where they have lone surrogates."""
+    """What the work gives for the texts, or for what UTF-8 can hold of them where they have surrogates."""
     try:
         return work(texts, *arguments)
     except (TypeError, UnicodeEncodeError):  # looking for surrogates beforehand would cost every call
-        return work(without_surrogates(texts), *arguments)
+        return work(well_formed(texts), *arguments)

@@ -1,35 +1,118 @@
-"""What callers hand over to be encoded, checked once at the border."""
+"""What callers pass as texts, checked once at the border."""
 
 from __future__ import annotations
 
+import re
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from m2v_core.errors import InputError
 
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_TEXT_COLUMN = "text"
+_PACKAGE = f"{__name__.partition('.')[0]}."
 
-def checked_texts(sentences: str | Iterable[str]) -> list[str]:
+
+def checked_texts(sentences: str | Iterable[str], what: str = "a text or a list of texts") -> list[str]:
     """The texts as a list.
 
+    Args:
+        sentences: One text, or any container of texts: a list, a generator, a column of pandas, Polars or pyarrow, a
+            one-dimensional NumPy array.
+        what: What to ask for in the message about something else.
+
     Raises:
-        InputError: Not a text nor an iterable of texts; names the first that is none.
+        InputError: Not a text nor a container of texts; names the first item that is none.
     """
     if isinstance(sentences, str):
-        return [sentences]
-    if isinstance(sentences, (bytes, bytearray, Mapping)) or not isinstance(sentences, Iterable):
-        raise InputError(f"Pass a text or a list of texts, not {type(sentences).__name__}.")
-    texts = list(sentences)
+        return [str.__str__(sentences)]
+    if isinstance(sentences, np.ndarray) and sentences.ndim > 1:
+        raise InputError(
+            f"Pass {what}, not an array of {sentences.ndim} dimensions. Pass one column of it, such as array[:, 0]."
+        )
+    texts = list(iterable_items(sentences, what))
     if set(map(type, texts)) <= {str}:
         return texts
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(
-                f"Every text must be a string, but number {index} (counting from 0) is of type "
-                f"{type(text).__name__}; convert or drop it."
-            )
-    return texts
+    return [checked_text(text, index) for index, text in enumerate(texts)]
+
+
+def checked_text(text: object, index: int) -> str:
+    """The text, if it is one.
+
+    Args:
+        text: An item of a container.
+        index: Its place, counting from 0.
+
+    Raises:
+        InputError: It is no string.
+    """
+    if not isinstance(text, str):
+        raise InputError(
+            f"Every text must be a string, but number {index} (counting from 0) is of type "
+            f"{type(text).__name__}; convert or drop it."
+        )
+    return str.__str__(text)  # tokenizers and JSON want no subclass
+
+
+def iterable_items(items: object, what: str = "a text or a list of texts") -> Iterable[Any]:
+    """The items of a container, as Python objects.
+
+    Args:
+        items: A list, a generator, a column of pandas, Polars or pyarrow, a one-dimensional NumPy array.
+        what: What to ask for in the message about something else.
+
+    Raises:
+        InputError: A single value, or a table or a dict, which iterate over the names of their columns or their keys.
+    """
+    if isinstance(items, Mapping) or _columns(items) is not None:
+        raise InputError(
+            f"Pass {what}, not {_named(items)}: iterating over it does not give its texts. Pass one column of it, such "
+            f"as {_example(items)}."
+        )
+    is_single = isinstance(items, (str, bytes, bytearray)) or (isinstance(items, np.ndarray) and not items.ndim)
+    if is_single or not isinstance(items, Iterable):
+        raise InputError(f"Pass {what}, not {_named(items)}.")
+    # Iterating over a pyarrow array gives scalars of pyarrow, over a NumPy array those of NumPy.
+    for name in ("to_pylist", "tolist"):
+        if hasattr(type(items), name) and type(items).__module__.partition(".")[0] in ("pyarrow", "numpy"):
+            as_list: list[Any] = getattr(items, name)()
+            return as_list
+    return items
+
+
+def _named(value: object) -> str:
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    return kind.__name__ if package in ("builtins", "collections") else f"{package}.{kind.__name__}"
+
+
+def _columns(table: object) -> list[str] | None:
+    """The columns of a table of pandas, Polars, pyarrow or Datasets; None for everything else."""
+    for name in ("column_names", "columns"):
+        if hasattr(type(table), name):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Polars warns of the time that a lazy table takes
+                columns = getattr(table, name)
+            return [str(column) for column in (() if columns is None else columns)]
+    return None
+
+
+def _example(table: Any) -> str:
+    """How the texts of a table are written: `df["text"]`."""
+    names = [str(key) for key in table] if isinstance(table, Mapping) else _columns(table) or []
+    name = _TEXT_COLUMN if _TEXT_COLUMN in names or not names else names[0]
+    kind = type(table).__name__
+    variable = "df" if kind.endswith("Frame") else "dataset" if "Dataset" in kind else "table"
+    if isinstance(table, Mapping):
+        inner = table.get(name)
+        columns = _columns(inner)
+        rest = "" if columns is None else _example(inner).partition("[")[2]
+        return f'{variable if rest else "data"}["{name}"]' + (f"[{rest}" if rest else "")
+    return f'{variable}["{name}"]'
 
 
 def checked_max_length(max_length: int | None) -> int | None:
@@ -56,12 +139,47 @@ def _checked_count(name: str, value: int, otherwise: str = "") -> int:
     return int(value)
 
 
-def without_surrogates(texts: list[str]) -> list[str]:
-    """The texts as UTF-8 can hold them: pairs of surrogates joined, lone ones U+FFFD."""
+def well_formed(texts: list[str]) -> list[str]:
+    """The texts as UTF-8 can hold them: pairs of surrogates are joined, and lone ones become U+FFFD with a warning.
+
+    Every text passes here before a tokenizer reads it, which refuses surrogates.
+    """
+    found, n_lone = list(texts), 0
+    for index, text in enumerate(texts):
+        found[index], n_replaced = replace_surrogates(text)
+        n_lone += n_replaced
+    warn_of_surrogates(n_lone)
+    return found
+
+
+def replace_surrogates(text: str) -> tuple[str, int]:
+    """The text with pairs of surrogates joined and lone ones as U+FFFD, and how many of these there were."""
+    if text.isascii():
+        return text, 0
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        return _SURROGATES.subn("\ufffd", joined)
+    return text, 0
+
+
+def warn_of_surrogates(n_lone: int, where: str = "") -> None:
+    """Warn that lone surrogates were replaced, if any were.
+
+    Args:
+        n_lone: How many.
+        where: The name of their file, for the message.
+    """
+    if not n_lone:
+        return
+    what = "1 lone surrogate, which is no character, was" if n_lone == 1 else f"{n_lone:,} lone surrogates were"
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
     warnings.warn(
-        "Lone surrogates, which are no characters, were read as U+FFFD; to silence this, decode the source "
-        "of the texts with errors='replace'.",
+        f"{f'{where}: ' if where else ''}{what} read as U+FFFD. To silence this, decode the source of the texts with "
+        "errors='replace'.",
         UserWarning,
-        stacklevel=5,
+        stacklevel=level,  # of the code that called this package
     )
-    return [text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") for text in texts]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.encoders import Encoder
@@ -177,6 +178,7 @@ def teacher_task(teacher: Encoder, texts: Sequence[str], *, seed: int = statisti
 
 
 def _drawn_texts(texts: Sequence[str], seed: int) -> list[str]:
+    texts = well_formed(checked_texts(texts))
     chosen = list(dict.fromkeys(text for text in texts if text.strip()))
     if len(chosen) < _FEWEST_TEXTS:
         raise InputError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import HubError, InputError, M2VError, NeedsExtra, first_line
 from m2v_core.evaluation.encoders import Encoder
 from m2v_core.evaluation.run import Evaluation, TaskScore, checked_embeddings
@@ -77,7 +78,7 @@ class MTEBEncoder:
             InputError: The encoder returns no finite (n_texts, dim) array.
             Cancelled: It is time to stop.
         """
-        texts = [text for batch in inputs for text in batch["text"]]
+        texts = well_formed(checked_texts(text for batch in inputs for text in batch["text"]))
         who = f"{self._encoder.facts.name} on {task_metadata.name}"
         blocks = []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):

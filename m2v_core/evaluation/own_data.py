@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import InputError
 from m2v_core.evaluation.labelled import ClassificationTask
 from m2v_core.evaluation.statistics import SEED
@@ -178,6 +179,9 @@ def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
                 f"{_ORDER}."
             )
         rows.append(row)
+    if is_json:  # whose escapes can be surrogates
+        cells_of_rows = iter(well_formed([cell for row in rows for cell in row]))
+        rows = [tuple(next(cells_of_rows) for _ in row) for row in rows]
     if not rows:
         raise InputError(f"{path.name} holds no data. {_EXPECTED}.")
     return OwnSet(name, tuple(rows), decoded.warning)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.encoders import Encoder, EncoderFacts
@@ -195,13 +196,14 @@ class _Pace:
 
 
 def _embeddings(encoder: Encoder, task: Task, advance: Callable[[int], None]) -> NDArray[np.float32]:
+    all_texts = well_formed(checked_texts(task.texts))
     fit = getattr(encoder, "fit", None)
     if fit is not None:
-        fit(task.texts)
+        fit(all_texts)
     blocks: list[NDArray[np.float32]] = []
     n_told = 0
-    for start in range(0, len(task.texts), _TEXTS_AT_ONCE):
-        texts = task.texts[start : start + _TEXTS_AT_ONCE]
+    for start in range(0, len(all_texts), _TEXTS_AT_ONCE):
+        texts = all_texts[start : start + _TEXTS_AT_ONCE]
         block = checked_embeddings(encoder.encode(texts), texts, f"{encoder.facts.name} on {task.name}")
         if blocks and block.shape[1] != blocks[0].shape[1]:
             raise InputError(

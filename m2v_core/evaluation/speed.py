@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
 from m2v_core.evaluation.encoders import Encoder, EncoderFacts
 from m2v_core.native.cpus import n_usable_cpus
@@ -211,6 +212,7 @@ def compare_speed(
         raise InputError(f"Speeds are compared between encoders of different names, at least one; got {names}.")
     if rounds < 1 or not 0 < seconds < float("inf"):
         raise InputError(f"rounds and seconds must be positive, got {rounds} and {seconds}.")
+    texts = well_formed(checked_texts(texts))
     if len(texts) <= rounds:
         raise InputError(
             f"{len(texts):,} texts are too few for {rounds} rounds, which never read a text twice. "
@@ -265,7 +267,7 @@ def speed_meter(texts: Sequence[str], clock: Callable[[], float] = time.perf_cou
     Raises:
         InputError: There are too few texts, and this Python has no sample.
     """
-    different = list(dict.fromkeys(texts))
+    different = list(dict.fromkeys(well_formed(checked_texts(texts))))
     read = different if len(different) >= METER_TEXTS else sample_texts()
 
     def rate(encoder: Encoder) -> float:

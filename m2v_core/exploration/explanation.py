@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.encoder.texts import without_surrogates
+from m2v_core.encoder.texts import checked_texts, well_formed
 
 if TYPE_CHECKING:
     from m2v_core.model import StaticModel
@@ -54,7 +54,7 @@ class Explanation:
 
 def explain_similarity(model: StaticModel, a: str, b: str) -> Explanation:
     """The cosine of two texts, and the share that each piece of either has in it."""
-    texts = [text if _is_unicode(text) else without_surrogates([text])[0] for text in (a, b)]
+    texts = well_formed(checked_texts([a, b]))
     rows = [_known_rows(model, text) for text in texts]
     sums = [known.sum(axis=0) for known in rows]  # (dim,) float64 each
     norms = [float(np.linalg.norm(total)) for total in sums]
@@ -66,14 +66,6 @@ def explain_similarity(model: StaticModel, a: str, b: str) -> Explanation:
     left = _spans(model, texts[0], rows[0] @ sums[1] / product)
     right = _spans(model, texts[1], rows[1] @ sums[0] / product)
     return Explanation(similarity, left, right)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _known_rows(model: StaticModel, text: str) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.exploration.rows import RowIndex
 from m2v_core.native.cosines import row_lengths, unit_rows
 from m2v_core.tokenization.spelling import readable_tokens
@@ -168,7 +169,7 @@ class DocumentNeighbors:
 
     def __init__(self, model: StaticModel, documents: Sequence[str]) -> None:
         self._model = model
-        texts = list(documents)
+        texts = well_formed(checked_texts(documents))
         self._index = VectorNeighbors(texts, unit_rows(model.encode(texts)))
 
     def __len__(self) -> int:

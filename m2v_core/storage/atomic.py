@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def saving(what: object, remedy: str = "Free some space and try again.") -> Iter
 def replacing_file(path: Path, *, is_alone: bool = False, is_synced: bool = True) -> Iterator[Path]:
     """A path to write to; when the block ends without an error, that file replaces `path` in one rename.
 
-    When the block fails, `path` is as before and the new file is removed.
+    The new file gets the permissions that the umask allows. When the block fails, `path` is as before and the new file
+    is removed.
 
     Args:
         path: The file to replace; its folder exists.
@@ -82,9 +84,10 @@ def replacing_file(path: Path, *, is_alone: bool = False, is_synced: bool = True
     """
     part = path.with_name(f"{path.name}.part" if is_alone else f".{secrets.token_hex(8)}.part")
     try:
-        if is_alone:
-            part.open("wb").close()
+        part.open("wb").close()
+        mode = part.stat().st_mode
         yield part
+        _allow(part, mode)
         if is_synced:
             _sync_file(part)
         part.replace(path)
@@ -98,8 +101,8 @@ def replacing(target: Path, n_bytes: int) -> Iterator[Path]:
     """A staging folder to fill; when the block ends well, its files take their places in `target`.
 
     A new `target` appears in one rename. In an existing one each file is replaced by a rename, once all are
-    safely on disk; files of other names are left alone. When the block fails, `target` is as before and the
-    staging folder is gone.
+    safely on disk; files of other names are left alone. The files get the permissions that the umask allows. When the
+    block fails, `target` is as before and the staging folder is gone.
 
     Args:
         target: The folder to write.
@@ -113,7 +116,10 @@ def replacing(target: Path, n_bytes: int) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging.mkdir()
+        mode = staging.stat().st_mode
         yield staging
+        for file in _files(staging):
+            _allow(file, mode)
         _sync(staging)
         _publish(staging, target)
     except (OSError, SafetensorError) as error:
@@ -138,7 +144,7 @@ def _publish(staging: Path, target: Path) -> None:
         else:
             _sync_folder(target.parent)
             return
-    files = [path.relative_to(staging) for path in staging.rglob("*") if path.is_file()]
+    files = [path.relative_to(staging) for path in _files(staging)]
     # Looked at before the first rename: half of a model replaced would be a broken one.
     for file in files:
         if (target / file).is_dir():
@@ -151,10 +157,24 @@ def _publish(staging: Path, target: Path) -> None:
     _sync_folder(target)
 
 
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def _allow(file: Path, mode: int) -> None:
+    """Give `file` the read and write permissions in `mode` that it lacks.
+
+    `mode` is that of a file or folder just created there, because reading the umask means changing it for all threads.
+    Libraries that write to a temporary file first (safetensors since 0.8) leave it readable by its owner alone.
+    """
+    own = file.stat().st_mode
+    if missing := mode & 0o666 & ~own:
+        file.chmod(stat.S_IMODE(own) | missing)
+
+
 def _sync(staging: Path) -> None:
-    for path in staging.rglob("*"):
-        if path.is_file():
-            _sync_file(path)
+    for path in _files(staging):
+        _sync_file(path)
     _sync_folder(staging)
 
 

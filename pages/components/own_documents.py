@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from m2v_core.distillation.vocabulary import open_vocabulary
+from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import LimitError, M2VError
 from m2v_core.studio.jobs.kept_texts import KeptTexts
 from m2v_core.studio.space.settings import current_limits
@@ -127,7 +128,7 @@ def as_documents(lines: Sequence[str]) -> Documents | None:
     Raises:
         LimitError: There are more than `spaces.yaml` allows.
     """
-    texts = tuple(line.strip() for line in lines if line.strip())
+    texts = tuple(line.strip() for line in well_formed(list(lines)) if line.strip())
     if not texts:
         return None
     allowed = current_limits().documents
@@ -136,5 +137,5 @@ def as_documents(lines: Sequence[str]) -> Documents | None:
             f"These are {len(texts):,} texts, and {allowed:,} can be searched here at once. Leave some out, "
             "or search them with m2v_core.exploration.neighbors.DocumentNeighbors, which has no limit."
         )
-    digest = hashlib.sha256("\n".join(texts).encode("utf-8", errors="surrogatepass"))
+    digest = hashlib.sha256("\n".join(texts).encode())
     return Documents(texts, digest.hexdigest())

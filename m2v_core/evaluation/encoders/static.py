@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import NeedsExtra
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes, display_name, model_folder, tokenizer_threads
 from m2v_core.model import StaticModel
@@ -81,7 +82,7 @@ class Model2VecEncoder:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `Encoder`."""
-        embeddings: NDArray[np.float32] = self._model.encode(list(texts), show_progress_bar=False)
+        embeddings: NDArray[np.float32] = self._model.encode(well_formed(checked_texts(texts)), show_progress_bar=False)
         return embeddings
 
 
@@ -115,8 +116,9 @@ class WordLlamaEncoder:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `Encoder`; a zero row for a text without tokens, where the package divides by zero."""
+        texts = checked_texts(texts)
         with np.errstate(invalid="ignore", divide="ignore"):
-            embeddings = np.asarray(self._model.embed(list(texts)), np.float32)
+            embeddings = np.asarray(self._model.embed(well_formed(texts)), np.float32)
         blank = [not text.strip() for text in texts]
         embeddings[blank] = np.nan_to_num(embeddings[blank])
         return embeddings

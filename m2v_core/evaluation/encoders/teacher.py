@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import NeedsExtra, TeacherError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes
 from m2v_core.native.cpus import n_usable_cpus
@@ -51,7 +52,7 @@ class TeacherEncoder:
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> NDArray[np.float32]:
         """See `Encoder`; by default in batches as large as sentence-transformers' own."""
         embeddings: NDArray[np.float32] = self._model.encode(
-            list(texts), batch_size=batch_size, show_progress_bar=False
+            well_formed(checked_texts(texts)), batch_size=batch_size, show_progress_bar=False
         )
         return embeddings
 
@@ -104,6 +105,7 @@ class OnnxTeacherEncoder:
         """See `Encoder`; texts of like length are read together, as sentence-transformers does."""
         import torch
 
+        texts = well_formed(checked_texts(texts))
         prompt = (self._model.prompts or {}).get(self._model.default_prompt_name or "", "") or ""
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         rows: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError, NeedsExtra, NotFoundError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts
 
@@ -56,6 +57,7 @@ class WordVectorEncoder:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `Encoder`; a zero row for a text none of whose words has a vector."""
+        texts = checked_texts(texts)
         return _means(self._vectors.vectors, (list(self._rows(text)) for text in texts), len(texts))
 
     def _rows(self, text: str) -> Iterator[int]:
@@ -105,6 +107,7 @@ class BPEmbEncoder:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `Encoder`; a zero row for a text without pieces."""
+        texts = well_formed(checked_texts(texts))
         return _means(self._model.vectors, map(self._model.encode_ids, texts), len(texts))
 
 
@@ -132,6 +135,7 @@ class TfidfEncoder:
         Raises:
             InputError: No text holds a word.
         """
+        texts = checked_texts(texts)
         try:
             self._vectorizer.fit(texts)
         except ValueError as error:
@@ -146,7 +150,7 @@ class TfidfEncoder:
         """
         if not self._is_fitted:
             raise InputError("TF-IDF has to read the texts of a task first: call fit.")
-        embeddings: NDArray[np.float32] = self._vectorizer.transform(texts).toarray().astype(np.float32)
+        embeddings: NDArray[np.float32] = self._vectorizer.transform(checked_texts(texts)).toarray().astype(np.float32)
         return embeddings
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from m2v_core._version import __version__
 from m2v_core.bulk.formats import DType
+from m2v_core.bulk.run import found_at
 from m2v_core.errors import InputError, M2VError, MissingExtraError, SaveError
 from m2v_core.exploration.index.copies import CopyFinder
 from m2v_core.exploration.index.engines import Engine, EngineName, check_installed, engine_type, index_bytes
@@ -106,8 +107,7 @@ def build_index(
         named, fingerprint = before.model or named, before.model_fingerprint
     if model is not None:
         fingerprint = check_model(StaticModel.from_pretrained(model), model, vectors.dim, fingerprint)
-        local = Path(model).expanduser()
-        named = str(local.absolute() if local.exists() else model)
+        named = found_at(model)
     opened: Engine | None = None
     if before is not None and state != "changed" and not restart and (before.engine, before.dtype) == (engine, dtype):
         with contextlib.suppress(InputError):  # damaged: to be built anew

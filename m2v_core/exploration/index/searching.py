@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from m2v_core.encoder.texts import checked_texts
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.exploration.index.copies import with_copies
 from m2v_core.exploration.index.engines import Engine, Found
@@ -188,4 +189,4 @@ def search_texts(search: VectorSearch, model: StaticModel, queries: Sequence[str
         InputError: As there.
         M2VError: The texts can't be encoded.
     """
-    return search.search(model.encode(list(queries)), k)
+    return search.search(model.encode(checked_texts(queries)), k)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from m2v_core.bulk import manifest
 from m2v_core.bulk.formats import import_pyarrow
 from m2v_core.bulk.options import EMBEDDING_COLUMN
-from m2v_core.bulk.parquet import open_parquet, text_column
+from m2v_core.bulk.parquet import made_by, open_parquet, text_column
 from m2v_core.bulk.readers import Wanted
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.exploration.index.engines import EngineName
@@ -237,7 +237,9 @@ def _of_file(path: Path) -> StoredVectors:
     file = VectorFile(path.name, opened.metadata.num_rows, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
     texts = _text_column(opened.schema_arrow, None)
     name = f"{path.name}{_INDEX_OF_FILE}"
-    return StoredVectors(path, path.parent, name, (file,), {}, column, widths[column], texts, None)
+    made = made_by(opened.schema_arrow)
+    settings = {"model": made["fingerprint"]} if "fingerprint" in made else {}
+    return StoredVectors(path, path.parent, name, (file,), settings, column, widths[column], texts, made.get("model"))
 
 
 def _widths(schema: Any) -> dict[str, int]:

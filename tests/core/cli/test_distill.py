@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from m2v_core import StaticModel, cli
 from m2v_core.cli import distilling
+from m2v_core.cli.console import STAGES
 from m2v_core.distillation import pipeline
 from m2v_core.errors import Cancelled
 from m2v_core.storage import compression
@@ -140,6 +142,17 @@ def test_an_empty_folder_may_be_filled(teacher, tmp_path):
     done = m2v("distill", "--model-name", teacher, "--recipe", "fast", "--pca-dims", 8, "--save-path", tmp_path)
     assert done.exit_code == 0, done.output
     assert StaticModel.from_pretrained(tmp_path).dim == 8
+
+
+def test_the_only_bars_are_ours(teacher, tmp_path):
+    arguments = ["distill", "--model-name", teacher, "--recipe", "fast", "--pca-dims", 8, "--save-path", tmp_path]
+    env = {name: value for name, value in OFFLINE.items() if "PROGRESS_BARS" not in name}  # the tests' own
+    command = [sys.executable, "-m", "m2v_core", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "Loading the teacher" in done.stderr
+    lines = [line for line in re.split(r"[\r\n]+", done.stderr) if "%" in line]
+    assert all(line.startswith(tuple(STAGES.values())) for line in lines), done.stderr
 
 
 def test_ctrl_c_while_distilling_leaves_nothing(tmp_path):

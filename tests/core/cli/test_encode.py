@@ -11,6 +11,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from m2v_core import StaticModel, cli
 from m2v_core.bulk import readers, run
@@ -26,7 +27,7 @@ def encode_texts(model_folder, folder):
     return m2v("encode", "--model", model_folder, "--input", folder / "texts.txt", "--output", folder / "new.npy")
 
 
-@pytest.mark.parametrize("name", sorted(ENCODE_ARGUMENTS.keys() - {"progress", "cancel"}))
+@pytest.mark.parametrize("name", sorted(ENCODE_ARGUMENTS.keys() - {"progress", "cancel", "model_name"}))
 def test_every_argument_of_encode_file_is_an_option(name):
     argument, option = ENCODE_ARGUMENTS[name], ENCODE_OPTIONS[name]
     if argument.default is inspect.Parameter.empty:
@@ -77,6 +78,7 @@ def test_every_option_of_encode_arrives(model_folder, monkeypatch, tmp_path):
         "normalize": False,
         "on_error": "skip",
         "overwrite": True,
+        "model_name": str(model_folder),
     }
     assert "1 rows were left out. The first: in.csv, line 3 has 1 cells." in done.stderr
     facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
@@ -109,8 +111,8 @@ def test_encode_of_an_empty_file_warns(model_folder, tmp_path):
         ("encode --model MODEL --input absent.txt --output new.npy", "absent.txt"),
         ("encode --model MODEL --input empty --output new.npy", "is the name of a file"),
         ("encode --model MODEL --input empty --output new", "No file of texts at empty"),
-        ("encode --model MODEL --input utf16.txt --output new.npy", "not UTF-8"),
-        ("encode --model MODEL --input texts.txt --output empty", "ends in one of"),
+        ("encode --model MODEL --input gbk.txt --output new.npy", "not UTF-8 in line 1 (byte 0)"),
+        ("encode --model MODEL --input - --output empty", "Name a file"),
         ("encode --model MODEL --input texts.txt --output texts.txt", "ends in one of"),
         ("encode --model MODEL --input texts.txt --output texts.txt/new.npy", "Could not write"),
         ("encode --model MODEL --input texts.txt --output old.npy", "--overwrite"),
@@ -127,7 +129,7 @@ def test_encode_of_an_empty_file_warns(model_folder, tmp_path):
 def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("the cat\n", encoding="utf-8")
-    (tmp_path / "utf16.txt").write_text("the cat\n", encoding="utf-16")
+    (tmp_path / "gbk.txt").write_text("\u4f60\u597d\n", encoding="gbk")
     (tmp_path / "old.npy").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
@@ -149,3 +151,27 @@ def test_ctrl_c_while_encoding_leaves_nothing(model_folder, monkeypatch, tmp_pat
     assert f"Stopped; {tmp_path / 'new.npy'} was not written. The same command starts over." in said
     assert names(tmp_path) == ["texts.txt"]
     assert encode_texts(model_folder, tmp_path).exit_code == 0
+
+
+@pytest.mark.parametrize("output", ["vectors/", "there", "there/", "new"])
+def test_a_folder_gets_a_file(output, model_folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("the cat\na dog\n", encoding="utf-8")
+    (tmp_path / "there").mkdir()
+    done = m2v("encode", "--model", model_folder, "--input", "texts.txt", "--output", output, "--workers", "1")
+    assert done.exit_code == 0, done.stderr
+    [written] = (tmp_path / output).glob("*.parquet")
+    assert written.name.startswith("texts")
+    assert parquet.read_table(written)["text"].to_pylist() == ["the cat", "a dog"]
+
+
+def test_search_finds_the_model_of_a_single_file(model_folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("the cat\nsat\n", encoding="utf-8")
+    model = os.path.relpath(model_folder)  # found from elsewhere too
+    done = m2v("encode", "--model", model, "--input", "texts.txt", "--output", "vectors.parquet")
+    assert done.exit_code == 0, done.stderr
+    monkeypatch.chdir(model_folder)
+    assert m2v("index", tmp_path / "vectors.parquet").exit_code == 0
+    done = m2v("search", tmp_path / "vectors.parquet", "sat", "-k", "1")
+    assert done.exit_code == 0 and "sat  " in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from functools import cache
 
@@ -126,7 +127,8 @@ def test_lone_surrogates(form, path, text, read_as):
     reader = engine(path, tokenizer)
     texts = ["the fox", text, "", f"{text} {text}"]
     for _ in "cold", "warm":
-        with pytest.warns(UserWarning, match=r"U\+FFFD"):
+        is_lost = "\ufffd" in read_as  # a pair is joined without a word
+        with pytest.warns(UserWarning, match=r"U\+FFFD") if is_lost else contextlib.nullcontext():
             ids = reader.token_ids(texts, None)
         assert ids == [judged(tokenizer, t.replace(text, read_as)) for t in texts]
     with warnings.catch_warnings():

@@ -18,7 +18,9 @@ from m2v_core.exploration.index import searching
 from m2v_core.exploration.index.building import build_index
 from m2v_core.exploration.index.searching import VectorSearch, search_texts
 from m2v_core.exploration.index.stored import find_vectors
+from m2v_core.model import StaticModel
 from tests.core.exploration.index.oracle import check_hits, clustered, nearest, write_vectors
+from tests.static_models import static_model
 
 QUERIES = ["the quick fox", "sea shells", "naïve", "quick"]
 
@@ -147,7 +149,12 @@ def test_a_single_file(model, model_folder, tmp_path):
     encode_file(model, tmp_path / "texts.txt", path, dtype="int8")
     with pytest.raises(NotFoundError, match="Nothing says which model"):
         VectorSearch(path).load_model()
-    built = build_index(path, model=str(model_folder))
+    model = StaticModel.from_pretrained(model_folder)
+    encode_file(model, tmp_path / "texts.txt", path, dtype="int8", overwrite=True, model_name=str(model_folder))
+    assert VectorSearch(path).load_model().tokens == model.tokens
+    with pytest.raises(InputError, match="another model|made by"):
+        VectorSearch(path).check_model(static_model("WordLevel"), "other")
+    built = build_index(path)
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "texts.txt",
         "vectors.parquet",
