@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from m2v_core.storage.formats import MODEL2VEC, SENTENCE_TRANSFORMERS, Form
+
 # What the Hub takes as a license; anything else is "other" with a name.
 # Source: https://huggingface.co/docs/hub/repositories-licenses
 HUB_LICENSES = frozenset(
@@ -47,7 +49,7 @@ model = StaticModel.from_pretrained("{name}")
 embeddings = model.encode(["A first sentence.", "A second one."])
 ```
 
-With model2vec:
+With model2vec {model2vec} or later:
 
 ```python
 from model2vec import StaticModel
@@ -56,7 +58,7 @@ model = StaticModel.from_pretrained("{name}")
 embeddings = model.encode(["A first sentence.", "A second one."])
 ```
 
-With Sentence Transformers:
+With Sentence Transformers {sentence_transformers} or later:
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -67,7 +69,6 @@ embeddings = model.encode(["A first sentence.", "A second one."])
 """
 
 
-# Its releases 5.0 to 6.2 divide the zero vector of such a text by a norm that float16 rounds to 0.
 _CONVERSION = ".float()  # in float16, texts without known tokens would give NaN"
 
 _CLASSIFY = """
@@ -208,7 +209,7 @@ def model_card(
     model_name: str,
     dim: int,
     n_tokens: int,
-    dtype: str,
+    form: Form,
     base_model_name: str | None = None,
     language: list[str] | None = None,
     license: str | None = None,
@@ -216,7 +217,6 @@ def model_card(
     recipe: Recipe | None = None,
     measured: Measured | None = None,
     classifier: Classifier | None = None,
-    is_zero_safe: bool = True,
 ) -> str:
     """The text of README.md.
 
@@ -224,7 +224,7 @@ def model_card(
         model_name: Repository or folder, as users would load it.
         dim: Width of the embeddings.
         n_tokens: Size of the vocabulary.
-        dtype: Number format of the table.
+        form: Decides which releases of other programs open it.
         base_model_name: The teacher; left out when None.
         language: ISO codes; left out when None.
         license: SPDX id; left out when None, for a license is its owner's to give.
@@ -232,8 +232,6 @@ def model_card(
         recipe: How it was distilled; left out when None.
         measured: What was measured; what was not is left out.
         classifier: What the head on top tells apart; None without one.
-        is_zero_safe: Whether Sentence Transformers returns zeros for a text without known tokens, rather than NaN,
-            when it computes in the table's number format.
     """
     from huggingface_hub import ModelCard, ModelCardData  # takes a while, and whoever loads a model needs it not
 
@@ -247,7 +245,7 @@ def model_card(
     )
     facts = [] if base_model_name is None else [f"Distilled from `{base_model_name}`"]
     size = "" if n_bytes is None else f", {n_bytes / 1e6:,.1f} MB"
-    facts.append(f"{n_tokens:,} tokens, {dim} dimensions, {dtype}{size}")
+    facts.append(f"{n_tokens:,} tokens, {dim} dimensions, {form.dtype}{size}")
     commands: list[str] = []
     if recipe is not None:
         facts += recipe.facts
@@ -265,7 +263,9 @@ def model_card(
         facts="\n".join(f"- {fact}" for fact in facts),
         recipe=again,
         classify=usage,
-        conversion="" if is_zero_safe else _CONVERSION,
+        model2vec=form.oldest_release(MODEL2VEC),
+        sentence_transformers=form.oldest_release(SENTENCE_TRANSFORMERS),
+        conversion=_CONVERSION if form.is_converted else "",
     )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 
