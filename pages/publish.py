@@ -9,11 +9,11 @@ import gradio as gr
 
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError, RepoExistsError
 from m2v_core.storage.card import card_body, model_card, retitled, stated_license
-from m2v_core.storage.formats import CARD
+from m2v_core.storage.formats import CARD, Form
 from m2v_core.storage.front_matter import FrontMatter
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.library import ModelRecord
-from pages.components import Values, by_name, job_store, known_owner, shows_errors
+from pages.components import Values, by_name, job_store, known_owner, notice, shows_errors
 from pages.components.account import (
     Visitor,
     account_html,
@@ -58,6 +58,7 @@ def build() -> None:
                 account = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
                 login_button()
             with gr.Column(visible=False, elem_classes="m2v-card") as form:
+                readers = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
                 name = gr.Textbox(
                     label="Repository", info="Your account and a name for the model.", max_lines=1, max_length=200
                 )
@@ -108,6 +109,7 @@ def build() -> None:
         "account": account,
         "form": form,
         "cover": cover,
+        "readers": readers,
         "name": name,
         "way": way,
         "branch": branch,
@@ -151,9 +153,11 @@ def _form(owner: str, who: Visitor, model_id: str) -> Values:
         record = model_library().get(model_id, owner)
         failed = _failed_upload(owner, record.id)
         filled = _filled(owner, who, record, failed)
-        return {"form": gr.Column(visible=True), "cover": gr.Accordion(visible=True), **filled}
+        notes = _form_of(owner, record).notes()
+        readers = notice("info", "What others need to open this model", notes) if notes else ""
+        return {"form": gr.Column(visible=True), "cover": gr.Accordion(visible=True), "readers": readers, **filled}
     except NotFoundError:
-        return {"form": gr.Column(visible=False), "cover": gr.Accordion(visible=False)}
+        return {"form": gr.Column(visible=False), "cover": gr.Accordion(visible=False), "readers": ""}
 
 
 def check(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
@@ -286,6 +290,10 @@ def _inherited(owner: str, who: Visitor, record: ModelRecord) -> tuple[str | Non
     return None, "Nothing says what it was made from. Choose the licence of its teacher."
 
 
+def _form_of(owner: str, record: ModelRecord) -> Form:
+    return Form.of(model_library().load(record.id, owner).stored())
+
+
 def _card(owner: str, record: ModelRecord, repo_id: str, license: str | None) -> str:
     try:
         text = (model_library().folder(record.id, owner) / CARD).read_text(encoding="utf-8-sig")[:_MAX_CARD_CHARS]
@@ -294,7 +302,7 @@ def _card(owner: str, record: ModelRecord, repo_id: str, license: str | None) ->
             model_name=repo_id,
             dim=record.dim,
             n_tokens=record.n_tokens,
-            dtype=record.dtype,
+            form=_form_of(owner, record),
             base_model_name=record.teacher,
         )
     return retitled(text, repo_id, license)

@@ -181,6 +181,7 @@ def _encode_many(model: str, inputs: str, folder: Path, options: dict[str, Any])
 def info(model: str, as_json: bool) -> None:
     """Say what a model is: its teacher, size, precision, tokenizer, recipe."""
     from m2v_core import native
+    from m2v_core.storage.formats import Form
 
     static_model = load_model(model)
     path = Path(model)
@@ -200,7 +201,9 @@ def info(model: str, as_json: bool) -> None:
         "encoder": static_model.encoder_path,
         "kernels": native.kernels_in_use(),
     }
+    readers = Form.of(static_model.stored()).readers()
     if as_json:
-        print_json(facts | {"size_bytes": n_bytes})
+        print_json(facts | {"readers": readers, "size_bytes": n_bytes})
     else:
-        print_facts(**facts, size=size_text(n_bytes))
+        opened_by = "; ".join(f"{package} {releases}" for package, releases in readers.items())
+        print_facts(**facts, readers=opened_by, size=size_text(n_bytes))

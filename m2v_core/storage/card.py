@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from m2v_core.storage.formats import MODEL2VEC, SENTENCE_TRANSFORMERS, Form
 from m2v_core.storage.front_matter import as_list
 
 # What the Hub takes as a license; anything else is "other" with a name.
@@ -65,7 +66,7 @@ model = StaticModel.from_pretrained("{name}")
 embeddings = model.encode(["A first sentence.", "A second one."])
 ```
 
-With model2vec:
+With model2vec {model2vec} or later:
 
 ```python
 from model2vec import StaticModel
@@ -74,7 +75,7 @@ model = StaticModel.from_pretrained("{name}")
 embeddings = model.encode(["A first sentence.", "A second one."])
 ```
 
-With Sentence Transformers:
+With Sentence Transformers {sentence_transformers} or later:
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -85,7 +86,6 @@ embeddings = model.encode(["A first sentence.", "A second one."])
 """
 
 
-# Its releases 5.0 to 6.2 divide the zero vector of such a text by a norm that float16 rounds to 0.
 _CONVERSION = ".float()  # in float16, texts without known tokens would give NaN"
 
 _CLASSIFY = """
@@ -239,7 +239,7 @@ def model_card(
     model_name: str,
     dim: int,
     n_tokens: int,
-    dtype: str,
+    form: Form,
     base_model_name: str | None = None,
     language: list[str] | None = None,
     license: str | None = None,
@@ -247,7 +247,6 @@ def model_card(
     recipe: Recipe | None = None,
     measured: Measured | None = None,
     classifier: Classifier | None = None,
-    is_zero_safe: bool = True,
 ) -> str:
     """The text of README.md.
 
@@ -255,7 +254,7 @@ def model_card(
         model_name: Repository or folder, as users would load it.
         dim: Width of the embeddings.
         n_tokens: Size of the vocabulary.
-        dtype: Number format of the table.
+        form: Decides which releases of other programs open it.
         base_model_name: The teacher's name on the Hub; anything else is mentioned in the text alone, without a path.
         language: ISO 639 codes or BCP 47 tags; what is neither is left out.
         license: SPDX id; left out when None, for a license is its owner's to give.
@@ -263,8 +262,6 @@ def model_card(
         recipe: How it was distilled; left out when None.
         measured: What was measured; what was not is left out.
         classifier: What the head on top tells apart; None without one.
-        is_zero_safe: Whether Sentence Transformers returns zeros for a text without known tokens, rather than NaN,
-            when it computes in the table's number format.
     """
     from huggingface_hub import ModelCard, ModelCardData  # takes a while, and whoever loads a model needs it not
 
@@ -280,7 +277,7 @@ def model_card(
     teacher = hub_id(named) or _one_line(_last_part(named))
     facts = [f"Distilled from `{teacher}`"] if teacher else []
     size = "" if n_bytes is None else f", {n_bytes / 1e6:,.1f} MB"
-    facts.append(f"{n_tokens:,} tokens, {dim} dimensions, {dtype}{size}")
+    facts.append(f"{n_tokens:,} tokens, {dim} dimensions, {form.dtype}{size}")
     commands: list[str] = []
     if recipe is not None:
         facts += recipe.facts
@@ -298,7 +295,9 @@ def model_card(
         facts="\n".join(f"- {fact}" for fact in facts),
         recipe=again,
         classify=usage,
-        conversion="" if is_zero_safe else _CONVERSION,
+        model2vec=form.oldest_release(MODEL2VEC),
+        sentence_transformers=form.oldest_release(SENTENCE_TRANSFORMERS),
+        conversion=_CONVERSION if form.is_converted else "",
     )
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
 

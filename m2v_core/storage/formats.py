@@ -75,6 +75,108 @@ LAYOUTS: tuple[Layout, ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A program of others that opens what we save, and the releases that are supported.
+
+    Attributes:
+        package: Its name on the package index.
+        oldest: Oldest release supported.
+        oldest_with_weights: Oldest release that applies `weights` and `mapping`.
+        oldest_for_long_texts: Oldest release that reads more than `DEFAULT_MAX_LENGTH` tokens of a text; None if there
+            is none.
+    """
+
+    package: str
+    oldest: str
+    oldest_with_weights: str
+    oldest_for_long_texts: str | None
+
+
+# The only place that names these releases. Judged by tests/contracts/test_reader_releases.py, in environments with the
+# oldest and the newest release of each reader.
+MODEL2VEC = Reader("model2vec", "0.8", "0.8", "0.10")
+SENTENCE_TRANSFORMERS = Reader("sentence-transformers", "5.0", "6.2", "5.0")
+LAGHU = Reader("laghu", "0.2", "0.2", None)
+READERS = (MODEL2VEC, SENTENCE_TRANSFORMERS, LAGHU)
+
+
+@dataclass(frozen=True)
+class Form:
+    """The part of a saved model that decides which releases of its readers open it correctly.
+
+    Attributes:
+        dtype: Number format of the table.
+        normalize: Whether embeddings have unit length.
+        max_length: Tokens read of each text; None for all.
+        has_weights: Whether there are `weights`, as int8 models have.
+        has_mapping: Whether tokens share rows.
+    """
+
+    dtype: str
+    normalize: bool
+    max_length: int | None
+    has_weights: bool
+    has_mapping: bool
+
+    @classmethod
+    def of(cls, stored: StoredModel) -> Form:
+        """The form of a model's parts."""
+        return cls(
+            str(stored.token_embeddings.dtype),
+            stored.normalize,
+            stored.max_length,
+            stored.weights is not None,
+            stored.token_mapping is not None,
+        )
+
+    @property
+    def is_converted(self) -> bool:
+        """Whether Sentence Transformers must convert the model with `.float()`.
+
+        In float16 its `Normalize` divides the zero vector of a text without known tokens by a norm that is rounded to
+        0, and returns NaN. Releases that apply `weights` convert the table to float32 to do so.
+        """
+        return self.dtype == "float16" and self.normalize and not self.has_weights
+
+    def oldest_release(self, reader: Reader) -> str | None:
+        """The oldest release of a reader whose embeddings are ours; None if there is none."""
+        release = reader.oldest_with_weights if self.has_weights or self.has_mapping else reader.oldest
+        if self.max_length is not None and self.max_length <= DEFAULT_MAX_LENGTH:
+            return release
+        if reader.oldest_for_long_texts is None:
+            return None
+        return max(
+            release, reader.oldest_for_long_texts, key=lambda version: [int(part) for part in version.split(".")]
+        )
+
+    def readers(self) -> dict[str, str]:
+        """What opens the model, by package: `">= 6.2"`, `">= 5.0, with .float()"` or `"no release"`."""
+        found = {}
+        for reader in READERS:
+            release = self.oldest_release(reader)
+            found[reader.package] = "no release" if release is None else f">= {release}"
+        if self.is_converted:
+            found[SENTENCE_TRANSFORMERS.package] += ", with .float()"
+        return found
+
+    def notes(self) -> list[str]:
+        """One sentence for each reader that needs more than its oldest supported release."""
+        found = []
+        for reader in READERS:
+            release = self.oldest_release(reader)
+            if release is None:
+                found.append(f"{reader.package} reads at most {DEFAULT_MAX_LENGTH} tokens of each text.")
+            elif release != reader.oldest:
+                found.append(f"It needs {reader.package} >= {release}.")
+        if self.is_converted:
+            found.append(
+                "In sentence-transformers, open it with SentenceTransformer(...).float(): in float16, texts without "
+                "known tokens give NaN."
+            )
+        return found
+
+
 def all_paths() -> list[str]:
     """Every path that any layout uses, sorted: what to fetch of a repository."""
     return sorted({MODULES, CARD, *(path for layout in LAYOUTS for path in layout.files)})

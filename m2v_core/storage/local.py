@@ -15,7 +15,16 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from m2v_core.errors import InputError, ModelFormatError, NotFoundError
-from m2v_core.storage.formats import CARD, DEFAULT_MAX_LENGTH, LAYOUTS, MODULES, STATIC_MODULES, Layout, StoredModel
+from m2v_core.storage.formats import (
+    CARD,
+    DEFAULT_MAX_LENGTH,
+    LAYOUTS,
+    MODULES,
+    STATIC_MODULES,
+    Form,
+    Layout,
+    StoredModel,
+)
 from m2v_core.storage.front_matter import FrontMatter
 from m2v_core.storage.mapped_file import MappedFile
 
@@ -99,6 +108,9 @@ def save(
 
     tensors = _tensors(stored, unk_token_id)
     table = tensors["embeddings"]
+    form = Form(
+        str(table.dtype), stored.normalize, stored.max_length, "weights" in tensors, stored.token_mapping is not None
+    )
     n_shared_rows = None if stored.token_mapping is None else len(table)
     texts = {
         "config.json": _json(_config(stored, table)),
@@ -108,15 +120,14 @@ def save(
             model_name=model_name or folder.absolute().name,
             dim=table.shape[1],
             n_tokens=stored.tokenizer.get_vocab_size(with_added_tokens=True),
-            dtype=str(table.dtype),
+            form=form,
             base_model_name=stored.base_model_name,
             language=stored.language,
             license=license,
             n_bytes=sum(array.nbytes for array in tensors.values()),
-            recipe=card.Recipe.of(stored.config, str(table.dtype), n_shared_rows),
+            recipe=card.Recipe.of(stored.config, form.dtype, n_shared_rows),
             measured=measured,
             classifier=classifier,
-            is_zero_safe=not stored.normalize or table.dtype != np.float16 or "weights" in tensors,
         ),
     }
     others = dict(beside or {})
@@ -256,12 +267,10 @@ def _read_json(path: Path) -> Any:
 def _tensors(stored: StoredModel, unk_token_id: int | None) -> dict[str, NDArray[Any]]:
     """The tensors to write; `weights` only where they change an embedding.
 
-    Weights of ones would slow model2vec 0.10 down, up to 1.6 times. Their one use would be that Sentence Transformers
-    6.2 converts a float16 table to float32 to apply them. All its releases from 5.0 to 6.2 otherwise compute in
-    float16, where Normalize divides the zero vector of a text without known tokens by zero and returns NaN. Nothing
-    else in this layout makes a release convert the table, so users call `SentenceTransformer(...).float()`, as the
-    model card says. A row shared with the unknown token can't be zeroed: its weight is, and model2vec loses no time,
-    since shared rows are on the slower path already.
+    Weights of ones would slow model2vec 0.10 down, up to 1.6 times. Their one use would be that newer releases of
+    Sentence Transformers convert a float16 table to float32 to apply them, which keeps Normalize from returning NaN
+    (see `Form.is_converted`). A row shared with the unknown token can't be zeroed: its weight is, and model2vec loses
+    no time, since shared rows are on the slower path already.
     """
     table, weights, mapping = stored.token_embeddings, stored.weights, stored.token_mapping
     is_idle = weights is None or bool(np.all(np.delete(weights, [] if unk_token_id is None else unk_token_id) == 1.0))

@@ -1,4 +1,4 @@
-"""The constraints file pins all that pyproject.toml asks for, at versions it accepts."""
+"""The constraints files pin all that pyproject.toml asks for: at versions it accepts, and at the oldest ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from m2v_core import cli
 from tests.test_imports import PACKAGES
@@ -18,8 +19,14 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LINES = {*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())}
 REQUIREMENTS = sorted(line for line in LINES if Requirement(line).name != PROJECT["name"])
-PIN_LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-PINS = {canonicalize_name(pin.name): pin for pin in map(Requirement, filter(None, PIN_LINES))}
+
+
+def read_pins(file: str) -> dict[str, Requirement]:
+    lines = filter(None, (ROOT / file).read_text(encoding="utf-8").splitlines())
+    return {canonicalize_name(pin.name): pin for pin in map(Requirement, lines)}
+
+
+PINS, LOWEST_PINS = read_pins("constraints.txt"), read_pins("constraints-lowest.txt")
 
 
 @pytest.mark.parametrize("requirement", [Requirement(line) for line in REQUIREMENTS], ids=str)
@@ -28,6 +35,13 @@ def test_requirement_is_pinned(requirement):
     (specifier,) = pin.specifier
     assert specifier.operator == "=="
     assert requirement.specifier.contains(specifier.version)
+
+
+@pytest.mark.parametrize("requirement", [Requirement(line) for line in REQUIREMENTS], ids=str)
+def test_the_lowest_constraints_pin_the_oldest_release_allowed(requirement):
+    (pin,) = LOWEST_PINS[canonicalize_name(requirement.name)].specifier
+    (floor,) = (specifier for specifier in requirement.specifier if specifier.operator in (">=", "=="))
+    assert Version(pin.version) == Version(floor.version)
 
 
 def test_torch_is_pinned_exactly():

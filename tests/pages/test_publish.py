@@ -333,6 +333,19 @@ def test_the_publish_page_fills_its_form(hub: LoopbackHub, model: ModelRecord, m
     assert "model_name: ada/small" in shown["card"] and "# ada/small" in shown["card"]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [("float32", ""), ("int8", "sentence-transformers &gt;= 6.2"), ("float16", ".float()")]
+)
+def test_the_publish_page_says_what_readers_need(
+    hub: LoopbackHub, library: Library, tmp_path: Path, dtype: str, expected: str
+) -> None:
+    static_model(dtype=dtype).save_pretrained(tmp_path / "small")
+    record = library.add_from_folder(tmp_path / "small", OWNER, "small")
+    shown = text_of(publish.prepare(OWNER, record.id, LOCAL, None)["readers"])
+    assert expected in shown
+    assert bool(shown) == bool(expected)
+
+
 def test_a_teacher_s_licence_is_inherited_and_an_unknown_one_asked_for(
     hub: LoopbackHub, library: Library, tmp_path: Path
 ) -> None:

@@ -93,7 +93,7 @@ class OnnxTeacherEncoder:
                 raise TeacherError(f"The ONNX graph of {name} can't be opened: {first_line(error)}") from error
             size_bytes = sum(part.stat().st_size for part in graph.parent.glob("model.onnx*"))
         self._inputs = [node.name for node in self._session.get_inputs()]
-        if unknown := sorted(set(self._inputs) - set(_features(self._model, ["width"]))):
+        if unknown := sorted(set(self._inputs) - set(self._model.preprocess(["width"]))):
             raise TeacherError(
                 f"The ONNX graph of {name} asks for {', '.join(unknown)}, which its tokenizer doesn't give. "
                 "Evaluate it as teacher: instead."
@@ -111,7 +111,7 @@ class OnnxTeacherEncoder:
         rows: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            features = _features(self._model, [prompt + texts[place] for place in batch])
+            features = self._model.preprocess([prompt + texts[place] for place in batch])
             states = self._session.run(None, {name: features[name].numpy() for name in self._inputs})[0]
             features["token_embeddings"] = torch.from_numpy(states)
             with torch.no_grad():
@@ -163,20 +163,13 @@ def load_sentence_transformer(
         ) from error
 
 
-def _features(model: Any, texts: list[str]) -> dict[str, Any]:
-    """What the transformer reads; the method has another name before sentence-transformers 5.4."""
-    tokenize = getattr(model, "preprocess", None) or model.tokenize
-    features: dict[str, Any] = tokenize(texts)
-    return features
-
-
 def _trace(model: Any, path: Path, name: str) -> None:
     """Write the graph of the teacher's transformer: token ids in, last hidden state out."""
     with NeedsExtra("onnx", "onnx"):
         import onnx  # noqa: F401  torch's exporter needs it
     import torch
 
-    features = _features(model, ["one", "another, and longer"])
+    features = model.preprocess(["one", "another, and longer"])
     inputs = [key for key in ("input_ids", "attention_mask", "token_type_ids") if key in features]
     transformer = model[0].auto_model.eval()
 

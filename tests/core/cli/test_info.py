@@ -42,3 +42,12 @@ def test_info_says_why_texts_are_read_whole(model_folder, tmp_path):
     assert json.loads(m2v("info", tmp_path, "--json").stdout)["encoder"] == expected
     facts = dict(line.split(maxsplit=1) for line in m2v("info", tmp_path).stdout.splitlines())
     assert facts["encoder"] == expected
+
+
+def test_info_names_the_releases_that_read_the_model(model_folder, tmp_path):
+    known = StaticModel.from_pretrained(model_folder)
+    StaticModel(known.token_embeddings, known.tokenizer).compressed(quantize_to="int8").save_pretrained(tmp_path)
+    expected = {"model2vec": ">= 0.8", "sentence-transformers": ">= 6.2", "laghu": ">= 0.2"}
+    assert json.loads(m2v("info", tmp_path, "--json").stdout)["readers"] == expected
+    facts = dict(line.split(maxsplit=1) for line in m2v("info", tmp_path).stdout.splitlines())
+    assert facts["readers"] == "model2vec >= 0.8; sentence-transformers >= 6.2; laghu >= 0.2"
