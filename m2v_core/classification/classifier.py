@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.classification import storage
 from m2v_core.classification.frozen import ClassWeight
@@ -25,8 +26,6 @@ from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.storage.formats import HEAD, SKOPS_HEAD
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from m2v_core.hub.push import Pushed
 
 _SETTINGS = "m2v"

@@ -6,20 +6,17 @@ It starts at the frozen classifier, so it can't end up worse on the texts held o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.classification.frozen import log_loss
 from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.labels import Labels
 from m2v_core.errors import NeedsExtra
 from m2v_core.model import StaticModel
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from m2v_core.progress import ProgressReporter
+from m2v_core.progress import ProgressReporter
 
 # Steps of the table's entries, as a share of their root mean square; and of the head's weights.
 TABLE_STEP = 0.004

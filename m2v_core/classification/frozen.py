@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.labels import Labels
 from m2v_core.classification.report import scored
 from m2v_core.errors import NeedsExtra
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from m2v_core.progress import ProgressReporter
+from m2v_core.progress import ProgressReporter
 
 ClassWeight = Literal["auto", "balanced"] | None
 Standing = tuple[float, float]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.errors import InputError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Label = str | int
 _SHOWN = 5

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.classification.frozen import Standing, regressed, scikit_learn, standing_of
 from m2v_core.classification.head import Head, Layer
@@ -20,11 +21,7 @@ from m2v_core.classification.labels import Labels
 from m2v_core.errors import NeedsExtra
 from m2v_core.model import StaticModel
 from m2v_core.native.cosines import row_lengths
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from m2v_core.progress import ProgressReporter
+from m2v_core.progress import ProgressReporter
 
 TOKEN_STRENGTHS = (1e-3, 3e-3, 1e-2, 0.1)
 # How much the tokens weigh against the embedding: of 1.5, 2.5 and 4 the best by cross-validation on the training texts

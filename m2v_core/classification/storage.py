@@ -9,18 +9,16 @@ import importlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from m2v_core.classification.head import Head, Layer
 from m2v_core.errors import ModelFormatError, NeedsExtra
 from m2v_core.storage.formats import HEAD, SKOPS_HEAD
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 CONFIG_KEY = "head_config"
 # Beside the estimators of scikit-learn that skops trusts by itself: what a trained MLPClassifier keeps.

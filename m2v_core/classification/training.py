@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core._version import __version__
 from m2v_core.classification.frozen import (
@@ -38,9 +39,6 @@ from m2v_core.encoder.texts import checked_texts
 from m2v_core.errors import InputError
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressReporter
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

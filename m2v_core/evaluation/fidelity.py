@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.errors import InputError
 from m2v_core.evaluation import statistics
@@ -17,9 +18,6 @@ from m2v_core.evaluation.statistics import Estimate
 from m2v_core.evaluation.tasks import PairTask
 from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 N_PAIRS = 10_000
 N_TEXTS = 2_000

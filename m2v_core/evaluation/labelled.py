@@ -5,16 +5,14 @@ from __future__ import annotations
 import importlib
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.errors import NeedsExtra
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.tasks import Task
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 LEAST_OF_A_KIND = 10
 """Pairs of phrases of each kind, that teaching, checking and testing have some."""

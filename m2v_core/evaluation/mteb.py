@@ -8,9 +8,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from m2v_core.errors import HubError, InputError, M2VError, NeedsExtra, first_line
 from m2v_core.evaluation.encoders import Encoder
@@ -18,9 +19,6 @@ from m2v_core.evaluation.run import Evaluation, TaskScore, checked_embeddings
 from m2v_core.evaluation.tasks import Group
 from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 GROUPS: dict[str, Group] = {
     "Classification": "Class",

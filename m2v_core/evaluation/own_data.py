@@ -18,18 +18,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.errors import InputError
 from m2v_core.evaluation.labelled import ClassificationTask
 from m2v_core.evaluation.statistics import SEED
 from m2v_core.evaluation.tasks import Group, PairTask, Task
 from m2v_core.storage.text_files import read_text
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _EXPECTED = "Each line must hold a score and two texts, or a label and a text, separated by commas or tabs"
 _ORDER = (

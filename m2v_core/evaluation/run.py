@@ -7,18 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.errors import InputError
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.encoders import Encoder, EncoderFacts
 from m2v_core.evaluation.tasks import Group, Task
 from m2v_core.progress import ProgressCallback, ProgressReporter
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _TEXTS_AT_ONCE = 1024  # between two looks at whether to stop
 

@@ -19,18 +19,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.errors import InputError
 from m2v_core.evaluation.encoders import Encoder, EncoderFacts
 from m2v_core.native.cpus import n_usable_cpus
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.storage.text_files import log_warnings, read_text
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 DEFAULT_ROUNDS = 5
 DEFAULT_SECONDS = 15.0

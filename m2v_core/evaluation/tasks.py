@@ -9,16 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.statistics import Estimate
 from m2v_core.native.cosines import unit_rows
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Group = Literal["Class", "Clust", "PairClass", "Rank", "Ret", "STS", "Sum", "PEARL", "WordSim"]
 """The columns of the published tables: MTEB's kinds of tasks, then phrases and words."""

@@ -8,15 +8,13 @@ The shares are exact, not an estimate, and those of either text sum to the cosin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import without_surrogates
-
-if TYPE_CHECKING:
-    from m2v_core.model import StaticModel
+from m2v_core.model import StaticModel
 
 SpanKind = Literal["known", "unknown", "unread", "between"]
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.exploration.rows import RowIndex
+from m2v_core.model import StaticModel
 from m2v_core.native.cosines import row_lengths, unit_rows
 from m2v_core.tokenization.spelling import readable_tokens
-
-if TYPE_CHECKING:
-    from m2v_core.model import StaticModel
 
 
 @dataclass(frozen=True)

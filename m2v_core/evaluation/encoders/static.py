@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.errors import NeedsExtra
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes, display_name, model_folder, tokenizer_threads
 from m2v_core.model import StaticModel
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 class StaticEncoder:

@@ -6,15 +6,13 @@ import gzip
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.errors import InputError, NeedsExtra, NotFoundError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 TFIDF_WORDS = 4096
 """Words that TF-IDF counts at most, the most frequent ones: its rows are written out in full."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.progress import Progress, ProgressReporter
@@ -17,8 +18,6 @@ from m2v_core.studio.jobs.orders import WorkOrder
 from m2v_core.studio.work.access import check_teacher, use_hub_account
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from m2v_core.evaluation.encoders import Encoder
     from m2v_core.evaluation.tasks import Task
 
