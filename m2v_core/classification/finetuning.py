@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.classification.frozen import log_loss
 from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.labels import Labels
+from m2v_core.classification.regression import log_loss
 from m2v_core.errors import NeedsExtra
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressReporter
