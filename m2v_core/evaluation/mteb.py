@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from m2v_core.errors import HubError, InputError, M2VError, NeedsExtra, first_line
 from m2v_core.evaluation.encoders import Encoder
-from m2v_core.evaluation.run import Evaluation, TaskScore, checked_embeddings
+from m2v_core.evaluation.run import Evaluation, TaskScore, embeddings_in_blocks
 from m2v_core.evaluation.tasks import Group
 from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
@@ -31,8 +31,6 @@ GROUPS: dict[str, Group] = {
     "Summarization": "Sum",
 }
 """The column for each of mteb's kinds of text tasks."""
-
-_TEXTS_AT_ONCE = 1024
 
 
 class MTEBEncoder:
@@ -77,12 +75,7 @@ class MTEBEncoder:
         """
         texts = [text for batch in inputs for text in batch["text"]]
         who = f"{self._encoder.facts.name} on {task_metadata.name}"
-        blocks = []
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            self._reporter.advance(0)
-            block = texts[start : start + _TEXTS_AT_ONCE]
-            blocks.append(checked_embeddings(self._encoder.encode(block), block, who))
-        return np.concatenate(blocks) if blocks else np.zeros((0, self._encoder.facts.dim), np.float32)
+        return embeddings_in_blocks(self._encoder, texts, who, lambda before, after: self._reporter.advance(0))
 
     def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Any:
         """Cosine of every row of one with every row of the other, as a torch tensor (n, m)."""

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import InputError
-from m2v_core.evaluation.labelled import ClassificationTask
+from m2v_core.evaluation.data import placed_texts
 from m2v_core.evaluation.statistics import SEED
-from m2v_core.evaluation.tasks import Group, PairTask, Task
+from m2v_core.evaluation.tasks import ClassificationTask, Group, PairTask, Task
 from m2v_core.storage.text_files import read_text
 
 _EXPECTED = "Each line must hold a score and two texts, or a label and a text, separated by commas or tabs"
@@ -78,12 +78,9 @@ class OwnSet:
         Raises:
             InputError: All scores are the same, or there are no two labels to tell apart.
         """
-        places: dict[str, int] = {}
-        # (n_rows, 1 or 2) int64
-        columns = np.array([[places.setdefault(text, len(places)) for text in row[1:]] for row in self.rows], np.int64)
-        texts = tuple(places)
-        if columns.shape[1] == 1:
-            return self._classification(texts, columns[:, 0])
+        columns = list(zip(*self.rows, strict=True))[1:]
+        if len(columns) == 1:
+            return self._classification(*placed_texts(columns[0]))
         scores = np.array([_number(row[0]) for row in self.rows])
         if len(set(scores.tolist())) < 2:
             raise InputError(
@@ -91,7 +88,7 @@ class OwnSet:
                 "first column holds the scores."
             )
         group: Group = "WordSim" if self._has_words() else "STS"
-        return PairTask(self.name, group, texts, columns[:, 0], columns[:, 1], scores)
+        return PairTask(self.name, group, *placed_texts(*columns), scores)
 
     def to_lines(self) -> list[str]:
         """The set as lines of text, for `from_lines`."""

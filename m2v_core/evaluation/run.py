@@ -18,8 +18,6 @@ from m2v_core.evaluation.encoders import Encoder, EncoderFacts
 from m2v_core.evaluation.tasks import Group, Task
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
-_TEXTS_AT_ONCE = 1024  # between two looks at whether to stop
-
 
 @dataclass(frozen=True)
 class TaskScore:
@@ -131,7 +129,8 @@ def evaluate(
     reporter.start("encode", len(encoders) * n_texts)
     paces = {name: _Pace(n_texts) for name in names}
 
-    def advance(name: str, n_more: int) -> None:
+    def advance(name: str, n_before: int, n_after: int) -> None:
+        n_more = n_after // 2 - n_before // 2  # judging may take as long as reading, and is the other half
         paces[name].note(n_more)
         left = [pace.seconds_left for pace in paces.values()]
         reporter.advance(n_more, eta_seconds=None if None in left else sum(filter(None, left)))
@@ -141,9 +140,9 @@ def evaluate(
         for encoder in encoders:
             started = time.perf_counter()
             paces[encoder.facts.name].resume()
-            embeddings = _embeddings(encoder, task, partial(advance, encoder.facts.name))
-            judgement = task.judge(embeddings, resamples, seed)
-            advance(encoder.facts.name, len(task.texts) - len(task.texts) // 2)
+            who, on_block = f"{encoder.facts.name} on {task.name}", partial(advance, encoder.facts.name)
+            judgement = task.judge(embeddings_in_blocks(encoder, task.texts, who, on_block), resamples, seed)
+            advance(encoder.facts.name, len(task.texts), 2 * len(task.texts))
             estimate = judgement.estimate
             has_interval = not np.isnan(estimate.low)
             score = TaskScore(
@@ -192,25 +191,35 @@ class _Pace:
         return (self._n_texts - self._n_done) * self._seconds / self._n_done if self._n_done else None
 
 
-def _embeddings(encoder: Encoder, task: Task, advance: Callable[[int], None]) -> NDArray[np.float32]:
+def embeddings_in_blocks(
+    encoder: Encoder, texts: Sequence[str], who: str, on_block: Callable[[int, int], None], n_at_once: int = 1024
+) -> NDArray[np.float32]:
+    """What an encoder returns for some texts, (n_texts, dim) float32, finite; it is fitted to them first if it can be.
+
+    Args:
+        encoder: The encoder.
+        texts: To read.
+        who: The encoder, for a message.
+        on_block: Called after each block with how many texts were read before it and after it.
+        n_at_once: Texts of a block.
+
+    Raises:
+        InputError: The encoder returned no such array.
+    """
     fit = getattr(encoder, "fit", None)
     if fit is not None:
-        fit(task.texts)
+        fit(texts)
     blocks: list[NDArray[np.float32]] = []
-    n_told = 0
-    for start in range(0, len(task.texts), _TEXTS_AT_ONCE):
-        texts = task.texts[start : start + _TEXTS_AT_ONCE]
-        block = checked_embeddings(encoder.encode(texts), texts, f"{encoder.facts.name} on {task.name}")
-        if blocks and block.shape[1] != blocks[0].shape[1]:
+    for start in range(0, len(texts), n_at_once):
+        block = texts[start : start + n_at_once]
+        blocks.append(checked_embeddings(encoder.encode(block), block, who))
+        if blocks[-1].shape[1] != blocks[0].shape[1]:
             raise InputError(
-                f"{encoder.facts.name} on {task.name} returned rows of {blocks[0].shape[1]} numbers, then of "
-                f"{block.shape[1]}; all must be of one width."
+                f"{who} returned rows of {blocks[0].shape[1]} numbers, then of {blocks[-1].shape[1]}; all must be of "
+                "one width."
             )
-        blocks.append(block)
-        n_half = (start + len(texts)) // 2  # judging may take as long as reading, and is the other half
-        advance(n_half - n_told)
-        n_told = n_half
-    return np.concatenate(blocks)
+        on_block(start, start + len(block))
+    return np.concatenate(blocks) if blocks else np.zeros((0, encoder.facts.dim), np.float32)
 
 
 def checked_embeddings(embeddings: object, texts: Sequence[str], who: str) -> NDArray[np.float32]:
