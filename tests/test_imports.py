@@ -128,7 +128,7 @@ HOMES = {
     "pyarrow": {f"m2v_core/bulk/{name}.py" for name in ("parquet", "run", "vectors")},
     "ray": {"m2v_core/distributed/ray_engine.py"},
     "faiss": {"m2v_core/exploration/index/engines.py"},
-    "usearch": {"m2v_core/exploration/index/engines.py", "m2v_core/exploration/rows.py"},
+    "usearch": {"m2v_core/exploration/index/engines.py"},
     "fsspec": {"m2v_core/bulk/inputs.py"},
     "huggingface_hub": {
         f"m2v_core/hub/{name}.py" for name in ("account", "attempts", "cache", "download", "info", "push", "spaces")

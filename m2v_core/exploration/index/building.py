@@ -19,8 +19,7 @@ import numpy as np
 from m2v_core._version import __version__
 from m2v_core.bulk.formats import DType
 from m2v_core.errors import InputError, M2VError, MissingExtraError, SaveError
-from m2v_core.exploration.index.copies import CopyFinder
-from m2v_core.exploration.index.engines import Engine, EngineName, check_installed, engine_type, index_bytes
+from m2v_core.exploration.index.engines import CopyFinder, Engine, EngineName, check_installed, engine_type, index_bytes
 from m2v_core.exploration.index.record import (
     IndexRecord,
     check_model,

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import InputError, NotFoundError
-from m2v_core.exploration.index.copies import with_copies
-from m2v_core.exploration.index.engines import Engine, Found
+from m2v_core.exploration.index.engines import Engine, Found, with_copies
 from m2v_core.exploration.index.record import check_model, open_index, read_record
 from m2v_core.exploration.index.stored import find_vectors
 from m2v_core.exploration.rows import top_k

@@ -37,8 +37,7 @@ def read_words(order: WorkOrder) -> Mapping[str, Any]:
     use_hub_account(order)
     reporter = ProgressReporter(order.progress, order.cancel)
     reporter.start("load")
-    from m2v_core.exploration.agreement import neighbor_overlap
-    from m2v_core.exploration.neighbors import WordNeighbors
+    from m2v_core.exploration.neighbors import WordNeighbors, neighbor_overlap
     from m2v_core.exploration.projection import sample_rows
     from m2v_core.model import StaticModel
 
