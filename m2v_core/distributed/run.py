@@ -249,14 +249,10 @@ def _schema(files: Sequence[InputFile], options: EncodeOptions) -> str:
     first: M2VError | None = None
     for file in files:
         try:
-            return _schema_of(file, options)
+            with file.local(Path(tempfile.gettempdir()), f"m2v-{os.getpid()}") as path:
+                return schema_to(schema_of(open_reader(path, options.input_format, options.wanted())))
         except (InputError, NotFoundError) as error:
             if options.on_error == "fail":
                 raise
             first = first or error
     raise InputError(f"None of the {len(files):,} files can be used. The first: {first}")
-
-
-def _schema_of(file: InputFile, options: EncodeOptions) -> str:
-    with file.local(Path(tempfile.gettempdir()), f"m2v-{os.getpid()}") as path:
-        return schema_to(schema_of(open_reader(path, options.input_format, options.wanted())))
