@@ -15,7 +15,7 @@ from pathlib import Path
 
 from m2v_core.studio.jobs.folder import JobFolder, root_lock
 from m2v_core.studio.jobs.index import Entry, JobIndex
-from m2v_core.studio.jobs.orders import Kind
+from m2v_core.studio.jobs.kinds import Kind
 from m2v_core.studio.jobs.records import ACTIVE, JobLimits, StateRecord
 from m2v_core.studio.processes import ProcessId, worker_environment
 
@@ -29,19 +29,9 @@ _SECONDS_OF_A_SPARE = 600.0  # it takes up a tenth of a GiB
 
 # Both belong to the process, not to a store: another store on the same folder may start the job, and the one
 # that started it may be gone when its keeper ends.
-_secrets: dict[Path, dict[str, str]] = {}
+secrets_in_memory: dict[Path, Mapping[str, str]] = {}  # of jobs that wait, by folder
 _keepers: list[subprocess.Popen[str]] = []
 _keepers_lock = threading.Lock()
-
-
-def hold_secrets(folder: JobFolder, secrets: Mapping[str, str]) -> None:
-    """Keep a waiting job's secrets in memory until it starts."""
-    _secrets[folder.path] = dict(secrets)
-
-
-def drop_secrets(folder: JobFolder) -> None:
-    """Forget the secrets of a job that will not start."""
-    _secrets.pop(folder.path, None)
 
 
 class Dispatcher:
@@ -175,7 +165,7 @@ class Dispatcher:
         kind = self._kinds.get(entry.spec.kind)
         if kind is None:
             return False
-        secrets = _secrets.get(folder.path, {})
+        secrets = secrets_in_memory.get(folder.path, {})
         if entry.spec.needs_secrets and not secrets:
             if state.holder is None or not state.holder.is_alive:
                 self._fail(entry, "The app restarted before this job's turn, and its sign-in is not kept on disk.")
@@ -190,7 +180,7 @@ class Dispatcher:
         # either in the queue or written down as running, and never runs twice.
         worker = ProcessId.of(keeper.pid) or ProcessId(keeper.pid, "")
         folder.write_state(state.run_by(worker, time.time()))
-        drop_secrets(folder)
+        secrets_in_memory.pop(folder.path, None)
         orders = {
             "folder": str(folder.path),
             "target": kind.target,
@@ -206,7 +196,7 @@ class Dispatcher:
 
     def _fail(self, entry: Entry, message: str) -> None:
         """Write down that a job could not start; the caller holds the lock of the root."""
-        drop_secrets(entry.folder)
+        secrets_in_memory.pop(entry.folder.path, None)
         message = f"{message} Start the job again."
         self._end(entry, entry.state.moved("failed", message, time.time()))
 

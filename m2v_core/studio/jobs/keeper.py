@@ -34,12 +34,7 @@ _MAX_LINE_CHARS = 100_000
 
 
 class LogWriter:
-    """Appends what a worker prints to the log, secrets removed.
-
-    Args:
-        file: The log.
-        redactor: Removes the secrets.
-    """
+    """Appends what a worker prints to the log, secrets removed."""
 
     def __init__(self, file: Path, redactor: Redactor) -> None:
         self._file = file

@@ -20,9 +20,6 @@ class ProgressWriter:
     """A progress callback that appends events to a file, not more than five a second.
 
     The first and the last event of a stage are always written.
-
-    Args:
-        file: The file to append to.
     """
 
     def __init__(self, file: Path) -> None:
@@ -53,12 +50,9 @@ class ProgressWriter:
 
 
 class ProgressReader:
-    """Follows a progress file; each look reads only what is new.
+    """Follows a progress file, which need not exist yet; each look reads only what is new.
 
     Not safe for several threads at once.
-
-    Args:
-        file: The file to follow; it need not exist yet.
     """
 
     def __init__(self, file: Path) -> None:

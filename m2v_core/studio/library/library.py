@@ -19,17 +19,19 @@ from m2v_core.storage.cache import RecentlyUsed, age_seconds
 from m2v_core.studio.jobs import JobStore
 from m2v_core.studio.jobs.kinds import AFTERWARDS
 from m2v_core.studio.jobs.store import hash_owner
-from m2v_core.studio.library.records import (
+from m2v_core.studio.library.shelf import (
     Contents,
     ModelRecord,
     Refusal,
+    Shelf,
     Source,
     checked_name,
     described,
     free_name,
+    is_model_id,
+    not_found,
     usable_name,
 )
-from m2v_core.studio.library.shelf import Shelf, is_model_id, not_found
 
 # Windows doesn't rename or delete a folder while a model maps a file in it.
 _LOAD_IN_MEMORY = os.name == "nt"

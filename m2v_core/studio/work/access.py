@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from m2v_core.errors import TeacherError
-from m2v_core.studio.jobs.orders import WorkOrder
+from m2v_core.studio.jobs.kinds import WorkOrder
+
+if TYPE_CHECKING:
+    from m2v_core.evaluation.encoders import TeacherEncoder
 
 
 def use_hub_account(order: WorkOrder) -> None:
@@ -43,3 +47,16 @@ def check_teacher(order: WorkOrder, teacher: str) -> str | None:
     if facts.problems:
         raise TeacherError(facts.problems[0])
     return facts.commit
+
+
+def load_teacher(order: WorkOrder, name: str) -> TeacherEncoder:
+    """The teacher of that name, with all its modules, if it is allowed.
+
+    Raises:
+        M2VError: As `check_teacher`, or it can't be loaded.
+    """
+    from m2v_core.distillation.teacher.teacher import resolve_device, trusted_folder
+    from m2v_core.evaluation.encoders import TeacherEncoder
+
+    folder = trusted_folder(name, check_teacher(order, name))
+    return TeacherEncoder(folder, name, resolve_device(order.parameters.get("device")))

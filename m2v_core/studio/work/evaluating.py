@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.progress import Progress, ProgressReporter
-from m2v_core.studio.jobs.orders import WorkOrder
-from m2v_core.studio.work.access import check_teacher, use_hub_account
+from m2v_core.studio.jobs.kinds import WorkOrder
+from m2v_core.studio.work.access import load_teacher, use_hub_account
 
 if TYPE_CHECKING:
     from m2v_core.evaluation.encoders import Encoder
@@ -74,7 +74,7 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
         encoders.append(_renamed(open_encoder(spec, teacher_folder=_no_teacher), encoders))
         reporter.advance(0)
     if needs_teacher or (tasks and parameters.get("teacher") and parameters.get("scores_teacher")):
-        teacher = _Remembering(_teacher(order, parameters["teacher"]), order.cancel)
+        teacher = _Remembering(load_teacher(order, parameters["teacher"]), order.cancel)
         reporter.advance(0)
 
     outcome: dict[str, Any] = {
@@ -149,14 +149,6 @@ class _Remembering:
             step = new[start : start + _TEXTS_A_STEP]
             self._rows.update(zip(step, self._encoder.encode(step), strict=True))
         return np.stack([self._rows[text] for text in texts])
-
-
-def _teacher(order: WorkOrder, name: str) -> Encoder:
-    from m2v_core.distillation.teacher.teacher import resolve_device, trusted_folder
-    from m2v_core.evaluation.encoders import TeacherEncoder
-
-    folder = trusted_folder(name, check_teacher(order, name))
-    return TeacherEncoder(folder, name, resolve_device(order.parameters.get("device")))
 
 
 def _no_teacher(name: str) -> Any:

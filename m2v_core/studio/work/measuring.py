@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from m2v_core.errors import Cancelled, M2VError
 from m2v_core.progress import ProgressReporter
 from m2v_core.storage.card import Measured
-from m2v_core.studio.jobs.orders import WorkOrder
-from m2v_core.studio.work.access import check_teacher, use_hub_account
+from m2v_core.studio.jobs.kinds import WorkOrder
+from m2v_core.studio.work.access import load_teacher, use_hub_account
 
 if TYPE_CHECKING:
     from m2v_core.evaluation.encoders import Encoder
@@ -37,7 +37,7 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
     reporter = ProgressReporter(order.progress, order.cancel)
     with_peer = bool(parameters.get("with_peer"))
     reporter.start("load")  # uncounted, as nobody knows beforehand how long a teacher takes
-    from m2v_core.evaluation.encoders import Model2VecEncoder, StaticEncoder, TeacherEncoder
+    from m2v_core.evaluation.encoders import Model2VecEncoder, StaticEncoder
     from m2v_core.evaluation.fidelity import rank_correlation
     from m2v_core.evaluation.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SAMPLE_NAME, compare_speed, sample_texts
 
@@ -49,11 +49,7 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
             encoders.append(Model2VecEncoder(model["path"], f"{model['name']} (model2vec)"))
             reporter.advance(0)
     if parameters.get("teacher"):
-        from m2v_core.distillation.teacher.teacher import resolve_device, trusted_folder
-
-        teacher = parameters["teacher"]
-        folder = trusted_folder(teacher, check_teacher(order, teacher))
-        encoders.append(TeacherEncoder(folder, teacher, resolve_device(parameters.get("device"))))
+        encoders.append(load_teacher(order, parameters["teacher"]))
         reporter.advance(0)
     own_texts = order.texts.get("texts")
     comparison = compare_speed(

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from m2v_core.errors import LimitError, NotFoundError, TeacherOutputError
 from m2v_core.progress import ProgressReporter
-from m2v_core.studio.jobs.orders import WorkOrder
-from m2v_core.studio.work.access import check_teacher, use_hub_account
+from m2v_core.studio.jobs.kinds import WorkOrder
+from m2v_core.studio.work.access import load_teacher, use_hub_account
 
 if TYPE_CHECKING:
     from m2v_core.evaluation.encoders import TeacherEncoder
@@ -43,7 +43,7 @@ def read_words(order: WorkOrder) -> Mapping[str, Any]:
 
     words = WordNeighbors(StaticModel.from_pretrained(order.parameters["model"]))
     check_word_count(len(words))
-    vectors = _read(_teacher(order), words.texts, _WORDS_A_BATCH, reporter)
+    vectors = _read(load_teacher(order, order.parameters["teacher"]), words.texts, _WORDS_A_BATCH, reporter)
     np.save(order.staging / _VECTORS, vectors)
     overlap = neighbor_overlap(
         words.rows, vectors, of=sample_rows(len(words)), progress=order.progress, cancel=order.cancel
@@ -65,7 +65,7 @@ def read_documents(order: WorkOrder) -> Mapping[str, Any]:
     check_document_count(len(documents))
     reporter = ProgressReporter(order.progress, order.cancel)
     reporter.start("load")
-    vectors = _read(_teacher(order), documents, 32, reporter)
+    vectors = _read(load_teacher(order, order.parameters["teacher"]), documents, 32, reporter)
     np.save(order.staging / _VECTORS, vectors)
     return {"n_texts": len(vectors), "dim": vectors.shape[1]}
 
@@ -137,15 +137,6 @@ def _kept(path: Path, mmap_mode: Any) -> NDArray[np.float32]:
 
 def _damaged() -> NotFoundError:
     return NotFoundError("What the teacher read is gone from the disk. Turn “Beside the teacher” off and on again.")
-
-
-def _teacher(order: WorkOrder) -> TeacherEncoder:
-    from m2v_core.distillation.teacher.teacher import resolve_device, trusted_folder
-    from m2v_core.evaluation.encoders import TeacherEncoder
-
-    name = order.parameters["teacher"]
-    folder = trusted_folder(name, check_teacher(order, name))
-    return TeacherEncoder(folder, name, resolve_device(order.parameters.get("device")))
 
 
 def _read(
