@@ -118,7 +118,7 @@ IN_BASE_INSTALL = MODEL | {"bulk", "classification", "distributed", "cli", "__ma
 HOMES = {
     "torch": {f"m2v_core/distillation/teacher/{name}.py" for name in ("teacher", "forward")}
     | {f"m2v_core/distillation/calibration/{name}.py" for name in ("closed_form", "contexts", "descent")}
-    | {"m2v_core/evaluation/encoders/teacher.py", "m2v_core/evaluation/mteb.py"}
+    | {"m2v_core/evaluation/encoders/teacher.py"}
     | {"m2v_core/classification/finetuning.py"},
     "transformers": {"m2v_core/distillation/teacher/loading.py"},
     "sentence_transformers": {

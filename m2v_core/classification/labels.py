@@ -94,11 +94,7 @@ def label_lists(labels: Iterable[Any], n_texts: int) -> tuple[list[list[Label]],
 
 
 def checked_labels(labels: Iterable[Any], n_texts: int) -> Labels:
-    """The labels to learn.
-
-    Args:
-        labels: As in `label_lists`.
-        n_texts: How many there must be.
+    """The labels to learn, given as for `label_lists`.
 
     Raises:
         InputError: They can't be learnt: fewer than two of them, one that is seen once, one that every text has.

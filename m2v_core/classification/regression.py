@@ -68,11 +68,8 @@ class FittedHead:
     def built_in(self, model: StaticModel, inputs: NDArray[np.float32]) -> tuple[StaticModel, Head]:
         """The model with the scores as columns of its table, and the head for it.
 
-        In the model's own precision, float16 where that was int8: few bits can't hold both.
-
-        Args:
-            model: As it was when the head was fitted.
-            inputs: What the head read then.
+        In the model's own precision, float16 where that was int8: few bits can't hold both. The model and the inputs
+        are those that the head was fitted to.
         """
         squares = np.square(inputs.astype(np.float64)).sum(axis=0)
         scale = _COLUMN_SHARE * np.sqrt(squares[: model.dim].sum() / max(squares[model.dim :].sum(), 1e-30))

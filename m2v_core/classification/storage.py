@@ -71,11 +71,7 @@ def to_skops(head: Head) -> bytes:
 
 
 def load_head(folder: Path, config: Mapping[str, Any]) -> Head:
-    """The head in a classifier's folder.
-
-    Args:
-        folder: Holds `head.safetensors` or `pipeline.skops`.
-        config: Its `config.json`.
+    """The head in a classifier's folder, `head.safetensors` or `pipeline.skops`, with the folder's `config.json`.
 
     Raises:
         ModelFormatError: There is no head, it is damaged, or it is of a kind that isn't read; types that aren't

@@ -84,9 +84,6 @@ class Outcome:
 class ShardEncoder:
     """Encodes one file after the other with one model.
 
-    Args:
-        job: What they have in common.
-
     Raises:
         ModelFormatError: The model here is another than the driver's.
         NotFoundError: There is none.

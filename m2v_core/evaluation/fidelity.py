@@ -156,11 +156,6 @@ def teacher_task(teacher: Encoder, texts: Sequence[str], *, seed: int = statisti
 
     An encoder's score on it is 100 times the correlation that `measure_fidelity` finds with the same texts and seed.
 
-    Args:
-        teacher: The encoder to agree with.
-        texts: As in `measure_fidelity`.
-        seed: Fixes which texts and pairs are drawn.
-
     Raises:
         InputError: As `measure_fidelity`.
     """

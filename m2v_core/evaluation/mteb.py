@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from m2v_core.errors import HubError, InputError, M2VError, NeedsExtra, first_line
 from m2v_core.evaluation.encoders import Encoder
 from m2v_core.evaluation.run import Evaluation, TaskScore, embeddings_in_blocks
 from m2v_core.evaluation.tasks import Group
-from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 GROUPS: dict[str, Group] = {
@@ -48,12 +47,14 @@ class MTEBEncoder:
         with NeedsExtra("mteb", "mteb"):
             from mteb.models import ModelMeta
             from mteb.models.model_meta import ScoringFunction
+            from mteb.similarity_functions import cos_sim, pairwise_cos_sim
         facts = encoder.facts
         # mteb insists on owner/name.
         name = facts.name if facts.name.count("/") == 1 else f"local/{facts.name.replace('/', '_')}"
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={"name": name, "embed_dim": facts.dim, "similarity_fn_name": ScoringFunction.COSINE}
         )
+        self.similarity, self.similarity_pairwise = cos_sim, pairwise_cos_sim
         self._encoder = encoder
         self._reporter = reporter or ProgressReporter()
 
@@ -76,16 +77,6 @@ class MTEBEncoder:
         texts = [text for batch in inputs for text in batch["text"]]
         who = f"{self._encoder.facts.name} on {task_metadata.name}"
         return embeddings_in_blocks(self._encoder, texts, who, lambda before, after: self._reporter.advance(0))
-
-    def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Any:
-        """Cosine of every row of one with every row of the other, as a torch tensor (n, m)."""
-        left, right = unit_rows(embeddings1), unit_rows(embeddings2)
-        return _tensor(left @ right.T)
-
-    def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Any:
-        """Cosine of each row of one with that row of the other, as a torch tensor (n,)."""
-        left, right = unit_rows(embeddings1), unit_rows(embeddings2)
-        return _tensor((left * right).sum(axis=1))
 
 
 def run_mteb(
@@ -175,9 +166,3 @@ def _result(mteb: Any, encoder: MTEBEncoder, task: Any) -> Any:
             f"The texts of {task.metadata.name} can't be fetched ({reason}). Is the Hub reachable?"
         ) from error
     return found.task_results[0]
-
-
-def _tensor(values: NDArray[np.float32]) -> Any:
-    import torch
-
-    return torch.from_numpy(values)

@@ -164,11 +164,7 @@ def evaluate(
 
 
 class _Pace:
-    """How fast one encoder is: the slowest takes a hundred times as long for a text as the fastest.
-
-    Args:
-        n_texts: That it reads in all.
-    """
+    """How fast one encoder reads its texts: the slowest takes a hundred times as long for one as the fastest."""
 
     def __init__(self, n_texts: int) -> None:
         self._n_texts = n_texts
@@ -223,18 +219,10 @@ def embeddings_in_blocks(
 
 
 def checked_embeddings(embeddings: object, texts: Sequence[str], who: str) -> NDArray[np.float32]:
-    """What an encoder returned, if it can be measured.
-
-    Args:
-        embeddings: What it returned.
-        texts: What it was given.
-        who: The encoder, for the message.
-
-    Returns:
-        (n_texts, dim) float32, finite.
+    """What an encoder returned for some texts, if it is (n_texts, dim) finite numbers: as float32.
 
     Raises:
-        InputError: It is something else.
+        InputError: It is something else; the message calls the encoder `who`.
     """
     array = np.asarray(embeddings)
     if array.ndim != 2 or len(array) != len(texts) or not array.shape[1] or array.dtype.kind not in "fiu":

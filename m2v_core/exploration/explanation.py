@@ -81,13 +81,7 @@ def _known_rows(model: StaticModel, text: str) -> NDArray[np.float64]:
 
 
 def _spans(model: StaticModel, text: str, shares: NDArray[np.float64]) -> tuple[Span, ...]:
-    """The text cut at its pieces.
-
-    Args:
-        model: Whose pieces.
-        text: What to cut.
-        shares: (n_known,), in the order of the text.
-    """
+    """The text cut at its pieces, of which the known ones have the `shares`, (n_known,), in their order."""
     read = text[: model.max_characters]
     encoding = model.tokenizer.encode(read, add_special_tokens=False)
     tokens = list(zip(encoding.ids, encoding.offsets, strict=True))[: model.max_length]

@@ -86,10 +86,16 @@ class WordNeighbors:
     Args:
         model: The model to look into.
         whole_words: Leave out pieces that only continue a word, such as "##ing".
+
+    Attributes:
+        model: The model looked into.
+        ranks: (n_entries,) int64 each entry's rank, rising.
+        texts: The entries as people write them, by rank.
+        rows: (n_entries, dim) float32, unit rows. Read them, don't change them.
     """
 
     def __init__(self, model: StaticModel, whole_words: bool = True) -> None:
-        self._model = model
+        self.model = model
         texts, starts_word = readable_tokens(model.tokens)
         table = model.token_embeddings
         vectors = table if model.token_mapping is None else table[model.token_mapping]  # (n_vocabulary, dim)
@@ -101,41 +107,21 @@ class WordNeighbors:
         keep &= np.any(vectors, axis=1)
         if model.weights is not None:
             keep &= model.weights != 0
-        self._ranks = np.flatnonzero(keep)
-        self._texts = [texts[rank] for rank in self._ranks]
-        self._rows = unit_rows(vectors[self._ranks])
-        self._index = VectorNeighbors(self._texts, self._rows, self._ranks)
+        self.ranks = np.flatnonzero(keep)
+        self.texts = [texts[rank] for rank in self.ranks]
+        self.rows = unit_rows(vectors[self.ranks])
+        self._index = VectorNeighbors(self.texts, self.rows, self.ranks)
 
     def __len__(self) -> int:
-        return len(self._ranks)
-
-    @property
-    def model(self) -> StaticModel:
-        """The model looked into."""
-        return self._model
-
-    @property
-    def texts(self) -> Sequence[str]:
-        """The entries as people write them, by rank."""
-        return self._texts
-
-    @property
-    def ranks(self) -> NDArray[np.int64]:
-        """Each entry's rank, rising, (n_entries,) int64."""
-        return self._ranks
-
-    @property
-    def rows(self) -> NDArray[np.float32]:
-        """Each entry's vector, (n_entries, dim) float32, unit rows. Read it, don't change it."""
-        return self._rows
+        return len(self.ranks)
 
     def norms(self) -> NDArray[np.float32]:
         """How much each entry counts in a mean, (n_entries,) float32, above 0: its row's length times its weight."""
-        table, mapping = self._model.token_embeddings, self._model.token_mapping
+        table, mapping = self.model.token_embeddings, self.model.token_mapping
         lengths = row_lengths(table.astype(np.float32))
-        lengths = lengths[self._ranks if mapping is None else mapping[self._ranks]]
-        if self._model.weights is not None:
-            lengths = lengths * np.abs(self._model.weights[self._ranks])
+        lengths = lengths[self.ranks if mapping is None else mapping[self.ranks]]
+        if self.model.weights is not None:
+            lengths = lengths * np.abs(self.model.weights[self.ranks])
         return np.asarray(lengths, dtype=np.float32)
 
     def search(self, text: str, k: int = 10) -> list[Neighbor]:
@@ -146,7 +132,7 @@ class WordNeighbors:
         Raises:
             InputError: `k` is below 1.
         """
-        return self._index.search(self._model.encode([text])[0], k, without=text)
+        return self._index.search(self.model.encode([text])[0], k, without=text)
 
 
 def _special_ids(model: StaticModel) -> list[int]:

@@ -109,11 +109,7 @@ def umap_map(rows: NDArray[np.float32], on_epoch: Callable[[int, int], None] | N
 
 
 class _Bar(io.StringIO):
-    """A file to which a progress bar is written as "3/200".
-
-    Args:
-        on_epoch: Told of every number written.
-    """
+    """A file to which a progress bar is written as "3/200"; `on_epoch` gets the numbers."""
 
     def __init__(self, on_epoch: Callable[[int, int], None] | None) -> None:
         super().__init__()

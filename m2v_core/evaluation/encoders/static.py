@@ -18,16 +18,7 @@ from m2v_core.model import StaticModel
 
 
 class StaticEncoder:
-    """A `StaticModel` of this library.
-
-    Args:
-        model: The model.
-        name: What people call it.
-        size_bytes: Its size on disk.
-
-    Attributes:
-        model: As passed.
-    """
+    """A `StaticModel` of this library."""
 
     def __init__(self, model: StaticModel, name: str, size_bytes: int | None = None) -> None:
         self.facts = EncoderFacts(name, "static", model.dim, "cpu", tokenizer_threads(), size_bytes)
@@ -87,9 +78,6 @@ class Model2VecEncoder:
 
 class WordLlamaEncoder:
     """WL256: the 256-wide model that the wordllama package brings along; nothing is downloaded.
-
-    Args:
-        name: What people call it.
 
     Raises:
         MissingExtraError: wordllama is not installed.
@@ -216,9 +204,6 @@ class BPEmbEncoder:
 
 class TfidfEncoder:
     """Word counts, weighted by rarity: what a model must beat to be worth having.
-
-    Args:
-        name: What people call it.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.

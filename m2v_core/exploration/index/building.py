@@ -120,7 +120,7 @@ def build_index(
     if before is not None and opened is not None:
         known = set(before.files)
         files = tuple(file for file in vectors.files if file not in known)
-        vectors = vectors.with_files([*before.files, *files])
+        vectors = replace(vectors, files=(*before.files, *files))
         n_before = vectors.n_rows - sum(file.n_rows for file in files)
     _check_room(vectors, dtype)
     record = IndexRecord(

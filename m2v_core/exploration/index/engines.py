@@ -201,13 +201,7 @@ class CopyFinder:
 
 
 def with_copies(found: Found, pairs: NDArray[np.int64], k: int) -> Found:
-    """The `k` nearest of all rows, from the `k` nearest of those that differ.
-
-    Args:
-        found: In the graph.
-        pairs: As `CopyFinder.pairs`.
-        k: How many to return.
-    """
+    """The `k` nearest of all rows, from the `k` nearest in the graph and `CopyFinder.pairs`."""
     keys: list[int] = []
     cosines: list[float] = []
     for key, cosine in zip(*found, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class VectorSearch:
                         f"Vectors {what} {vectors.path} after its index was built. Bring it up to date: m2v index "
                         f"{vectors.path}"
                     )
-                vectors = vectors.with_files(record.files)
+                vectors = replace(vectors, files=record.files)
                 self._engine, self._copies = open_index(vectors, record)
         elif not exact and vectors.n_rows > MAX_ROWS_WITHOUT_INDEX:
             raise NotFoundError(
@@ -116,11 +116,7 @@ class VectorSearch:
         return model
 
     def check_model(self, model: StaticModel, name: str) -> None:
-        """Refuse a model that didn't make the vectors.
-
-        Args:
-            model: The model.
-            name: What a message calls it.
+        """Refuse a model that didn't make the vectors; a message calls it `name`.
 
         Raises:
             InputError: It is another one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -78,10 +78,6 @@ class StoredVectors:
     def model_fingerprint(self) -> str | None:
         """Of the model that made them; None where nobody wrote it down."""
         return self.settings.get("model")
-
-    def with_files(self, files: Sequence[VectorFile]) -> StoredVectors:
-        """The same with these files, in this order."""
-        return replace(self, files=tuple(files))
 
     def check_files(self) -> None:
         """Refuse files that are not what the manifest says.

@@ -191,9 +191,6 @@ def main(arguments: list[str]) -> None:
 
     The store writes down that the job runs before it gives the word. Without it (the store died in between, or has no
     use for a spare one), nothing is done.
-
-    Args:
-        arguments: For the worker.
     """
     worker = subprocess.Popen(
         [sys.executable, "-m", "m2v_core.studio.jobs.worker", *arguments],
