@@ -141,9 +141,8 @@ def evaluate(
             started = time.perf_counter()
             paces[encoder.facts.name].resume()
             who, on_block = f"{encoder.facts.name} on {task.name}", partial(advance, encoder.facts.name)
-            judgement = task.judge(embeddings_in_blocks(encoder, task.texts, who, on_block), resamples, seed)
+            estimate, notes = task.judge(embeddings_in_blocks(encoder, task.texts, who, on_block), resamples, seed)
             advance(encoder.facts.name, len(task.texts), 2 * len(task.texts))
-            estimate = judgement.estimate
             has_interval = not np.isnan(estimate.low)
             score = TaskScore(
                 encoder=encoder.facts.name,
@@ -155,7 +154,7 @@ def evaluate(
                 high=estimate.high if has_interval else None,
                 n_items=task.n_items,
                 seconds=time.perf_counter() - started,
-                notes=judgement.notes,
+                notes=notes,
             )
             scores.append(score)
             if on_score is not None:

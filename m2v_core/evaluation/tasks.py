@@ -29,19 +29,6 @@ _QUERIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """A score with its interval, and what a reader of it should know.
-
-    Attributes:
-        estimate: 0 to 100, or -100 to 100 for a correlation.
-        notes: Sentences about what makes the score less than it seems; mostly none.
-    """
-
-    estimate: Estimate
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Task(ABC):
     """One set of a benchmark.
 
@@ -70,8 +57,10 @@ class Task(ABC):
         embeddings: NDArray[np.float32],
         resamples: int = statistics.RESAMPLES,
         seed: int = statistics.SEED,
-    ) -> Judgement:
-        """The score of one encoder; 0, with a note, where its embeddings don't define one.
+    ) -> tuple[Estimate, tuple[str, ...]]:
+        """The score of one encoder, 0 to 100 or -100 to 100 for a correlation; 0 where its embeddings don't define one.
+
+        With it come sentences about what makes the score less than it seems; mostly none.
 
         Args:
             embeddings: (n_texts, dim) float32, finite; a row for each of `texts`.
@@ -84,8 +73,8 @@ class Task(ABC):
         figure, notes = self._figure(embeddings, seed)
         estimate = statistics.bootstrap(figure, self.n_items, resamples, seed)
         if np.isnan(estimate.value):
-            return Judgement(Estimate(0.0, 0.0, 0.0), ("It finds all pairs equally similar, so it has no order.",))
-        return Judgement(estimate.times(100.0), notes)
+            return Estimate(0.0, 0.0, 0.0), ("It finds all pairs equally similar, so it has no order.",)
+        return estimate.times(100.0), notes
 
     @abstractmethod
     def _figure(self, embeddings: NDArray[np.float32], seed: int) -> tuple[statistics.Statistic, tuple[str, ...]]:

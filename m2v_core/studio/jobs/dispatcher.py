@@ -38,8 +38,7 @@ class Dispatcher:
     """Starts the jobs of a root in the order they came, so many at a time.
 
     Args:
-        root: The folder of the jobs.
-        index: Reads them.
+        index: Reads the jobs of the root.
         kinds: What can be started; a job of another kind waits for a store that knows it.
         max_running: How many run at once, whoever started them.
         limits: What each worker may use.
@@ -49,7 +48,6 @@ class Dispatcher:
 
     def __init__(
         self,
-        root: Path,
         index: JobIndex,
         kinds: Mapping[str, Kind],
         max_running: int,
@@ -57,7 +55,6 @@ class Dispatcher:
         clean: Callable[[], object],
         keeps_spare: bool = False,
     ) -> None:
-        self._root = root
         self._index = index
         self._kinds = kinds
         self._max_running = max_running
@@ -98,7 +95,7 @@ class Dispatcher:
         unfinished = self._unfinished()
         if not self._has_work(unfinished):
             return bool(unfinished)
-        with root_lock(self._root):
+        with root_lock(self._index.root):
             for entry in self._unfinished():
                 if is_abandoned(entry.state):
                     self._end(entry, after_abandonment(entry.state))
@@ -119,7 +116,7 @@ class Dispatcher:
                     self._clean()
                     self._cleaned_at = time.monotonic()
             except OSError:  # a full disk, too many open files: may be over the next time
-                _log.exception("the job store %s could not be looked after", self._root)
+                _log.exception("the job store %s could not be looked after", self._index.root)
             self._rest(_SECONDS_BETWEEN_LOOKS if is_busy else _SECONDS_BETWEEN_LOOKS_WHEN_IDLE)
 
     def _rest(self, seconds: float) -> None:

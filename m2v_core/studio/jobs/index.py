@@ -35,7 +35,7 @@ class JobIndex:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._specs: dict[str, SpecRecord] = {}
         self._states: dict[str, tuple[tuple[int, int], StateRecord]] = {}
         self._sizes: dict[str, int] = {}  # of finished jobs, which don't grow
@@ -44,7 +44,7 @@ class JobIndex:
         """The job of that id; None without one, or when nobody knows whose it is."""
         if _JOB_ID.fullmatch(job_id) is None:
             return None
-        folder = JobFolder(self._root / job_id)
+        folder = JobFolder(self.root / job_id)
         if not folder.path.is_dir():
             self._specs.pop(job_id, None)
             self._states.pop(job_id, None)
@@ -57,7 +57,7 @@ class JobIndex:
 
     def entries(self) -> list[Entry]:
         """All jobs, the oldest first, which is the order of the queue."""
-        found = (self.find(path.name) for path in self._root.iterdir())
+        found = (self.find(path.name) for path in self.root.iterdir())
         return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.spec.created_at)
 
     def _state(self, folder: JobFolder) -> StateRecord:
@@ -74,23 +74,23 @@ class JobIndex:
         """The ids of the jobs removed; a queued or running job never is."""
         removed = []
         if keep_seconds is not None or keep_bytes is not None:
-            with root_lock(self._root):
+            with root_lock(self.root):
                 removed = self._removable(keep_seconds, keep_bytes)
                 for job_id in removed:
-                    self.discard(JobFolder(self._root / job_id))
+                    self.discard(JobFolder(self.root / job_id))
         self.empty_trash()
         return removed
 
     def discard(self, folder: JobFolder) -> None:
         """Make a job disappear at once; the caller holds the root's lock, and empties the trash later."""
-        folder.path.rename(self._root / f"{_TRASH}{folder.id}")
+        folder.path.rename(self.root / f"{_TRASH}{folder.id}")
         self._sizes.pop(folder.id, None)
 
     def empty_trash(self) -> None:
         """Remove what was discarded, and what a crash has left of submissions."""
-        for path in self._root.glob(f"{_TRASH}*"):
+        for path in self.root.glob(f"{_TRASH}*"):
             shutil.rmtree(path, ignore_errors=True)
-        for path in self._root.glob(f"{UNBORN}*"):
+        for path in self.root.glob(f"{UNBORN}*"):
             if age_seconds(path) > _SECONDS_TO_SUBMIT:
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -108,7 +108,7 @@ class JobIndex:
         removed = surplus(ended, max_size=keep_bytes, max_age_seconds=keep_seconds, held=n_running_bytes)
         # A folder whose spec can't be read is nobody's job; only its age tells when to let it go.
         known = {entry.folder.id for entry in entries}
-        for path in self._root.iterdir():
+        for path in self.root.iterdir():
             is_nobodys = path.is_dir() and not path.name.startswith(".") and path.name not in known
             if is_nobodys and keep_seconds is not None and age_seconds(path) > keep_seconds:
                 removed.append(path.name)

@@ -83,7 +83,6 @@ class JobStore:
         self._readers: dict[str, ProgressReader] = {}
         self._readers_lock = threading.Lock()
         self._dispatcher = Dispatcher(
-            self._root,
             self._index,
             self._kinds,
             max_running,
