@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.labels import Labels
-from m2v_core.classification.regression import log_loss
+from m2v_core.classification.regression import in_dtype_of, log_loss
 from m2v_core.errors import NeedsExtra
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressReporter
@@ -24,7 +24,6 @@ HEAD_STEP = 3e-3
 TOKEN_DROPOUT = 0.5
 BATCH_SIZE = 64
 PATIENCE = 3  # epochs without a smaller loss
-_HALF_RANGE = 65_504.0  # of float16
 
 
 @dataclass(frozen=True)
@@ -145,7 +144,7 @@ def fine_tuned(
             break
     if best.n_epochs:
         table[seen] = best_rows
-        best = replace(best, model=_with_table(model, table))
+        best = replace(best, model=model.with_table(in_dtype_of(model, table)))
     return best
 
 
@@ -184,13 +183,6 @@ def _loss_function(labels: Labels, balanced: bool) -> Any:
     share = torch.from_numpy((len(members) / (len(counts) * counts)).astype(np.float32)) if balanced else None
     truth = torch.from_numpy(labels.members.argmax(axis=1))
     return lambda logits, batch: torch.nn.functional.cross_entropy(logits, truth[batch], weight=share)
-
-
-def _with_table(model: StaticModel, table: NDArray[np.float32]) -> StaticModel:
-    dtype = np.float16 if model.token_embeddings.dtype == np.int8 else model.token_embeddings.dtype
-    if dtype == np.float16:
-        table = np.clip(table, -_HALF_RANGE, _HALF_RANGE)
-    return model.with_table(table.astype(dtype))
 
 
 def _torch() -> Any:

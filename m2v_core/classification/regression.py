@@ -73,14 +73,12 @@ class FittedHead:
         """
         squares = np.square(inputs.astype(np.float64)).sum(axis=0)
         scale = _COLUMN_SHARE * np.sqrt(squares[: model.dim].sum() / max(squares[model.dim :].sum(), 1e-30))
-        dtype = np.float16 if model.token_embeddings.dtype == np.int8 else model.token_embeddings.dtype
         assert self.scores is not None
-        columns = np.clip(self.scores * scale, -_HALF_RANGE, _HALF_RANGE)
         layer = self.head.layers[0]
         weight = layer.weight.copy()
         weight[:, model.dim :] /= scale
-        table = np.concatenate([model.token_embeddings.astype(dtype), columns.astype(dtype)], axis=1)
-        longer = model.with_table(table, model.weights, model.token_mapping)
+        parts = [in_dtype_of(model, part) for part in (model.token_embeddings, self.scores * scale)]
+        longer = model.with_table(np.concatenate(parts, axis=1), model.weights, model.token_mapping)
         return longer, Head((Layer(weight, layer.bias),), self.head.classes, self.head.is_multi_label)
 
 
@@ -97,6 +95,14 @@ class Choice:
     strength: float
     fitted: FittedHead
     standing: tuple[float, float] = (0.0, float("-inf"))
+
+
+def in_dtype_of(model: StaticModel, table: NDArray[Any]) -> NDArray[Any]:
+    """A table, of any shape, in a model's own precision, float16 where that is int8."""
+    dtype = np.float16 if model.token_embeddings.dtype == np.int8 else model.token_embeddings.dtype
+    if dtype == np.float16 and table.dtype.itemsize > 2:
+        table = np.clip(table, -_HALF_RANGE, _HALF_RANGE)
+    return table.astype(dtype)
 
 
 def can_read_tokens(n_texts: int, n_labels: int) -> bool:

@@ -24,8 +24,8 @@ from m2v_core.bulk import manifest
 from m2v_core.bulk.inputs import InputFile
 from m2v_core.bulk.manifest import Entry, Manifest
 from m2v_core.distributed.ray_engine import Share, import_ray, run_on_ray
-from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard
-from m2v_core.errors import InputError, LimitError, SaveError
+from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard, add_finished
+from m2v_core.errors import InputError, LimitError
 from m2v_core.progress import ProgressReporter
 from m2v_core.storage.atomic import replacing_file
 
@@ -167,12 +167,7 @@ class ClusterReader:
                     )
                 if outcome.entry is None:
                     raise outcome.exception()
-                if not book.is_there(outcome.entry):
-                    raise SaveError(
-                        f"A worker wrote {outcome.entry.output}, but {book.folder} doesn't have it here. Name a "
-                        "folder that all machines share."
-                    )
-                book.add(outcome.entry)
+                add_finished(book, outcome.entry)
                 reporter.advance(outcome.entry.n_texts)
 
 

@@ -6,11 +6,11 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from m2v_core.progress import Progress
-from m2v_core.studio.jobs.records import Json, Stage
+from m2v_core.studio.jobs.records import Json, Stage, parsed
 
 # Fast enough for a smooth bar, slow enough that an hour of work makes about a megabyte.
 _SECONDS_BETWEEN_EVENTS = 0.2
@@ -34,16 +34,7 @@ class ProgressWriter:
         if not is_edge and now - self._written_at < _SECONDS_BETWEEN_EVENTS:
             return
         self._stage, self._written_at = event.stage, now
-        line = json.dumps(
-            {
-                "at": round(time.time(), 3),
-                "stage": event.stage,
-                "done": event.done,
-                "total": event.total,
-                "rate": event.rate,
-                "eta_seconds": event.eta_seconds,
-            }
-        )
+        line = json.dumps({"at": round(time.time(), 3), **asdict(event)})
         # One write of a whole line: a reader sees it or it doesn't, and it survives this process.
         with self._file.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
@@ -90,13 +81,7 @@ class ProgressReader:
                 self._take(json.loads(line))
 
     def _take(self, row: Mapping[str, Json]) -> None:
-        event = Progress(
-            stage=str(row["stage"]),
-            done=int(row["done"]),
-            total=int(row["total"]),
-            rate=float(row["rate"]),
-            eta_seconds=None if row["eta_seconds"] is None else float(row["eta_seconds"]),
-        )
+        event: Progress = parsed(Progress, row)
         at = float(row["at"])
         self._latest = event
         if not self._stages or self._stages[-1][0].name != event.stage:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from hmac import compare_digest
 from pathlib import Path
 from secrets import token_hex
-from types import TracebackType
 
 from m2v_core.errors import InputError, LimitError, NotFoundError
 from m2v_core.storage.atomic import saving
@@ -97,9 +96,7 @@ class JobStore:
     def __enter__(self) -> JobStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def expect_job(self) -> None:
