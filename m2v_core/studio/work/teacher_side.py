@@ -108,10 +108,7 @@ def kept_vectors(result_folder: Path) -> NDArray[np.float32]:
     Raises:
         NotFoundError: They are not there, or damaged.
     """
-    vectors = _kept(result_folder / _VECTORS, "r")
-    if vectors.ndim != 2 or vectors.dtype != np.float32:
-        raise _damaged()
-    return vectors
+    return _kept(result_folder / _VECTORS, 2, "r")
 
 
 def kept_overlap(result_folder: Path) -> NDArray[np.float32]:
@@ -122,21 +119,18 @@ def kept_overlap(result_folder: Path) -> NDArray[np.float32]:
     Raises:
         NotFoundError: They are not there, or damaged.
     """
-    overlap = _kept(result_folder / _OVERLAP, None)
-    if overlap.ndim != 1:
-        raise _damaged()
-    return overlap
+    return _kept(result_folder / _OVERLAP, 1, None)
 
 
-def _kept(path: Path, mmap_mode: Any) -> NDArray[np.float32]:
+def _kept(path: Path, n_dims: int, mmap_mode: Any) -> NDArray[np.float32]:
+    gone = NotFoundError("What the teacher read is gone from the disk. Turn “Beside the teacher” off and on again.")
     try:
-        return np.asarray(np.load(path, mmap_mode=mmap_mode, allow_pickle=False))
+        array = np.asarray(np.load(path, mmap_mode=mmap_mode, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged() from error
-
-
-def _damaged() -> NotFoundError:
-    return NotFoundError("What the teacher read is gone from the disk. Turn “Beside the teacher” off and on again.")
+        raise gone from error
+    if array.ndim != n_dims or array.dtype != np.float32:
+        raise gone
+    return array
 
 
 def _read(
