@@ -49,8 +49,7 @@ class ProgressReader:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._offset = 0
-        self._stages: list[tuple[Stage, float]] = []  # with the time each began, seconds since the epoch
-        self._latest: Progress | None = None
+        self._stages: list[tuple[float, Progress]] = []  # when each began, seconds since the epoch, and its last event
 
     def read(self, now: float, is_done: bool) -> tuple[Progress | None, tuple[Stage, ...]]:
         """The latest event and the stages so far.
@@ -60,11 +59,14 @@ class ProgressReader:
             is_done: Whether the last stage has been finished too.
         """
         self._follow()
-        stages = [stage for stage, _ in self._stages]
+        ends = [began_at for began_at, _ in self._stages[1:]] + [now]
+        stages = [
+            Stage(event.stage, event.done, event.total, max(0.0, end - began_at), is_finished=True)
+            for (began_at, event), end in zip(self._stages, ends, strict=False)
+        ]
         if stages:
-            began_at = self._stages[-1][1]
-            stages[-1] = replace(stages[-1], seconds=max(0.0, now - began_at), is_finished=is_done)
-        return self._latest, tuple(stages)
+            stages[-1] = replace(stages[-1], is_finished=is_done)
+        return self._stages[-1][1] if self._stages else None, tuple(stages)
 
     def _follow(self) -> None:
         try:
@@ -82,13 +84,7 @@ class ProgressReader:
 
     def _take(self, row: Mapping[str, Json]) -> None:
         event: Progress = parsed(Progress, row)
-        at = float(row["at"])
-        self._latest = event
-        if not self._stages or self._stages[-1][0].name != event.stage:
-            if self._stages:
-                ended, began_at = self._stages[-1]
-                ended = replace(ended, seconds=max(0.0, at - began_at), is_finished=True)
-                self._stages[-1] = (ended, began_at)
-            self._stages.append((Stage(event.stage, event.done, event.total, 0.0, False), at))
-        stage, began_at = self._stages[-1]
-        self._stages[-1] = (replace(stage, done=event.done, total=event.total), began_at)
+        began_at = float(row["at"])
+        if self._stages and self._stages[-1][1].stage == event.stage:
+            began_at = self._stages.pop()[0]
+        self._stages.append((began_at, event))
