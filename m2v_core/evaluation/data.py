@@ -86,11 +86,11 @@ def _find(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield kind, path
 
 
-def placed_texts(*lists: Iterable[str]) -> tuple[tuple[str, ...], *tuple[NDArray[np.int64], ...]]:
+def placed_texts(*lists: Iterable[str]) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
     """All texts of some lists, each once, and for each list the (n,) places of its texts among them."""
     places: dict[str, int] = {}
     found = [np.array([places.setdefault(text, len(places)) for text in texts], np.int64) for texts in lists]
-    return tuple(places), *found
+    return tuple(places), found
 
 
 def _pairs(name: str, group: Group, path: Path) -> Task:
@@ -102,7 +102,8 @@ def _pairs(name: str, group: Group, path: Path) -> Task:
             "look whether the first column holds the scores."
         )
     correlation: Literal["spearman", "pearson"] = "pearson" if group == "PEARL" else "spearman"
-    return PairTask(name, group, *placed_texts(left, right), np.array(scores), correlation)
+    texts, places = placed_texts(left, right)
+    return PairTask(name, group, texts, places[0], places[1], np.array(scores), correlation)
 
 
 def _classification(name: str, group: Group, path: Path) -> Task:
@@ -110,14 +111,15 @@ def _classification(name: str, group: Group, path: Path) -> Task:
         _labelled(path / f"{part}.tsv") for part in ("train", "test")
     )
     _check_kinds(train_labels, path / "train.tsv")
-    texts, train, test = placed_texts(train_texts, test_texts)
+    texts, (train, test) = placed_texts(train_texts, test_texts)
     return ClassificationTask(name, group, texts, train, train_labels, test, test_labels)
 
 
 def _clustering(name: str, group: Group, path: Path) -> Task:
-    labels, texts = _labelled(path)
+    labels, read = _labelled(path)
     _check_kinds(labels, path)
-    return ClusteringTask(name, group, *placed_texts(texts), labels)
+    texts, (items,) = placed_texts(read)
+    return ClusteringTask(name, group, texts, items, labels)
 
 
 def _retrieval(name: str, group: Group, path: Path) -> Task:
@@ -133,8 +135,8 @@ def _retrieval(name: str, group: Group, path: Path) -> Task:
             relevance.setdefault(query, {})[document_numbers[document]] = degree
     if not relevance:
         raise InputError(f"{file} calls no text relevant to any query; at least one line needs a relevance above 0.")
-    placed = placed_texts((queries[query] for query in relevance), corpus.values())
-    return RankingTask(name, group, *placed, tuple(relevance.values()))
+    texts, (asked, documents) = placed_texts((queries[query] for query in relevance), corpus.values())
+    return RankingTask(name, group, texts, asked, documents, tuple(relevance.values()))
 
 
 def _choice(name: str, group: Group, path: Path) -> Task:
@@ -146,7 +148,8 @@ def _choice(name: str, group: Group, path: Path) -> Task:
         candidates.append(np.arange(len(documents), len(documents) + len(answers)))
         documents += answers
     relevance = tuple({int(offered[0]): 1.0} for offered in candidates)
-    return RankingTask(name, group, *placed_texts(queries, documents), relevance, 1, tuple(candidates))
+    texts, places = placed_texts(queries, documents)
+    return RankingTask(name, group, texts, places[0], places[1], relevance, 1, tuple(candidates))
 
 
 def _linking(name: str, group: Group, path: Path) -> Task:
@@ -154,8 +157,8 @@ def _linking(name: str, group: Group, path: Path) -> Task:
     names = {right: place for place, right in enumerate(dict.fromkeys(right for _, right in pairs))}
     if len(names) < 2:
         raise InputError(f"{path} has one name alone, {pairs[0][1]!r}, so there is nothing to choose from.")
-    placed = placed_texts((phrase for phrase, _ in pairs), names)
-    return RankingTask(name, group, *placed, tuple({names[right]: 1.0} for _, right in pairs), 1)
+    texts, (phrases, choice) = placed_texts((phrase for phrase, _ in pairs), names)
+    return RankingTask(name, group, texts, phrases, choice, tuple({names[right]: 1.0} for _, right in pairs), 1)
 
 
 def _paraphrases(name: str, group: Group, path: Path) -> Task:
@@ -172,7 +175,8 @@ def _paraphrases(name: str, group: Group, path: Path) -> Task:
             f"{path} has {fewest} pairs of one kind. Learning to tell them apart, and testing it, needs "
             f"{LEAST_OF_A_KIND} pos and {LEAST_OF_A_KIND} neg at least."
         )
-    return ParaphraseTask(name, group, *placed_texts(left, right), np.array(kinds))
+    texts, places = placed_texts(left, right)
+    return ParaphraseTask(name, group, texts, places[0], places[1], np.array(kinds))
 
 
 _KINDS: dict[str, tuple[Loader, Group]] = {

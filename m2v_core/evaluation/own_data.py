@@ -79,8 +79,9 @@ class OwnSet:
             InputError: All scores are the same, or there are no two labels to tell apart.
         """
         columns = list(zip(*self.rows, strict=True))[1:]
+        texts, places = placed_texts(*columns)
         if len(columns) == 1:
-            return self._classification(*placed_texts(columns[0]))
+            return self._classification(texts, places[0])
         scores = np.array([_number(row[0]) for row in self.rows])
         if len(set(scores.tolist())) < 2:
             raise InputError(
@@ -88,7 +89,7 @@ class OwnSet:
                 "first column holds the scores."
             )
         group: Group = "WordSim" if self._has_words() else "STS"
-        return PairTask(self.name, group, *placed_texts(*columns), scores)
+        return PairTask(self.name, group, texts, places[0], places[1], scores)
 
     def to_lines(self) -> list[str]:
         """The set as lines of text, for `from_lines`."""

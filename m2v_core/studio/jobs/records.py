@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -196,7 +196,7 @@ def parsed(kind: Any, value: Json) -> Any:
         ValueError: A value is none of those allowed.
     """
     origin, parts = get_origin(kind), get_args(kind)
-    if is_dataclass(kind):
+    if hasattr(kind, "__dataclass_fields__"):
         hints = get_type_hints(kind)
         return kind(**{field.name: parsed(hints[field.name], value[field.name]) for field in fields(kind)})
     if origin is UnionType:
