@@ -56,8 +56,7 @@ class JobFolder:
     def read_spec(self) -> SpecRecord | None:
         """What was asked for; None when that can't be read, so nobody knows whose job this is."""
         try:
-            record: SpecRecord = parsed(SpecRecord, read_json(self._spec_file))
-            return record
+            return parsed(SpecRecord, read_json(self._spec_file))
         except (OSError, KeyError, TypeError, ValueError):
             return None
 
@@ -78,8 +77,7 @@ class JobFolder:
     def read_state(self) -> StateRecord:
         """Where the job stands; a damaged record reads as a failed job, the same on every reading."""
         try:
-            record: StateRecord = parsed(StateRecord, read_json(self._state_file))
-            return record
+            return parsed(StateRecord, read_json(self._state_file))
         except (OSError, KeyError, TypeError, ValueError):
             return StateRecord("failed", DAMAGED, finished_at=self._touched_at())
 

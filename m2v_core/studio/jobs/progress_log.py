@@ -83,7 +83,7 @@ class ProgressReader:
                 self._take(json.loads(line))
 
     def _take(self, row: Mapping[str, Json]) -> None:
-        event: Progress = parsed(Progress, row)
+        event = parsed(Progress, row)
         began_at = float(row["at"])
         if self._stages and self._stages[-1][1].stage == event.stage:
             began_at = self._stages.pop()[0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from datetime import UTC, datetime
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from m2v_core.progress import Progress
 from m2v_core.studio.processes import ProcessId
@@ -17,6 +18,9 @@ Json = Any
 JobState = Literal["queued", "running", "cancelling", "done", "failed", "cancelled"]
 ACTIVE: frozenset[JobState] = frozenset({"running", "cancelling"})
 FINISHED: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
+
+_Record = TypeVar("_Record")
+_hints = functools.cache(get_type_hints)
 
 
 @dataclass(frozen=True)
@@ -187,24 +191,25 @@ def iso_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def parsed(kind: Any, value: Json) -> Any:
-    """A JSON value as the type declared for it, such as a record; what a record has no field for is left out.
+def parsed(kind: type[_Record], value: Json) -> _Record:
+    """A record from a JSON value; what the record has no field for is left out.
 
     Raises:
         KeyError: A field is missing.
-        TypeError: A value is of another kind.
+        TypeError: A value is of another kind than is declared for its field.
         ValueError: A value is none of those allowed.
     """
+    return kind(**{name: _value(hint, value[name]) for name, hint in _hints(kind).items()})
+
+
+def _value(kind: Any, value: Json) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
-    if hasattr(kind, "__dataclass_fields__"):
-        hints = get_type_hints(kind)
-        return kind(**{field.name: parsed(hints[field.name], value[field.name]) for field in fields(kind)})
     if origin is UnionType:
-        return None if value is None else parsed(parts[0], value)
+        return None if value is None else _value(parts[0], value)
     if origin is tuple:
-        return tuple(parsed(parts[0], each) for each in value)
+        return tuple(_value(parts[0], each) for each in value)
     if origin is Mapping:
         return dict(value)
     if origin is Literal and value not in parts:
         raise ValueError(f"no such value: {value!r}")
-    return value if origin is Literal else kind(value)
+    return parsed(kind, value) if is_dataclass(kind) else value if origin is Literal else kind(value)

@@ -82,8 +82,7 @@ class ModelRecord:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ModelRecord:
         """The record; KeyError, TypeError or ValueError if it was tampered with."""
-        record: ModelRecord = parsed(cls, value)
-        return record
+        return parsed(cls, value)
 
 
 @dataclass(frozen=True)
