@@ -115,10 +115,6 @@ def fine_tuned(
     loss_of = _loss_function(labels, balanced)
     order, dropping = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
 
-    def current_head() -> Head:
-        layer = Layer(weight.detach().numpy().copy(), bias.detach().numpy().copy())
-        return Head((layer,), head.classes, head.is_multi_label)
-
     best_rows = table[seen]
     n_batches = -(-len(texts) // BATCH_SIZE)
     reporter.start("tune", max_epochs * n_batches)
@@ -135,7 +131,8 @@ def fine_tuned(
             reporter.advance(1)
         with torch.no_grad():
             embeddings = _embeddings(rows, outside_bags, model.normalize, None)
-        tuned_head = current_head()
+        layer = Layer(weight.detach().numpy().copy(), bias.detach().numpy().copy())
+        tuned_head = Head((layer,), head.classes, head.is_multi_label)
         loss = log_loss(tuned_head, embeddings.numpy(), outside_members, balanced)
         if loss < best.loss:
             best = Tuned(model, tuned_head, epoch, loss)

@@ -29,10 +29,6 @@ class Labels:
     members: NDArray[np.bool_]
     is_multi_label: bool
 
-    def __len__(self) -> int:
-        """The number of texts."""
-        return len(self.members)
-
 
 def checked_training_texts(texts: list[str]) -> list[str]:
     """The texts, if there is something to learn from each.

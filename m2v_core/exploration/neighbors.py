@@ -157,9 +157,6 @@ class DocumentNeighbors:
         texts = list(documents)
         self._index = VectorNeighbors(texts, unit_rows(model.encode(texts)))
 
-    def __len__(self) -> int:
-        return len(self._index)
-
     def search(self, text: str, k: int = 10) -> list[Neighbor]:
         """The `k` documents nearest to `text`, the nearest first; a document that equals it comes first.
 

@@ -100,8 +100,8 @@ class Library:
         shelf = self._shelf(owner)
         record = shelf.record(model_id)
         if record is None:
-            self._adopt(model_id, owner)
-            record = shelf.record(model_id)
+            with contextlib.suppress(NotFoundError):
+                record = self.add_from_job(model_id, owner)
         if record is None:
             raise not_found()
         return record
@@ -320,10 +320,6 @@ class Library:
                 except M2VError as error:  # must not keep the others from being seen
                     refused.append(Refusal(job.id, usable_name(job.title), str(error), isinstance(error, LimitError)))
         return refused
-
-    def _adopt(self, job_id: str, owner: str) -> None:
-        with contextlib.suppress(NotFoundError):
-            self.add_from_job(job_id, owner)
 
     def _check_limits(self, shelf: Shelf, n_bytes: int) -> None:
         n_own = len(shelf.records())
