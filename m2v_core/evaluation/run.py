@@ -127,19 +127,24 @@ def evaluate(
     n_texts = sum(len(task.texts) for task in tasks)
     reporter = ProgressReporter(progress, cancel)
     reporter.start("encode", len(encoders) * n_texts)
-    paces = {name: _Pace(n_texts) for name in names}
+    # Each encoder's own pace: the slowest takes a hundred times as long for a text as the fastest.
+    n_done, seconds = dict.fromkeys(names, 0), dict.fromkeys(names, 0.0)
+    since = 0.0
 
     def advance(name: str, n_before: int, n_after: int) -> None:
         n_more = n_after // 2 - n_before // 2  # judging may take as long as reading, and is the other half
-        paces[name].note(n_more)
-        left = [pace.seconds_left for pace in paces.values()]
-        reporter.advance(n_more, eta_seconds=None if None in left else sum(filter(None, left)))
+        nonlocal since
+        now = time.perf_counter()
+        seconds[name] += now - since
+        since = now
+        n_done[name] += n_more
+        left = [(n_texts - n_done[one]) * seconds[one] / n_done[one] for one in names if n_done[one]]
+        reporter.advance(n_more, eta_seconds=sum(left) if len(left) == len(names) else None)
 
     scores = []
     for task in tasks:
         for encoder in encoders:
-            started = time.perf_counter()
-            paces[encoder.facts.name].resume()
+            started = since = time.perf_counter()
             who, on_block = f"{encoder.facts.name} on {task.name}", partial(advance, encoder.facts.name)
             estimate, notes = task.judge(embeddings_in_blocks(encoder, task.texts, who, on_block), resamples, seed)
             advance(encoder.facts.name, len(task.texts), 2 * len(task.texts))
@@ -160,30 +165,6 @@ def evaluate(
             if on_score is not None:
                 on_score(score)
     return Evaluation(tuple(encoder.facts for encoder in encoders), tuple(scores))
-
-
-class _Pace:
-    """How fast one encoder reads its texts: the slowest takes a hundred times as long for one as the fastest."""
-
-    def __init__(self, n_texts: int) -> None:
-        self._n_texts = n_texts
-        self._n_done = 0
-        self._seconds = 0.0
-        self._since = 0.0
-
-    def resume(self) -> None:
-        self._since = time.perf_counter()
-
-    def note(self, n_more: int) -> None:
-        now = time.perf_counter()
-        self._seconds += now - self._since
-        self._since = now
-        self._n_done += n_more
-
-    @property
-    def seconds_left(self) -> float | None:
-        """None before its first texts."""
-        return (self._n_texts - self._n_done) * self._seconds / self._n_done if self._n_done else None
 
 
 def embeddings_in_blocks(
