@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from m2v_core.studio.jobs.folder import JobFolder, root_lock
@@ -176,7 +177,7 @@ class Dispatcher:
         # The keeper waits for its orders, and ends if this process dies before it can give them; so a job is
         # either in the queue or written down as running, and never runs twice.
         worker = ProcessId.of(keeper.pid) or ProcessId(keeper.pid, "")
-        folder.write_state(state.run_by(worker, time.time()))
+        folder.write_state(replace(state.moved("running", "Running.", time.time()), worker=worker))
         secrets_in_memory.pop(folder.path, None)
         orders = {
             "folder": str(folder.path),

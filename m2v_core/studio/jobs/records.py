@@ -181,10 +181,6 @@ class StateRecord:
             outcome=outcome or {},
         )
 
-    def run_by(self, worker: ProcessId, now: float) -> StateRecord:
-        """This record once `worker` answers for the job."""
-        return replace(self.moved("running", "Running.", now), worker=worker)
-
 
 def iso_time(seconds: float) -> str:
     """Seconds since the epoch as people read them, in UTC."""
