@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -195,10 +195,13 @@ def parsed(kind: type[_Record], value: Json) -> _Record:
         TypeError: A value is of another kind than is declared for its field.
         ValueError: A value is none of those allowed.
     """
-    return kind(**{name: _value(hint, value[name]) for name, hint in _hints(kind).items()})
+    record: _Record = _value(kind, value)
+    return record
 
 
 def _value(kind: Any, value: Json) -> Any:
+    if hasattr(kind, "__dataclass_fields__"):
+        return kind(**{name: _value(hint, value[name]) for name, hint in _hints(kind).items()})
     origin, parts = get_origin(kind), get_args(kind)
     if origin is UnionType:
         return None if value is None else _value(parts[0], value)
@@ -208,4 +211,4 @@ def _value(kind: Any, value: Json) -> Any:
         return dict(value)
     if origin is Literal and value not in parts:
         raise ValueError(f"no such value: {value!r}")
-    return parsed(kind, value) if is_dataclass(kind) else value if origin is Literal else kind(value)
+    return value if origin is Literal else kind(value)
