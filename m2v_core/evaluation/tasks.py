@@ -26,6 +26,11 @@ Group = Literal["Class", "Clust", "PairClass", "Rank", "Ret", "STS", "Sum", "PEA
 
 NDCG_DEPTH = 10
 _QUERIES_AT_ONCE = 256
+LEAST_OF_A_KIND = 10
+"""Pairs of phrases of each kind, that teaching, checking and testing have some."""
+_LEARNED = 0.85
+_CHECKED = 0.15 / _LEARNED  # of those
+_HIDDEN = 256
 
 
 @dataclass(frozen=True)
@@ -179,13 +184,6 @@ def with_distinct_names(tasks: Sequence[Task]) -> tuple[Task, ...]:
         taken.add(name)
         found.append(replace(task, name=name))
     return tuple(found)
-
-
-LEAST_OF_A_KIND = 10
-"""Pairs of phrases of each kind, that teaching, checking and testing have some."""
-_LEARNED = 0.85
-_CHECKED = 0.15 / _LEARNED  # of those
-_HIDDEN = 256
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,9 @@ from m2v_core.native.cosines import row_lengths, unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.tokenization.spelling import readable_tokens
 
+OVERLAP_NEIGHBORS = 10
+_BLOCK_ROWS = 512
+
 
 @dataclass(frozen=True)
 class Neighbor:
@@ -166,10 +169,6 @@ class DocumentNeighbors:
             InputError: `k` is below 1.
         """
         return self._index.search(self._model.encode([text])[0], k)
-
-
-OVERLAP_NEIGHBORS = 10
-_BLOCK_ROWS = 512
 
 
 def found_by_both(a: Sequence[Neighbor], b: Sequence[Neighbor]) -> frozenset[int]:

@@ -22,8 +22,10 @@ from m2v_core.storage.cache import content_key, read_array, write_array
 MAX_POINTS = 50_000  # more are slow in a browser, and no eye tells them apart
 UMAP_NEIGHBORS = 15  # umap-learn's own default
 _SEED = 0
-_VERSION = 1  # to be raised whenever the same rows would give another map
+_VERSION = 1  # to be raised whenever the same rows would give another map or other groups
 _INITIAL_SPREAD = 10.0  # umap-learn scales its own starts to this
+N_CLUSTERS = 10  # as many colours as eyes tell apart
+_MIN_LETTERS = 3  # a vocabulary begins with punctuation and single letters, which name nothing
 
 
 def sample_rows(n_rows: int, max_points: int = MAX_POINTS) -> NDArray[np.int64]:
@@ -149,10 +151,6 @@ def cached_umap_map(
         points = umap_map(rows, on_epoch)
         write_array(path, points, "The map")
     return points
-
-
-N_CLUSTERS = 10  # as many colours as eyes tell apart
-_MIN_LETTERS = 3  # a vocabulary begins with punctuation and single letters, which name nothing
 
 
 def cluster_rows(rows: NDArray[np.float32], n_clusters: int = N_CLUSTERS) -> NDArray[np.int32]:

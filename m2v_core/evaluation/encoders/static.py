@@ -16,6 +16,9 @@ from m2v_core.errors import InputError, NeedsExtra, NotFoundError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes, display_name, model_folder, tokenizer_threads
 from m2v_core.model import StaticModel
 
+TFIDF_WORDS = 4096
+"""Words that TF-IDF counts at most, the most frequent ones: its rows are written out in full."""
+
 
 class StaticEncoder:
     """A `StaticModel` of this library."""
@@ -108,10 +111,6 @@ class WordLlamaEncoder:
         blank = [not text.strip() for text in texts]
         embeddings[blank] = np.nan_to_num(embeddings[blank])
         return embeddings
-
-
-TFIDF_WORDS = 4096
-"""Words that TF-IDF counts at most, the most frequent ones: its rows are written out in full."""
 
 
 class WordVectorEncoder:

@@ -23,6 +23,10 @@ from m2v_core.studio.jobs.records import iso_time, parsed
 Source = Literal["job", "zip", "files", "folder", "hub"]
 
 _MAX_NAME_CHARS = 80
+_ID = re.compile("[0-9a-f]{32}")
+_UNBORN = ".adding-"
+_TRASH = ".removed-"
+_SECONDS_TO_ADD = 3600.0  # whatever is younger may still be going on, in another process
 
 
 @dataclass(frozen=True)
@@ -151,12 +155,6 @@ def _noted_recipe(model: StaticModel) -> dict[str, str]:
     settings = model.config.get("m2v")
     recipe = settings.get("recipe") if isinstance(settings, Mapping) else None
     return {"recipe": usable_name(recipe)} if isinstance(recipe, str) and recipe.strip() else {}
-
-
-_ID = re.compile("[0-9a-f]{32}")
-_UNBORN = ".adding-"
-_TRASH = ".removed-"
-_SECONDS_TO_ADD = 3600.0  # whatever is younger may still be going on, in another process
 
 
 class Shelf:
