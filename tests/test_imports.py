@@ -118,7 +118,7 @@ IN_BASE_INSTALL = MODEL | {"bulk", "classification", "distributed", "cli", "__ma
 HOMES = {
     "torch": {f"m2v_core/distillation/teacher/{name}.py" for name in ("teacher", "forward")}
     | {f"m2v_core/distillation/calibration/{name}.py" for name in ("closed_form", "contexts", "descent")}
-    | {"m2v_core/evaluation/encoders/teacher.py", "m2v_core/evaluation/mteb.py"}
+    | {"m2v_core/evaluation/encoders/teacher.py"}
     | {"m2v_core/classification/finetuning.py"},
     "transformers": {"m2v_core/distillation/teacher/loading.py"},
     "sentence_transformers": {
@@ -129,7 +129,7 @@ HOMES = {
     "pyarrow": {f"m2v_core/bulk/{name}.py" for name in ("parquet", "run", "vectors")},
     "ray": {"m2v_core/distributed/ray_engine.py"},
     "faiss": {"m2v_core/exploration/index/engines.py"},
-    "usearch": {"m2v_core/exploration/index/engines.py", "m2v_core/exploration/rows.py"},
+    "usearch": {"m2v_core/exploration/index/engines.py"},
     "fsspec": {"m2v_core/bulk/inputs.py"},
     "huggingface_hub": {
         f"m2v_core/hub/{name}.py" for name in ("account", "attempts", "cache", "download", "info", "push", "spaces")

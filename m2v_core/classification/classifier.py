@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.classification import storage
-from m2v_core.classification.frozen import ClassWeight
 from m2v_core.classification.head import Head
 from m2v_core.classification.labels import label_lists, membership
+from m2v_core.classification.regression import ClassWeight
 from m2v_core.classification.report import Report, scored
 from m2v_core.classification.training import Training, trained
 from m2v_core.encoder.texts import checked_texts
@@ -25,8 +26,6 @@ from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.storage.formats import HEAD, SKOPS_HEAD
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from m2v_core.hub.push import Pushed
 
 _SETTINGS = "m2v"
@@ -169,7 +168,7 @@ class StaticClassifier:
             MissingExtraError: scikit-learn, or torch to fine-tune, isn't installed.
             Cancelled: `cancel` was set; the classifier is as it was.
         """
-        done = trained(
+        self.model, self._head, self.training = trained(
             self._model_alone(),
             texts,
             labels,
@@ -182,7 +181,6 @@ class StaticClassifier:
             seed=seed,
             reporter=ProgressReporter(progress, cancel),
         )
-        self.model, self._head, self.training = done.model, done.head, done.training
         return self
 
     def _model_alone(self) -> StaticModel:

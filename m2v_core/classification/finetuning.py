@@ -6,20 +6,17 @@ It starts at the frozen classifier, so it can't end up worse on the texts held o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from m2v_core.classification.frozen import log_loss
 from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.labels import Labels
+from m2v_core.classification.regression import in_dtype_of, log_loss
 from m2v_core.errors import NeedsExtra
 from m2v_core.model import StaticModel
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from m2v_core.progress import ProgressReporter
+from m2v_core.progress import ProgressReporter
 
 # Steps of the table's entries, as a share of their root mean square; and of the head's weights.
 TABLE_STEP = 0.004
@@ -27,7 +24,6 @@ HEAD_STEP = 3e-3
 TOKEN_DROPOUT = 0.5
 BATCH_SIZE = 64
 PATIENCE = 3  # epochs without a smaller loss
-_HALF_RANGE = 65_504.0  # of float16
 
 
 @dataclass(frozen=True)
@@ -119,10 +115,6 @@ def fine_tuned(
     loss_of = _loss_function(labels, balanced)
     order, dropping = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
 
-    def current_head() -> Head:
-        layer = Layer(weight.detach().numpy().copy(), bias.detach().numpy().copy())
-        return Head((layer,), head.classes, head.is_multi_label)
-
     best_rows = table[seen]
     n_batches = -(-len(texts) // BATCH_SIZE)
     reporter.start("tune", max_epochs * n_batches)
@@ -139,7 +131,8 @@ def fine_tuned(
             reporter.advance(1)
         with torch.no_grad():
             embeddings = _embeddings(rows, outside_bags, model.normalize, None)
-        tuned_head = current_head()
+        layer = Layer(weight.detach().numpy().copy(), bias.detach().numpy().copy())
+        tuned_head = Head((layer,), head.classes, head.is_multi_label)
         loss = log_loss(tuned_head, embeddings.numpy(), outside_members, balanced)
         if loss < best.loss:
             best = Tuned(model, tuned_head, epoch, loss)
@@ -148,7 +141,7 @@ def fine_tuned(
             break
     if best.n_epochs:
         table[seen] = best_rows
-        best = replace(best, model=_with_table(model, table))
+        best = replace(best, model=model.with_table(in_dtype_of(model, table)))
     return best
 
 
@@ -187,13 +180,6 @@ def _loss_function(labels: Labels, balanced: bool) -> Any:
     share = torch.from_numpy((len(members) / (len(counts) * counts)).astype(np.float32)) if balanced else None
     truth = torch.from_numpy(labels.members.argmax(axis=1))
     return lambda logits, batch: torch.nn.functional.cross_entropy(logits, truth[batch], weight=share)
-
-
-def _with_table(model: StaticModel, table: NDArray[np.float32]) -> StaticModel:
-    dtype = np.float16 if model.token_embeddings.dtype == np.int8 else model.token_embeddings.dtype
-    if dtype == np.float16:
-        table = np.clip(table, -_HALF_RANGE, _HALF_RANGE)
-    return model.with_table(table.astype(dtype))
 
 
 def _torch() -> Any:

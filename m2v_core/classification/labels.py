@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import iterable_items
 from m2v_core.errors import InputError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Label = str | int
 _SHOWN = 5
@@ -31,10 +29,6 @@ class Labels:
     classes: NDArray[np.str_] | NDArray[np.int64]
     members: NDArray[np.bool_]
     is_multi_label: bool
-
-    def __len__(self) -> int:
-        """The number of texts."""
-        return len(self.members)
 
 
 def checked_training_texts(texts: list[str]) -> list[str]:
@@ -95,11 +89,7 @@ def label_lists(labels: Iterable[Any], n_texts: int) -> tuple[list[list[Label]],
 
 
 def checked_labels(labels: Iterable[Any], n_texts: int) -> Labels:
-    """The labels to learn.
-
-    Args:
-        labels: As in `label_lists`.
-        n_texts: How many there must be.
+    """The labels to learn, given as for `label_lists`.
 
     Raises:
         InputError: They can't be learnt: fewer than two of them, one that is seen once, one that every text has.

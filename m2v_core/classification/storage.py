@@ -9,18 +9,16 @@ import importlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from m2v_core.classification.head import Head, Layer
 from m2v_core.errors import ModelFormatError, NeedsExtra
 from m2v_core.storage.formats import HEAD, SKOPS_HEAD
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 CONFIG_KEY = "head_config"
 # Beside the estimators of scikit-learn that skops trusts by itself: what a trained MLPClassifier keeps.
@@ -73,11 +71,7 @@ def to_skops(head: Head) -> bytes:
 
 
 def load_head(folder: Path, config: Mapping[str, Any]) -> Head:
-    """The head in a classifier's folder.
-
-    Args:
-        folder: Holds `head.safetensors` or `pipeline.skops`.
-        config: Its `config.json`.
+    """The head in a classifier's folder, `head.safetensors` or `pipeline.skops`, with the folder's `config.json`.
 
     Raises:
         ModelFormatError: There is no head, it is damaged, or it is of a kind that isn't read; types that aren't

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core._version import __version__
-from m2v_core.classification.frozen import (
-    STRENGTHS,
-    ClassWeight,
-    chosen_strength,
-    fitted_head,
-    is_balanced,
-)
 from m2v_core.classification.head import Head
 from m2v_core.classification.labels import (
     Labels,
@@ -25,12 +19,13 @@ from m2v_core.classification.labels import (
     label_lists,
     membership,
 )
-from m2v_core.classification.lexical import (
+from m2v_core.classification.regression import (
+    STRENGTHS,
     TOKEN_STRENGTHS,
-    LexicalChoice,
+    ClassWeight,
     can_read_tokens,
-    chosen_lexical,
-    fitted_lexical,
+    chosen_strength,
+    fitted_head,
     row_counts,
 )
 from m2v_core.classification.report import scored
@@ -38,9 +33,6 @@ from m2v_core.encoder.texts import checked_texts
 from m2v_core.errors import InputError
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressReporter
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -82,21 +74,6 @@ class Training:
         return cls(**value) if is_known else None
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What training made.
-
-    Attributes:
-        model: The one passed, or a new one where its table was fine-tuned.
-        head: Goes with it.
-        training: How it was made.
-    """
-
-    model: StaticModel
-    head: Head
-    training: Training
-
-
 def trained(
     model: StaticModel,
     texts: Iterable[str],
@@ -110,8 +87,8 @@ def trained(
     max_epochs: int,
     seed: int,
     reporter: ProgressReporter,
-) -> Trained:
-    """A head on top of a model; `StaticClassifier.fit` says what the arguments are and what is raised."""
+) -> tuple[StaticModel, Head, Training]:
+    """The model, or a new one with another table, the head for it, and how it was made; see `StaticClassifier.fit`."""
     _check_settings(validation, class_weight, max_epochs, seed)
     texts = checked_training_texts(checked_texts(texts))
     learned = checked_labels(labels, len(texts))
@@ -128,20 +105,22 @@ def trained(
     outside_embeddings = model.encode(outside)  # (n_outside, dim)
     reporter.advance(len(outside))
 
-    balanced = is_balanced(class_weight, learned.is_multi_label)
+    # Where a text has any number of labels, the threshold is what a balance would be for.
+    balanced = class_weight == "balanced" or (class_weight == "auto" and not learned.is_multi_label)
     of_train = Labels(learned.classes, learned.members[train], learned.is_multi_label)
     tries_tokens = bool(outside) and read_tokens and not fine_tune and can_read_tokens(len(train), len(learned.classes))
     reporter.start("head", len(STRENGTHS) + len(TOKEN_STRENGTHS) * tries_tokens + 1)
-    choice = chosen_strength(embeddings[train], of_train, outside_embeddings, outside_members, balanced, reporter)
-    head, strength, n_epochs = choice.head, choice.strength, None
-    by_tokens: LexicalChoice | None = None
+    counts, outside_counts, n_epochs = None, None, None
+    held = outside_embeddings, None, outside_members
+    choice = chosen_strength(STRENGTHS, model, embeddings[train], None, of_train, *held, balanced, reporter)
     if tries_tokens:
         counts, outside_counts = row_counts(model, texts), row_counts(model, outside)
         learning = model, embeddings[train], counts[train], of_train
         held = outside_embeddings, outside_counts, outside_members
-        by_tokens = chosen_lexical(*learning, *held, balanced, reporter)
-        if choice.standing is not None and choice.standing >= by_tokens.standing:
-            by_tokens = None
+        by_tokens = chosen_strength(TOKEN_STRENGTHS, *learning, *held, balanced, reporter)
+        choice = max(choice, by_tokens, key=lambda either: either.standing)
+    fitted = choice.fitted
+    reads_tokens, head = fitted.scores is not None, fitted.head
     if fine_tune and outside:
         from m2v_core.classification.finetuning import fine_tuned
 
@@ -160,31 +139,28 @@ def trained(
         )
         model, head, n_epochs = tuned.model, tuned.head, tuned.n_epochs
         outside_embeddings = model.encode(outside)
-    if by_tokens is not None:
-        lexical, strength = by_tokens.lexical, by_tokens.strength
-        head, outside_embeddings = lexical.head, lexical.inputs(outside_embeddings, outside_counts)
     judged = None
     if outside:
-        judged = scored(learned.classes.tolist(), outside_members, head.predicted(outside_embeddings))
-    if by_tokens is not None:
-        if len(held_out):
-            lexical = fitted_lexical(model, embeddings, counts, learned, strength, balanced)
-            reporter.advance(1)
-        model, head = lexical.built_in(model, lexical.inputs(embeddings, counts))
-    elif not n_epochs and len(held_out):
-        head = fitted_head(embeddings, learned, strength, balanced)
+        predicted = head.predicted(fitted.inputs(outside_embeddings, outside_counts))
+        judged = scored(learned.classes.tolist(), outside_members, predicted)
+    if not n_epochs and len(held_out):
+        counts = counts if reads_tokens else None
+        fitted = fitted_head(model, embeddings, counts, learned, choice.strength, balanced)
+        head = fitted.head
         reporter.advance(1)
+    if reads_tokens:
+        model, head = fitted.built_in(model, fitted.inputs(embeddings, counts))
     training = Training(
         n_texts=len(texts),
         n_held_out=len(outside),
         accuracy=judged.accuracy if judged else None,
         macro_f1=judged.macro_f1 if judged else None,
-        strength=strength,
+        strength=choice.strength,
         n_epochs=n_epochs,
         seed=seed,
-        reads_tokens=by_tokens is not None,
+        reads_tokens=reads_tokens,
     )
-    return Trained(model, head, training)
+    return model, head, training
 
 
 def _check_settings(validation: float, class_weight: ClassWeight, max_epochs: int, seed: int) -> None:

@@ -102,9 +102,9 @@ class _Worker:
         try:
             while self.connection.poll():
                 message = self.connection.recv()
-                if isinstance(message, _CouldNotStart):
-                    raise message.outcome.exception()
                 if isinstance(message, Outcome):
+                    if not message.input:  # it could not start
+                        raise message.exception()
                     self.shard = None
                 yield message
         except (EOFError, OSError) as error:
@@ -126,11 +126,6 @@ class _Worker:
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
-
-
-@dataclass(frozen=True)
-class _CouldNotStart:
-    outcome: Outcome
 
 
 @contextlib.contextmanager
@@ -161,12 +156,12 @@ def _work(connection: Connection, job: Job) -> None:
     try:
         encoder = ShardEncoder(job)
     except M2VError as error:
-        connection.send(_CouldNotStart(Outcome("", message=str(error), error=type(error).__name__)))
+        connection.send(Outcome("", message=str(error), error=type(error).__name__))
         return
     with contextlib.suppress(EOFError, ConnectionError):  # the driver has what it wants
         while True:
             shard = connection.recv()
-            connection.send(encoder.encode(shard, _Reports(connection, shard.input.path)))
+            connection.send(encoder.encode(shard, _reporter(connection, shard.input.path)))
 
 
 def _end_with_parent() -> None:
@@ -176,16 +171,15 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-class _Reports:
+def _reporter(connection: Connection, path: str) -> Callable[[Progress], None]:
     """Sends progress, not more often than anybody can see."""
+    sent_at = 0.0
 
-    def __init__(self, connection: Connection, path: str) -> None:
-        self._connection = connection
-        self._path = path
-        self._sent_at = 0.0
-
-    def __call__(self, event: Progress) -> None:
+    def report(event: Progress) -> None:
+        nonlocal sent_at
         now = time.monotonic()
-        if event.stage == "encode" and now - self._sent_at >= _SECONDS_BETWEEN_REPORTS:
-            self._sent_at = now
-            self._connection.send((self._path, event.done, event.total))
+        if event.stage == "encode" and now - sent_at >= _SECONDS_BETWEEN_REPORTS:
+            sent_at = now
+            connection.send((path, event.done, event.total))
+
+    return report

@@ -152,12 +152,7 @@ def _actors(ray: Any, n_workers: int | None, n_shards: int, share: Share) -> dic
 
 
 class FileActor:
-    """One worker of the cluster.
-
-    Args:
-        make: Makes what does the files.
-        folder: Of the outputs.
-    """
+    """One worker of the cluster: `make` makes what does the files, and `folder` is that of the outputs."""
 
     def __init__(self, make: Callable[[], Worker], folder: str) -> None:
         self._make = make

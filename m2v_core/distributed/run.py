@@ -23,8 +23,8 @@ from m2v_core.bulk.parquet import schema_of
 from m2v_core.bulk.readers import OnError
 from m2v_core.bulk.run import found_at, open_reader
 from m2v_core.distributed import processes, ray_engine
-from m2v_core.distributed.shards import Job, Outcome, Shard, ShardEncoder, schema_to
-from m2v_core.errors import InputError, M2VError, NotFoundError, SaveError
+from m2v_core.distributed.shards import Job, Outcome, Shard, ShardEncoder, add_finished, schema_to
+from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.model import StaticModel
 from m2v_core.native.cpus import n_usable_cpus
 from m2v_core.progress import ProgressCallback, ProgressReporter
@@ -206,12 +206,7 @@ class _Run:
             if len(self.encoded.failed) == len(self._sizes):
                 raise InputError(f"None of the {len(self._sizes):,} files can be used. The first: {outcome.message}")
         else:
-            if not self._book.is_there(outcome.entry):
-                raise SaveError(
-                    f"A worker wrote {outcome.entry.output}, but {self._book.folder} doesn't have it here. Name a "
-                    "folder that all machines share."
-                )
-            self._book.add(outcome.entry)
+            add_finished(self._book, outcome.entry)
             self.encoded.n_files += 1
             self.encoded.n_texts += outcome.entry.n_texts
             self.encoded.n_skipped += outcome.entry.n_skipped
@@ -247,14 +242,10 @@ def _schema(files: Sequence[InputFile], options: EncodeOptions) -> str:
     first: M2VError | None = None
     for file in files:
         try:
-            return _schema_of(file, options)
+            with file.local(Path(tempfile.gettempdir()), f"m2v-{os.getpid()}") as path:
+                return schema_to(schema_of(open_reader(path, options.input_format, options.wanted())))
         except (InputError, NotFoundError) as error:
             if options.on_error == "fail":
                 raise
             first = first or error
     raise InputError(f"None of the {len(files):,} files can be used. The first: {first}")
-
-
-def _schema_of(file: InputFile, options: EncodeOptions) -> str:
-    with file.local(Path(tempfile.gettempdir()), f"m2v-{os.getpid()}") as path:
-        return schema_to(schema_of(open_reader(path, options.input_format, options.wanted())))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from m2v_core import errors
 from m2v_core.bulk.formats import import_pyarrow
 from m2v_core.bulk.inputs import InputFile
-from m2v_core.bulk.manifest import Entry
+from m2v_core.bulk.manifest import Entry, Manifest
 from m2v_core.bulk.options import EncodeOptions, model_fingerprint
 from m2v_core.bulk.run import encode_one
-from m2v_core.errors import InputError, M2VError, ModelFormatError, NotFoundError
+from m2v_core.errors import InputError, M2VError, ModelFormatError, NotFoundError, SaveError
 from m2v_core.model import StaticModel
 from m2v_core.native.cpus import limit_cpus
 from m2v_core.progress import Progress
@@ -84,9 +84,6 @@ class Outcome:
 class ShardEncoder:
     """Encodes one file after the other with one model.
 
-    Args:
-        job: What they have in common.
-
     Raises:
         ModelFormatError: The model here is another than the driver's.
         NotFoundError: There is none.
@@ -143,6 +140,20 @@ def died(shard: Shard, ending: str) -> Outcome:
         error="LimitError",
         is_of_input=True,
     )
+
+
+def add_finished(book: Manifest, entry: Entry) -> None:
+    """Write down that a worker has finished a file.
+
+    Raises:
+        SaveError: The file isn't in the folder as this process sees it, or it can't be written down.
+    """
+    if not book.is_there(entry):
+        raise SaveError(
+            f"A worker wrote {entry.output}, but {book.folder} doesn't have it here. Name a folder that all machines "
+            "share."
+        )
+    book.add(entry)
 
 
 def schema_to(schema: pyarrow.Schema) -> str:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,8 +24,8 @@ from m2v_core.bulk import manifest
 from m2v_core.bulk.inputs import InputFile
 from m2v_core.bulk.manifest import Entry, Manifest
 from m2v_core.distributed.ray_engine import Share, import_ray, run_on_ray
-from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard
-from m2v_core.errors import InputError, LimitError, SaveError
+from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard, add_finished
+from m2v_core.errors import InputError, LimitError
 from m2v_core.progress import ProgressReporter
 from m2v_core.storage.atomic import replacing_file
 
@@ -42,32 +42,20 @@ class SequenceEncoder(Protocol):
         """One vector for each sequence of token ids, `(n_sequences, teacher_dim) float32`."""
 
 
-@dataclass(frozen=True)
-class ReadingJob:
-    """What all shards have in common.
-
-    Attributes:
-        load: Loads the teacher, on whichever machine.
-        folder: Of the sequences and the vectors, absolute.
-    """
-
-    load: Callable[[], SequenceEncoder]
-    folder: str
-
-
 class ShardReader:
     """Reads one shard after the other with one teacher.
 
     Args:
-        job: What they have in common.
+        load: Loads the teacher, on whichever machine.
+        folder: Of the sequences and the vectors, absolute.
 
     Raises:
         M2VError: What loading the teacher raises.
     """
 
-    def __init__(self, job: ReadingJob) -> None:
-        self._folder = Path(job.folder)
-        self._teacher = job.load()
+    def __init__(self, load: Callable[[], SequenceEncoder], folder: Path) -> None:
+        self._folder = folder
+        self._teacher = load()
         with np.load(self._folder / _SEQUENCES) as stored:
             self._ids, self._starts = stored["ids"], stored["starts"]
 
@@ -150,13 +138,17 @@ class ClusterReader:
             return kept
         with manifest.opened(folder, {"vectors": digest.hexdigest()}, None, False) as book:
             np.savez(folder / _SEQUENCES, ids=ids, starts=starts)
-            job = ReadingJob(load, str(folder))
             shards = _cut(starts)
-            self._read(job, book, shards, uses_gpu, reporter)
+            self._read(partial(ShardReader, load, folder), book, shards, uses_gpu, reporter)
             return _gather(folder, shards, order)
 
     def _read(
-        self, job: ReadingJob, book: Manifest, shards: Sequence[Shard], uses_gpu: bool, reporter: ProgressReporter
+        self,
+        make: Callable[[], ShardReader],
+        book: Manifest,
+        shards: Sequence[Shard],
+        uses_gpu: bool,
+        reporter: ProgressReporter,
     ) -> None:
         """Have all shards read that are not yet."""
         missing = [shard for shard in shards if book.finished(shard.input) is None]
@@ -165,20 +157,18 @@ class ClusterReader:
         if not missing:
             return
         share: Share = "gpu" if uses_gpu else "machine"
-        outcomes = run_on_ray(partial(ShardReader, job), job.folder, missing, self._workers, self._address, share)
-        try:
+        with closing(run_on_ray(make, str(book.folder), missing, self._workers, self._address, share)) as outcomes:
             for outcome in outcomes:
-                if outcome.entry is None:
-                    raise _too_often(outcome) if outcome.is_of_input else outcome.exception()
-                if not book.is_there(outcome.entry):
-                    raise SaveError(
-                        f"A worker wrote {outcome.entry.output}, but {book.folder} doesn't have it here. Name a "
-                        "folder that all machines share."
+                if outcome.entry is None and outcome.is_of_input:
+                    raise LimitError(
+                        f"Entries {outcome.input} of the vocabulary, by length, ended their worker {MOST_ATTEMPTS} "
+                        "times. Is there enough memory for the teacher on each GPU or machine? Take fewer workers, or "
+                        "a smaller teacher; the same call goes on with what is left."
                     )
-                book.add(outcome.entry)
+                if outcome.entry is None:
+                    raise outcome.exception()
+                add_finished(book, outcome.entry)
                 reporter.advance(outcome.entry.n_texts)
-        finally:
-            outcomes.close()
 
 
 def _cut(starts: npt.NDArray[np.int64]) -> list[Shard]:
@@ -232,11 +222,3 @@ def _gathered(folder: Path, n_sequences: int) -> npt.NDArray[np.float32] | None:
         return None
     is_whole = vectors.ndim == 2 and len(vectors) == n_sequences and vectors.dtype == np.float32
     return np.asarray(vectors) if is_whole else None
-
-
-def _too_often(outcome: Outcome) -> LimitError:
-    return LimitError(
-        f"Entries {outcome.input} of the vocabulary, by length, ended their worker {MOST_ATTEMPTS} times. Is there "
-        "enough memory for the teacher on each GPU or machine? Take fewer workers, or a smaller teacher; the same call "
-        "goes on with what is left."
-    )

@@ -20,16 +20,25 @@ Source: https://aclanthology.org/2024.findings-eacl.66/ (PEARL)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import InputError, NotFoundError
-from m2v_core.evaluation.labelled import LEAST_OF_A_KIND, ClassificationTask, ClusteringTask, ParaphraseTask
-from m2v_core.evaluation.tasks import Group, PairTask, RankingTask, Task, with_distinct_names
+from m2v_core.evaluation.tasks import (
+    LEAST_OF_A_KIND,
+    ClassificationTask,
+    ClusteringTask,
+    Group,
+    PairTask,
+    ParaphraseTask,
+    RankingTask,
+    Task,
+    with_distinct_names,
+)
 from m2v_core.storage.text_files import log_warnings, read_text
 
 Loader = Callable[[str, Group, Path], Task]
@@ -77,54 +86,40 @@ def _find(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield kind, path
 
 
-@dataclass
-class _Texts:
-    """All texts of a task, each once."""
-
-    places: dict[str, int] = field(default_factory=dict)
-
-    def place(self, text: str) -> int:
-        return self.places.setdefault(text, len(self.places))
-
-    def places_of(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        return np.array([self.place(text) for text in texts], np.int64)
-
-    def all(self) -> tuple[str, ...]:
-        return tuple(self.places)
+def placed_texts(*lists: Iterable[str]) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
+    """All texts of some lists, each once, and for each list the (n,) places of its texts among them."""
+    places: dict[str, int] = {}
+    found = [np.array([places.setdefault(text, len(places)) for text in texts], np.int64) for texts in lists]
+    return tuple(places), found
 
 
 def _pairs(name: str, group: Group, path: Path) -> Task:
-    scores, left, right = [], [], []
-    for number, (score, *pair) in _lines(path, ("score", "text", "text")):
-        scores.append(_number(score, path, number))
-        left.append(pair[0])
-        right.append(pair[1])
+    rows = [(_number(score, path, n), *pair) for n, (score, *pair) in _lines(path, ("score", "text", "text"))]
+    scores, left, right = zip(*rows, strict=True)
     if len(set(scores)) < 2:
         raise InputError(
             f"All {len(scores):,} scores in {path} are {scores[0]:g}. A correlation needs different ones; "
             "look whether the first column holds the scores."
         )
-    texts = _Texts()
-    places = texts.places_of(left), texts.places_of(right)
-    return PairTask(name, group, texts.all(), *places, np.array(scores), "pearson" if group == "PEARL" else "spearman")
+    correlation: Literal["spearman", "pearson"] = "pearson" if group == "PEARL" else "spearman"
+    texts, places = placed_texts(left, right)
+    return PairTask(name, group, texts, places[0], places[1], np.array(scores), correlation)
 
 
 def _classification(name: str, group: Group, path: Path) -> Task:
-    texts, parts = _Texts(), []
-    for part in ("train", "test"):
-        labels, read = _labelled(path / f"{part}.tsv")
-        parts.append((texts.places_of(read), labels))
-    (train, train_labels), (test, test_labels) = parts
+    (train_labels, train_texts), (test_labels, test_texts) = (
+        _labelled(path / f"{part}.tsv") for part in ("train", "test")
+    )
     _check_kinds(train_labels, path / "train.tsv")
-    return ClassificationTask(name, group, texts.all(), train, train_labels, test, test_labels)
+    texts, (train, test) = placed_texts(train_texts, test_texts)
+    return ClassificationTask(name, group, texts, train, train_labels, test, test_labels)
 
 
 def _clustering(name: str, group: Group, path: Path) -> Task:
-    texts = _Texts()
     labels, read = _labelled(path)
     _check_kinds(labels, path)
-    items = texts.places_of(read)
-    return ClusteringTask(name, group, texts.all(), items, labels)
+    texts, (items,) = placed_texts(read)
+    return ClusteringTask(name, group, texts, items, labels)
 
 
 def _retrieval(name: str, group: Group, path: Path) -> Task:
@@ -140,14 +135,11 @@ def _retrieval(name: str, group: Group, path: Path) -> Task:
             relevance.setdefault(query, {})[document_numbers[document]] = degree
     if not relevance:
         raise InputError(f"{file} calls no text relevant to any query; at least one line needs a relevance above 0.")
-    texts = _Texts()
-    asked = texts.places_of([queries[query] for query in relevance])
-    documents = texts.places_of(list(corpus.values()))
-    return RankingTask(name, group, texts.all(), asked, documents, tuple(relevance.values()))
+    texts, (asked, documents) = placed_texts((queries[query] for query in relevance), corpus.values())
+    return RankingTask(name, group, texts, asked, documents, tuple(relevance.values()))
 
 
 def _choice(name: str, group: Group, path: Path) -> Task:
-    texts = _Texts()
     queries: list[str] = []
     documents: list[str] = []
     candidates: list[NDArray[np.int64]] = []
@@ -155,9 +147,9 @@ def _choice(name: str, group: Group, path: Path) -> Task:
         queries.append(phrase)
         candidates.append(np.arange(len(documents), len(documents) + len(answers)))
         documents += answers
-    places = texts.places_of(queries), texts.places_of(documents)
     relevance = tuple({int(offered[0]): 1.0} for offered in candidates)
-    return RankingTask(name, group, texts.all(), *places, relevance, 1, tuple(candidates))
+    texts, places = placed_texts(queries, documents)
+    return RankingTask(name, group, texts, places[0], places[1], relevance, 1, tuple(candidates))
 
 
 def _linking(name: str, group: Group, path: Path) -> Task:
@@ -165,9 +157,8 @@ def _linking(name: str, group: Group, path: Path) -> Task:
     names = {right: place for place, right in enumerate(dict.fromkeys(right for _, right in pairs))}
     if len(names) < 2:
         raise InputError(f"{path} has one name alone, {pairs[0][1]!r}, so there is nothing to choose from.")
-    texts = _Texts()
-    places = texts.places_of([phrase for phrase, _ in pairs]), texts.places_of(list(names))
-    return RankingTask(name, group, texts.all(), *places, tuple({names[right]: 1.0} for _, right in pairs), 1)
+    texts, (phrases, choice) = placed_texts((phrase for phrase, _ in pairs), names)
+    return RankingTask(name, group, texts, phrases, choice, tuple({names[right]: 1.0} for _, right in pairs), 1)
 
 
 def _paraphrases(name: str, group: Group, path: Path) -> Task:
@@ -184,9 +175,8 @@ def _paraphrases(name: str, group: Group, path: Path) -> Task:
             f"{path} has {fewest} pairs of one kind. Learning to tell them apart, and testing it, needs "
             f"{LEAST_OF_A_KIND} pos and {LEAST_OF_A_KIND} neg at least."
         )
-    texts = _Texts()
-    places = texts.places_of(left), texts.places_of(right)
-    return ParaphraseTask(name, group, texts.all(), *places, np.array(kinds))
+    texts, places = placed_texts(left, right)
+    return ParaphraseTask(name, group, texts, places[0], places[1], np.array(kinds))
 
 
 _KINDS: dict[str, tuple[Loader, Group]] = {

@@ -5,22 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.encoders import Encoder
-from m2v_core.evaluation.run import checked_embeddings
+from m2v_core.evaluation.run import checked_embeddings, embeddings_in_blocks
 from m2v_core.evaluation.statistics import Estimate
 from m2v_core.evaluation.tasks import PairTask
 from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 N_PAIRS = 10_000
 N_TEXTS = 2_000
@@ -102,17 +100,14 @@ def measure_fidelity(
     chosen = _drawn_texts(texts, seed)
     reporter = ProgressReporter(progress, cancel)
     reporter.start("encode", (1 + len(encoders)) * len(chosen))
-    views = []
-    for encoder in (teacher, *encoders):
-        fit = getattr(encoder, "fit", None)
-        if fit is not None:
-            fit(chosen)
-        blocks = []
-        for start in range(0, len(chosen), _TEXTS_AT_ONCE):
-            block = chosen[start : start + _TEXTS_AT_ONCE]
-            blocks.append(checked_embeddings(encoder.encode(block), block, encoder.facts.name))
-            reporter.advance(len(block))
-        views.append(np.concatenate(blocks))
+
+    def advance(n_before: int, n_after: int) -> None:
+        reporter.advance(n_after - n_before)
+
+    views = [
+        embeddings_in_blocks(encoder, chosen, encoder.facts.name, advance, _TEXTS_AT_ONCE)
+        for encoder in (teacher, *encoders)
+    ]
     return tuple(compare_embeddings(views[0], view, resamples=resamples, seed=seed) for view in views[1:])
 
 
@@ -161,11 +156,6 @@ def teacher_task(teacher: Encoder, texts: Sequence[str], *, seed: int = statisti
     """Fidelity as a task: pairs of one's own texts, scored by how similar the teacher finds them.
 
     An encoder's score on it is 100 times the correlation that `measure_fidelity` finds with the same texts and seed.
-
-    Args:
-        teacher: The encoder to agree with.
-        texts: As in `measure_fidelity`.
-        seed: Fixes which texts and pairs are drawn.
 
     Raises:
         InputError: As `measure_fidelity`.

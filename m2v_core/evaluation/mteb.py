@@ -8,20 +8,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import HubError, InputError, M2VError, NeedsExtra, first_line
 from m2v_core.evaluation.encoders import Encoder
-from m2v_core.evaluation.run import Evaluation, TaskScore, checked_embeddings
+from m2v_core.evaluation.run import Evaluation, TaskScore, embeddings_in_blocks
 from m2v_core.evaluation.tasks import Group
-from m2v_core.native.cosines import unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 GROUPS: dict[str, Group] = {
     "Classification": "Class",
@@ -34,8 +31,6 @@ GROUPS: dict[str, Group] = {
     "Summarization": "Sum",
 }
 """The column for each of mteb's kinds of text tasks."""
-
-_TEXTS_AT_ONCE = 1024
 
 
 class MTEBEncoder:
@@ -53,12 +48,14 @@ class MTEBEncoder:
         with NeedsExtra("mteb", "mteb"):
             from mteb.models import ModelMeta
             from mteb.models.model_meta import ScoringFunction
+            from mteb.similarity_functions import cos_sim, pairwise_cos_sim
         facts = encoder.facts
         # mteb insists on owner/name.
         name = facts.name if facts.name.count("/") == 1 else f"local/{facts.name.replace('/', '_')}"
         self.mteb_model_meta = ModelMeta.create_empty(
             overwrites={"name": name, "embed_dim": facts.dim, "similarity_fn_name": ScoringFunction.COSINE}
         )
+        self.similarity, self.similarity_pairwise = cos_sim, pairwise_cos_sim
         self._encoder = encoder
         self._reporter = reporter or ProgressReporter()
 
@@ -80,22 +77,7 @@ class MTEBEncoder:
         """
         texts = well_formed(checked_texts(text for batch in inputs for text in batch["text"]))
         who = f"{self._encoder.facts.name} on {task_metadata.name}"
-        blocks = []
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            self._reporter.advance(0)
-            block = texts[start : start + _TEXTS_AT_ONCE]
-            blocks.append(checked_embeddings(self._encoder.encode(block), block, who))
-        return np.concatenate(blocks) if blocks else np.zeros((0, self._encoder.facts.dim), np.float32)
-
-    def similarity(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Any:
-        """Cosine of every row of one with every row of the other, as a torch tensor (n, m)."""
-        left, right = unit_rows(embeddings1), unit_rows(embeddings2)
-        return _tensor(left @ right.T)
-
-    def similarity_pairwise(self, embeddings1: ArrayLike, embeddings2: ArrayLike) -> Any:
-        """Cosine of each row of one with that row of the other, as a torch tensor (n,)."""
-        left, right = unit_rows(embeddings1), unit_rows(embeddings2)
-        return _tensor((left * right).sum(axis=1))
+        return embeddings_in_blocks(self._encoder, texts, who, lambda before, after: self._reporter.advance(0))
 
 
 def run_mteb(
@@ -185,9 +167,3 @@ def _result(mteb: Any, encoder: MTEBEncoder, task: Any) -> Any:
             f"The texts of {task.metadata.name} can't be fetched ({reason}). Is the Hub reachable?"
         ) from error
     return found.task_results[0]
-
-
-def _tensor(values: NDArray[np.float32]) -> Any:
-    import torch
-
-    return torch.from_numpy(values)

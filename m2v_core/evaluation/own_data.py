@@ -18,19 +18,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import InputError
-from m2v_core.evaluation.labelled import ClassificationTask
+from m2v_core.evaluation.data import placed_texts
 from m2v_core.evaluation.statistics import SEED
-from m2v_core.evaluation.tasks import Group, PairTask, Task
+from m2v_core.evaluation.tasks import ClassificationTask, Group, PairTask, Task
 from m2v_core.storage.text_files import read_text
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _EXPECTED = "Each line must hold a score and two texts, or a label and a text, separated by commas or tabs"
 _ORDER = (
@@ -82,12 +79,10 @@ class OwnSet:
         Raises:
             InputError: All scores are the same, or there are no two labels to tell apart.
         """
-        places: dict[str, int] = {}
-        # (n_rows, 1 or 2) int64
-        columns = np.array([[places.setdefault(text, len(places)) for text in row[1:]] for row in self.rows], np.int64)
-        texts = tuple(places)
-        if columns.shape[1] == 1:
-            return self._classification(texts, columns[:, 0])
+        columns = list(zip(*self.rows, strict=True))[1:]
+        texts, places = placed_texts(*columns)
+        if len(columns) == 1:
+            return self._classification(texts, places[0])
         scores = np.array([_number(row[0]) for row in self.rows])
         if len(set(scores.tolist())) < 2:
             raise InputError(
@@ -95,7 +90,7 @@ class OwnSet:
                 "first column holds the scores."
             )
         group: Group = "WordSim" if self._has_words() else "STS"
-        return PairTask(self.name, group, texts, columns[:, 0], columns[:, 1], scores)
+        return PairTask(self.name, group, texts, places[0], places[1], scores)
 
     def to_lines(self) -> list[str]:
         """The set as lines of text, for `from_lines`."""

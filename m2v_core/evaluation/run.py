@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
@@ -17,11 +18,6 @@ from m2v_core.evaluation import statistics
 from m2v_core.evaluation.encoders import Encoder, EncoderFacts
 from m2v_core.evaluation.tasks import Group, Task
 from m2v_core.progress import ProgressCallback, ProgressReporter
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-_TEXTS_AT_ONCE = 1024  # between two looks at whether to stop
 
 
 @dataclass(frozen=True)
@@ -132,22 +128,27 @@ def evaluate(
     n_texts = sum(len(task.texts) for task in tasks)
     reporter = ProgressReporter(progress, cancel)
     reporter.start("encode", len(encoders) * n_texts)
-    paces = {name: _Pace(n_texts) for name in names}
+    # Each encoder's own pace: the slowest takes a hundred times as long for a text as the fastest.
+    n_done, seconds = dict.fromkeys(names, 0), dict.fromkeys(names, 0.0)
+    since = 0.0
 
-    def advance(name: str, n_more: int) -> None:
-        paces[name].note(n_more)
-        left = [pace.seconds_left for pace in paces.values()]
-        reporter.advance(n_more, eta_seconds=None if None in left else sum(filter(None, left)))
+    def advance(name: str, n_before: int, n_after: int) -> None:
+        n_more = n_after // 2 - n_before // 2  # judging may take as long as reading, and is the other half
+        nonlocal since
+        now = time.perf_counter()
+        seconds[name] += now - since
+        since = now
+        n_done[name] += n_more
+        left = [(n_texts - n_done[one]) * seconds[one] / n_done[one] for one in names if n_done[one]]
+        reporter.advance(n_more, eta_seconds=sum(left) if len(left) == len(names) else None)
 
     scores = []
     for task in tasks:
         for encoder in encoders:
-            started = time.perf_counter()
-            paces[encoder.facts.name].resume()
-            embeddings = _embeddings(encoder, task, partial(advance, encoder.facts.name))
-            judgement = task.judge(embeddings, resamples, seed)
-            advance(encoder.facts.name, len(task.texts) - len(task.texts) // 2)
-            estimate = judgement.estimate
+            started = since = time.perf_counter()
+            who, on_block = f"{encoder.facts.name} on {task.name}", partial(advance, encoder.facts.name)
+            estimate, notes = task.judge(embeddings_in_blocks(encoder, task.texts, who, on_block), resamples, seed)
+            advance(encoder.facts.name, len(task.texts), 2 * len(task.texts))
             has_interval = not np.isnan(estimate.low)
             score = TaskScore(
                 encoder=encoder.facts.name,
@@ -159,7 +160,7 @@ def evaluate(
                 high=estimate.high if has_interval else None,
                 n_items=task.n_items,
                 seconds=time.perf_counter() - started,
-                notes=judgement.notes,
+                notes=notes,
             )
             scores.append(score)
             if on_score is not None:
@@ -167,69 +168,43 @@ def evaluate(
     return Evaluation(tuple(encoder.facts for encoder in encoders), tuple(scores))
 
 
-class _Pace:
-    """How fast one encoder is: the slowest takes a hundred times as long for a text as the fastest.
+def embeddings_in_blocks(
+    encoder: Encoder, texts: Sequence[str], who: str, on_block: Callable[[int, int], None], n_at_once: int = 1024
+) -> NDArray[np.float32]:
+    """What an encoder returns for some texts, (n_texts, dim) float32, finite; it is fitted to them first if it can be.
 
     Args:
-        n_texts: That it reads in all.
+        encoder: The encoder.
+        texts: To read.
+        who: The encoder, for a message.
+        on_block: Called after each block with how many texts were read before it and after it.
+        n_at_once: Texts of a block.
+
+    Raises:
+        InputError: The encoder returned no such array.
     """
-
-    def __init__(self, n_texts: int) -> None:
-        self._n_texts = n_texts
-        self._n_done = 0
-        self._seconds = 0.0
-        self._since = 0.0
-
-    def resume(self) -> None:
-        self._since = time.perf_counter()
-
-    def note(self, n_more: int) -> None:
-        now = time.perf_counter()
-        self._seconds += now - self._since
-        self._since = now
-        self._n_done += n_more
-
-    @property
-    def seconds_left(self) -> float | None:
-        """None before its first texts."""
-        return (self._n_texts - self._n_done) * self._seconds / self._n_done if self._n_done else None
-
-
-def _embeddings(encoder: Encoder, task: Task, advance: Callable[[int], None]) -> NDArray[np.float32]:
-    all_texts = well_formed(checked_texts(task.texts))
+    texts = well_formed(checked_texts(texts))
     fit = getattr(encoder, "fit", None)
     if fit is not None:
-        fit(all_texts)
+        fit(texts)
     blocks: list[NDArray[np.float32]] = []
-    n_told = 0
-    for start in range(0, len(all_texts), _TEXTS_AT_ONCE):
-        texts = all_texts[start : start + _TEXTS_AT_ONCE]
-        block = checked_embeddings(encoder.encode(texts), texts, f"{encoder.facts.name} on {task.name}")
-        if blocks and block.shape[1] != blocks[0].shape[1]:
+    for start in range(0, len(texts), n_at_once):
+        block = texts[start : start + n_at_once]
+        blocks.append(checked_embeddings(encoder.encode(block), block, who))
+        if blocks[-1].shape[1] != blocks[0].shape[1]:
             raise InputError(
-                f"{encoder.facts.name} on {task.name} returned rows of {blocks[0].shape[1]} numbers, then of "
-                f"{block.shape[1]}; all must be of one width."
+                f"{who} returned rows of {blocks[0].shape[1]} numbers, then of {blocks[-1].shape[1]}; all must be of "
+                "one width."
             )
-        blocks.append(block)
-        n_half = (start + len(texts)) // 2  # judging may take as long as reading, and is the other half
-        advance(n_half - n_told)
-        n_told = n_half
-    return np.concatenate(blocks)
+        on_block(start, start + len(block))
+    return np.concatenate(blocks) if blocks else np.zeros((0, encoder.facts.dim), np.float32)
 
 
 def checked_embeddings(embeddings: object, texts: Sequence[str], who: str) -> NDArray[np.float32]:
-    """What an encoder returned, if it can be measured.
-
-    Args:
-        embeddings: What it returned.
-        texts: What it was given.
-        who: The encoder, for the message.
-
-    Returns:
-        (n_texts, dim) float32, finite.
+    """What an encoder returned for some texts, if it is (n_texts, dim) finite numbers: as float32.
 
     Raises:
-        InputError: It is something else.
+        InputError: It is something else; the message calls the encoder `who`.
     """
     array = np.asarray(embeddings)
     if array.ndim != 2 or len(array) != len(texts) or not array.shape[1] or array.dtype.kind not in "fiu":

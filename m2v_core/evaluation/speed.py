@@ -19,9 +19,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
@@ -29,9 +30,6 @@ from m2v_core.evaluation.encoders import Encoder, EncoderFacts
 from m2v_core.native.cpus import n_usable_cpus
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.storage.text_files import log_warnings, read_text
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 DEFAULT_ROUNDS = 5
 DEFAULT_SECONDS = 15.0
@@ -223,7 +221,9 @@ def compare_speed(
     reporter.start("warm", len(encoders))
     texts_of: list[int] = []
     for encoder in encoders:
-        texts_of.append(_texts_in(seconds / rounds, _warm_up(encoder, warm_up, seconds / rounds, clock), len(parts[0])))
+        seconds_each = _warm_up(encoder, warm_up, seconds / rounds, clock)
+        fits_all = seconds_each * len(parts[0]) <= seconds / rounds
+        texts_of.append(len(parts[0]) if fits_all else max(1, int(seconds / rounds / seconds_each)))
         reporter.advance(1)
     turns: list[list[float]] = [[] for _ in encoders]
     embeddings: list[list[NDArray[np.float32]]] = [[] for _ in encoders]
@@ -312,13 +312,6 @@ def _warm_up(encoder: Encoder, texts: list[str], budget_seconds: float, clock: C
         for _ in range(_WARM_UPS):
             encoder.encode(texts)
     return seconds_each
-
-
-def _texts_in(budget_seconds: float, seconds_each: float, n_texts: int) -> int:
-    """How many texts fit into the time: at least one, at most all."""
-    if seconds_each * n_texts <= budget_seconds:
-        return n_texts
-    return max(1, int(budget_seconds / seconds_each))
 
 
 def _fidelities(

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -116,31 +117,26 @@ def _read_progress(file: Path) -> tuple[float | None, float | None]:
         return None, None
 
 
-class _ProgressFile:
-    """Writes how far a layout is, twice a second at most.
+def _progress_writer(file: Path) -> Callable[[int, int], None]:
+    """Writes into a file how far a layout is, twice a second at most."""
+    first: list[tuple[int, float]] = []  # the pace is that since the first epoch, in which loops are compiled
+    written = 0.0
 
-    Args:
-        file: Where to.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._first: tuple[int, float] | None = None
-        self._written = 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        """Note that so many epochs of all are done; the pace is that since the first, in which loops are compiled."""
+    def note(done: int, total: int) -> None:
+        nonlocal written
         now = time.monotonic()
-        if done and self._first is None:
-            self._first = done, now
-        if now - self._written < 0.5:
+        if done and not first:
+            first.append((done, now))
+        if now - written < 0.5:
             return
-        self._written = now
+        written = now
         left = None
-        if self._first is not None and done > self._first[0]:
-            left = (now - self._first[1]) / (done - self._first[0]) * (total - done)
-        with replacing_file(self._file, is_synced=False) as unfinished:
+        if first and done > first[0][0]:
+            left = (now - first[0][1]) / (done - first[0][0]) * (total - done)
+        with replacing_file(file, is_synced=False) as unfinished:
             unfinished.write_text(json.dumps({"share": done / total, "seconds_left": left}))
+
+    return note
 
 
 def _environment() -> dict[str, str]:
@@ -153,7 +149,7 @@ def main(scratch: str, folder: str, progress: str) -> None:
     """Make the map of the rows in `scratch`, and keep it in `folder`; in the file `progress` stands how far it is."""
     if hasattr(os, "nice"):
         os.nice(10)  # searches go first
-    cached_umap_map(np.load(Path(scratch) / "rows.npy"), Path(folder), _ProgressFile(Path(progress)))
+    cached_umap_map(np.load(Path(scratch) / "rows.npy"), Path(folder), _progress_writer(Path(progress)))
 
 
 if __name__ == "__main__":

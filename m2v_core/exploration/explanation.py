@@ -8,15 +8,13 @@ The shares are exact, not an estimate, and those of either text sum to the cosin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import checked_texts, well_formed
-
-if TYPE_CHECKING:
-    from m2v_core.model import StaticModel
+from m2v_core.model import StaticModel
 
 SpanKind = Literal["known", "unknown", "unread", "between"]
 
@@ -75,13 +73,7 @@ def _known_rows(model: StaticModel, text: str) -> NDArray[np.float64]:
 
 
 def _spans(model: StaticModel, text: str, shares: NDArray[np.float64]) -> tuple[Span, ...]:
-    """The text cut at its pieces.
-
-    Args:
-        model: Whose pieces.
-        text: What to cut.
-        shares: (n_known,), in the order of the text.
-    """
+    """The text cut at its pieces, of which the known ones have the `shares`, (n_known,), in their order."""
     read = text[: model.max_characters]
     encoding = model.tokenizer.encode(read, add_special_tokens=False)
     tokens = list(zip(encoding.ids, encoding.offsets, strict=True))[: model.max_length]

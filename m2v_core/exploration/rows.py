@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.errors import InputError, NeedsExtra
+from m2v_core.errors import InputError
+from m2v_core.exploration.index.engines import UsearchEngine
 
 MAX_EXACT_ROWS = 1_000_000  # above it a matrix product takes longer than people like to wait
 _BLOCK_BYTES = 256 * 2**20  # of similarities held at once, however many queries come
-# Twice and eight times usearch's own: on vectors of words it then finds over 0.95 of the true neighbours.
-_EXPANSION_ADD, _EXPANSION_SEARCH = 256, 512
 
 
 def top_k(
@@ -76,7 +74,7 @@ class RowIndex:
     def __init__(self, rows: NDArray[np.float32], max_exact_rows: int = MAX_EXACT_ROWS) -> None:
         self._rows = rows
         self._is_exact = len(rows) <= max_exact_rows
-        self._index: Any = None
+        self._engine: UsearchEngine | None = None
         self._lock = threading.Lock()
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -89,25 +87,9 @@ class RowIndex:
         if self._is_exact:
             return top_k(queries, self._rows, k)
         top_k(queries, self._rows[:1], k)  # refuses what is no query
-        index = self._usearch()
-        with self._lock:  # searches at once would share the memory that each works in
-            found = index.search(queries, min(k, len(self._rows)))
-        similarities = np.clip(1 - np.asarray(found.distances, dtype=np.float32), -1, 1)
-        shape = (len(queries), -1)  # of one query, usearch returns a single row
-        return np.asarray(found.keys, dtype=np.int64).reshape(shape), similarities.reshape(shape)
-
-    def _usearch(self) -> Any:
         with self._lock:
-            if self._index is None:
-                with NeedsExtra("usearch", "search"):
-                    from usearch.index import Index
-                index = Index(
-                    ndim=self._rows.shape[1],
-                    metric="ip",
-                    dtype="f16",
-                    expansion_add=_EXPANSION_ADD,
-                    expansion_search=_EXPANSION_SEARCH,
-                )
-                index.add(np.arange(len(self._rows), dtype=np.uint64), self._rows)
-                self._index = index
-            return self._index
+            if self._engine is None:
+                self._engine = UsearchEngine.new(self._rows.shape[1], "float16")
+                self._engine.add(np.arange(len(self._rows)), self._rows)
+        keys, similarities = zip(*self._engine.search(queries, k), strict=True)
+        return np.stack(keys), np.stack(similarities)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 
-from m2v_core.exploration.agreement import found_by_both
 from m2v_core.exploration.explanation import Explanation
-from m2v_core.exploration.neighbors import Neighbor
+from m2v_core.exploration.neighbors import Neighbor, found_by_both
 from pages.components import neighbors_html, notice
 from pages.html import Markup, render
 

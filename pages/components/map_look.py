@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2v_core.errors import InputError
-from m2v_core.exploration.agreement import OVERLAP_NEIGHBORS
-from m2v_core.exploration.clusters import cached_clusters, cluster_names
-from m2v_core.exploration.neighbors import WordNeighbors
+from m2v_core.exploration.neighbors import OVERLAP_NEIGHBORS, WordNeighbors
+from m2v_core.exploration.projection import cached_clusters, cluster_names
 from pages.components import data_folder, notice
 from pages.components.teacher_side import failed_html, reading_html, teacher_of, words_overlap
 from pages.figures import CLUSTER_COLORS, PointColors

@@ -18,7 +18,7 @@ from m2v_core.model import StaticModel
 from m2v_core.storage.export import write_zip
 from m2v_core.studio.jobs import JobSpec, JobStore
 from m2v_core.studio.jobs.kept_texts import KeptTexts
-from m2v_core.studio.jobs.orders import Kind, WorkOrder
+from m2v_core.studio.jobs.kinds import Kind, WorkOrder
 from m2v_core.studio.library import Library
 from tests.static_models import static_model
 

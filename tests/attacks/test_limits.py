@@ -18,7 +18,7 @@ import pytest
 
 from m2v_core.errors import M2VError
 from m2v_core.studio.jobs import JobSpec, JobStore
-from m2v_core.studio.jobs.orders import Kind
+from m2v_core.studio.jobs.kinds import Kind
 from m2v_core.studio.space import settings
 from m2v_core.studio.space.settings import Limits, load_settings
 from pages import api, compare, components, distill, evaluate, explore

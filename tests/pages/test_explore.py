@@ -16,11 +16,10 @@ import pytest
 
 from m2v_core.bulk.options import model_fingerprint
 from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError
-from m2v_core.exploration.agreement import neighbor_overlap
 from m2v_core.exploration.background import PendingMap
 from m2v_core.exploration.explanation import Explanation, Span
 from m2v_core.exploration.index.building import build_index
-from m2v_core.exploration.neighbors import Neighbor, WordNeighbors
+from m2v_core.exploration.neighbors import Neighbor, WordNeighbors, neighbor_overlap
 from m2v_core.native.cosines import unit_rows
 from m2v_core.studio.jobs import Job, JobSpec, JobState
 from m2v_core.studio.jobs.kept_texts import KeptTexts

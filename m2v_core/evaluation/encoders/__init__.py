@@ -8,9 +8,15 @@ from m2v_core.evaluation.encoders.base import (
     tokenizer_threads,
 )
 from m2v_core.evaluation.encoders.opening import SPECS, encoder_kind, encoder_names, open_encoder
-from m2v_core.evaluation.encoders.static import Model2VecEncoder, StaticEncoder, WordLlamaEncoder
+from m2v_core.evaluation.encoders.static import (
+    BPEmbEncoder,
+    Model2VecEncoder,
+    StaticEncoder,
+    TfidfEncoder,
+    WordLlamaEncoder,
+    WordVectorEncoder,
+)
 from m2v_core.evaluation.encoders.teacher import OnnxTeacherEncoder, TeacherEncoder
-from m2v_core.evaluation.encoders.words import BPEmbEncoder, TfidfEncoder, WordVectorEncoder
 
 __all__ = [
     "SPECS",

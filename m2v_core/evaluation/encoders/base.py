@@ -6,15 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.errors import NotFoundError
 from m2v_core.native.cpus import n_usable_cpus
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 Role = Literal["static", "teacher", "peer"]
 

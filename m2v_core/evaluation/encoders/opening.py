@@ -11,9 +11,15 @@ from typing import Any
 
 from m2v_core.errors import HubError, InputError, NotFoundError
 from m2v_core.evaluation.encoders.base import Encoder
-from m2v_core.evaluation.encoders.static import Model2VecEncoder, StaticEncoder, WordLlamaEncoder
+from m2v_core.evaluation.encoders.static import (
+    BPEmbEncoder,
+    Model2VecEncoder,
+    StaticEncoder,
+    TfidfEncoder,
+    WordLlamaEncoder,
+    WordVectorEncoder,
+)
 from m2v_core.evaluation.encoders.teacher import OnnxTeacherEncoder, TeacherEncoder
-from m2v_core.evaluation.encoders.words import BPEmbEncoder, TfidfEncoder, WordVectorEncoder
 
 SPECS = {
     "static:": "a static model, by folder or Hub name",

@@ -1,34 +1,28 @@
-"""Static models: this library's, model2vec's and WordLlama's."""
+"""Static models, this library's and others', means of word vectors and of byte-pair vectors, and the floor: TF-IDF."""
 
 from __future__ import annotations
 
+import gzip
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import checked_texts, well_formed
-from m2v_core.errors import NeedsExtra
+from m2v_core.errors import InputError, NeedsExtra, NotFoundError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes, display_name, model_folder, tokenizer_threads
 from m2v_core.model import StaticModel
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+TFIDF_WORDS = 4096
+"""Words that TF-IDF counts at most, the most frequent ones: its rows are written out in full."""
 
 
 class StaticEncoder:
-    """A `StaticModel` of this library.
-
-    Args:
-        model: The model.
-        name: What people call it.
-        size_bytes: Its size on disk.
-
-    Attributes:
-        model: As passed.
-    """
+    """A `StaticModel` of this library."""
 
     def __init__(self, model: StaticModel, name: str, size_bytes: int | None = None) -> None:
         self.facts = EncoderFacts(name, "static", model.dim, "cpu", tokenizer_threads(), size_bytes)
@@ -89,9 +83,6 @@ class Model2VecEncoder:
 class WordLlamaEncoder:
     """WL256: the 256-wide model that the wordllama package brings along; nothing is downloaded.
 
-    Args:
-        name: What people call it.
-
     Raises:
         MissingExtraError: wordllama is not installed.
     """
@@ -122,3 +113,170 @@ class WordLlamaEncoder:
         blank = [not text.strip() for text in texts]
         embeddings[blank] = np.nan_to_num(embeddings[blank])
         return embeddings
+
+
+class WordVectorEncoder:
+    """The mean of a text's word vectors: GloVe, komninos, word2vec, fastText's `.vec`.
+
+    A text is split at whitespace. A part that has a vector counts as it is; any other falls into runs of letters and
+    digits, and single other characters. Each is looked up as it is written, then in lower case; what has no vector is
+    left out.
+
+    Args:
+        path: A text file, one word and its numbers a line, with or without the line of word2vec that counts them, or
+            word2vec's binary form if it ends in `.bin`; either may be compressed as `.gz`.
+        name: What people call it; the file's name when None.
+
+    Raises:
+        MissingExtraError: gensim is not installed.
+        NotFoundError: There is no such file.
+        InputError: It holds no word vectors.
+    """
+
+    def __init__(self, path: str | Path, name: str | None = None) -> None:
+        with NeedsExtra("gensim", "peers"):
+            from gensim.models import KeyedVectors
+        path = _existing_file(path)
+        is_binary = ".bin" in path.suffixes[-2:]
+        try:
+            self._vectors: Any = KeyedVectors.load_word2vec_format(
+                str(path), binary=is_binary, no_header=not is_binary and not _has_header(path), unicode_errors="replace"
+            )
+        except (OSError, ValueError, EOFError, IndexError, TypeError) as error:
+            raise _unreadable(path, error) from error
+        self._places: dict[str, int] = self._vectors.key_to_index
+        self.facts = EncoderFacts(
+            name or path.name.removesuffix(".gz"), "peer", self._vectors.vector_size, "cpu", 1, path.stat().st_size
+        )
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `Encoder`; a zero row for a text none of whose words has a vector."""
+        texts = checked_texts(texts)
+        return _means(self._vectors.vectors, (list(self._rows(text)) for text in texts), len(texts))
+
+    def _rows(self, text: str) -> Iterator[int]:
+        for part in text.split():
+            row = self._row(part)
+            pieces = [row] if row is not None else map(self._row, re.findall(r"\w+|[^\w\s]", part))
+            yield from (piece for piece in pieces if piece is not None)
+
+    def _row(self, word: str) -> int | None:
+        row = self._places.get(word)
+        return self._places.get(word.lower()) if row is None else row
+
+
+class BPEmbEncoder:
+    """The mean of a text's byte-pair vectors, from files on this machine.
+
+    Args:
+        path: A folder with one `.model` (SentencePiece) and one `.bin` or `.txt` (vectors) in it, as BPEmb's downloads
+            are: `en.wiki.bpe.vs50000.model` and `en.wiki.bpe.vs50000.d300.w2v.bin`.
+        name: What people call it; the vectors' file name when None.
+
+    Raises:
+        MissingExtraError: bpemb is not installed.
+        NotFoundError: There is no such folder, or it lacks one of the files or has more than one.
+        InputError: They hold no such model.
+    """
+
+    def __init__(self, path: str | Path, name: str | None = None) -> None:
+        with NeedsExtra("bpemb", "peers"):
+            from bpemb import BPEmb
+        folder = Path(path).expanduser()
+        model_file = _only_file(folder, {".model"})
+        vectors_file = _only_file(folder, {".bin", ".txt"})
+        try:
+            self._model: Any = BPEmb(model_file=model_file, emb_file=vectors_file, dim=None)
+        except (OSError, ValueError, EOFError, RuntimeError) as error:
+            raise _unreadable(folder, error) from error
+        n_pieces, n_vectors = self._model.vocab_size, len(self._model.vectors)
+        if n_pieces != n_vectors:
+            raise InputError(
+                f"{model_file.name} has {n_pieces:,} pieces, but {vectors_file.name} has {n_vectors:,} vectors: they "
+                "don't belong together."
+            )
+        size_bytes = model_file.stat().st_size + vectors_file.stat().st_size
+        width = int(self._model.vectors.shape[1])
+        self.facts = EncoderFacts(name or vectors_file.name.split(".w2v")[0], "peer", width, "cpu", 1, size_bytes)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `Encoder`; a zero row for a text without pieces."""
+        texts = well_formed(checked_texts(texts))
+        return _means(self._model.vectors, map(self._model.encode_ids, texts), len(texts))
+
+
+class TfidfEncoder:
+    """Word counts, weighted by rarity: what a model must beat to be worth having.
+
+    Raises:
+        MissingExtraError: scikit-learn is not installed.
+    """
+
+    def __init__(self, name: str = "TF-IDF") -> None:
+        with NeedsExtra("scikit-learn", "eval"):
+            from sklearn.feature_extraction.text import TfidfVectorizer
+        # One-letter words count too: a word set or a language may have them.
+        self._vectorizer: Any = TfidfVectorizer(max_features=TFIDF_WORDS, token_pattern=r"(?u)\b\w+\b")
+        self._is_fitted = False
+        self.facts = EncoderFacts(name, "peer", TFIDF_WORDS, "cpu", 1, None)
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn words and their rarity from all texts of a task, without labels.
+
+        Raises:
+            InputError: No text holds a word.
+        """
+        texts = checked_texts(texts)
+        try:
+            self._vectorizer.fit(texts)
+        except ValueError as error:
+            raise InputError("TF-IDF finds no word in these texts.") from error
+        self._is_fitted = True
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `Encoder`; as wide as it has words, a zero row for a text without any.
+
+        Raises:
+            InputError: `fit` was not called.
+        """
+        if not self._is_fitted:
+            raise InputError("TF-IDF has to read the texts of a task first: call fit.")
+        embeddings: NDArray[np.float32] = self._vectorizer.transform(checked_texts(texts)).toarray().astype(np.float32)
+        return embeddings
+
+
+def _means(vectors: NDArray[np.float32], rows_of_texts: Any, n_texts: int) -> NDArray[np.float32]:
+    embeddings = np.zeros((n_texts, vectors.shape[1]), np.float32)
+    for embedding, rows in zip(embeddings, rows_of_texts, strict=True):
+        if len(rows):
+            embedding[:] = vectors[rows].mean(axis=0)
+    return embeddings
+
+
+def _has_header(path: Path) -> bool:
+    """Whether the first line counts words and dimensions, as word2vec writes it, or is a word already."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        fields = file.readline().split()
+    return len(fields) == 2 and all(field.isdigit() for field in fields)
+
+
+def _existing_file(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise NotFoundError(f"There is no file {path}. Give a file of word vectors, as GloVe and word2vec write them.")
+    return path
+
+
+def _only_file(folder: Path, endings: set[str]) -> Path:
+    found = sorted(file for file in folder.glob("*") if file.suffix in endings and file.is_file())
+    if len(found) != 1:
+        raise NotFoundError(
+            f"{folder} must hold one file that ends in {' or '.join(sorted(endings))}, but holds {len(found)}. "
+            "Put a BPEmb model and its vectors into a folder of their own."
+        )
+    return found[0]
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = first_line(error)
+    return InputError(f"{path} holds no vectors that can be read: {reason}")

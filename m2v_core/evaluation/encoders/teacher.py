@@ -6,18 +6,16 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import NeedsExtra, TeacherError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes
 from m2v_core.native.cpus import n_usable_cpus
 from m2v_core.storage.teacher_code import own_code, read_modules, refuse_own_code
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
 _OPSET = 17  # the newest that torch's exporter by tracing knows

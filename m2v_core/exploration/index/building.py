@@ -20,8 +20,7 @@ from m2v_core._version import __version__
 from m2v_core.bulk.formats import DType
 from m2v_core.bulk.run import found_at
 from m2v_core.errors import InputError, M2VError, MissingExtraError, SaveError
-from m2v_core.exploration.index.copies import CopyFinder
-from m2v_core.exploration.index.engines import Engine, EngineName, check_installed, engine_type, index_bytes
+from m2v_core.exploration.index.engines import CopyFinder, Engine, EngineName, check_installed, engine_type, index_bytes
 from m2v_core.exploration.index.record import (
     IndexRecord,
     check_model,
@@ -121,7 +120,7 @@ def build_index(
     if before is not None and opened is not None:
         known = set(before.files)
         files = tuple(file for file in vectors.files if file not in known)
-        vectors = vectors.with_files([*before.files, *files])
+        vectors = replace(vectors, files=(*before.files, *files))
         n_before = vectors.n_rows - sum(file.n_rows for file in files)
     _check_room(vectors, dtype)
     record = IndexRecord(

@@ -1,10 +1,15 @@
-"""Approximate nearest neighbours by cosine: a graph of usearch, or one of FAISS."""
+"""Approximate nearest neighbours by cosine: a graph of usearch, or one of FAISS, and the rows beside it.
+
+Hundreds of equal rows in a graph would link to each other and to nothing else. So it holds the first of them, and a
+list beside it the others.
+"""
 
 from __future__ import annotations
 
 import threading
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,42 +24,14 @@ Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # keys and cosines, the n
 # vectors of sentences. A search that looks at 512 candidates
 # finds over 0.95 of the true neighbours.
 _CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 32, 128, 512
+_USEARCH = {"connectivity": _CONNECTIVITY, "expansion_add": _EXPANSION_ADD, "expansion_search": _EXPANSION_SEARCH}
 _ROWS_ALONE = 4_000
 _BYTES_BESIDE = 300  # links and key of a row
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
-class Engine(Protocol):
-    """Keys and unit rows in, the keys of the nearest rows out."""
-
-    def __len__(self) -> int:
-        """Rows it holds."""
-        ...
-
-    def add(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        """Take in `(n, dim)` unit rows under `(n,)` new keys."""
-        ...
-
-    def search(self, queries: NDArray[np.float32], k: int) -> list[Found]:
-        """For each of `(n, dim)` unit rows the `k` nearest, or all there are."""
-        ...
-
-    def save(self, path: Path) -> None:
-        """Write all of it.
-
-        Raises:
-            RuntimeError: It can't be written.
-        """
-        ...
-
-
 class UsearchEngine:
-    """A graph of usearch; one that was opened to be searched stays in its file, mapped.
-
-    Args:
-        index: The graph.
-        n_threads: For adding; 0 for one a core.
-    """
+    """A graph of usearch over keys, added to by `n_threads`, 0 for one a core; mapped once it is only searched."""
 
     dtypes: tuple[DType, ...] = ("float32", "float16", "int8")
 
@@ -68,18 +45,19 @@ class UsearchEngine:
         """One without rows."""
         kind = {"float32": "f32", "float16": "f16", "int8": "i8"}[dtype]
         # Of metric "ip", usearch scales int8 rows and not their products.
-        return cls(_usearch()(ndim=dim, metric="cos", dtype=kind, **_usearch_settings()), n_threads)
+        return cls(_usearch()(ndim=dim, metric="cos", dtype=kind, **_USEARCH), n_threads)
 
     @classmethod
     def open(cls, path: Path, is_to_grow: bool = False, n_threads: int = 0) -> UsearchEngine:
         """What `save` wrote; in memory if it is to grow."""
-        return cls(_usearch().restore(path, view=not is_to_grow, **_usearch_settings()), n_threads)
+        return cls(_usearch().restore(path, view=not is_to_grow, **_USEARCH), n_threads)
 
     def __len__(self) -> int:
+        """Rows it holds."""
         return len(self._index)
 
     def add(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        """As in `Engine`."""
+        """Take in `(n, dim)` unit rows under `(n,)` new keys."""
         # Threads that begin a graph together now and then leave parts of it that no search reaches.
         n_alone = max(_ROWS_ALONE - len(self), 0)
         for part, n_threads in ((slice(n_alone), 1), (slice(n_alone, None), self._n_threads)):
@@ -87,7 +65,7 @@ class UsearchEngine:
                 self._index.add(keys[part].astype(np.uint64), rows[part], threads=n_threads)
 
     def search(self, queries: NDArray[np.float32], k: int) -> list[Found]:
-        """As in `Engine`."""
+        """For each of `(n, dim)` unit rows the `k` nearest, or all there are."""
         found = []
         for query in queries:
             with self._lock:
@@ -97,17 +75,12 @@ class UsearchEngine:
         return found
 
     def save(self, path: Path) -> None:
-        """As in `Engine`."""
+        """Write all of it; RuntimeError if it can't be written."""
         self._index.save(path)
 
 
 class FaissEngine:
-    """A graph of FAISS (HNSW, in half precision by its scalar quantizer), over keys.
-
-    Args:
-        index: The graph, in a map of keys.
-        n_threads: For adding and searching; 0 for one a core.
-    """
+    """A graph of FAISS (HNSW, in half precision by its scalar quantizer), with the methods of `UsearchEngine`."""
 
     dtypes: tuple[DType, ...] = ("float32", "float16")
 
@@ -139,25 +112,26 @@ class FaissEngine:
         return int(self._index.ntotal)
 
     def add(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        """As in `Engine`."""
+        """As in `UsearchEngine`."""
         self._index.add_with_ids(np.ascontiguousarray(rows), keys)
 
     def search(self, queries: NDArray[np.float32], k: int) -> list[Found]:
-        """As in `Engine`."""
+        """As in `UsearchEngine`."""
         similarities, keys = self._index.search(np.ascontiguousarray(queries), min(k, len(self)))
         return [
             (row[row >= 0], np.clip(cosines[row >= 0], -1, 1)) for row, cosines in zip(keys, similarities, strict=True)
         ]
 
     def save(self, path: Path) -> None:
-        """As in `Engine`."""
+        """As in `UsearchEngine`."""
         _faiss().write_index(self._index, str(path))
 
 
-_ENGINES: dict[EngineName, type[UsearchEngine] | type[FaissEngine]] = {"usearch": UsearchEngine, "faiss": FaissEngine}
+Engine = UsearchEngine | FaissEngine
+_ENGINES: dict[EngineName, type[Engine]] = {"usearch": UsearchEngine, "faiss": FaissEngine}
 
 
-def engine_type(name: EngineName, dtype: DType) -> type[UsearchEngine] | type[FaissEngine]:
+def engine_type(name: EngineName, dtype: DType) -> type[Engine]:
     """The engine of that name.
 
     Raises:
@@ -193,15 +167,61 @@ def _usearch() -> Any:
     return Index
 
 
-def _usearch_settings() -> dict[str, int]:
-    return {
-        "connectivity": _CONNECTIVITY,
-        "expansion_add": _EXPANSION_ADD,
-        "expansion_search": _EXPANSION_SEARCH,
-    }
-
-
 def _faiss() -> Any:
     with NeedsExtra("faiss-cpu", "faiss"):
         import faiss
     return faiss
+
+
+class CopyFinder:
+    """Tells which rows equal an earlier one; some 200 bytes a row."""
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, int] = {}
+        self._pairs: list[tuple[int, int]] = []
+
+    def are_new(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which rows equal none before them.
+
+        Args:
+            keys: (n,) of the rows, rising from call to call.
+            rows: (n, dim).
+        """
+        found = np.ones(len(rows), dtype=np.bool_)
+        for place, (key, row) in enumerate(zip(keys.tolist(), rows, strict=True)):
+            first = self._first.setdefault(blake2b(row.tobytes(), digest_size=16).digest(), key)
+            if first != key:
+                self._pairs.append((first, key))
+                found[place] = False
+        return found
+
+    def pairs(self) -> NDArray[np.int64]:
+        """(n_copies, 2): the key of the first of equal rows, and of a later one, sorted."""
+        return np.array(sorted(self._pairs), dtype=np.int64).reshape(-1, 2)
+
+
+def with_copies(found: Found, pairs: NDArray[np.int64], k: int) -> Found:
+    """The `k` nearest of all rows, from the `k` nearest in the graph and `CopyFinder.pairs`."""
+    keys: list[int] = []
+    cosines: list[float] = []
+    for key, cosine in zip(*found, strict=True):
+        start, end = np.searchsorted(pairs[:, 0], [key, key + 1])
+        here = [int(key), *pairs[start : min(end, start + k), 1].tolist()]
+        keys += here
+        cosines += [float(cosine)] * len(here)
+        if len(keys) >= k:
+            break
+    return np.array(keys[:k], dtype=np.int64), np.array(cosines[:k], dtype=np.float32)
+
+
+def open_pairs(path: Path) -> NDArray[np.int64]:
+    """What `CopyFinder.pairs` gave, mapped from its file.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It is something else.
+    """
+    pairs = np.load(path, mmap_mode="r")
+    if pairs.dtype != np.int64 or pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise ValueError(f"{path} holds {pairs.dtype} {pairs.shape}")
+    return np.asarray(pairs) if len(pairs) == 0 else pairs

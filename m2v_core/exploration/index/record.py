@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from m2v_core.bulk.formats import DType
 from m2v_core.bulk.options import model_fingerprint
 from m2v_core.errors import InputError, SaveError
-from m2v_core.exploration.index.copies import open_pairs
-from m2v_core.exploration.index.engines import Engine, EngineName, check_installed, engine_type
+from m2v_core.exploration.index.engines import Engine, EngineName, check_installed, engine_type, open_pairs
 from m2v_core.exploration.index.stored import StoredVectors, VectorFile
 from m2v_core.model import StaticModel
 from m2v_core.storage.atomic import replacing_file

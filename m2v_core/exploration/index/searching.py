@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import checked_texts
 from m2v_core.errors import InputError, NotFoundError
-from m2v_core.exploration.index.copies import with_copies
-from m2v_core.exploration.index.engines import Engine, Found
+from m2v_core.exploration.index.engines import Engine, Found, with_copies
 from m2v_core.exploration.index.record import check_model, open_index, read_record
 from m2v_core.exploration.index.stored import find_vectors
 from m2v_core.exploration.rows import top_k
@@ -75,7 +74,7 @@ class VectorSearch:
                         f"Vectors {what} {vectors.path} after its index was built. Bring it up to date: m2v index "
                         f"{vectors.path}"
                     )
-                vectors = vectors.with_files(record.files)
+                vectors = replace(vectors, files=record.files)
                 self._engine, self._copies = open_index(vectors, record)
         elif not exact and vectors.n_rows > MAX_ROWS_WITHOUT_INDEX:
             raise NotFoundError(
@@ -118,11 +117,7 @@ class VectorSearch:
         return model
 
     def check_model(self, model: StaticModel, name: str) -> None:
-        """Refuse a model that didn't make the vectors.
-
-        Args:
-            model: The model.
-            name: What a message calls it.
+        """Refuse a model that didn't make the vectors; a message calls it `name`.
 
         Raises:
             InputError: It is another one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -79,10 +79,6 @@ class StoredVectors:
         """Of the model that made them; None where nobody wrote it down."""
         return self.settings.get("model")
 
-    def with_files(self, files: Sequence[VectorFile]) -> StoredVectors:
-        """The same with these files, in this order."""
-        return replace(self, files=tuple(files))
-
     def check_files(self) -> None:
         """Refuse files that are not what the manifest says.
 
@@ -119,8 +115,9 @@ class StoredVectors:
 
     def place(self, number: int) -> tuple[VectorFile, int]:
         """The file and the row of it, counted from 0, that a number means."""
-        file, row = self._place(number)
-        return self.files[file], row
+        ends = np.cumsum([file.n_rows for file in self.files])
+        place = int(np.searchsorted(ends, number, side="right"))
+        return self.files[place], number - int(ends[place]) + self.files[place].n_rows
 
     def rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """All columns of some rows but those of vectors, in the order of the numbers.
@@ -131,14 +128,15 @@ class StoredVectors:
             InputError: A file is damaged, or not what it was.
         """
         found: dict[int, dict[str, Any]] = {}
-        by_file: dict[int, list[tuple[int, int]]] = {}
+        by_file: dict[VectorFile, list[tuple[int, int]]] = {}
         for number in dict.fromkeys(numbers):
-            file, row = self._place(number)
+            file, row = self.place(number)
             by_file.setdefault(file, []).append((row, number))
-        for place, wanted in by_file.items():
-            with self._opened(self.files[place]) as parquet_file:
-                self._check_count(self.files[place], parquet_file.metadata.num_rows)
-                names = [name for name in parquet_file.schema_arrow.names if name not in self._vector_columns]
+        of_vectors = self.column, f"{self.column}_scale"
+        for file, wanted in by_file.items():
+            with self._opened(file) as parquet_file:
+                self._check_count(file, parquet_file.metadata.num_rows)
+                names = [name for name in parquet_file.schema_arrow.names if name not in of_vectors]
                 sizes = [parquet_file.metadata.row_group(i).num_rows for i in range(parquet_file.num_row_groups)]
                 ends = np.cumsum(sizes)
                 for group in sorted({int(np.searchsorted(ends, row, side="right")) for row, _ in wanted}):
@@ -148,15 +146,6 @@ class StoredVectors:
                     rows = table.to_pylist() if names else [{}] * len(here)
                     found.update((number, row) for (_, number), row in zip(here, rows, strict=True))
         return [found[number] for number in numbers]
-
-    @property
-    def _vector_columns(self) -> tuple[str, str]:
-        return self.column, f"{self.column}_scale"
-
-    def _place(self, number: int) -> tuple[int, int]:
-        ends = np.cumsum([file.n_rows for file in self.files])
-        file = int(np.searchsorted(ends, number, side="right"))
-        return file, number - int(ends[file]) + self.files[file].n_rows
 
     def _check_count(self, file: VectorFile, n_rows: int) -> None:
         if n_rows != file.n_rows:

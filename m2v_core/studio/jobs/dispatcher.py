@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from m2v_core.studio.jobs.folder import JobFolder, root_lock
 from m2v_core.studio.jobs.index import Entry, JobIndex
-from m2v_core.studio.jobs.orders import Kind
+from m2v_core.studio.jobs.kinds import Kind
 from m2v_core.studio.jobs.records import ACTIVE, JobLimits, StateRecord
 from m2v_core.studio.processes import ProcessId, worker_environment
 
@@ -29,27 +30,16 @@ _SECONDS_OF_A_SPARE = 600.0  # it takes up a tenth of a GiB
 
 # Both belong to the process, not to a store: another store on the same folder may start the job, and the one
 # that started it may be gone when its keeper ends.
-_secrets: dict[Path, dict[str, str]] = {}
+secrets_in_memory: dict[Path, Mapping[str, str]] = {}  # of jobs that wait, by folder
 _keepers: list[subprocess.Popen[str]] = []
 _keepers_lock = threading.Lock()
-
-
-def hold_secrets(folder: JobFolder, secrets: Mapping[str, str]) -> None:
-    """Keep a waiting job's secrets in memory until it starts."""
-    _secrets[folder.path] = dict(secrets)
-
-
-def drop_secrets(folder: JobFolder) -> None:
-    """Forget the secrets of a job that will not start."""
-    _secrets.pop(folder.path, None)
 
 
 class Dispatcher:
     """Starts the jobs of a root in the order they came, so many at a time.
 
     Args:
-        root: The folder of the jobs.
-        index: Reads them.
+        index: Reads the jobs of the root.
         kinds: What can be started; a job of another kind waits for a store that knows it.
         max_running: How many run at once, whoever started them.
         limits: What each worker may use.
@@ -59,7 +49,6 @@ class Dispatcher:
 
     def __init__(
         self,
-        root: Path,
         index: JobIndex,
         kinds: Mapping[str, Kind],
         max_running: int,
@@ -67,7 +56,6 @@ class Dispatcher:
         clean: Callable[[], object],
         keeps_spare: bool = False,
     ) -> None:
-        self._root = root
         self._index = index
         self._kinds = kinds
         self._max_running = max_running
@@ -108,7 +96,7 @@ class Dispatcher:
         unfinished = self._unfinished()
         if not self._has_work(unfinished):
             return bool(unfinished)
-        with root_lock(self._root):
+        with root_lock(self._index.root):
             for entry in self._unfinished():
                 if is_abandoned(entry.state):
                     self._end(entry, after_abandonment(entry.state))
@@ -129,7 +117,7 @@ class Dispatcher:
                     self._clean()
                     self._cleaned_at = time.monotonic()
             except OSError:  # a full disk, too many open files: may be over the next time
-                _log.exception("the job store %s could not be looked after", self._root)
+                _log.exception("the job store %s could not be looked after", self._index.root)
             self._rest(_SECONDS_BETWEEN_LOOKS if is_busy else _SECONDS_BETWEEN_LOOKS_WHEN_IDLE)
 
     def _rest(self, seconds: float) -> None:
@@ -175,7 +163,7 @@ class Dispatcher:
         kind = self._kinds.get(entry.spec.kind)
         if kind is None:
             return False
-        secrets = _secrets.get(folder.path, {})
+        secrets = secrets_in_memory.get(folder.path, {})
         if entry.spec.needs_secrets and not secrets:
             if state.holder is None or not state.holder.is_alive:
                 self._fail(entry, "The app restarted before this job's turn, and its sign-in is not kept on disk.")
@@ -189,8 +177,8 @@ class Dispatcher:
         # The keeper waits for its orders, and ends if this process dies before it can give them; so a job is
         # either in the queue or written down as running, and never runs twice.
         worker = ProcessId.of(keeper.pid) or ProcessId(keeper.pid, "")
-        folder.write_state(state.run_by(worker, time.time()))
-        drop_secrets(folder)
+        folder.write_state(replace(state.moved("running", "Running.", time.time()), worker=worker))
+        secrets_in_memory.pop(folder.path, None)
         orders = {
             "folder": str(folder.path),
             "target": kind.target,
@@ -206,7 +194,7 @@ class Dispatcher:
 
     def _fail(self, entry: Entry, message: str) -> None:
         """Write down that a job could not start; the caller holds the lock of the root."""
-        drop_secrets(entry.folder)
+        secrets_in_memory.pop(entry.folder.path, None)
         message = f"{message} Start the job again."
         self._end(entry, entry.state.moved("failed", message, time.time()))
 

@@ -8,11 +8,12 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from m2v_core.storage.atomic import exclusive, replacing_file
-from m2v_core.studio.jobs.records import Json, SpecRecord, StateRecord
+from m2v_core.studio.jobs.records import Json, SpecRecord, StateRecord, iso_time, parsed
 
 DAMAGED = "The record of this job is damaged, so it can't go on. Start it again."
 
@@ -55,13 +56,13 @@ class JobFolder:
     def read_spec(self) -> SpecRecord | None:
         """What was asked for; None when that can't be read, so nobody knows whose job this is."""
         try:
-            return SpecRecord.from_json(read_json(self._spec_file))
+            return parsed(SpecRecord, read_json(self._spec_file))
         except (OSError, KeyError, TypeError, ValueError):
             return None
 
     def write_spec(self, spec: SpecRecord) -> None:
         """Write what was asked for."""
-        replace_json(self._spec_file, spec.to_json())
+        replace_json(self._spec_file, {**asdict(spec), "created": iso_time(spec.created_at)})
 
     def read_texts(self) -> dict[str, list[str]]:
         """The long lists of text by name."""
@@ -76,7 +77,7 @@ class JobFolder:
     def read_state(self) -> StateRecord:
         """Where the job stands; a damaged record reads as a failed job, the same on every reading."""
         try:
-            return StateRecord.from_json(read_json(self._state_file))
+            return parsed(StateRecord, read_json(self._state_file))
         except (OSError, KeyError, TypeError, ValueError):
             return StateRecord("failed", DAMAGED, finished_at=self._touched_at())
 
@@ -90,7 +91,7 @@ class JobFolder:
 
     def write_state(self, record: StateRecord) -> None:
         """Replace the state; the caller holds the lock of the root."""
-        replace_json(self._state_file, record.to_json())
+        replace_json(self._state_file, asdict(record))
 
     def read_report(self) -> dict[str, Any] | None:
         """How the work ended, as the worker saw it; None if it had no time to say so."""

@@ -34,12 +34,7 @@ _MAX_LINE_CHARS = 100_000
 
 
 class LogWriter:
-    """Appends what a worker prints to the log, secrets removed.
-
-    Args:
-        file: The log.
-        redactor: Removes the secrets.
-    """
+    """Appends what a worker prints to the log, secrets removed."""
 
     def __init__(self, file: Path, redactor: Redactor) -> None:
         self._file = file
@@ -196,9 +191,6 @@ def main(arguments: list[str]) -> None:
 
     The store writes down that the job runs before it gives the word. Without it (the store died in between, or has no
     use for a spare one), nothing is done.
-
-    Args:
-        arguments: For the worker.
     """
     worker = subprocess.Popen(
         [sys.executable, "-m", "m2v_core.studio.jobs.worker", *arguments],

@@ -6,11 +6,11 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from m2v_core.progress import Progress
-from m2v_core.studio.jobs.records import Json, Stage
+from m2v_core.studio.jobs.records import Json, Stage, parsed
 
 # Fast enough for a smooth bar, slow enough that an hour of work makes about a megabyte.
 _SECONDS_BETWEEN_EVENTS = 0.2
@@ -20,9 +20,6 @@ class ProgressWriter:
     """A progress callback that appends events to a file, not more than five a second.
 
     The first and the last event of a stage are always written.
-
-    Args:
-        file: The file to append to.
     """
 
     def __init__(self, file: Path) -> None:
@@ -37,35 +34,22 @@ class ProgressWriter:
         if not is_edge and now - self._written_at < _SECONDS_BETWEEN_EVENTS:
             return
         self._stage, self._written_at = event.stage, now
-        line = json.dumps(
-            {
-                "at": round(time.time(), 3),
-                "stage": event.stage,
-                "done": event.done,
-                "total": event.total,
-                "rate": event.rate,
-                "eta_seconds": event.eta_seconds,
-            }
-        )
+        line = json.dumps({"at": round(time.time(), 3), **asdict(event)})
         # One write of a whole line: a reader sees it or it doesn't, and it survives this process.
         with self._file.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
 
 class ProgressReader:
-    """Follows a progress file; each look reads only what is new.
+    """Follows a progress file, which need not exist yet; each look reads only what is new.
 
     Not safe for several threads at once.
-
-    Args:
-        file: The file to follow; it need not exist yet.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._offset = 0
-        self._stages: list[tuple[Stage, float]] = []  # with the time each began, seconds since the epoch
-        self._latest: Progress | None = None
+        self._stages: list[tuple[float, Progress]] = []  # when each began, seconds since the epoch, and its last event
 
     def read(self, now: float, is_done: bool) -> tuple[Progress | None, tuple[Stage, ...]]:
         """The latest event and the stages so far.
@@ -75,11 +59,14 @@ class ProgressReader:
             is_done: Whether the last stage has been finished too.
         """
         self._follow()
-        stages = [stage for stage, _ in self._stages]
+        ends = [began_at for began_at, _ in self._stages[1:]] + [now]
+        stages = [
+            Stage(event.stage, event.done, event.total, max(0.0, end - began_at), is_finished=True)
+            for (began_at, event), end in zip(self._stages, ends, strict=False)
+        ]
         if stages:
-            began_at = self._stages[-1][1]
-            stages[-1] = replace(stages[-1], seconds=max(0.0, now - began_at), is_finished=is_done)
-        return self._latest, tuple(stages)
+            stages[-1] = replace(stages[-1], is_finished=is_done)
+        return self._stages[-1][1] if self._stages else None, tuple(stages)
 
     def _follow(self) -> None:
         try:
@@ -96,20 +83,8 @@ class ProgressReader:
                 self._take(json.loads(line))
 
     def _take(self, row: Mapping[str, Json]) -> None:
-        event = Progress(
-            stage=str(row["stage"]),
-            done=int(row["done"]),
-            total=int(row["total"]),
-            rate=float(row["rate"]),
-            eta_seconds=None if row["eta_seconds"] is None else float(row["eta_seconds"]),
-        )
-        at = float(row["at"])
-        self._latest = event
-        if not self._stages or self._stages[-1][0].name != event.stage:
-            if self._stages:
-                ended, began_at = self._stages[-1]
-                ended = replace(ended, seconds=max(0.0, at - began_at), is_finished=True)
-                self._stages[-1] = (ended, began_at)
-            self._stages.append((Stage(event.stage, event.done, event.total, 0.0, False), at))
-        stage, began_at = self._stages[-1]
-        self._stages[-1] = (replace(stage, done=event.done, total=event.total), began_at)
+        event = parsed(Progress, row)
+        began_at = float(row["at"])
+        if self._stages and self._stages[-1][1].stage == event.stage:
+            began_at = self._stages.pop()[0]
+        self._stages.append((began_at, event))

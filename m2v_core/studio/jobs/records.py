@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from m2v_core.progress import Progress
 from m2v_core.studio.processes import ProcessId
@@ -16,6 +18,9 @@ Json = Any
 JobState = Literal["queued", "running", "cancelling", "done", "failed", "cancelled"]
 ACTIVE: frozenset[JobState] = frozenset({"running", "cancelling"})
 FINISHED: frozenset[JobState] = frozenset({"done", "failed", "cancelled"})
+
+_Record = TypeVar("_Record")
+_hints = functools.cache(get_type_hints)
 
 
 @dataclass(frozen=True)
@@ -131,30 +136,6 @@ class SpecRecord:
     created_at: float
     needs_secrets: bool
 
-    def to_json(self) -> dict[str, Any]:
-        """The plain value that `from_json` reads."""
-        return {
-            "owner_hash": self.owner_hash,
-            "kind": self.kind,
-            "title": self.title,
-            "parameters": dict(self.parameters),
-            "created_at": self.created_at,
-            "created": iso_time(self.created_at),
-            "needs_secrets": self.needs_secrets,
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> SpecRecord:
-        """The record; KeyError, TypeError or ValueError if it was tampered with."""
-        return cls(
-            owner_hash=str(value["owner_hash"]),
-            kind=str(value["kind"]),
-            title=str(value["title"]),
-            parameters=dict(value["parameters"]),
-            created_at=float(value["created_at"]),
-            needs_secrets=bool(value["needs_secrets"]),
-        )
-
 
 @dataclass(frozen=True)
 class StateRecord:
@@ -163,7 +144,7 @@ class StateRecord:
     Attributes:
         state: See `Job.state`.
         message: See `Job.message`.
-        history: Every change so far: time, state and message.
+        history: Every change so far: `time`, `state` and `message`.
         holder: The process that took the job in, if it holds secrets for it.
         worker: The process that answers for the job while it is running or cancelling.
         started_at: Seconds since the epoch; None until it has left the queue.
@@ -173,7 +154,7 @@ class StateRecord:
 
     state: JobState
     message: str
-    history: tuple[tuple[str, str, str], ...] = ()
+    history: tuple[Mapping[str, str], ...] = ()
     holder: ProcessId | None = None
     worker: ProcessId | None = None
     started_at: float | None = None
@@ -187,7 +168,7 @@ class StateRecord:
 
     def moved(self, state: JobState, message: str, now: float, outcome: Mapping[str, Any] | None = None) -> StateRecord:
         """This record after one more change of state, at `now` seconds since the epoch."""
-        history = (*self.history, (iso_time(now), state, message))
+        history = (*self.history, {"time": iso_time(now), "state": state, "message": message})
         return replace(
             self,
             state=state,
@@ -200,53 +181,34 @@ class StateRecord:
             outcome=outcome or {},
         )
 
-    def run_by(self, worker: ProcessId, now: float) -> StateRecord:
-        """This record once `worker` answers for the job."""
-        return replace(self.moved("running", "Running.", now), worker=worker)
-
-    def to_json(self) -> dict[str, Any]:
-        """The plain value that `from_json` reads."""
-        return {
-            "state": self.state,
-            "message": self.message,
-            "history": [{"time": time, "state": state, "message": text} for time, state, text in self.history],
-            "holder": _process_to_json(self.holder),
-            "worker": _process_to_json(self.worker),
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
-            "outcome": dict(self.outcome),
-        }
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> StateRecord:
-        """The record; KeyError, TypeError or ValueError if it was tampered with."""
-        state: JobState = value["state"]
-        if state != "queued" and state not in ACTIVE | FINISHED:
-            raise ValueError(f"no such state: {state!r}")
-        return cls(
-            state=state,
-            message=str(value["message"]),
-            history=tuple((row["time"], row["state"], row["message"]) for row in value["history"]),
-            holder=_process_from_json(value["holder"]),
-            worker=_process_from_json(value["worker"]),
-            started_at=_optional_float(value["started_at"]),
-            finished_at=_optional_float(value["finished_at"]),
-            outcome=dict(value["outcome"]),
-        )
-
 
 def iso_time(seconds: float) -> str:
     """Seconds since the epoch as people read them, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def _optional_float(value: Json) -> float | None:
-    return None if value is None else float(value)
+def parsed(kind: type[_Record], value: Json) -> _Record:
+    """A record from a JSON value; what the record has no field for is left out.
+
+    Raises:
+        KeyError: A field is missing.
+        TypeError: A value is of another kind than is declared for its field.
+        ValueError: A value is none of those allowed.
+    """
+    record: _Record = _value(kind, value)
+    return record
 
 
-def _process_to_json(process: ProcessId | None) -> dict[str, Any] | None:
-    return None if process is None else {"pid": process.pid, "started": process.started}
-
-
-def _process_from_json(value: Mapping[str, Any] | None) -> ProcessId | None:
-    return None if value is None else ProcessId(int(value["pid"]), str(value["started"]))
+def _value(kind: Any, value: Json) -> Any:
+    if hasattr(kind, "__dataclass_fields__"):
+        return kind(**{name: _value(hint, value[name]) for name, hint in _hints(kind).items()})
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None else _value(parts[0], value)
+    if origin is tuple:
+        return tuple(_value(parts[0], each) for each in value)
+    if origin is Mapping:
+        return dict(value)
+    if origin is Literal and value not in parts:
+        raise ValueError(f"no such value: {value!r}")
+    return value if origin is Literal else kind(value)

@@ -10,17 +10,13 @@ from collections.abc import Mapping, Sequence
 from hmac import compare_digest
 from pathlib import Path
 from secrets import token_hex
-from types import TracebackType
 
 from m2v_core.errors import InputError, LimitError, NotFoundError
 from m2v_core.storage.atomic import saving
-from m2v_core.studio.jobs.admission import check_spec
-from m2v_core.studio.jobs.cleaner import UNBORN, Cleaner
-from m2v_core.studio.jobs.dispatcher import Dispatcher, after_abandonment, drop_secrets, hold_secrets, is_abandoned
+from m2v_core.studio.jobs.dispatcher import Dispatcher, after_abandonment, is_abandoned, secrets_in_memory
 from m2v_core.studio.jobs.folder import JobFolder, root_lock
-from m2v_core.studio.jobs.index import Entry, JobIndex
-from m2v_core.studio.jobs.kinds import KINDS
-from m2v_core.studio.jobs.orders import Kind
+from m2v_core.studio.jobs.index import UNBORN, Entry, JobIndex
+from m2v_core.studio.jobs.kinds import KINDS, Kind, check_spec
 from m2v_core.studio.jobs.progress_log import ProgressReader
 from m2v_core.studio.jobs.records import ACTIVE, Job, JobLimits, JobSpec, SpecRecord, StateRecord
 from m2v_core.studio.processes import ProcessId
@@ -83,11 +79,9 @@ class JobStore:
         self._keep_seconds = keep_seconds
         self._keep_bytes = keep_bytes
         self._index = JobIndex(self._root)
-        self._cleaner = Cleaner(self._root, self._index)
         self._readers: dict[str, ProgressReader] = {}
         self._readers_lock = threading.Lock()
         self._dispatcher = Dispatcher(
-            self._root,
             self._index,
             self._kinds,
             max_running,
@@ -102,9 +96,7 @@ class JobStore:
     def __enter__(self) -> JobStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def expect_job(self) -> None:
@@ -145,7 +137,7 @@ class JobStore:
                         owner_hash=owner_hash,
                         kind=spec.kind,
                         title=spec.title,
-                        parameters=spec.parameters,
+                        parameters=dict(spec.parameters),
                         created_at=now,
                         needs_secrets=bool(secrets),
                     )
@@ -153,7 +145,7 @@ class JobStore:
                     state = StateRecord("queued", "", holder=ProcessId.own() if secrets else None)
                     unborn.write_state(state.moved("queued", "Waiting for its turn.", now))
                     if secrets:
-                        hold_secrets(folder, secrets)
+                        secrets_in_memory[folder.path] = secrets
                     unborn.path.rename(folder.path)
             finally:
                 shutil.rmtree(unborn.path, ignore_errors=True)
@@ -203,7 +195,7 @@ class JobStore:
         with saving("The job's state"), root_lock(self._root):
             entry = self._find(job_id, owner)
             if entry.state.state == "queued":
-                drop_secrets(entry.folder)
+                secrets_in_memory.pop(entry.folder.path, None)
                 state = entry.state.moved("cancelled", "Cancelled before it started.", time.time())
                 entry.folder.write_state(state)
             elif entry.state.state == "running":
@@ -226,9 +218,9 @@ class JobStore:
                 entry = self._find(job_id, owner)
                 if entry.state.state in ACTIVE:
                     raise InputError("The job is running. Cancel it first, then delete it.")
-                drop_secrets(entry.folder)
-                self._cleaner.discard(entry.folder)
-            self._cleaner.empty_trash()
+                secrets_in_memory.pop(entry.folder.path, None)
+                self._index.discard(entry.folder)
+            self._index.empty_trash()
         with self._readers_lock:
             self._readers.pop(job_id, None)
 
@@ -269,7 +261,7 @@ class JobStore:
         A queued or running job is never removed. Runs by itself now and then, with the store's own settings.
         """
         with saving("The job folder"):
-            return self._cleaner.clean(keep_seconds, keep_bytes)
+            return self._index.clean(keep_seconds, keep_bytes)
 
     def close(self) -> None:
         """Stop starting jobs. Running ones go on, and a new store finds them again."""
@@ -322,7 +314,7 @@ class JobStore:
         )
 
     def _clean_as_configured(self) -> None:
-        self._cleaner.clean(self._keep_seconds, self._keep_bytes)
+        self._index.clean(self._keep_seconds, self._keep_bytes)
         with self._readers_lock:
             for job_id in [job_id for job_id in self._readers if self._index.find(job_id) is None]:
                 del self._readers[job_id]

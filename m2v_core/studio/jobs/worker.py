@@ -26,8 +26,7 @@ from typing import Any
 from m2v_core.errors import Cancelled, M2VError
 from m2v_core.studio import memory_cap
 from m2v_core.studio.jobs.folder import JobFolder
-from m2v_core.studio.jobs.kinds import PRELOADED
-from m2v_core.studio.jobs.orders import WorkOrder, load_function
+from m2v_core.studio.jobs.kinds import PRELOADED, WorkOrder, load_function
 from m2v_core.studio.jobs.progress_log import ProgressWriter
 
 if sys.platform != "win32":

@@ -9,6 +9,6 @@ A finished distillation enters by itself, under the id of its job, and stays whe
 """
 
 from m2v_core.studio.library.library import Library
-from m2v_core.studio.library.records import Contents, ModelRecord, Refusal
+from m2v_core.studio.library.shelf import Contents, ModelRecord, Refusal
 
 __all__ = ["Contents", "Library", "ModelRecord", "Refusal"]

@@ -19,17 +19,19 @@ from m2v_core.storage.cache import RecentlyUsed, age_seconds
 from m2v_core.studio.jobs import JobStore
 from m2v_core.studio.jobs.kinds import AFTERWARDS
 from m2v_core.studio.jobs.store import hash_owner
-from m2v_core.studio.library.records import (
+from m2v_core.studio.library.shelf import (
     Contents,
     ModelRecord,
     Refusal,
+    Shelf,
     Source,
     checked_name,
     described,
     free_name,
+    is_model_id,
+    not_found,
     usable_name,
 )
-from m2v_core.studio.library.shelf import Shelf, is_model_id, not_found
 
 # Windows doesn't rename or delete a folder while a model maps a file in it.
 _LOAD_IN_MEMORY = os.name == "nt"
@@ -98,8 +100,8 @@ class Library:
         shelf = self._shelf(owner)
         record = shelf.record(model_id)
         if record is None:
-            self._adopt(model_id, owner)
-            record = shelf.record(model_id)
+            with contextlib.suppress(NotFoundError):
+                record = self.add_from_job(model_id, owner)
         if record is None:
             raise not_found()
         return record
@@ -318,10 +320,6 @@ class Library:
                 except M2VError as error:  # must not keep the others from being seen
                     refused.append(Refusal(job.id, usable_name(job.title), str(error), isinstance(error, LimitError)))
         return refused
-
-    def _adopt(self, job_id: str, owner: str) -> None:
-        with contextlib.suppress(NotFoundError):
-            self.add_from_job(job_id, owner)
 
     def _check_limits(self, shelf: Shelf, n_bytes: int) -> None:
         n_own = len(shelf.records())

@@ -163,12 +163,8 @@ def load_settings(path: Path = SETTINGS_FILE) -> SpaceSettings:
     whole = _mapping(loaded, path.name)
     limits = _mapping(whole.pop("limits", None), f"{path.name}: limits")
     _check_names(limits, {"space", "laptop"}, f"{path.name}: limits")
-    read = {name: _limits(limits[name], f"{path.name}: limits: {name}") for name in ("space", "laptop")}
-    texts = {field.name: field.type for field in fields(SpaceSettings) if field.name not in read}
-    _check_names(whole, set(texts), path.name)
-    values: dict[str, Any] = {}
-    for name, kind in texts.items():
-        values[name] = (_text if kind == "str" else _texts)(whole[name], f"{path.name}: {name}")
+    read = {name: Limits(**_values(Limits, limit, f"{path.name}: limits: {name}")) for name, limit in limits.items()}
+    values = _values(SpaceSettings, whole, path.name)
     for name in ("color_from", "color_to"):
         if values[name] not in COLORS:
             raise InputError(f"{path.name}: {name} is {values[name]!r}; the Hub knows {', '.join(COLORS)}.")
@@ -180,18 +176,29 @@ def load_settings(path: Path = SETTINGS_FILE) -> SpaceSettings:
     return SpaceSettings(**values | read)
 
 
-def _limits(value: object, where: str) -> Limits:
+def _values(cls: type, value: object, where: str) -> dict[str, Any]:
+    """The value of each field of a class, but for limits, which are read by themselves."""
     values = _mapping(value, where)
-    kinds = {field.name: field.type for field in fields(Limits)}
+    kinds = {field.name: str(field.type) for field in fields(cls) if field.type != "Limits"}
     _check_names(values, set(kinds), where)
-    for name, kind in kinds.items():
-        limit = values[name]
-        if limit is None and kind == "int | None":
-            continue
-        if type(limit) is not int or limit < 1:
-            or_none = ", or null for no limit" if kind == "int | None" else ""
-            raise InputError(f"{where}: {name} is {limit!r}; it must be a whole number, 1 or more{or_none}.")
-    return Limits(**values)
+    return {name: _value(kind, values[name], where, name) for name, kind in kinds.items()}
+
+
+def _value(kind: str, value: object, where: str, name: str) -> object:
+    if kind.startswith("int"):
+        or_none = ", or null for no limit" if kind == "int | None" else ""
+        if not (value is None and or_none) and (type(value) is not int or value < 1):
+            raise InputError(f"{where}: {name} is {value!r}; it must be a whole number, 1 or more{or_none}.")
+        return value
+    if kind != "str":
+        if not isinstance(value, list):
+            raise InputError(f"{where}: {name} is {value!r}; it must be a list of texts.")
+        return tuple(_value("str", item, where, name) for item in value)
+    if not isinstance(value, str) or not value.strip() or len(value.splitlines()) > 1:
+        raise InputError(
+            f"{where}: {name} is {value!r}; it must be a line of text. Put it in quotes if it is a number."
+        )
+    return value
 
 
 def _mapping(value: object, where: str) -> dict[str, Any]:
@@ -207,15 +214,3 @@ def _check_names(values: Mapping[str, Any], names: set[str], where: str) -> None
         raise InputError(
             f"{where} holds {', '.join(unknown)}, which nothing reads. Take it out; there are {sorted(names)}."
         )
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str) or not value.strip() or len(value.splitlines()) > 1:
-        raise InputError(f"{where} is {value!r}; it must be a line of text. Put it in quotes if it is a number.")
-    return value
-
-
-def _texts(value: object, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise InputError(f"{where} is {value!r}; it must be a list of texts.")
-    return tuple(_text(item, where) for item in value)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from m2v_core.errors import TeacherError
-from m2v_core.studio.jobs.orders import WorkOrder
+from m2v_core.studio.jobs.kinds import WorkOrder
 
 if TYPE_CHECKING:
-    from m2v_core.evaluation.encoders import Encoder
+    from m2v_core.evaluation.encoders import Encoder, TeacherEncoder
 
 
 def use_hub_account(order: WorkOrder) -> None:
@@ -76,3 +76,12 @@ def open_encoder(order: WorkOrder, spec: str, name: str) -> Encoder:
         return resolve_device(order.parameters.get("device"))
 
     return encoders.open_encoder(spec, name, teacher_folder=folder, device=device)
+
+
+def load_teacher(order: WorkOrder, name: str) -> TeacherEncoder:
+    """The teacher of that name, with all its modules, if it is allowed.
+
+    Raises:
+        M2VError: As `open_encoder`.
+    """
+    return cast("TeacherEncoder", open_encoder(order, f"teacher:{name}", name))

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from m2v_core.distillation.settings import SETTING_NAMES, DistillRequest
 from m2v_core.errors import SaveError
 from m2v_core.progress import ProgressReporter
-from m2v_core.studio.jobs.kinds import AFTERWARDS
-from m2v_core.studio.jobs.orders import WorkOrder
+from m2v_core.studio.jobs.kinds import AFTERWARDS, WorkOrder
 from m2v_core.studio.work.access import check_teacher, use_hub_account
 from m2v_core.studio.work.measuring import measure
 from m2v_core.studio.work.publishing import put_on_hub

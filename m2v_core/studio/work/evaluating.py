@@ -10,15 +10,14 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.progress import Progress, ProgressReporter
-from m2v_core.studio.jobs.orders import WorkOrder
-from m2v_core.studio.work.access import open_encoder, use_hub_account
+from m2v_core.studio.jobs.kinds import WorkOrder
+from m2v_core.studio.work.access import load_teacher, open_encoder, use_hub_account
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from m2v_core.evaluation.encoders import Encoder
     from m2v_core.evaluation.tasks import Task
 
@@ -75,8 +74,7 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
         encoders.append(_renamed(opening.open_encoder(spec, teacher_folder=_no_teacher), encoders))
         reporter.advance(0)
     if needs_teacher or (tasks and parameters.get("teacher") and parameters.get("scores_teacher")):
-        name = parameters["teacher"]
-        teacher = _Remembering(open_encoder(order, f"teacher:{name}", name), order.cancel)
+        teacher = _Remembering(load_teacher(order, parameters["teacher"]), order.cancel)
         reporter.advance(0)
 
     outcome: dict[str, Any] = {

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from m2v_core.errors import Cancelled, M2VError
 from m2v_core.progress import ProgressReporter
 from m2v_core.storage.card import Measured
-from m2v_core.studio.jobs.orders import WorkOrder
-from m2v_core.studio.work.access import open_encoder, use_hub_account
+from m2v_core.studio.jobs.kinds import WorkOrder
+from m2v_core.studio.work.access import load_teacher, open_encoder, use_hub_account
 
 if TYPE_CHECKING:
     from m2v_core.evaluation.encoders import Encoder
@@ -49,7 +49,7 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
             encoders.append(Model2VecEncoder(model["path"], f"{model['name']} (model2vec)"))
             reporter.advance(0)
     if parameters.get("teacher"):
-        encoders.append(open_encoder(order, f"teacher:{parameters['teacher']}", parameters["teacher"]))
+        encoders.append(load_teacher(order, parameters["teacher"]))
         reporter.advance(0)
     own_texts = order.texts.get("texts")
     comparison = compare_speed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -15,12 +14,8 @@ from m2v_core.progress import ProgressReporter
 if TYPE_CHECKING:
     from m2v_core.evaluation.encoders import Encoder
     from m2v_core.model import StaticModel
-    from m2v_core.studio.jobs.orders import WorkOrder
+    from m2v_core.studio.jobs.kinds import WorkOrder
 
-logger = logging.getLogger(__name__)
-
-_SECONDS, _ROUNDS = 3.0, 3  # of measuring: each encoder's share, and how often it has its turn
-_MAX_TEACHER_BYTES = 700 * 10**6  # a larger one takes longer to load than the measurement is worth
 _TOLERANCE = 1e-3  # of an entry of a unit vector; number formats differ by less
 _ERRORS = (M2VError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from m2v_core.errors import LimitError, NotFoundError, TeacherOutputError
 from m2v_core.progress import ProgressReporter
-from m2v_core.studio.jobs.orders import WorkOrder
-from m2v_core.studio.work.access import check_teacher, use_hub_account
+from m2v_core.studio.jobs.kinds import WorkOrder
+from m2v_core.studio.work.access import load_teacher, use_hub_account
 
 if TYPE_CHECKING:
     from m2v_core.evaluation.encoders import TeacherEncoder
@@ -37,14 +37,13 @@ def read_words(order: WorkOrder) -> Mapping[str, Any]:
     use_hub_account(order)
     reporter = ProgressReporter(order.progress, order.cancel)
     reporter.start("load")
-    from m2v_core.exploration.agreement import neighbor_overlap
-    from m2v_core.exploration.neighbors import WordNeighbors
+    from m2v_core.exploration.neighbors import WordNeighbors, neighbor_overlap
     from m2v_core.exploration.projection import sample_rows
     from m2v_core.model import StaticModel
 
     words = WordNeighbors(StaticModel.from_pretrained(order.parameters["model"]))
     check_word_count(len(words))
-    vectors = _read(_teacher(order), words.texts, _WORDS_A_BATCH, reporter)
+    vectors = _read(load_teacher(order, order.parameters["teacher"]), words.texts, _WORDS_A_BATCH, reporter)
     np.save(order.staging / _VECTORS, vectors)
     overlap = neighbor_overlap(
         words.rows, vectors, of=sample_rows(len(words)), progress=order.progress, cancel=order.cancel
@@ -66,7 +65,7 @@ def read_documents(order: WorkOrder) -> Mapping[str, Any]:
     check_document_count(len(documents))
     reporter = ProgressReporter(order.progress, order.cancel)
     reporter.start("load")
-    vectors = _read(_teacher(order), documents, 32, reporter)
+    vectors = _read(load_teacher(order, order.parameters["teacher"]), documents, 32, reporter)
     np.save(order.staging / _VECTORS, vectors)
     return {"n_texts": len(vectors), "dim": vectors.shape[1]}
 
@@ -109,10 +108,7 @@ def kept_vectors(result_folder: Path) -> NDArray[np.float32]:
     Raises:
         NotFoundError: They are not there, or damaged.
     """
-    vectors = _kept(result_folder / _VECTORS, "r")
-    if vectors.ndim != 2 or vectors.dtype != np.float32:
-        raise _damaged()
-    return vectors
+    return _kept(result_folder / _VECTORS, 2, "r")
 
 
 def kept_overlap(result_folder: Path) -> NDArray[np.float32]:
@@ -123,30 +119,18 @@ def kept_overlap(result_folder: Path) -> NDArray[np.float32]:
     Raises:
         NotFoundError: They are not there, or damaged.
     """
-    overlap = _kept(result_folder / _OVERLAP, None)
-    if overlap.ndim != 1:
-        raise _damaged()
-    return overlap
+    return _kept(result_folder / _OVERLAP, 1, None)
 
 
-def _kept(path: Path, mmap_mode: Any) -> NDArray[np.float32]:
+def _kept(path: Path, n_dims: int, mmap_mode: Any) -> NDArray[np.float32]:
+    gone = NotFoundError("What the teacher read is gone from the disk. Turn “Beside the teacher” off and on again.")
     try:
-        return np.asarray(np.load(path, mmap_mode=mmap_mode, allow_pickle=False))
+        array = np.asarray(np.load(path, mmap_mode=mmap_mode, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged() from error
-
-
-def _damaged() -> NotFoundError:
-    return NotFoundError("What the teacher read is gone from the disk. Turn “Beside the teacher” off and on again.")
-
-
-def _teacher(order: WorkOrder) -> TeacherEncoder:
-    from m2v_core.distillation.teacher.teacher import resolve_device, trusted_folder
-    from m2v_core.evaluation.encoders import TeacherEncoder
-
-    name = order.parameters["teacher"]
-    folder = trusted_folder(name, check_teacher(order, name))
-    return TeacherEncoder(folder, name, resolve_device(order.parameters.get("device")))
+        raise gone from error
+    if array.ndim != n_dims or array.dtype != np.float32:
+        raise gone
+    return array
 
 
 def _read(

@@ -16,9 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler
 
 from m2v_core.classification import StaticClassifier
-from m2v_core.classification.frozen import STRENGTHS
 from m2v_core.classification.head import Head, Layer
 from m2v_core.classification.labels import checked_labels, held_out_split
+from m2v_core.classification.regression import STRENGTHS
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.progress import Progress
 from tests.core.classification.texts import labelled, many_labelled, model

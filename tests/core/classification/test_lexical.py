@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from m2v_core.classification import StaticClassifier, lexical
+from m2v_core.classification import StaticClassifier, regression
 from m2v_core.classification.labels import checked_labels
-from m2v_core.classification.lexical import TOKEN_SHARE, TOKEN_STRENGTHS, fitted_lexical, row_counts
+from m2v_core.classification.regression import TOKEN_SHARE, TOKEN_STRENGTHS, fitted_head, row_counts
 from tests.core.classification.texts import labelled, many_labelled, model
 from tests.static_models import TEXTS as ANY_TEXTS
 
@@ -43,7 +43,7 @@ def test_it_is_the_regression_that_scikit_learn_fits(n_labels):
     start = model()
     learned = checked_labels(labels, len(texts))
     embeddings, counts = start.encode(texts), row_counts(start, texts)
-    fitted = fitted_lexical(start, embeddings, counts, learned, 0.1, balanced=True)
+    fitted = fitted_head(start, embeddings, counts, learned, 0.1, balanced=True)
     ours = StaticClassifier(*fitted.built_in(start, fitted.inputs(embeddings, counts)))
     assert ours.model.dim == start.dim + (1 if n_labels == 2 else 3)
 
@@ -120,7 +120,7 @@ def test_learning_anew_forgets_the_last_labels(n_labels, tmp_path):
 def test_where_tokens_are_not_tried(monkeypatch):
     few = StaticClassifier(NARROW).fit(*labelled(90, 3))
     assert not few.training.reads_tokens and few.model is NARROW
-    monkeypatch.setattr(lexical, "MOST_WORK", 500)
+    monkeypatch.setattr(regression, "MOST_WORK", 500)
     much = StaticClassifier(NARROW).fit(*labelled(200, 3))
     assert not much.training.reads_tokens and much.model is NARROW
 

@@ -22,9 +22,9 @@ from m2v_core.classification import StaticClassifier
 from m2v_core.distillation.vocabulary import clean_vocabulary
 from m2v_core.encoder.texts import checked_texts
 from m2v_core.errors import InputError, VocabularyError
+from m2v_core.evaluation.encoders import TfidfEncoder
 from m2v_core.evaluation.encoders.static import StaticEncoder
 from m2v_core.evaluation.encoders.teacher import TeacherEncoder
-from m2v_core.evaluation.encoders.words import TfidfEncoder
 from m2v_core.evaluation.fidelity import measure_fidelity
 from m2v_core.evaluation.own_data import read_own_set
 from m2v_core.evaluation.speed import compare_speed

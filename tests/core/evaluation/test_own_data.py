@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from m2v_core.errors import InputError, NotFoundError
-from m2v_core.evaluation.labelled import ClassificationTask
 from m2v_core.evaluation.own_data import OwnSet, read_own_set
 from m2v_core.evaluation.run import evaluate
-from m2v_core.evaluation.tasks import PairTask
+from m2v_core.evaluation.tasks import ClassificationTask, PairTask
 from tests.core.evaluation.sets import LetterEncoder
 
 PAIRS = [("4.5", "A dog runs", "A puppy runs"), ("0", "A dog runs", "Tax law"), ("2", "One, two", 'He said "no"')]

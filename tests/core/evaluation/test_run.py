@@ -256,4 +256,4 @@ def test_queries_are_ranked_in_blocks():
     task = RankingTask("self", "Ret", texts, places, places, tuple({n: 1.0} for n in range(600)), 1)
     # Letters in another order are the same to it, and the document listed last is put first.
     is_right = [sorted(text) not in [sorted(other) for other in texts[n + 1 :]] for n, text in enumerate(texts)]
-    assert task.judge(LetterEncoder().encode(texts), 0).estimate.value == pytest.approx(100 * np.mean(is_right))
+    assert task.judge(LetterEncoder().encode(texts), 0)[0].value == pytest.approx(100 * np.mean(is_right))

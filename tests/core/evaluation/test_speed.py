@@ -31,7 +31,7 @@ from m2v_core.evaluation.speed import (
     speed_meter,
     split_texts,
 )
-from m2v_core.studio.jobs.orders import WorkOrder
+from m2v_core.studio.jobs.kinds import WorkOrder
 from m2v_core.studio.work.measuring import speed
 from tests.static_models import static_model
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from m2v_core.errors import Cancelled, InputError
-from m2v_core.exploration import agreement, clusters
-from m2v_core.exploration.agreement import found_by_both, neighbor_overlap
-from m2v_core.exploration.clusters import cached_clusters, cluster_names, cluster_rows
-from m2v_core.exploration.neighbors import Neighbor
+from m2v_core.exploration import neighbors, projection
+from m2v_core.exploration.neighbors import Neighbor, found_by_both, neighbor_overlap
+from m2v_core.exploration.projection import cached_clusters, cluster_names, cluster_rows
 from m2v_core.native.cosines import unit_rows
 
 
@@ -32,7 +31,7 @@ def test_overlap_is_what_sorting_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = spaces()
     expected = np.array([slow_overlap(a, b, 10, row) for row in range(len(a))], dtype=np.float32)
     assert 0.2 < expected.mean() < 0.95  # neither nothing nor all
-    monkeypatch.setattr(agreement, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(neighbors, "_BLOCK_ROWS", 7)
     np.testing.assert_allclose(neighbor_overlap(a, b), expected)
     of = np.array([3, 50, 17])
     np.testing.assert_allclose(neighbor_overlap(a, b, of=of), expected[of])
@@ -96,7 +95,7 @@ def test_clusters_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     rows, _ = groups()
     labels = cached_clusters(rows, tmp_path)
     (kept,) = tmp_path.glob("clusters-*.npy")
-    monkeypatch.setattr(clusters, "cluster_rows", lambda *_: pytest.fail("they were there"))
+    monkeypatch.setattr(projection, "cluster_rows", lambda *_: pytest.fail("they were there"))
     np.testing.assert_array_equal(cached_clusters(rows.copy(), tmp_path), labels)
     kept.write_bytes(kept.read_bytes()[:-1])
     monkeypatch.undo()

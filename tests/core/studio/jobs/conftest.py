@@ -10,7 +10,7 @@ from m2v_core.studio.jobs import Job, JobLimits, JobSpec, JobStore
 from m2v_core.studio.jobs.dispatcher import is_abandoned
 from m2v_core.studio.jobs.folder import root_lock
 from m2v_core.studio.jobs.index import Entry, JobIndex
-from m2v_core.studio.jobs.orders import Kind
+from m2v_core.studio.jobs.kinds import Kind
 from tests.core.studio.jobs import job_kinds
 
 REPOSITORY = Path(__file__).parents[4]

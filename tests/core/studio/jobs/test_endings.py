@@ -118,7 +118,7 @@ def test_cancel_takes_less_than_two_seconds(make_store, root, kind: str):
     job = store.cancel(job_id, "ada")
     assert (job.state, job.message) == ("cancelled", "Cancelled.")
     assert not {"staging", "result", "cancel"} & {path.name for path in (root / job_id).iterdir()}
-    changes = [state for _, state, _ in store._index.find(job_id).state.history]
+    changes = [change["state"] for change in store._index.find(job_id).state.history]
     assert changes == ["queued", "running", "cancelling", "cancelled"]
 
 

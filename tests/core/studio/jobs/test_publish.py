@@ -18,7 +18,7 @@ from m2v_core.errors import HubError, ModelFormatError
 from m2v_core.hub.account import Grant
 from m2v_core.progress import ProgressReporter
 from m2v_core.studio.jobs import JobLimits, JobSpec
-from m2v_core.studio.jobs.orders import WorkOrder
+from m2v_core.studio.jobs.kinds import WorkOrder
 from m2v_core.studio.library import Library
 from m2v_core.studio.work.publishing import check_readers, publish
 from tests.core.studio.jobs.conftest import wait_until

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from m2v_core.errors import LimitError, NotFoundError, TeacherError
-from m2v_core.exploration.agreement import neighbor_overlap
-from m2v_core.exploration.neighbors import WordNeighbors
+from m2v_core.exploration.neighbors import WordNeighbors, neighbor_overlap
 from m2v_core.model import StaticModel
 from m2v_core.native.cosines import unit_rows
 from m2v_core.studio.jobs import JobLimits, JobSpec

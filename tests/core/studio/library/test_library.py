@@ -19,7 +19,7 @@ from m2v_core.storage import intake
 from m2v_core.storage.export import write_zip
 from m2v_core.storage.mapped_file import mapped_file
 from m2v_core.studio.jobs import JobSpec, JobStore
-from m2v_core.studio.jobs.orders import Kind
+from m2v_core.studio.jobs.kinds import Kind
 from m2v_core.studio.library import Library, ModelRecord
 from tests.static_models import TEXTS, static_model
 

@@ -15,7 +15,7 @@ from m2v_core.distillation import preflight
 from m2v_core.errors import InputError, LimitError, NotFoundError
 from m2v_core.model import StaticModel
 from m2v_core.studio.jobs import JobSpec, JobStore
-from m2v_core.studio.jobs.orders import WorkOrder
+from m2v_core.studio.jobs.kinds import WorkOrder
 from m2v_core.studio.space.settings import SETTINGS_FILE, Limits, current_limits, load_settings
 from m2v_core.studio.work.access import check_teacher
 from m2v_core.studio.work.distilling import distill
