@@ -275,14 +275,16 @@ def message_box() -> gr.HTML:
     return html(css="m2v-message")
 
 
-def page_head(title: str, text: str) -> None:
+def page_head(title: str, text: str) -> gr.HTML:
     """The heading of a page, and what it is for."""
-    html(render('<header class="m2v-head"><h1>{{ title }}</h1><p>{{ text }}</p></header>', title=title, text=text))
+    return html(
+        render('<header class="m2v-head"><h1>{{ title }}</h1><p>{{ text }}</p></header>', title=title, text=text)
+    )
 
 
-def hint(text: str) -> None:
-    """An explanation, as HTML."""
-    html(Markup('<p class="m2v-hint">{}</p>').format(Markup(text)))
+def hint(text: str) -> gr.HTML:
+    """An explanation."""
+    return html(render('<p class="m2v-hint">{{ text }}</p>', text=text))
 
 
 def query_box(label: str, placeholder: str = "Type and press Enter", button: str = "Search") -> gr.Textbox:

@@ -18,7 +18,7 @@ from m2v_core.exploration.tables import write_csv
 from m2v_core.storage.atomic import saving
 from m2v_core.studio.jobs import Job
 from pages import figures
-from pages.components import Values, by_name, job_store, shows_errors
+from pages.components import Values, figure_box, html, job_store, on, shows_errors
 from pages.components.evaluation_view import (
     conditions_html,
     few_text,
@@ -36,47 +36,25 @@ _QUALITY = {True: "mean score on your test data", False: "fidelity x 100"}
 
 def build_evaluation_results(panel: JobPanel) -> None:
     """What belongs below the form, in the current Blocks context; alive at once."""
-    with gr.Column(visible=False, elem_classes="m2v-measured") as measured:
-        fidelity = gr.HTML("", apply_default_css=False, visible=False)
-        scores = gr.HTML("", apply_default_css=False, visible=False)
-        with gr.Column(visible=False, elem_classes="m2v-card m2v-board") as board:
-            table = gr.HTML("", apply_default_css=False)
+    shown: dict[str, Any] = {}
+    with gr.Column(visible=False, elem_classes="m2v-measured") as shown["measured"]:
+        shown["fidelity"], shown["scores"] = html(visible=False), html(visible=False)
+        with gr.Column(visible=False, elem_classes="m2v-card m2v-board") as shown["board"]:
+            shown["table"] = html()
             with gr.Row(elem_classes="m2v-downloads"):
-                as_csv = gr.DownloadButton("Download CSV", size="sm")
-                as_markdown = gr.DownloadButton("Download Markdown", size="sm")
+                shown["as_csv"] = gr.DownloadButton("Download CSV", size="sm")
+                shown["as_markdown"] = gr.DownloadButton("Download Markdown", size="sm")
         with gr.Row(elem_classes="m2v-columns m2v-figures"):
-            with gr.Column(elem_classes="m2v-card", visible=False) as bubbles_box:
-                bubbles = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
-            with gr.Column(elem_classes="m2v-card", visible=False) as frontier_figure_box:
-                frontier_plot = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
-        with gr.Column(visible=False, elem_classes="m2v-card m2v-board") as frontier_box:
-            frontier = gr.HTML("", apply_default_css=False)
+            with gr.Column(elem_classes="m2v-card", visible=False) as shown["bubbles_box"]:
+                shown["bubbles"] = figure_box()
+            with gr.Column(elem_classes="m2v-card", visible=False) as shown["frontier_figure_box"]:
+                shown["frontier_plot"] = figure_box()
+        with gr.Column(visible=False, elem_classes="m2v-card m2v-board") as shown["frontier_box"]:
+            shown["frontier"] = html()
             with gr.Row(elem_classes="m2v-downloads"):
-                frontier_csv = gr.DownloadButton("Download CSV", size="sm")
-        conditions = gr.HTML("", apply_default_css=False)
-    shown = {
-        "measured": measured,
-        "fidelity": fidelity,
-        "scores": scores,
-        "board": board,
-        "table": table,
-        "as_csv": as_csv,
-        "as_markdown": as_markdown,
-        "bubbles_box": bubbles_box,
-        "bubbles": bubbles,
-        "frontier_figure_box": frontier_figure_box,
-        "frontier_plot": frontier_plot,
-        "frontier_box": frontier_box,
-        "frontier": frontier,
-        "frontier_csv": frontier_csv,
-        "conditions": conditions,
-    }
-    panel.done_id.change(
-        **by_name(show, shown),
-        inputs=[panel.owner, panel.done_id],
-        show_progress="hidden",
-        api_visibility="private",
-    )
+                shown["frontier_csv"] = gr.DownloadButton("Download CSV", size="sm")
+        shown["conditions"] = html()
+    on(panel.done_id.change, show, [panel.owner, panel.done_id], shown)
 
 
 def _nothing(message: str = "") -> Values:

@@ -19,7 +19,7 @@ from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.serving.teacher_queries import TeacherQueries
 from m2v_core.studio.space.settings import current_limits
 from m2v_core.studio.work.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
-from pages.components import ASK_FOR_HELP, Values, by_name, checked_teacher, job_store, notice, shows_errors
+from pages.components import ASK_FOR_HELP, Values, checked_teacher, job_store, message_box, notice, on, shows_errors
 from pages.components.model_picker import model_library, picked_words
 from pages.components.waiting import bar_html
 from pages.html import Markup, render
@@ -90,16 +90,14 @@ class TeacherSwitch:
             starts: Events that make the teacher read, where it has not.
             looks: Events after which it may have read something else.
         """
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         inputs = [owner, model_id, documents, self.is_on]
         start = functools.partial(follow, self.kind, may_start=True)
         look = functools.partial(follow, self.kind, may_start=False)
-        last: dict[str, Any] = quiet | {"trigger_mode": "always_last"}
-        self.is_on.change(**by_name(functools.partial(switch, self.kind), self.shown), inputs=inputs, **last)
-        gr.on(starts, **by_name(start, self.shown), inputs=inputs, **last)
-        gr.on([self.timer.tick, self.about.change, *looks], **by_name(look, self.shown), inputs=inputs, **last)
-        stop = by_name(functools.partial(cancel, self.kind), {"is_on": self.is_on, **self.shown})
-        self.cancel.click(**stop, inputs=[owner, model_id, documents], **quiet)
+        on(self.is_on.change, functools.partial(switch, self.kind), inputs, self.shown)
+        on(list(starts), start, inputs, self.shown, latest=True)
+        on([self.timer.tick, self.about.change, *looks], look, inputs, self.shown, latest=True)
+        stopped = {"is_on": self.is_on, **self.shown}
+        on(self.cancel.click, functools.partial(cancel, self.kind), [owner, model_id, documents], stopped)
 
 
 def teacher_checkbox() -> gr.Checkbox:
@@ -115,7 +113,7 @@ def build_teacher_switch(kind: Kind, is_on: gr.Checkbox) -> TeacherSwitch:
         is_on: The switch, made by `teacher_checkbox`.
     """
     with gr.Row(elem_classes="m2v-reading-row"):
-        status = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+        status = message_box()
         stop = gr.Button("Cancel", visible=False, size="sm", elem_classes="m2v-cancel-reading")
     return TeacherSwitch(kind, is_on, status, stop, gr.Timer(_TICK_SECONDS, active=False), gr.State(""), gr.State(""))
 

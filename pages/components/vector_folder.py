@@ -12,8 +12,9 @@ from m2v_core.errors import InputError
 from m2v_core.exploration.index.searching import VectorSearch, search_texts
 from m2v_core.exploration.neighbors import Neighbor
 from m2v_core.model import StaticModel
-from pages.components import is_space, notice, shows_errors
+from pages.components import hint, is_space, notice, shows_errors
 from pages.components.findings import documents_html
+from pages.html import Markup
 
 _MAX_SHOWN_CHARACTERS = 1000  # of one text; style.css shows a few lines of it
 
@@ -39,10 +40,11 @@ def build_folder_box() -> FolderBox:
         path = gr.Textbox("", label="A folder that m2v encode wrote", placeholder="~/vectors", max_lines=1)
         with gr.Row(elem_classes="m2v-buttons"):
             button = gr.Button("Open")
-        gr.HTML(
-            '<p class="m2v-hint">For millions of texts: <code>m2v encode</code> makes vectors of them, '
-            "<code>m2v index</code> makes search in them fast.</p>",
-            apply_default_css=False,
+        hint(
+            Markup(
+                "For millions of texts: <code>m2v encode</code> makes vectors of them, <code>m2v index</code> makes "
+                "search in them fast."
+            )
         )
     return FolderBox(column, path, button)
 
