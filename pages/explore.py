@@ -21,8 +21,7 @@ from pages.components.teacher_side import (
     Documents,
     TeacherNeighbors,
     build_teacher_switch,
-    ready_documents,
-    ready_words,
+    ready_neighbors,
     teacher_checkbox,
 )
 from pages.components.vector_folder import build_folder_box, open_folder, search_folder
@@ -70,7 +69,7 @@ def build() -> None:
                     elem_classes="m2v-paste",
                 )
                 upload = upload_box("Text with one document a line, or a CSV or TSV table", visible=False)
-                folder_box = build_folder_box()
+                folder_box, path, open_button = build_folder_box()
                 report = message_box()
                 forget = gr.Button("Forget these texts", visible=False, size="sm", elem_classes="m2v-forget")
                 documents = gr.State(None)
@@ -98,10 +97,10 @@ def build() -> None:
     on(asks, follow_words_search, [*model, query, n_words, words_switch.ready_id], found_words, latest=True)
     words_switch.connect(picker.owner, picker.model_id, gr.State(None), [picker.model_id.change])
 
-    on(source.change, show_source, source, [pasted, upload, folder_box.column, documents_beside])
+    on(source.change, show_source, source, [pasted, upload, folder_box, documents_beside])
     put_in = [pasted.change, source.change, upload.upload, upload.clear]
-    opened = [folder_box.button.click, folder_box.path.submit]
-    ways_in: list[Any] = [source, pasted, upload, folder_box.path]
+    opened = [open_button.click, path.submit]
+    ways_in: list[Any] = [source, pasted, upload, path]
     on([*put_in, *opened], take_source, [picker.owner, *ways_in], [documents, folder, report, forget])
     kept = {"source": source, "pasted": pasted, "upload": upload}
     kept |= {"documents": documents, "report": report, "forget": forget}
@@ -135,7 +134,7 @@ def show_model(owner: str | None, model_id: str | None, query: str, k: float) ->
 def follow_words_search(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str) -> Iterator[str]:
     """What `search_words` returns; before it, where the teacher has to be loaded, what is there already."""
     yield from _searching(
-        lambda: ready_words(owner, model_id, ready_id),
+        lambda: ready_neighbors(owner, model_id, None, ready_id),
         query,
         lambda: search_words(owner, model_id, query, k),
         lambda: search_words(owner, model_id, query, k, ready_id),
@@ -157,7 +156,7 @@ def search_words(owner: str | None, model_id: str | None, query: str, k: float, 
         return _WORDS_HINT
     query = query[:_MAX_QUERY_CHARACTERS]
     found = picked_words(owner, model_id).search(query, _checked_k(k))
-    teacher = ready_words(owner, model_id, ready_id)
+    teacher = ready_neighbors(owner, model_id, None, ready_id)
     if teacher is None:
         return words_html(found, query)
     return beside_html(words_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
@@ -219,7 +218,7 @@ def follow_documents_search(
         yield _search_folder(owner, model_id, folder, query[:_MAX_QUERY_CHARACTERS], k)
         return
     yield from _searching(
-        lambda: None if documents is None else ready_documents(owner, model_id, documents, ready_id),
+        lambda: None if documents is None else ready_neighbors(owner, model_id, documents, ready_id),
         query,
         lambda: search_documents(owner, model_id, documents, query, k),
         lambda: search_documents(owner, model_id, documents, query, k, ready_id),
@@ -242,7 +241,7 @@ def search_documents(
         return notice("info", "There are no documents yet", ["Put in some texts first."])
     query = query[:_MAX_QUERY_CHARACTERS]
     found = _document_index(picked_words(owner, model_id).model, documents).search(query, _checked_k(k))
-    teacher = ready_documents(owner, model_id, documents, ready_id)
+    teacher = ready_neighbors(owner, model_id, documents, ready_id)
     if teacher is None:
         return documents_html(found, query)
     return beside_html(documents_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)

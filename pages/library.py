@@ -27,9 +27,9 @@ from pages.components import (
     shows_errors,
     upload_box,
 )
-from pages.components.archive import delete_model
 from pages.components.model_facts import facts_html, model_labels, snippet_html
 from pages.components.model_picker import model_library, pick_linked, refused_html
+from pages.components.served_files import delete_model
 from pages.components.waiting import following
 from pages.components.zip_button import connect_zip_buttons
 from pages.gradio_patches import current_page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from pages.components.evaluation_view import (
     scores_html,
 )
 from pages.components.job_panel import JobPanel, find_job
-from pages.components.served_files import remove_old_files, served_folder
+from pages.components.served_files import serve
 from pages.html import escape
 
 _QUALITY = {True: "mean score on your test data", False: "fidelity x 100"}
@@ -147,16 +146,16 @@ def write_board(sheet: Sheet) -> tuple[Any, Any]:
     Raises:
         SaveError: They can't be written.
     """
-    folder = _new_folder()
     escaped = replace(sheet, rows=tuple((str(escape(name)), *cells) for name, *cells in sheet.rows))
-    with saving("The leaderboard"):
-        (folder / "leaderboard.md").write_text(escaped.to_markdown(), encoding="utf-8")
+
+    def write_markdown(path: Path) -> None:
+        with saving("The leaderboard"):
+            path.write_text(escaped.to_markdown(), encoding="utf-8")
+
     numbers = [[name, origin, *(float(cell) if cell else "" for cell in cells)] for name, origin, *cells in sheet.rows]
-    write_csv(folder / "leaderboard.csv", sheet.headings, numbers)
-    return (
-        gr.DownloadButton(value=str(folder / "leaderboard.csv")),
-        gr.DownloadButton(value=str(folder / "leaderboard.md")),
-    )
+    table = serve("leaderboard.csv", lambda path: write_csv(path, sheet.headings, numbers))
+    text = serve("leaderboard.md", write_markdown)
+    return gr.DownloadButton(value=str(table)), gr.DownloadButton(value=str(text))
 
 
 def write_frontier(sheet: Sheet) -> Any:
@@ -165,9 +164,8 @@ def write_frontier(sheet: Sheet) -> Any:
     Raises:
         SaveError: It can't be written.
     """
-    path = _new_folder() / "versions.csv"
-    write_csv(path, sheet.headings, [[_number(cell) for cell in row] for row in sheet.rows])
-    return gr.DownloadButton(value=str(path))
+    rows = [[_number(cell) for cell in row] for row in sheet.rows]
+    return gr.DownloadButton(value=str(serve("versions.csv", lambda path: write_csv(path, sheet.headings, rows))))
 
 
 def _number(cell: str) -> str | float:
@@ -175,11 +173,3 @@ def _number(cell: str) -> str | float:
         return float(cell)
     except ValueError:
         return cell
-
-
-def _new_folder() -> Path:
-    remove_old_files(served_folder())
-    folder = served_folder() / secrets.token_hex(16)
-    with saving("The folder of the tables"):
-        folder.mkdir(parents=True)
-    return folder

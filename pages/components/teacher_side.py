@@ -290,42 +290,27 @@ class TeacherNeighbors:
         return self._index.search(vector, k, without=query if self._without_itself else None)
 
 
-def ready_words(owner: str | None, model_id: str | None, ready_id: str) -> TeacherNeighbors | None:
-    """The words as the teacher sees them; None where that job is none of this model's.
-
-    Raises:
-        M2VError: What it read is gone, or the model is.
-    """
-    job = find_reading("teacher_words", owner or "", model_id or "") if ready_id else None
-    if job is None or job.id != ready_id or job.state != "done":
-        return None
-    folder = job_store().result_folder(job.id, owner or "")
-    return _word_neighbors(folder, teacher_of(owner or "", model_id or ""), picked_words(owner, model_id))
-
-
-@functools.lru_cache(maxsize=4)
-def _word_neighbors(folder: Path, teacher: str, words: WordNeighbors) -> TeacherNeighbors:
-    return TeacherNeighbors(teacher, words.texts, kept_vectors(folder), words.ranks, without_itself=True)
-
-
-def ready_documents(
-    owner: str | None, model_id: str | None, documents: Documents, ready_id: str
+def ready_neighbors(
+    owner: str | None, model_id: str | None, documents: Documents | None, ready_id: str
 ) -> TeacherNeighbors | None:
-    """The documents as the teacher sees them; None where that job is none of theirs.
+    """The documents, or without any the model's words, as the teacher sees them; None where that job is none of theirs.
 
     Raises:
         M2VError: What it read is gone, or the model is.
     """
-    job = find_reading("teacher_documents", owner or "", model_id or "", documents) if ready_id else None
+    kind: Kind = "teacher_words" if documents is None else "teacher_documents"
+    job = find_reading(kind, owner or "", model_id or "", documents) if ready_id else None
     if job is None or job.id != ready_id or job.state != "done":
         return None
-    folder = job_store().result_folder(job.id, owner or "")
-    return _document_neighbors(folder, teacher_of(owner or "", model_id or ""), documents)
+    folder, teacher = job_store().result_folder(job.id, owner or ""), teacher_of(owner or "", model_id or "")
+    return _neighbors(folder, teacher, picked_words(owner, model_id) if documents is None else documents)
 
 
-@functools.lru_cache(maxsize=4)
-def _document_neighbors(folder: Path, teacher: str, documents: Documents) -> TeacherNeighbors:
-    return TeacherNeighbors(teacher, documents.texts, kept_vectors(folder))
+@functools.lru_cache(maxsize=8)
+def _neighbors(folder: Path, teacher: str, of: WordNeighbors | Documents) -> TeacherNeighbors:
+    if isinstance(of, Documents):
+        return TeacherNeighbors(teacher, of.texts, kept_vectors(folder))
+    return TeacherNeighbors(teacher, of.texts, kept_vectors(folder), of.ranks, without_itself=True)
 
 
 def words_overlap(owner: str | None, model_id: str | None) -> tuple[NDArray[np.float32] | None, Job | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -19,23 +18,8 @@ from pages.html import Markup
 _MAX_SHOWN_CHARACTERS = 1000  # of one text; style.css shows a few lines of it
 
 
-@dataclass(frozen=True)
-class FolderBox:
-    """The components that name a folder.
-
-    Attributes:
-        column: Holds them all; hidden at first.
-        path: Where the folder is typed.
-        button: Opens it.
-    """
-
-    column: gr.Column
-    path: gr.Textbox
-    button: gr.Button
-
-
-def build_folder_box() -> FolderBox:
-    """A new one in the current Blocks context, hidden."""
+def build_folder_box() -> tuple[gr.Column, gr.Textbox, gr.Button]:
+    """A new box that names a folder, hidden, in the current Blocks context: all of it, the path and what opens that."""
     with gr.Column(visible=False, elem_classes="m2v-words") as column:
         path = gr.Textbox("", label="A folder that m2v encode wrote", placeholder="~/vectors", max_lines=1)
         with gr.Row(elem_classes="m2v-buttons"):
@@ -46,7 +30,7 @@ def build_folder_box() -> FolderBox:
                 "search in them fast."
             )
         )
-    return FolderBox(column, path, button)
+    return column, path, button
 
 
 @shows_errors("This folder can't be searched", lambda message: (None, message))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import secrets
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +31,7 @@ from pages.components import (
 )
 from pages.components.map_look import ColorBy, Look, MapData, legend_html, look_of
 from pages.components.model_picker import model_library, picked_words
-from pages.components.served_files import remove_old_files, served_folder
+from pages.components.served_files import serve
 from pages.components.waiting import bar_html
 from pages.figures import map_figure
 from pages.figures.style import short_name
@@ -65,8 +64,8 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
     Args:
         owner: Whose model it shows.
         model_id: Which one.
-        tab: The tab it stands in.
-        other_tabs: Those that hide it.
+        tab: The tab it stands in; the others hide it.
+        other_tabs: Those.
     """
     with gr.Row(elem_classes="m2v-map-settings"):
         method = gr.Radio(["PCA", "UMAP"], value="PCA", label="Layout", info=_LAYOUTS, elem_classes="m2v-switch")
@@ -271,11 +270,8 @@ def show_selection(
         facts.append(column[1])
     table = [[fact[place] for fact in facts] for place in places]
     rows = [[*row, *_rounded(points[place])] for row, place in zip(table, places, strict=True)]
-    remove_old_files(served_folder())
-    # The address is the only key to the file.
-    path = served_folder() / secrets.token_hex(16) / "words.csv"
-    path.parent.mkdir(parents=True)
-    write_csv(path, [*columns, f"{drawn_method} 1", f"{drawn_method} 2"], rows)
+    headings = [*columns, f"{drawn_method} 1", f"{drawn_method} 2"]
+    path = serve("words.csv", lambda path: write_csv(path, headings, rows))
     noun = "word" if len(rows) == 1 else "words"
     button = gr.DownloadButton(f"Download CSV · {len(rows):,} {noun}", value=str(path), visible=True)
     return selection_html(columns, table), button

@@ -10,8 +10,8 @@ import gradio as gr
 
 from m2v_core.storage.export import ExportFormat
 from pages.components import known_owner, message_box, on, shows_errors
-from pages.components.archive import archive_of
 from pages.components.model_picker import checked_pick
+from pages.components.served_files import archive_of
 from pages.components.waiting import following
 
 _MAKING = {None: "Packing the ZIP", "onnx": "Writing the ONNX model", "word2vec": "Writing the word vectors"}
