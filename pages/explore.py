@@ -11,9 +11,20 @@ import gradio as gr
 
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
-from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
+from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor, WordNeighbors
 from m2v_core.model import StaticModel
-from pages.components import html, is_space, message_box, notice, on, page_head, query_box, shows_errors, upload_box
+from pages.components import (
+    html,
+    is_space,
+    message_box,
+    notice,
+    on,
+    page_head,
+    query_box,
+    raises_for_programs,
+    shows_errors,
+    upload_box,
+)
 from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html, words_html
 from pages.components.model_picker import build_model_picker, picked_words
 from pages.components.own_documents import as_documents, find_documents, forget_documents, take_documents
@@ -143,23 +154,28 @@ def follow_words_search(owner: str | None, model_id: str | None, query: str, k: 
 
 @shows_errors("This search did not work")
 def search_words(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str = "") -> Markup:
-    """The words of the model that are most like `query`, as HTML.
+    """The `k` words of the model that are most like `query`, as HTML.
 
-    Args:
-        owner: Whose model it is.
-        model_id: Which one.
-        query: A word or a text.
-        k: How many.
-        ready_id: The job in which the teacher read the words, to set what it finds beside them; empty for none.
+    Beside them stands what the teacher finds, where `ready_id` is the job in which it read the words.
     """
     if not query.strip():
         return _WORDS_HINT
-    query = query[:_MAX_QUERY_CHARACTERS]
-    found = picked_words(owner, model_id).search(query, _checked_k(k))
     teacher = ready_neighbors(owner, model_id, None, ready_id)
+    return _found_html(words_html, picked_words(owner, model_id), teacher, query, k)
+
+
+def _found_html(
+    listed: Callable[..., Markup],
+    index: WordNeighbors | DocumentNeighbors,
+    teacher: TeacherNeighbors | None,
+    query: str,
+    k: float,
+) -> Markup:
+    query = query[:_MAX_QUERY_CHARACTERS]
+    found = index.search(query, _checked_k(k))
     if teacher is None:
-        return words_html(found, query)
-    return beside_html(words_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
+        return listed(found, query)
+    return beside_html(listed, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
 
 
 def _searching(
@@ -239,12 +255,8 @@ def search_documents(
         return _DOCUMENTS_HINT
     if documents is None:
         return notice("info", "There are no documents yet", ["Put in some texts first."])
-    query = query[:_MAX_QUERY_CHARACTERS]
-    found = _document_index(picked_words(owner, model_id).model, documents).search(query, _checked_k(k))
-    teacher = ready_neighbors(owner, model_id, documents, ready_id)
-    if teacher is None:
-        return documents_html(found, query)
-    return beside_html(documents_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
+    index = _document_index(picked_words(owner, model_id).model, documents)
+    return _found_html(documents_html, index, ready_neighbors(owner, model_id, documents, ready_id), query, k)
 
 
 @functools.lru_cache(maxsize=3)
@@ -261,32 +273,26 @@ def explain(owner: str | None, model_id: str | None, a: str, b: str) -> str:
     return explanation_html(explain_similarity(model, a[:_MAX_QUERY_CHARACTERS], b[:_MAX_QUERY_CHARACTERS]))
 
 
+@raises_for_programs
 def similar_words(owner: str, model_id: str, query: str, k: int = 10) -> list[dict[str, Any]]:
     """The words of a model that are most like a text, the nearest first: word, similarity (cosine) and rank."""
-    try:
-        return _as_dicts(picked_words(owner, model_id).search(query[:_MAX_QUERY_CHARACTERS], _checked_k(k)), "word")
-    except M2VError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    return _as_dicts(picked_words(owner, model_id).search(query[:_MAX_QUERY_CHARACTERS], _checked_k(k)), "word")
 
 
+@raises_for_programs
 def similar_documents(owner: str, model_id: str, documents: list[str], query: str, k: int = 10) -> list[dict[str, Any]]:
     """The documents that are most like a text, the nearest first: document, similarity (cosine) and place."""
-    try:
-        read = as_documents(documents)
-        model = picked_words(owner, model_id).model
-        found = _document_index(model, read).search(query[:_MAX_QUERY_CHARACTERS], _checked_k(k)) if read else []
-        return _as_dicts(found, "document")
-    except M2VError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    read = as_documents(documents)
+    model = picked_words(owner, model_id).model
+    found = _document_index(model, read).search(query[:_MAX_QUERY_CHARACTERS], _checked_k(k)) if read else []
+    return _as_dicts(found, "document")
 
 
+@raises_for_programs
 def similarity_shares(owner: str, model_id: str, a: str, b: str) -> dict[str, Any]:
     """The cosine of two texts, and the share of each piece of either: text, kind and share."""
-    try:
-        model = picked_words(owner, model_id).model
-        return asdict(explain_similarity(model, a[:_MAX_QUERY_CHARACTERS], b[:_MAX_QUERY_CHARACTERS]))
-    except M2VError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    model = picked_words(owner, model_id).model
+    return asdict(explain_similarity(model, a[:_MAX_QUERY_CHARACTERS], b[:_MAX_QUERY_CHARACTERS]))
 
 
 def _as_dicts(found: Sequence[Neighbor], name: str) -> list[dict[str, Any]]:

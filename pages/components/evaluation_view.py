@@ -27,7 +27,6 @@ def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_na
 
     Args:
         found: By encoder's name, `Fidelity.to_json`.
-        teacher: Its name.
         texts_name: What they read.
     """
     name, first = next(iter(found.items()))

@@ -89,8 +89,6 @@ def find_job(owner: str | None, job_id: str, timeout_seconds: float = 0.0) -> Jo
     """The job that a page shows; None if there is none, or it has been removed.
 
     Args:
-        owner: Whose.
-        job_id: Its id.
         timeout_seconds: How long to wait for its end.
     """
     if not (owner and job_id):

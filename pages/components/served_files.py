@@ -102,8 +102,6 @@ def archive_of(owner: str, model_id: str, format: ExportFormat | None = None) ->
     """A model of the library as a ZIP.
 
     Args:
-        owner: Whose model.
-        model_id: Which.
         format: What `StaticModel.export` writes; None for the model's own files.
 
     Raises:

@@ -58,11 +58,9 @@ class TeacherSwitch:
     """The switch's components.
 
     Attributes:
-        is_on: The switch.
         ready_id: The job whose vectors are there; empty while there are none. Its change tells a page to search anew.
         about: What the other values are about. An answer that comes late, about what is shown no more, changes it, and
             so is followed by a look at what is shown now.
-        shown: What `follow` returns values for.
     """
 
     kind: Kind
@@ -84,8 +82,6 @@ class TeacherSwitch:
         """Bring the switch to life.
 
         Args:
-            owner: Whose model it is.
-            model_id: Which one.
             documents: What the teacher reads besides; a state of None for its words.
             starts: Events that make the teacher read, where it has not.
             looks: Events after which it may have read something else.
@@ -106,12 +102,7 @@ def teacher_checkbox() -> gr.Checkbox:
 
 
 def build_teacher_switch(kind: Kind, is_on: gr.Checkbox) -> TeacherSwitch:
-    """What belongs to a switch, in the current Blocks context; `connect` it once the page's inputs exist.
-
-    Args:
-        kind: What the teacher reads.
-        is_on: The switch, made by `teacher_checkbox`.
-    """
+    """What belongs to the switch `is_on`, in the current Blocks context; `connect` it once the page's inputs exist."""
     with gr.Row(elem_classes="m2v-reading-row"):
         status = message_box()
         stop = gr.Button("Cancel", visible=False, size="sm", elem_classes="m2v-cancel-reading")
@@ -121,16 +112,7 @@ def build_teacher_switch(kind: Kind, is_on: gr.Checkbox) -> TeacherSwitch:
 def follow(
     kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool, may_start: bool
 ) -> Values:
-    """What a switch shows.
-
-    Args:
-        kind: What the teacher reads.
-        owner: Whose model it is.
-        model_id: Which one.
-        documents: What the teacher reads, if not the words.
-        is_on: Whether the switch is on.
-        may_start: Whether to make the teacher read what it has not.
-    """
+    """What a switch shows; where it `may_start`, the teacher is made to read what it has not."""
     if not is_on or not (owner and model_id) or (kind == "teacher_documents" and documents is None):
         return _switch_values("")
     values = functools.partial(_switch_values, about=f"{model_id} {documents.key if documents else ''}")

@@ -61,11 +61,7 @@ _COLORS = (
 def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, other_tabs: Sequence[gr.Tab]) -> None:
     """A new map in the current Blocks context, drawn whenever its tab is opened.
 
-    Args:
-        owner: Whose model it shows.
-        model_id: Which one.
-        tab: The tab it stands in; the others hide it.
-        other_tabs: Those.
+    The tab it stands in is `tab`; the others hide it.
     """
     with gr.Row(elem_classes="m2v-map-settings"):
         method = gr.Radio(["PCA", "UMAP"], value="PCA", label="Layout", info=_LAYOUTS, elem_classes="m2v-switch")
@@ -126,10 +122,7 @@ def show_map(
     """What the map shows, and what stands around it.
 
     Args:
-        owner: Whose model it shows.
-        model_id: Which one.
         method: What lays it out; PCA as long as that waits.
-        color_by: What colours it.
         is_open: Whether anybody sees it; nothing changes where not.
         drawn: What the figure there is of; it is not sent again.
     """

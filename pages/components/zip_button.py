@@ -33,8 +33,6 @@ def connect_zip_buttons(
     Args:
         buttons: One for each format, None for the model's own files, with what shows that the archive is being made,
             and why it could not be.
-        owner: Whose model.
-        model_id: Which one.
     """
     archive = gr.DownloadButton("ZIP", elem_id="m2v-archive")
     for format, button, said in buttons:
