@@ -27,8 +27,7 @@ import gradio as gr
 
 from m2v_core.studio.space.settings import current_limits
 from pages import PAGES, api
-from pages.components.served_files import served_folder
-from pages.components.tidying import keep_tidy
+from pages.components.served_files import keep_tidy, served_folder
 from pages.gradio_patches import disable_heartbeat, restrict_tools, start_queue
 from pages.theme import FAVICON, STYLE_SHEET, WIDGETS_SCRIPT, studio_theme
 

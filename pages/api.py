@@ -18,9 +18,9 @@ from m2v_core.studio.space.settings import current_limits
 from m2v_core.studio.work.distilling import model_title
 from pages import components
 from pages.components import checked_owner, checked_teacher, job_store, raises_for_programs
-from pages.components.archive import archive_of, delete_model
 from pages.components.job_view import seconds_left
 from pages.components.model_picker import model_library, picked_model
+from pages.components.served_files import archive_of, delete_model
 from pages.gradio_patches import add_endpoint
 
 # They change nothing and cost little, so agents may have them as tools; the others spend hours of computing or delete.

@@ -16,13 +16,17 @@ from m2v_core.studio.space.settings import current_limits
 from m2v_core.studio.work.distilling import model_title
 from pages.components import (
     Values,
-    by_name,
     checked_teacher,
+    html,
     is_space,
     job_store,
     neighbors_html,
+    on,
+    page_head,
+    query_box,
     shows_errors,
     teacher_picker,
+    upload_box,
 )
 from pages.components.account import Visitor, login_button, may_need_token, visitor_token
 from pages.components.distill_settings import (
@@ -33,9 +37,9 @@ from pages.components.distill_settings import (
     RECIPES,
     WEIGHTINGS,
     parse_clusters,
-    parse_coefficient,
     parse_dims,
     parse_pattern,
+    parsed_settings,
     restored_settings,
 )
 from pages.components.job_panel import build_job_panel, find_job, finished_model
@@ -60,21 +64,23 @@ _MAX_STARTED = 1000
 # The open page that started a job: its form says already what the job does, or more.
 _started: dict[str, str | None] = {}
 _ADVANCED = "Advanced settings"
-_SUFFIXES = [".txt", ".csv", ".tsv"]
+# What the pre-flight card depends on.
+_SHAPING = ("dims", "precision", "clusters", "remove_pattern", "recipe")
 
 
 def build() -> None:
     """The page, in the current Blocks context."""
-    gr.HTML(
-        '<header class="m2v-head"><h1>Distill</h1><p>A teacher reads its vocabulary once. '
-        "What is left is a table of vectors: small, fast, and without the teacher.</p></header>",
-        apply_default_css=False,
+    page_head(
+        "Distill",
+        "A teacher reads its vocabulary once. What is left is a table of vectors: small, fast, and without the "
+        "teacher.",
     )
+    settings: dict[str, Any] = {}
     with gr.Row(elem_classes="m2v-columns"):
         with gr.Column(scale=7, elem_classes="m2v-form"):
             with gr.Column(elem_classes="m2v-card"):
                 teacher = teacher_picker()
-                card = gr.HTML(WAITING, apply_default_css=False)
+                card = html(WAITING)
                 login_button()
             with gr.Column(elem_classes="m2v-card"):
                 mode = gr.Radio(_MODES, value="output", label="Vocabulary", elem_classes="m2v-choices")
@@ -92,13 +98,8 @@ def build() -> None:
                         placeholder="heart attack\nmyocardial infarction\naspirin",
                         elem_classes="m2v-paste",
                     )
-                    with gr.Column(visible=False) as upload_box:
-                        upload = gr.File(
-                            file_types=_SUFFIXES,
-                            label="Text with one entry a line, or a CSV or TSV table",
-                            height=120,
-                            elem_classes="m2v-upload",
-                        )
+                    with gr.Column(visible=False) as file_box:
+                        upload = upload_box()
                         column = gr.Dropdown(
                             [],
                             label="Column that holds the words",
@@ -107,126 +108,70 @@ def build() -> None:
                             allow_custom_value=True,
                             elem_classes="m2v-column",
                         )
-                    report = gr.HTML("", apply_default_css=False, elem_classes="m2v-report")
+                    report = html(css="m2v-report")
                     clean = gr.Button("Clean", visible=False, elem_classes="m2v-clean")
-                    pieces = gr.HTML("", apply_default_css=False, elem_classes="m2v-reading")
+                    pieces = html(css="m2v-reading")
                     is_cleaned = gr.State(False)
             with gr.Accordion(_ADVANCED, open=False, elem_classes="m2v-card m2v-advanced") as advanced:
                 back = gr.Button("Back to the defaults", size="sm", visible=False, elem_classes="m2v-back")
                 recipe = gr.Radio(RECIPES, value=DEFAULTS["recipe"], label="Recipe", elem_classes="m2v-choices")
-                corpus = gr.File(
-                    file_types=[".txt", ".csv", ".tsv", ".jsonl", ".parquet"],
-                    label="Sentences to fit the model to: a thousand or more, if you have them",
-                    height=150,
-                    elem_classes="m2v-upload",
-                )
+                sentences = "Sentences to fit the model to: a thousand or more, if you have them"
+                corpus = upload_box(sentences, [".txt", ".csv", ".tsv", ".jsonl", ".parquet"], height=150)
+
+                def typed(name: str, label: str, info: str, **how: Any) -> None:
+                    settings[name] = gr.Textbox(DEFAULTS[name], label=label, info=info, **how)
+
+                def picked(name: str, label: str, info: str, choices: list[tuple[str, str]]) -> None:
+                    settings[name] = gr.Dropdown(choices, value=DEFAULTS[name], label=label, info=info)
+
                 with gr.Row():
                     # No list to pick from: on Enter it would take the first entry that holds what was typed.
-                    dims = gr.Textbox(
-                        DEFAULTS["dims"], label="Dimensions", info="Or a share of variance, 0.9; none for all."
-                    )
-                    precision = gr.Dropdown(
-                        PRECISIONS,
-                        value=DEFAULTS["precision"],
-                        label="Precision",
-                        info="int8 halves the size once more.",
-                    )
+                    typed("dims", "Dimensions", "Or a share of variance, 0.9; none for all.")
+                    picked("precision", "Precision", "int8 halves the size once more.", PRECISIONS)
                 with gr.Row():
-                    weighting = gr.Dropdown(
-                        WEIGHTINGS,
-                        value=DEFAULTS["weighting"],
-                        label="Weighting",
-                        info="How much more rare words count.",
-                    )
-                    sif_coefficient = gr.Textbox(
-                        DEFAULTS["sif_coefficient"], label="SIF coefficient", info="Smaller: common words count less."
-                    )
+                    picked("weighting", "Weighting", "How much more rare words count.", WEIGHTINGS)
+                    typed("sif_coefficient", "SIF coefficient", "Smaller: common words count less.")
                 with gr.Row():
-                    pooling = gr.Dropdown(
-                        POOLINGS,
-                        value=DEFAULTS["pooling"],
-                        label="Pooling",
-                        info="What each vector is taken from.",
-                    )
-                    device = gr.Dropdown(
-                        DEVICES, value=DEFAULTS["device"], label="Device", info="Where the teacher runs."
-                    )
+                    picked("pooling", "Pooling", "What each vector is taken from.", POOLINGS)
+                    picked("device", "Device", "Where the teacher runs.", DEVICES)
                 with gr.Row():
-                    clusters = gr.Textbox(
-                        DEFAULTS["clusters"],
-                        label="Shared rows",
-                        placeholder="none",
-                        info="Empty: each token has its own row.",
-                    )
-                    remove_pattern = gr.Textbox(
-                        DEFAULTS["remove_pattern"],
-                        label="Tokens to leave out",
-                        info="A regular expression, or empty.",
-                    )
+                    typed("clusters", "Shared rows", "Empty: each token has its own row.", placeholder="none")
+                    typed("remove_pattern", "Tokens to leave out", "A regular expression, or empty.")
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
             panel = build_job_panel("Distill")
             with panel.result:
-                query = gr.Textbox(
-                    label="Find similar words",
-                    placeholder="Type a word and press Enter",
-                    max_lines=1,
-                    submit_btn="Search",
-                    elem_classes="m2v-query",
-                )
-                neighbors = gr.HTML("", apply_default_css=False, elem_classes="m2v-found")
+                query = query_box("Find similar words", "Type a word and press Enter")
+                neighbors = html(css="m2v-found")
 
-    settings = {
-        "dims": dims,
-        "weighting": weighting,
-        "sif_coefficient": sif_coefficient,
-        "pooling": pooling,
-        "precision": precision,
-        "clusters": clusters,
-        "remove_pattern": remove_pattern,
-        "device": device,
-        "recipe": recipe,
-    }
-    words = [source, pasted, upload, column]
-    panel.connect(submit, [teacher, mode, *words, is_cleaned, *settings.values(), corpus], with_visitor=True)
+    settings["recipe"] = recipe
+    words = {"source": source, "pasted": pasted, "upload": upload, "column": column}
+    form = {"teacher": teacher, "mode": mode, **words}
+    panel.connect(submit, form | {"is_cleaned": is_cleaned, "corpus": corpus} | settings, with_visitor=True)
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     linted: list[Any] = [column, report, clean, is_cleaned]
-    mode.change(lambda chosen: gr.Column(visible=chosen != "output"), mode, words_box, **quiet)
-    source.change(
+    on(mode.change, lambda chosen: gr.Column(visible=chosen != "output"), mode, words_box)
+    on(
+        source.change,
         lambda chosen: (gr.Textbox(visible=chosen == "paste"), gr.Column(visible=chosen == "upload")),
         source,
-        [pasted, upload_box],
-        **quiet,
+        [pasted, file_box],
     )
     # Not `input`, which a paste with the mouse does not fire.
-    gr.on([pasted.change, source.change], lint, words, linted, trigger_mode="always_last", **quiet)
-    gr.on([upload.upload, upload.clear], lint_file, upload, linted, **quiet)
-    column.input(lint, words, linted, **quiet)
-    clean.click(clean_words, words, [pasted, report, clean, is_cleaned], **quiet)
-    shaping: list[Any] = [teacher, mode, *words, dims, precision, clusters, remove_pattern, recipe]
-    gr.on(
-        [current_page().load, *(component.change for component in shaping)],
-        check_for_visitor,
-        shaping,
-        [card, panel.start, pieces],
-        trigger_mode="always_last",
-        **quiet,
-    )
+    on([pasted.change, source.change], lint, [*words.values()], linted)
+    on([upload.upload, upload.clear], lint_file, upload, linted)
+    on(column.input, lint, [*words.values()], linted)
+    on(clean.click, clean_words, [*words.values()], [pasted, report, clean, is_cleaned])
+    shaping = [*form.values(), *(settings[name] for name in _SHAPING)]
+    changes = [current_page().load, *(component.change for component in shaping)]
+    on(changes, check_for_visitor, shaping, [card, panel.start, pieces], latest=True)
     connect_search(teacher)
-    query.submit(search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result", **quiet)
+    on(query.submit, search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result")
     noted = {**settings, "advanced": advanced, "back": back}
-    back.click(**by_name(lambda: {**DEFAULTS, **_note_on(DEFAULTS)}, noted), inputs=None, **quiet)
-    restored = {
-        **noted,
-        "teacher": teacher,
-        "mode": mode,
-        "source": source,
-        "pasted": pasted,
-        "message": panel.message,
-    }
-    panel.job_id.change(**by_name(restore, restored), inputs=[panel.owner, panel.job_id, pasted, upload], **quiet)
+    on(back.click, lambda: {**DEFAULTS, **_note_on(DEFAULTS)}, None, noted)
+    restored = noted | {"teacher": teacher, "mode": mode, "source": source, "pasted": pasted, "message": panel.message}
+    on(panel.job_id.change, restore, [panel.owner, panel.job_id, pasted, upload], restored)
     # Words found in one model say nothing of the next.
-    panel.job_id.change(lambda: ("", ""), None, [query, neighbors], **quiet)
+    on(panel.job_id.change, lambda: ("", ""), None, [query, neighbors])
 
 
 def submit(
@@ -239,44 +184,22 @@ def submit(
     upload: str | None,
     column: str | None,
     is_cleaned: bool,
-    dims: str,
-    weighting: str,
-    sif_coefficient: str,
-    pooling: str,
-    precision: str,
-    clusters: str,
-    remove_pattern: str,
-    device: str,
-    recipe: Recipe,
     corpus: str | None,
+    **settings: str,
 ) -> str:
-    """The id of a new job that distils `teacher` with these settings.
+    """The id of a new job that distils `teacher` with these settings, as `parsed_settings` takes them.
 
     Raises:
         M2VError: A setting can't be used, the vocabulary has problems, or the queue is full.
     """
     teacher = checked_teacher(teacher)
-    parameters: dict[str, Any] = {
-        "model_name": teacher,
-        "pca_dims": parse_dims(dims),
-        "pooling": pooling,
-        "recipe": recipe,
-        "quantize_to": precision,
-        "token_remove_pattern": parse_pattern(remove_pattern),
-        "vocabulary_quantization": parse_clusters(clusters),
-        "device": device,
-        "apply_zipf": weighting != "none",
-    }
-    if weighting != "none":
-        parameters["weighting"] = weighting
-    if weighting == "sif":
-        parameters["sif_coefficient"] = parse_coefficient(sif_coefficient)
+    parameters = {"model_name": teacher, **parsed_settings(settings)}
     texts: dict[str, list[str]] = {}
     if mode != "output":
         parameters["use_subword"] = mode == "subword"
         texts["vocabulary"] = usable_words(source, pasted, upload, column, is_cleaned)
     if corpus is not None:
-        if recipe == "model2vec":
+        if settings["recipe"] == "model2vec":
             raise InputError("The recipe Model2Vec reads no sentences. Choose another recipe, or take the file away.")
         texts["corpus"] = read_texts(corpus, most_characters=current_limits().corpus_characters)
         if not texts["corpus"]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gradio as gr
 
-from m2v_core.distillation.vocabulary import open_vocabulary
-from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import InputError, LimitError, NotFoundError
 from m2v_core.evaluation.data import LAYOUT
 from m2v_core.evaluation.own_data import OwnSet, read_own_set
@@ -23,20 +21,23 @@ from m2v_core.studio.space.settings import current_limits
 from pages.components import (
     BUNDLED_TEACHER,
     checked_teacher,
+    html,
     job_store,
     known_owner,
+    message_box,
     notice,
+    on,
+    page_head,
     shows_errors,
     teacher_picker,
+    upload_box,
 )
 from pages.components.evaluation_results import build_evaluation_results
 from pages.components.job_panel import build_job_panel
 from pages.components.model_picker import build_model_picker, choice_label, model_library
+from pages.components.own_texts import TextSource, build_texts_form, read_texts
 from pages.html import render
 
-TextSource = Literal["sample", "own", "upload"]
-
-_TEXT_SUFFIXES = [".txt", ".csv", ".tsv"]
 _SET_SUFFIXES = [".csv", ".tsv", ".txt", ".jsonl", ".zip"]
 _MOST_FILES = 20
 _MOST_SHOWN = 8
@@ -52,10 +53,10 @@ _SHARED_ROWS = [("Not tried", 0), ("500 rows", 500), ("1,000 rows", 1000), ("4,0
 
 def build() -> None:
     """The page, in the current Blocks context."""
-    gr.HTML(
-        '<header class="m2v-head"><h1>Evaluate</h1><p>How good is it? Without labels: how much of its teacher\'s view '
-        "a model keeps. With labels: how it does on your own test data, beside others.</p></header>",
-        apply_default_css=False,
+    page_head(
+        "Evaluate",
+        "How good is it? Without labels: how much of its teacher's view a model keeps. With labels: how it does on "
+        "your own test data, beside others.",
     )
     with gr.Row(elem_classes="m2v-columns"):
         with gr.Column(scale=7, elem_classes="m2v-form"):
@@ -69,35 +70,18 @@ def build() -> None:
         teacher = teacher_picker()
     with settings:
         with gr.Column(elem_classes="m2v-words") as texts_box:
-            source = gr.Radio(
-                [("Our sample", "sample"), ("Paste mine", "own"), ("Upload mine", "upload")],
-                value="sample",
-                label="Texts for fidelity",
-                info="Texts like those it will read say most; some hundreds are enough.",
-                elem_classes="m2v-switch",
-            )
-            own_texts = gr.Textbox(
-                lines=6, max_lines=12, visible=False, label="One text on each line", elem_classes="m2v-paste"
-            )
-            upload = gr.File(
-                file_types=_TEXT_SUFFIXES,
-                label="Text with one entry a line, or a CSV or TSV table",
-                height=120,
-                visible=False,
-                elem_classes="m2v-upload",
-            )
-            upload_report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+            info = "Texts like those it will read say most; some hundreds are enough."
+            texts = build_texts_form(usable_texts, "Texts for fidelity", "One text on each line", info=info)
         with gr.Column(visible=False, elem_classes="m2v-words m2v-sets") as sets_box:
-            sets = gr.File(
+            sets = upload_box(
+                "Test data: CSV, TSV or JSONL of score, text, text or of label, text; or a ZIP of tasks",
                 file_count="multiple",
                 file_types=_SET_SUFFIXES,
-                label="Test data: CSV, TSV or JSONL of score, text, text or of label, text; or a ZIP of tasks",
                 height=140,
-                elem_classes="m2v-upload",
             )
-            sets_report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+            sets_report = message_box()
             with gr.Accordion("What a ZIP of tasks looks like", open=False, elem_classes="m2v-more"):
-                gr.HTML(render("task_layout.html", layout=LAYOUT), apply_default_css=False)
+                html(render("task_layout.html", layout=LAYOUT))
         with gr.Column(visible=False, elem_classes="m2v-words") as frontier_box:
             shared_rows = gr.Dropdown(
                 _SHARED_ROWS,
@@ -110,11 +94,10 @@ def build() -> None:
         )
     build_evaluation_results(panel)
 
-    texts: list[Any] = [source, own_texts, upload, sets]
-    panel.connect(submit, [picker.model_id, what, teacher, beside, *texts, shared_rows])
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    picker.model_id.change(offer, [panel.owner, picker.model_id, beside], [beside, teacher], **quiet)
-    what.change(
+    panel.connect(submit, [picker.model_id, what, teacher, beside, *texts, sets, shared_rows])
+    on(picker.model_id.change, offer, [panel.owner, picker.model_id, beside], [beside, teacher])
+    on(
+        what.change,
         lambda chosen: [
             # Without test data, smaller versions are judged by their fidelity too.
             gr.Column(visible="fidelity" in chosen or ("frontier" in chosen and "tasks" not in chosen)),
@@ -123,23 +106,8 @@ def build() -> None:
         ],
         what,
         [texts_box, sets_box, frontier_box],
-        **quiet,
     )
-    source.change(
-        lambda chosen: (gr.Textbox(visible=chosen == "own"), gr.File(visible=chosen == "upload")),
-        source,
-        [own_texts, upload],
-        **quiet,
-    )
-    gr.on(
-        [upload.upload, upload.clear, source.change],
-        judge_texts,
-        [source, upload],
-        upload_report,
-        trigger_mode="always_last",
-        **quiet,
-    )
-    gr.on([sets.upload, sets.clear, sets.delete], judge_sets, sets, sets_report, trigger_mode="always_last", **quiet)
+    on([sets.upload, sets.clear, sets.delete], judge_sets, sets, sets_report, latest=True)
 
 
 def offer(owner: str | None, model_id: str | None, beside: Sequence[str]) -> tuple[Any, Any]:
@@ -181,16 +149,15 @@ def submit(
     records = _chosen_models(owner, model_id, beside)
     if not set(what) & {"fidelity", "tasks", "frontier"}:
         raise InputError("Nothing is to be measured. Tick at least one under “What to measure”.")
-    lines: dict[str, list[str]] = {}
     data = read_sets(sets) if "tasks" in what else []
     needs_teacher = "fidelity" in what or not data
-    lines |= {
+    lines = {
         "sets": [line for one in data if isinstance(one, OwnSet) for line in one.to_lines()],
         "archives": [one.to_line() for one in data if isinstance(one, TaskArchive)],
     }
     lines = {name: part for name, part in lines.items() if part}
     if needs_teacher and source != "sample":
-        lines["texts"] = usable_texts(own_texts.splitlines() if source == "own" else read_file(upload))
+        lines["texts"] = usable_texts(source, own_texts, upload)
     scores_teacher = bool(data) and _TEACHER in beside
     parameters: dict[str, Any] = {
         "models": [{"name": record.name, "path": str(model_library().folder(record.id, owner))} for record in records],
@@ -251,32 +218,18 @@ def _tasks(one: OwnSet | TaskArchive) -> Sequence[Task]:
     return one.tasks() if isinstance(one, TaskArchive) else [one.task()]
 
 
-def read_file(upload: str | None) -> list[str]:
-    """The texts of an uploaded file, none judged yet.
+def usable_texts(source: TextSource, own_texts: str, upload: str | None) -> list[str]:
+    """As `read_texts`.
 
     Raises:
-        M2VError: There is no file, or it can't be read.
+        M2VError: There is no file, it can't be read, or they are too few, too many or too long.
     """
-    if upload is None:
-        raise InputError("There is no file yet. Upload one, or choose our sample.")
-    return open_vocabulary(upload).entries()
-
-
-def usable_texts(lines: Sequence[str]) -> list[str]:
-    """The texts without blank ones and repetitions.
-
-    Raises:
-        M2VError: They are too few, too many or too long.
-    """
-    texts = list(dict.fromkeys(line.strip() for line in well_formed(list(lines)) if line.strip()))
+    texts = read_texts(source, own_texts, upload, current_limits().evaluation_texts)
     if len(texts) < 3:
         raise InputError(
             f"Fidelity needs 3 different texts at least, better some hundreds; there are {len(texts)}. Give more, or "
             "choose our sample."
         )
-    allowed = current_limits().evaluation_texts
-    if len(texts) > allowed:
-        raise LimitError(f"{len(texts):,} texts are more than the {allowed:,} that are read here. Give fewer.")
     _check_lengths(texts)
     return texts
 
@@ -288,21 +241,13 @@ def _check_lengths(texts: Iterable[str]) -> None:
         raise LimitError(f"A text has {longest:,} characters, and {allowed:,} are read here. Shorten it.")
 
 
-def judge_texts(source: TextSource, upload: str | None) -> str:
-    """What the page says of a new file of texts."""
-    if source != "upload" or upload is None:
-        return ""
-    return _judged(lambda: [f"{len(usable_texts(read_file(upload))):,} different texts ready"])
-
-
+@shows_errors("This file can't be used")
 def judge_sets(sets: Sequence[str] | None) -> str:
     """What the page says of new test data."""
-    return _judged(lambda: _summaries(read_sets(sets))) if sets else ""
-
-
-def _summaries(sets: Sequence[OwnSet | TaskArchive]) -> list[str]:
+    if not sets:
+        return ""
     lines = []
-    for one in sets:
+    for one in read_sets(sets):
         if isinstance(one, OwnSet):
             lines.append(f"{one.name}: {' '.join(filter(None, [one.summary, one.warning]))}")
         else:
@@ -310,10 +255,4 @@ def _summaries(sets: Sequence[OwnSet | TaskArchive]) -> list[str]:
             lines += one.warnings
     ready = "1 set ready" if len(lines) == 1 else f"{len(lines)} sets ready"
     more = [f"and {len(lines) - _MOST_SHOWN} more"] if len(lines) > _MOST_SHOWN else []
-    return [ready, *lines[:_MOST_SHOWN], *more]
-
-
-@shows_errors("This file can't be used")
-def _judged(read: Callable[[], list[str]]) -> str:
-    first, *others = read()
-    return notice("good", first, others)
+    return notice("good", ready, [*lines[:_MOST_SHOWN], *more])

@@ -12,9 +12,20 @@ import gradio as gr
 from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
-from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor
+from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor, WordNeighbors
 from m2v_core.model import StaticModel
-from pages.components import by_name, is_space, notice, shows_errors
+from pages.components import (
+    html,
+    is_space,
+    message_box,
+    notice,
+    on,
+    page_head,
+    query_box,
+    raises_for_programs,
+    shows_errors,
+    upload_box,
+)
 from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html, words_html
 from pages.components.model_picker import build_model_picker, picked_words
 from pages.components.own_documents import as_documents, find_documents, forget_documents, take_documents
@@ -22,8 +33,7 @@ from pages.components.teacher_side import (
     Documents,
     TeacherNeighbors,
     build_teacher_switch,
-    ready_documents,
-    ready_words,
+    ready_neighbors,
     teacher_checkbox,
 )
 from pages.components.vector_folder import build_folder_box, open_folder, search_folder
@@ -34,34 +44,25 @@ from pages.html import Markup
 
 _MAX_QUERY_CHARACTERS = 10_000
 _MAX_RESULTS = 100
-_FILE_SUFFIXES = [".txt", ".csv", ".tsv"]
 
 
 def build() -> None:
     """The page, in the current Blocks context."""
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    gr.HTML(
-        '<header class="m2v-head"><h1>Explore</h1><p>Look at what a model has learned: what it finds similar, '
-        "where its words lie, and why two texts score as they do.</p></header>",
-        apply_default_css=False,
+    page_head(
+        "Explore",
+        "Look at what a model has learned: what it finds similar, where its words lie, and why two texts score as "
+        "they do.",
     )
     with gr.Column(elem_classes="m2v-card m2v-picker"):
         picker = build_model_picker()
     with gr.Tabs(visible=False, elem_classes="m2v-tabs") as tabs:
         with gr.Tab("Words", id="words") as words_tab, gr.Column(elem_classes="m2v-card"):
-            query = gr.Textbox(
-                "",
-                label="A word or a text",
-                placeholder="Type and press Enter",
-                max_lines=1,
-                submit_btn="Search",
-                elem_classes="m2v-query",
-            )
+            query = query_box("A word or a text")
             with gr.Row(elem_classes="m2v-search-settings"):
                 n_words = _count_slider(15)
                 words_beside = teacher_checkbox()
             words_switch = build_teacher_switch("teacher_words", words_beside)
-            found_words = gr.HTML(_WORDS_HINT, apply_default_css=False, elem_classes="m2v-found")
+            found_words = html(_WORDS_HINT, "m2v-found")
         with gr.Tab("Documents", id="documents") as documents_tab, gr.Row(elem_classes="m2v-columns"):
             with gr.Column(scale=5, elem_classes="m2v-card"):
                 ways = [("Paste texts", "paste"), ("Upload a file", "upload"), ("Folder", "folder")]
@@ -79,32 +80,19 @@ def build() -> None:
                     placeholder="The printer on the third floor is jammed.\nHow do I reset my password?\n…",
                     elem_classes="m2v-paste",
                 )
-                upload = gr.File(
-                    file_types=_FILE_SUFFIXES,
-                    label="Text with one document a line, or a CSV or TSV table",
-                    height=120,
-                    visible=False,
-                    elem_classes="m2v-upload",
-                )
-                folder_box = build_folder_box()
-                documents_report = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+                upload = upload_box("Text with one document a line, or a CSV or TSV table", visible=False)
+                folder_box, path, open_button = build_folder_box()
+                report = message_box()
                 forget = gr.Button("Forget these texts", visible=False, size="sm", elem_classes="m2v-forget")
                 documents = gr.State(None)
                 folder = gr.State(None)  # that of vectors, where one is open
             with gr.Column(scale=7, elem_classes="m2v-card"):
-                document_query = gr.Textbox(
-                    "",
-                    label="What are you looking for?",
-                    placeholder="Type and press Enter",
-                    max_lines=1,
-                    submit_btn="Search",
-                    elem_classes="m2v-query",
-                )
+                document_query = query_box("What are you looking for?")
                 with gr.Row(elem_classes="m2v-search-settings"):
                     n_documents = _count_slider(10)
                     documents_beside = teacher_checkbox()
                 documents_switch = build_teacher_switch("teacher_documents", documents_beside)
-                found_documents = gr.HTML(_DOCUMENTS_HINT, apply_default_css=False, elem_classes="m2v-found")
+                found_documents = html(_DOCUMENTS_HINT, "m2v-found")
         with gr.Tab("Map", id="map") as map_tab:
             map_card = gr.Column(elem_classes="m2v-card")
         with gr.Tab("Scores", id="why") as why_tab, gr.Column(elem_classes="m2v-card"):
@@ -112,71 +100,36 @@ def build() -> None:
                 text_a = gr.Textbox(label="One text", lines=2, max_lines=8, value="A dog sleeps in the sun")
                 text_b = gr.Textbox(label="Another", lines=2, max_lines=8, value="The puppy naps on a warm porch")
             explain_button = gr.Button("Explain the score", variant="primary", elem_classes="m2v-explain")
-            explained = gr.HTML("", apply_default_css=False, elem_classes="m2v-explained")
+            explained = html(css="m2v-explained")
 
     model: list[Any] = [picker.owner, picker.model_id]
-    picker.model_id.change(
-        show_model, [*model, query, n_words], [tabs, found_words, found_documents, explained], **quiet
-    )
-    gr.on(
-        [query.submit, n_words.release, words_switch.ready_id.change],
-        follow_words_search,
-        [*model, query, n_words, words_switch.ready_id],
-        found_words,
-        trigger_mode="always_last",
-        **quiet,
-    )
+    emptied: list[Any] = [tabs, found_words, found_documents, explained]
+    on(picker.model_id.change, show_model, [*model, query, n_words], emptied)
+    asks = [query.submit, n_words.release, words_switch.ready_id.change]
+    on(asks, follow_words_search, [*model, query, n_words, words_switch.ready_id], found_words, latest=True)
     words_switch.connect(picker.owner, picker.model_id, gr.State(None), [picker.model_id.change])
 
-    source.change(show_source, source, [pasted, upload, folder_box.column, documents_beside], **quiet)
-    gr.on(
-        [
-            pasted.change,
-            source.change,
-            upload.upload,
-            upload.clear,
-            folder_box.button.click,
-            folder_box.path.submit,
-        ],
-        take_source,
-        [picker.owner, source, pasted, upload, folder_box.path],
-        [documents, folder, documents_report, forget],
-        trigger_mode="always_last",
-        **quiet,
-    )
-    kept = {
-        "source": source,
-        "pasted": pasted,
-        "upload": upload,
-        "documents": documents,
-        "report": documents_report,
-        "forget": forget,
-    }
-    current_page().load(**by_name(find_documents, kept), inputs=picker.owner, **quiet)
-    forget.click(**by_name(forget_documents, kept), inputs=[picker.owner, source], **quiet)
-    gr.on(
-        [document_query.submit, n_documents.release, documents_switch.ready_id.change],
-        follow_documents_search,
-        [*model, documents, folder, document_query, n_documents, documents_switch.ready_id],
-        found_documents,
-        trigger_mode="always_last",
-        **quiet,
-    )
-    documents_switch.connect(
-        picker.owner,
-        picker.model_id,
-        documents,
-        starts=[document_query.submit],
-        looks=[documents.change, picker.model_id.change],
-    )
+    on(source.change, show_source, source, [pasted, upload, folder_box, documents_beside])
+    put_in = [pasted.change, source.change, upload.upload, upload.clear]
+    opened = [open_button.click, path.submit]
+    ways_in: list[Any] = [source, pasted, upload, path]
+    on([*put_in, *opened], take_source, [picker.owner, *ways_in], [documents, folder, report, forget])
+    kept = {"source": source, "pasted": pasted, "upload": upload}
+    kept |= {"documents": documents, "report": report, "forget": forget}
+    on(current_page().load, find_documents, picker.owner, kept)
+    on(forget.click, forget_documents, [picker.owner, source], kept)
+    asks = [document_query.submit, n_documents.release, documents_switch.ready_id.change]
+    asked = [*model, documents, folder, document_query, n_documents, documents_switch.ready_id]
+    on(asks, follow_documents_search, asked, found_documents, latest=True)
+    looks = [documents.change, picker.model_id.change]
+    documents_switch.connect(picker.owner, picker.model_id, documents, [document_query.submit], looks)
 
     with map_card:
         build_word_map(picker.owner, picker.model_id, map_tab, [words_tab, documents_tab, why_tab])
-    why_tab.select(explain, [*model, text_a, text_b], explained, **quiet)
-    gr.on([explain_button.click, text_a.submit, text_b.submit], explain, [*model, text_a, text_b], explained, **quiet)
-    add_endpoint(similar_words)
-    add_endpoint(similar_documents)
-    add_endpoint(similarity_shares)
+    on(why_tab.select, explain, [*model, text_a, text_b], explained)
+    on([explain_button.click, text_a.submit, text_b.submit], explain, [*model, text_a, text_b], explained)
+    for endpoint in (similar_words, similar_documents, similarity_shares):
+        add_endpoint(endpoint)
 
 
 def _short_query(text: str) -> str:
@@ -198,7 +151,7 @@ def show_model(owner: str | None, model_id: str | None, query: str, k: float) ->
 def follow_words_search(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str) -> Iterator[str]:
     """What `search_words` returns; before it, where the teacher has to be loaded, what is there already."""
     yield from _searching(
-        lambda: ready_words(owner, model_id, ready_id),
+        lambda: ready_neighbors(owner, model_id, None, ready_id),
         query,
         lambda: search_words(owner, model_id, query, k),
         lambda: search_words(owner, model_id, query, k, ready_id),
@@ -207,23 +160,28 @@ def follow_words_search(owner: str | None, model_id: str | None, query: str, k: 
 
 @shows_errors("This search did not work")
 def search_words(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str = "") -> Markup:
-    """The words of the model that are most like `query`, as HTML.
+    """The `k` words of the model that are most like `query`, as HTML.
 
-    Args:
-        owner: Whose model it is.
-        model_id: Which one.
-        query: A word or a text.
-        k: How many.
-        ready_id: The job in which the teacher read the words, to set what it finds beside them; empty for none.
+    Beside them stands what the teacher finds, where `ready_id` is the job in which it read the words.
     """
     if not query.strip():
         return _WORDS_HINT
+    teacher = ready_neighbors(owner, model_id, None, ready_id)
+    return _found_html(words_html, picked_words(owner, model_id), teacher, query, k)
+
+
+def _found_html(
+    listed: Callable[..., Markup],
+    index: WordNeighbors | DocumentNeighbors,
+    teacher: TeacherNeighbors | None,
+    query: str,
+    k: float,
+) -> Markup:
     query = _short_query(query)
-    found = picked_words(owner, model_id).search(query, _checked_k(k))
-    teacher = ready_words(owner, model_id, ready_id)
+    found = index.search(query, _checked_k(k))
     if teacher is None:
-        return words_html(found, query)
-    return beside_html(words_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
+        return listed(found, query)
+    return beside_html(listed, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
 
 
 def _searching(
@@ -282,7 +240,7 @@ def follow_documents_search(
         yield _search_folder(owner, model_id, folder, _short_query(query), k)
         return
     yield from _searching(
-        lambda: None if documents is None else ready_documents(owner, model_id, documents, ready_id),
+        lambda: None if documents is None else ready_neighbors(owner, model_id, documents, ready_id),
         query,
         lambda: search_documents(owner, model_id, documents, query, k),
         lambda: search_documents(owner, model_id, documents, query, k, ready_id),
@@ -303,12 +261,8 @@ def search_documents(
         return _DOCUMENTS_HINT
     if documents is None:
         return notice("info", "There are no documents yet", ["Put in some texts first."])
-    query = _short_query(query)
-    found = _document_index(picked_words(owner, model_id).model, documents).search(query, _checked_k(k))
-    teacher = ready_documents(owner, model_id, documents, ready_id)
-    if teacher is None:
-        return documents_html(found, query)
-    return beside_html(documents_html, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
+    index = _document_index(picked_words(owner, model_id).model, documents)
+    return _found_html(documents_html, index, ready_neighbors(owner, model_id, documents, ready_id), query, k)
 
 
 @functools.lru_cache(maxsize=3)
@@ -325,32 +279,26 @@ def explain(owner: str | None, model_id: str | None, a: str, b: str) -> str:
     return explanation_html(explain_similarity(model, _short_query(a), _short_query(b)))
 
 
+@raises_for_programs
 def similar_words(owner: str, model_id: str, query: str, k: int = 10) -> list[dict[str, Any]]:
     """The words of a model that are most like a text, the nearest first: word, similarity (cosine) and rank."""
-    try:
-        return _as_dicts(picked_words(owner, model_id).search(_short_query(query), _checked_k(k)), "word")
-    except M2VError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    return _as_dicts(picked_words(owner, model_id).search(_short_query(query), _checked_k(k)), "word")
 
 
+@raises_for_programs
 def similar_documents(owner: str, model_id: str, documents: list[str], query: str, k: int = 10) -> list[dict[str, Any]]:
     """The documents that are most like a text, the nearest first: document, similarity (cosine) and place."""
-    try:
-        read = as_documents(documents)
-        model = picked_words(owner, model_id).model
-        found = _document_index(model, read).search(_short_query(query), _checked_k(k)) if read else []
-        return _as_dicts(found, "document")
-    except M2VError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    read = as_documents(documents)
+    model = picked_words(owner, model_id).model
+    found = _document_index(model, read).search(_short_query(query), _checked_k(k)) if read else []
+    return _as_dicts(found, "document")
 
 
+@raises_for_programs
 def similarity_shares(owner: str, model_id: str, a: str, b: str) -> dict[str, Any]:
     """The cosine of two texts, and the share of each piece of either: text, kind and share."""
-    try:
-        model = picked_words(owner, model_id).model
-        return asdict(explain_similarity(model, _short_query(a), _short_query(b)))
-    except M2VError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    model = picked_words(owner, model_id).model
+    return asdict(explain_similarity(model, _short_query(a), _short_query(b)))
 
 
 def _as_dicts(found: Sequence[Neighbor], name: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import gradio as gr
 from m2v_core.errors import HubError, InputError, M2VError, TeacherError
 from m2v_core.studio.jobs import JobSpec
 from m2v_core.studio.work.distilling import model_title
-from pages.components import Values, by_name, checked_teacher, job_store, teacher_picker
+from pages.components import Values, checked_teacher, html, job_store, on, teacher_picker
 from pages.components.account import (
     Visitor,
     account_html,
@@ -30,7 +30,7 @@ from pages.gradio_patches import current_page
 def build() -> None:
     """The page, in the current Blocks context."""
     with gr.Row(elem_classes="m2v-columns m2v-home"):
-        gr.HTML(_WELCOME, apply_default_css=False, elem_classes="m2v-hero-cell")
+        html(_WELCOME, "m2v-hero-cell")
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
             login_button()
             teacher = teacher_picker()
@@ -38,7 +38,7 @@ def build() -> None:
                 name = gr.Textbox(
                     label="Name on the Hub", info="Private, until you open it there.", max_lines=1, max_length=200
                 )
-                name_status = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
+                name_status = html(css="m2v-status")
                 license_box = gr.Dropdown(
                     license_choices(),
                     value=None,
@@ -47,19 +47,14 @@ def build() -> None:
                     allow_custom_value=True,
                     visible=False,
                 )
-            account = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
+            account = html(css="m2v-status")
             proposed, suggested, publishes = gr.State(""), gr.State(""), gr.State(False)
             panel = build_job_panel("Make my model", ONE_CLICK)
             with panel.result:
-                gr.HTML(
-                    '<p class="m2v-next">Words of your own, other dimensions or precision? '
-                    '<a href="distill">Tune this</a>.</p>',
-                    apply_default_css=False,
-                )
-        gr.HTML(_STEPS, apply_default_css=False, elem_classes="m2v-steps-cell")
+                html(_TUNE)
+        html(_STEPS, "m2v-steps-cell")
     panel.connect(submit, [teacher, name, license_box, publishes], with_visitor=True)
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     connect_search(teacher)
     prepared = {
         "account": account,
@@ -69,15 +64,10 @@ def build() -> None:
         "start": panel.start,
         "publishes": publishes,
     }
-    gr.on(
-        [current_page().load, teacher.change],
-        **by_name(prepare, prepared),
-        inputs=[teacher, publishes],
-        trigger_mode="always_last",
-        **quiet,
-    ).then(propose, [name, proposed, suggested], [name, suggested], **quiet)
-    panel.done_id.change(lambda: "", None, name_status, **quiet)  # a name that was just used is not free
-    name.change(check_name, name, name_status, trigger_mode="always_last", **quiet)
+    ready = on([current_page().load, teacher.change], prepare, [teacher, publishes], prepared, latest=True)
+    on(ready.then, propose, [name, proposed, suggested], [name, suggested])
+    on(panel.done_id.change, lambda: "", None, name_status)  # a name that was just used is not free
+    on(name.change, check_name, name, name_status)
 
 
 def prepare(teacher: str | None, publishes: bool, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
@@ -179,6 +169,9 @@ _WELCOME = """
   <p class="m2v-lead">Pick a Sentence Transformer. The studio has it read every entry of its vocabulary once
   and keeps the answers in a table. Embedding a text is then a look-up and a mean: no GPU, no PyTorch.</p>
 </header>
+"""
+_TUNE = """
+<p class="m2v-next">Words of your own, other dimensions or precision? <a href="distill">Tune this</a>.</p>
 """
 _STEPS = """
 <ol class="m2v-steps">

@@ -13,18 +13,23 @@ from m2v_core.errors import InputError, NotFoundError
 from m2v_core.studio.library import ModelRecord
 from pages.components import (
     Values,
-    by_name,
+    hint,
+    html,
     is_space,
     job_store,
     known_owner,
+    message_box,
     model_picker,
     notice,
+    on,
     owner_state,
+    page_head,
     shows_errors,
+    upload_box,
 )
-from pages.components.archive import delete_model
 from pages.components.model_facts import facts_html, model_labels, snippet_html
 from pages.components.model_picker import model_library, pick_linked, refused_html
+from pages.components.served_files import delete_model
 from pages.components.waiting import following
 from pages.components.zip_button import connect_zip_buttons
 from pages.gradio_patches import current_page
@@ -38,107 +43,76 @@ _SUFFIXES = [".zip", ".safetensors", ".json", ".md"]
 
 def build() -> None:
     """The page, in the current Blocks context."""
-    gr.HTML(
-        '<header class="m2v-head"><h1>Library</h1><p>The models you have made or opened. '
-        "The one you pick here is picked on every page.</p></header>",
-        apply_default_css=False,
-    )
+    page_head("Library", "The models you have made or opened. The one you pick here is picked on every page.")
     owner = owner_state()
+    shown: dict[str, Any] = {}
     with gr.Row(elem_classes="m2v-columns m2v-library"):
         with gr.Column(elem_classes="m2v-card m2v-shelf"):
-            message = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
-            progress = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+            shown["message"], shown["progress"] = message_box(), message_box()
             models = gr.Radio([], label="Your models", visible=False, elem_classes="m2v-choices m2v-models")
         with (
             gr.Column(elem_classes="m2v-side"),
-            gr.Column(visible=False, elem_classes="m2v-card m2v-run") as detail,
+            gr.Column(visible=False, elem_classes="m2v-card m2v-run") as shown["detail"],
         ):
-            facts = gr.HTML("", apply_default_css=False)
-            download = gr.Button("Download ZIP", elem_classes="m2v-get")
-            made = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+            shown["facts"] = html()
+            download, made = gr.Button("Download ZIP", elem_classes="m2v-get"), message_box()
             with gr.Accordion("Download for other programs", open=False, elem_classes="m2v-more"):
-                gr.HTML(
-                    '<p class="m2v-hint">ONNX runs in browsers and everywhere, with transformers.js or onnxruntime. '
-                    "Word vectors are a text file for gensim and spaCy.</p>",
-                    apply_default_css=False,
+                hint(
+                    "ONNX runs in browsers and everywhere, with transformers.js or onnxruntime. Word vectors are a "
+                    "text file for gensim and spaCy."
                 )
                 with gr.Row(elem_classes="m2v-buttons"):
-                    onnx = gr.Button("ONNX")
-                    word2vec = gr.Button("Word vectors")
-                exported = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+                    onnx, word2vec = gr.Button("ONNX"), gr.Button("Word vectors")
+                exported = message_box()
             with gr.Accordion("Rename or delete", open=False, elem_classes="m2v-more"):
                 name = gr.Textbox(label="Name", elem_classes="m2v-name")  # one that is too long is refused, not cut
                 with gr.Row(elem_classes="m2v-buttons"):
-                    rename_button = gr.Button("Rename")
-                    delete_button = gr.Button("Delete")
-                done = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+                    rename_button, delete_button = gr.Button("Rename"), gr.Button("Delete")
+                shown["done"] = message_box()
                 with gr.Column(visible=False, elem_classes="m2v-confirm") as confirm:
-                    question = gr.HTML("", apply_default_css=False)
+                    question = html()
                     with gr.Row(elem_classes="m2v-buttons"):
                         really = gr.Button("Delete for good", elem_classes="m2v-danger")
                         keep = gr.Button("Keep it")
             with gr.Accordion("Use it from Python", open=False, elem_classes="m2v-more"):
-                snippet = gr.HTML("", apply_default_css=False, elem_classes="m2v-snippet")
+                shown["snippet"] = html(css="m2v-snippet")
         with gr.Column(elem_classes="m2v-card m2v-add"):
             ways: list[tuple[str, Way]] = [("Upload", "upload"), ("From the Hub", "hub"), ("From a folder", "folder")]
             way = gr.Radio(
                 ways[:2] if is_space() else ways, value="upload", label="Open another", elem_classes="m2v-switch"
             )
-            with gr.Column(elem_classes="m2v-words") as upload_box:
-                gr.HTML(
-                    '<p class="m2v-hint">The ZIP of a model, or the files of its folder: config.json, '
-                    "tokenizer.json and model.safetensors.</p>",
-                    apply_default_css=False,
+            with gr.Column(elem_classes="m2v-words") as files_box:
+                hint(
+                    "The ZIP of a model, or the files of its folder: config.json, tokenizer.json and model.safetensors."
                 )
-                upload = gr.File(
-                    file_count="multiple",
-                    file_types=_SUFFIXES,
-                    label="A model's ZIP or files",
-                    show_label=False,
-                    height=140,
-                    elem_classes="m2v-upload",
-                )
+                many: dict[str, Any] = {"file_count": "multiple", "show_label": False}
+                upload = upload_box("A model's ZIP or files", _SUFFIXES, height=140, **many)
             with gr.Column(visible=False, elem_classes="m2v-words") as name_box:
                 place = gr.Textbox(label="Hub id", placeholder="minishlab/potion-base-8M")
                 with gr.Row(elem_classes="m2v-buttons"):
                     open_button = gr.Button("Open")
-            added = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+            added = message_box()
     timer = gr.Timer(_TICK_SECONDS, active=False)
     shown_id, listed = gr.State(None), gr.State([])
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    shown: dict[str, Any] = {
-        "message": message,
-        "progress": progress,
-        "models": models,
-        "detail": detail,
-        "facts": facts,
-        "name": name,
-        "snippet": snippet,
-        "confirm": confirm,
-        "done": done,
-        "timer": timer,
-        "shown_id": shown_id,
-        "listed": listed,
-    }
-    current_page().load(**by_name(attach, {"owner": owner, **shown}), inputs=owner, **quiet)
-    timer.tick(**by_name(refresh, shown), inputs=[owner, shown_id, listed], **quiet)
-    models.input(**by_name(pick, shown), inputs=[owner, models], trigger_mode="always_last", **quiet)
-    way.change(show_way, way, [upload_box, name_box, place, added], **quiet)
-    uploaded = by_name(add_upload, {"added": added, "upload": upload, **shown})
-    upload.upload(**uploaded, inputs=[owner, upload], **quiet)
-    named = by_name(add_named, {"added": added, "place": place, **shown})
-    gr.on([open_button.click, place.submit], **named, inputs=[owner, way, place], **quiet)
+    shown |= {"models": models, "name": name, "confirm": confirm}
+    shown |= {"timer": timer, "shown_id": shown_id, "listed": listed}
+    on(current_page().load, attach, owner, {"owner": owner, **shown})
+    on(timer.tick, refresh, [owner, shown_id, listed], shown)
+    on(models.input, pick, [owner, models], shown, latest=True)
+    on(way.change, show_way, way, [files_box, name_box, place, added])
+    on(upload.upload, add_upload, [owner, upload], {"added": added, "upload": upload, **shown})
+    on([open_button.click, place.submit], add_named, [owner, way, place], {"added": added, "place": place, **shown})
     # They act on the model whose facts are shown, whatever has been clicked meanwhile.
-    gr.on([rename_button.click, name.submit], **by_name(rename, shown), inputs=[owner, shown_id, name], **quiet)
-    delete_button.click(ask, [owner, shown_id], [confirm, question], **quiet)
-    keep.click(lambda: gr.Column(visible=False), None, confirm, **quiet)
-    deleted = really.click(**by_name(delete, shown), inputs=[owner, shown_id], **quiet)
-    deleted.then(lambda: "", None, added, **quiet)
+    on([rename_button.click, name.submit], rename, [owner, shown_id, name], shown)
+    on(delete_button.click, ask, [owner, shown_id], [confirm, question])
+    on(keep.click, lambda: gr.Column(visible=False), None, confirm)
+    deleted = on(really.click, delete, [owner, shown_id], shown)
+    on(deleted.then, lambda: "", None, added)
     connect_zip_buttons(
         [(None, download, made), ("onnx", onnx, exported), ("word2vec", word2vec, exported)], owner, shown_id
     )
-    shown_id.change(lambda: ("", ""), None, [made, exported], **quiet)
+    on(shown_id.change, lambda: ("", ""), None, [made, exported])
 
 
 def attach(owner: str | None, request: gr.Request) -> Values:

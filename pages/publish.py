@@ -13,7 +13,7 @@ from m2v_core.storage.formats import CARD, Form
 from m2v_core.storage.front_matter import FrontMatter
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.library import ModelRecord
-from pages.components import Values, by_name, job_store, known_owner, notice, shows_errors
+from pages.components import Values, hint, html, job_store, known_owner, notice, on, page_head, shows_errors
 from pages.components.account import (
     Visitor,
     account_html,
@@ -46,23 +46,24 @@ _MAX_CARD_CHARS = 200_000
 
 def build() -> None:
     """The page, in the current Blocks context."""
-    gr.HTML(
-        '<header class="m2v-head"><h1>Publish</h1><p>Put a model on the Hugging Face Hub. It is opened as others will '
-        "open it before it goes, and fetched again once it is there.</p></header>",
-        apply_default_css=False,
+    page_head(
+        "Publish",
+        "Put a model on the Hugging Face Hub. It is opened as others will open it before it goes, and fetched again "
+        "once it is there.",
     )
+    filled: dict[str, Any] = {}
     with gr.Row(elem_classes="m2v-columns"):
         with gr.Column(scale=7, elem_classes="m2v-form"):
             with gr.Column(elem_classes="m2v-card"):
                 picker = build_model_picker()
-                account = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
+                filled["account"] = html(css="m2v-status")
                 login_button()
-            with gr.Column(visible=False, elem_classes="m2v-card") as form:
-                readers = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
+            with gr.Column(visible=False, elem_classes="m2v-card") as filled["form"]:
+                readers = html(css="m2v-status")
                 name = gr.Textbox(
                     label="Repository", info="Your account and a name for the model.", max_lines=1, max_length=200
                 )
-                status = gr.HTML("", apply_default_css=False, elem_classes="m2v-status")
+                status = html(css="m2v-status")
                 with gr.Column(visible=False, elem_classes="m2v-words") as taken:
                     way = gr.Radio(_WAYS, value=None, label="How to add this model", elem_classes="m2v-choices")
                     branch = gr.Textbox(
@@ -79,15 +80,10 @@ def build() -> None:
                 license_box = gr.Dropdown(
                     license_choices(), value=None, label="Licence", info=" ", allow_custom_value=True
                 )
-            with (
-                gr.Accordion("Model card", open=False, visible=False, elem_classes="m2v-card m2v-advanced") as cover,
-                gr.Tabs(elem_classes="m2v-tabs"),
-            ):
+            cover = gr.Accordion("Model card", open=False, visible=False, elem_classes="m2v-card m2v-advanced")
+            with cover, gr.Tabs(elem_classes="m2v-tabs"):
                 with gr.Tab("Edit"):
-                    gr.HTML(
-                        '<p class="m2v-hint">Name and licence are filled in as chosen above.</p>',
-                        apply_default_css=False,
-                    )
+                    hint("Name and licence are filled in as chosen above.")
                     card = gr.Textbox(
                         lines=16,
                         max_lines=28,
@@ -101,40 +97,16 @@ def build() -> None:
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
             panel = build_job_panel("Publish", "publish")
             build_zip_button(picker.owner, picker.model_id)
-    chosen = [picker.model_id, name, way, branch, access, license_box, card]
-    panel.connect(submit, chosen, with_visitor=True)
+    chosen = {"name": name, "way": way, "branch": branch, "access": access, "license": license_box, "card": card}
+    panel.connect(submit, [picker.model_id, *chosen.values()], with_visitor=True)
 
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    filled = {
-        "account": account,
-        "form": form,
-        "cover": cover,
-        "readers": readers,
-        "name": name,
-        "way": way,
-        "branch": branch,
-        "access": access,
-        "license": license_box,
-        "card": card,
-    }
-    gr.on(
-        [current_page().load, picker.model_id.change],
-        **by_name(prepare, filled),
-        inputs=[picker.owner, picker.model_id],
-        trigger_mode="always_last",
-        **quiet,
-    )
-    gr.on([name.change, panel.done_id.change], check, name, [status, taken], trigger_mode="always_last", **quiet)
-    way.change(lambda chosen: gr.Textbox(visible=chosen == "branch"), way, branch, **quiet)
+    picked: list[Any] = [picker.owner, picker.model_id]
+    filled |= {"cover": cover, "readers": readers, **chosen}
+    on([current_page().load, picker.model_id.change], prepare, picked, filled, latest=True)
+    on([name.change, panel.done_id.change], check, name, [status, taken])
+    on(way.change, lambda chosen: gr.Textbox(visible=chosen == "branch"), way, branch)
     # The editor itself is never written to while one may type in it; name and licence are filled in when it goes.
-    gr.on(
-        [card.change, name.change, license_box.change],
-        preview_card,
-        [name, license_box, card],
-        preview,
-        trigger_mode="always_last",
-        **quiet,
-    )
+    on([card.change, name.change, license_box.change], preview_card, [name, license_box, card], preview)
 
 
 def prepare(owner: str | None, model_id: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:

@@ -241,6 +241,68 @@ def by_name(handler: Callable[..., Any], outputs: Mapping[str, Any]) -> dict[str
     return {"fn": made, "outputs": list(outputs.values())}
 
 
+def on(events: Any, handler: Any, inputs: Any = None, outputs: Any = None, latest: bool = False, **how: Any) -> Any:
+    """Call a handler of a page when an event fires; programs can't call it, and Gradio shows no progress of its own.
+
+    Args:
+        events: One event of a component, or a list of them.
+        handler: None where only `js` is run.
+        inputs: The components whose values it takes.
+        outputs: Its components; by name where the handler returns, or yields, a dictionary of values. See `by_name`.
+        latest: Whether an event that fires meanwhile is answered after it; by default only that of a `change` is.
+        how: What else Gradio takes.
+    """
+    how = {"fn": handler, "outputs": outputs, "show_progress": "hidden", "api_visibility": "private"} | how
+    if isinstance(outputs, Mapping):
+        how |= by_name(handler, outputs)
+    if latest:
+        how["trigger_mode"] = "always_last"
+    return gr.on(events, inputs=inputs, **how) if isinstance(events, list) else events(inputs=inputs, **how)
+
+
+def html(content: str | None = "", css: str | None = None, **how: Any) -> gr.HTML:
+    """HTML of the page's own look."""
+    return gr.HTML(content, apply_default_css=False, elem_classes=css, **how)
+
+
+def message_box() -> gr.HTML:
+    """Where a page says what there is to say; it takes no room while empty."""
+    return html(css="m2v-message")
+
+
+def page_head(title: str, text: str) -> gr.HTML:
+    """The heading of a page, and what it is for."""
+    return html(
+        render('<header class="m2v-head"><h1>{{ title }}</h1><p>{{ text }}</p></header>', title=title, text=text)
+    )
+
+
+def hint(text: str) -> gr.HTML:
+    """An explanation."""
+    return html(render('<p class="m2v-hint">{{ text }}</p>', text=text))
+
+
+def query_box(label: str, placeholder: str = "Type and press Enter", button: str = "Search") -> gr.Textbox:
+    """A field for a search."""
+    look: dict[str, Any] = {"max_lines": 1, "submit_btn": button, "elem_classes": "m2v-query"}
+    return gr.Textbox("", label=label, placeholder=placeholder, **look)
+
+
+def upload_box(
+    label: str = "Text with one entry a line, or a CSV or TSV table",
+    file_types: Sequence[str] = (".txt", ".csv", ".tsv"),
+    height: int = 120,
+    **how: Any,
+) -> gr.File:
+    """A field for files, by default a text or a table."""
+    return gr.File(file_types=list(file_types), label=label, height=height, elem_classes="m2v-upload", **how)
+
+
+def figure_box() -> gr.Plot:
+    """Where a figure is drawn."""
+    return gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
+
+
 def raises_for_programs(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:
     """Decorate an endpoint for programs: an `M2VError` becomes Gradio's error, whose text reaches the caller."""
 

@@ -115,6 +115,30 @@ def parse_pattern(text: str) -> str | None:
     return text or None
 
 
+def parsed_settings(form: Mapping[str, str]) -> dict[str, Any]:
+    """The keyword arguments of `distill` for what the form holds, by the names of `DEFAULTS`.
+
+    Raises:
+        InputError: A setting can't be used.
+    """
+    weighting = form["weighting"]
+    parameters: dict[str, Any] = {
+        "pca_dims": parse_dims(form["dims"]),
+        "pooling": form["pooling"],
+        "recipe": form["recipe"],
+        "quantize_to": form["precision"],
+        "token_remove_pattern": parse_pattern(form["remove_pattern"]),
+        "vocabulary_quantization": parse_clusters(form["clusters"]),
+        "device": form["device"],
+        "apply_zipf": weighting != "none",
+    }
+    if weighting != "none":
+        parameters["weighting"] = weighting
+    if weighting == "sif":
+        parameters["sif_coefficient"] = parse_coefficient(form["sif_coefficient"])
+    return parameters
+
+
 def restored_settings(parameters: Mapping[str, Any]) -> dict[str, str]:
     """What the form shows for the parameters of a job, as `DEFAULTS`; no SIF coefficient where there is none.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from m2v_core.exploration.tables import write_csv
 from m2v_core.storage.atomic import saving
 from m2v_core.studio.jobs import Job
 from pages import figures
-from pages.components import Values, by_name, job_store, shows_errors
+from pages.components import Values, figure_box, html, job_store, on, shows_errors
 from pages.components.evaluation_view import (
     conditions_html,
     few_text,
@@ -28,7 +27,7 @@ from pages.components.evaluation_view import (
     scores_html,
 )
 from pages.components.job_panel import JobPanel, find_job
-from pages.components.served_files import remove_old_files, served_folder
+from pages.components.served_files import serve
 from pages.html import escape
 
 _QUALITY = {True: "mean score on your test data", False: "fidelity x 100"}
@@ -36,47 +35,25 @@ _QUALITY = {True: "mean score on your test data", False: "fidelity x 100"}
 
 def build_evaluation_results(panel: JobPanel) -> None:
     """What belongs below the form, in the current Blocks context; alive at once."""
-    with gr.Column(visible=False, elem_classes="m2v-measured") as measured:
-        fidelity = gr.HTML("", apply_default_css=False, visible=False)
-        scores = gr.HTML("", apply_default_css=False, visible=False)
-        with gr.Column(visible=False, elem_classes="m2v-card m2v-board") as board:
-            table = gr.HTML("", apply_default_css=False)
+    shown: dict[str, Any] = {}
+    with gr.Column(visible=False, elem_classes="m2v-measured") as shown["measured"]:
+        shown["fidelity"], shown["scores"] = html(visible=False), html(visible=False)
+        with gr.Column(visible=False, elem_classes="m2v-card m2v-board") as shown["board"]:
+            shown["table"] = html()
             with gr.Row(elem_classes="m2v-downloads"):
-                as_csv = gr.DownloadButton("Download CSV", size="sm")
-                as_markdown = gr.DownloadButton("Download Markdown", size="sm")
+                shown["as_csv"] = gr.DownloadButton("Download CSV", size="sm")
+                shown["as_markdown"] = gr.DownloadButton("Download Markdown", size="sm")
         with gr.Row(elem_classes="m2v-columns m2v-figures"):
-            with gr.Column(elem_classes="m2v-card", visible=False) as bubbles_box:
-                bubbles = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
-            with gr.Column(elem_classes="m2v-card", visible=False) as frontier_figure_box:
-                frontier_plot = gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
-        with gr.Column(visible=False, elem_classes="m2v-card m2v-board") as frontier_box:
-            frontier = gr.HTML("", apply_default_css=False)
+            with gr.Column(elem_classes="m2v-card", visible=False) as shown["bubbles_box"]:
+                shown["bubbles"] = figure_box()
+            with gr.Column(elem_classes="m2v-card", visible=False) as shown["frontier_figure_box"]:
+                shown["frontier_plot"] = figure_box()
+        with gr.Column(visible=False, elem_classes="m2v-card m2v-board") as shown["frontier_box"]:
+            shown["frontier"] = html()
             with gr.Row(elem_classes="m2v-downloads"):
-                frontier_csv = gr.DownloadButton("Download CSV", size="sm")
-        conditions = gr.HTML("", apply_default_css=False)
-    shown = {
-        "measured": measured,
-        "fidelity": fidelity,
-        "scores": scores,
-        "board": board,
-        "table": table,
-        "as_csv": as_csv,
-        "as_markdown": as_markdown,
-        "bubbles_box": bubbles_box,
-        "bubbles": bubbles,
-        "frontier_figure_box": frontier_figure_box,
-        "frontier_plot": frontier_plot,
-        "frontier_box": frontier_box,
-        "frontier": frontier,
-        "frontier_csv": frontier_csv,
-        "conditions": conditions,
-    }
-    panel.done_id.change(
-        **by_name(show, shown),
-        inputs=[panel.owner, panel.done_id],
-        show_progress="hidden",
-        api_visibility="private",
-    )
+                shown["frontier_csv"] = gr.DownloadButton("Download CSV", size="sm")
+        shown["conditions"] = html()
+    on(panel.done_id.change, show, [panel.owner, panel.done_id], shown)
 
 
 def _nothing(message: str = "") -> Values:
@@ -169,16 +146,16 @@ def write_board(sheet: Sheet) -> tuple[Any, Any]:
     Raises:
         SaveError: They can't be written.
     """
-    folder = _new_folder()
     escaped = replace(sheet, rows=tuple((str(escape(name)), *cells) for name, *cells in sheet.rows))
-    with saving("The leaderboard"):
-        (folder / "leaderboard.md").write_text(escaped.to_markdown(), encoding="utf-8")
+
+    def write_markdown(path: Path) -> None:
+        with saving("The leaderboard"):
+            path.write_text(escaped.to_markdown(), encoding="utf-8")
+
     numbers = [[name, origin, *(float(cell) if cell else "" for cell in cells)] for name, origin, *cells in sheet.rows]
-    write_csv(folder / "leaderboard.csv", sheet.headings, numbers)
-    return (
-        gr.DownloadButton(value=str(folder / "leaderboard.csv")),
-        gr.DownloadButton(value=str(folder / "leaderboard.md")),
-    )
+    table = serve("leaderboard.csv", lambda path: write_csv(path, sheet.headings, numbers))
+    text = serve("leaderboard.md", write_markdown)
+    return gr.DownloadButton(value=str(table)), gr.DownloadButton(value=str(text))
 
 
 def write_frontier(sheet: Sheet) -> Any:
@@ -187,9 +164,8 @@ def write_frontier(sheet: Sheet) -> Any:
     Raises:
         SaveError: It can't be written.
     """
-    path = _new_folder() / "versions.csv"
-    write_csv(path, sheet.headings, [[_number(cell) for cell in row] for row in sheet.rows])
-    return gr.DownloadButton(value=str(path))
+    rows = [[_number(cell) for cell in row] for row in sheet.rows]
+    return gr.DownloadButton(value=str(serve("versions.csv", lambda path: write_csv(path, sheet.headings, rows))))
 
 
 def _number(cell: str) -> str | float:
@@ -197,11 +173,3 @@ def _number(cell: str) -> str | float:
         return float(cell)
     except ValueError:
         return cell
-
-
-def _new_folder() -> Path:
-    remove_old_files(served_folder())
-    folder = served_folder() / secrets.token_hex(16)
-    with saving("The folder of the tables"):
-        folder.mkdir(parents=True)
-    return folder

@@ -27,7 +27,6 @@ def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_na
 
     Args:
         found: By encoder's name, `Fidelity.to_json`.
-        teacher: Its name.
         texts_name: What they read.
     """
     name, first = next(iter(found.items()))
@@ -39,17 +38,10 @@ def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_na
         for one in found.values()
     ]
     headings = ["Rank correlation", f"% of {int(first['n_neighbours'])} neighbours kept"]
-    warning = notice("error", "Too few texts to rely on", [first["warning"]]) if first["warning"] else Markup()
-    return _card(
-        str(first["verdict"]),
-        warning + _table(["Encoder", *headings], list(found), rows, "Fidelity to the teacher", {0}),
-        [
-            f"{name} beside {teacher}, no labels needed: both compare the same {int(first['n_pairs']):,} pairs of "
-            f"{int(first['n_texts']):,} texts. Rank correlation says how far they put the pairs in one order, 1 "
-            f"for the same; below each figure its 95 % interval. Texts: {texts_name}."
-        ],
-        " m2v-card m2v-verdict",
-    )
+    table = _table(["Encoder", *headings], list(found), rows, "Fidelity to the teacher", {0})
+    notes = render("fidelity_notes.html", name=name, teacher=teacher, first=first, texts_name=texts_name)
+    warning = _warning("Too few texts to rely on", first["warning"])
+    return _card(str(first["verdict"]), warning + table + notes, css=" m2v-card m2v-verdict")
 
 
 def scores_html(evaluation: Evaluation, first: str) -> Markup:
@@ -71,18 +63,9 @@ def scores_html(evaluation: Evaluation, first: str) -> Markup:
     how = "Below each score its 95 % interval, from drawing your lines anew 1,000 times"
     roles = {facts.name: facts.role for facts in evaluation.encoders}
     headings = ["Encoder", *(["Mean"] if len(tasks) > 1 else []), *tasks]
-    return _card(
-        headline,
-        (notice("error", "Too little test data to rely on", [few]) if few else Markup())
-        + _table(
-            headings,
-            [plain_name(name, roles[name]) for name in names],
-            rows,
-            "Scores",
-            {names.index(first)},
-        ),
-        [f"{what}. {how}{', or how few there were' if few else ''}.", *notes],
-    )
+    table = _table(headings, [plain_name(name, roles[name]) for name in names], rows, "Scores", {names.index(first)})
+    said = [f"{what}. {how}{', or how few there were' if few else ''}.", *notes]
+    return _card(headline, _warning("Too little test data to rely on", few) + table, said)
 
 
 def few_text(evaluation: Evaluation) -> str:
@@ -152,25 +135,11 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str, fe
         ]
         for row in rows
     ]
-    sentences = [
-        f"Quality: {quality_name}. Each was made from your model: by keeping its leading dimensions, writing its "
-        "numbers shorter or letting tokens share rows. Set dimensions and precision on the Distill page to get one of "
-        "them."
-    ]
-    if any(row.is_best for row in rows):
-        sentences.append("“Best of its size”: nothing as small is as good.")
-    if any(row.sentences_per_second for row in rows):
-        sentences.append(
-            "Speed: each by itself in this run and on this machine, from text to vector, the median of many rounds "
-            "over the same texts after a warm-up; to compare models closely, let them take turns on Compare."
-        )
-    if dtype != "float32":
-        sentences.append(f"Your model is kept as {dtype}, so float32 wins nothing back here.")
+    table = _table(["Version", "Rows", "Size", "Quality", "Sentences a second", ""], names, cells, "Smaller versions")
+    notes = render("frontier_notes.html", rows=rows, quality_name=quality_name, dtype=dtype)
     return _card(
         "Quality against size" if few else _frontier_headline(rows),
-        (notice("error", "No conclusion from so little test data", [few]) if few else Markup())
-        + _table(["Version", "Rows", "Size", "Quality", "Sentences a second", ""], names, cells, "Smaller versions"),
-        sentences,
+        _warning("No conclusion from so little test data", few) + table + notes,
         css="",
     )
 
@@ -197,21 +166,15 @@ def _frontier_headline(rows: Sequence[FrontierRow]) -> str:
 
 def conditions_html(outcome: Mapping[str, Any], has_speed: bool) -> Markup:
     """When and where it was measured, and where speed is."""
-    machine = outcome["machine"]
-    measured = (
-        f"Measured on {outcome['date']}: {machine['processor']}, {machine['n_cpus']} CPUs, {machine['system']}, "
-        f"Python {machine['python']}."
-    )
-    speed = Markup(
-        "Speeds are those that you measured on <a href=compare>Compare</a>."
-        if has_speed
-        else "Measure the same models on <a href=compare>Compare</a>, and a chart sets speed against quality here."
-    )
-    return render('<p class="m2v-next">{{ measured }} {{ speed }}</p>', measured=measured, speed=speed)
+    return render("evaluation_conditions.html", outcome=outcome, has_speed=has_speed)
 
 
-def _card(headline: str, body: Markup, sentences: Sequence[str], css: str = " m2v-card") -> Markup:
+def _card(headline: str, body: Markup, sentences: Sequence[str] = (), css: str = " m2v-card") -> Markup:
     return render("numbers.html", headline=headline, body=body, sentences=sentences, css=css)
+
+
+def _warning(title: str, why: str | None) -> Markup:
+    return notice("error", title, [why]) if why else Markup()
 
 
 def _table(

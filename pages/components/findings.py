@@ -24,8 +24,6 @@ def documents_html(
     """Documents, each with its place, its cosine as a number and a bar; those in `both` are marked.
 
     Args:
-        found: The documents.
-        query: What was asked.
         both: Ranks of those to mark.
         places: Where each of them lies, to be shown below it; empty for nothing.
     """
@@ -45,10 +43,6 @@ def beside_html(
 
     Args:
         listed: `words_html` or `documents_html`.
-        found: By the static model.
-        by_teacher: By its teacher.
-        teacher: What it is called.
-        query: What was asked.
     """
     both = found_by_both(found, by_teacher)
     n_listed = max(len(found), len(by_teacher))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,17 @@ from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.model import StaticModel
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.jobs.kinds import DESTINATION
-from pages.components import Values, by_name, format_bytes, job_store, known_owner, owner_state, shows_errors
+from pages.components import (
+    Values,
+    format_bytes,
+    html,
+    job_store,
+    known_owner,
+    message_box,
+    on,
+    owner_state,
+    shows_errors,
+)
 from pages.components.account import Visitor, permitted, secrets_of, visitor
 from pages.components.job_view import ONE_CLICK, is_unpublished, job_html
 from pages.components.model_picker import model_library
@@ -79,8 +89,6 @@ def find_job(owner: str | None, job_id: str, timeout_seconds: float = 0.0) -> Jo
     """The job that a page shows; None if there is none, or it has been removed.
 
     Args:
-        owner: Whose.
-        job_id: Its id.
         timeout_seconds: How long to wait for its end.
     """
     if not (owner and job_id):
@@ -137,7 +145,7 @@ class JobPanel:
     def connect(
         self,
         submit: Callable[..., str],
-        inputs: Components,
+        inputs: Components | Mapping[str, gr.components.Component],
         with_visitor: bool = False,
     ) -> None:
         """Bring the panel to life.
@@ -145,9 +153,15 @@ class JobPanel:
         Args:
             submit: Called as `submit(owner, *values of inputs)` when the start button is pressed; returns the
                 id of a new job, or raises, and the panel says why.
-            inputs: The components whose values it takes.
+            inputs: The components whose values it takes; in a mapping, by keyword.
             with_visitor: Call `submit(owner, visitor, *values)` instead.
         """
+        names = list(inputs) if isinstance(inputs, Mapping) else []
+        components = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
+
+        def submitted(*args: Any) -> str:
+            n_named = len(args) - len(names)
+            return submit(*args[:n_named], **dict(zip(names, args[n_named:], strict=True)))
 
         def pressed(submit: Callable[..., str], with_visitor: bool) -> Callable[..., Values]:
             @shows_errors("This can't run yet", lambda message: {"message": message})
@@ -159,7 +173,6 @@ class JobPanel:
 
             return start
 
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         shown = {name: getattr(self, name) for name in _SHOWN}
         owned = {"owner": self.owner, **shown}
 
@@ -167,15 +180,13 @@ class JobPanel:
             return functools.partial(handler, kind=self.kind)
 
         job = [self.owner, self.job_id]
-        started = self.start.click(
-            **by_name(pressed(submit, with_visitor), owned), inputs=[self.owner, *inputs], **quiet
-        )
-        started.then(None, js=_KEEP_FOCUS, **quiet)
-        self.retry.click(**by_name(pressed(retry_upload, True), owned), inputs=job, **quiet)
-        self.cancel.click(**by_name(of_kind(cancel), shown), inputs=job, **quiet)
-        self.timer.tick(**by_name(of_kind(follow), shown), inputs=job, **quiet)
-        opened = current_page().load(**by_name(of_kind(attach), owned), inputs=self.owner, **quiet)
-        opened.then(**by_name(of_kind(catch_up), shown), inputs=job, **quiet)
+        started = on(self.start.click, pressed(submitted, with_visitor), [self.owner, *components], owned)
+        on(started.then, None, js=_KEEP_FOCUS)
+        on(self.retry.click, pressed(retry_upload, True), job, owned)
+        on(self.cancel.click, of_kind(cancel), job, shown)
+        on(self.timer.tick, of_kind(follow), job, shown)
+        opened = on(current_page().load, of_kind(attach), self.owner, owned)
+        on(opened.then, of_kind(catch_up), job, shown)
 
 
 def attach(owner: str | None, kind: str = "distill") -> Values:
@@ -270,11 +281,11 @@ def build_job_panel(start_label: str, kind: str = "distill") -> JobPanel:
     owner, job_id = owner_state(), gr.State("")
     start = gr.Button(start_label, variant="primary", size="lg", elem_classes="m2v-start")
     stop = gr.Button("Cancel", size="lg", visible=False, elem_classes="m2v-cancel")
-    message = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
-    view = gr.HTML(job_html(None, kind), apply_default_css=False)
+    message = message_box()
+    view = html(job_html(None, kind))
     retry = gr.Button("Retry upload", variant="primary", size="lg", visible=False, elem_classes="m2v-retry")
     with gr.Column(visible=False, elem_classes="m2v-result") as result:
-        facts = gr.HTML("", apply_default_css=False)
+        facts = html()
         download = gr.DownloadButton("Download ZIP", variant="primary", size="lg", elem_classes="m2v-download")
     return JobPanel(
         owner,
@@ -286,8 +297,8 @@ def build_job_panel(start_label: str, kind: str = "distill") -> JobPanel:
         result,
         facts,
         download,
-        gr.Timer(_TICK_SECONDS, active=False),
-        gr.State(""),
-        retry,
-        kind,
+        timer=gr.Timer(_TICK_SECONDS, active=False),
+        done_id=gr.State(""),
+        retry=retry,
+        kind=kind,
     )

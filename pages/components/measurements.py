@@ -85,30 +85,4 @@ def _cells(speed: EncoderSpeed, comparison: SpeedComparison) -> list[str]:
 
 def conditions_html(comparison: SpeedComparison) -> Markup:
     """How it was measured, in a few sentences."""
-    machine = comparison.machine
-    sentences = [
-        f"Median of {comparison.rounds} rounds after a warm-up. In each round every encoder in turn reads the same "
-        f"{comparison.texts_per_round:,} texts, which no other round reads; the time covers tokenizing. "
-        f"Texts: {comparison.texts_name}, {comparison.mean_characters:.0f} characters on average.",
-        f"Measured on {machine.processor}, {machine.n_cpus} CPUs, {machine.system}, Python {machine.python}, "
-        "with whatever else ran there.",
-    ]
-    sentences += [
-        f"Extrapolated: {speed.facts.name} read {speed.texts_per_round:,} of the {comparison.texts_per_round:,} texts "
-        f"of each round in its {comparison.seconds:g} seconds; its speed is that of the texts it read."
-        for speed in comparison.encoders
-        if speed.is_extrapolated
-    ]
-    sentences += [
-        f"The rounds of {speed.facts.name} differ {speed.fastest / speed.slowest:.0f}-fold: something else ran "
-        "meanwhile. Measure again when the machine has nothing else to do."
-        for speed in comparison.encoders
-        if speed.is_unsteady
-    ]
-    if comparison.judged_texts:
-        sentences.append(
-            "Fidelity: rank correlation with the teacher's similarities of all pairs of "
-            f"{comparison.judged_texts} texts."
-        )
-    how = '<div class="m2v-how">{% for sentence in sentences %}<p>{{ sentence }}</p>{% endfor %}</div>'
-    return render(how, sentences=sentences)
+    return render("speed_conditions.html", comparison=comparison)

@@ -11,8 +11,8 @@ from typing import Any
 
 from m2v_core.studio.library import ModelRecord
 from pages.components import format_bytes, rows_html
-from pages.components.archive import file_name
 from pages.components.model_picker import details, recipe_name
+from pages.components.served_files import file_name
 from pages.gradio_patches import current_address
 from pages.html import Markup, render
 

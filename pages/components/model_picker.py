@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import gradio as gr
 
@@ -16,13 +15,14 @@ from m2v_core.studio.library import Library, ModelRecord, Refusal
 from m2v_core.studio.space.settings import current_limits
 from pages.components import (
     Values,
-    by_name,
     data_folder,
     days,
     format_bytes,
     job_store,
     known_owner,
+    message_box,
     notice,
+    on,
     owner_state,
     shows_errors,
 )
@@ -103,15 +103,14 @@ def build_model_picker(owner: gr.BrowserState | None = None) -> ModelPicker:
         allow_custom_value=True,
         elem_classes="m2v-model",
     )
-    empty = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+    empty = message_box()
     timer = gr.Timer(_TICK_SECONDS, active=False)
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     n_offered = gr.State(0)
     shown = {"model_id": box, "message": empty, "timer": timer, "n_offered": n_offered}
-    current_page().load(**by_name(attach, {"owner": owner, **shown}), inputs=owner, **quiet)
-    gr.on([timer.tick, box.focus], **by_name(refresh, shown), inputs=[owner, box, n_offered], **quiet)
-    box.blur(**by_name(shorten, shown), inputs=[owner, box, n_offered], **quiet)
-    box.input(pick, [owner, box], empty, **quiet)
+    on(current_page().load, attach, owner, {"owner": owner, **shown})
+    on([timer.tick, box.focus], refresh, [owner, box, n_offered], shown)
+    on(box.blur, shorten, [owner, box, n_offered], shown)
+    on(box.input, pick, [owner, box], empty)
     return ModelPicker(owner, box)
 
 

@@ -36,10 +36,8 @@ def take_documents(
     other.
 
     Args:
-        owner: Whose.
         source: The way in that is shown, "paste" or "upload".
         pasted: What its box holds.
-        upload: The file that lies in it.
         is_emptied: Whether the person has just emptied it, and doesn't merely look at an empty one.
     """
     documents, report = read_documents(source, pasted, upload)

@@ -103,12 +103,7 @@ def preflight(
     Args:
         teacher: As it stands in the box.
         words: The words to distil; None for the teacher's own pieces; empty while there are none yet.
-        use_subword: As in `distill`, like the next five.
-        pca_dims: As there.
-        quantize_to: As there.
-        vocabulary_quantization: As there.
-        token_remove_pattern: As there.
-        recipe: As there.
+        use_subword: As in `distill`, like those up to `recipe`.
         without_words: What the card says where `words` are empty.
         token: Of who asks, for private and gated teachers.
     """

@@ -11,7 +11,7 @@ import gradio as gr
 
 from m2v_core.hub.account import is_reachable
 from m2v_core.hub.info import FoundTeacher, search_teachers
-from pages.components import TEACHER_CHOICES, shows_errors
+from pages.components import TEACHER_CHOICES, on, shows_errors
 from pages.components.preflight_card import short_count
 
 _MIN_CHARS = 3
@@ -24,7 +24,7 @@ _asking = threading.Lock()
 def connect_search(teacher: gr.Dropdown) -> None:
     """Let a `teacher_picker` offer what the Hub has."""
     # Not "always_last", which now and then loses the last key.
-    teacher.key_up(search, None, teacher, trigger_mode="multiple", show_progress="hidden", api_visibility="private")
+    on(teacher.key_up, search, None, teacher, trigger_mode="multiple")
 
 
 def has_hub() -> bool:

@@ -19,7 +19,7 @@ from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.serving.teacher_queries import TeacherQueries
 from m2v_core.studio.space.settings import current_limits
 from m2v_core.studio.work.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
-from pages.components import ASK_FOR_HELP, Values, by_name, checked_teacher, job_store, notice, shows_errors
+from pages.components import ASK_FOR_HELP, Values, checked_teacher, job_store, message_box, notice, on, shows_errors
 from pages.components.model_picker import model_library, picked_words
 from pages.components.waiting import bar_html
 from pages.html import Markup, render
@@ -58,11 +58,9 @@ class TeacherSwitch:
     """The switch's components.
 
     Attributes:
-        is_on: The switch.
         ready_id: The job whose vectors are there; empty while there are none. Its change tells a page to search anew.
         about: What the other values are about. An answer that comes late, about what is shown no more, changes it, and
             so is followed by a look at what is shown now.
-        shown: What `follow` returns values for.
     """
 
     kind: Kind
@@ -84,22 +82,18 @@ class TeacherSwitch:
         """Bring the switch to life.
 
         Args:
-            owner: Whose model it is.
-            model_id: Which one.
             documents: What the teacher reads besides; a state of None for its words.
             starts: Events that make the teacher read, where it has not.
             looks: Events after which it may have read something else.
         """
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         inputs = [owner, model_id, documents, self.is_on]
         start = functools.partial(follow, self.kind, may_start=True)
         look = functools.partial(follow, self.kind, may_start=False)
-        last: dict[str, Any] = quiet | {"trigger_mode": "always_last"}
-        self.is_on.change(**by_name(functools.partial(switch, self.kind), self.shown), inputs=inputs, **last)
-        gr.on(starts, **by_name(start, self.shown), inputs=inputs, **last)
-        gr.on([self.timer.tick, self.about.change, *looks], **by_name(look, self.shown), inputs=inputs, **last)
-        stop = by_name(functools.partial(cancel, self.kind), {"is_on": self.is_on, **self.shown})
-        self.cancel.click(**stop, inputs=[owner, model_id, documents], **quiet)
+        on(self.is_on.change, functools.partial(switch, self.kind), inputs, self.shown)
+        on(list(starts), start, inputs, self.shown, latest=True)
+        on([self.timer.tick, self.about.change, *looks], look, inputs, self.shown, latest=True)
+        stopped = {"is_on": self.is_on, **self.shown}
+        on(self.cancel.click, functools.partial(cancel, self.kind), [owner, model_id, documents], stopped)
 
 
 def teacher_checkbox() -> gr.Checkbox:
@@ -108,14 +102,9 @@ def teacher_checkbox() -> gr.Checkbox:
 
 
 def build_teacher_switch(kind: Kind, is_on: gr.Checkbox) -> TeacherSwitch:
-    """What belongs to a switch, in the current Blocks context; `connect` it once the page's inputs exist.
-
-    Args:
-        kind: What the teacher reads.
-        is_on: The switch, made by `teacher_checkbox`.
-    """
+    """What belongs to the switch `is_on`, in the current Blocks context; `connect` it once the page's inputs exist."""
     with gr.Row(elem_classes="m2v-reading-row"):
-        status = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+        status = message_box()
         stop = gr.Button("Cancel", visible=False, size="sm", elem_classes="m2v-cancel-reading")
     return TeacherSwitch(kind, is_on, status, stop, gr.Timer(_TICK_SECONDS, active=False), gr.State(""), gr.State(""))
 
@@ -123,16 +112,7 @@ def build_teacher_switch(kind: Kind, is_on: gr.Checkbox) -> TeacherSwitch:
 def follow(
     kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool, may_start: bool
 ) -> Values:
-    """What a switch shows.
-
-    Args:
-        kind: What the teacher reads.
-        owner: Whose model it is.
-        model_id: Which one.
-        documents: What the teacher reads, if not the words.
-        is_on: Whether the switch is on.
-        may_start: Whether to make the teacher read what it has not.
-    """
+    """What a switch shows; where it `may_start`, the teacher is made to read what it has not."""
     if not is_on or not (owner and model_id) or (kind == "teacher_documents" and documents is None):
         return _switch_values("")
     values = functools.partial(_switch_values, about=f"{model_id} {documents.key if documents else ''}")
@@ -292,42 +272,27 @@ class TeacherNeighbors:
         return self._index.search(vector, k, without=query if self._without_itself else None)
 
 
-def ready_words(owner: str | None, model_id: str | None, ready_id: str) -> TeacherNeighbors | None:
-    """The words as the teacher sees them; None where that job is none of this model's.
-
-    Raises:
-        M2VError: What it read is gone, or the model is.
-    """
-    job = find_reading("teacher_words", owner or "", model_id or "") if ready_id else None
-    if job is None or job.id != ready_id or job.state != "done":
-        return None
-    folder = job_store().result_folder(job.id, owner or "")
-    return _word_neighbors(folder, teacher_of(owner or "", model_id or ""), picked_words(owner, model_id))
-
-
-@functools.lru_cache(maxsize=4)
-def _word_neighbors(folder: Path, teacher: str, words: WordNeighbors) -> TeacherNeighbors:
-    return TeacherNeighbors(teacher, words.texts, kept_vectors(folder), words.ranks, without_itself=True)
-
-
-def ready_documents(
-    owner: str | None, model_id: str | None, documents: Documents, ready_id: str
+def ready_neighbors(
+    owner: str | None, model_id: str | None, documents: Documents | None, ready_id: str
 ) -> TeacherNeighbors | None:
-    """The documents as the teacher sees them; None where that job is none of theirs.
+    """The documents, or without any the model's words, as the teacher sees them; None where that job is none of theirs.
 
     Raises:
         M2VError: What it read is gone, or the model is.
     """
-    job = find_reading("teacher_documents", owner or "", model_id or "", documents) if ready_id else None
+    kind: Kind = "teacher_words" if documents is None else "teacher_documents"
+    job = find_reading(kind, owner or "", model_id or "", documents) if ready_id else None
     if job is None or job.id != ready_id or job.state != "done":
         return None
-    folder = job_store().result_folder(job.id, owner or "")
-    return _document_neighbors(folder, teacher_of(owner or "", model_id or ""), documents)
+    folder, teacher = job_store().result_folder(job.id, owner or ""), teacher_of(owner or "", model_id or "")
+    return _neighbors(folder, teacher, picked_words(owner, model_id) if documents is None else documents)
 
 
-@functools.lru_cache(maxsize=4)
-def _document_neighbors(folder: Path, teacher: str, documents: Documents) -> TeacherNeighbors:
-    return TeacherNeighbors(teacher, documents.texts, kept_vectors(folder))
+@functools.lru_cache(maxsize=8)
+def _neighbors(folder: Path, teacher: str, of: WordNeighbors | Documents) -> TeacherNeighbors:
+    if isinstance(of, Documents):
+        return TeacherNeighbors(teacher, of.texts, kept_vectors(folder))
+    return TeacherNeighbors(teacher, of.texts, kept_vectors(folder), of.ranks, without_itself=True)
 
 
 def words_overlap(owner: str | None, model_id: str | None) -> tuple[NDArray[np.float32] | None, Job | None]:

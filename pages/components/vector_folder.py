@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
@@ -12,39 +11,26 @@ from m2v_core.errors import InputError
 from m2v_core.exploration.index.searching import VectorSearch, search_texts
 from m2v_core.exploration.neighbors import Neighbor
 from m2v_core.model import StaticModel
-from pages.components import is_space, notice, shows_errors
+from pages.components import hint, is_space, notice, shows_errors
 from pages.components.findings import documents_html
+from pages.html import Markup
 
 _MAX_SHOWN_CHARACTERS = 1000  # of one text; style.css shows a few lines of it
 
 
-@dataclass(frozen=True)
-class FolderBox:
-    """The components that name a folder.
-
-    Attributes:
-        column: Holds them all; hidden at first.
-        path: Where the folder is typed.
-        button: Opens it.
-    """
-
-    column: gr.Column
-    path: gr.Textbox
-    button: gr.Button
-
-
-def build_folder_box() -> FolderBox:
-    """A new one in the current Blocks context, hidden."""
+def build_folder_box() -> tuple[gr.Column, gr.Textbox, gr.Button]:
+    """A new box that names a folder, hidden, in the current Blocks context: all of it, the path and what opens that."""
     with gr.Column(visible=False, elem_classes="m2v-words") as column:
         path = gr.Textbox("", label="A folder that m2v encode wrote", placeholder="~/vectors", max_lines=1)
         with gr.Row(elem_classes="m2v-buttons"):
             button = gr.Button("Open")
-        gr.HTML(
-            '<p class="m2v-hint">For millions of texts: <code>m2v encode</code> makes vectors of them, '
-            "<code>m2v index</code> makes search in them fast.</p>",
-            apply_default_css=False,
+        hint(
+            Markup(
+                "For millions of texts: <code>m2v encode</code> makes vectors of them, <code>m2v index</code> makes "
+                "search in them fast."
+            )
         )
-    return FolderBox(column, path, button)
+    return column, path, button
 
 
 @shows_errors("This folder can't be searched", lambda message: (None, message))

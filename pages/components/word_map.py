@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import secrets
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,10 +18,20 @@ from m2v_core.exploration.background import MapMaker
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.projection import pca_map, sample_rows, umap_key
 from m2v_core.exploration.tables import write_csv
-from pages.components import Values, by_name, data_folder, format_seconds, shows_errors, teacher_side
+from pages.components import (
+    Values,
+    data_folder,
+    format_seconds,
+    html,
+    message_box,
+    on,
+    query_box,
+    shows_errors,
+    teacher_side,
+)
 from pages.components.map_look import ColorBy, Look, MapData, legend_html, look_of
 from pages.components.model_picker import model_library, picked_words
-from pages.components.served_files import remove_old_files, served_folder
+from pages.components.served_files import serve
 from pages.components.waiting import bar_html
 from pages.figures import map_figure
 from pages.figures.style import short_name
@@ -52,13 +61,8 @@ _COLORS = (
 def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, other_tabs: Sequence[gr.Tab]) -> None:
     """A new map in the current Blocks context, drawn whenever its tab is opened.
 
-    Args:
-        owner: Whose model it shows.
-        model_id: Which one.
-        tab: The tab it stands in.
-        other_tabs: Those that hide it.
+    The tab it stands in is `tab`; the others hide it.
     """
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     with gr.Row(elem_classes="m2v-map-settings"):
         method = gr.Radio(["PCA", "UMAP"], value="PCA", label="Layout", info=_LAYOUTS, elem_classes="m2v-switch")
         color_by = gr.Radio(
@@ -69,79 +73,41 @@ def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, o
             elem_classes="m2v-switch",
         )
         with gr.Column(elem_classes="m2v-find"):
-            find = gr.Textbox(
-                "",
-                label="Find a word",
-                placeholder="Type and press Enter",
-                max_lines=1,
-                submit_btn="Find",
-                elem_classes="m2v-query",
-            )
-            map_found = gr.HTML("", apply_default_css=False, elem_classes="m2v-map-found")
+            find, map_found = query_box("Find a word", button="Find"), html(css="m2v-map-found")
     # What comes and goes has its room above the map, or stands below it: so the map stays where it is.
     with gr.Column(elem_classes="m2v-map-area"):
-        map_status = gr.HTML("", apply_default_css=False, elem_classes="m2v-map-status")
-        word_map = gr.HTML(
-            None,
-            html_template=render("map.html", script=_plotly_address()),
-            js_on_load=_SCRIPT.read_text(encoding="utf-8"),
-            apply_default_css=False,
-            elem_classes="m2v-map",
-            found=None,
-        )
-    map_notes = gr.HTML("", apply_default_css=False, elem_classes="m2v-map-notes")
-    teacher_said = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
+        map_status = html(css="m2v-map-status")
+        template, script = render("map.html", script=_plotly_address()), _SCRIPT.read_text(encoding="utf-8")
+        word_map = html(None, "m2v-map", html_template=template, js_on_load=script, found=None)
+    map_notes = html(css="m2v-map-notes")
+    teacher_said = message_box()
     ask = gr.Button("Let the teacher read the words", visible=False, size="sm", elem_classes="m2v-ask-teacher")
     stop = gr.Button("Cancel", visible=False, size="sm", elem_classes="m2v-ask-teacher")
     is_map_open = gr.State(False)
     map_timer = gr.Timer(_TICK_SECONDS, active=False)
-    selection = gr.HTML(_LASSO_HINT, apply_default_css=False, elem_classes="m2v-selection")
+    selection = html(_LASSO_HINT, "m2v-selection")
     download = gr.DownloadButton("Download CSV", visible=False, size="lg")
 
     drawn, asked, selected = gr.State(""), gr.State(0), gr.State([])
-    shown = {
-        "map": word_map,
-        "status": map_status,
-        "notes": map_notes,
-        "timer": map_timer,
-        "drawn": drawn,
-        "ask": ask,
-        "stop": stop,
-    }
+    shown = {"map": word_map, "status": map_status, "notes": map_notes, "timer": map_timer, "drawn": drawn}
+    shown |= {"ask": ask, "stop": stop}
+    model = [owner, model_id]
     # One handler for all that can change the map, so that no answer comes after a later one's.
-    gr.on(
-        [is_map_open.change, model_id.change, method.change, color_by.change, map_timer.tick, asked.change],
-        **by_name(show_map, shown),
-        inputs=[owner, model_id, method, color_by, is_map_open, drawn],
-        trigger_mode="always_last",
-        **quiet,
-    )
+    changes = [is_map_open.change, model_id.change, method.change, color_by.change, map_timer.tick, asked.change]
+    on(changes, show_map, [*model, method, color_by, is_map_open, drawn], shown)
     # 30,000 points are not sent before somebody looks at them.
-    gr.on([other.select for other in other_tabs], lambda: False, None, is_map_open, **quiet)
-    tab.select(lambda: True, None, is_map_open, **quiet)
-    ask.click(let_teacher_read, [owner, model_id, asked], [teacher_said, asked], **quiet)
-    stop.click(stop_teacher, [owner, model_id, asked], [teacher_said, asked], **quiet)
-    gr.on([color_by.change, model_id.change], lambda: "", None, teacher_said, **quiet)
-    forgotten = {
-        "selection": selection,
-        "download": download,
-        "find": find,
-        "found": map_found,
-        "map": word_map,
-        "selected": selected,
-    }
-    model_id.change(**by_name(forget_selection, forgotten), inputs=None, **quiet)
-    word_map.select(selected_points, None, selected, **quiet)
+    on([other.select for other in other_tabs], lambda: False, None, is_map_open)
+    on(tab.select, lambda: True, None, is_map_open)
+    on(ask.click, let_teacher_read, [*model, asked], [teacher_said, asked])
+    on(stop.click, stop_teacher, [*model, asked], [teacher_said, asked])
+    on([color_by.change, model_id.change], lambda: "", None, teacher_said)
+    forgotten = {"selection": selection, "download": download, "find": find, "found": map_found, "map": word_map}
+    on(model_id.change, forget_selection, None, {**forgotten, "selected": selected})
+    on(word_map.select, selected_points, None, selected)
     # What the map shows of a word stands in the table too, once the map shows it.
-    gr.on(
-        [selected.change, drawn.change],
-        show_selection,
-        [owner, model_id, method, color_by, selected],
-        [selection, download],
-        trigger_mode="always_last",
-        **quiet,
-    )
-    find.submit(find_on_map, [owner, model_id, find], [word_map, map_found], **quiet)
+    chosen = [*model, method, color_by, selected]
+    on([selected.change, drawn.change], show_selection, chosen, [selection, download])
+    on(find.submit, find_on_map, [*model, find], [word_map, map_found])
 
 
 def _undrawn(message: str) -> Values:
@@ -156,10 +122,7 @@ def show_map(
     """What the map shows, and what stands around it.
 
     Args:
-        owner: Whose model it shows.
-        model_id: Which one.
         method: What lays it out; PCA as long as that waits.
-        color_by: What colours it.
         is_open: Whether anybody sees it; nothing changes where not.
         drawn: What the figure there is of; it is not sent again.
     """
@@ -300,11 +263,8 @@ def show_selection(
         facts.append(column[1])
     table = [[fact[place] for fact in facts] for place in places]
     rows = [[*row, *_rounded(points[place])] for row, place in zip(table, places, strict=True)]
-    remove_old_files(served_folder())
-    # The address is the only key to the file.
-    path = served_folder() / secrets.token_hex(16) / "words.csv"
-    path.parent.mkdir(parents=True)
-    write_csv(path, [*columns, f"{drawn_method} 1", f"{drawn_method} 2"], rows)
+    headings = [*columns, f"{drawn_method} 1", f"{drawn_method} 2"]
+    path = serve("words.csv", lambda path: write_csv(path, headings, rows))
     noun = "word" if len(rows) == 1 else "words"
     button = gr.DownloadButton(f"Download CSV · {len(rows):,} {noun}", value=str(path), visible=True)
     return selection_html(columns, table), button

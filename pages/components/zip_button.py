@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 
 from m2v_core.storage.export import ExportFormat
-from pages.components import known_owner, shows_errors
-from pages.components.archive import archive_of
+from pages.components import known_owner, message_box, on, shows_errors
 from pages.components.model_picker import checked_pick
+from pages.components.served_files import archive_of
 from pages.components.waiting import following
 
 _MAKING = {None: "Packing the ZIP", "onnx": "Writing the ONNX model", "word2vec": "Writing the word vectors"}
@@ -20,8 +20,7 @@ _MAKING = {None: "Packing the ZIP", "onnx": "Writing the ONNX model", "word2vec"
 def build_zip_button(owner: gr.BrowserState, model_id: gr.components.Component) -> None:
     """A new button in the current Blocks context, alive at once."""
     button = gr.Button("Download ZIP", elem_classes="m2v-get")
-    said = gr.HTML("", apply_default_css=False, elem_classes="m2v-message")
-    connect_zip_buttons([(None, button, said)], owner, model_id)
+    connect_zip_buttons([(None, button, message_box())], owner, model_id)
 
 
 def connect_zip_buttons(
@@ -34,15 +33,11 @@ def connect_zip_buttons(
     Args:
         buttons: One for each format, None for the model's own files, with what shows that the archive is being made,
             and why it could not be.
-        owner: Whose model.
-        model_id: Which one.
     """
     archive = gr.DownloadButton("ZIP", elem_id="m2v-archive")
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     for format, button, said in buttons:
-        make = make_zip if format is None else functools.partial(make_zip, format=format)
-        made = button.click(make, [owner, model_id], [archive, said], **quiet)
-        made.success(None, archive, js=_FOLLOW, **quiet)
+        made = on(button.click, functools.partial(make_zip, format=format), [owner, model_id], [archive, said])
+        on(made.success, None, archive, js=_FOLLOW)
 
 
 @shows_errors("The download could not be made", lambda message: [gr.DownloadButton(value=None), message])

@@ -1,7 +1,6 @@
 """Data to plotly figures: pure functions, without colours for text and lines, which follow the page's theme."""
 
-from pages.figures.evaluation import frontier_figure, quality_bubbles
-from pages.figures.speed import speed_bars, speed_bubbles
+from pages.figures.encoders import frontier_figure, quality_bubbles, speed_bars, speed_bubbles
 from pages.figures.style import plain_name
 from pages.figures.words import CLUSTER_COLORS, PointColors, map_figure
 

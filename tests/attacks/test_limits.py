@@ -22,8 +22,9 @@ from m2v_core.studio.jobs.kinds import Kind
 from m2v_core.studio.space import settings
 from m2v_core.studio.space.settings import Limits, load_settings
 from pages import api, compare, components, distill, evaluate, explore
-from pages.components import model_picker, own_documents, preflight_card, teacher_side, tidying
+from pages.components import model_picker, own_documents, preflight_card, served_files, teacher_side
 from pages.components.account import Visitor
+from pages.components.distill_settings import DEFAULTS
 from pages.components.served_files import remove_old_files, served_folder
 from tests.attacks.space import Stranger, marked_model
 
@@ -153,8 +154,9 @@ def corpus_characters(app: App) -> None:
     app.limit(corpus_characters=5)
     corpus = app.home / "corpus.txt"
     corpus.write_text("abc\ndef\n")
-    settings = ("256", "sif", "0.0001", "auto", "float16", "", "", "auto", "fast")
-    call = functools.partial(distill.submit, ADA, Visitor(), "a/b", "output", "paste", "", None, None, False, *settings)
+    call = functools.partial(
+        distill.submit, ADA, Visitor(), "a/b", "output", "paste", "", None, None, False, **DEFAULTS
+    )
     refused("more than 5 characters", call, str(corpus))
 
 
@@ -233,7 +235,7 @@ def speed_models(app: App) -> None:
 
 def speed_texts(app: App) -> None:
     app.limit(speed_texts=4)
-    refused("5 texts are more than the 4", compare.usable_texts, list("abcde"), 3)
+    refused("5 texts are more than the 4", compare.usable_texts, "own", "a\nb\nc\nd\ne", None, 3)
 
 
 def evaluation_models(app: App) -> None:
@@ -245,7 +247,7 @@ def evaluation_models(app: App) -> None:
 
 def evaluation_texts(app: App) -> None:
     app.limit(evaluation_texts=4)
-    refused("5 texts are more than the 4", evaluate.usable_texts, list("abcde"))
+    refused("5 texts are more than the 4", evaluate.usable_texts, "own", "a\nb\nc\nd\ne", None)
     table = app.home / "table.csv"
     table.write_text("1,a,b\n2,c,d\n3,a,e\n")
     refused("5 texts, and 4 are read", evaluate.read_sets, [str(table)])
@@ -267,8 +269,8 @@ def hub_cache_bytes(app: App) -> None:
     """What goes first is tested with the cache; here, that the app looks after it."""
     app.limit(hub_cache_bytes=123)
     asked: list[int] = []
-    app._patch.setattr(tidying, "trim_hub_cache", asked.append)
-    tidying.tidy_up()
+    app._patch.setattr(served_files, "trim_hub_cache", asked.append)
+    served_files.tidy_up()
     assert asked == [123]
 
 

@@ -18,7 +18,7 @@ from app import build_app
 from m2v_core.model import StaticModel
 from m2v_core.studio.library import Library, ModelRecord
 from pages import api as page
-from pages.components import archive, model_picker
+from pages.components import model_picker, served_files
 from tests.live_app import Server
 from tests.pages.conftest import JOB_ID, FakeStore, done_job, encoding_job, make_job
 from tests.static_models import static_model
@@ -34,7 +34,7 @@ PUBLIC = {
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch, store: FakeStore, tmp_path: Path) -> Library:
     made = Library(tmp_path / "models")
-    for module in (page, model_picker, archive):
+    for module in (page, model_picker, served_files):
         monkeypatch.setattr(module, "model_library", lambda: made)
     monkeypatch.setattr(page, "job_store", lambda: store)
     return made

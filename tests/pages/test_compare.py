@@ -9,18 +9,19 @@ from typing import Any
 
 import pytest
 
-from m2v_core.errors import InputError, M2VError, NotFoundError
+from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError
 from m2v_core.evaluation.encoders import EncoderFacts
 from m2v_core.evaluation.speed import EncoderSpeed, Machine, SpeedComparison
 from m2v_core.studio.jobs import Job, Stage
 from m2v_core.studio.library import Contents, ModelRecord
 from m2v_core.studio.space.settings import current_limits
 from pages import compare
-from pages.compare import judge_file, offer, refresh, show, submit, their_teacher, unique_names, usable_texts
+from pages.compare import offer, refresh, show, submit, their_teacher, unique_names, usable_texts
 from pages.components import BUNDLED_TEACHER, model_picker
 from pages.components.job_panel import newest_job, panel_values
 from pages.components.job_view import job_html
 from pages.components.measurements import numbers_html
+from pages.components.own_texts import judge_file
 from pages.components.result_card import result_html
 from pages.figures import speed_bars, speed_bubbles
 from pages.figures.style import fidelity_axis
@@ -200,7 +201,8 @@ def test_a_model_that_is_deleted_just_then_is_left_out(jobs: FakeStore, monkeypa
         return folder(model_id, owner)
 
     monkeypatch.setattr(shelf, "folder", gone)
-    assert [model_id for _, model_id in offer(OWNER, request())["models"].choices] == ["a" * 32]
+    start(chosen=["a" * 32, "b" * 32])
+    assert [model["name"] for model in jobs.submitted[0][0].parameters["models"]] == ["m2v-teacher"]
 
 
 def test_a_list_that_fails_unforeseen_names_its_incident(jobs: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +218,7 @@ def test_own_texts_come_from_a_file_too(jobs: FakeStore, vocabulary_file: Callab
     jobs.add(OWNER, model_job())
     lines = [f"a text of number {number}" for number in range(12)]
     path = vocabulary_file("texts.txt", "\n".join([*lines, "", lines[0]]))
-    assert "12 different texts ready" in judge_file(path)
+    assert "12 different texts ready" in judge_file(usable_texts, path)
     start(source="upload", upload=path)
     assert jobs.submitted[0][0].texts == {"texts": lines}
     table = vocabulary_file("texts.csv", "id,text\n" + "\n".join(f"{n},{line}" for n, line in enumerate(lines)))
@@ -225,8 +227,8 @@ def test_own_texts_come_from_a_file_too(jobs: FakeStore, vocabulary_file: Callab
     assert jobs.submitted[1][0].texts == {"texts": lines}
 
     jobs.add(OWNER, model_job())
-    assert judge_file(None) == ""
-    assert "m2v-error" in judge_file(vocabulary_file("empty.txt", ""))
+    assert judge_file(usable_texts, None) == ""
+    assert "m2v-error" in judge_file(usable_texts, vocabulary_file("empty.txt", ""))
     for changes in ({"upload": None}, {"upload": vocabulary_file("few.txt", "one\ntwo")}):
         with pytest.raises(M2VError, match=r"no file yet|2 different texts are too few"):
             start(source="upload", **changes)
@@ -277,8 +279,8 @@ def test_no_paths_on_a_space(jobs: FakeStore, monkeypatch: pytest.MonkeyPatch) -
 def test_too_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = replace(current_limits(), speed_texts=10)
     monkeypatch.setattr(compare, "current_limits", lambda: limits)
-    with pytest.raises(InputError, match="11 texts are more than the 10"):
-        usable_texts(list(map(str, range(11))), 5)
+    with pytest.raises(LimitError, match="11 texts are more than the 10"):
+        usable_texts("own", "\n".join(map(str, range(11))), None, 5)
 
 
 def test_names_are_told_apart(jobs: FakeStore) -> None:
@@ -286,7 +288,7 @@ def test_names_are_told_apart(jobs: FakeStore) -> None:
     jobs.add(OWNER, model_job(id="a" * 32, title="other"))
     for letter, changes in (("b", {}), ("c", {}), ("d", {"outcome": outcome})):
         jobs.add(OWNER, model_job(id=letter * 32, **changes))
-    assert unique_names(compare.measurable_models(OWNER)) == [
+    assert unique_names(compare.model_library().list_models(OWNER)) == [
         "other",
         "m2v-teacher · 256 dim int8 (1)",
         "m2v-teacher · 256 dim int8 (2)",

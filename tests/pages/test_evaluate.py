@@ -28,8 +28,9 @@ from pages.components.evaluation_results import measured_speeds, show
 from pages.components.evaluation_view import frontier_html
 from pages.components.job_panel import panel_values
 from pages.components.job_view import job_html
+from pages.components.own_texts import judge_file
 from pages.components.result_card import result_html
-from pages.evaluate import judge_sets, judge_texts, offer, read_sets, submit, usable_texts
+from pages.evaluate import judge_sets, offer, read_sets, submit, usable_texts
 from pages.figures import frontier_figure, quality_bubbles
 from tests.core.evaluation.sets import SETS, LetterEncoder, write_sets
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
@@ -183,8 +184,8 @@ def test_files_are_judged(vocabulary_file: Callable[[str, str], str]) -> None:
     assert "m2v-error" in said and "line 2" in said and "bad.csv" in said
     assert judge_sets(None) == ""
     texts = vocabulary_file("texts.txt", "one\ntwo\nthree")
-    assert "3 different texts ready" in judge_texts("upload", texts)
-    assert judge_texts("own", texts) == ""
+    assert "3 different texts ready" in judge_file(usable_texts, texts)
+    assert judge_file(usable_texts, None) == ""
 
 
 def packed(folder: Path, **changes: str) -> str:
@@ -243,7 +244,7 @@ def test_tables_of_one_name_are_told_apart(tmp_path: Path) -> None:
 def test_texts_that_are_too_long(monkeypatch: pytest.MonkeyPatch, vocabulary_file: Callable[[str, str], str]) -> None:
     monkeypatch.setattr(page, "current_limits", lambda: replace(current_limits(), text_characters=10))
     with pytest.raises(M2VError, match="11 characters, and 10"):
-        usable_texts(["a", "b", "c" * 11])
+        usable_texts("own", "a\nb\n" + "c" * 11, None)
     with pytest.raises(M2VError, match="11 characters, and 10"):
         read_sets([vocabulary_file("mine.csv", f"1,a,b\n2,a,{'c' * 11}\n")])
 

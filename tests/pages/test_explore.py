@@ -59,8 +59,7 @@ def model(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[WordNei
         word_map._places,
         map_look.clusters,
         explore._document_index,
-        teacher_side._word_neighbors,
-        teacher_side._document_neighbors,
+        teacher_side._neighbors,
     ):
         cached.cache_clear()
 

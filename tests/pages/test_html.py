@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from m2v_core.exploration.neighbors import Neighbor
 from m2v_core.hub.account import Account
 from m2v_core.studio.jobs import Stage
 from m2v_core.studio.library import ModelRecord, Refusal
-from pages import components, figures, library
+from pages import components, explore, figures, library
 from pages.components import (
     account,
     evaluation_view,
@@ -47,7 +48,7 @@ from pages.components import (
     word_map,
 )
 from pages.components.account import Visitor
-from pages.figures import speed, style
+from pages.figures import encoders, style
 from pages.html import render
 from tests.pages.conftest import done_job, make_job
 from tests.pages.test_evaluate import frontier_rows
@@ -197,12 +198,17 @@ CASES: dict[str, Callable[[str], str]] = {
     "waiting_html": lambda text: waiting.waiting_html(text, 2.0, 4.0),
     "bar_html": lambda text: waiting.bar_html(text, text, 0.25),
     "refused_html": lambda text: model_picker.refused_html([Refusal("a", text, text, True)]),
+    "search": lambda text: explore._found_html(
+        findings.documents_html, SimpleNamespace(search=lambda query, k: [Neighbor(text, 0.5, 0)]), None, text, 5
+    ),
+    "page_head": lambda text: components.page_head(text, text).value,
+    "hint": lambda text: components.hint(text).value,
     "_added": lambda text: library._added(_record(text)),
 }
 # What plotly shows as HTML.
 LABELS: dict[str, Callable[[str], str]] = {
     "short_name": lambda text: style.short_name(text, "static"),
-    "hover of a speed": lambda text: speed._hover(_speeds(text).encoders[0]),
+    "hover of a speed": lambda text: encoders.speed_hover(_speeds(text).encoders[0]),
     "frontier": lambda text: figures.frontier_figure(frontier_rows(), text).layout.annotations[0].text,
     "bubbles": lambda text: figures.speed_bubbles(_speeds(text)).data[0].customdata[0],
     "words": lambda text: (

@@ -19,7 +19,7 @@ from m2v_core.storage.export import write_zip
 from m2v_core.studio.jobs import Job
 from m2v_core.studio.library import Library, ModelRecord
 from pages import library as page
-from pages.components import archive, model_facts, model_picker, served_files, waiting, zip_button
+from pages.components import model_facts, model_picker, served_files, waiting, zip_button
 from tests.pages.conftest import FakeStore, make_job
 from tests.static_models import static_model
 
@@ -33,7 +33,7 @@ SNIPPET, CONFIRM, DONE, TIMER, SHOWN, LISTED = ("snippet", "confirm", "done", "t
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch, store: FakeStore, tmp_path: Path) -> Library:
     made = Library(tmp_path / "models")
-    for module in (page, model_picker, archive):
+    for module in (page, model_picker, served_files):
         monkeypatch.setattr(module, "model_library", lambda: made)
     for module in (page, model_picker):
         monkeypatch.setattr(module, "job_store", lambda: store)
@@ -108,7 +108,7 @@ def test_a_full_library_says_which_model_is_left_out_and_takes_it_in_once_there_
 ) -> None:
     record = add("first")
     library = Library(tmp_path / "models", jobs=store, max_models_per_owner=1)  # type: ignore[arg-type]
-    for module in (page, model_picker, archive):
+    for module in (page, model_picker, served_files):
         monkeypatch.setattr(module, "model_library", lambda: library)
     static_model().save_pretrained(store.result)
     finished(store, f"m2v-{EVIL}", "a")
@@ -285,7 +285,7 @@ def test_the_snippet_names_the_app_where_it_is(
 
 def test_the_zip_is_its_owners_and_goes_with_the_model(add: Callable[..., ModelRecord]) -> None:
     record = add("my model/…")
-    zip_path = archive.archive_of(OWNER, record.id)
+    zip_path = served_files.archive_of(OWNER, record.id)
     assert zip_path.name == "my-model.zip"
     assert record.id not in str(zip_path)
     button, said = last(zip_button.make_zip(OTHER, record.id))
@@ -299,11 +299,11 @@ def test_the_zip_is_its_owners_and_goes_with_the_model(add: Callable[..., ModelR
 )
 def test_other_formats_come_as_archives(add: Callable[..., ModelRecord], format: Any, file: str) -> None:
     record = add("my model")
-    path = archive.archive_of(OWNER, record.id, format)
+    path = served_files.archive_of(OWNER, record.id, format)
     with zipfile.ZipFile(path) as opened:
         assert file in opened.namelist()
     assert [entry.name for entry in path.parent.iterdir()] == [f"my-model-{format}.zip"]
-    assert path.parent == archive.archive_of(OWNER, record.id).parent
+    assert path.parent == served_files.archive_of(OWNER, record.id).parent
     button, said = last(zip_button.make_zip(OTHER, record.id, format))
     assert button.value is None and "No such model among yours" in said
     assert last(zip_button.make_zip(OWNER, record.id, format))[0].value["path"] == str(path)
@@ -441,7 +441,7 @@ def test_an_archive_that_was_handed_out_again_is_not_removed_as_old(
     add: Callable[..., ModelRecord], store: FakeStore
 ) -> None:
     record, job = add(), finished(store, "m2v-teacher", "a")
-    for hand_out in (lambda: archive.archive_of(OWNER, record.id), lambda: served_files.model_zip(OWNER, job)):
+    for hand_out in (lambda: served_files.archive_of(OWNER, record.id), lambda: served_files.model_zip(OWNER, job)):
         path = hand_out()
         os.utime(path.parent, (0, 0))
         assert hand_out() == path

@@ -1,0 +1,69 @@
+"""Texts to measure on: our sample, or people's own, pasted or uploaded."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import gradio as gr
+
+from m2v_core.distillation.vocabulary import open_vocabulary
+from m2v_core.encoder.texts import well_formed
+from m2v_core.errors import InputError, LimitError
+from pages.components import message_box, notice, on, shows_errors, upload_box
+
+TextSource = Literal["sample", "own", "upload"]
+Usable = Callable[[TextSource, str, str | None], list[str]]
+"""Returns a page's texts, as `read_texts` does; raises where it can't use them."""
+
+
+def build_texts_form(usable: Usable, label: str, hint: str, **radio: Any) -> list[Any]:
+    """New fields in the current Blocks context; returns those that hold the arguments of `usable`.
+
+    Args:
+        usable: Judges what is uploaded.
+        label: Above the choice.
+        hint: Above the field to paste into.
+        radio: What else the choice takes.
+    """
+    choices = [("Our sample", "sample"), ("Paste mine", "own"), ("Upload mine", "upload")]
+    source = gr.Radio(choices, value="sample", label=label, elem_classes="m2v-switch", **radio)
+    own_texts = gr.Textbox(lines=6, max_lines=12, visible=False, label=hint, elem_classes="m2v-paste")
+    with gr.Column(visible=False, elem_classes="m2v-words") as box:
+        upload, report = upload_box(), message_box()
+    on(
+        source.change,
+        lambda chosen: (gr.Textbox(visible=chosen == "own"), gr.Column(visible=chosen == "upload")),
+        source,
+        [own_texts, box],
+    )
+    on([upload.upload, upload.clear], functools.partial(judge_file, usable), upload, report, latest=True)
+    return [source, own_texts, upload]
+
+
+@shows_errors("This file can't be used")
+def judge_file(usable: Usable, upload: str | None) -> str:
+    """What a page says of a new file."""
+    if upload is None:
+        return ""
+    n_texts = len(usable("upload", "", upload))
+    return notice("good", f"{n_texts:,} different {'text' if n_texts == 1 else 'texts'} ready")
+
+
+def read_texts(source: TextSource, own_texts: str, upload: str | None, allowed: int) -> list[str]:
+    """The different texts, none of them blank.
+
+    Raises:
+        M2VError: There is no file, it can't be read, or they are more than `allowed`.
+    """
+    if source == "own":
+        lines = own_texts.splitlines()
+    elif upload is None:
+        raise InputError("There is no file yet. Upload one, or choose our sample.")
+    else:
+        lines = open_vocabulary(upload).entries()
+    texts = list(dict.fromkeys(line.strip() for line in well_formed(lines) if line.strip()))
+    if len(texts) > allowed:
+        raise LimitError(f"{len(texts):,} texts are more than the {allowed:,} that are read here. Give fewer.")
+    return texts
