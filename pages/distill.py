@@ -65,7 +65,7 @@ _MAX_STARTED = 1000
 _started: dict[str, str | None] = {}
 _ADVANCED = "Advanced settings"
 # What the pre-flight card depends on.
-_SHAPING = ("dims", "precision", "clusters", "remove_pattern", "recipe")
+_SHAPING = ("dims", "precision", "clusters", "remove_pattern", "recipe", "prompt")
 
 
 def build() -> None:
@@ -137,6 +137,7 @@ def build() -> None:
                 with gr.Row():
                     typed("clusters", "Shared rows", "Empty: each token has its own row.", placeholder="none")
                     typed("remove_pattern", "Tokens to leave out", "A regular expression, or empty.")
+                typed("prompt", "Prompt", "One of the teacher's, such as query; empty for its default.", max_lines=1)
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
             panel = build_job_panel("Distill")
             with panel.result:
@@ -282,6 +283,7 @@ def check(
     clusters: str,
     remove_pattern: str,
     recipe: Recipe,
+    prompt: str,
     *,
     token: str | None = None,
 ) -> tuple[str, Any, str]:
@@ -317,6 +319,7 @@ def check(
         parsed(parse_clusters, clusters, None),
         pattern,
         recipe,
+        prompt.strip() or None,
         without_words=hint,
         token=token,
     )

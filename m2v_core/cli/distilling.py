@@ -180,10 +180,9 @@ def distill(
             raise
         stop(f"Stopped. What was read stays in {cache_folder}; the same command goes on from there.")
     noted = model.config["m2v"]
+    vocabulary_rows = f"{noted['n_entries']:,} entries, {noted['n_entry_rows']:,} rows" if "n_entries" in noted else ""
     print_facts(
-        vocabulary=(
-            f"{noted['n_entries']:,} entries, {noted['n_entry_rows']:,} rows" if "n_entries" in noted else None
-        ),
+        **({"vocabulary": vocabulary_rows} if vocabulary_rows else {}),
         rows=f"{len(model.token_embeddings):,}",
         dim=model.dim,
         size=size_text(folder_bytes(save_path)),
@@ -201,6 +200,7 @@ def distill(
     "--vocabulary-column",
     "--use-subword/--no-use-subword",
     "--recipe",
+    "--prompt-name",
     help="As for distill.",
 )
 @json_option

@@ -21,6 +21,7 @@ from m2v_core.distillation.teacher.files import (
     TeacherFiles,
     files_of_folder,
     files_of_repo,
+    find_prompt,
     number,
 )
 from m2v_core.distillation.teacher.modules import SentenceModules
@@ -162,6 +163,7 @@ def plan(
     quantize_to: Precision = DEFAULTS.quantize_to,
     vocabulary_quantization: int | None = None,
     recipe: Recipe = DEFAULTS.recipe,
+    prompt_name: str | None = None,
     most_words: int | None = None,
 ) -> Plan:
     """What `distill` with these settings would make of the teacher, without distilling.
@@ -177,6 +179,7 @@ def plan(
         quantize_to: As there.
         vocabulary_quantization: As there.
         recipe: As there.
+        prompt_name: As there.
         most_words: How many words of the vocabulary are tokenized at most, evenly drawn; the rows are told by them.
             None for all.
 
@@ -192,7 +195,9 @@ def plan(
         quantize_to=quantize_to,
         vocabulary_quantization=vocabulary_quantization,
         recipe=recipe,
+        prompt_name=prompt_name,
     )
+    find_prompt(facts.name, facts.prompts, prompt_name)
     if facts.tokenizer is None:
         return Plan(None, None, False, None, None)
     words = None if vocabulary is None else sampled(vocabulary, most_words)

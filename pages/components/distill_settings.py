@@ -37,6 +37,7 @@ DEFAULTS = {
     "precision": DEFAULT_SETTINGS.quantize_to,
     "clusters": str(DEFAULT_SETTINGS.vocabulary_quantization or ""),
     "remove_pattern": DEFAULT_SETTINGS.token_remove_pattern or "",
+    "prompt": DEFAULT_SETTINGS.prompt_name or "",
     "device": "auto",
     "recipe": DEFAULT_SETTINGS.recipe,
 }
@@ -129,6 +130,7 @@ def parsed_settings(form: Mapping[str, str]) -> dict[str, Any]:
         "quantize_to": form["precision"],
         "token_remove_pattern": parse_pattern(form["remove_pattern"]),
         "vocabulary_quantization": parse_clusters(form["clusters"]),
+        "prompt_name": form["prompt"].strip() or None,
         "device": form["device"],
         "apply_zipf": weighting != "none",
     }
@@ -161,6 +163,7 @@ def restored_settings(parameters: Mapping[str, Any]) -> dict[str, str]:
         "precision": one_of("quantize_to", PRECISIONS, "precision"),
         "clusters": "" if clusters is None else str(clusters),
         "remove_pattern": str(parameters.get("token_remove_pattern", DEFAULTS["remove_pattern"]) or ""),
+        "prompt": str(parameters.get("prompt_name") or ""),
         "device": one_of("device", DEVICES),
         "recipe": one_of("recipe", RECIPES),
     }

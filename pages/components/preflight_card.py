@@ -95,6 +95,7 @@ def preflight(
     vocabulary_quantization: int | None,
     token_remove_pattern: str | None,
     recipe: Recipe,
+    prompt_name: str | None = None,
     without_words: str = "",
     token: str | None = None,
 ) -> tuple[str, Any, str]:
@@ -103,7 +104,7 @@ def preflight(
     Args:
         teacher: As it stands in the box.
         words: The words to distil; None for the teacher's own pieces; empty while there are none yet.
-        use_subword: As in `distill`, like those up to `recipe`.
+        use_subword: As in `distill`, like those up to `prompt_name`.
         without_words: What the card says where `words` are empty.
         token: Of who asks, for private and gated teachers.
     """
@@ -135,6 +136,7 @@ def preflight(
                 quantize_to=quantize_to,
                 vocabulary_quantization=vocabulary_quantization,
                 recipe=recipe,
+                prompt_name=prompt_name,
                 most_words=SAMPLED_WORDS,
             )
             hint = (
@@ -147,12 +149,14 @@ def preflight(
     except M2VError as error:
         planned, hint, pieces = None, str(error), None
     rows = [*_plan_rows(planned), *_teacher_rows(facts)]
-    read = unread if pieces is None else _pieces_html(pieces, use_subword)
+    shared = planned.entries.summary() if planned is not None and planned.entries is not None else None
+    read = unread if pieces is None else _pieces_html(pieces, use_subword, shared)
     return _card(rows_html(rows) + render("<p>{{ hint }}</p>", hint=hint)), can_start, read
 
 
-def _pieces_html(pieces: EntryPieces, use_subword: bool) -> Markup:
-    told = notice("info", "How the teacher reads your entries", pieces.summary(use_subword))
+def _pieces_html(pieces: EntryPieces, use_subword: bool, shared: str | None) -> Markup:
+    said = [*([] if shared is None else [shared]), *pieces.summary(use_subword)]
+    told = notice("info", "How the teacher reads your entries", said)
     return told + render("pieces.html", examples=pieces.examples) if pieces.examples else told
 
 
@@ -171,7 +175,15 @@ def _teacher_rows(facts: TeacherFacts) -> list[tuple[str, str]]:
         ("Reads up to", "unknown" if facts.max_length is None else f"{facts.max_length:,} tokens"),
         ("Tokenizer", tokenizer),
         ("Licence", facts.license or "not stated"),
+        *([("Prompts", _prompts(facts))] if facts.prompts else []),
+        *([("Not applied", ", ".join(facts.modules.not_applied))] if facts.modules.not_applied else []),
     ]
+
+
+def _prompts(facts: TeacherFacts) -> str:
+    """The names of the teacher's prompts, each with its text, and which is the default."""
+    shown = [f"{name} ({prompt!r})" for name, prompt in facts.prompts.items()]
+    return f"{', '.join(shown)}; default: {facts.default_prompt_name or 'none'}"
 
 
 def _plan_rows(planned: Plan | None) -> list[tuple[str, str]]:

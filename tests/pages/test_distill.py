@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "precision": "float16",
     "clusters": "",
     "remove_pattern": r"\[unused\d+\]",
+    "prompt": "",
     "device": "auto",
     "recipe": "fast",
     "corpus": None,
@@ -80,6 +81,7 @@ def test_the_defaults_are_those_of_distill(store: FakeStore) -> None:
         "model_name": "BAAI/bge-small-en-v1.5",
         "pca_dims": 256,
         "pooling": "auto",
+        "prompt_name": None,
         "recipe": "fast",
         "quantize_to": "float16",
         "token_remove_pattern": r"\[unused\d+\]",
@@ -283,7 +285,7 @@ def test_the_defaults_are_what_the_form_begins_with() -> None:
         build()
     shown = {getattr(block, "label", None): getattr(block, "value", None) for block in page.blocks.values()}
     names = ("Dimensions", "Weighting", "SIF coefficient", "Pooling", "Precision", "Shared rows")
-    assert tuple(shown[name] for name in (*names, "Tokens to leave out", "Device", "Recipe")) == tuple(
+    assert tuple(shown[name] for name in (*names, "Tokens to leave out", "Prompt", "Device", "Recipe")) == tuple(
         FORM_DEFAULTS.values()
     )
 
@@ -415,7 +417,7 @@ def card_for(teacher: str, token: str | None) -> tuple[str, bool]:
     card, button, _ = distill.check_for_visitor(
         gr.Request(),
         None if token is None else gr.OAuthToken(token, "", 0),
-        *(teacher, "output", "paste", "", None, None, "256", "float16", "", "", "fast"),
+        *(teacher, "output", "paste", "", None, None, "256", "float16", "", "", "fast", ""),
     )
     return card, button.interactive
 

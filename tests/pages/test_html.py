@@ -19,6 +19,7 @@ from jinja2 import UndefinedError
 
 from m2v_core.distillation.entry_pieces import EntryPieces
 from m2v_core.distillation.preflight import TeacherFacts
+from m2v_core.distillation.teacher.modules import SentenceModules
 from m2v_core.distillation.vocabulary import CleanedVocabulary
 from m2v_core.errors import HubError, InputError
 from m2v_core.evaluation.encoders import EncoderFacts
@@ -61,7 +62,9 @@ def _visitor(text: str, **changes: Any) -> Visitor:
 
 
 def _facts(text: str) -> TeacherFacts:
-    return TeacherFacts(text, "public", "c" * 40, text, 90, 5_000, 1_000, 384, 512, "WordPiece", 30_000, ())
+    modules = SentenceModules((), (text,), 384, 384, 384)
+    numbers = (90, 5_000, 1_000, 384, 512)
+    return TeacherFacts(text, "public", "c" * 40, text, *numbers, "WordPiece", 30_000, (), modules, {text: text})
 
 
 def _record(text: str, **changes: Any) -> ModelRecord:
@@ -192,7 +195,7 @@ CASES: dict[str, Callable[[str], str]] = {
         )
     ),
     "_pieces_html": lambda text: preflight_card._pieces_html(
-        EntryPieces(3, 3, 1, 1, 2.0, ((text, (text, "##b")),)), True
+        EntryPieces(3, 3, 1, 1, 2.0, ((text, (text, "##b")),)), True, text
     ),
     "report_html": lambda text: own_words.report_html(CleanedVocabulary([text] * 13, []), text),
     "waiting_html": lambda text: waiting.waiting_html(text, 2.0, 4.0),

@@ -43,7 +43,9 @@ def library(monkeypatch: pytest.MonkeyPatch, store: FakeStore, tmp_path: Path) -
 @pytest.fixture
 def add(library: Library, tmp_path: Path) -> Callable[..., ModelRecord]:
     def add(name: str = "small", owner: str = OWNER, teacher: str | None = "someone/teacher") -> ModelRecord:
-        static_model(base_model_name=teacher).save_pretrained(tmp_path / "small")
+        static_model().save_pretrained(tmp_path / "small")
+        # What stands in a card that somebody uploads is anything.
+        (tmp_path / "small" / "README.md").write_text(f"---\nbase_model: {json.dumps(teacher)}\n---\n")
         return library.add_from_folder(tmp_path / "small", owner, name)
 
     return add

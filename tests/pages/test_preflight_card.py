@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "clusters": "",
     "remove_pattern": r"\[unused\d+\]",
     "recipe": "fast",
+    "prompt": "",
 }
 
 
@@ -64,6 +65,7 @@ def test_the_bundled_teacher() -> None:
         ({"dims": "12x"}, "29,525 rows of 256"),
         ({"precision": "int8"}, "7.7 MB"),
         ({"clusters": "1000"}, "1,000 rows of 256"),
+        ({"prompt": "query"}, "prompt_name is &#39;query&#39;"),
         ({"remove_pattern": ""}, "30,519 rows of 256"),
         ({"remove_pattern": "["}, "30,519 rows of 256"),
         ({"mode": "word"}, "Add words below"),

@@ -111,13 +111,7 @@ class TeacherFiles:
         Raises:
             InputError: There is no prompt of that name.
         """
-        if name is None:
-            return self.prompts.get(self.default_prompt_name or "", "")
-        if name not in self.prompts:
-            known = ", ".join(map(repr, self.prompts))
-            what = f"its prompts are {known}" if known else "it has none"
-            raise InputError(f"prompt_name is {name!r}, which is no prompt of {self.name}: {what}.")
-        return self.prompts[name]
+        return find_prompt(self.name, self.prompts, name or self.default_prompt_name)
 
     @property
     def tokenizer_path(self) -> str:
@@ -245,6 +239,21 @@ def _json_object(content: bytes) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def find_prompt(teacher: str, prompts: Mapping[str, str], name: str | None) -> str:
+    """The text of one of a teacher's prompts; empty where no name is given.
+
+    Raises:
+        InputError: There is no prompt of that name.
+    """
+    if name is None:
+        return ""
+    if name not in prompts:
+        known = ", ".join(map(repr, prompts))
+        what = f"its prompts are {known}" if known else "it has none"
+        raise InputError(f"prompt_name is {name!r}, which is no prompt of {teacher}: {what}.")
+    return prompts[name]
 
 
 def number(values: Mapping[str, Any], *names: str) -> int | None:

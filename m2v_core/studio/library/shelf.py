@@ -141,7 +141,7 @@ def described(about: ModelRecord, model: StaticModel, path: Path) -> ModelRecord
     """The record with what the model and its files say of themselves."""
     return replace(
         about,
-        teacher=about.teacher or model.base_model_name,
+        teacher=about.teacher or model.base_model_name or model.config.get("m2v", {}).get("teacher"),
         recipe={**about.recipe, **_noted_recipe(model)},
         dim=model.dim,
         n_rows=len(model.token_embeddings),

@@ -30,7 +30,8 @@ def test_readme_flow(tmp_path):
     )
     assert distilled.returncode == 0, distilled.stderr
     facts = dict(line.split(maxsplit=1) for line in distilled.stdout.splitlines())
-    assert facts.keys() == {"rows", "dim", "size", "time", "path"}
+    assert facts.keys() == {"vocabulary", "rows", "dim", "size", "time", "path"}
+    assert facts["vocabulary"] == "3 entries, 3 rows"
     assert facts["dim"] == "256"
     assert facts["path"] == str(out)
     assert "bundled" in distilled.stderr
