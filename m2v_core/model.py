@@ -18,14 +18,15 @@ from m2v_core.encoder.engine import Engine
 from m2v_core.encoder.plain import Table
 from m2v_core.encoder.progress_bar import progress_bar
 from m2v_core.encoder.stream import blocks_of_texts
-from m2v_core.encoder.texts import checked_batch_size, checked_max_length, checked_texts
-from m2v_core.errors import InputError, ModelFormatError
+from m2v_core.encoder.texts import checked_batch_size, checked_max_length, checked_texts, well_formed
+from m2v_core.errors import InputError, ModelFormatError, NeedsExtra
 from m2v_core.native.cosines import cosines
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.storage import compression
 from m2v_core.storage.formats import DEFAULT_MAX_LENGTH, StoredModel
 from m2v_core.storage.front_matter import FrontMatter, as_list
 from m2v_core.storage.mapped_file import check_mapped
+from m2v_core.tokenization.coverage import Coverage, CoverageMeter
 from m2v_core.tokenization.ids import check_tokenizer, unknown_token_id
 
 if TYPE_CHECKING:
@@ -419,6 +420,13 @@ class StaticModel:
         *,
         normalize: bool | None = None,
         convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        normalize_embeddings: bool = False,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        device: object = None,
+        precision: str = "float32",
+        output_value: str = "sentence_embedding",
         use_multiprocessing: bool = True,
         multiprocessing_threshold: int = 10_000,
     ) -> NDArray[np.float32]:
@@ -431,7 +439,15 @@ class StaticModel:
             batch_size: Accepted for code written for Model2Vec; texts are taken in blocks of some megabytes.
             show_progress_bar: Show one on stderr.
             normalize: Overrules the model's own setting for this call.
-            convert_to_numpy: Accepted for callers that treat every encoder like a Sentence Transformer.
+            convert_to_numpy: Accepted, like all that follow, for callers that treat every encoder like a Sentence
+                Transformer; False only with `convert_to_tensor`.
+            convert_to_tensor: Return a torch tensor instead.
+            normalize_embeddings: True for unit length; False keeps the model's own setting.
+            prompt: Put before each text.
+            prompt_name: Has no effect: static models have no prompts of their own.
+            device: Where the tensor is put. Embeddings are computed on the CPU.
+            precision: `"float32"` alone.
+            output_value: `"sentence_embedding"` alone.
             use_multiprocessing: Accepted for code written for Model2Vec; tokenizing uses every core anyway.
             multiprocessing_threshold: As `use_multiprocessing`.
 
@@ -442,18 +458,46 @@ class StaticModel:
         Raises:
             InputError: Something other than text, or an argument out of range.
             ModelFormatError: The file that the table is mapped from was truncated.
+            MissingExtraError: `convert_to_tensor` without torch.
         """
-        if not convert_to_numpy:
-            raise InputError("encode returns NumPy arrays alone; drop convert_to_numpy=False.")
+        if not (convert_to_numpy or convert_to_tensor):
+            raise InputError("encode returns one array; drop convert_to_numpy=False, or pass convert_to_tensor=True.")
+        if precision != "float32":
+            raise InputError(
+                f"precision is {precision!r}, but encode returns float32. Convert the array, or write a file with "
+                "m2v encode --dtype int8."
+            )
+        if output_value != "sentence_embedding":
+            raise InputError(
+                f"output_value is {output_value!r}, but encode returns sentence embeddings. Use encode_as_sequence for "
+                "one embedding per token."
+            )
         limit = self._max_length if isinstance(max_length, EllipsisType) else checked_max_length(max_length)
         texts = checked_texts(sentences)
+        if prompt:
+            texts = [prompt + text for text in texts]
         checked_batch_size(batch_size)
         check_mapped(self.token_embeddings)
+        if normalize is None:
+            normalize = self._normalize or normalize_embeddings
         with progress_bar(len(texts), show_progress_bar) as advance:
-            embeddings = self._engine.embeddings(
-                texts, limit, self._normalize if normalize is None else normalize, advance
-            )
-        return embeddings[0] if isinstance(sentences, str) else embeddings
+            embeddings = self._engine.embeddings(texts, limit, normalize, advance)
+        found = embeddings[0] if isinstance(sentences, str) else embeddings
+        return _as_tensor(found, device) if convert_to_tensor else found
+
+    def encode_query(self, sentences: str | Iterable[str], **options: Any) -> NDArray[np.float32]:
+        """As `encode`, for callers that tell queries from documents, which a static model does not."""
+        return self.encode(sentences, **options)
+
+    def encode_document(self, sentences: str | Iterable[str], **options: Any) -> NDArray[np.float32]:
+        """As `encode`, for callers that tell documents from queries, which a static model does not."""
+        return self.encode(sentences, **options)
+
+    def get_embedding_dimension(self) -> int:
+        """`dim`, as Sentence Transformers call it."""
+        return self.dim
+
+    get_sentence_embedding_dimension = get_embedding_dimension
 
     def encode_stream(
         self,
@@ -526,6 +570,22 @@ class StaticModel:
         """
         return self._engine.token_ids(checked_texts(sentences), checked_max_length(max_length))
 
+    def coverage(self, sentences: str | Iterable[str]) -> Coverage:
+        """How well the vocabulary covers the first 200 of these texts: a model of another language gives noise.
+
+        Args:
+            sentences: One text, or any number of them.
+
+        Raises:
+            InputError: Something other than text.
+        """
+        texts = well_formed(checked_texts(sentences))
+        return self._coverage_meter.measure(texts)
+
+    @cached_property
+    def _coverage_meter(self) -> CoverageMeter:
+        return CoverageMeter(self.tokenizer, self._tokens, self._unk_token_id)
+
     @staticmethod
     def similarity(a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
         """Cosine of every embedding in `a` with every one in `b`.
@@ -556,6 +616,14 @@ class StaticModel:
             base_model_name=self.base_model_name,
             language=self.language,
         )
+
+
+def _as_tensor(embeddings: NDArray[np.float32], device: object) -> Any:
+    """The embeddings as a torch tensor on a device."""
+    with NeedsExtra(None, "distill"):
+        import torch
+    tensor: Any = torch.from_numpy(embeddings)
+    return tensor if device is None else tensor.to(device)
 
 
 def _without_idle(weights: NDArray[np.float32] | None, tokenizer: Tokenizer) -> NDArray[np.float32] | None:

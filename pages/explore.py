@@ -167,7 +167,8 @@ def search_words(owner: str | None, model_id: str | None, query: str, k: float, 
     if not query.strip():
         return _WORDS_HINT
     teacher = ready_neighbors(owner, model_id, None, ready_id)
-    return _found_html(words_html, picked_words(owner, model_id), teacher, query, k)
+    index = picked_words(owner, model_id)
+    return _found_html(words_html, index, teacher, query, k, index.model, ())
 
 
 def _found_html(
@@ -176,12 +177,16 @@ def _found_html(
     teacher: TeacherNeighbors | None,
     query: str,
     k: float,
+    model: StaticModel,
+    documents: Sequence[str],
 ) -> Markup:
     query = _short_query(query)
     found = index.search(query, _checked_k(k))
+    warning = model.coverage([query]).warning("your query") or model.coverage(documents).warning("your documents")
+    note = notice("info", "Don't rely on these results", [warning]) if warning else Markup()
     if teacher is None:
-        return listed(found, query)
-    return beside_html(listed, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
+        return note + listed(found, query)
+    return note + beside_html(listed, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
 
 
 def _searching(
@@ -261,8 +266,9 @@ def search_documents(
         return _DOCUMENTS_HINT
     if documents is None:
         return notice("info", "There are no documents yet", ["Put in some texts first."])
-    index = _document_index(picked_words(owner, model_id).model, documents)
-    return _found_html(documents_html, index, ready_neighbors(owner, model_id, documents, ready_id), query, k)
+    model = picked_words(owner, model_id).model
+    index, teacher = _document_index(model, documents), ready_neighbors(owner, model_id, documents, ready_id)
+    return _found_html(documents_html, index, teacher, query, k, model, documents.texts)
 
 
 @functools.lru_cache(maxsize=3)

@@ -58,11 +58,13 @@ class Encoded:
         n_texts: Rows of the output.
         n_skipped: Rows of the input that were left out.
         problems: Why, of the first three of them.
+        warning: What makes the embeddings less than they seem; None where nothing does.
     """
 
     n_texts: int
     n_skipped: int = 0
     problems: tuple[str, ...] = ()
+    warning: str | None = None
 
 
 MOST_TEXTS = 100_000  # that `read_texts` gives unasked
@@ -230,11 +232,13 @@ class _Run:
     reporter: ProgressReporter
 
     def write(self, part: Path) -> Encoded:
-        n_texts, n_skipped = 0, 0
+        n_texts, n_skipped, warning = 0, 0, None
         problems: list[str] = []
         with part.open("wb") as file, closing(self._writer(file)) as writer:
             self.reporter.start("encode")
             for block in self.reader.blocks():
+                if n_texts == 0:
+                    warning = self.model.coverage(block.texts).warning(f"the texts in {self.reader.name}")
                 embeddings = self.model.encode(block.texts, **self.options.encode_arguments)
                 writer.write(block, in_dtype(embeddings, self.options.dtype, n_texts))
                 if n_texts == 0 and block.share:
@@ -243,7 +247,7 @@ class _Run:
                 n_skipped += len(block.problems)
                 problems = (problems + block.problems)[:_N_PROBLEMS]
                 self.reporter.advance(len(block.texts), round(n_texts / block.share) if block.share else None)
-        return Encoded(n_texts, n_skipped, tuple(problems))
+        return Encoded(n_texts, n_skipped, tuple(problems), warning)
 
     def _writer(self, file: BinaryIO) -> Writer:
         vectors = self.options.vector_column(self.model)

@@ -144,6 +144,8 @@ def encode(
     if encoded.n_skipped:
         examples = " ".join(encoded.problems)
         warnings.warn(f"{encoded.n_skipped:,} rows were left out. The first: {examples}", stacklevel=1)
+    if encoded.warning:
+        warnings.warn(encoded.warning, stacklevel=1)
     if encoded.n_texts == 0:
         warnings.warn(f"{input_path} holds no texts, so {output_path} has no rows.", stacklevel=1)
     facts = {"rows": f"{encoded.n_texts:,}", "dim": static_model.dim}
@@ -168,6 +170,8 @@ def _encode_many(model: str, inputs: str, folder: Path, options: dict[str, Any])
     if encoded.n_skipped:
         examples = f" The first: {' '.join(encoded.problems)}" if encoded.problems else ""
         warnings.warn(f"{encoded.n_skipped:,} rows were left out.{examples}", stacklevel=1)
+    if encoded.warning:
+        warnings.warn(encoded.warning, stacklevel=1)
     facts = {"files": f"{encoded.n_files:,}", "rows": f"{encoded.n_texts:,}", "dim": encoded.dim}
     if encoded.n_files_resumed:
         facts["resumed"] = f"after {encoded.n_files_resumed:,} files"

@@ -94,6 +94,7 @@ def search(vectors: Path, queries: tuple[str, ...], k: int, model: str | None, e
         raise InputError("There is no query. Give a text in quotes, or - and a text on each line of stdin.")
     opened = VectorSearch(vectors, exact)
     encoder = opened.load_model(model)
+    log_warnings(encoder.coverage(texts).warning("the query"))
     for text, hits in zip(texts, search_texts(opened, encoder, texts, k), strict=True):
         if as_json:
             found = [{"rank": rank, **asdict(hit)} for rank, hit in enumerate(hits, 1)]

@@ -44,6 +44,7 @@ class EncodedFiles:
         n_texts_resumed: How many of them were there before.
         n_skipped: Rows of the inputs that were left out.
         problems: Why, of the first three of them.
+        warning: What makes the embeddings of the first such file less than they seem; None where nothing does.
         failed: Why a file was left out, path of the file to message.
         dim: Width of the embeddings.
     """
@@ -54,6 +55,7 @@ class EncodedFiles:
     n_texts_resumed: int = 0
     n_skipped: int = 0
     problems: tuple[str, ...] = ()
+    warning: str | None = None
     failed: dict[str, str] = field(default_factory=dict)
     dim: int = 0
 
@@ -210,6 +212,7 @@ class _Run:
             self.encoded.n_files += 1
             self.encoded.n_texts += outcome.entry.n_texts
             self.encoded.n_skipped += outcome.entry.n_skipped
+            self.encoded.warning = self.encoded.warning or outcome.warning
             self.encoded.problems = (self.encoded.problems + outcome.problems)[:_N_PROBLEMS]
         self.advance("", 0, 0)
 

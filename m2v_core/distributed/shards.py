@@ -63,6 +63,7 @@ class Outcome:
         input: Its path.
         entry: For the manifest; None where it failed.
         problems: Why rows were left out, of the first of them.
+        warning: What makes its embeddings less than they seem; None where nothing does.
         message: Why it failed.
         error: Name of the error.
         is_of_input: Whether it failed by what it holds, so that others may do better.
@@ -71,6 +72,7 @@ class Outcome:
     input: str
     entry: Entry | None = None
     problems: tuple[str, ...] = ()
+    warning: str | None = None
     message: str = ""
     error: str = ""
     is_of_input: bool = False
@@ -128,7 +130,7 @@ class ShardEncoder:
             output.stat().st_size,
             shard.input.n_bytes,
         )
-        return Outcome(shard.input.path, entry, encoded.problems)
+        return Outcome(shard.input.path, entry, encoded.problems, encoded.warning)
 
 
 def died(shard: Shard, ending: str) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.encoders import Encoder
-from m2v_core.evaluation.run import checked_embeddings, embeddings_in_blocks
+from m2v_core.evaluation.run import checked_embeddings, embeddings_in_blocks, text_warning
 from m2v_core.evaluation.statistics import Estimate
 from m2v_core.evaluation.tasks import PairTask
 from m2v_core.native.cosines import unit_rows
@@ -41,6 +41,7 @@ class Fidelity:
         n_neighbours: How many neighbours of each text were compared.
         n_texts: Different texts that were read.
         n_pairs: Pairs of them whose similarities were ranked.
+        text_warning: Why the static model's embeddings of these texts mean little; None where they don't.
     """
 
     correlation: Estimate
@@ -48,6 +49,7 @@ class Fidelity:
     n_neighbours: int
     n_texts: int
     n_pairs: int
+    text_warning: str | None = None
 
     @property
     def verdict(self) -> str:
@@ -60,12 +62,13 @@ class Fidelity:
     @property
     def warning(self) -> str | None:
         """What to do for a figure that can be relied on; None where there is nothing to say."""
-        if self.n_pairs >= FEW_PAIRS:
-            return None
-        return (
-            f"{self.n_pairs:,} pairs of {self.n_texts:,} texts say little; give more texts: 21 make {FEW_PAIRS} pairs, "
-            "and some hundreds make a good sample."
-        )
+        few = None
+        if self.n_pairs < FEW_PAIRS:
+            few = (
+                f"{self.n_pairs:,} pairs of {self.n_texts:,} texts say little; give more texts: 21 make {FEW_PAIRS} "
+                "pairs, and some hundreds make a good sample."
+            )
+        return " ".join(filter(None, [self.text_warning, few])) or None
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
@@ -108,7 +111,10 @@ def measure_fidelity(
         embeddings_in_blocks(encoder, chosen, encoder.facts.name, advance, _TEXTS_AT_ONCE)
         for encoder in (teacher, *encoders)
     ]
-    return tuple(compare_embeddings(views[0], view, resamples=resamples, seed=seed) for view in views[1:])
+    found = (compare_embeddings(views[0], view, resamples=resamples, seed=seed) for view in views[1:])
+    return tuple(
+        replace(one, text_warning=text_warning(encoder, chosen)) for one, encoder in zip(found, encoders, strict=True)
+    )
 
 
 def compare_embeddings(

@@ -149,6 +149,8 @@ def evaluate(
             who, on_block = f"{encoder.facts.name} on {task.name}", partial(advance, encoder.facts.name)
             estimate, notes = task.judge(embeddings_in_blocks(encoder, task.texts, who, on_block), resamples, seed)
             advance(encoder.facts.name, len(task.texts), 2 * len(task.texts))
+            if warning := text_warning(encoder, task.texts):
+                notes = (*notes, warning)
             has_interval = not np.isnan(estimate.low)
             score = TaskScore(
                 encoder=encoder.facts.name,
@@ -166,6 +168,12 @@ def evaluate(
             if on_score is not None:
                 on_score(score)
     return Evaluation(tuple(encoder.facts for encoder in encoders), tuple(scores))
+
+
+def text_warning(encoder: Encoder, texts: Sequence[str]) -> str | None:
+    """Why an encoder's embeddings of these texts mean little; None where nothing is known of that."""
+    warning = getattr(encoder, "warning", None)
+    return None if warning is None else warning(texts)
 
 
 def embeddings_in_blocks(

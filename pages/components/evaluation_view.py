@@ -40,7 +40,7 @@ def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_na
     headings = ["Rank correlation", f"% of {int(first['n_neighbours'])} neighbours kept"]
     table = _table(["Encoder", *headings], list(found), rows, "Fidelity to the teacher", {0})
     notes = render("fidelity_notes.html", name=name, teacher=teacher, first=first, texts_name=texts_name)
-    warning = _warning("Too few texts to rely on", first["warning"])
+    warning = _warning("Don't rely on this figure", first["warning"])
     return _card(str(first["verdict"]), warning + table + notes, css=" m2v-card m2v-verdict")
 
 

@@ -40,7 +40,7 @@ def test_verdict_and_own_test_data(
     start.click()
     expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
     expect(page.locator(".m2v-verdict h2")).to_contain_text("of the teacher's ranking of 6 pairs")
-    expect(page.get_by_text("Too few texts to rely on")).to_be_visible()
+    expect(page.get_by_text("Don't rely on this figure")).to_be_visible()
 
     page.get_by_text("My own test data").click()
     upload = page.locator(".m2v-sets input[type=file]")

@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,7 +208,7 @@ def test_arguments_of_other_encoders_are_understood():
     model = MODELS["WordPiece"]
     embeddings = model.encode(TEXTS, convert_to_numpy=True, use_multiprocessing=False, multiprocessing_threshold=1)
     np.testing.assert_array_equal(embeddings, model.encode(TEXTS))
-    with pytest.raises(InputError, match="NumPy"):
+    with pytest.raises(InputError, match="one array"):
         model.encode(TEXTS, convert_to_numpy=False)
     with pytest.raises(TypeError):
         model.encode(TEXTS, convert_to_tensor=True)
@@ -325,3 +326,49 @@ def test_a_table_that_does_not_fit_is_refused(table, ids, error, said):
 def test_weights_and_mappings_that_do_not_fit_are_refused(arguments, said):
     with pytest.raises(ModelFormatError, match=said):
         StaticModel(np.ones((3, 2), np.float32), vocabulary_of(range(3)), **arguments)
+
+
+@pytest.fixture(scope="module")
+def both_encoders(tmp_path_factory: pytest.TempPathFactory):
+    """A model of ours, and the same files in Sentence Transformers."""
+    from sentence_transformers import SentenceTransformer
+
+    folder = tmp_path_factory.mktemp("both")
+    static_model("WordPiece", normalize=False).save_pretrained(folder)
+    return StaticModel.from_pretrained(folder), SentenceTransformer(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"normalize_embeddings": True},
+        {"normalize_embeddings": False, "show_progress_bar": None},
+        {"convert_to_numpy": False, "convert_to_tensor": True, "device": "cpu"},
+        {"prompt": "the sea ", "prompt_name": None},
+        {"precision": "float32", "output_value": "sentence_embedding", "batch_size": 2},
+    ],
+    ids=str,
+)
+def test_arguments_of_sentence_transformers_mean_the_same(both_encoders, arguments: dict[str, Any]):
+    ours, theirs = both_encoders
+    texts = ["the fox", "the sea and the fox"]
+    for method in ("encode", "encode_query", "encode_document"):
+        found, expected = getattr(ours, method)(texts, **arguments), getattr(theirs, method)(texts, **arguments)
+        assert type(found) is type(expected)
+        np.testing.assert_allclose(np.asarray(found), np.asarray(expected), atol=1e-5)
+    assert ours.get_sentence_embedding_dimension() == theirs.get_embedding_dimension() == ours.dim
+    assert ours.get_embedding_dimension() == ours.dim
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"precision": "int8"}, "precision is 'int8'.*--dtype int8"),
+        ({"output_value": "token_embeddings"}, "output_value is 'token_embeddings'.*encode_as_sequence"),
+        ({"convert_to_numpy": False}, "convert_to_tensor=True"),
+    ],
+    ids=str,
+)
+def test_arguments_without_a_meaning_are_refused(arguments: dict[str, Any], said: str):
+    with pytest.raises(InputError, match=said):
+        static_model("WordPiece").encode(["the fox"], **arguments)

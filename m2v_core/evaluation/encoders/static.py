@@ -46,6 +46,10 @@ class StaticEncoder:
         """See `Encoder`."""
         return self.model.encode(texts)
 
+    def warning(self, texts: Sequence[str]) -> str | None:
+        """Why embeddings of these texts mean little; None where they don't."""
+        return self.model.coverage(texts).warning()
+
 
 class Model2VecEncoder:
     """The same folder in the model2vec package.

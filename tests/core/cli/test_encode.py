@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -175,3 +176,22 @@ def test_search_finds_the_model_of_a_single_file(model_folder, monkeypatch, tmp_
     assert m2v("index", tmp_path / "vectors.parquet").exit_code == 0
     done = m2v("search", tmp_path / "vectors.parquet", "sat", "-k", "1")
     assert done.exit_code == 0 and "sat  " in done.stdout
+
+
+def test_texts_of_another_language_are_told(model_folder, tmp_path):
+    notes = ["我最喜欢在下雨天听歌", "今天的天气很好", "我们去公园散步"]
+    (tmp_path / "texts.txt").write_text("\n".join(notes), encoding="utf-8")
+    done = encode_texts(model_folder, tmp_path)
+    assert done.exit_code == 0
+    assert re.search(r"was not made for the texts in .*texts\.txt: 100% of the tokens are unknown", done.stderr)
+    (tmp_path / "texts.txt").write_text("the cat sat\n", encoding="utf-8")
+    (tmp_path / "new.npy").unlink()
+    assert "not made for" not in encode_texts(model_folder, tmp_path).stderr
+
+    (tmp_path / "many").mkdir()
+    for number, note in enumerate(notes):
+        (tmp_path / "many" / f"{number}.txt").write_text(note, encoding="utf-8")
+    done = m2v("encode", "--model", model_folder, "--input", tmp_path / "many", "--output", tmp_path / "vectors")
+    assert done.exit_code == 0
+    assert done.stderr.count("not made for") == 1
+    assert "not made for the query" in m2v("search", tmp_path / "vectors", notes[0], "--model", model_folder).stderr

@@ -9,10 +9,11 @@ import pytest
 from scipy.stats import spearmanr
 
 from m2v_core.errors import InputError
-from m2v_core.evaluation.encoders import TfidfEncoder
+from m2v_core.evaluation.encoders import StaticEncoder, TfidfEncoder
 from m2v_core.evaluation.fidelity import FEW_PAIRS, compare_embeddings, measure_fidelity, teacher_task
 from m2v_core.evaluation.run import evaluate
 from tests.core.evaluation.sets import WORDS, BrokenEncoder, LetterEncoder
+from tests.static_models import static_model
 
 
 def two_views(n_texts, noise, seed=0):
@@ -110,3 +111,15 @@ def test_as_a_task_it_is_the_same_figure():
     assert 0 < score.score < 90
     with pytest.raises(InputError, match="3 different texts"):
         teacher_task(teacher, ["a", "b", "b"])
+
+
+def test_texts_of_another_language_are_told():
+    english = static_model("WordPiece")
+    encoder = StaticEncoder(english, "english")
+    chinese = [f"我最喜欢在下雨天听歌 {number}" for number in range(30)]
+    [found] = measure_fidelity(LetterEncoder(), [encoder], chinese, resamples=0)
+    assert found.warning is not None and "was not made for these texts" in found.warning
+    [found] = measure_fidelity(LetterEncoder(), [encoder], [f"the fox {number}" for number in range(30)], resamples=0)
+    assert found.text_warning is None
+    scores = evaluate([encoder], [teacher_task(LetterEncoder(), chinese)], resamples=0).scores
+    assert any("was not made for these texts" in note for note in scores[0].notes)
