@@ -49,6 +49,26 @@ SAMPLE_BYTES = 1 << 22
 """What the encoding of a file that is not read whole is told by."""
 _JUDGED_BYTES = 1 << 16
 _MOST_ODD_WORDS = 0.03
+_MOST_RARE_LETTERS = 0.05  # share outside the common characters of an encoding
+_SOME_COHERENCE, _COHERENCE_GAP = 0.3, 0.2  # of charset-normalizer: how well the letters fit a language
+_ENOUGH_LETTERS = 40  # of Japanese, which then has syllables among its characters
+_VOWELS = re.compile(
+    "[\u0430\u0435\u0438\u043e\u0443\u044b\u044d-\u044f\u0451\u0454\u0456\u0457\u045e\u03b1\u03b5\u03b7\u03b9\u03bf\u03c5\u03c9\u03ac-\u03ce\u0390]"
+)
+_ACCENTS = re.compile("[\u0386\u0388-\u0390\u03ac-\u03b0\u03cc-\u03ce]")
+# Brackets and quotation marks inside a word, control characters, signs.
+_ODD_CATEGORIES = frozenset({"Pi", "Pf", "Ps", "Pe", "Cc", "Cn", "Co", "Sm", "Sc", "So", "Sk", "No"})
+_KANA = re.compile("[\u3041-\u30ff]")
+_WORD = re.compile(r"[^\s!-/:-@\[-`{-~]+")
+_ODD = re.compile(
+    # a capital inside a word
+    "[a-z\u00df-\u00f6\u00f8-\u00ff\u0430-\u045f][A-Z\u00c0-\u00d6\u00d8-\u00de\u0400-\u042f]"
+    "|[\uff61-\uff9f\u0192]"  # half-width katakana, and a lead byte of the other katakana
+    "|(?:^|[^\u0e01-\u0e4e])[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]"  # a Thai mark without its letter
+    "|[\u0e40-\u0e44](?:$|[^\u0e01-\u0e2e])|[\u0e30\u0e32-\u0e3a]{2}|\u0e3f"
+    "|^\u00ff$|^[\u00c0-\u017f]{2,}$|[\u00c0-\u017f]{4}"  # accented letters alone, or so many in a row
+    "|[\u03c2\u05da\u05dd\u05df\u05e3\u05e5]\\w"  # a final letter inside a word
+)
 
 
 @dataclass(frozen=True)
@@ -220,26 +240,6 @@ def _is_likely(codec: str, text: str) -> bool:
     return n_odd <= _MOST_ODD_WORDS * len(words)
 
 
-_MOST_RARE_LETTERS = 0.05
-_SOME_COHERENCE, _COHERENCE_GAP = 0.3, 0.2  # of charset-normalizer: how well the letters fit a language
-_ENOUGH_LETTERS = 40  # of Japanese, which then has syllables among its characters
-_VOWELS = re.compile(
-    "[\u0430\u0435\u0438\u043e\u0443\u044b\u044d-\u044f\u0451\u0454\u0456\u0457\u045e\u03b1\u03b5\u03b7\u03b9\u03bf\u03c5\u03c9\u03ac-\u03ce\u0390]"
-)
-_ACCENTS = re.compile("[\u0386\u0388-\u0390\u03ac-\u03b0\u03cc-\u03ce]")
-_KANA = re.compile("[\u3041-\u30ff]")
-_WORD = re.compile(r"[^\s!-/:-@\[-`{-~]+")
-_ODD = re.compile(
-    # a capital inside a word
-    "[a-z\u00df-\u00f6\u00f8-\u00ff\u0430-\u045f][A-Z\u00c0-\u00d6\u00d8-\u00de\u0400-\u042f]"
-    "|[\uff61-\uff9f\u0192]"  # half-width katakana, and a lead byte of the other katakana
-    "|(?:^|[^\u0e01-\u0e4e])[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]"  # a Thai mark without its letter
-    "|[\u0e40-\u0e44](?:$|[^\u0e01-\u0e2e])|[\u0e30\u0e32-\u0e3a]{2}|\u0e3f"
-    "|^\u00ff$|^[\u00c0-\u017f]{2,}$|[\u00c0-\u017f]{4}"  # accented letters alone, or so many in a row
-    "|[\u03c2\u05da\u05dd\u05df\u05e3\u05e5]\\w"  # a final letter inside a word
-)
-
-
 def _is_odd(word: str) -> bool:
     if _ODD.search(word):
         return True
@@ -251,20 +251,7 @@ def _is_odd(word: str) -> bool:
         category = unicodedata.category(character)
         if category[0] == "L":
             scripts.add(_script(character))
-        elif character != "\u2019" and category in (
-            "Pi",
-            "Pf",
-            "Ps",
-            "Pe",
-            "Cc",
-            "Cn",
-            "Co",
-            "Sm",
-            "Sc",
-            "So",
-            "Sk",
-            "No",
-        ):
+        elif character != "\u2019" and category in _ODD_CATEGORIES:
             return True
     if len(scripts) > 1:
         return True
@@ -328,7 +315,7 @@ class Transcoded(io.RawIOBase):
         return self._n_read
 
     def readable(self) -> bool:
-        """It is."""
+        """True, as `io.RawIOBase` asks for."""
         return True
 
     def readinto(self, buffer: Any) -> int:
