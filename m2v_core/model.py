@@ -9,7 +9,7 @@ from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -117,7 +117,8 @@ class StaticModel:
         endpoint: str | None = None,
         *,
         load_in_memory: bool = False,
-    ) -> StaticModel:
+        force_download: bool = False,
+    ) -> Self:
         """The model in a folder or a Hub repository, in any layout of Model2Vec or Sentence Transformers.
 
         The table is mapped read-only from its file: loading copies nothing, processes that load the same file share
@@ -142,6 +143,7 @@ class StaticModel:
             revision: Branch, tag or commit of the Hub repository.
             endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
             load_in_memory: Copy the table into this process's memory instead of mapping it.
+            force_download: Download the files of a Hub repository again, even if they are cached.
 
         Raises:
             NotFoundError: No such folder and no such repository.
@@ -159,6 +161,7 @@ class StaticModel:
             subfolder=subfolder,
             endpoint=endpoint,
             load_in_memory=load_in_memory,
+            force_download=force_download,
         )
         try:
             model = cls(
@@ -197,7 +200,7 @@ class StaticModel:
         quantize_to: str | None = None,
         dimensionality: int | None = None,
         vocabulary_quantization: int | None = None,
-    ) -> StaticModel:
+    ) -> Self:
         """A smaller model; this one stays as it is.
 
         Args:
@@ -225,9 +228,9 @@ class StaticModel:
         token_embeddings: NDArray[Any],
         weights: NDArray[np.float32] | None = None,
         token_mapping: NDArray[np.int32] | None = None,
-    ) -> StaticModel:
+    ) -> Self:
         """The same model with another table; the arguments are those of `StaticModel`."""
-        return StaticModel(
+        return type(self)(
             token_embeddings,
             self.tokenizer,
             weights=weights,
@@ -365,6 +368,11 @@ class StaticModel:
             export.write_word2vec(list(words), vectors, path)
         else:
             raise InputError(f"There is no export format {format!r}; use 'onnx' or 'word2vec'.")
+
+    @property
+    def embedding(self) -> NDArray[Any]:
+        """`token_embeddings`, as model2vec calls it."""
+        return self.token_embeddings
 
     @property
     def dim(self) -> int:
@@ -532,6 +540,9 @@ class StaticModel:
         max_length: int | None = None,
         batch_size: int = 1024,
         show_progress_bar: bool = False,
+        *,
+        use_multiprocessing: bool = True,
+        multiprocessing_threshold: int = 10_000,
     ) -> NDArray[np.float32] | list[NDArray[np.float32]]:
         """One embedding a token, in the order of the text, without the unknown ones.
 
@@ -541,6 +552,8 @@ class StaticModel:
                 not apply.
             batch_size: As in `encode`.
             show_progress_bar: Show one on stderr.
+            use_multiprocessing: As in `encode`.
+            multiprocessing_threshold: As in `encode`.
 
         Returns:
             A list of (n_tokens, dim) float32, or one such array for one text; not normalized. A text without

@@ -6,9 +6,8 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from numbers import Integral
 from typing import Any
-
-import numpy as np
 
 from m2v_core.errors import InputError
 
@@ -30,9 +29,9 @@ def checked_texts(sentences: str | Iterable[str], what: str = "a text or a list 
     """
     if isinstance(sentences, str):
         return [str.__str__(sentences)]
-    if isinstance(sentences, np.ndarray) and sentences.ndim > 1:
+    if (n_axes := _n_axes(sentences)) is not None and n_axes > 1:
         raise InputError(
-            f"Pass {what}, not an array of {sentences.ndim} dimensions. Pass one column of it, such as array[:, 0]."
+            f"Pass {what}, not an array of {n_axes} dimensions. Pass one column of it, such as array[:, 0]."
         )
     texts = list(iterable_items(sentences, what))
     if set(map(type, texts)) <= {str}:
@@ -73,7 +72,7 @@ def iterable_items(items: object, what: str = "a text or a list of texts") -> It
             f"Pass {what}, not {_named(items)}: iterating over it does not give its texts. Pass one column of it, such "
             f"as {_example(items)}."
         )
-    is_single = isinstance(items, (str, bytes, bytearray)) or (isinstance(items, np.ndarray) and not items.ndim)
+    is_single = isinstance(items, (str, bytes, bytearray)) or _n_axes(items) == 0
     if is_single or not isinstance(items, Iterable):
         raise InputError(f"Pass {what}, not {_named(items)}.")
     # Iterating over a pyarrow array gives scalars of pyarrow, over a NumPy array those of NumPy.
@@ -82,6 +81,12 @@ def iterable_items(items: object, what: str = "a text or a list of texts") -> It
             as_list: list[Any] = getattr(items, name)()
             return as_list
     return items
+
+
+def _n_axes(value: object) -> int | None:
+    """Dimensions of a NumPy array; None for everything else. Where NumPy isn't loaded there are no arrays."""
+    numpy = sys.modules.get("numpy")
+    return value.ndim if numpy is not None and isinstance(value, numpy.ndarray) else None
 
 
 def _named(value: object) -> str:
@@ -134,7 +139,7 @@ def checked_batch_size(batch_size: int) -> int:
 
 
 def _checked_count(name: str, value: int, otherwise: str = "") -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise InputError(f"{name} must be a whole number of 1 or more{otherwise}, not {value!r}.")
     return int(value)
 

@@ -60,6 +60,7 @@ def download_model(
     revision: str | None = None,
     subfolder: str | None = None,
     endpoint: str | None = None,
+    force_download: bool = False,
 ) -> Path:
     """The folder with a static model's files, fetched where they aren't cached.
 
@@ -69,6 +70,7 @@ def download_model(
         revision: Branch, tag or commit.
         subfolder: Fetch what is in it alone; the returned folder is still the repository's root.
         endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+        force_download: Download what is cached again.
 
     Raises:
         NotFoundError: No such repository or revision, or `repo_id` can't be one.
@@ -76,7 +78,14 @@ def download_model(
     """
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     patterns = [prefix + path for path in all_paths()]
-    return download(repo_id, allow_patterns=patterns, token=token, revision=revision, endpoint=endpoint)
+    return download(
+        repo_id,
+        allow_patterns=patterns,
+        token=token,
+        revision=revision,
+        endpoint=endpoint,
+        force_download=force_download,
+    )
 
 
 def check_model_bytes(repo_id: str, max_bytes: int) -> None:
@@ -110,6 +119,7 @@ def download(
     revision: str | None = None,
     endpoint: str | None = None,
     reporter: ProgressReporter | None = None,
+    force_download: bool = False,
 ) -> Path:
     """The folder with the files of a repository that match, fetched where they aren't cached.
 
@@ -123,6 +133,7 @@ def download(
         endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
         reporter: Gets the stage `"download"`, in bytes, where any have to be fetched. When it is cancelled this call
             ends; the files under way still arrive in the cache, as long as the process lives.
+        force_download: Download what is cached again.
 
     Raises:
         NotFoundError: No such repository or revision, or `repo_id` can't be one.
@@ -142,6 +153,7 @@ def download(
         endpoint=endpoint,
         allow_patterns=list(allow_patterns),
         ignore_patterns=_OTHER_RUNTIMES,
+        force_download=force_download,
     )
     with explained(repo_id, revision):
         try:

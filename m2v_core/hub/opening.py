@@ -17,6 +17,7 @@ def open_model(
     subfolder: str | None = None,
     endpoint: str | None = None,
     load_in_memory: bool = False,
+    force_download: bool = False,
 ) -> tuple[Path, StoredModel]:
     """The folder with the model's files, and the parts of the model in it.
 
@@ -27,6 +28,7 @@ def open_model(
         subfolder: Folder inside `path` that holds the model.
         endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
         load_in_memory: Copy the table instead of mapping it read-only from its file.
+        force_download: Download what is cached again.
 
     Raises:
         NotFoundError: No such folder and no such repository.
@@ -38,7 +40,12 @@ def open_model(
         from m2v_core.hub import download
 
         folder = download.download_model(
-            str(path), token=token, revision=revision, subfolder=subfolder, endpoint=endpoint
+            str(path),
+            token=token,
+            revision=revision,
+            subfolder=subfolder,
+            endpoint=endpoint,
+            force_download=force_download,
         )
     if subfolder:
         folder /= subfolder

@@ -75,7 +75,9 @@ def visitor(oauth: gr.OAuthToken | None, request: gr.Request | None, *, ask_agai
         return Visitor()
     grant = None
     if oauth is not None and oauth.token == token:
-        grant = Grant(frozenset((oauth.scope or "").split()), float(oauth.expires_at or 0))
+        # Outside a Space Gradio stands in for the Hub, and states scopes that nobody granted.
+        scopes = (oauth.scope or "").split() if is_space() else ()
+        grant = Grant(frozenset(scopes), float(oauth.expires_at or 0))
     key, now = hashlib.sha256(token.encode()).hexdigest(), time.monotonic()
     if not ask_again and key in _accounts and now - _accounts[key][0] < _KEPT_SECONDS:
         return Visitor(token, _accounts[key][1], grant=grant)

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
 
 from m2v_core import StaticModel
 from m2v_core.bulk.options import model_fingerprint
+from m2v_core.distillation.teacher.bundled import bundled_folder
 from tests.core.exploration.index.oracle import write_vectors
 from tests.live_app import Server
 from tests.static_models import static_model
@@ -32,10 +34,7 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     page.goto(server.address + "/explore")
     expect(page.get_by_text("No model yet")).to_be_visible()
     expect(page.get_by_role("tab")).to_have_count(0)
-    page.goto(server.address + "/")
-    page.get_by_role("button", name="Make my model").click()  # at once, while the page still looks for a run
-    expect(page.locator(".m2v-job")).to_have_attribute("data-state", "done", timeout=RUN_MS)
-
+    distill_frequent_words(page, server, tmp_path)
     page.goto(server.address + "/explore")
     expect(page.get_by_text("No model yet")).to_have_count(0)
     query = page.get_by_label("A word or a text")
@@ -87,6 +86,23 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     page.get_by_role("button", name="Explain the score").click()
     expect(page.locator(".m2v-piece").get_by_text("dog", exact=True)).to_be_visible()
     expect(page.locator(".m2v-unknown")).to_contain_text("unknown")
+
+
+def distill_frequent_words(page: sync_api.Page, server: Server, folder: Path) -> None:
+    """A word-level model of the bundled teacher: large enough for every tab, and read by the teacher in seconds."""
+    vocabulary = Tokenizer.from_file(str(bundled_folder() / "tokenizer.json")).get_vocab()
+    words = [word for word in sorted(vocabulary, key=vocabulary.__getitem__) if word.isalpha() and len(word) > 2]
+    chosen = dict.fromkeys([*words[:3_000], "throne", "password", "reset", "sleeps", "printer", "account", "alert"])
+    (folder / "words.txt").write_text("\n".join(chosen))
+    page.goto(server.address + "/distill")
+    page.get_by_text("My words only").click()
+    page.get_by_text("Upload a file").click()
+    page.locator("input[type=file]").set_input_files(folder / "words.txt")
+    expect(page.locator(".block.m2v-report")).to_contain_text("entries ready")
+    page.get_by_role("button", name="Advanced settings").click()
+    page.locator(".m2v-choices label", has_text="Better than Model2Vec").click()
+    page.get_by_role("button", name="Distill", exact=True).click()  # at once, while the page still looks for a run
+    expect(page.locator(".m2v-job")).to_have_attribute("data-state", "done", timeout=RUN_MS)
 
 
 def labels_are_apart_and_the_scale_is_on_a_phone_too(page: sync_api.Page) -> None:

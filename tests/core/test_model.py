@@ -372,3 +372,19 @@ def test_arguments_of_sentence_transformers_mean_the_same(both_encoders, argumen
 def test_arguments_without_a_meaning_are_refused(arguments: dict[str, Any], said: str):
     with pytest.raises(InputError, match=said):
         static_model("WordPiece").encode(["the fox"], **arguments)
+
+
+class NamedModel(StaticModel):
+    """A subclass of somebody else's."""
+
+
+def test_a_subclass_stays_one(tmp_path):
+    static_model("WordPiece").save_pretrained(tmp_path)
+    for options in ({}, {"dimensionality": 4}, {"quantize_to": "int8"}):
+        assert type(NamedModel.from_pretrained(tmp_path, **options)) is NamedModel
+
+
+def test_token_sequences_take_the_arguments_of_model2vec():
+    model = static_model("WordPiece")
+    [found] = model.encode_as_sequence(["the fox"], use_multiprocessing=False, multiprocessing_threshold=1)
+    np.testing.assert_array_equal(found, model.encode_as_sequence("the fox"))

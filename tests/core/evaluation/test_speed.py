@@ -222,7 +222,7 @@ def test_texts_of_a_file(tmp_path):
     file = tmp_path / "texts.txt"
     file.write_bytes(b"\xef\xbb\xbfone\r\n\r\n  two \n")
     assert read_texts(file) == ["one", "two"]
-    for content, message in [(b"\xff\xfea", "damaged at byte"), (b"\n \n", "no text")]:
+    for content, message in [(b"\xff\xfea", "damaged in line 1"), (b"\n \n", "no text")]:
         file.write_bytes(content)
         with pytest.raises(InputError, match=message):
             read_texts(file)

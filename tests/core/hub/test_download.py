@@ -211,3 +211,13 @@ def test_offline_is_told_apart(tmp_path):
 def test_a_folder_is_never_asked_for(session_hub, folder):
     StaticModel.from_pretrained(folder)
     assert session_hub.requests == []
+
+
+def test_what_is_cached_can_be_downloaded_again(session_hub, repo_id):
+    model = StaticModel.from_pretrained(repo_id)
+    session_hub.requests.clear()
+    StaticModel.from_pretrained(repo_id)
+    assert not [path for path in session_hub.paths() if path.endswith("model.safetensors")]
+    again = StaticModel.from_pretrained(repo_id, force_download=True)
+    assert [path for path in session_hub.paths() if path.endswith("model.safetensors")]
+    np.testing.assert_array_equal(again.embedding, model.token_embeddings)
