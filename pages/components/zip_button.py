@@ -36,7 +36,8 @@ def connect_zip_buttons(
     """
     archive = gr.DownloadButton("ZIP", elem_id="m2v-archive")
     for format, button, said in buttons:
-        made = on(button.click, functools.partial(make_zip, format=format), [owner, model_id], [archive, said])
+        make = make_zip if format is None else functools.partial(make_zip, format=format)
+        made = on(button.click, make, [owner, model_id], [archive, said])
         on(made.success, None, archive, js=_FOLLOW)
 
 

@@ -85,7 +85,7 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     page.get_by_label("One text", exact=True).fill("A dog sleeps \U0001f984")
     page.get_by_role("button", name="Explain the score").click()
     expect(page.locator(".m2v-piece").get_by_text("dog", exact=True)).to_be_visible()
-    expect(page.locator(".m2v-unknown")).to_contain_text("unknown")
+    expect(page.locator(".m2v-unknown", has_text="\U0001f984")).to_contain_text("unknown")
 
 
 def distill_frequent_words(page: sync_api.Page, server: Server, folder: Path) -> None:

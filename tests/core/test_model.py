@@ -211,7 +211,7 @@ def test_arguments_of_other_encoders_are_understood():
     with pytest.raises(InputError, match="one array"):
         model.encode(TEXTS, convert_to_numpy=False)
     with pytest.raises(TypeError):
-        model.encode(TEXTS, convert_to_tensor=True)
+        model.encode(TEXTS, convert_to_tensors=True)
 
 
 @pytest.mark.parametrize("method", ["encode", "encode_as_sequence", "tokenize"])

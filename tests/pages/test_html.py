@@ -53,6 +53,7 @@ from pages.figures import encoders, style
 from pages.html import render
 from tests.pages.conftest import done_job, make_job
 from tests.pages.test_evaluate import frontier_rows
+from tests.static_models import static_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -202,7 +203,13 @@ CASES: dict[str, Callable[[str], str]] = {
     "bar_html": lambda text: waiting.bar_html(text, text, 0.25),
     "refused_html": lambda text: model_picker.refused_html([Refusal("a", text, text, True)]),
     "search": lambda text: explore._found_html(
-        findings.documents_html, SimpleNamespace(search=lambda query, k: [Neighbor(text, 0.5, 0)]), None, text, 5
+        findings.documents_html,
+        SimpleNamespace(search=lambda query, k: [Neighbor(text, 0.5, 0)]),
+        None,
+        text,
+        5,
+        static_model("WordPiece"),
+        [text],
     ),
     "page_head": lambda text: components.page_head(text, text).value,
     "hint": lambda text: components.hint(text).value,

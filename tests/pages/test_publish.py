@@ -181,6 +181,7 @@ def test_what_was_allowed_by_oauth_is_checked_at_the_press(
     hub: LoopbackHub, store: FakeStore, monkeypatch: pytest.MonkeyPatch, scope: str, seconds: float, said: str
 ) -> None:
     monkeypatch.setenv("OAUTH_CLIENT_ID", "client")
+    monkeypatch.setenv("SPACE_ID", "someone/studio")
     who = visitor(gr.OAuthToken(TOKEN, scope, int(time.time() + seconds)), LOCAL)
     with pytest.raises(HubError, match=said):
         home.submit(OWNER, who, BUNDLED_TEACHER, "new", None, True)
@@ -191,6 +192,7 @@ def test_what_was_allowed_by_oauth_goes_to_the_job(
     hub: LoopbackHub, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OAUTH_CLIENT_ID", "client")
+    monkeypatch.setenv("SPACE_ID", "someone/studio")
     expires_at = int(time.time()) + 3600
     who = visitor(gr.OAuthToken(TOKEN, "openid contribute-repos", expires_at), LOCAL)
     home.submit(OWNER, who, BUNDLED_TEACHER, "new", None, True)
