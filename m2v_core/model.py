@@ -363,7 +363,9 @@ class StaticModel:
         if format == "onnx":
             export.write_onnx(self.stored(), path, unk_token_id=self.unk_token_id)
         elif format == "word2vec":
-            words = word_ids(self.tokens, self._table.counts())
+            counts = self._table.counts()
+            counts[self.special_token_ids] = False
+            words = word_ids(self.tokens, counts)
             vectors = self._table.rows(np.array(list(words.values()), dtype=np.int64))  # (n_words, dim)
             export.write_word2vec(list(words), vectors, path)
         else:
@@ -406,6 +408,13 @@ class StaticModel:
     def unk_token_id(self) -> int | None:
         """Id of the unknown token, which is left out of every mean; None when there is none."""
         return self._unk_token_id
+
+    @property
+    def special_token_ids(self) -> list[int]:
+        """Ids of the tokens that stand for no text: those marked as special, and the unknown one."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        special = {token_id for token_id, token in added.items() if token.special}
+        return sorted(special if self._unk_token_id is None else special | {self._unk_token_id})
 
     @property
     def encoder_path(self) -> str:

@@ -176,19 +176,20 @@ def check_model_folder(path: Path, overwrite: bool) -> None:
             raise SaveError(f"{path} is a folder that holds no model. Name one that doesn't exist yet.")
         if not overwrite:
             raise SaveError(f"{path} holds a model already. Name another folder, or add --overwrite.")
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise SaveError(f"{path} can't be made: {parent} is no folder that you may write to.")
+    check_output(path)
 
 
 def check_output(path: Path | None) -> None:
-    """Refuse before the work a file that has no folder.
+    """Refuse a path that can't be created, before any work. Missing folders are created with it.
 
     Raises:
-        SaveError: There is none.
+        SaveError: The nearest folder that exists is none to write to.
     """
-    if path is not None and not path.absolute().parent.is_dir():
-        raise SaveError(f"{path} can't be written: there is no folder {path.absolute().parent}. Make it first.")
+    if path is None:
+        return
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise SaveError(f"{path} can't be made: {parent} is no folder that you may write to.")
 
 
 def write_result(text: str, path: Path | None) -> None:
@@ -203,6 +204,7 @@ def write_result(text: str, path: Path | None) -> None:
     from m2v_core.storage.atomic import saving
 
     with saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(click.unstyle(text), encoding="utf-8")
 
 

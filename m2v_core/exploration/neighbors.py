@@ -106,7 +106,7 @@ class WordNeighbors:
         keep = np.array([bool(text) for text in texts], dtype=bool)
         if whole_words:
             keep &= starts_word
-        keep[_special_ids(model)] = False
+        keep[model.special_token_ids] = False
         # Weights scale rows and change no cosine, but for a row that they silence.
         keep &= np.any(vectors, axis=1)
         if model.weights is not None:
@@ -137,13 +137,6 @@ class WordNeighbors:
             InputError: `k` is below 1.
         """
         return self._index.search(self.model.encode([text])[0], k, without=text)
-
-
-def _special_ids(model: StaticModel) -> list[int]:
-    """The tokens that stand for no text: those marked as special, and the unknown one."""
-    added = model.tokenizer.get_added_tokens_decoder()
-    special = [token_id for token_id, token in added.items() if token.special]
-    return special if model.unk_token_id is None else [*special, model.unk_token_id]
 
 
 class DocumentNeighbors:

@@ -85,7 +85,7 @@ def write_zip(model_folder: str | Path, zip_path: str | Path) -> Path:
 
     Args:
         model_folder: A saved model.
-        zip_path: Where to write; an archive that stands there is replaced. Its folder must exist.
+        zip_path: Where to write; an archive that stands there is replaced. Its folder is made when missing.
 
     Raises:
         NotFoundError: No such model folder.
@@ -94,6 +94,8 @@ def write_zip(model_folder: str | Path, zip_path: str | Path) -> Path:
     model_folder, zip_path = Path(model_folder), Path(zip_path)
     if not model_folder.is_dir():
         raise NotFoundError(f"No model folder at {model_folder}. Save a model there first.")
+    with saving(zip_path):
+        zip_path.parent.mkdir(parents=True, exist_ok=True)
     with saving(zip_path), replacing_file(zip_path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         for path in sorted(model_folder.rglob("*")):
             if path.is_file():
@@ -168,7 +170,7 @@ def write_word2vec(words: Sequence[str], vectors: NDArray[np.float32], path: str
     Args:
         words: None of them empty.
         vectors: (n_words, dim).
-        path: Where to write; a file that stands there is replaced. Its folder must exist.
+        path: Where to write; a file that stands there is replaced. Its folder is made when missing.
 
     Raises:
         InputError: There are no words.
@@ -180,6 +182,8 @@ def write_word2vec(words: Sequence[str], vectors: NDArray[np.float32], path: str
             "This model's vocabulary holds no whole words, so there is nothing to write. Export it as ONNX."
         )
     form = " ".join(["%.7g"] * vectors.shape[1])
+    with saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with saving(path), replacing_file(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="\n") as file:
         file.write(f"{len(words)} {vectors.shape[1]}\n")
         for word, vector in zip(_spaceless(words), vectors, strict=True):

@@ -50,6 +50,7 @@ def test_export(format, model_folder, tmp_path):
     else:
         with zipfile.ZipFile(output) as archive:
             assert "out/model.safetensors" in archive.namelist()
+    assert m2v("export", model_folder, "--format", format, "--output", tmp_path / "new" / output.name).exit_code == 0
     written = output.read_bytes() if output.is_file() else (output / "config.json").read_bytes()
     again = m2v("export", model_folder, "--format", format, "--output", output)
     assert again.exit_code == 1
@@ -63,7 +64,7 @@ def test_export(format, model_folder, tmp_path):
     [
         ("onnx", "file.txt", "file.txt is a file"),
         ("zip", "folder", "folder is a folder"),
-        ("word2vec", "nowhere/vectors.txt", "Make it first"),
+        ("word2vec", "file.txt/vectors.txt", "file.txt is no folder"),
     ],
 )
 def test_bad_output_of_export(format, output, message, model_folder, tmp_path):

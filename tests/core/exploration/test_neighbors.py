@@ -84,7 +84,7 @@ def model_of(
         SimpleNamespace(
             tokens=tokens,
             tokenizer=Tokenizer(models.WordLevel({token: place for place, token in enumerate(tokens)})),
-            unk_token_id=None,
+            special_token_ids=[],
             token_embeddings=table,
             token_mapping=None if mapping is None else np.array(mapping),
             weights=None if weights is None else np.array(weights, dtype=np.float32),

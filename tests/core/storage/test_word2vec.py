@@ -81,12 +81,22 @@ def test_words_have_the_vectors_of_the_model(tmp_path: Path, kind: str, dtype: s
     assert not {"[UNK]", "<unk>"} & set(found.index_to_key)
 
 
+def test_special_tokens_are_no_words(tmp_path: Path) -> None:
+    model = static_model("WordPiece")
+    model.tokenizer.add_special_tokens(["[PAD]"])  # as in teachers' tokenizers
+    model.export(tmp_path / "vectors.txt", "word2vec")
+    found = KeyedVectors.load_word2vec_format(tmp_path / "vectors.txt")
+    assert "the" in found and "[PAD]" not in found
+
+
 def test_nothing_to_write(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no whole words"):
         write_word2vec([], np.zeros((0, 3), np.float32), tmp_path / "vectors.txt")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_is_absent(tmp_path: Path) -> None:
-    with pytest.raises(SaveError, match="nowhere"):
-        write_word2vec(["a"], np.ones((1, 3), np.float32), tmp_path / "nowhere" / "vectors.txt")
+def test_a_missing_folder_is_made(tmp_path: Path) -> None:
+    path = write_word2vec(["a"], np.ones((1, 3), np.float32), tmp_path / "new" / "vectors.txt")
+    assert KeyedVectors.load_word2vec_format(path).key_to_index == {"a": 0}
+    with pytest.raises(SaveError, match="vectors.txt"):
+        write_word2vec(["a"], np.ones((1, 3), np.float32), path / "vectors.txt")
