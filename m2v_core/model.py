@@ -18,8 +18,9 @@ from m2v_core.encoder.engine import Engine
 from m2v_core.encoder.plain import Table
 from m2v_core.encoder.progress_bar import progress_bar
 from m2v_core.encoder.stream import blocks_of_texts
+from m2v_core.encoder.tensors import as_tensor
 from m2v_core.encoder.texts import checked_batch_size, checked_max_length, checked_texts, well_formed
-from m2v_core.errors import InputError, ModelFormatError, NeedsExtra
+from m2v_core.errors import InputError, ModelFormatError
 from m2v_core.native.cosines import cosines
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.storage import compression
@@ -500,7 +501,7 @@ class StaticModel:
         with progress_bar(len(texts), show_progress_bar) as advance:
             embeddings = self._engine.embeddings(texts, limit, normalize, advance)
         found = embeddings[0] if isinstance(sentences, str) else embeddings
-        return _as_tensor(found, device) if convert_to_tensor else found
+        return as_tensor(found, device) if convert_to_tensor else found
 
     def encode_query(self, sentences: str | Iterable[str], **options: Any) -> NDArray[np.float32]:
         """As `encode`, for callers that tell queries from documents, which a static model does not."""
@@ -638,14 +639,6 @@ class StaticModel:
             base_model_name=self.base_model_name,
             language=self.language,
         )
-
-
-def _as_tensor(embeddings: NDArray[np.float32], device: object) -> Any:
-    """The embeddings as a torch tensor on a device."""
-    with NeedsExtra(None, "distill"):
-        import torch
-    tensor: Any = torch.from_numpy(embeddings)
-    return tensor if device is None else tensor.to(device)
 
 
 def _without_idle(weights: NDArray[np.float32] | None, tokenizer: Tokenizer) -> NDArray[np.float32] | None:

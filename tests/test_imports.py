@@ -73,7 +73,7 @@ PACKAGES: dict[str, set[str]] = {
     "errors": set(),
     "native": {"numpy"},
     "progress": set(),
-    "encoder": {"numpy", "tokenizers", "tqdm"},
+    "encoder": {"numpy", "tokenizers", "tqdm", "torch"},
     "tokenization": {"numpy", "tokenizers"},
     "storage": {
         "charset_normalizer",
@@ -119,7 +119,8 @@ HOMES = {
     "torch": {f"m2v_core/distillation/teacher/{name}.py" for name in ("teacher", "forward")}
     | {f"m2v_core/distillation/calibration/{name}.py" for name in ("closed_form", "contexts", "descent")}
     | {"m2v_core/evaluation/encoders/teacher.py"}
-    | {"m2v_core/classification/finetuning.py"},
+    | {"m2v_core/classification/finetuning.py"}
+    | {"m2v_core/encoder/tensors.py"},  # for encode(convert_to_tensor=True)
     "transformers": {"m2v_core/distillation/teacher/loading.py"},
     "sentence_transformers": {
         "m2v_core/distillation/teacher/loading.py",

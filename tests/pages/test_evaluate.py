@@ -258,7 +258,7 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
     figure_box, figure = shown["frontier_figure_box"], shown["frontier_plot"]
     frontier_box, frontier, versions = (shown[name] for name in ("frontier_box", "frontier", "frontier_csv"))
     assert box.visible and board.visible and figure_box.visible
-    assert "Keeps 100 %" in fidelity.value and "Too few texts" not in fidelity.value
+    assert "Keeps 100 %" in fidelity.value and "rely on this figure" not in fidelity.value
     assert "mine scores " in scores.value and " to " in scores.value and "too few" not in scores.value + table
     assert table.count(">measured<") == 3 and table.count(">published<") == 15
     assert table.rindex(">measured<") < table.index("not ranked with these") < table.index(">published<")
@@ -289,7 +289,7 @@ def test_from_too_little_test_data_nothing_is_concluded(jobs: FakeStore) -> None
     shown = show(OWNER, JOB_ID)
     fidelity, scores, table = shown["fidelity"], shown["scores"], shown["table"]
     figure, frontier = shown["frontier_plot"], shown["frontier"]
-    assert "Too few texts" in fidelity.value and "21 make 200" in fidelity.value
+    assert "rely on this figure" in fidelity.value and "21 make 200" in fidelity.value
     for html in (scores.value, table, frontier):
         assert "12 pairs in “mine” are too few to tell models apart" in html
     assert "of 12 pairs</small>" in scores.value and "mine scores" not in scores.value
