@@ -81,7 +81,8 @@ class SentenceModules:
         Args:
             applies_modules: Whether `applied` are applied, as the recipe decides.
         """
-        return self.not_applied if applies_modules else (*self.names_applied, *self.not_applied)
+        left_out = () if applies_modules else tuple(name for name in self.names_applied if name != "Normalize")
+        return (*left_out, *self.not_applied)
 
     def model_dim(self, applies_modules: bool) -> int | None:
         """The most dimensions that a model can have; None where the configuration doesn't say.
