@@ -14,7 +14,7 @@ from m2v_core.tokenization.ids import check_tokenizer
 from m2v_core.tokenization.spec import FAMILIES, Spec, marks_spaces
 from m2v_core.tokenization.teacher_reader import TeacherReader, as_the_teacher_spells
 from m2v_core.tokenization.trimming import prune, removable_tokens
-from m2v_core.tokenization.words import join_words, word_level
+from m2v_core.tokenization.words import join_words, mixes_scripts, word_level
 
 _MOST_GROUPS = 3  # of entries that share a row, as examples
 
@@ -49,31 +49,53 @@ class EntryRows:
         n_rows: Rows that they got, those of subwords that the teacher has already included.
         n_merged: Entries that share the row of an earlier entry.
         merged: The first few groups of entries that share a row, as a teacher that ignores case or accents reads them.
+        n_mixed: Entries partly in a script without spaces, which are found between spaces and punctuation alone.
+        mixed: The first few of them.
     """
 
     n_entries: int
     n_rows: int
     n_merged: int
     merged: tuple[tuple[str, ...], ...]
+    n_mixed: int = 0
+    mixed: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, spelled: Mapping[str, Iterable[str]], found: Collection[str]) -> EntryRows:
+    def of(cls, spelled: Mapping[str, Iterable[str]], found: Collection[str], tokenizer: Tokenizer) -> EntryRows:
         """Count them.
 
         Args:
             spelled: The entries of each word, see `as_the_teacher_spells`.
             found: The words that got a row.
+            tokenizer: The static model's.
         """
-        groups = [tuple(entries) for word, entries in spelled.items() if word in found]
+        kept = {word: tuple(entries) for word, entries in spelled.items() if word in found}
+        groups = list(kept.values())
         merged = [group for group in groups if len(group) > 1]
         n_entries = sum(len(tuple(entries)) for entries in spelled.values())
         n_merged = sum(len(group) - 1 for group in merged)
-        return cls(n_entries, len(groups), n_merged, tuple(merged[:_MOST_GROUPS]))
+        mixed = [
+            entries[0] for word, entries in kept.items() if mixes_scripts(word) and not _is_inside(tokenizer, word)
+        ]
+        shown = tuple(mixed[:_MOST_GROUPS])
+        return cls(n_entries, len(groups), n_merged, tuple(merged[:_MOST_GROUPS]), len(mixed), shown)
 
     def summary(self) -> str | None:
-        """A sentence on the entries that have no row of their own; None where each has one."""
+        """What to know of entries without a row of their own, or hard to find; None where there are none."""
+        return " ".join(filter(None, [self._rows_summary(), self._mixed_summary()])) or None
+
+    def _mixed_summary(self) -> str:
+        if not self.n_mixed:
+            return ""
+        are = "1 entry is" if self.n_mixed == 1 else f"{self.n_mixed:,} entries are"
+        return (
+            f"{are} partly in a script without spaces, and found between spaces and punctuation alone "
+            f"({', '.join(self.mixed)}{', ...' if self.n_mixed > len(self.mixed) else ''})."
+        )
+
+    def _rows_summary(self) -> str:
         if self.n_rows == self.n_entries:
-            return None
+            return ""
         shared = "; ".join(" = ".join(group) for group in self.merged)
         parts = []
         if self.n_merged:
@@ -88,12 +110,19 @@ class EntryRows:
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as plain JSON values."""
-        return {**vars(self), "merged": [list(group) for group in self.merged]}
+        return {**vars(self), "merged": [list(group) for group in self.merged], "mixed": list(self.mixed)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EntryRows:
         """The inverse of `to_json`."""
-        return cls(**{**values, "merged": tuple(tuple(group) for group in values["merged"])})
+        merged = tuple(tuple(group) for group in values["merged"])
+        return cls(**{**values, "merged": merged, "mixed": tuple(values["mixed"])})
+
+
+def _is_inside(tokenizer: Tokenizer, word: str) -> bool:
+    """Whether a word is found between ideographs, as by tokenizers that put spaces around each of them."""
+    alone, inside = tokenizer.encode(word, add_special_tokens=False), tokenizer.encode(f"的{word}的")
+    return set(alone.ids) <= set(inside.ids)
 
 
 def build_static_vocabulary(
@@ -140,7 +169,7 @@ def build_static_vocabulary(
                 sequences,
                 list(range(len(sequences))),
                 reader.n_special,
-                EntryRows.of(spelled, set(words)),
+                EntryRows.of(spelled, set(words), static),
             )
     elif not use_subword:
         raise InputError("use_subword=False makes a word-level model and needs a vocabulary; pass one.")
@@ -156,6 +185,6 @@ def build_static_vocabulary(
         static, joined, lost = join_words(pruned, static, list(spelled))
         sequences += reader.read(joined.keys())
         ranks += joined.values()
-        entries = EntryRows.of(spelled, spelled.keys() - lost)
+        entries = EntryRows.of(spelled, spelled.keys() - lost, static)
     check_tokenizer(static, len(sequences))
     return StaticVocabulary(static, sequences, ranks, reader.n_special, entries)

@@ -32,6 +32,11 @@ def stands_without_spaces(word: str) -> bool:
     return _WITHOUT_SPACES.fullmatch(word) is not None
 
 
+def mixes_scripts(word: str) -> bool:
+    """Whether a word is partly in a script without spaces, and partly not."""
+    return _WITHOUT_SPACES.search(word) is not None and not stands_without_spaces(word)
+
+
 def _added_token(word: str, token_id: int, spec: Spec, normalized: bool) -> Spec:
     return {
         "id": token_id,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from m2v_core.errors import InputError, ModelFormatError
-from m2v_core.tokenization import build_static_vocabulary, check_tokenizer, unknown_token_id
+from m2v_core.tokenization import EntryRows, build_static_vocabulary, check_tokenizer, unknown_token_id
 from tests import teachers
 
 UNUSED = r"\[unused\d+\]"
@@ -599,6 +599,20 @@ def test_entries_that_share_a_row_are_counted_and_named(use_subword: bool):
     static = build_static_vocabulary(tokenizer, ENTRIES, use_subword)
     n_others = len(build_static_vocabulary(tokenizer).sequences) if use_subword else 0
     assert len(static.sequences) - n_others == 6
+
+
+def test_entries_of_mixed_scripts_are_named():
+    tokenizer = Tokenizer.from_str(teachers.tokenizer_json("unigram"))
+    rows = build_static_vocabulary(tokenizer, ["T恤", "听歌", "ice cream"], use_subword=False).entries
+    assert rows is not None and rows == EntryRows.from_json(json.loads(json.dumps(rows.to_json())))
+    assert rows.summary() == (
+        "1 entry is partly in a script without spaces, and found between spaces and punctuation alone (T恤)."
+    )
+    # WordPiece tokenizers part ideographs, and find it.
+    tokenizer = Tokenizer.from_str(teachers.tokenizer_json("wordpiece"))
+    found = build_static_vocabulary(tokenizer, ["T恤"], use_subword=False)
+    assert found.entries is not None and found.entries.summary() is None
+    assert 0 in found.tokenizer.encode("买T恤吧").ids
 
 
 def test_entries_with_a_row_each_need_no_words():
