@@ -226,7 +226,7 @@ def test_a_model_that_returns_nan(data, tmp_path):
         (["bpemb:", "--data", "DATA"], 1, "describes no encoder"),
         (["MODEL", "--data", "DATA/gone"], 1, "no folder"),
         (["DATA/gone", "--data", "DATA", "--tasks", "tiny"], 1, "removed"),
-        (["MODEL", "--data", "DATA", "--output", "DATA/no/such/file.csv"], 1, "no folder"),
+        (["MODEL", "--data", "DATA", "--output", "MODEL/config.json/file.csv"], 1, "no folder"),
         (["tfidf", "--mteb", "STSBenchmark"], 1, "fitted to the texts"),
         (["MODEL", "--mteb", "NoSuchTask"], 1, "no task 'NoSuchTask'"),
     ],
