@@ -19,7 +19,7 @@ _IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
 @dataclass(frozen=True)
 class Coverage:
-    """What some texts are to a vocabulary.
+    """How well a vocabulary covers some texts.
 
     Attributes:
         n_tokens: Tokens that are unknown or hold a letter.

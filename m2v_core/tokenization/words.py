@@ -26,8 +26,8 @@ _WITHOUT_SPACES = re.compile(
 def stands_without_spaces(word: str) -> bool:
     """Whether a word is written in a script that puts no spaces between words, so that it has to be found inside text.
 
-    A word that is only partly in such a script, such as "T恤", can't be told from a part of a longer one, and is found
-    between spaces and punctuation alone.
+    A word that is only partly in such a script, such as "T恤", is matched only between spaces and punctuation: inside
+    text it could be a part of a longer word.
     """
     return _WITHOUT_SPACES.fullmatch(word) is not None
 
@@ -53,7 +53,7 @@ def _added_token(word: str, token_id: int, spec: Spec, normalized: bool) -> Spec
 def join_words(spec: Spec, pruned: Tokenizer, words: list[str]) -> tuple[Tokenizer, dict[str, int], set[str]]:
     """The tokenizer with the words after the teacher's pieces, the words that got a row with their ranks, and the lost.
 
-    A word that the teacher has as one piece everywhere gets no row of its own, and is not lost.
+    A word that is a single piece of the teacher everywhere gets no new row, and does not count as lost.
     """
     pieces: dict[str, int] = pruned.get_vocab(with_added_tokens=True)
     as_piece = _single_pieces(pruned, lead(spec), words)

@@ -49,7 +49,7 @@ def find_problems(files: TeacherFiles, trust_remote_code: bool = False) -> list[
         found.append(
             RemoteCodeError(
                 f"{files.name} needs code of its own ({code}), which could do anything. Choose another teacher; or "
-                "read that code and, where you trust it, pass trust_remote_code=True (--trust-remote-code)."
+                "read that code and, if you trust it, pass trust_remote_code=True (--trust-remote-code)."
             )
         )
     found += _missing_weights(files)
@@ -84,7 +84,7 @@ def _missing_weights(files: TeacherFiles) -> list[TeacherError]:
     return [
         TeacherError(
             f"{whose}{files.name} has no weights in model.safetensors. Pickled weights such as pytorch_model.bin can "
-            "run code when they are opened and are not loaded. Choose another teacher; or, where you trust this one, "
+            "run code when they are opened and are not loaded. Choose another teacher; or, if you trust this one, "
             'convert it and use the new folder: python -c "from sentence_transformers import SentenceTransformer as S; '
             f"S('{files.name}').save_pretrained('converted-teacher')\""
         )

@@ -124,7 +124,6 @@ def load_sentence_transformer(
     folder: Path,
     name: str,
     device: str,
-    remedy: str = "It is not run here; choose another teacher.",
     **model_arguments: object,
 ) -> Any:
     """A Sentence Transformer with all its modules, none of which runs code of its own.
@@ -133,7 +132,6 @@ def load_sentence_transformer(
         folder: Where it lies.
         name: What people call it.
         device: To run on.
-        remedy: What to do if it needs code of its own.
         model_arguments: For its transformer.
 
     Raises:
@@ -142,7 +140,7 @@ def load_sentence_transformer(
         TeacherError: It can't be loaded.
     """
     code = own_code({}, read_modules(folder, name))
-    refuse_own_code(name, code, remedy)
+    refuse_own_code(name, code, "It is not run here; choose another teacher.")
     with NeedsExtra(None, "distill"):
         import torch  # noqa: F401  its absence is reported in its own name
         from sentence_transformers import SentenceTransformer
