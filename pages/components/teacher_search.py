@@ -24,7 +24,7 @@ _asking = threading.Lock()
 def connect_search(teacher: gr.Dropdown) -> None:
     """Let a `teacher_picker` offer what the Hub has."""
     # Not "always_last", which now and then loses the last key.
-    on(teacher.key_up, search, None, teacher, trigger_mode="multiple")
+    on(teacher.key_up, search, gr.State([""]), teacher, trigger_mode="multiple")
 
 
 def has_hub() -> bool:
@@ -48,19 +48,26 @@ def _found(query: str) -> list[FoundTeacher]:
 
 # A list has no place for a message, and people who know the name can type it anyway.
 @shows_errors("", lambda _: gr.skip())
-def search(typed: gr.KeyUpData) -> Any:
+def search(newest: list[str], typed: gr.KeyUpData) -> Any:
     """The box with what fits the text in it, then the well-known and the most downloaded.
 
     As many as ever: of an open list that gets shorter Gradio goes on showing what is gone, and nothing new.
+
+    Args:
+        newest: The session's last text, alone in a list. Searches overlap, and an older one may end last.
+        typed: The text in the box.
     """
-    query = str(typed.input_value or "").strip().lower()
+    newest[0] = str(typed.input_value or "").strip().lower()
+    if not has_hub():
+        return gr.skip()
+    query = newest[0]  # typed while this one asked for the Hub, which others do not wait for
     # Every answer redraws the list, so none is given where there is nothing to find.
     if 0 < len(query) < _MIN_CHARS or "·" in query:
         return gr.skip()
-    if not has_hub():
-        return gr.skip()
     popular = _found("")
     found = _found(query)
+    if newest[0] != query:
+        return gr.skip()
     known = [choice for choice in TEACHER_CHOICES if query in choice[0].lower()]
     labels: dict[str, str] = {}
     for label, name in [*known, *map(_choice, found), *TEACHER_CHOICES, *map(_choice, popular)]:

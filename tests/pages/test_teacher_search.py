@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import gradio as gr
 import pytest
 from huggingface_hub import constants
 
+from m2v_core.hub.info import FoundTeacher
 from pages.components import teacher_search
 from pages.components.teacher_search import has_hub, search
 
@@ -16,6 +18,10 @@ from pages.components.teacher_search import has_hub, search
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teacher_search, "_reached", [])
+
+
+def typed(text: str) -> gr.KeyUpData:
+    return gr.KeyUpData(None, {"key": text[-1], "input_value": text})
 
 
 def test_one_at_a_time_asks_whether_there_is_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +47,36 @@ def test_a_search_that_fails_offers_what_it_did(monkeypatch: pytest.MonkeyPatch)
         raise ZeroDivisionError
 
     monkeypatch.setattr(teacher_search, "is_reachable", fail)
-    typed = gr.KeyUpData(None, {"key": "a", "input_value": "abc"})
-    assert search(typed) == gr.skip()
-    assert search(typed) == gr.skip()  # the lock is free again
+    assert search([""], typed("abc")) == gr.skip()
+    assert search([""], typed("abc")) == gr.skip()  # the lock is free again
+
+
+def test_the_newest_text_is_answered_even_while_the_first_search_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def slow_hub() -> bool:
+        asked.set()
+        return may_answer.wait(60)
+
+    monkeypatch.setattr(teacher_search, "is_reachable", slow_hub)
+    monkeypatch.setattr(teacher_search, "_found", lambda query: [FoundTeacher(f"someone/{query}", 1, 1)])
+    newest = [""]
+    with ThreadPoolExecutor(1) as others:
+        first = others.submit(search, newest, typed("tin"))
+        assert asked.wait(60)
+        assert search(newest, typed("tiny")) == gr.skip()
+        may_answer.set()
+        assert [name for _, name in first.result(60).choices][0] == "someone/tiny"
+
+
+def test_an_older_search_that_ends_last_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = [""]
+
+    def found(query: str) -> list[FoundTeacher]:
+        if query == "tin":
+            search(newest, typed("tiny"))
+        return [FoundTeacher("someone/tiny", 1, 1)]
+
+    monkeypatch.setattr(teacher_search, "is_reachable", lambda: True)
+    monkeypatch.setattr(teacher_search, "_found", found)
+    assert search(newest, typed("tin")) == gr.skip()
