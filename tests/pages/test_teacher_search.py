@@ -66,7 +66,7 @@ def test_the_newest_text_is_answered_even_while_the_first_search_waits(monkeypat
         assert asked.wait(60)
         assert search(newest, typed("tiny")) == gr.skip()
         may_answer.set()
-        assert [name for _, name in first.result(60).choices][0] == "someone/tiny"
+        assert next(name for _, name in first.result(60).choices) == "someone/tiny"
 
 
 def test_an_older_search_that_ends_last_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
