@@ -70,6 +70,8 @@ def add_model(page: sync_api.Page, studio: Server, folder: Path, name: str, teac
     expect(page.locator(".m2v-good")).to_contain_text(f"{name} is in your library")
 
 
-def open_library(page: sync_api.Page, studio: Server) -> None:
-    page.goto(studio.address + "/library")
+def open_library(page: sync_api.Page, studio: Server, query: str = "") -> None:
+    """The page of models, once it shows what there is: its first answer would undo what is done before."""
+    page.goto(f"{studio.address}/library{query}")
     page.wait_for_function("localStorage.getItem('m2v-studio-owner') !== null")
+    expect(page.locator(".m2v-empty, .m2v-models").first).to_be_visible()

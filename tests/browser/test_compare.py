@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from m2v_core.storage.export import write_zip
+from tests.browser.small_studio import open_library
 from tests.browser.test_distill import RUN_MS, choose_teacher, open_page
 from tests.live_app import Server
 from tests.static_models import static_model
@@ -63,7 +64,7 @@ def test_a_model_made_in_another_tab_appears(
     open_page(page, server, "/compare")
     expect(page.get_by_text("No model yet")).to_be_visible()
     tab = context.new_page()
-    tab.goto(server.address + "/library")
+    open_library(tab, server)
     for name in ("mine", "second"):
         static_model().save_pretrained(tmp_path / name)
         archive = write_zip(tmp_path / name, tmp_path / f"{name}.zip")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from m2v_core.storage.export import write_zip
+from tests.browser.small_studio import open_library
 from tests.browser.test_distill import RUN_MS, choose_teacher, open_page
 from tests.live_app import Server
 from tests.static_models import static_model
@@ -29,7 +30,7 @@ def test_verdict_and_own_test_data(
     expect(page.get_by_text("No model is picked")).to_be_visible()
 
     static_model().save_pretrained(tmp_path / "mine")
-    page.goto(server.address + "/library")
+    open_library(page, server)
     page.locator("input[type=file]").set_input_files(write_zip(tmp_path / "mine", tmp_path / "mine.zip"))
     expect(page.locator(".m2v-good")).to_contain_text("mine is in your library")
     page.get_by_role("link", name="Evaluate", exact=True).last.click()

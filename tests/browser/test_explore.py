@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from m2v_core import StaticModel
 from m2v_core.bulk.options import model_fingerprint
 from m2v_core.distillation.teacher.bundled import bundled_folder
+from tests.browser.small_studio import open_library
 from tests.core.exploration.index.oracle import write_vectors
 from tests.live_app import Server
 from tests.static_models import static_model
@@ -190,7 +191,7 @@ def stands_beside_its_teacher(page: sync_api.Page) -> None:
 def open_model(page: sync_api.Page, server: Server, folder: Path) -> None:
     """A small model in the library, and the page that explores it."""
     static_model().save_pretrained(folder)
-    page.goto(server.address + "/library")
+    open_library(page, server)
     page.get_by_text("From a folder").click()
     page.get_by_label("Path of the model's folder").fill(str(folder))
     page.get_by_role("button", name="Open", exact=True).click()

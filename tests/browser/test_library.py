@@ -11,6 +11,7 @@ from gradio_client import Client
 
 from m2v_core.model import StaticModel
 from m2v_core.storage.export import write_zip
+from tests.browser.small_studio import open_library
 from tests.live_app import Server
 from tests.static_models import TEXTS, static_model
 
@@ -18,11 +19,6 @@ sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 
 RUN_MS = 180_000
-
-
-def open_library(page: sync_api.Page, server: Server, query: str = "") -> None:
-    page.goto(f"{server.address}/library{query}")
-    page.wait_for_function("localStorage.getItem('m2v-studio-owner') !== null")
 
 
 def test_a_model_is_uploaded_used_renamed_and_deleted(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from m2v_core.storage.export import write_zip
+from tests.browser.small_studio import open_library
 from tests.browser.test_distill import open_page
 from tests.hub.server import LoopbackHub, client_environment
 from tests.live_app import Server
@@ -57,7 +58,7 @@ def test_a_model_that_was_deleted_meanwhile_is_not_offered_for_long(
 ) -> None:
     open_page(page, server)  # makes the owner
     tab = context.new_page()
-    tab.goto(server.address + "/library")
+    open_library(tab, server)
     for name in ("first", "second"):
         static_model().save_pretrained(tmp_path / name)
         tab.locator("input[type=file]").set_input_files(write_zip(tmp_path / name, tmp_path / f"{name}.zip"))

@@ -15,6 +15,7 @@ import pytest
 
 from m2v_core.model import StaticModel
 from m2v_core.storage.export import write_zip
+from tests.browser.small_studio import open_library
 from tests.hub.server import LoopbackHub, User, client_environment
 from tests.live_app import Server
 from tests.static_models import static_model
@@ -83,8 +84,7 @@ def loaded_elsewhere(hub: LoopbackHub, repo_id: str, home: Path) -> np.ndarray:
 def add_model(page: sync_api.Page, studio: Server, tmp_path: Path, name: str) -> None:
     """A model of one's own, from a ZIP: nothing is distilled for it."""
     static_model().save_pretrained(tmp_path / name, license="mit")
-    page.goto(f"{studio.address}/library")
-    page.wait_for_function("localStorage.getItem('m2v-studio-owner') !== null")
+    open_library(page, studio)
     page.locator("input[type=file]").set_input_files(write_zip(tmp_path / name, tmp_path / f"{name}.zip"))
     expect(page.locator(".m2v-model-name")).to_have_text(name)
 
