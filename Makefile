@@ -36,8 +36,9 @@ $(VENV)/.built: $(VENV)/.installed $(wildcard m2v_core/native/src/*)
 app: setup
 	$(BIN)/python app.py
 
-# One worker per core, at most 8. A worker that runs out of tests takes some of another's.
-IN_PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal
+# One worker more than cores, as many tests wait for a process or a page; at most 8. One that runs out of tests takes
+# some of another's.
+IN_PARALLEL = --numprocesses $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count() + 1))") --dist worksteal
 test: setup
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow"
 
