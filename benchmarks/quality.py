@@ -1,13 +1,15 @@
 """What each recipe gives beside model2vec, from the same teacher, at the same size: scores and seconds.
 
-The bundled teacher, 256 wide, float16. Scores are 100 x Spearman's rho of cosine against the human score (sts, wordsim)
-and percent accuracy of standardised logistic regression (classification), means over the public sets beside the
-project.
+256 wide, float16. Scores are 100 x Spearman's rho of cosine against the human score (sts, wordsim), percent accuracy of
+standardised logistic regression (class), 100 x nDCG@10 (ret), mean average precision (rank) and average precision
+(pairs): means over the public sets beside the project.
 
     python benchmarks/quality.py             every recipe
     python benchmarks/quality.py fast        some of them
+    python benchmarks/quality.py --teacher FOLDER fast    from another teacher than the bundled one
 """
 
+import argparse
 import json
 import os
 import platform
@@ -16,36 +18,35 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from m2v_core.distillation.teacher.bundled import bundled_folder
 from m2v_core.evaluation.data import read_tasks
 from m2v_core.evaluation.encoders import EncoderFacts
 from m2v_core.evaluation.run import evaluate
 
 DATA = Path(__file__).parents[2] / "shared" / "eval"
 RESULT = Path(__file__).parent / "results" / "quality.json"
-KINDS = {"sts": "STS", "wordsim": "WordSim", "classification": "Class"}
+KINDS = {"sts": "STS", "wordsim": "WordSim", "class": "Class", "ret": "Ret", "rank": "Rank", "pairs": "PairClass"}
 Encode = Callable[[list[str]], np.ndarray]
 
 
-def published() -> Encode:
+def published(teacher: str) -> Encode:
     from model2vec.distill import distill
 
-    from m2v_core.distillation.teacher.bundled import bundled_folder
-
-    return distill(str(bundled_folder()), pca_dims=256, device="cpu").encode
+    return distill(teacher, pca_dims=256, device="cpu").encode
 
 
-def recipe(name: str, with_corpus: bool = False) -> Callable[[], Encode]:
-    def run() -> Encode:
+def recipe(name: str, with_corpus: bool = False, **settings: Any) -> Callable[[str], Encode]:
+    def run(teacher: str) -> Encode:
         from m2v_core import distill
-        from m2v_core.distillation.teacher.bundled import bundled_folder
 
         corpus = None
         if with_corpus:
             corpus = (DATA / "corpus" / "sentences.txt").read_text("utf-8").splitlines()
-        return distill(str(bundled_folder()), device="cpu", recipe=name, corpus=corpus).encode
+        return distill(teacher, device="cpu", recipe=name, corpus=corpus, **settings).encode
 
     return run
 
@@ -55,6 +56,7 @@ RUNS = {
     "model2vec": recipe("model2vec"),
     "fast": recipe("fast"),
     "calibrated": recipe("calibrated"),
+    "without dictionary": recipe("calibrated", dictionary="none"),
     "fast+corpus": recipe("fast", with_corpus=True),
     "calibrated+corpus": recipe("calibrated", with_corpus=True),
 }
@@ -82,18 +84,20 @@ def main() -> None:
         sys.exit(f"The evaluation data is not in {DATA}; nothing was measured.")
     import m2v_core.distillation.teacher.teacher  # noqa: F401  its import, and that of torch, are no part of the seconds
 
-    chosen = sys.argv[1:] or list(RUNS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", default=str(bundled_folder()))
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help=", ".join(RUNS))
+    asked = parser.parse_args()
     record: dict = {"cpus": os.cpu_count(), "processor": platform.processor() or platform.machine()}
-    record["model2vec"] = version("model2vec")
-    print(f"{'recipe':<20} {'sts':>7} {'wordsim':>8} {'classif.':>9} {'seconds':>8}")
-    for name in chosen:
+    record |= {"model2vec": version("model2vec"), "teacher": Path(asked.teacher).name}
+    print(f"{'recipe':<20}" + "".join(f"{kind:>9}" for kind in (*KINDS, "seconds")))
+    for name in asked.recipes or RUNS:
         started = time.perf_counter()
-        encode = RUNS[name]()
+        encode = RUNS[name](asked.teacher)
         seconds = time.perf_counter() - started
         scores = scores_of(name, encode)
         record[name] = scores | {"seconds": seconds}
-        shown = f"{scores['sts']:7.2f} {scores['wordsim']:8.2f} {scores['classification']:9.2f} {seconds:8.1f}"
-        print(f"{name:<20} {shown}", flush=True)
+        print(f"{name:<20}" + "".join(f"{scores[kind]:9.2f}" for kind in KINDS) + f"{seconds:9.1f}", flush=True)
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

@@ -4,8 +4,11 @@
     wordsim/NAME.tsv                  score, word, word
     classification/NAME/train.tsv     label, text       and test.tsv beside it
     clustering/NAME.tsv               label, text
+    pairs/NAME.tsv                    1 or 0, text, text
+    reranking/NAME.tsv                query, 1 or 0, text
     retrieval/NAME/corpus.tsv         id, text          and queries.tsv beside it,
     retrieval/NAME/qrels.tsv          query's id, text's id, relevance (more than 0)
+    summarization/NAME.tsv            id of what is summarized, score, summary, good summary, more of these
     pearl/similarity/NAME.tsv         score, phrase, phrase
     pearl/choice/NAME.tsv             phrase, right answer, wrong answer, more of these
     pearl/linking/NAME.tsv            phrase, its name; all names of the file are the choice
@@ -33,9 +36,11 @@ from m2v_core.evaluation.tasks import (
     ClassificationTask,
     ClusteringTask,
     Group,
+    PairClassificationTask,
     PairTask,
     ParaphraseTask,
     RankingTask,
+    SummarizationTask,
     Task,
     with_distinct_names,
 )
@@ -139,6 +144,52 @@ def _retrieval(name: str, group: Group, path: Path) -> Task:
     return RankingTask(name, group, texts, asked, documents, tuple(relevance.values()))
 
 
+def _pair_classification(name: str, group: Group, path: Path) -> Task:
+    rows = [(_label(label, path, n), *pair) for n, (label, *pair) in _lines(path, ("1 or 0", "text", "text"))]
+    labels, left, right = zip(*rows, strict=True)
+    if len(set(labels)) < 2:
+        raise InputError(f"All pairs in {path} have the label {labels[0]:d}. Pairs of both kinds are needed.")
+    texts, places = placed_texts(left, right)
+    return PairClassificationTask(name, group, texts, places[0], places[1], np.array(labels))
+
+
+def _reranking(name: str, group: Group, path: Path) -> Task:
+    offered: dict[str, list[tuple[bool, str]]] = {}
+    for number, (query, label, text) in _lines(path, ("query", "1 or 0", "text")):
+        offered.setdefault(query, []).append((_label(label, path, number), text))
+    # Of a query whose candidates are all right, or all wrong, every order is as good.
+    kept = {query: rows for query, rows in offered.items() if len({is_right for is_right, _ in rows}) == 2}
+    if not kept:
+        raise InputError(f"No query in {path} has both right (1) and wrong (0) texts, so there is nothing to order.")
+    documents: list[str] = []
+    candidates: list[NDArray[np.int64]] = []
+    relevance: list[dict[int, float]] = []
+    for rows in kept.values():
+        numbers = np.arange(len(documents), len(documents) + len(rows))
+        documents += [text for _, text in rows]
+        candidates.append(numbers)
+        relevance.append({int(number): 1.0 for number, (is_right, _) in zip(numbers, rows, strict=True) if is_right})
+    texts, places = placed_texts(kept, documents)
+    return RankingTask(name, group, texts, places[0], places[1], tuple(relevance), None, tuple(candidates))
+
+
+def _summarization(name: str, group: Group, path: Path) -> Task:
+    fields = ("id", "score", "summary", "good summary")
+    rows = [(number, row) for number, row in _lines(path, fields, has_more=True)]
+    scores = np.array([_number(score, path, number) for number, (_, score, *_) in rows])
+    by_id: dict[str, list[int]] = {}
+    for place, (_, (identifier, *_)) in enumerate(rows):
+        by_id.setdefault(identifier, []).append(place)
+    groups = tuple(np.array(places) for places in by_id.values() if len(set(scores[places])) > 1)
+    if not groups:
+        raise InputError(f"{path} has no two summaries of one id with different scores, so there is no order to find.")
+    summaries = [row[2] for _, row in rows]
+    references = [row[3:] for _, row in rows]
+    texts, (placed, of_references) = placed_texts(summaries, (text for row in references for text in row))
+    ends = np.cumsum([len(row) for row in references])[:-1]
+    return SummarizationTask(name, group, texts, placed, scores, tuple(np.split(of_references, ends)), groups)
+
+
 def _choice(name: str, group: Group, path: Path) -> Task:
     queries: list[str] = []
     documents: list[str] = []
@@ -184,7 +235,10 @@ _KINDS: dict[str, tuple[Loader, Group]] = {
     "wordsim": (_pairs, "WordSim"),
     "classification": (_classification, "Class"),
     "clustering": (_clustering, "Clust"),
+    "pairs": (_pair_classification, "PairClass"),
+    "reranking": (_reranking, "Rank"),
     "retrieval": (_retrieval, "Ret"),
+    "summarization": (_summarization, "Sum"),
     "pearl/similarity": (_pairs, "PEARL"),
     "pearl/choice": (_choice, "PEARL"),
     "pearl/linking": (_linking, "PEARL"),
@@ -197,8 +251,11 @@ LAYOUT = (
     ("wordsim/NAME.tsv", "score, word, word"),
     ("classification/NAME/train.tsv", "label, text; and test.tsv beside it"),
     ("clustering/NAME.tsv", "label, text"),
+    ("pairs/NAME.tsv", "1 or 0, text, text"),
+    ("reranking/NAME.tsv", "query, 1 or 0, text"),
     ("retrieval/NAME/corpus.tsv", "id, text; and queries.tsv beside it"),
     ("retrieval/NAME/qrels.tsv", "query's id, text's id, relevance"),
+    ("summarization/NAME.tsv", "id of what is summarized, score, summary, good summary, more of these"),
     ("pearl/similarity/NAME.tsv", "score, phrase, phrase"),
     ("pearl/choice/NAME.tsv", "phrase, right answer, wrong answer, more of these"),
     ("pearl/linking/NAME.tsv", "phrase, its name"),
@@ -243,6 +300,12 @@ def _number(text: str, path: Path, number: int) -> float:
     if not math.isfinite(value):
         raise InputError(f"{path}, line {number:,} has {text[:40]!r} where a number was expected.")
     return value
+
+
+def _label(text: str, path: Path, number: int) -> bool:
+    if text not in ("0", "1"):
+        raise InputError(f"{path}, line {number:,} has {text[:40]!r} where 1 or 0 was expected.")
+    return text == "1"
 
 
 def _labelled(path: Path) -> tuple[tuple[str, ...], list[str]]:

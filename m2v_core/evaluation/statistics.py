@@ -84,6 +84,28 @@ def spearman(left: NDArray[Any], right: NDArray[Any]) -> Statistic:
     return lambda counts: _weighted_correlation(rank_left(counts), rank_right(counts), counts)
 
 
+def average_precision(is_positive: NDArray[np.bool_], scores: NDArray[Any]) -> Statistic:
+    """The mean precision at each positive item, the highest scores first; NaN without any.
+
+    Items of equal score are taken together, as scikit-learn's `average_precision_score` does.
+
+    Args:
+        is_positive: (n_items,).
+        scores: (n_items,).
+    """
+    distinct, place = np.unique(-np.asarray(scores, np.float64), return_inverse=True)
+
+    def figure(counts: NDArray[np.int64]) -> float:
+        drawn = np.bincount(place, weights=counts, minlength=len(distinct))
+        positive = np.bincount(place, weights=counts * is_positive, minlength=len(distinct))
+        if not positive.any():
+            return float("nan")
+        precision = np.cumsum(positive) / np.maximum(np.cumsum(drawn), 1)
+        return float(positive @ precision / positive.sum())
+
+    return figure
+
+
 def _ranker(values: NDArray[Any]) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
     """From counts to the rank of each item among all that were drawn; sorts once for all samples."""
     _, place = np.unique(values, return_inverse=True)

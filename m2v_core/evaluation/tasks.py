@@ -125,25 +125,28 @@ class RankingTask(Task):
 
     Where documents are equally similar, the last one listed comes first, so that none gains by it.
 
-    Source: nDCG with linear gains, as trec_eval has it, https://github.com/usnistgov/trec_eval
+    Source: nDCG with linear gains, as trec_eval has it, https://github.com/usnistgov/trec_eval, and its mean average
+    precision.
 
     Attributes:
         queries: (n_queries,) place of each query in `texts`.
         documents: (n_documents,) place of each document.
         relevance: For each query the documents, by number, that answer it, and how well; one at least.
-        depth: Ranks that count: 1 for accuracy, or `NDCG_DEPTH`.
+        depth: Ranks that count: 1 for accuracy, or `NDCG_DEPTH`; None for mean average precision over all of them.
         candidates: For each query the documents, by number, to choose from; None for all.
     """
 
     queries: NDArray[np.int64]
     documents: NDArray[np.int64]
     relevance: tuple[dict[int, float], ...]
-    depth: int = NDCG_DEPTH
+    depth: int | None = NDCG_DEPTH
     candidates: tuple[NDArray[np.int64], ...] | None = None
 
     @property
     def metric(self) -> str:
         """See `Task`."""
+        if self.depth is None:
+            return "MAP x 100"
         return "accuracy" if self.depth == 1 else f"nDCG@{self.depth} x 100"
 
     @property
@@ -167,10 +170,81 @@ class RankingTask(Task):
         # The right answer is often written first: with a stable sort, an encoder that knows nothing would be right.
         best = offered[::-1][np.argsort(-cosines[offered[::-1]], kind="stable")[: self.depth]]
         relevant = self.relevance[query]
+        if self.depth is None:
+            hits = np.flatnonzero([int(document) in relevant for document in best])
+            return float(np.sum(np.arange(1, len(hits) + 1) / (hits + 1)) / len(relevant))
         discounts = 1 / np.log2(np.arange(2, self.depth + 2))
         found = sum(relevant.get(int(document), 0.0) * discounts[rank] for rank, document in enumerate(best))
         ideal = sorted(relevant.values(), reverse=True)[: self.depth]
         return float(found / (np.array(ideal) @ discounts[: len(ideal)]))
+
+
+@dataclass(frozen=True, eq=False)
+class PairClassificationTask(Task):
+    """Pairs that belong together or do not: do the cosines of the former stand above those of the latter?
+
+    Attributes:
+        left: (n_pairs,) place of each first text in `texts`.
+        right: (n_pairs,) place of each second one.
+        is_positive: (n_pairs,) bool, both kinds among them.
+    """
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    is_positive: NDArray[np.bool_]
+
+    metric = "average precision x 100"
+
+    @property
+    def n_items(self) -> int:
+        """See `Task`."""
+        return len(self.is_positive)
+
+    def _figure(self, embeddings: NDArray[np.float32], seed: int) -> tuple[statistics.Statistic, tuple[str, ...]]:
+        rows = unit_rows(embeddings)
+        cosines = (rows[self.left] * rows[self.right]).sum(axis=1)
+        return statistics.average_precision(self.is_positive, np.round(cosines, 6)), ()
+
+
+@dataclass(frozen=True, eq=False)
+class SummarizationTask(Task):
+    """Summaries that people have scored, several of each text: does the cosine to a good summary give their order?
+
+    Source: Spearman's correlation of scores and highest cosines, by text, as in SummEval of MTEB,
+    https://aclanthology.org/2023.eacl-main.148/
+
+    Attributes:
+        summaries: (n_summaries,) place of each summary in `texts`.
+        scores: (n_summaries,) people's scores.
+        references: For each summary the (n,) places of the good ones that it is compared with.
+        groups: For each text the (n,) numbers of its summaries; their scores are not all the same.
+    """
+
+    summaries: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    references: tuple[NDArray[np.int64], ...]
+    groups: tuple[NDArray[np.int64], ...]
+
+    metric = "Spearman x 100"
+
+    @property
+    def n_items(self) -> int:
+        """See `Task`."""
+        return len(self.groups)
+
+    def _figure(self, embeddings: NDArray[np.float32], seed: int) -> tuple[statistics.Statistic, tuple[str, ...]]:
+        rows = unit_rows(embeddings)
+        cosines = np.array(
+            [
+                (rows[references] @ rows[summary]).max()
+                for summary, references in zip(self.summaries, self.references, strict=True)
+            ]
+        )
+        found = [
+            statistics.spearman(self.scores[group], cosines[group])(np.ones(len(group), np.int64))
+            for group in self.groups
+        ]
+        return statistics.mean(np.nan_to_num(found)), ()  # equal cosines order nothing
 
 
 def with_distinct_names(tasks: Sequence[Task]) -> tuple[Task, ...]:

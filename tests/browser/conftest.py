@@ -13,7 +13,7 @@ from tests.live_app import Server, limited_checkout, start_app
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install 'm2v-studio[dev]' for the browser tests")
 
 # Generous: a busy machine is no failure of the app.
-playwright.expect.set_options(timeout=30_000)
+playwright.expect.set_options(timeout=60_000)
 
 from tests.browser.small_studio import LIMITS, READER, WRITER, unfit_teachers  # noqa: E402 - it needs playwright
 

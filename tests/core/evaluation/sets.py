@@ -14,9 +14,21 @@ SETS = {
     "classification/kinds/train.tsv": "".join(f"{'wet' if n < 6 else 'dry'}\tthe {WORDS[n]}\n" for n in range(12)),
     "classification/kinds/test.tsv": "".join(f"{'wet' if n < 6 else 'dry'}\ta {WORDS[n]}\n" for n in range(12)),
     "clustering/groups.tsv": "".join(f"{n // 6}\t{WORDS[n]}\n" for n in range(12)),
+    "pairs/alike.tsv": "".join(
+        f"{n % 3 == 0:d}\tthe {WORDS[n]}\t{WORDS[n]} {WORDS[(n + n % 3) % 16]}\n" for n in range(14)
+    ),
+    "reranking/order.tsv": "".join(
+        f"what is {WORDS[n]}\t{(n + m) % 3 == 0:d}\tabout {WORDS[m]} {WORDS[n]}\n" for n in range(4) for m in range(6)
+    )
+    + "all right\t1\tbread\n",
     "retrieval/search/corpus.tsv": "".join(f"d{n}\tabout {word} {word}\n" for n, word in enumerate(WORDS)),
     "retrieval/search/queries.tsv": "".join(f"q{n}\twhat is {WORDS[n]}\n" for n in range(6)),
     "retrieval/search/qrels.tsv": "".join(f"q{n}\td{n}\t2\nq{n}\td{n + 1}\t1\nq{n}\td9\t0\n" for n in range(5)),
+    "summarization/news.tsv": "".join(
+        f"{n % 2}\t{(n * 5) % 7}\t{WORDS[n]} and {WORDS[n + 2]}\t{WORDS[n % 2]} boat\t{WORDS[n % 2 + 4]} bread\n"
+        for n in range(10)
+    )
+    + "flat\t3\tsea\tlake\n",
     "pearl/similarity/phrases.tsv": "1\tred apple\tgreen apple\n2\tblue sea\tblue lake\n5\tpink fish\tpink boat\n",
     "pearl/choice/turns.tsv": "sea boat\tboat\tcheese\tpear\nred plum\tplum\tshore\n",
     "pearl/linking/names.tsv": "the sea\tsea\nthe lakes\tlake\na sea\tsea\n",

@@ -8,14 +8,18 @@ from m2v_core.errors import InputError, NotFoundError
 from m2v_core.evaluation.data import read_tasks
 from tests.core.evaluation.sets import SETS, write_sets
 
-NAMES = ["tiny", "words", "kinds", "groups", "search", "phrases", "turns", "names", "phrases2", "same"]
+NAMES = ["tiny", "words", "kinds", "groups", "alike", "order", "search", "news"]
+NAMES += ["phrases", "turns", "names", "phrases2", "same"]
 
 
 def test_every_kind_is_read(tmp_path):
     tasks = read_tasks(write_sets(tmp_path))
     assert [task.name for task in tasks] == NAMES
-    assert [task.group for task in tasks] == ["STS", "WordSim", "Class", "Clust", "Ret", *["PEARL"] * 5]
-    assert [task.n_items for task in tasks] == [12, 10, 12, 12, 5, 3, 2, 3, 4, 6]
+    assert [task.group for task in tasks] == [
+        *("STS", "WordSim", "Class", "Clust", "PairClass", "Rank", "Ret", "Sum"),
+        *["PEARL"] * 5,
+    ]
+    assert [task.n_items for task in tasks] == [12, 10, 12, 12, 14, 4, 5, 2, 3, 2, 3, 4, 6]
     sts = tasks[0]
     assert len(set(sts.texts)) == len(sts.texts)
     first = SETS["sts/tiny.tsv"].splitlines()[0].split("\t")
@@ -29,7 +33,8 @@ def test_every_kind_is_read(tmp_path):
         (["TINY", "words"], ["tiny", "words"]),
         (["words", "sts", "tiny"], ["words", "tiny"]),
         (["sts/tiny"], ["tiny"]),
-        (["pearl"], NAMES[5:]),
+        (["pearl"], NAMES[8:]),
+        (["pairs", "reranking/order"], ["alike", "order"]),
         (["pearl/choice"], ["turns"]),
     ],
 )
@@ -74,6 +79,12 @@ def test_byte_order_mark_line_ends_and_blank_lines(tmp_path):
         ("retrieval__search__qrels", "q0\tno\t1\n", r"line 1: corpus\.tsv has no id 'no'"),
         ("retrieval__search__qrels", "no\td0\t1\n", r"line 1: queries\.tsv has no id 'no'"),
         ("retrieval__search__qrels", "q0\td0\t0\n", "no text relevant"),
+        ("pairs__alike", "yes\ta\tb\n", "line 1 has 'yes' where 1 or 0 was expected"),
+        ("pairs__alike", "1\ta\tb\n1\tc\td\n", "All pairs in .* have the label 1"),
+        ("reranking__order", "q\t1\ta\nq\t1\tb\np\t0\tc\n", "No query in .* has both right"),
+        ("reranking__order", "q\t2\ta\n", "line 1 has '2' where 1 or 0"),
+        ("summarization__news", "a\t1\tsea\tlake\nb\t2\tsea\tlake\n", "no two summaries of one id"),
+        ("summarization__news", "a\t1\tsea\n", "expected: id, score, summary, good summary and perhaps more"),
         ("pearl__choice__turns", "sea\tboat\n", "expected: phrase, right answer, wrong answer and perhaps more"),
         ("pearl__paraphrase__same", "yes\ta\tb\n", "line 1 has 'yes' where pos or neg was expected"),
         ("pearl__paraphrase__same", "pos\ta\tb\n" * 40 + "neg\ta\tb\n" * 9, "has 9 pairs of one kind"),

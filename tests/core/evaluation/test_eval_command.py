@@ -37,13 +37,13 @@ def test_encoders_side_by_side(model, data):
     done = m2v_eval(model, f"model2vec:{model}", "wordllama", "tfidf", "--data", data)
     assert done.exit_code == 0, done.output
     heading, *lines = done.stdout.split("\n\n")[0].splitlines()
-    names = "tiny words kinds groups search phrases turns names phrases2 same"
+    names = "tiny words kinds groups alike order search news phrases turns names phrases2 same"
     assert heading.split() == ["encoder", "MB", *names.split(" "), "Avg"]
     assert {line.split("  ")[0] for line in lines} == {"small", "small (model2vec)", "WL256", "TF-IDF"}
     assert re.search(r"Measured on \d{4}-\d\d-\d\d: .* CPUs", done.stdout)
     assert (
-        "\ntiny, words: Spearman x 100; kinds, turns, names, same: accuracy; groups, phrases2: V-measure x 100; "
-        "search: nDCG@10 x 100; phrases: Pearson x 100.\n"
+        "\ntiny, words, news: Spearman x 100; kinds, turns, names, same: accuracy; groups, phrases2: V-measure x 100; "
+        "alike: average precision x 100; order: MAP x 100; search: nDCG@10 x 100; phrases: Pearson x 100.\n"
     ) in done.stdout
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import ndcg_score, v_measure_score
+from sklearn.metrics import average_precision_score, ndcg_score, v_measure_score
 from sklearn.preprocessing import StandardScaler
 
 from m2v_core.errors import Cancelled, InputError
@@ -130,6 +130,45 @@ def test_retrieval_is_ndcg(folder):
         assert len(set(np.round(cosines, 6))) == len(cosines), "ties are broken in other ways elsewhere"
         expected.append(ndcg_score([[relevance.get(d, 0.0) for d in corpus]], [cosines], k=10))
     assert score_of(folder, "search").score == pytest.approx(100 * np.mean(expected), abs=1e-4)
+
+
+def test_pair_classification_is_average_precision(folder):
+    labels, cosines = zip(
+        *((int(n), round(cosine(letters(a), letters(b)), 6)) for n, a, b in rows_of(folder / "pairs/alike.tsv")),
+        strict=True,
+    )
+    found = score_of(folder, "alike")
+    assert found.score == pytest.approx(100 * average_precision_score(labels, cosines), abs=1e-4)
+    assert 0 < found.score < 100
+
+
+def test_reranking_is_mean_average_precision(folder):
+    rows, expected = rows_of(folder / "reranking/order.tsv"), []
+    for query in dict.fromkeys(query for query, *_ in rows):
+        labels, cosines = zip(
+            *((int(label), cosine(letters(query), letters(text))) for asked, label, text in rows if asked == query),
+            strict=True,
+        )
+        if len(set(labels)) == 2:
+            expected.append(average_precision_score(labels, cosines))
+    found = score_of(folder, "order")
+    assert (found.score, found.metric) == (pytest.approx(100 * np.mean(expected), abs=1e-4), "MAP x 100")
+    assert len(expected) == 4 and score_of(folder, "order", BrokenEncoder(np.zeros_like)).score < found.score
+
+
+def test_summaries_are_ordered_by_the_nearest_good_one(folder):
+    rows, expected = rows_of(folder / "summarization/news.tsv"), []
+    for text in ("0", "1"):
+        scores, nearest = zip(
+            *(
+                (float(score), max(cosine(letters(summary), letters(good)) for good in goods))
+                for identifier, score, summary, *goods in rows
+                if identifier == text
+            ),
+            strict=True,
+        )
+        expected.append(spearmanr(scores, nearest).statistic)
+    assert score_of(folder, "news").score == pytest.approx(100 * np.mean(expected), abs=1e-4)
 
 
 def test_choice_and_linking(folder):

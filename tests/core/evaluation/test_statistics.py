@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from sklearn.metrics import normalized_mutual_info_score, v_measure_score
+from sklearn.metrics import average_precision_score, normalized_mutual_info_score, v_measure_score
 
 from m2v_core.evaluation import statistics
 
@@ -28,6 +28,17 @@ def test_counted_correlations_are_those_of_repeated_items(items):
             assert found == pytest.approx(theirs(*repeated).statistic, abs=1e-9)
         else:
             assert np.isnan(found)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 4)), min_size=1, max_size=40))
+def test_average_precision_is_scikit_learns(items):
+    labels, scores, counts = (np.array(column) for column in zip(*items, strict=True))
+    found = statistics.average_precision(labels, scores)(counts)
+    if (labels * counts).any():
+        expected = average_precision_score(np.repeat(labels, counts), np.repeat(scores, counts))
+        assert found == pytest.approx(expected, abs=1e-9)
+    else:
+        assert np.isnan(found)
 
 
 @settings(deadline=None)
