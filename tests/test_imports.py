@@ -45,6 +45,7 @@ ROOMS: dict[str, set[str]] = {
     "studio.space": {"errors"},
     "cli": MODEL | ENDS | {"bulk", "studio.space"},
     "__main__": {"cli"},
+    "distill": {"distillation", "cli"},
     "m2v_core": {"_version", "model", "errors", "progress", "distillation"},  # distillation for types only, see below
     "figures": MODEL | ENDS | {"bulk", "html"},
     "gradio_patches": set(),
@@ -104,6 +105,7 @@ PACKAGES: dict[str, set[str]] = {
     "studio.space": {"yaml", "packaging"},
     "cli": {"click"},
     "__main__": set(),
+    "distill": set(),
     "m2v_core": set(),
     "figures": {"numpy", "plotly"},
     "gradio_patches": {"gradio", "mcp"},
@@ -114,7 +116,7 @@ PACKAGES: dict[str, set[str]] = {
     "app": {"gradio", "yaml"},
 }
 # Rooms that a base install uses: what isn't in BASE is imported inside a function, if at all.
-IN_BASE_INSTALL = MODEL | {"bulk", "classification", "distributed", "cli", "__main__", "m2v_core"}
+IN_BASE_INSTALL = MODEL | {"bulk", "classification", "distributed", "cli", "__main__", "distill", "m2v_core"}
 HOMES = {
     "torch": {f"m2v_core/distillation/teacher/{name}.py" for name in ("teacher", "forward")}
     | {f"m2v_core/distillation/calibration/{name}.py" for name in ("closed_form", "contexts", "descent")}
