@@ -42,9 +42,14 @@ class StaticEncoder:
         folder = model_folder(path)
         return cls(StaticModel.from_pretrained(folder), name or display_name(path), disk_bytes(folder))
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `Encoder`."""
-        return self.model.encode(texts)
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The model's prompts, by name."""
+        return self.model.prompts
+
+    def encode(self, texts: Sequence[str], prompt: str | None = None) -> NDArray[np.float32]:
+        """See `Encoder`; with `prompt` before each text, or the model's default one when None."""
+        return self.model.encode(texts, prompt=prompt)
 
     def warning(self, texts: Sequence[str]) -> str | None:
         """Why embeddings of these texts mean little; None where they don't."""
