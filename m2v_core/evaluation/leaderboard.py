@@ -96,12 +96,18 @@ class CustomMTEB:
             options: `on_score`, `progress` and `cancel`, as for `run_mteb`.
 
         Raises:
+            InputError: `model` is something else.
             M2VError: As `run_mteb` and `evaluate`.
         """
         meta = getattr(model, "mteb_model_meta", None)
         encoder = (
             StaticEncoder(model, "model" if meta is None else meta.name) if isinstance(model, StaticModel) else model
         )
+        if not hasattr(encoder, "facts"):
+            raise InputError(
+                f"A {type(model).__name__} is neither a StaticModel nor an encoder. Open it with "
+                'm2v_core.evaluation.encoders, such as TeacherEncoder("folder").'
+            )
         own = [task for task in self.tasks if isinstance(task, Task)]
         others = [task for task in self.tasks if not isinstance(task, Task)]
         found = Evaluation((), ())

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from m2v_core.storage import card
 
 _REMEDY = "Fetch or distil the model again."
+_MAX_PROMPT_CHARS = 10_000  # each is put before each text: a longer one would take the memory of whoever encodes
 _TABLE_DTYPES = {"F64": np.float32, "F32": np.float32, "F16": np.float16, "I8": np.int8}
 
 
@@ -269,6 +270,10 @@ def _prompts(path: Path) -> tuple[dict[str, str], str | None]:
     prompts = (config.get("prompts") or {}) if isinstance(config, dict) else None
     if not isinstance(prompts, dict) or not all(isinstance(prompt, (str, NoneType)) for prompt in prompts.values()):
         raise ModelFormatError(f"{path} must hold a JSON object whose `prompts` are texts by name. {_REMEDY}")
+    if too_long := [name for name, prompt in prompts.items() if len(prompt or "") > _MAX_PROMPT_CHARS]:
+        raise ModelFormatError(
+            f"{path}: the prompt {too_long[0]!r} has more than {_MAX_PROMPT_CHARS:,} characters. {_REMEDY}"
+        )
     default = config.get("default_prompt_name")
     if default is not None and default not in {"query", "document", *prompts}:
         names = ", ".join(prompts) or "none"

@@ -451,6 +451,7 @@ def test_a_default_prompt_that_the_model_lacks_is_refused():
         ("[]", "must hold a JSON object"),
         ('{"prompts": ["query"]}', "texts by name"),
         ('{"prompts": {"query": 1}}', "texts by name"),
+        (f'{{"prompts": {{"query": "{"q" * 10_001}"}}}}', "the prompt 'query' has more than 10,000 characters"),
         ('{"prompts": {"query": "q: "}, "default_prompt_name": "sts"}', "default_prompt_name is 'sts'; prompts: query"),
     ],
 )

@@ -114,6 +114,8 @@ def test_a_model_runs_on_the_tasks_of_both(tmp_path):
     for encoder in (LetterEncoder("model"), LetterEncoder("model")):
         CustomMTEB([task]).run(encoder, **options)
         assert encoder.n_read
+    with pytest.raises(InputError, match="A str is neither a StaticModel nor an encoder"):
+        CustomMTEB([task]).run("m2v_model")
     # With them, results lie under its name and revision.
     model.mteb_model_meta = model_meta(model, "owner/name", revision="b" * 40)
     CustomMTEB([task]).run(model, **options)
