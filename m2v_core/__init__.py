@@ -28,7 +28,7 @@ _ROOMS = {
     "M2VError": "m2v_core.errors",
     "Progress": "m2v_core.progress",
     "StaticModel": "m2v_core.model",
-    "distill": "m2v_core.distillation.pipeline",
+    "distill": "m2v_core.distill",
     "distill_from_model": "m2v_core.distillation.pipeline",
 }
 
@@ -36,7 +36,8 @@ _ROOMS = {
 def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
         raise AttributeError(f"module 'm2v_core' has no attribute {name!r}")
-    return getattr(import_module(_ROOMS[name]), name)
+    module = import_module(_ROOMS[name])
+    return module if name == "distill" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -53,6 +53,8 @@ class StaticModel:
         config: What `config.json` held, or is to hold. Copied.
         base_model_name: Name of the teacher.
         language: Languages of the model, as ISO codes.
+        prompts: Texts to put before each text, by name, as in Sentence Transformers. Copied.
+        default_prompt_name: The prompt that `encode` puts there unless told otherwise; None for none.
 
     Attributes:
         token_embeddings: The table, as passed; read-only where it is mapped from a file.
@@ -60,6 +62,8 @@ class StaticModel:
         token_mapping: As passed, int32.
         tokenizer: The model's own tokenizer. Read it, don't change it.
         config: What was passed.
+        prompts: As passed, and empty ones named `"query"` and `"document"`; none where all are empty.
+        default_prompt_name: As passed; None where there are no prompts.
 
     Raises:
         InputError: An argument has the wrong type, dtype, shape or range.
@@ -78,6 +82,8 @@ class StaticModel:
         config: Mapping[str, Any] | None = None,
         base_model_name: str | None = None,
         language: list[str] | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
         _is_own_tokenizer: bool = False,  # one that nobody else has needs no copy
         _front_matter: FrontMatter | None = None,  # states the last two in place of the arguments
     ) -> None:
@@ -91,6 +97,12 @@ class StaticModel:
         if _front_matter is None:
             self.base_model_name = base_model_name
             self.language = language
+        # Every model of Sentence Transformers has these two prompts, and most have only empty ones, which do nothing.
+        self.prompts = {"query": "", "document": "", **(prompts or {})}
+        if not any(self.prompts.values()):
+            self.prompts = {}
+        self.default_prompt_name = default_prompt_name if self.prompts else None
+        self._prompt(default_prompt_name)
         self._normalize = bool(normalize)
         self._max_length = checked_max_length(max_length)
 
@@ -138,7 +150,8 @@ class StaticModel:
             normalize: Overrules what the model says of itself; None keeps it.
             subfolder: Folder inside `path` that holds the model.
             quantize_to: `"float32"`, `"float16"` or `"int8"`; None keeps the number format.
-            dimensionality: Leading dimensions to keep; None for all.
+            dimensionality: Leading dimensions to keep; None for all. A normalizing model still returns unit length;
+                `truncate_dim` in Sentence Transformers cuts after normalizing, so its rows are shorter than 1.
             vocabulary_quantization: Rows to share between all tokens; None for one row a token.
             max_length: Overrules the model's own limit in tokens; None for no limit.
             revision: Branch, tag or commit of the Hub repository.
@@ -173,6 +186,8 @@ class StaticModel:
                 normalize=stored.normalize if normalize is None else normalize,
                 max_length=stored.max_length if isinstance(max_length, EllipsisType) else max_length,
                 config=stored.config,
+                prompts=stored.prompts,
+                default_prompt_name=stored.default_prompt_name,
                 _is_own_tokenizer=True,
                 _front_matter=stored.front_matter,
             )
@@ -241,6 +256,8 @@ class StaticModel:
             config=self.config,
             base_model_name=self.base_model_name,
             language=self.language,
+            prompts=self.prompts,
+            default_prompt_name=self.default_prompt_name,
         )
 
     def save_pretrained(
@@ -461,8 +478,9 @@ class StaticModel:
                 Transformer; False only with `convert_to_tensor`.
             convert_to_tensor: Return a torch tensor instead.
             normalize_embeddings: True for unit length; False keeps the model's own setting.
-            prompt: Put before each text.
-            prompt_name: Has no effect: static models have no prompts of their own.
+            prompt: Put before each text, in place of the model's own prompts; "" for none.
+            prompt_name: The model's prompt to put before each text; `default_prompt_name` when None. Ignored by
+                models without prompts.
             device: Where the tensor is put. Embeddings are computed on the CPU.
             precision: `"float32"` alone.
             output_value: `"sentence_embedding"` alone.
@@ -492,6 +510,8 @@ class StaticModel:
             )
         limit = self._max_length if isinstance(max_length, EllipsisType) else checked_max_length(max_length)
         texts = checked_texts(sentences)
+        if prompt is None:
+            prompt = self._prompt(prompt_name or self.default_prompt_name)
         if prompt:
             texts = [prompt + text for text in texts]
         checked_batch_size(batch_size)
@@ -504,12 +524,28 @@ class StaticModel:
         return as_tensor(found, device) if convert_to_tensor else found
 
     def encode_query(self, sentences: str | Iterable[str], **options: Any) -> NDArray[np.float32]:
-        """As `encode`, for callers that tell queries from documents, which a static model does not."""
-        return self.encode(sentences, **options)
+        """As `encode`, with the prompt `"query"` where the model has prompts and the caller names none."""
+        return self.encode(sentences, **self._with_prompt_name(options, "query"))
 
     def encode_document(self, sentences: str | Iterable[str], **options: Any) -> NDArray[np.float32]:
-        """As `encode`, for callers that tell documents from queries, which a static model does not."""
-        return self.encode(sentences, **options)
+        """As `encode`, with the prompt `"document"` where the model has prompts and the caller names none."""
+        return self.encode(sentences, **self._with_prompt_name(options, "document"))
+
+    def _with_prompt_name(self, options: dict[str, Any], name: str) -> dict[str, Any]:
+        is_named = options.get("prompt") is not None or options.get("prompt_name") is not None
+        return options if is_named or name not in self.prompts else options | {"prompt_name": name}
+
+    def _prompt(self, name: str | None) -> str:
+        """The prompt of this name; "" for None, and in a model without prompts.
+
+        Raises:
+            InputError: The model has prompts, but none of this name.
+        """
+        if name is None or not self.prompts:
+            return ""
+        if name not in self.prompts:
+            raise InputError(f"The model has no prompt {name!r}; it has {', '.join(self.prompts)}.")
+        return self.prompts[name]
 
     def get_embedding_dimension(self) -> int:
         """`dim`, as Sentence Transformers call it."""
@@ -638,6 +674,8 @@ class StaticModel:
             config=self.config,
             base_model_name=self.base_model_name,
             language=self.language,
+            prompts=self.prompts,
+            default_prompt_name=self.default_prompt_name,
         )
 
 

@@ -20,7 +20,7 @@ def test_all_is_short_sorted_and_complete():
 @pytest.mark.parametrize("name", m2v_core.__all__)
 def test_exported_name_resolves(name):
     exported = getattr(m2v_core, name)
-    assert exported.__name__ == name
+    assert exported.__name__.rpartition(".")[2] == name  # `distill` is a module that can be called
     assert exported.__doc__
 
 

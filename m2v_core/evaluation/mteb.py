@@ -5,9 +5,11 @@ Source: the encoder protocol of mteb 2, https://embeddings-benchmark.github.io/m
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,17 @@ from m2v_core.errors import HubError, InputError, M2VError, NeedsExtra, first_li
 from m2v_core.evaluation.encoders import Encoder
 from m2v_core.evaluation.run import Evaluation, TaskScore, embeddings_in_blocks
 from m2v_core.evaluation.tasks import Group
+from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 GROUPS: dict[str, Group] = {
+    "BitextMining": "Bitext",
     "Classification": "Class",
     "MultilabelClassification": "Class",
     "Clustering": "Clust",
     "PairClassification": "PairClass",
+    "InstructionReranking": "Rank",
+    "InstructionRetrieval": "Ret",
     "Reranking": "Rank",
     "Retrieval": "Ret",
     "STS": "STS",
@@ -33,18 +39,63 @@ GROUPS: dict[str, Group] = {
 """The column for each of mteb's kinds of text tasks."""
 
 
+def model_meta(model: StaticModel, name: str, **fields: Any) -> Any:
+    """What mteb has to know of a static model, so that results with it can be submitted to the leaderboard.
+
+    Args:
+        model: Its table, limit, prompts and teacher are stated.
+        name: `owner/name` of the model on the Hub, from where mteb can load it.
+        fields: Other fields of mteb's `ModelMeta`, or other values; the leaderboard asks for `revision` (a commit),
+            `release_date` ("2026-11-30"), `languages` (["eng-Latn"]), `license` and `training_datasets`.
+
+    Returns:
+        An `mteb.models.ModelMeta`, for `run_mteb` and `mteb.evaluate`.
+
+    Raises:
+        MissingExtraError: mteb is not installed.
+        InputError: mteb refuses a field.
+    """
+    with NeedsExtra("mteb", "mteb"):
+        from mteb.models import ModelMeta
+        from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+    n_parameters = model.token_embeddings.size
+    known = {
+        "name": name,
+        "loader": SentenceTransformerEncoderWrapper,
+        "n_parameters": n_parameters,
+        "n_embedding_parameters": n_parameters,
+        "memory_usage_mb": model.n_bytes / 2**20,
+        "max_tokens": np.inf if model.max_length is None else model.max_length,
+        "embed_dim": model.dim,
+        "open_weights": True,
+        "framework": ["NumPy", "Sentence Transformers", "safetensors"],
+        "reference": f"https://huggingface.co/{name}",
+        "similarity_fn_name": "cosine",
+        "use_instructions": bool(model.prompts),
+        "adapted_from": model.base_model_name,
+    }
+    try:
+        return ModelMeta.model_validate(ModelMeta.create_empty().model_dump() | known | fields)
+    except ValueError as error:
+        raise InputError(f"mteb refuses what is said of {name}: {' '.join(str(error).split())}") from error
+
+
 class MTEBEncoder:
     """An encoder as the mteb package wants one.
+
+    Prompts of the encoder are applied as mteb does for Sentence Transformers: one named after the task and
+    `"-query"` or `"-document"`, the task, its kind and these, its kind, or these alone; else its default prompt.
 
     Args:
         encoder: The encoder.
         reporter: Looked at between two blocks of texts for whether to stop; None to run to the end.
+        meta: An `mteb.models.ModelMeta`; see `model_meta`. None for one with the encoder's name and width.
 
     Raises:
         MissingExtraError: mteb is not installed.
     """
 
-    def __init__(self, encoder: Encoder, reporter: ProgressReporter | None = None) -> None:
+    def __init__(self, encoder: Encoder, reporter: ProgressReporter | None = None, meta: Any = None) -> None:
         with NeedsExtra("mteb", "mteb"):
             from mteb.models import ModelMeta
             from mteb.models.model_meta import ScoringFunction
@@ -52,7 +103,7 @@ class MTEBEncoder:
         facts = encoder.facts
         # mteb insists on owner/name.
         name = facts.name if facts.name.count("/") == 1 else f"local/{facts.name.replace('/', '_')}"
-        self.mteb_model_meta = ModelMeta.create_empty(
+        self.mteb_model_meta = meta or ModelMeta.create_empty(
             overwrites={"name": name, "embed_dim": facts.dim, "similarity_fn_name": ScoringFunction.COSINE}
         )
         self.similarity, self.similarity_pairwise = cos_sim, pairwise_cos_sim
@@ -77,24 +128,45 @@ class MTEBEncoder:
         """
         texts = well_formed(checked_texts(text for batch in inputs for text in batch["text"]))
         who = f"{self._encoder.facts.name} on {task_metadata.name}"
-        return embeddings_in_blocks(self._encoder, texts, who, lambda before, after: self._reporter.advance(0))
+        return embeddings_in_blocks(
+            self._encoder,
+            texts,
+            who,
+            lambda before, after: self._reporter.advance(0),
+            prompt=self._prompt(task_metadata, prompt_type),
+        )
+
+    def _prompt(self, task_metadata: Any, prompt_type: Any) -> str | None:
+        prompts: dict[str, str] = getattr(self._encoder, "prompts", {})
+        kinds = [] if prompt_type is None else [str(prompt_type.value)]
+        names = []
+        for about in (task_metadata.name, task_metadata.type):
+            names += [*(f"{about}-{kind}" for kind in kinds), about]
+        return next((prompts[name] for name in [*names, *kinds] if name in prompts), None)
 
 
 def run_mteb(
     encoders: Sequence[Encoder],
     tasks: Sequence[Any],
     *,
+    metas: Mapping[str, Any] | None = None,
+    eval_splits: Sequence[str] | None = None,
+    output_folder: str | Path | None = None,
     on_score: Callable[[TaskScore], None] | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Evaluation:
     """Every encoder's main score on tasks of mteb, times 100; mteb gives no intervals.
 
-    Nothing is read from or written to mteb's cache of results.
+    Without `output_folder`, no results are read or written, in mteb's own cache neither.
 
     Args:
         encoders: At least one; their names must differ.
         tasks: Names (`"STSBenchmark"`) or tasks of mteb; text tasks of the kinds in `GROUPS`.
+        metas: An `mteb.models.ModelMeta` for some of the encoders, by the encoder's name; see `model_meta`.
+        eval_splits: Splits to read of each task that has one of them; the task's own otherwise.
+        output_folder: Where mteb writes its files of results, which `mteb submit-results` sends to the leaderboard.
+            For a model in `metas`, results there of the same name and revision are taken instead of running a task.
         on_score: Receives each score as soon as it is known.
         progress: Receives the stage `"benchmark"`, in tasks of all encoders.
         cancel: Set it to stop within a thousand texts.
@@ -114,14 +186,16 @@ def run_mteb(
     for encoder in encoders:
         if hasattr(encoder, "fit"):
             raise InputError(f"{encoder.facts.name} is fitted to the texts of a task, which mteb doesn't show it.")
-    opened = [_open(mteb, task) for task in tasks]
+    opened = [_open(mteb, task, eval_splits) for task in tasks]
+    cache = None if output_folder is None else mteb.ResultCache(output_folder)
     reporter = ProgressReporter(progress, cancel)
     reporter.start("benchmark", len(encoders) * len(opened))
     scores = []
     for task in opened:
         for encoder in encoders:
             started = time.perf_counter()
-            result = _result(mteb, MTEBEncoder(encoder, reporter), task)
+            meta = (metas or {}).get(encoder.facts.name)
+            result = _result(mteb, MTEBEncoder(encoder, reporter, meta), task, cache, meta is not None)
             score = TaskScore(
                 encoder=encoder.facts.name,
                 task=task.metadata.name,
@@ -140,7 +214,7 @@ def run_mteb(
     return Evaluation(tuple(encoder.facts for encoder in encoders), tuple(scores))
 
 
-def _open(mteb: Any, task: Any) -> Any:
+def _open(mteb: Any, task: Any, eval_splits: Sequence[str] | None) -> Any:
     if isinstance(task, str):
         try:
             task = mteb.get_task(task)
@@ -151,13 +225,19 @@ def _open(mteb: Any, task: Any) -> Any:
         raise InputError(
             f"{task.metadata.name} is a task of the kind {task.metadata.type}; offered are: {', '.join(GROUPS)}."
         )
-    return task
+    splits = [split for split in eval_splits or () if split in task.eval_splits]
+    return copy.copy(task).filter_eval_splits(splits) if splits else task
 
 
-def _result(mteb: Any, encoder: MTEBEncoder, task: Any) -> Any:
+def _result(mteb: Any, encoder: MTEBEncoder, task: Any, cache: Any, is_known: bool) -> Any:
     try:
         found = mteb.evaluate(
-            encoder, task, cache=None, co2_tracker=False, show_progress_bar=False, overwrite_strategy="always"
+            encoder,
+            task,
+            cache=cache,
+            co2_tracker=False,
+            show_progress_bar=False,
+            overwrite_strategy="only-missing" if is_known else "always",
         )
     except (M2VError, KeyboardInterrupt):
         raise

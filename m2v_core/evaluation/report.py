@@ -17,7 +17,7 @@ from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.run import Evaluation, TaskScore
 from m2v_core.evaluation.tasks import Group
 
-_TEXT_COLUMNS = ("encoder", "label", "origin")
+_TEXT_COLUMNS = ("encoder", "label", "origin", "Model")
 GROUPS: tuple[Group, ...] = get_args(Group)
 PUBLISHED_NOTE = (
     "Published rows are means over all of MTEB, PEARL and WordSim; measured rows are means over the tasks of this run, "
@@ -80,6 +80,8 @@ class Sheet:
                 cells.append(cell + padding if heading in _TEXT_COLUMNS else padding + cell)
             text += "  ".join(cells).rstrip() + "\n"
         return text
+
+    __str__ = to_text
 
     def to_markdown(self) -> str:
         """The table in Markdown, numbers to the right."""

@@ -177,7 +177,13 @@ def text_warning(encoder: Encoder, texts: Sequence[str]) -> str | None:
 
 
 def embeddings_in_blocks(
-    encoder: Encoder, texts: Sequence[str], who: str, on_block: Callable[[int, int], None], n_at_once: int = 1024
+    encoder: Encoder,
+    texts: Sequence[str],
+    who: str,
+    on_block: Callable[[int, int], None],
+    n_at_once: int = 1024,
+    *,
+    prompt: str | None = None,
 ) -> NDArray[np.float32]:
     """What an encoder returns for some texts, (n_texts, dim) float32, finite; it is fitted to them first if it can be.
 
@@ -187,6 +193,7 @@ def embeddings_in_blocks(
         who: The encoder, for a message.
         on_block: Called after each block with how many texts were read before it and after it.
         n_at_once: Texts of a block.
+        prompt: To put before each text, for an encoder with `prompts`; None for its default one, if any.
 
     Raises:
         InputError: The encoder returned no such array.
@@ -195,10 +202,11 @@ def embeddings_in_blocks(
     fit = getattr(encoder, "fit", None)
     if fit is not None:
         fit(texts)
+    encode: Any = encoder.encode if prompt is None else partial(encoder.encode, **{"prompt": prompt})
     blocks: list[NDArray[np.float32]] = []
     for start in range(0, len(texts), n_at_once):
         block = texts[start : start + n_at_once]
-        blocks.append(checked_embeddings(encoder.encode(block), block, who))
+        blocks.append(checked_embeddings(encode(block), block, who))
         if blocks[-1].shape[1] != blocks[0].shape[1]:
             raise InputError(
                 f"{who} returned rows of {blocks[0].shape[1]} numbers, then of {blocks[-1].shape[1]}; all must be of "

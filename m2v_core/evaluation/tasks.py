@@ -21,8 +21,8 @@ from m2v_core.evaluation import statistics
 from m2v_core.evaluation.statistics import Estimate
 from m2v_core.native.cosines import unit_rows
 
-Group = Literal["Class", "Clust", "PairClass", "Rank", "Ret", "STS", "Sum", "PEARL", "WordSim"]
-"""The columns of the published tables: MTEB's kinds of tasks, then phrases and words."""
+Group = Literal["Class", "Clust", "PairClass", "Rank", "Ret", "STS", "Sum", "PEARL", "WordSim", "Bitext"]
+"""The columns of the published tables: MTEB's kinds of tasks, then phrases and words; and translations."""
 
 NDCG_DEPTH = 10
 _QUERIES_AT_ONCE = 256

@@ -247,6 +247,7 @@ def model_card(
     recipe: Recipe | None = None,
     measured: Measured | None = None,
     classifier: Classifier | None = None,
+    default_prompt: str | None = None,
 ) -> str:
     """The text of README.md.
 
@@ -262,6 +263,7 @@ def model_card(
         recipe: How it was distilled; left out when None.
         measured: What was measured; what was not is left out.
         classifier: What the head on top tells apart; None without one.
+        default_prompt: The prompt that is put before each text by default; None without one.
     """
     from huggingface_hub import ModelCard, ModelCardData  # takes a while, and whoever loads a model needs it not
 
@@ -278,6 +280,11 @@ def model_card(
     facts = [f"Distilled from `{teacher}`"] if teacher else []
     size = "" if n_bytes is None else f", {n_bytes / 1e6:,.1f} MB"
     facts.append(f"{n_tokens:,} tokens, {dim} dimensions, {form.dtype}{size}")
+    if default_prompt is not None:
+        facts.append(
+            f"Default prompt: `{_one_line(default_prompt)}`; M2V Studio and Sentence Transformers put it before each "
+            "text, model2vec does not"
+        )
     commands: list[str] = []
     if recipe is not None:
         facts += recipe.facts

@@ -19,6 +19,7 @@ DEFAULT_MAX_LENGTH = 512
 
 MODULES = "modules.json"
 CARD = "README.md"
+PROMPTS = "config_sentence_transformers.json"
 # A classifier's head, beside its static model: as model2vec has it since 0.9, and before.
 HEAD = "head.safetensors"
 SKOPS_HEAD = "pipeline.skops"
@@ -63,14 +64,14 @@ LAYOUTS: tuple[Layout, ...] = (
         "0_StaticEmbedding/model.safetensors",
         "embedding.weight",
         "0_StaticEmbedding/tokenizer.json",
-        "config_sentence_transformers.json",
+        PROMPTS,
     ),
     Layout(
         "sentence-transformers",
         "model.safetensors",
         "embedding.weight",
         "tokenizer.json",
-        "config_sentence_transformers.json",
+        PROMPTS,
     ),
 )
 
@@ -111,6 +112,7 @@ class Form:
         max_length: Tokens read of each text; None for all.
         has_weights: Whether there are `weights`, as int8 models have.
         has_mapping: Whether tokens share rows.
+        has_default_prompt: Whether a prompt is put before each text by default.
     """
 
     dtype: str
@@ -118,6 +120,7 @@ class Form:
     max_length: int | None
     has_weights: bool
     has_mapping: bool
+    has_default_prompt: bool = False
 
     @classmethod
     def of(cls, stored: StoredModel) -> Form:
@@ -128,6 +131,7 @@ class Form:
             stored.max_length,
             stored.weights is not None,
             stored.token_mapping is not None,
+            bool(stored.prompts.get(stored.default_prompt_name or "")),
         )
 
     @property
@@ -158,6 +162,9 @@ class Form:
             found[reader.package] = "no release" if release is None else f">= {release}"
         if self.is_converted:
             found[SENTENCE_TRANSFORMERS.package] += ", with .float()"
+        if self.has_default_prompt:
+            for reader in (MODEL2VEC, LAGHU):
+                found[reader.package] += ", without the default prompt"
         return found
 
     def notes(self) -> list[str]:
@@ -174,12 +181,16 @@ class Form:
                 "In sentence-transformers, open it with SentenceTransformer(...).float(): in float16, texts without "
                 "known tokens give NaN."
             )
+        if self.has_default_prompt:
+            found.append(
+                "model2vec and laghu apply no prompts; put the model's default prompt before each text yourself."
+            )
         return found
 
 
 def all_paths() -> list[str]:
     """Every path that any layout uses, sorted: what to fetch of a repository."""
-    return sorted({MODULES, CARD, *(path for layout in LAYOUTS for path in layout.files)})
+    return sorted({MODULES, CARD, PROMPTS, *(path for layout in LAYOUTS for path in layout.files)})
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -206,6 +217,8 @@ class StoredModel:
         config: `config.json`, keys that nobody here knows included.
         base_model_name: The card's `base_model`, when saving.
         language: The card's `language`, when saving.
+        prompts: Texts to put before each text, by name; as in Sentence Transformers.
+        default_prompt_name: The one that is put there by default; None for none.
         front_matter: Of the card, when loading.
     """
 
@@ -218,4 +231,6 @@ class StoredModel:
     config: dict[str, Any] = field(default_factory=dict)
     base_model_name: str | None = None
     language: list[str] | None = None
+    prompts: dict[str, str] = field(default_factory=dict)
+    default_prompt_name: str | None = None
     front_matter: FrontMatter | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from m2v_core.storage.formats import (
     DEFAULT_MAX_LENGTH,
     LAYOUTS,
     MODULES,
+    PROMPTS,
     STATIC_MODULES,
     Form,
     Layout,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from m2v_core.storage import card
 
 _REMEDY = "Fetch or distil the model again."
+_MAX_PROMPT_CHARS = 10_000  # each is put before each text: a longer one would take the memory of whoever encodes
 _TABLE_DTYPES = {"F64": np.float32, "F32": np.float32, "F16": np.float16, "I8": np.int8}
 
 
@@ -60,6 +63,7 @@ def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
     normalizes = _normalizes(folder / MODULES)
     table, weights, mapping = _read_tensors(folder / layout.tensors, layout, load_in_memory)
     tokenizer = _read_tokenizer(folder / layout.tokenizer)
+    prompts, default_prompt_name = _prompts(folder / PROMPTS)
     # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
     config = _read_config(folder / layout.config) if layout.config == "config.json" else {}
     normalize = config.get("normalize")
@@ -71,6 +75,8 @@ def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
         normalize=normalizes if normalize is None else normalize,
         max_length=config.get("max_length", DEFAULT_MAX_LENGTH),
         config=config,
+        prompts=prompts,
+        default_prompt_name=default_prompt_name,
         front_matter=FrontMatter.of(folder / CARD),
     )
 
@@ -108,14 +114,14 @@ def save(
 
     tensors = _tensors(stored, unk_token_id)
     table = tensors["embeddings"]
-    form = Form(
-        str(table.dtype), stored.normalize, stored.max_length, "weights" in tensors, stored.token_mapping is not None
-    )
+    form = replace(Form.of(stored), has_weights="weights" in tensors)
     n_shared_rows = None if stored.token_mapping is None else len(table)
     texts = {
         "config.json": _json(_config(stored, table)),
         MODULES: _json(_modules(stored.normalize)),
         "tokenizer.json": _tokenizer_json(stored),
+        # Without prompts the file is only needed to replace the one of another model.
+        **({PROMPTS: _prompts_json(stored)} if stored.prompts or (folder / PROMPTS).exists() else {}),
         CARD: card.model_card(
             model_name=model_name or folder.absolute().name,
             dim=table.shape[1],
@@ -126,6 +132,7 @@ def save(
             license=license,
             n_bytes=sum(array.nbytes for array in tensors.values()),
             recipe=card.Recipe.of(stored.config, form.dtype, n_shared_rows),
+            default_prompt=stored.prompts.get(stored.default_prompt_name or "") or None,
             measured=measured,
             classifier=classifier,
         ),
@@ -257,6 +264,23 @@ def _normalizes(path: Path) -> bool:
     return "Normalize" in kinds
 
 
+def _prompts(path: Path) -> tuple[dict[str, str], str | None]:
+    """The prompts in Sentence Transformers' file, by name, and the name of the default one."""
+    config = _read_json(path) if path.is_file() else {}
+    prompts = (config.get("prompts") or {}) if isinstance(config, dict) else None
+    if not isinstance(prompts, dict) or not all(isinstance(prompt, (str, NoneType)) for prompt in prompts.values()):
+        raise ModelFormatError(f"{path} must hold a JSON object whose `prompts` are texts by name. {_REMEDY}")
+    if too_long := [name for name, prompt in prompts.items() if len(prompt or "") > _MAX_PROMPT_CHARS]:
+        raise ModelFormatError(
+            f"{path}: the prompt {too_long[0]!r} has more than {_MAX_PROMPT_CHARS:,} characters. {_REMEDY}"
+        )
+    default = config.get("default_prompt_name")
+    if default is not None and default not in {"query", "document", *prompts}:
+        names = ", ".join(prompts) or "none"
+        raise ModelFormatError(f"{path}: default_prompt_name is {default!r}; prompts: {names}. Correct it there.")
+    return {name: prompt or "" for name, prompt in prompts.items()}, default
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
@@ -321,6 +345,10 @@ def _modules(normalize: bool) -> list[dict[str, Any]]:
     if normalize:
         modules.append({"idx": 1, "name": "1", "path": "1_Normalize", "type": f"{package}.Normalize"})
     return modules
+
+
+def _prompts_json(stored: StoredModel) -> str:
+    return _json({"prompts": stored.prompts, "default_prompt_name": stored.default_prompt_name})
 
 
 def _tokenizer_json(stored: StoredModel) -> str:

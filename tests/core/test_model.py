@@ -374,6 +374,104 @@ def test_arguments_without_a_meaning_are_refused(arguments: dict[str, Any], said
         static_model("WordPiece").encode(["the fox"], **arguments)
 
 
+PROMPTS = {"sts": "compare the sea ", "query": "the fox asks ", "passage": "it says "}
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory: pytest.TempPathFactory):
+    """Folders that Sentence Transformers wrote and that we wrote, of a model with prompts, one the default."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
+
+    plain = static_model("WordPiece")
+    module = StaticEmbedding(plain.tokenizer, embedding_weights=plain.token_embeddings)
+    options = {"prompts": PROMPTS, "default_prompt_name": "sts", "device": "cpu"}
+    theirs, ours = (tmp_path_factory.mktemp(name) for name in ("theirs", "ours"))
+    SentenceTransformer(modules=[module, Normalize()], **options).save(str(theirs))
+    StaticModel.from_pretrained(theirs).save_pretrained(ours)
+    return theirs, ours
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"prompt": ""},
+        {"prompt": "a river "},
+        {"prompt_name": "passage"},
+        {"prompt_name": "document"},
+        {"prompt_name": "sts", "prompt": "both "},
+    ],
+    ids=str,
+)
+def test_prompts_are_those_of_sentence_transformers(prompted, arguments: dict[str, Any]):
+    from sentence_transformers import SentenceTransformer
+
+    texts = ["the fox", "sea and river", ""]
+    for folder in prompted:
+        ours, theirs = StaticModel.from_pretrained(folder), SentenceTransformer(str(folder), device="cpu")
+        for method in ("encode", "encode_query", "encode_document"):
+            found, expected = (getattr(model, method)(texts, **arguments) for model in (ours, theirs))
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert np.abs(ours.encode(texts) - ours.encode(texts, prompt="")).max() > 0.1
+        with pytest.raises(InputError, match="no prompt 'clustering'; it has query, document, passage, sts"):
+            ours.encode(texts, prompt_name="clustering")
+        with pytest.raises(ValueError, match="clustering"):
+            theirs.encode(texts, prompt_name="clustering")
+
+
+def test_prompts_stay_with_the_model(prompted, tmp_path):
+    model = StaticModel.from_pretrained(prompted[1])
+    copies = [StaticModel.from_pretrained(prompted[1], dimensionality=8), pickle.loads(pickle.dumps(model))]
+    assert all((copy.prompts, copy.default_prompt_name) == (model.prompts, "sts") for copy in copies)
+    np.testing.assert_array_equal(next(model.encode_stream(["the fox"])), model.encode(["the fox"]))
+    card = (prompted[1] / "README.md").read_text()
+    assert "Default prompt: `compare the sea`" in card
+    # A model without prompts that is saved over one with prompts has none, here and there.
+    from sentence_transformers import SentenceTransformer
+
+    plain = static_model("WordPiece")
+    for other in (model, plain):
+        other.save_pretrained(tmp_path)
+    opened, theirs = StaticModel.from_pretrained(tmp_path), SentenceTransformer(str(tmp_path), device="cpu")
+    assert opened.prompts == {} and opened.default_prompt_name is None
+    for found in (opened.encode("the fox", prompt_name="anything"), theirs.encode("the fox")):
+        np.testing.assert_allclose(found, plain.encode("the fox"), atol=1e-5)
+
+
+def test_a_default_prompt_that_the_model_lacks_is_refused():
+    plain = static_model("WordPiece")
+    with pytest.raises(InputError, match="no prompt 'sts'; it has query, document"):
+        StaticModel(plain.token_embeddings, plain.tokenizer, prompts={"query": "q: "}, default_prompt_name="sts")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "must hold a JSON object"),
+        ('{"prompts": ["query"]}', "texts by name"),
+        ('{"prompts": {"query": 1}}', "texts by name"),
+        (f'{{"prompts": {{"query": "{"q" * 10_001}"}}}}', "the prompt 'query' has more than 10,000 characters"),
+        ('{"prompts": {"query": "q: "}, "default_prompt_name": "sts"}', "default_prompt_name is 'sts'; prompts: query"),
+    ],
+)
+def test_damaged_prompts(tmp_path, content, said):
+    static_model("WordPiece").save_pretrained(tmp_path)
+    (tmp_path / "config_sentence_transformers.json").write_text(content)
+    with pytest.raises(ModelFormatError, match=said):
+        StaticModel.from_pretrained(tmp_path)
+
+
+def test_fewer_dimensions_are_cut_before_normalizing(tmp_path):
+    from sentence_transformers import SentenceTransformer
+
+    static_model("WordPiece").save_pretrained(tmp_path)
+    ours = StaticModel.from_pretrained(tmp_path, dimensionality=12).encode(["the fox and the sea"])
+    theirs = SentenceTransformer(str(tmp_path), truncate_dim=12, device="cpu").encode(["the fox and the sea"])
+    assert np.linalg.norm(ours) == pytest.approx(1) and np.linalg.norm(theirs) < 0.95
+    np.testing.assert_allclose(ours, theirs / np.linalg.norm(theirs), atol=1e-5)
+
+
 class NamedModel(StaticModel):
     """A subclass of somebody else's."""
 

@@ -45,7 +45,11 @@ class EncoderFacts:
 
 
 class Encoder(Protocol):
-    """Whatever turns texts into vectors."""
+    """Whatever turns texts into vectors.
+
+    One with prompts has an attribute `prompts`, texts by name, and its `encode` takes `prompt`: the text to put before
+    each text in place of its default prompt, "" for none.
+    """
 
     @property
     def facts(self) -> EncoderFacts:

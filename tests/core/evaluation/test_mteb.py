@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,11 +17,13 @@ from mteb.abstasks.classification import AbsTaskClassification  # noqa: E402
 from mteb.abstasks.sts import AbsTaskSTS  # noqa: E402
 from mteb.abstasks.task_metadata import TaskMetadata  # noqa: E402
 from mteb.models.models_protocols import EncoderProtocol  # noqa: E402
+from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper  # noqa: E402
+from sentence_transformers import SentenceTransformer  # noqa: E402
 
 from m2v_core.errors import Cancelled, HubError, InputError  # noqa: E402
 from m2v_core.evaluation.data import read_tasks  # noqa: E402
-from m2v_core.evaluation.encoders import StaticEncoder, TeacherEncoder, TfidfEncoder  # noqa: E402
-from m2v_core.evaluation.mteb import MTEBEncoder, run_mteb  # noqa: E402
+from m2v_core.evaluation.encoders import OnnxTeacherEncoder, StaticEncoder, TeacherEncoder, TfidfEncoder  # noqa: E402
+from m2v_core.evaluation.mteb import MTEBEncoder, model_meta, run_mteb  # noqa: E402
 from m2v_core.evaluation.report import leaderboard  # noqa: E402
 from m2v_core.evaluation.run import evaluate  # noqa: E402
 from tests.core.evaluation.sets import WORDS, BrokenEncoder, LetterEncoder, write_sets  # noqa: E402
@@ -96,6 +102,128 @@ def test_static_model_and_teacher_are_what_mteb_wants(sts, own_task, build_teach
     assert all(0 <= score.score <= 100 for score in found.scores[2:])
 
 
+PROMPTS = {"STS": "the sea ", "Clustering": "boat ", "query": "ask ", "Reranking-document": "a fox ", "sts": "ship "}
+MOCKS = {
+    "BitextMining": "Bitext",
+    "Classification": "Class",
+    "MultilabelClassification": "Class",
+    "MultilingualClusteringFast": "Clust",
+    "PairClassification": "PairClass",
+    "InstructionReranking": "Rank",
+    "InstructionRetrieval": "Ret",
+    "Reranking": "Rank",
+    "Retrieval": "Ret",
+    "RetrievalDialog": "Ret",
+    "STS": "STS",
+    "Summarization": "Sum",
+}
+
+
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory):
+    """A static model whose prompts mteb knows, and the same files in Sentence Transformers."""
+    folder = tmp_path_factory.mktemp("prompted")
+    static_model(prompts=PROMPTS, default_prompt_name="sts").save_pretrained(folder)
+    return StaticEncoder.load(folder), SentenceTransformer(str(folder), device="cpu")
+
+
+@pytest.mark.filterwarnings("ignore:(Some prompts are not|Task name sts)")
+@pytest.mark.parametrize("kind", MOCKS)
+def test_every_kind_of_task_reads_what_sentence_transformers_reads(prompted, kind, monkeypatch):
+    """The tasks of mteb that it tests itself with; mteb's own wrapper judges each array and the score."""
+    mocks = pytest.importorskip("mteb.mocks.mock_tasks")
+    task = next(getattr(mocks, name) for name in (f"Mock{kind}Task", f"Mock{kind}") if hasattr(mocks, name))
+    arrays = {}
+    for wrapper in (MTEBEncoder, SentenceTransformerEncoderWrapper):
+        encode, seen = wrapper.encode, arrays.setdefault(wrapper, [])
+
+        def noted(self, inputs, encode=encode, seen=seen, **about):
+            seen.append(encode(self, inputs, **about))
+            return seen[-1]
+
+        monkeypatch.setattr(wrapper, "encode", noted)
+    static, sentence_transformer = prompted
+    (score,) = run_mteb([static], [task()]).scores
+    theirs = mteb.evaluate(sentence_transformer, task(), cache=None, co2_tracker=False, show_progress_bar=False)
+    assert score.group == MOCKS[kind]
+    assert score.score == pytest.approx(100 * theirs.task_results[0].get_score(), abs=1e-4)
+    assert len(arrays[MTEBEncoder]) == len(arrays[SentenceTransformerEncoderWrapper]) > 0
+    for found, expected in zip(*arrays.values(), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_teachers_read_their_prompts_too(build_teacher_once, tmp_path):
+    folder = shutil.copytree(build_teacher_once("wordpiece"), tmp_path / "prompted")
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"STS": "the sea "}}))
+    about = {"hf_split": "test", "hf_subset": "default", "task_metadata": MemorySTS.metadata}
+    found = MTEBEncoder(TeacherEncoder(folder)).encode([{"text": ["a boat"]}], **about)
+    expected = SentenceTransformer(str(folder), device="cpu").encode(["the sea a boat"])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    onnx = OnnxTeacherEncoder(folder)
+    np.testing.assert_allclose(MTEBEncoder(onnx).encode([{"text": ["a boat"]}], **about), expected, atol=1e-4)
+
+
+def test_the_facts_of_a_model_let_mteb_load_it_and_submit_its_results(sts, tmp_path, monkeypatch):
+    model = static_model(base_model_name="owner/teacher", max_length=None)
+    model.save_pretrained(tmp_path / "model")
+    # mteb loads a model by its name, which may be a folder of two parts.
+    monkeypatch.chdir(tmp_path.parent)
+    name = f"{tmp_path.name}/model"
+    facts = {"revision": "a" * 40, "languages": ["eng-Latn"], "license": "mit", "release_date": "2026-11-30"}
+    meta = model_meta(model, name, training_datasets=set(), **facts)
+    assert (meta.n_parameters, meta.embed_dim, meta.adapted_from) == (
+        model.token_embeddings.size,
+        model.dim,
+        "owner/teacher",
+    )
+    assert meta.max_tokens == np.inf and meta.memory_usage_mb == pytest.approx(meta.n_parameters * 4 / 2**20)
+
+    results = tmp_path / "results"
+    options = {"metas": {"mine": meta}, "output_folder": results}
+    (score,) = run_mteb([StaticEncoder(model, "mine")], [sts], **options).scores
+    loaded = mteb.evaluate(meta, sts, cache=None, co2_tracker=False, show_progress_bar=False)
+    assert score.score == pytest.approx(100 * loaded.task_results[0].get_score(), abs=1e-4)
+    (again,) = run_mteb(
+        [BrokenEncoder(lambda array: array * np.nan)], [sts], metas={"broken": meta}, output_folder=results
+    ).scores
+    assert again.score == pytest.approx(score.score, abs=1e-3), "a model of this name and revision has results there"
+
+    git = partial(subprocess.run, check=True, capture_output=True)
+    for command in (
+        ["init", "-qb", "main", "remote"],
+        *(
+            ["-C", "remote", *line.split()]
+            for line in ("-c user.name=a -c user.email=a@b commit -qm first --allow-empty", "branch other")
+        ),
+    ):
+        git(["git", *command], cwd=tmp_path)
+    variables = {
+        f"url.{tmp_path / 'remote'}.insteadOf": "https://github.com/embeddings-benchmark/results",
+        "user.name": "a",
+        "user.email": "a@b",
+        "protocol.file.allow": "always",
+    }
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(variables)))
+    for place, (key, value) in enumerate(variables.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{place}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{place}", value)
+    submitted = mteb.ResultCache(results).submit_results()
+    assert submitted["status"] == "ready_for_submission" and submitted["models_submitted"] == [(name, "a" * 40)]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("model", {}, "organization/model_name"),
+        ("a/b", {"languages": ["English"]}, "English"),
+        ("a/b", {"dim": 3}, "dim"),
+    ],
+)
+def test_facts_that_mteb_refuses(name, fields, said):
+    with pytest.raises(InputError, match=rf"^mteb refuses what is said of {name}.*{said}"):
+        model_meta(static_model(), name, **fields)
+
+
 def test_similarities_are_cosines():
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(3, 5)), rng.normal(size=(3, 5))
@@ -112,8 +240,8 @@ def test_what_mteb_does_not_run(sts):
         run_mteb([TfidfEncoder()], [sts])
     with pytest.raises(InputError, match="different names"):
         run_mteb([], [sts])
-    with pytest.raises(InputError, match="of the kind BitextMining; offered are: Classification"):
-        run_mteb([LetterEncoder()], ["Tatoeba"])
+    with pytest.raises(InputError, match="of the kind Regression; offered are: BitextMining"):
+        run_mteb([LetterEncoder()], [pytest.importorskip("mteb.mocks.mock_tasks").MockRegressionTask()])
     with pytest.raises(InputError, match="broken on MemorySTS returned NaN"):
         run_mteb([BrokenEncoder(lambda array: array * np.nan)], [sts])
 

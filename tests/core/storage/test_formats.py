@@ -53,6 +53,17 @@ def test_notes_are_only_for_readers_that_need_more():
     assert notes == ["It needs model2vec >= 0.10.", "laghu reads at most 512 tokens of each text."]
 
 
+def test_a_default_prompt_is_noted():
+    form = Form.of(static_model(prompts={"query": "q: "}, default_prompt_name="query").stored())
+    readers = form.readers()
+    assert readers["sentence-transformers"] == ">= 5.0"
+    assert readers["model2vec"] == ">= 0.8, without the default prompt"
+    assert form.notes() == [
+        "model2vec and laghu apply no prompts; put the model's default prompt before each text yourself."
+    ]
+    assert not Form.of(static_model(prompts={"query": "q: "}).stored()).has_default_prompt
+
+
 def test_every_reader_is_named():
     readers = Form.of(static_model(dtype="float16", max_length=1000).stored()).readers()
     assert readers == {

@@ -140,8 +140,11 @@ def test_a_hub_that_can_not_tell_who_is_signed_in_may_take_the_model(
         assert publish(order_for(model_folder, tmp_path))["published"]["verified"]
 
 
-def test_every_reader_opens_what_is_sent(model_folder: Path) -> None:
+@pytest.mark.parametrize("prompts", [None, {"query": "the sea "}])
+def test_every_reader_opens_what_is_sent(tmp_path: Path, prompts: dict[str, str] | None) -> None:
     pytest.importorskip("model2vec")
+    model_folder = tmp_path / "prompted"
+    static_model(prompts=prompts, default_prompt_name="query").save_pretrained(model_folder)
     readers = check_readers(model_folder, ProgressReporter())
     assert [reader.partition(" ")[0] for reader in readers] == ["m2v-studio", "model2vec", "sentence-transformers"]
 
