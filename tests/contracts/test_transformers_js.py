@@ -1,4 +1,4 @@
-"""The ONNX folder in transformers.js: the real npm package, local files only."""
+"""The ONNX folders in transformers.js: the real npm package, local files only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from m2v_core.classification import StaticClassifier
 from m2v_core.model import StaticModel
+from tests.core.classification.texts import labelled, many_labelled
 from tests.static_models import LINES, TEXTS, random_table, static_model
 
 ROOT = Path(__file__).parent.parent.parent
@@ -67,13 +69,12 @@ MODELS = {
 }
 
 
-def encode(package: Path, folder: Path, texts: list[str]) -> dict[str, Any]:
+def run_node(package: Path, folder: Path, texts: list[str]) -> Any:
     script = Path(__file__).with_name("transformers_js.mjs")
     command = ["node", str(script), str(package), str(folder.parent), folder.name]
     done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -81,10 +82,11 @@ def test_pipeline_gives_what_encode_gives(package_folder: Path, tmp_path: Path, 
     model = MODELS[name]()
     model.export(tmp_path / name, "onnx")
     texts = [text[: model.max_characters] for text in TEXTS]
-    found = encode(package_folder, tmp_path / name, texts)
+    found = run_node(package_folder, tmp_path / name, texts)
 
     expected = model.encode(texts)
     np.testing.assert_allclose(found["sentence_embedding"], expected, atol=1e-5)
+    np.testing.assert_allclose(found["embeddings"], expected, atol=1e-5)
     np.testing.assert_allclose(found["typed"], expected, atol=1e-5)
     assert not np.any(found["empty"])
     # A text without known tokens has no direction: the pipeline divides zero by zero.
@@ -93,3 +95,14 @@ def test_pipeline_gives_what_encode_gives(package_folder: Path, tmp_path: Path, 
     pooled = np.array(found["pooled"], dtype=float)
     np.testing.assert_allclose(pooled[known], model.encode(texts, normalize=True)[known], atol=1e-5)
     assert np.isnan(pooled[~known]).all()
+
+
+@pytest.mark.parametrize("labelled_texts", [labelled(90), many_labelled()], ids=["one of three", "several"])
+def test_pipeline_classifies_as_predict_proba_does(package_folder: Path, tmp_path: Path, labelled_texts: Any) -> None:
+    classifier = StaticClassifier(static_model()).fit(*labelled_texts)
+    classifier.export(tmp_path / "classifier", "onnx")
+    texts = [text[: classifier.model.max_characters] for text in TEXTS]
+    found = run_node(package_folder, tmp_path / "classifier", texts)
+    by_label = [{answer["label"]: answer["score"] for answer in answers} for answers in found]
+    probabilities = [[scores[label] for label in classifier.classes_] for scores in by_label]
+    np.testing.assert_allclose(probabilities, classifier.predict_proba(texts), atol=1e-5)
