@@ -40,7 +40,8 @@ _TABLE_DTYPES = {"F64": np.float32, "F32": np.float32, "F16": np.float16, "I8": 
 def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
     """The parts of the model in `folder`.
 
-    Where nothing says whether to normalize, the answer is no, as in Model2Vec; a missing `max_length` is 512.
+    Where nothing says whether to normalize, the answer is no, as in Model2Vec; a missing `max_length` is 512. Sentence
+    Transformers keeps the limit in the tokenizer alone: without truncation there, all tokens are read.
 
     Args:
         folder: Holds a model in any of `formats.LAYOUTS`.
@@ -60,8 +61,13 @@ def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
     normalizes = _normalizes(folder / MODULES)
     table, weights, mapping = _read_tensors(folder / layout.tensors, layout, load_in_memory)
     tokenizer = _read_tokenizer(folder / layout.tokenizer)
-    # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
-    config = _read_config(folder / layout.config) if layout.config == "config.json" else {}
+    if layout.config == "config.json":
+        config = _read_config(folder / layout.config)
+        max_length = config.get("max_length", DEFAULT_MAX_LENGTH)
+    else:
+        # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
+        config, truncation = {}, tokenizer.truncation
+        max_length = None if truncation is None else truncation["max_length"]
     normalize = config.get("normalize")
     return StoredModel(
         token_embeddings=table,
@@ -69,7 +75,7 @@ def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
         weights=weights,
         token_mapping=mapping,
         normalize=normalizes if normalize is None else normalize,
-        max_length=config.get("max_length", DEFAULT_MAX_LENGTH),
+        max_length=max_length,
         config=config,
         front_matter=FrontMatter.of(folder / CARD),
     )
