@@ -44,6 +44,8 @@ ROOMS: dict[str, set[str]] = {
     "studio.library": MODEL | {"studio", "studio.jobs"},
     "studio.space": {"errors"},
     "cli": MODEL | ENDS | {"bulk", "studio.space"},
+    # Only programs of others import it.
+    "integrations": MODEL,
     "__main__": {"cli"},
     "m2v_core": {"_version", "model", "errors", "progress", "distillation"},  # distillation for types only, see below
     "figures": MODEL | ENDS | {"bulk", "html"},
@@ -103,6 +105,7 @@ PACKAGES: dict[str, set[str]] = {
     "studio.library": set(),
     "studio.space": {"yaml", "packaging"},
     "cli": {"click"},
+    "integrations": {"langchain_core", "llama_index", "haystack", "chromadb"},
     "__main__": set(),
     "m2v_core": set(),
     "figures": {"numpy", "plotly"},
@@ -132,6 +135,10 @@ HOMES = {
     "faiss": {"m2v_core/exploration/index/engines.py"},
     "usearch": {"m2v_core/exploration/index/engines.py"},
     "fsspec": {"m2v_core/bulk/inputs.py"},
+    "langchain_core": {"m2v_core/integrations/langchain.py"},
+    "llama_index": {"m2v_core/integrations/llama_index.py"},
+    "haystack": {"m2v_core/integrations/haystack.py"},
+    "chromadb": {"m2v_core/integrations/chroma.py"},
     "huggingface_hub": {
         f"m2v_core/hub/{name}.py" for name in ("account", "attempts", "cache", "download", "info", "push", "spaces")
     }
@@ -299,6 +306,9 @@ def test_every_room_has_both_tables():
         ("m2v_core/studio/jobs/worker.py", "import m2v_core\nm2v_core.distill('x')"),
         ("m2v_core/cli/encoding.py", "import numpy"),
         ("m2v_core/__init__.py", "from m2v_core.distillation.pipeline import distill"),
+        ("m2v_core/integrations/chroma.py", "import haystack"),
+        ("m2v_core/integrations/chroma.py", "from m2v_core.classification import StaticClassifier"),
+        ("m2v_core/cli/encoding.py", "from m2v_core.integrations import chroma"),
         ("m2v_core/utils.py", ""),
         ("pages/home.py", "from pages import distill"),
         ("pages/home.py", "from pages.distill import build"),
