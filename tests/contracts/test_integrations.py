@@ -67,13 +67,21 @@ PACKAGES = {
         is_quick=True,
     ),
     "LlamaIndex": Package(
-        ("llama-index-core~=0.14.25",),
+        ("llama-index-core~=0.14.25", "llama-index-embeddings-huggingface~=0.8"),
         """
         import asyncio
         same(embedding.get_text_embedding_batch(TEXTS))
         same(embedding.get_query_embedding("a fox"), "a fox")
         same(asyncio.run(embedding.aget_query_embedding("a fox")), "a fox")
         same(M2VEmbedding.from_dict(embedding.to_dict()).get_text_embedding("a fox"), "a fox")
+        # Once this fails, a release of theirs opens static models, and the page should show it.
+        from llama_index.embeddings.huggingface import HuggingFaceEmbedding
+        try:
+            HuggingFaceEmbedding("my-model")
+        except ValueError as error:
+            assert "finite" in str(error)
+        else:
+            raise AssertionError
         """,
         is_quick=True,
     ),
@@ -124,10 +132,22 @@ PACKAGES = {
             {"max_length": None},
         ),
     ),
-    "KeyBERT": Package(("keybert~=0.9",), "same(keywords.model.embed(TEXTS))"),
+    "KeyBERT": Package(
+        ("keybert~=0.9",),
+        """
+        same(keywords.model.embed(TEXTS))
+        same(KeyBERT("my-model").model.embed(TEXTS))
+        """,
+    ),
     "BERTopic": Package(
         ("bertopic~=0.17",),
-        "same(topics.embedding_model.embed_documents(TEXTS)); assert len(topic_of_each_text) == len(texts)",
+        """
+        same(topics.embedding_model.embed_documents(TEXTS))
+        assert len(topic_of_each_text) == len(texts)
+        topics = BERTopic(embedding_model="my-model", umap_model=PCA(2), hdbscan_model=KMeans(2))
+        topics.fit_transform(texts)
+        same(topics.embedding_model.embed_documents(TEXTS))
+        """,
     ),
     "semhash": Package(
         ("semhash~=0.5",),
