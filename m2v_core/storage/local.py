@@ -63,11 +63,11 @@ def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
     tokenizer = _read_tokenizer(folder / layout.tokenizer)
     if layout.config == "config.json":
         config = _read_config(folder / layout.config)
-        max_length = config.get("max_length", DEFAULT_MAX_LENGTH)
+        max_length = _checked_max_length(config.get("max_length", DEFAULT_MAX_LENGTH), folder / layout.config)
     else:
         # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
-        config, truncation = {}, tokenizer.truncation
-        max_length = None if truncation is None else truncation["max_length"]
+        config = {}
+        max_length = _checked_max_length((tokenizer.truncation or {}).get("max_length"), folder / layout.tokenizer)
     normalize = config.get("normalize")
     return StoredModel(
         token_embeddings=table,
@@ -235,16 +235,18 @@ def _read_config(path: Path) -> dict[str, Any]:
     config = _read_json(path)
     if not isinstance(config, dict):
         raise ModelFormatError(f"{path} must hold a JSON object, not {type(config).__name__}. {_REMEDY}")
-    max_length = config.get("max_length", DEFAULT_MAX_LENGTH)
-    if max_length is not None and (type(max_length) is not int or max_length < 1):
-        raise ModelFormatError(
-            f"{path}: max_length is {max_length!r}; it must be a number of tokens, 1 or more, or null. "
-            "Correct it there."
-        )
     normalize = config.get("normalize")
     if not isinstance(normalize, (bool, NoneType)):
         raise ModelFormatError(f"{path}: normalize is {normalize!r}, not true or false. Correct it there.")
     return config
+
+
+def _checked_max_length(max_length: Any, path: Path) -> int | None:
+    if max_length is None or (type(max_length) is int and max_length >= 1):
+        return max_length
+    raise ModelFormatError(
+        f"{path}: max_length is {max_length!r}; it must be a number of tokens, 1 or more, or null. Correct it there."
+    )
 
 
 def _normalizes(path: Path) -> bool:

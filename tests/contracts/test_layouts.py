@@ -214,6 +214,15 @@ def test_written_by_sentence_transformers(tmp_path: Path, kind, normalize, max_l
     np.testing.assert_allclose(nested.encode(texts), theirs.encode(texts), atol=2e-5)
 
 
+def test_a_sentence_transformer_that_reads_no_tokens_is_refused(tmp_path: Path):
+    tokenizer = TOKENIZERS["WordPiece"]()
+    tokenizer.enable_truncation(0)
+    modules = [st_modules.StaticEmbedding(tokenizer, embedding_weights=random_table(tokenizer.get_vocab_size()))]
+    sentence_transformers.SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path))
+    with pytest.raises(ModelFormatError, match=r"tokenizer\.json: max_length is 0"):
+        StaticModel.from_pretrained(tmp_path)
+
+
 def test_a_sentence_transformer_with_more_modules_is_refused(tmp_path: Path):
     tokenizer = TOKENIZERS["WordPiece"]()
     table = random_table(tokenizer.get_vocab_size())
