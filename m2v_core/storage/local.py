@@ -61,14 +61,13 @@ def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
     normalizes = _normalizes(folder / MODULES)
     table, weights, mapping = _read_tensors(folder / layout.tensors, layout, load_in_memory)
     tokenizer = _read_tokenizer(folder / layout.tokenizer)
+    # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
+    config = _read_config(folder / layout.config) if layout.config == "config.json" else {}
+    normalize = config.get("normalize")
     if layout.config == "config.json":
-        config = _read_config(folder / layout.config)
         max_length = _checked_max_length(config.get("max_length", DEFAULT_MAX_LENGTH), folder / layout.config)
     else:
-        # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
-        config = {}
         max_length = _checked_max_length((tokenizer.truncation or {}).get("max_length"), folder / layout.tokenizer)
-    normalize = config.get("normalize")
     return StoredModel(
         token_embeddings=table,
         tokenizer=tokenizer,
