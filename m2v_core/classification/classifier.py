@@ -27,6 +27,7 @@ from m2v_core.storage.formats import HEAD, SKOPS_HEAD
 
 if TYPE_CHECKING:
     from m2v_core.hub.push import Pushed
+    from m2v_core.storage.export import ExportFormat
 
 _SETTINGS = "m2v"
 _TRAINING = "classifier"
@@ -312,6 +313,36 @@ class StaticClassifier:
                 (folder / SKOPS_HEAD).unlink(missing_ok=True)  # of another classifier, saved here before
             except OSError as error:
                 raise SaveError(f"An older {folder / SKOPS_HEAD} can't be removed: {error}. Remove it.") from error
+
+    def export(self, path: str | PathLike[str], format: ExportFormat) -> None:
+        """Write the classifier as a folder for onnxruntime and transformers.js; see `storage.export.write_onnx`.
+
+        The model's output `probabilities` is that of `predict_proba`. `config.json` names the labels, as text.
+
+        Args:
+            path: The folder to write; what stands there is replaced once all is written.
+            format: `"onnx"`, the only one. `StaticClassifier.model` can be exported as word vectors.
+
+        Raises:
+            InputError: Another format, the classifier has not been trained, or it doesn't fit into one ONNX file.
+            MissingExtraError: The package onnx isn't installed.
+            SaveError: It can't be written.
+        """
+        from m2v_core.storage import export, onnx_graph
+
+        if format != "onnx":
+            raise InputError(f"A classifier can't be exported as {format!r}; use 'onnx'.")
+        head = self.head
+        export.write_onnx(
+            self.model.stored(),
+            Path(path).expanduser(),
+            unk_token_id=self.model.unk_token_id,
+            head=onnx_graph.OnnxHead(
+                layers=[(layer.weight, layer.bias) for layer in head.layers],
+                labels=tuple(map(str, head.classes.tolist())),
+                is_multi_label=head.is_multi_label,
+            ),
+        )
 
     def push_to_hub(
         self,

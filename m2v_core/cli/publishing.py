@@ -40,16 +40,9 @@ def push(model: str, repo_id: str, public: bool, message: str | None, license: s
 
     The token is that of `hf auth login` or of HF_TOKEN.
     """
-    from m2v_core.storage.formats import is_classifier_folder
     from m2v_core.storage.front_matter import FrontMatter, as_list
 
-    to_push: StaticModel | StaticClassifier
-    if is_classifier_folder(Path(model).expanduser()):
-        from m2v_core.classification import StaticClassifier
-
-        to_push = StaticClassifier.from_pretrained(model)
-    else:
-        to_push = load_model(model)
+    to_push = _load_model_or_classifier(model)
     stated = as_list(FrontMatter.of(Path(model) / "README.md").fields().get("license"))
     with progress_bars("bytes") as show, cancelled_by_interrupt() as cancel:
         done = to_push.push_to_hub(
@@ -67,7 +60,7 @@ def push(model: str, repo_id: str, public: bool, message: str | None, license: s
 
 
 @click.command()
-@click.argument("model", help="A model folder, or its Hub name.")
+@click.argument("model", help="A model's or classifier's folder, or a model's Hub name.")
 @click.option(
     "--format",
     type=click.Choice(["onnx", "word2vec", "zip"]),
@@ -80,7 +73,7 @@ def push(model: str, repo_id: str, public: bool, message: str | None, license: s
 def export(model: str, format: Literal["onnx", "word2vec", "zip"], output: Path, overwrite: bool) -> None:
     """Write a model in a form that other programs read."""
     _check_output(output, is_folder=format == "onnx", overwrite=overwrite)
-    static_model = load_model(model)
+    loaded = _load_model_or_classifier(model) if format == "onnx" else load_model(model)
     if format == "zip":
         from m2v_core.hub import download
         from m2v_core.storage.export import write_zip
@@ -88,7 +81,7 @@ def export(model: str, format: Literal["onnx", "word2vec", "zip"], output: Path,
         folder = Path(model).expanduser()
         write_zip(folder if folder.exists() else download.download_model(model), output)
     else:
-        static_model.export(output, format)
+        loaded.export(output, format)
     print_facts(format=format, size=size_text(folder_bytes(output) or output.stat().st_size), path=output)
 
 
@@ -134,6 +127,16 @@ def push_space(repo_id: str, public: bool, overwrite: bool, extra_index_url: str
         sdk = load_settings().sdk
         done = spaces.push_space(Path(folder), repo_id, sdk=sdk, private=not public, overwrite=overwrite)
     print_facts(url=done.url, commit=done.commit)
+
+
+def _load_model_or_classifier(model: str) -> StaticModel | StaticClassifier:
+    from m2v_core.storage.formats import is_classifier_folder
+
+    if not is_classifier_folder(Path(model).expanduser()):
+        return load_model(model)
+    from m2v_core.classification import StaticClassifier
+
+    return StaticClassifier.from_pretrained(model)
 
 
 def _check_output(path: Path, *, is_folder: bool, overwrite: bool) -> None:

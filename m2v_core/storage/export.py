@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.storage.atomic import replacing, replacing_file, saving
 from m2v_core.storage.formats import CARD, StoredModel
-from m2v_core.storage.onnx_graph import build_onnx
+from m2v_core.storage.onnx_graph import OnnxHead, build_onnx
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,35 +30,13 @@ _NO_LIMIT = 10**12  # tokens; transformers wants some number
 _ONNX_CARD = """\
 ---
 library_name: transformers.js
-pipeline_tag: feature-extraction
+pipeline_tag: {task}
 tags: [embeddings, static-embeddings, onnx, m2v-studio]
 ---
 
 # {name}
 
-A static embedding model for ONNX runtimes: a table of token vectors, and their mean.
-
-In JavaScript, with [transformers.js](https://huggingface.co/docs/transformers.js):
-
-```js
-import {{ pipeline }} from "@huggingface/transformers";
-
-const extractor = await pipeline("feature-extraction", "{name}");
-const embeddings = await extractor(["A first sentence.", "A second one."], {{ pooling: "mean", normalize: true }});
-```
-
-A text without any known token has no direction: the pipeline makes it NaN. The model's own output
-`sentence_embedding` makes it zeros, and is{not_normalized} of unit length otherwise:
-
-```js
-import {{ AutoModel, AutoTokenizer }} from "@huggingface/transformers";
-
-const tokenizer = await AutoTokenizer.from_pretrained("{name}");
-const model = await AutoModel.from_pretrained("{name}");
-const inputs = tokenizer(["A first sentence.", ""], {{ padding: true, truncation: true }});
-const {{ sentence_embedding }} = await model(inputs);
-```
-
+{javascript}
 In Python, with `onnxruntime` and `tokenizers`:
 
 ```python
@@ -73,7 +51,46 @@ inputs = {{
     "input_ids": np.array([encoding.ids for encoding in encodings]),
     "attention_mask": np.array([encoding.attention_mask for encoding in encodings]),
 }}
-[embeddings] = session.run(["sentence_embedding"], inputs)
+[{output}] = session.run(["{output}"], inputs)
+```
+"""
+
+_EMBED = """\
+A static embedding model for ONNX runtimes: a table of token vectors, and their mean.
+
+In JavaScript, with [transformers.js](https://huggingface.co/docs/transformers.js):
+
+```js
+import {{ pipeline }} from "@huggingface/transformers";
+
+const extractor = await pipeline("feature-extraction", "{name}");
+const embeddings = await extractor(["A first sentence.", "A second one."], {{ pooling: "mean", normalize: true }});
+```
+
+A text without any known token has no direction: the pipeline makes it NaN. The model's own output `embeddings`, which
+is also called `sentence_embedding`, makes it zeros, and is{not_normalized} of unit length otherwise:
+
+```js
+import {{ AutoModel, AutoTokenizer }} from "@huggingface/transformers";
+
+const tokenizer = await AutoTokenizer.from_pretrained("{name}");
+const model = await AutoModel.from_pretrained("{name}");
+const inputs = tokenizer(["A first sentence.", ""], {{ padding: true, truncation: true }});
+const {{ embeddings }} = await model(inputs);
+```
+"""
+
+_CLASSIFY = """\
+A text classifier with {n_labels} labels for ONNX runtimes: a table of token vectors, their mean, and a head. {kind}.
+The output `probabilities` has a column for each label, and `id2label` in `config.json` names them in this order.
+
+In JavaScript, with [transformers.js](https://huggingface.co/docs/transformers.js):
+
+```js
+import {{ pipeline }} from "@huggingface/transformers";
+
+const classifier = await pipeline("text-classification", "{name}");
+const labels = await classifier(["A first sentence.", "A second one."]); // top_k: null gives all labels
 ```
 """
 
@@ -103,7 +120,9 @@ def write_zip(model_folder: str | Path, zip_path: str | Path) -> Path:
     return zip_path
 
 
-def write_onnx(stored: StoredModel, folder: str | Path, *, unk_token_id: int | None) -> Path:
+def write_onnx(
+    stored: StoredModel, folder: str | Path, *, unk_token_id: int | None, head: OnnxHead | None = None
+) -> Path:
     """The path of a folder that transformers.js and onnxruntime open; all of it is written, or nothing.
 
         onnx/model.onnx         see `onnx_graph.build_onnx`
@@ -119,6 +138,7 @@ def write_onnx(stored: StoredModel, folder: str | Path, *, unk_token_id: int | N
         stored: The model.
         folder: The folder to write; made when missing, and other files in it are left alone.
         unk_token_id: Token that is left out of every mean; None when there is none.
+        head: Of a classifier; None for embeddings alone.
 
     Raises:
         InputError: The table is too large for one ONNX file.
@@ -126,7 +146,7 @@ def write_onnx(stored: StoredModel, folder: str | Path, *, unk_token_id: int | N
         SaveError: The folder can't be written.
     """
     folder = Path(folder)
-    graph = build_onnx(stored, unk_token_id).SerializeToString()
+    graph = build_onnx(stored, unk_token_id, head).SerializeToString()
     tokenizer, pad_token = _padding_tokenizer(stored)
     unk_token = None if unk_token_id is None else stored.tokenizer.id_to_token(unk_token_id)
     texts = {
@@ -137,6 +157,7 @@ def write_onnx(stored: StoredModel, folder: str | Path, *, unk_token_id: int | N
                 "model_max_length": stored.max_length or _NO_LIMIT,
                 "pad_token": pad_token,
                 "unk_token": unk_token,
+                "model_input_names": ["input_ids", "attention_mask"],
                 "clean_up_tokenization_spaces": False,
             }
         ),
@@ -150,8 +171,9 @@ def write_onnx(stored: StoredModel, folder: str | Path, *, unk_token_id: int | N
                 # In a browser it would look for model_quantized.onnx.
                 "transformers.js_config": {"dtype": "fp32"},
             }
+            | ({} if head is None else _label_config(head))
         ),
-        CARD: _ONNX_CARD.format(name=folder.absolute().name, not_normalized="" if stored.normalize else " not"),
+        CARD: _onnx_card(folder.absolute().name, stored.normalize, head),
     }
     with replacing(folder, len(graph) + sum(len(text.encode()) for text in texts.values())) as staging:
         (staging / "onnx").mkdir()
@@ -225,6 +247,29 @@ def _padding_tokenizer(stored: StoredModel) -> tuple[Tokenizer, str]:
     else:
         tokenizer.enable_truncation(stored.max_length)
     return tokenizer, pad_token
+
+
+def _label_config(head: OnnxHead) -> dict[str, Any]:
+    """What `config.json` holds of a head."""
+    return {
+        # transformers.js classifies only with model types that it knows; what it runs is the graph, whatever the type.
+        "model_type": "bert",
+        "architectures": ["BertForSequenceClassification"],
+        "problem_type": f"{'multi' if head.is_multi_label else 'single'}_label_classification",
+        "id2label": {str(number): label for number, label in enumerate(head.labels)},
+        "label2id": {label: number for number, label in enumerate(head.labels)},
+    }
+
+
+def _onnx_card(name: str, normalize: bool, head: OnnxHead | None) -> str:
+    if head is None:
+        task, output = "feature-extraction", "embeddings"
+        javascript = _EMBED.format(name=name, not_normalized="" if normalize else " not")
+    else:
+        task, output = "text-classification", "probabilities"
+        kind = "A text has any number of labels" if head.is_multi_label else "A text has one label"
+        javascript = _CLASSIFY.format(name=name, n_labels=len(head.labels), kind=kind)
+    return _ONNX_CARD.format(name=name, task=task, output=output, javascript=javascript)
 
 
 def _json(value: dict[str, Any]) -> str:

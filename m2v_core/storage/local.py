@@ -43,7 +43,8 @@ _TABLE_DTYPES = {"F64": np.float32, "F32": np.float32, "F16": np.float16, "I8": 
 def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
     """The parts of the model in `folder`.
 
-    Where nothing says whether to normalize, the answer is no, as in Model2Vec; a missing `max_length` is 512.
+    Where nothing says whether to normalize, the answer is no, as in Model2Vec; a missing `max_length` is 512. Sentence
+    Transformers keeps the limit in the tokenizer alone: without truncation there, all tokens are read.
 
     Args:
         folder: Holds a model in any of `formats.LAYOUTS`.
@@ -67,13 +68,17 @@ def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
     # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
     config = _read_config(folder / layout.config) if layout.config == "config.json" else {}
     normalize = config.get("normalize")
+    if layout.config == "config.json":
+        max_length = _checked_max_length(config.get("max_length", DEFAULT_MAX_LENGTH), folder / layout.config)
+    else:
+        max_length = _checked_max_length((tokenizer.truncation or {}).get("max_length"), folder / layout.tokenizer)
     return StoredModel(
         token_embeddings=table,
         tokenizer=tokenizer,
         weights=weights,
         token_mapping=mapping,
         normalize=normalizes if normalize is None else normalize,
-        max_length=config.get("max_length", DEFAULT_MAX_LENGTH),
+        max_length=max_length,
         config=config,
         prompts=prompts,
         default_prompt_name=default_prompt_name,
@@ -236,16 +241,18 @@ def _read_config(path: Path) -> dict[str, Any]:
     config = _read_json(path)
     if not isinstance(config, dict):
         raise ModelFormatError(f"{path} must hold a JSON object, not {type(config).__name__}. {_REMEDY}")
-    max_length = config.get("max_length", DEFAULT_MAX_LENGTH)
-    if max_length is not None and (type(max_length) is not int or max_length < 1):
-        raise ModelFormatError(
-            f"{path}: max_length is {max_length!r}; it must be a number of tokens, 1 or more, or null. "
-            "Correct it there."
-        )
     normalize = config.get("normalize")
     if not isinstance(normalize, (bool, NoneType)):
         raise ModelFormatError(f"{path}: normalize is {normalize!r}, not true or false. Correct it there.")
     return config
+
+
+def _checked_max_length(max_length: Any, path: Path) -> int | None:
+    if max_length is None or (type(max_length) is int and max_length >= 1):
+        return max_length
+    raise ModelFormatError(
+        f"{path}: max_length is {max_length!r}; it must be a number of tokens, 1 or more, or null. Correct it there."
+    )
 
 
 def _normalizes(path: Path) -> bool:

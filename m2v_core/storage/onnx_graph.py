@@ -1,14 +1,18 @@
 """A static model as an ONNX graph: built node by node, so that neither torch nor a tracer is needed.
 
     input_ids (batch, sequence) -> rows -> last_hidden_state (batch, sequence, dim)
-    attention_mask                      -> sentence_embedding (batch, dim)
+    attention_mask                      -> embeddings, sentence_embedding (batch, dim)
+                                           -> layers of the head -> logits, probabilities (batch, n_labels)
 
-Source: transformers.js' feature-extraction pipeline takes `last_hidden_state`; Sentence Transformers' own ONNX models
-call the pooled output `sentence_embedding`.
+Source: the one output of model2vec 0.10's exports is `embeddings`, or `probabilities` of a classifier, so that programs
+for it take the first output; Sentence Transformers' own ONNX models call the pooled output `sentence_embedding`; the
+pipelines of transformers.js take `last_hidden_state` or `logits`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,17 +31,34 @@ _IR_VERSION = 8
 _MAX_BYTES = 2 * 10**9  # of one protocol buffer, with room for the nodes
 
 
-def build_onnx(stored: StoredModel, unk_token_id: int | None) -> ModelProto:
-    """The graph that gives what `StaticModel.encode` gives, from token ids.
+@dataclass(frozen=True)
+class OnnxHead:
+    """The head of a classifier, for the graph.
+
+    Attributes:
+        layers: (n_outputs, n_inputs) weights and (n_outputs,) biases of each, float32, with ReLU between them.
+        labels: What the last outputs stand for, as text.
+        is_multi_label: Whether a sigmoid follows and not softmax.
+    """
+
+    layers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
+    labels: tuple[str, ...]
+    is_multi_label: bool
+
+
+def build_onnx(stored: StoredModel, unk_token_id: int | None, head: OnnxHead | None = None) -> ModelProto:
+    """The graph that gives what `StaticModel.encode` gives, and with a head what `predict_proba` gives, from token ids.
 
     Its inputs are `input_ids` and `attention_mask`, both (batch, sequence) int64; a `sequence` of 0 is allowed. Its
-    outputs are float32, whatever the table is: `last_hidden_state` (batch, sequence, dim), each token's weighted row
-    and zeros for padding and for unknown tokens; and `sentence_embedding` (batch, dim), the mean over known tokens,
-    at unit length if the model normalizes and zeros without known tokens.
+    outputs are float32, whatever the table is: `embeddings` (batch, dim), the mean over known tokens, at unit length if
+    the model normalizes and zeros without known tokens; `sentence_embedding`, the same; and `last_hidden_state` (batch,
+    sequence, dim), each token's weighted row and zeros for padding and for unknown tokens. With a head, `probabilities`
+    and `logits`, both (batch, n_labels), come before these.
 
     Args:
         stored: The model. Its table, weights and mapping go into the graph as they are.
         unk_token_id: Token that is left out of every mean; None when there is none.
+        head: Of a classifier; None for embeddings alone.
 
     Raises:
         InputError: The table is too large for a graph in one file.
@@ -46,7 +67,7 @@ def build_onnx(stored: StoredModel, unk_token_id: int | None) -> ModelProto:
     with NeedsExtra("onnx", "export"):
         from onnx import TensorProto, helper, numpy_helper
 
-    arrays: dict[str, NDArray[Any]] = {"embeddings": stored.token_embeddings}
+    arrays: dict[str, NDArray[Any]] = {"table": stored.token_embeddings}
     if stored.token_mapping is not None:
         arrays["mapping"] = stored.token_mapping.astype(np.int64)
     if stored.weights is not None:
@@ -81,7 +102,7 @@ def build_onnx(stored: StoredModel, unk_token_id: int | None) -> ModelProto:
     rows = "input_ids"
     if stored.token_mapping is not None:
         rows = node("Gather", ["mapping", rows], "row_numbers")
-    vectors = node("Gather", ["embeddings", rows], "stored_vectors")
+    vectors = node("Gather", ["table", rows], "stored_vectors")
     if stored.token_embeddings.dtype != np.float32:
         vectors = node("Cast", [vectors], "vectors", to=TensorProto.FLOAT)
     if stored.weights is not None:
@@ -92,16 +113,32 @@ def build_onnx(stored: StoredModel, unk_token_id: int | None) -> ModelProto:
     total = node("ReduceSum", ["last_hidden_state", "sequence_axis"], "total", keepdims=0)
     n_tokens = node("ReduceSum", [known, "sequence_axis"], "n_tokens", keepdims=0)
     divisor = node("Max", [n_tokens, "one"], "divisor")
-    pooled = "mean" if stored.normalize else "sentence_embedding"
+    pooled = "mean" if stored.normalize else "embeddings"
     node("Div", [total, divisor], pooled)
     if stored.normalize:
         squares = node("ReduceSum", [node("Mul", [pooled, pooled], "squared"), "last_axis"], "squares", keepdims=1)
         length = node("Sqrt", [squares], "length")
         has_length = node("Cast", [length], "has_length", to=TensorProto.BOOL)
-        node("Div", [pooled, node("Where", [has_length, length, "one"], "norm")], "sentence_embedding")
+        node("Div", [pooled, node("Where", [has_length, length, "one"], "norm")], "embeddings")
+    node("Identity", ["embeddings"], "sentence_embedding")
 
     dim = stored.token_embeddings.shape[1]
-    shapes = {"last_hidden_state": ["batch", "sequence", dim], "sentence_embedding": ["batch", dim]}
+    shapes = {
+        "embeddings": ["batch", dim],
+        "sentence_embedding": ["batch", dim],
+        "last_hidden_state": ["batch", "sequence", dim],
+    }
+    if head is not None:
+        n_hidden, outputs = len(head.layers) - 1, "embeddings"
+        for number, (weight, bias) in enumerate(head.layers):
+            arrays |= {f"weight_{number}": weight, f"bias_{number}": bias}
+            inputs = [outputs, f"weight_{number}", f"bias_{number}"]
+            outputs = node("Gemm", inputs, f"layer_{number}" if number < n_hidden else "logits", transB=1)
+            if number < n_hidden:
+                outputs = node("Relu", [outputs], f"activation_{number}")
+        node("Sigmoid" if head.is_multi_label else "Softmax", ["logits"], "probabilities")
+        n_labels = len(head.labels)
+        shapes = {"probabilities": ["batch", n_labels], "logits": ["batch", n_labels], **shapes}
     graph = helper.make_graph(
         nodes,
         "static_model",

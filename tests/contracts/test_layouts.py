@@ -182,16 +182,22 @@ def test_written_by_model2vec(tmp_path: Path, normalize):
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("normalize", [True, False])
-def test_written_by_sentence_transformers(tmp_path: Path, kind, normalize):
+@pytest.mark.parametrize("max_length", [5, None])
+def test_written_by_sentence_transformers(tmp_path: Path, kind, normalize, max_length):
     tokenizer = TOKENIZERS[kind]()
+    if max_length is not None:
+        tokenizer.enable_truncation(max_length)
     table = random_table(tokenizer.get_vocab_size())
     modules = [st_modules.StaticEmbedding(tokenizer, embedding_weights=table)]
     modules += [st_modules.Normalize()] if normalize else []
     theirs = sentence_transformers.SentenceTransformer(modules=modules, device="cpu")
     theirs.save(str(tmp_path))
     model = StaticModel.from_pretrained(tmp_path)
-    np.testing.assert_allclose(model.encode(LINES), theirs.encode(list(LINES)), atol=2e-5)
-    assert (model.normalize, model.max_length) == (normalize, 512)
+    # We cut characters too, in most lines before 5 tokens.
+    short = "sea fox run the sea fox run" if kind == "WordLevel" else "!,.,!.!!,..,"
+    texts = [short] if max_length else [*LINES, " ".join(LINES * 20)]
+    np.testing.assert_allclose(model.encode(texts), theirs.encode(texts), atol=2e-5)
+    assert (model.normalize, model.max_length) == (normalize, max_length)
     assert "prompts" not in model.config
 
     # Earlier releases gave the first module a folder too.
@@ -205,7 +211,16 @@ def test_written_by_sentence_transformers(tmp_path: Path, kind, normalize):
     np.testing.assert_array_equal(nested.encode(TEXTS), model.encode(TEXTS))
     assert nested.normalize == normalize
     theirs = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
-    np.testing.assert_allclose(nested.encode(LINES), theirs.encode(list(LINES)), atol=2e-5)
+    np.testing.assert_allclose(nested.encode(texts), theirs.encode(texts), atol=2e-5)
+
+
+def test_a_sentence_transformer_that_reads_no_tokens_is_refused(tmp_path: Path):
+    tokenizer = TOKENIZERS["WordPiece"]()
+    tokenizer.enable_truncation(0)
+    modules = [st_modules.StaticEmbedding(tokenizer, embedding_weights=random_table(tokenizer.get_vocab_size()))]
+    sentence_transformers.SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path))
+    with pytest.raises(ModelFormatError, match=r"tokenizer\.json: max_length is 0"):
+        StaticModel.from_pretrained(tmp_path)
 
 
 def test_a_sentence_transformer_with_more_modules_is_refused(tmp_path: Path):

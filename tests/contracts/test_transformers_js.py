@@ -1,9 +1,8 @@
-"""The ONNX folder in transformers.js: the real npm package, local files only."""
+"""The ONNX folders in transformers.js: the real npm package, local files only."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,40 +11,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from m2v_core.classification import StaticClassifier
 from m2v_core.model import StaticModel
+from tests.core.classification.texts import labelled, many_labelled
 from tests.static_models import LINES, TEXTS, random_table, static_model
-
-ROOT = Path(__file__).parent.parent.parent
-PACKAGE = "@huggingface/transformers@4.3.1"
-NODE_FOLDER = ROOT / "build" / "transformers_js"
-SECONDS_TO_INSTALL = 180
-
-
-@pytest.fixture(scope="module")
-def package_folder() -> Path:
-    """The package's folder; it is installed once into the checkout's build folder."""
-    folder = NODE_FOLDER / "node_modules" / "@huggingface" / "transformers"
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed, so transformers.js can't run")
-    if (folder / "package.json").is_file():
-        return folder
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed, so transformers.js can't be fetched")
-    NODE_FOLDER.mkdir(parents=True, exist_ok=True)
-    # Their scripts fetch the GPU libraries of onnxruntime, which nothing here needs.
-    options = ["--prefix", str(NODE_FOLDER), "--ignore-scripts", "--no-audit", "--no-fund", "--no-save"]
-    try:
-        subprocess.run(
-            ["npm", "install", *options, PACKAGE],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS_TO_INSTALL,
-        )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        shutil.rmtree(NODE_FOLDER, ignore_errors=True)
-        pytest.skip(f"npm could not fetch {PACKAGE}: {error.stderr or error}")
-    return folder
 
 
 def words_only() -> StaticModel:
@@ -67,24 +36,24 @@ MODELS = {
 }
 
 
-def encode(package: Path, folder: Path, texts: list[str]) -> dict[str, Any]:
+def run_node(package: Path, folder: Path, texts: list[str]) -> Any:
     script = Path(__file__).with_name("transformers_js.mjs")
     command = ["node", str(script), str(package), str(folder.parent), folder.name]
     done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_pipeline_gives_what_encode_gives(package_folder: Path, tmp_path: Path, name: str) -> None:
+def test_pipeline_gives_what_encode_gives(transformers_js: Path, tmp_path: Path, name: str) -> None:
     model = MODELS[name]()
     model.export(tmp_path / name, "onnx")
     texts = [text[: model.max_characters] for text in TEXTS]
-    found = encode(package_folder, tmp_path / name, texts)
+    found = run_node(transformers_js, tmp_path / name, texts)
 
     expected = model.encode(texts)
     np.testing.assert_allclose(found["sentence_embedding"], expected, atol=1e-5)
+    np.testing.assert_allclose(found["embeddings"], expected, atol=1e-5)
     np.testing.assert_allclose(found["typed"], expected, atol=1e-5)
     assert not np.any(found["empty"])
     # A text without known tokens has no direction: the pipeline divides zero by zero.
@@ -93,3 +62,14 @@ def test_pipeline_gives_what_encode_gives(package_folder: Path, tmp_path: Path, 
     pooled = np.array(found["pooled"], dtype=float)
     np.testing.assert_allclose(pooled[known], model.encode(texts, normalize=True)[known], atol=1e-5)
     assert np.isnan(pooled[~known]).all()
+
+
+@pytest.mark.parametrize("labelled_texts", [labelled(90), many_labelled()], ids=["one of three", "several"])
+def test_pipeline_classifies_as_predict_proba_does(transformers_js: Path, tmp_path: Path, labelled_texts: Any) -> None:
+    classifier = StaticClassifier(static_model()).fit(*labelled_texts)
+    classifier.export(tmp_path / "classifier", "onnx")
+    texts = [text[: classifier.model.max_characters] for text in TEXTS]
+    found = run_node(transformers_js, tmp_path / "classifier", texts)
+    by_label = [{answer["label"]: answer["score"] for answer in answers} for answers in found]
+    probabilities = [[scores[label] for label in classifier.classes_] for scores in by_label]
+    np.testing.assert_allclose(probabilities, classifier.predict_proba(texts), atol=1e-5)

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from m2v_core.errors import InputError, MissingExtraError, SaveError
 from m2v_core.model import StaticModel
 from m2v_core.storage import onnx_graph
-from tests.static_models import TEXTS, TOKENIZERS, static_model
+from tests.static_models import LINES, TEXTS, TOKENIZERS, static_model
 
 
 class Exported:
@@ -32,8 +32,8 @@ class Exported:
             "input_ids": np.array([encoding.ids for encoding in encodings], dtype=np.int64),
             "attention_mask": np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64),
         }
-        names = ["last_hidden_state", "sentence_embedding"]
-        return dict(zip(names, self.session.run(names, inputs), strict=True)) | inputs
+        names = [output.name for output in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(None, inputs), strict=True)) | inputs
 
 
 def exported(model: StaticModel, folder: Path) -> Exported:
@@ -45,10 +45,11 @@ def assert_same(model: StaticModel, folder: Path, texts: list[str]) -> None:
     # The one thing that ids can't tell: where encode stops reading, in characters.
     found = exported(model, folder).run([text[: model.max_characters] for text in texts])
     expected = model.encode(texts)
-    assert found["sentence_embedding"].dtype == found["last_hidden_state"].dtype == np.float32
+    assert found["embeddings"].dtype == found["last_hidden_state"].dtype == np.float32
     assert found["last_hidden_state"].shape == (*found["input_ids"].shape, model.dim)
     scale = max(1.0, float(np.abs(expected).max()))
-    np.testing.assert_allclose(found["sentence_embedding"], expected, rtol=1e-5, atol=2e-6 * scale)
+    np.testing.assert_allclose(found["embeddings"], expected, rtol=1e-5, atol=2e-6 * scale)
+    np.testing.assert_array_equal(found["sentence_embedding"], found["embeddings"])
     assert not found["last_hidden_state"][found["attention_mask"] == 0].any()
 
 
@@ -83,6 +84,18 @@ def test_tokens_are_those_of_encode_as_sequence(tmp_path: Path) -> None:
     model = static_model(weights=np.linspace(0.5, 2, TOKENIZERS["WordPiece"]().get_vocab_size(), dtype=np.float32))
     found = exported(model, tmp_path / "out").run(["the quick fox"])["last_hidden_state"][0]
     np.testing.assert_allclose(found, model.encode_as_sequence("the quick fox"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["WordPiece", "byte-level BPE"])
+def test_programs_written_for_model2vec_run(tmp_path: Path, kind: str) -> None:
+    """As the card of model2vec 0.10's own export says, but for the path."""
+    transformers = pytest.importorskip("transformers")
+    model = static_model(kind)
+    model.export(tmp_path / "out", "onnx")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "onnx" / "model.onnx")
+    encodings = tokenizer(list(LINES), padding=True, return_tensors="np")
+    np.testing.assert_allclose(session.run(None, dict(encodings))[0], model.encode(LINES), atol=2e-6)
 
 
 def test_long_text_is_cut(tmp_path: Path) -> None:
@@ -120,7 +133,7 @@ def test_graph_is_sound_and_keeps_the_table_as_it_is(tmp_path: Path) -> None:
     model.export(tmp_path / "out", "onnx")
     graph = onnx.load(tmp_path / "out" / "onnx" / "model.onnx")
     onnx.checker.check_model(graph, full_check=True)
-    table = next(tensor for tensor in graph.graph.initializer if tensor.name == "embeddings")
+    table = next(tensor for tensor in graph.graph.initializer if tensor.name == "table")
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(table), model.token_embeddings)
     assert [value.name for value in graph.graph.input] == ["input_ids", "attention_mask"]
 
