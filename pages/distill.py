@@ -9,7 +9,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from m2v_core.bulk.run import read_texts
-from m2v_core.distillation.settings import Precision, Recipe
+from m2v_core.distillation.settings import Dictionary, Precision, Recipe
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.space.settings import current_limits
@@ -32,6 +32,7 @@ from pages.components.account import Visitor, login_button, may_need_token, visi
 from pages.components.distill_settings import (
     DEFAULTS,
     DEVICES,
+    DICTIONARIES,
     POOLINGS,
     PRECISIONS,
     RECIPES,
@@ -65,7 +66,7 @@ _MAX_STARTED = 1000
 _started: dict[str, str | None] = {}
 _ADVANCED = "Advanced settings"
 # What the pre-flight card depends on.
-_SHAPING = ("dims", "precision", "clusters", "remove_pattern", "recipe", "prompt")
+_SHAPING = ("dims", "precision", "clusters", "remove_pattern", "recipe", "prompt", "dictionary")
 
 
 def build() -> None:
@@ -137,7 +138,9 @@ def build() -> None:
                 with gr.Row():
                     typed("clusters", "Shared rows", "Empty: each token has its own row.", placeholder="none")
                     typed("remove_pattern", "Tokens to leave out", "A regular expression, or empty.")
-                typed("prompt", "Prompt", "One of the teacher's, such as query; empty for its default.", max_lines=1)
+                with gr.Row():
+                    typed("prompt", "Prompt", "One of the teacher's; empty for its default.", max_lines=1)
+                    picked("dictionary", "Dictionary", "Definitions that the model is fitted to.", DICTIONARIES)
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
             panel = build_job_panel("Distill")
             with panel.result:
@@ -284,6 +287,7 @@ def check(
     remove_pattern: str,
     recipe: Recipe,
     prompt: str,
+    dictionary: Dictionary,
     *,
     token: str | None = None,
 ) -> tuple[str, Any, str]:
@@ -320,6 +324,7 @@ def check(
         pattern,
         recipe,
         prompt.strip() or None,
+        dictionary,
         without_words=hint,
         token=token,
     )

@@ -88,6 +88,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "calibrated: the best without any text; fast: the best without more work for the teacher; model2vec: as "
         "published.",
     ),
+    **_setting("dictionary", "Fit the model to definitions and examples of WordNet too; auto: for English teachers."),
     "--corpus": {
         "type": PATH,
         "help": "Sentences like those that the model is for, to fit it to: text (one a line), JSONL, CSV or Parquet.",
@@ -201,6 +202,7 @@ def distill(
     "--use-subword/--no-use-subword",
     "--recipe",
     "--prompt-name",
+    "--dictionary",
     help="As for distill.",
 )
 @json_option
@@ -252,6 +254,7 @@ def preflight(
             rows=None if planned.n_rows is None else f"{planned.n_rows:,}",
             dim=None if planned.dim is None else f"{bound}{planned.dim}",
             size=None if planned.n_bytes is None else f"{bound}{size_text(planned.n_bytes)}",
+            dictionary=f"{planned.n_dictionary_lines:,} lines" if planned.n_dictionary_lines else None,
             time=None if planned.seconds is None else f"about {clock_text(planned.seconds)} on two cores",
             vocabulary=None if pieces is None else " ".join(pieces.summary(use_subword)),
             entries=None if planned.entries is None else planned.entries.summary(),

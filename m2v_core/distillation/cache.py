@@ -287,4 +287,4 @@ def _asked(source: TeacherSource, settings: DistillRequest) -> list[Any]:
 def _asked_to_fit(source: TeacherSource, settings: DistillRequest, pca_dims: PCADims) -> list[Any]:
     """All that a fit begins with depends on."""
     corpus = None if settings.corpus is None else list(settings.corpus)
-    return [*_asked(source, settings), pca_dims, settings.recipe, corpus]
+    return [*_asked(source, settings), pca_dims, settings.recipe, corpus, settings.dictionary]

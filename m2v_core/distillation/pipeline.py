@@ -5,6 +5,7 @@ Source: Model2Vec, https://github.com/MinishLab/model2vec. The recipe `model2vec
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 from collections.abc import Sequence
@@ -19,9 +20,19 @@ from tokenizers import Tokenizer
 from m2v_core._version import __version__
 from m2v_core.distillation.cache import Fitted, Prepared, Readings, TeacherVectors, VectorCache
 from m2v_core.distillation.calibration.bags import synthetic_bags, usable_texts, whole_words
+from m2v_core.distillation.calibration.dictionary import dictionary_lines, takes_dictionary
 from m2v_core.distillation.reading import Elsewhere, Reading
 from m2v_core.distillation.reduction import n_components, reduce_dims
-from m2v_core.distillation.settings import DEFAULTS, DistillRequest, PCADims, Pooling, Precision, Recipe, Weighting
+from m2v_core.distillation.settings import (
+    DEFAULTS,
+    Dictionary,
+    DistillRequest,
+    PCADims,
+    Pooling,
+    Precision,
+    Recipe,
+    Weighting,
+)
 from m2v_core.distillation.teacher.elsewhere import VocabularyReader
 from m2v_core.distillation.teacher.files import TeacherFiles, files_of_folder
 from m2v_core.distillation.teacher.requirements import check_requirements
@@ -55,6 +66,7 @@ def distill(
     quantize_to: Precision = DEFAULTS.quantize_to,
     vocabulary_quantization: int | None = DEFAULTS.vocabulary_quantization,
     prompt_name: str | None = DEFAULTS.prompt_name,
+    dictionary: Dictionary = DEFAULTS.dictionary,
     trust_remote_code: bool = False,
     recipe: Recipe = DEFAULTS.recipe,
     corpus: Sequence[str] | None = None,
@@ -86,9 +98,12 @@ def distill(
         vocabulary_quantization: Share this many rows between all tokens (k-means); None: one row a token.
         prompt_name: The teacher's prompt to put before each sentence that it reads, such as `"query"`; None for its
             default prompt, if it has one.
+        dictionary: `"english"` fits the table to definitions and example sentences of WordNet too, `"none"` does not;
+            `"auto"` does where the recipe is `"calibrated"`, and teacher and vocabulary are English.
         trust_remote_code: Whether code that comes with the teacher may run.
         recipe: `"model2vec"`, the method as published; `"fast"`, the best at the same cost; or `"calibrated"`, which
-            has the teacher read some ten thousand random bags of words besides and fits the table to what it says.
+            has the teacher read tens of thousands of texts too and fits the table to its embeddings of them: bags of
+            random words, and a dictionary for English teachers.
         corpus: Sentences like those that the model is for, without labels, a thousand or more: the table is fitted to
             what the teacher says of them, with either `"fast"` or `"calibrated"`. See `bulk.read_texts` for files.
         cache_folder: Keep the teacher's vectors here, and take them from here the next time: then other dimensions,
@@ -128,6 +143,7 @@ def distill(
         quantize_to=quantize_to,
         vocabulary_quantization=vocabulary_quantization,
         prompt_name=prompt_name,
+        dictionary=dictionary,
         recipe=recipe,
         corpus=corpus,
     )
@@ -176,6 +192,7 @@ def distill_from_model(
     quantize_to: Precision = DEFAULTS.quantize_to,
     vocabulary_quantization: int | None = DEFAULTS.vocabulary_quantization,
     prompt_name: str | None = DEFAULTS.prompt_name,
+    dictionary: Dictionary = DEFAULTS.dictionary,
     recipe: Recipe = DEFAULTS.recipe,
     corpus: Sequence[str] | None = None,
     progress: ProgressCallback | None = None,
@@ -202,6 +219,7 @@ def distill_from_model(
         quantize_to=quantize_to,
         vocabulary_quantization=vocabulary_quantization,
         prompt_name=prompt_name,
+        dictionary=dictionary,
         recipe=recipe,
         corpus=corpus,
     )
@@ -236,7 +254,9 @@ def _make_model(
         noted |= {"n_entries": read.entries.n_entries, "n_entry_rows": read.entries.n_rows}
     reporter.start("reduce")
     if settings.is_calibrated:
-        table, calibration_notes = _calibrated(read, reading, settings, reporter)
+        is_english = takes_dictionary(settings, read.tokenizer, () if files is None else files.languages)
+        decided = dataclasses.replace(settings, dictionary="english" if is_english else "none")
+        table, calibration_notes = _calibrated(read, reading, decided, reporter)
         noted |= calibration_notes
     else:
         table = _reduce_and_weight(read, settings)
@@ -321,7 +341,7 @@ def _fit(
     starts = [Start(prepared.reduced, weights)]
     if prepared.directions is not None:
         starts.append(Start(prepared.directions, row_lengths(prepared.reduced) * weights))
-    has_text = prepared.noted["n_corpus_texts"] > 0
+    has_text = prepared.noted["n_dictionary_lines"] + prepared.noted["n_corpus_texts"] > 0
     fitted = calibrate(starts, Sentences(prepared.counts, prepared.targets), has_text, reporter)
     return Fitted(fitted.token_embeddings, prepared.noted | {"calibrated": fitted.problem is None}, fitted.problem)
 
@@ -331,18 +351,19 @@ def _prepare(read: TeacherVectors, reading: Reading, settings: DistillRequest, p
     from m2v_core.distillation.calibration.contexts import contextual_directions
     from m2v_core.distillation.calibration.fit import Sentences, count_tokens, usable_sentences
 
+    lines = dictionary_lines() if settings.dictionary == "english" else []
+    corpus = usable_texts(settings.corpus or ())
     bags: list[str] = []
     if settings.recipe == "calibrated":
         words, ids = whole_words(read.tokenizer)
-        bags = synthetic_bags(words, read.ranks[ids])
+        bags = synthetic_bags(words, read.ranks[ids], has_text=bool(lines or corpus))
         if not bags:
             logger.warning("The vocabulary has %d whole words, too few to make sentences of.", len(words))
-    corpus = usable_texts(settings.corpus or ())
     reduced = reduce_dims(read.vectors, pca_dims)
     n_rows = len(reduced)
     readings: list[Readings] = []
     sentences: list[Sentences] = []
-    for texts in filter(None, (bags, corpus)):
+    for texts in filter(None, (bags, lines, corpus)):
         readings.append(reading.sentences(texts, read.tokenizer, n_rows))
         counts = count_tokens(read.tokenizer, texts, unknown_token_id(read.tokenizer), n_rows)
         sentences.append(Sentences(counts, readings[-1].embeddings))
@@ -351,7 +372,7 @@ def _prepare(read: TeacherVectors, reading: Reading, settings: DistillRequest, p
     if readings and read.pooling != "pooler" and readings[0].state_sums.shape[1] == read.vectors.shape[1]:
         directions = contextual_directions(read.vectors, readings, pca_dims, reduced.shape[1])
     usable = usable_sentences(sentences, n_rows)
-    noted = {"n_bags": len(bags), "n_corpus_texts": len(corpus)}
+    noted = {"n_bags": len(bags), "n_dictionary_lines": len(lines), "n_corpus_texts": len(corpus)}
     return Prepared(reduced, directions, usable.counts, usable.targets, noted)
 
 

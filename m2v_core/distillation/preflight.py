@@ -13,8 +13,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from m2v_core.distillation.calibration.bags import BAGS_PER_WORD, MOST_BAGS
-from m2v_core.distillation.settings import DEFAULTS, DistillSettings, PCADims, Precision, Recipe
+from m2v_core.distillation.calibration.bags import n_bags
+from m2v_core.distillation.calibration.dictionary import N_LINES, takes_dictionary
+from m2v_core.distillation.settings import DEFAULTS, Dictionary, DistillSettings, PCADims, Precision, Recipe
 from m2v_core.distillation.teacher.bundled import bundled_folder, is_bundled
 from m2v_core.distillation.teacher.files import (
     Access,
@@ -37,6 +38,7 @@ _MAX_LENGTH = 512  # of what a teacher is given to read; see teacher.py
 _FLOPS_A_SECOND = 1.6e11
 _START_SECONDS = 6.0
 _TOKENS_PER_BAG = 9  # seven words on average, and two special tokens
+_TOKENS_PER_LINE = 17  # of the dictionary, with all-MiniLM-L6-v2
 SAMPLED_WORDS = 5_000  # of a long vocabulary, where somebody waits for the answer
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
@@ -50,6 +52,7 @@ class TeacherFacts:
         access: Who may read it, or where it is instead of on the Hub.
         commit: The commit that the Hub's facts are of.
         license: As its card states it.
+        languages: As its card states them, ISO codes as a rule.
         download_bytes: What a distillation fetches; 0 for a local one. What is cached already counts too.
         n_parameters: All of them, embeddings included.
         n_embedding_parameters: Those of its token embeddings, which take no time.
@@ -79,6 +82,7 @@ class TeacherFacts:
     problems: tuple[str, ...]
     modules: SentenceModules
     prompts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    languages: tuple[str, ...] = ()
     default_prompt_name: str | None = None
     tokenizer: Tokenizer | None = None
     pad_token: str | None = None
@@ -106,6 +110,7 @@ class Plan:
         seconds: About how long it takes on two CPU cores, without the download.
         is_estimate: Whether `n_rows` and what follows from it was told by a sample of the vocabulary.
         entries: What becomes of the entries of the vocabulary; None without one, or where a sample told the rest.
+        n_dictionary_lines: Definitions and example sentences that the table is fitted to; 0 for none.
     """
 
     n_rows: int | None
@@ -115,6 +120,7 @@ class Plan:
     seconds: float | None
     is_estimate: bool = False
     entries: EntryRows | None = None
+    n_dictionary_lines: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as plain JSON values."""
@@ -164,6 +170,7 @@ def plan(
     vocabulary_quantization: int | None = None,
     recipe: Recipe = DEFAULTS.recipe,
     prompt_name: str | None = None,
+    dictionary: Dictionary = DEFAULTS.dictionary,
     most_words: int | None = None,
 ) -> Plan:
     """What `distill` with these settings would make of the teacher, without distilling.
@@ -180,6 +187,7 @@ def plan(
         vocabulary_quantization: As there.
         recipe: As there.
         prompt_name: As there.
+        dictionary: As there.
         most_words: How many words of the vocabulary are tokenized at most, evenly drawn; the rows are told by them.
             None for all.
 
@@ -196,12 +204,13 @@ def plan(
         vocabulary_quantization=vocabulary_quantization,
         recipe=recipe,
         prompt_name=prompt_name,
+        dictionary=dictionary,
     )
     find_prompt(facts.name, facts.prompts, prompt_name)
     if facts.tokenizer is None:
         return Plan(None, None, False, None, None)
     words = None if vocabulary is None else sampled(vocabulary, most_words)
-    n_read, n_tokens, n_entries, entries = _count(facts, words, use_subword, token_remove_pattern)
+    n_read, n_tokens, n_entries, entries, tokenizer = _count(facts, words, use_subword, token_remove_pattern)
     share = len(vocabulary) / len(words) if vocabulary and words else 1.0
     if share > 1:
         first = _count(facts, None, True, token_remove_pattern)[:3] if use_subword else (0, 0, 0)
@@ -221,13 +230,15 @@ def plan(
             n_bytes += 2 * 4 * n_entries  # weights and mapping
         elif quantize_to == "int8":
             n_bytes += 4 * n_entries  # each row's scale
+    n_lines = N_LINES if takes_dictionary(settings, tokenizer, facts.languages) else 0
     seconds = None
     if facts.n_parameters is not None:
         n_busy = max(facts.n_parameters - facts.n_embedding_parameters, 0)
         if recipe == "calibrated":
-            n_tokens += _TOKENS_PER_BAG * min(MOST_BAGS, BAGS_PER_WORD * n_read)
+            n_tokens += _TOKENS_PER_BAG * n_bags(n_read, n_lines > 0)
+        n_tokens += _TOKENS_PER_LINE * n_lines
         seconds = _START_SECONDS + 2 * n_busy * n_tokens / _FLOPS_A_SECOND
-    return Plan(n_rows, dim, is_upper_bound, n_bytes, seconds, share > 1, None if share > 1 else entries)
+    return Plan(n_rows, dim, is_upper_bound, n_bytes, seconds, share > 1, None if share > 1 else entries, n_lines)
 
 
 def sampled(words: Sequence[str], most: int | None) -> tuple[str, ...]:
@@ -240,8 +251,8 @@ def sampled(words: Sequence[str], most: int | None) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=4)
 def _count(
     facts: TeacherFacts, vocabulary: tuple[str, ...] | None, use_subword: bool, token_remove_pattern: str | None
-) -> tuple[int, int, int, EntryRows | None]:
-    """Rows that the teacher reads, its tokens in them, rows of the static vocabulary, and the entries passed."""
+) -> tuple[int, int, int, EntryRows | None, Tokenizer]:
+    """Rows the teacher reads, its tokens in them, rows of the static vocabulary, entries passed, static tokenizer."""
     assert facts.tokenizer is not None
     static = build_static_vocabulary(
         facts.tokenizer,
@@ -254,7 +265,7 @@ def _count(
     n_read = len(static.sequences)
     # At word level the unknown token has a row that the teacher does not read.
     n_entries = n_read + (unknown_token_id(static.tokenizer) == n_read)
-    return n_read, sum(map(len, static.sequences)), n_entries, static.entries
+    return n_read, sum(map(len, static.sequences)), n_entries, static.entries, static.tokenizer
 
 
 def _dim(teacher_dim: int | None, pca_dims: PCADims, n_rows: int) -> tuple[int | None, bool]:
@@ -297,6 +308,7 @@ def _judged(raw: TeacherFiles, max_parameters: int | None) -> TeacherFacts:
         modules=modules,
         prompts=raw.prompts,
         default_prompt_name=raw.default_prompt_name,
+        languages=raw.languages,
         tokenizer=tokenizer if family in FAMILIES else None,
         pad_token=None if tokenizer is None else raw.pad_token,
     )

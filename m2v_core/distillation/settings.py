@@ -32,12 +32,14 @@ PCADims = int | float | Literal["auto"] | None
 Weighting = Literal["sif", "zipf"]
 Recipe = Literal["model2vec", "fast", "calibrated"]
 Precision = Literal["float32", "float16", "int8"]
+Dictionary = Literal["auto", "english", "none"]
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "weighting": get_args(Weighting),
     "pooling": get_args(Pooling),
     "quantize_to": get_args(Precision),
     "recipe": get_args(Recipe),
+    "dictionary": get_args(Dictionary),
 }
 """What the settings that are one of a few names may be."""
 
@@ -48,7 +50,8 @@ class DistillSettings:
 
     Attributes:
         recipe: `"model2vec"`, the method as published; `"fast"`, the best at the same cost; or `"calibrated"`, which
-            has the teacher read 80,000 random bags of words besides and fits the table to what it says.
+            has the teacher read tens of thousands of texts too and fits the table to its embeddings of them: bags of
+            random words, and a dictionary for English teachers.
         pca_dims: Dimensions to keep, or the share of variance to explain (0 to 1), or `"auto"` to rotate without
             reducing, or None for no PCA.
         use_subword: With a vocabulary: True joins its words to the teacher's subwords; False makes a word-level
@@ -63,6 +66,8 @@ class DistillSettings:
         vocabulary_quantization: Share this many rows between all tokens (k-means); None for one row a token.
         prompt_name: The teacher's prompt to put before each sentence that it reads, such as `"query"`; None for the
             teacher's default prompt, if it has one. Entries of the vocabulary are read without a prompt.
+        dictionary: The dictionary whose definitions and example sentences the table is fitted to as well. `"auto"` is
+            `"english"` for the recipe `calibrated` where teacher and vocabulary are English, and else `"none"`.
 
     Raises:
         InputError: A setting is out of its range.
@@ -79,6 +84,7 @@ class DistillSettings:
     quantize_to: Precision = "float16"
     vocabulary_quantization: int | None = None
     prompt_name: str | None = None
+    dictionary: Dictionary = "auto"
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():
@@ -120,6 +126,11 @@ class DistillSettings:
             )
         if self.recipe == "model2vec" and self.pooling == "auto":
             object.__setattr__(self, "pooling", "mean")  # what was published
+        if self.recipe == "model2vec" and self.dictionary == "english":
+            raise InputError(
+                "The recipe model2vec reads no dictionary, or it would be another; use recipe='fast' or 'calibrated', "
+                "or leave dictionary out."
+            )
 
     @property
     def applies_modules(self) -> bool:
@@ -191,7 +202,7 @@ class DistillRequest(DistillSettings):
     @property
     def is_calibrated(self) -> bool:
         """Whether the table is fitted to what the teacher says of sentences."""
-        return self.recipe == "calibrated" or bool(self.corpus)
+        return self.recipe == "calibrated" or bool(self.corpus) or self.dictionary == "english"
 
     @property
     def mode(self) -> str:

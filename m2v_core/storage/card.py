@@ -212,8 +212,9 @@ class Recipe:
             options["weighting"] = weighting
         if weighting == "sif" and config.get("sif_coefficient") is not None:
             options["sif-coefficient"] = config["sif_coefficient"]
-        if settings.get("prompt_name"):
-            options["prompt-name"] = settings["prompt_name"]
+        for name in ("prompt_name", "dictionary"):
+            if settings.get(name):
+                options[name.replace("_", "-")] = settings[name]
         options |= {"token-remove-pattern": pattern or "", "quantize-to": dtype}
         if n_shared_rows is not None:
             options["vocabulary-quantization"] = n_shared_rows
@@ -223,6 +224,8 @@ class Recipe:
         facts = [f"Recipe: {settings['recipe']}, mode: {mode}, weighting: {weighting or 'none'}"]
         if settings.get("n_entries"):
             facts.append(f"Vocabulary: {settings['n_entries']:,} entries, {settings['n_entry_rows']:,} rows")
+        if settings.get("n_dictionary_lines"):
+            facts.append(f"Fitted to {settings['n_dictionary_lines']:,} definitions and examples of WordNet 3.1")
         if settings.get("prompt"):
             facts.append(f"The teacher read `{_one_line(settings['prompt'])}` before each sentence")
         if settings.get("modules_not_applied"):

@@ -12,7 +12,7 @@ from m2v_core.errors import InputError
 # Names as people read them, and values. What stands below the first line explains the choice.
 WEIGHTINGS = [("SIF", "sif"), ("Zipf", "zipf"), ("None", "none")]
 RECIPES = [
-    ("Calibrated\nThe best; the teacher reads four times as much.", "calibrated"),
+    ("Calibrated\nThe best; the teacher also reads a dictionary.", "calibrated"),
     ("Fast\nBetter than Model2Vec at the same cost.", "fast"),
     ("Model2Vec\nThe method as published.", "model2vec"),
 ]
@@ -25,6 +25,7 @@ POOLINGS = [
     ("First token, [CLS]", "first"),
     ("The teacher's pooler", "pooler"),
 ]
+DICTIONARIES = [("For English teachers", "auto"), ("English", "english"), ("None", "none")]
 PRECISIONS = [("float32", "float32"), ("float16", "float16"), ("int8", "int8")]
 DEVICES = [("Best there is", "auto"), ("CPU", "cpu"), ("CUDA", "cuda"), ("Apple MPS", "mps")]
 
@@ -38,6 +39,7 @@ DEFAULTS = {
     "clusters": str(DEFAULT_SETTINGS.vocabulary_quantization or ""),
     "remove_pattern": DEFAULT_SETTINGS.token_remove_pattern or "",
     "prompt": DEFAULT_SETTINGS.prompt_name or "",
+    "dictionary": DEFAULT_SETTINGS.dictionary,
     "device": "auto",
     "recipe": DEFAULT_SETTINGS.recipe,
 }
@@ -131,6 +133,7 @@ def parsed_settings(form: Mapping[str, str]) -> dict[str, Any]:
         "token_remove_pattern": parse_pattern(form["remove_pattern"]),
         "vocabulary_quantization": parse_clusters(form["clusters"]),
         "prompt_name": form["prompt"].strip() or None,
+        "dictionary": form["dictionary"],
         "device": form["device"],
         "apply_zipf": weighting != "none",
     }
@@ -164,6 +167,7 @@ def restored_settings(parameters: Mapping[str, Any]) -> dict[str, str]:
         "clusters": "" if clusters is None else str(clusters),
         "remove_pattern": str(parameters.get("token_remove_pattern", DEFAULTS["remove_pattern"]) or ""),
         "prompt": str(parameters.get("prompt_name") or ""),
+        "dictionary": one_of("dictionary", DICTIONARIES),
         "device": one_of("device", DEVICES),
         "recipe": one_of("recipe", RECIPES),
     }

@@ -12,7 +12,7 @@ import gradio as gr
 
 from m2v_core.distillation.entry_pieces import EntryPieces, entry_pieces
 from m2v_core.distillation.preflight import SAMPLED_WORDS, Plan, TeacherFacts, look_up, plan
-from m2v_core.distillation.settings import PCADims, Precision, Recipe
+from m2v_core.distillation.settings import DEFAULTS, Dictionary, PCADims, Precision, Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
 from m2v_core.studio.space.settings import current_limits
 from pages.components import checked_teacher, format_bytes, notice, rows_html, shows_errors
@@ -96,6 +96,7 @@ def preflight(
     token_remove_pattern: str | None,
     recipe: Recipe,
     prompt_name: str | None = None,
+    dictionary: Dictionary = DEFAULTS.dictionary,
     without_words: str = "",
     token: str | None = None,
 ) -> tuple[str, Any, str]:
@@ -104,7 +105,7 @@ def preflight(
     Args:
         teacher: As it stands in the box.
         words: The words to distil; None for the teacher's own pieces; empty while there are none yet.
-        use_subword: As in `distill`, like those up to `prompt_name`.
+        use_subword: As in `distill`, like those up to `dictionary`.
         without_words: What the card says where `words` are empty.
         token: Of who asks, for private and gated teachers.
     """
@@ -137,6 +138,7 @@ def preflight(
                 vocabulary_quantization=vocabulary_quantization,
                 recipe=recipe,
                 prompt_name=prompt_name,
+                dictionary=dictionary,
                 most_words=SAMPLED_WORDS,
             )
             hint = (
@@ -195,7 +197,8 @@ def _plan_rows(planned: Plan | None) -> list[tuple[str, str]]:
     rows = "unknown" if planned.n_rows is None else f"{estimate}{planned.n_rows:,}"
     dim = "unknown" if planned.dim is None else f"{bound}{planned.dim:,}"
     seconds = "unknown" if planned.seconds is None else about(planned.seconds)
-    return [("Model size", size), ("Time", seconds), ("Table", f"{rows} rows of {dim}")]
+    dictionary = f"{planned.n_dictionary_lines:,} definitions and examples" if planned.n_dictionary_lines else "none"
+    return [("Model size", size), ("Time", seconds), ("Table", f"{rows} rows of {dim}"), ("Dictionary", dictionary)]
 
 
 def about(seconds: float) -> str:

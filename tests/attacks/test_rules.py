@@ -114,6 +114,6 @@ def test_a_slow_pattern_does_not_hold_up_the_app(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(distill, "preflight", lambda *given, **_: planned.append(given[6]) or ("", None))
     given = ("a/b", "output", "paste", "", None, None, "256", "float16", "")
     monkeypatch.setenv("SPACE_ID", "someone/m2v-studio")
-    distill.check(*given, r"((\w+)+)+!", "fast", "")
-    distill.check(*given, DEFAULTS["remove_pattern"], "fast", "")
+    distill.check(*given, r"((\w+)+)+!", "fast", "", "auto")
+    distill.check(*given, DEFAULTS["remove_pattern"], "fast", "", "auto")
     assert planned == [None, DEFAULTS["remove_pattern"]]

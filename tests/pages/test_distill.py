@@ -52,6 +52,7 @@ DEFAULTS: dict[str, Any] = {
     "clusters": "",
     "remove_pattern": r"\[unused\d+\]",
     "prompt": "",
+    "dictionary": "auto",
     "device": "auto",
     "recipe": "fast",
     "corpus": None,
@@ -82,6 +83,7 @@ def test_the_defaults_are_those_of_distill(store: FakeStore) -> None:
         "pca_dims": 256,
         "pooling": "auto",
         "prompt_name": None,
+        "dictionary": "auto",
         "recipe": "fast",
         "quantize_to": "float16",
         "token_remove_pattern": r"\[unused\d+\]",
@@ -285,9 +287,9 @@ def test_the_defaults_are_what_the_form_begins_with() -> None:
         build()
     shown = {getattr(block, "label", None): getattr(block, "value", None) for block in page.blocks.values()}
     names = ("Dimensions", "Weighting", "SIF coefficient", "Pooling", "Precision", "Shared rows")
-    assert tuple(shown[name] for name in (*names, "Tokens to leave out", "Prompt", "Device", "Recipe")) == tuple(
-        FORM_DEFAULTS.values()
-    )
+    assert tuple(
+        shown[name] for name in (*names, "Tokens to leave out", "Prompt", "Dictionary", "Device", "Recipe")
+    ) == tuple(FORM_DEFAULTS.values())
 
 
 def test_a_file_without_a_sentence_is_refused(store: FakeStore, tmp_path: Path) -> None:
@@ -417,7 +419,7 @@ def card_for(teacher: str, token: str | None) -> tuple[str, bool]:
     card, button, _ = distill.check_for_visitor(
         gr.Request(),
         None if token is None else gr.OAuthToken(token, "", 0),
-        *(teacher, "output", "paste", "", None, None, "256", "float16", "", "", "fast", ""),
+        *(teacher, "output", "paste", "", None, None, "256", "float16", "", "", "fast", "", "auto"),
     )
     return card, button.interactive
 

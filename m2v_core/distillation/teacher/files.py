@@ -17,7 +17,7 @@ from m2v_core.distillation.teacher.modules import SentenceModules
 from m2v_core.distillation.teacher.source import SLOW_TOKENIZER_FILES
 from m2v_core.errors import InputError, TeacherError, first_line
 from m2v_core.hub import info
-from m2v_core.storage.front_matter import FrontMatter
+from m2v_core.storage.front_matter import FrontMatter, as_list
 from m2v_core.storage.teacher_code import parse_modules
 
 Access = Literal["public", "gated", "private", "folder", "bundled"]
@@ -47,6 +47,7 @@ class TeacherFiles:
         access: Who may read it, or where it is.
         commit: Its commit on the Hub; None for a local one.
         license: As its card states it; None where it doesn't.
+        languages: As its card states them, ISO codes as a rule.
         sizes: Bytes of each file, by path.
         n_parameters: Of its safetensors files; None where that is unknown.
         contents: The small ones; None behind a closed gate.
@@ -56,6 +57,7 @@ class TeacherFiles:
     access: Access
     commit: str | None
     license: str | None
+    languages: tuple[str, ...]
     sizes: Mapping[str, int]
     n_parameters: int | None
     contents: Mapping[str, bytes] | None
@@ -195,7 +197,16 @@ def files_of_repo(name: str, token: str | None, endpoint: str | None) -> Teacher
         wanted += [f"{path}/{file}" for path in _module_paths(contents) for file in _MODULE_CONFIGS]
         nested = [path for path in dict.fromkeys(wanted) if path not in contents]
         contents |= info.read_files(found, nested, token=token, endpoint=endpoint) or {}
-    return TeacherFiles(name, found.access, found.commit, found.license, found.sizes, found.n_parameters, contents)
+    return TeacherFiles(
+        name,
+        found.access,
+        found.commit,
+        found.license,
+        found.languages,
+        found.sizes,
+        found.n_parameters,
+        contents,
+    )
 
 
 def files_of_folder(name: str, folder: Path, access: Access) -> TeacherFiles:
@@ -212,6 +223,7 @@ def files_of_folder(name: str, folder: Path, access: Access) -> TeacherFiles:
         access=access,
         commit=None,
         license=license_name if isinstance(license_name, str) else None,
+        languages=tuple(as_list(metadata.get("language"))),
         sizes=sizes,
         n_parameters=sum(map(_parameters_in, weights)) or None,
         contents=contents,

@@ -25,7 +25,7 @@ FOLDERS = ("m2v_core", "pages")
 # pyproject.toml says how the kernels are compiled.
 FILES = ("LICENSE", "app.py", "pyproject.toml", "spaces.yaml")
 # What the code folders may hold; anything else in them was left by a tool.
-_SUFFIXES = frozenset({".c", ".css", ".h", ".html", ".js", ".json", ".py", ".pyi", ".svg", ".typed"})
+_SUFFIXES = frozenset({".c", ".css", ".h", ".html", ".js", ".json", ".py", ".pyi", ".svg", ".typed", ".wordnet", ".xz"})
 
 _README = """\
 # {title}

@@ -30,6 +30,7 @@ REFUSED = {
     "quantize_to": ["float64", None],
     "vocabulary_quantization": [0, -5, 2.5, "10", True],
     "prompt_name": ["", 3],
+    "dictionary": ["german", None, True],
 }
 
 
@@ -74,8 +75,13 @@ def test_a_job_takes_every_setting():
 
 
 def settings() -> st.SearchStrategy[DistillSettings]:
+    def made(**chosen):
+        if chosen["recipe"] == "model2vec":  # which reads no dictionary
+            chosen["dictionary"] = "none"
+        return DistillSettings(**chosen)
+
     return st.builds(
-        DistillSettings,
+        made,
         **{name: st.sampled_from(choices) for name, choices in CHOICES.items()},
         pca_dims=st.one_of(
             st.none(), st.just("auto"), st.integers(1, 4096), st.floats(0, 1, exclude_min=True, exclude_max=True)
@@ -121,8 +127,8 @@ def test_the_form_of_the_app_begins_with_the_defaults():
     assert distill_settings.parse_coefficient(form["sif_coefficient"]) == DEFAULTS.sif_coefficient
     assert distill_settings.parse_clusters(form["clusters"]) == DEFAULTS.vocabulary_quantization
     assert distill_settings.parse_pattern(form["remove_pattern"]) == DEFAULTS.token_remove_pattern
-    assert [form[name] for name in ("weighting", "pooling", "precision", "recipe")] == [
-        *(DEFAULTS.weighting, DEFAULTS.pooling, DEFAULTS.quantize_to, DEFAULTS.recipe)
+    assert [form[name] for name in ("weighting", "pooling", "precision", "recipe", "dictionary")] == [
+        *(DEFAULTS.weighting, DEFAULTS.pooling, DEFAULTS.quantize_to, DEFAULTS.recipe, DEFAULTS.dictionary)
     ]
 
 
@@ -133,10 +139,11 @@ def test_the_form_of_the_app_begins_with_the_defaults():
         ("pooling", distill_settings.POOLINGS),
         ("quantize_to", distill_settings.PRECISIONS),
         ("recipe", distill_settings.RECIPES),
+        ("dictionary", distill_settings.DICTIONARIES),
     ],
 )
 def test_the_form_of_the_app_has_every_choice(name, choices):
-    assert {value for _, value in choices} - {"none"} == set(CHOICES[name])
+    assert {value for _, value in choices} | {"none"} == {*CHOICES[name], "none"}
 
 
 def test_a_model_says_how_it_was_distilled(build_teacher_once):

@@ -1,0 +1,60 @@
+"""A dictionary as text to calibrate with: definitions and example sentences, which nobody has to bring.
+
+Definitions name nearly every word of the language in natural sentences. That makes them better text than as many
+sentences of books or encyclopedias; benchmarks/quality.md has the figures.
+
+Source: WordNet 3.1, Princeton University, https://wordnet.princeton.edu; `LICENSE.wordnet` lies beside it, and
+`scripts/dictionary.py` made the file.
+"""
+
+from __future__ import annotations
+
+import functools
+import lzma
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from m2v_core.distillation.settings import DistillSettings
+from m2v_core.tokenization import unknown_token_id
+
+N_LINES = 75_000
+FILE = Path(__file__).with_name("wordnet.txt.xz")
+_N_SAMPLED = 500
+_MOST_TOKENS_PER_WORD = 1.6  # all-MiniLM-L6-v2 has 1.3; vocabularies of other languages cut English into more pieces
+_MOST_UNKNOWN = 0.1
+
+
+def dictionary_lines() -> list[str]:
+    """`"word: definition"` and example sentences, in an order of chance."""
+    return lzma.decompress(FILE.read_bytes()).decode().splitlines()
+
+
+def takes_dictionary(settings: DistillSettings, tokenizer: Tokenizer, languages: Sequence[str]) -> bool:
+    """Whether the table is fitted to the dictionary too.
+
+    Args:
+        settings: Of the distillation.
+        tokenizer: The static model's.
+        languages: What the teacher's card states; empty where it says nothing.
+    """
+    if settings.dictionary == "auto":
+        return settings.recipe == "calibrated" and set(languages) <= {"en"} and reads_english(tokenizer)
+    return settings.dictionary == "english"
+
+
+def reads_english(tokenizer: Tokenizer) -> bool:
+    """Whether this vocabulary has most English words, or most of their parts."""
+    sample = _sample()
+    encodings = tokenizer.encode_batch_fast(list(sample), add_special_tokens=False)
+    n_words = sum(len(line.split()) for line in sample)
+    n_tokens = sum(len(encoding.ids) for encoding in encodings)
+    unk_id = unknown_token_id(tokenizer)
+    n_unknown = sum(encoding.ids.count(unk_id) for encoding in encodings) if unk_id is not None else 0
+    return n_words <= n_tokens <= _MOST_TOKENS_PER_WORD * n_words and n_unknown <= _MOST_UNKNOWN * n_tokens
+
+
+@functools.cache
+def _sample() -> tuple[str, ...]:
+    return tuple(dictionary_lines()[:_N_SAMPLED])
