@@ -38,7 +38,7 @@ _MAX_LENGTH = 512  # of what a teacher is given to read; see teacher.py
 _FLOPS_A_SECOND = 1.6e11
 _START_SECONDS = 6.0
 _TOKENS_PER_BAG = 9  # seven words on average, and two special tokens
-_TOKENS_PER_LINE = 17  # of the dictionary, with all-MiniLM-L6-v2
+_TOKENS_PER_LINE = 14.4  # of the dictionary, with all-MiniLM-L6-v2
 SAMPLED_WORDS = 5_000  # of a long vocabulary, where somebody waits for the answer
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 

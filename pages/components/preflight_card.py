@@ -197,7 +197,7 @@ def _plan_rows(planned: Plan | None) -> list[tuple[str, str]]:
     rows = "unknown" if planned.n_rows is None else f"{estimate}{planned.n_rows:,}"
     dim = "unknown" if planned.dim is None else f"{bound}{planned.dim:,}"
     seconds = "unknown" if planned.seconds is None else about(planned.seconds)
-    dictionary = f"{planned.n_dictionary_lines:,} definitions and examples" if planned.n_dictionary_lines else "none"
+    dictionary = f"WordNet, {planned.n_dictionary_lines:,} lines" if planned.n_dictionary_lines else "none"
     return [("Model size", size), ("Time", seconds), ("Table", f"{rows} rows of {dim}"), ("Dictionary", dictionary)]
 
 

@@ -66,7 +66,7 @@ def test_the_bundled_teacher() -> None:
         ({"dims": "12x"}, "29,525 rows of 256"),
         ({"precision": "int8"}, "7.7 MB"),
         ({"clusters": "1000"}, "1,000 rows of 256"),
-        ({"recipe": "calibrated"}, "75,000 definitions and examples"),
+        ({"recipe": "calibrated"}, "WordNet, 75,000 lines"),
         ({"recipe": "calibrated", "mode": "word", "pasted": "king\nqueen"}, "<dd>none</dd>"),
         ({"prompt": "query"}, "prompt_name is &#39;query&#39;"),
         ({"remove_pattern": ""}, "30,519 rows of 256"),
