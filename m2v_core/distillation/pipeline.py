@@ -356,7 +356,7 @@ def _prepare(read: TeacherVectors, reading: Reading, settings: DistillRequest, p
     bags: list[str] = []
     if settings.recipe == "calibrated":
         words, ids = whole_words(read.tokenizer)
-        bags = synthetic_bags(words, read.ranks[ids], has_text=bool(lines or corpus))
+        bags = synthetic_bags(words, read.ranks[ids])
         if not bags:
             logger.warning("The vocabulary has %d whole words, too few to make sentences of.", len(words))
     reduced = reduce_dims(read.vectors, pca_dims)

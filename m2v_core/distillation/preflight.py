@@ -38,7 +38,7 @@ _MAX_LENGTH = 512  # of what a teacher is given to read; see teacher.py
 _FLOPS_A_SECOND = 1.6e11
 _START_SECONDS = 6.0
 _TOKENS_PER_BAG = 9  # seven words on average, and two special tokens
-_TOKENS_PER_LINE = 14.4  # of the dictionary, with all-MiniLM-L6-v2
+_TOKENS_PER_LINE = 14  # of the dictionary, with all-MiniLM-L6-v2
 SAMPLED_WORDS = 5_000  # of a long vocabulary, where somebody waits for the answer
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
@@ -235,7 +235,7 @@ def plan(
     if facts.n_parameters is not None:
         n_busy = max(facts.n_parameters - facts.n_embedding_parameters, 0)
         if recipe == "calibrated":
-            n_tokens += _TOKENS_PER_BAG * n_bags(n_read, n_lines > 0)
+            n_tokens += _TOKENS_PER_BAG * n_bags(n_read)
         n_tokens += _TOKENS_PER_LINE * n_lines
         seconds = _START_SECONDS + 2 * n_busy * n_tokens / _FLOPS_A_SECOND
     return Plan(n_rows, dim, is_upper_bound, n_bytes, seconds, share > 1, None if share > 1 else entries, n_lines)

@@ -14,17 +14,16 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 MOST_TEXTS = 100_000
-_MOST_BAGS = 80_000
-_MOST_BAGS_BESIDE_TEXT = 20_000  # more add nothing to text; without any, rankings get worse
+_MOST_BAGS = 80_000  # beside text too: with fewer, retrieval and reranking lose
 _BAGS_PER_WORD = 4
 _SHORTEST, _LONGEST = 2, 12  # words in a bag
 _EXPONENT = 0.5  # words are drawn with probability (rank + 2) ** -0.5; with 1.0 the rare ones are hardly met
 _FEWEST_WORDS = 100
 
 
-def n_bags(n_words: int, has_text: bool) -> int:
-    """How many bags are made of so many words, and beside real text."""
-    return min(_MOST_BAGS_BESIDE_TEXT if has_text else _MOST_BAGS, _BAGS_PER_WORD * n_words)
+def n_bags(n_words: int) -> int:
+    """How many bags are made of so many words."""
+    return min(_MOST_BAGS, _BAGS_PER_WORD * n_words)
 
 
 def usable_texts(texts: Sequence[str]) -> list[str]:
@@ -58,15 +57,12 @@ def whole_words(tokenizer: Tokenizer) -> tuple[list[str], npt.NDArray[np.int64]]
     return [words[i] for i in kept], np.array([ids[i] for i in kept], dtype=np.int64)
 
 
-def synthetic_bags(
-    words: Sequence[str], ranks: npt.NDArray[np.int64], has_text: bool = False, seed: int = 0
-) -> list[str]:
-    """Random bags of 2 to 12 words each, joined by spaces: four for each word, 80,000 at most, or 20,000 beside text.
+def synthetic_bags(words: Sequence[str], ranks: npt.NDArray[np.int64], seed: int = 0) -> list[str]:
+    """Random bags of 2 to 12 words each, joined by spaces: four for each word, 80,000 at most.
 
     Args:
         words: Whole words.
         ranks: `(n_words,)`, the rank of each.
-        has_text: Whether the table is fitted to real text too.
         seed: Equal seeds give equal bags.
 
     Returns:
@@ -76,7 +72,7 @@ def synthetic_bags(
         return []
     random = np.random.default_rng(seed)
     cumulative = np.cumsum((ranks + 2.0) ** -_EXPONENT)
-    lengths = random.integers(_SHORTEST, _LONGEST + 1, n_bags(len(words), has_text))
+    lengths = random.integers(_SHORTEST, _LONGEST + 1, n_bags(len(words)))
     places = random.random(lengths.sum()) * cumulative[-1]
     drawn = np.minimum(np.searchsorted(cumulative, places), len(words) - 1)
     return [" ".join(words[i] for i in bag) for bag in np.split(drawn, np.cumsum(lengths)[:-1])]
