@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from m2v_core.errors import InputError, M2VError, NotFoundError
+from m2v_core.evaluation.evidence import MIN_FIDELITY_TEXTS
 from m2v_core.evaluation.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SpeedComparison
 from m2v_core.studio.jobs import JobSpec
 from m2v_core.studio.library import Contents, ModelRecord
@@ -56,7 +57,9 @@ def build() -> None:
                 with_teacher = gr.Checkbox(True, label="Measure the teacher too, and each model's fidelity to it")
                 teacher = teacher_picker()
             with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
-                texts = build_texts_form(usable_texts, "What they read", "One text on each line, better some hundreds")
+                texts = build_texts_form(
+                    usable_texts, "What they read", f"One text on each line; fidelity takes {MIN_FIDELITY_TEXTS}"
+                )
                 with gr.Row():
                     rounds = gr.Slider(3, 15, DEFAULT_ROUNDS, step=1, label="Rounds", info="Each with other texts.")
                     seconds = gr.Slider(

@@ -118,7 +118,7 @@ def test_one_click_to_a_published_model(page: sync_api.Page, studio: Server, hub
     card = page.locator(".m2v-published")
     expect(card).to_contain_text("model2vec")
     expect(card).to_contain_text("fetched again and compared")
-    expect(page.locator(".m2v-measured")).to_contain_text("% of the teacher's ranking")
+    expect(page.locator(".m2v-measured")).to_contain_text("of the teacher's ranking of 10,000 pairs of 512")
     expect(page.locator(".m2v-measured")).to_contain_text("sentences a second")
     link = page.get_by_role("link", name="lab/first")
     assert link.get_attribute("href") == f"{hub.url}/lab/first"

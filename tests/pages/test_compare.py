@@ -20,7 +20,7 @@ from pages.compare import offer, refresh, show, submit, their_teacher, unique_na
 from pages.components import BUNDLED_TEACHER, model_picker
 from pages.components.job_panel import newest_job, panel_values
 from pages.components.job_view import job_html
-from pages.components.measurements import numbers_html
+from pages.components.measurements import conditions_html, numbers_html
 from pages.components.own_texts import judge_file
 from pages.components.result_card import result_html
 from pages.figures import speed_bars, speed_bubbles
@@ -38,10 +38,10 @@ def measured(*, with_teacher: bool = True, name: str = "my model") -> SpeedCompa
     static = EncoderSpeed(
         EncoderFacts(name, "static", 256, "cpu", 2, 15_700_000), 300, (0.02, 0.03, 0.06), False, fidelity
     )
-    teacher = EncoderSpeed(EncoderFacts(TEACHER, "teacher", 384, "cpu", 2, 91_600_000), 24, (2.0, 3.0, 4.0), True)
+    teacher = EncoderSpeed(EncoderFacts(TEACHER, "teacher", 384, "cpu", 2, 91_600_000), 200, (20.0, 25.0, 40.0), True)
     encoders = (static, teacher) if with_teacher else (static,)
     machine = Machine("Some CPU", 2, "Linux x86_64", "3.11.7")
-    return SpeedComparison(encoders, 300, 3, 15.0, 101.0, "own texts", 72 if with_teacher else 0, machine)
+    return SpeedComparison(encoders, 300, 3, 15.0, 101.0, "own texts", 512 if with_teacher else 0, machine)
 
 
 def model_job(**changes: Any) -> Job:
@@ -314,8 +314,8 @@ def test_a_measurement_is_shown(jobs: FakeStore) -> None:
         "Median of 3 rounds",
         "the same 300 texts",
         "Some CPU, 2 CPUs",
-        "some/teacher read 24 of the 300 texts",
-        "all pairs of 72 texts",
+        "some/teacher read 200 of the 300 texts",
+        "all pairs of 512 texts",
     ):
         assert text in conditions
     assert not show("another-another-another-1", JOB_ID)["measured"].visible
@@ -332,8 +332,8 @@ def test_bars_have_units_spread_and_marks() -> None:
     figure = speed_bars(measured())
     (bars,) = figure.data
     assert list(bars.x) == pytest.approx([8, 10_000])
-    assert list(bars.error_x.array) == pytest.approx([4, 5_000])
-    assert list(bars.error_x.arrayminus) == pytest.approx([2, 5_000])
+    assert list(bars.error_x.array) == pytest.approx([2, 5_000])
+    assert list(bars.error_x.arrayminus) == pytest.approx([3, 5_000])
     assert list(bars.marker.pattern.shape) == ["/", ""]
     assert [label.text for label in figure.layout.annotations] == [
         "teacher",
@@ -374,6 +374,21 @@ def test_the_card_has_the_verdict() -> None:
     alone = json.loads(json.dumps(measured(with_teacher=False).to_json()))
     assert text_of(result_html(speed_job(outcome=alone))) == "Sentences a second 10,000 Measured in 20 s"
     assert "my model reads 10,000 sentences a second" in numbers_html(measured(with_teacher=False))
+
+
+def test_what_rests_on_too_little_is_not_shown() -> None:
+    static, teacher = measured().encoders
+    short = EncoderSpeed(teacher.facts, 3, teacher.round_seconds, True)
+    comparison = replace(measured(), encoders=(replace(static, fidelity=None), short), judged_texts=0)
+    numbers, conditions = numbers_html(comparison), text_of(conditions_html(comparison))
+    assert "my model reads 10,000 sentences a second" in numbers and "times" not in numbers
+    assert "read 9 texts, fewer than 3 batches of 32" in conditions
+    assert "Fidelity was not measured: it takes 512 texts" in conditions
+    job = speed_job(outcome=json.loads(json.dumps(comparison.to_json())))
+    assert text_of(result_html(job)) == (
+        "Sentences a second 10,000 Times as fast as the teacher, extrapolated Not enough data to tell "
+        "Fidelity Not measured Measured in 20 s"
+    )
 
 
 def test_tables_and_charts_call_a_teacher_the_same() -> None:

@@ -76,11 +76,9 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
         return outcome
     order.keep(outcome)
     if extra.get("measure"):
-        found = measure(model, parameters["model_name"], parameters.get("device"), reporter)
-        if found is not None:
-            measured, outcome["measured"] = found
-            model.save_pretrained(order.staging, name, license=license, measured=measured)
-            order.keep(outcome)
+        measured, outcome["measured"] = measure(model, parameters["model_name"], parameters.get("device"), reporter)
+        model.save_pretrained(order.staging, name, license=license, measured=measured)
+        order.keep(outcome)
     if extra.get("publish"):
         outcome["published"] = put_on_hub(order, order.staging, extra["publish"])
     return outcome
