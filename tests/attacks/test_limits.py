@@ -162,7 +162,7 @@ def corpus_characters(app: App) -> None:
 
 def teacher_parameters(app: App) -> None:
     app.limit(teacher_parameters=1)
-    html, button, _ = preflight_card.preflight(
+    html, button, *_ = preflight_card.preflight(
         components.BUNDLED_TEACHER, None, True, 256, "float16", None, None, "fast"
     )
     assert "1 are allowed here" in html and button.interactive is False

@@ -39,7 +39,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def check(**changes: Any) -> tuple[str, bool]:
-    html, button, _ = distill.check(**DEFAULTS | changes)
+    html, button, *_ = distill.check(**DEFAULTS | changes)
     return html, button.interactive
 
 
