@@ -12,6 +12,7 @@ import gradio as gr
 
 from m2v_core.distillation.entry_pieces import EntryPieces, entry_pieces
 from m2v_core.distillation.preflight import SAMPLED_WORDS, Plan, TeacherFacts, look_up, plan
+from m2v_core.distillation.reduction import dims_note
 from m2v_core.distillation.settings import PCADims, Precision, Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
 from m2v_core.studio.space.settings import current_limits
@@ -154,7 +155,14 @@ def preflight(
     shared = planned.entries.summary() if planned is not None and planned.entries is not None else None
     read = unread if pieces is None else _pieces_html(pieces, use_subword, shared)
     dim = None if planned is None or planned.is_upper_bound else planned.dim
-    return _card(rows_html(rows) + render("<p>{{ hint }}</p>", hint=hint)), can_start, read, dim
+    note = dims_note_html(pca_dims, dim)
+    return _card(note + rows_html(rows) + render("<p>{{ hint }}</p>", hint=hint)), can_start, read, dim
+
+
+def dims_note_html(pca_dims: PCADims, dim: int | None) -> Markup:
+    """As `dims_note`, as HTML; empty where there is nothing to say."""
+    note = dims_note(pca_dims, dim)
+    return Markup() if note is None else notice("info", f"{dim:,} dimensions, not {pca_dims:,}", [note])
 
 
 def _pieces_html(pieces: EntryPieces, use_subword: bool, shared: str | None) -> Markup:

@@ -12,6 +12,7 @@ from pages.components import format_bytes, format_seconds, rows_html
 from pages.components.evaluation_view import NEAR, enough_fidelity, smallest_near_best
 from pages.components.measurements import speed_facts, times_text
 from pages.components.model_facts import links_html
+from pages.components.preflight_card import dims_note_html
 from pages.html import Markup, render
 
 
@@ -39,8 +40,10 @@ def result_html(job: Job) -> Markup:
             ("Dimensions", f"{int(job.outcome['dim']):,}"),
             ("Made in", format_seconds(job.elapsed_seconds)),
         ]
-    links = links_html(job.id) if job.kind == "distill" else Markup()
-    return published_html(job) + rows_html(facts, "m2v-facts") + _measured(job) + links
+    links, note = Markup(), Markup()
+    if job.kind == "distill":
+        links, note = links_html(job.id), dims_note_html(job.parameters.get("pca_dims"), int(job.outcome["dim"]))
+    return published_html(job) + rows_html(facts, "m2v-facts") + note + _measured(job) + links
 
 
 def _evaluation_facts(job: Job) -> list[tuple[str, str]]:

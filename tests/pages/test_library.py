@@ -391,10 +391,12 @@ def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], stor
         ({"pca_dims": 256, "pooling": "mean", "device": None}, "dimensions 256 · pooling mean"),
         ({"use_subword": False, "weighting": "sif"}, "own words only · weighting sif"),
         ({"recipe": "model2vec", "pca_dims": 256}, "Recipe Model2Vec · dimensions 256"),
+        ({"pca_dims": 0.9}, "Recipe dimensions 0.9"),
+        ({"pca_dims": 64, "pooling": "mean"}, "Recipe pooling mean"),  # it has others than were asked for
     ],
 )
 def test_a_recipe_in_one_line(recipe: dict[str, Any], says: str) -> None:
-    record = ModelRecord("0" * 32, "name", "teacher", recipe, "job")
+    record = ModelRecord("0" * 32, "name", "teacher", recipe, "job", dim=256)
     assert says in text_of(page.facts_html(record))
     assert EVIL not in page.facts_html(ModelRecord("0" * 32, "name", None, {"recipe": EVIL}))
 
