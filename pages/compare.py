@@ -182,6 +182,7 @@ def submit(
     source: TextSource,
     own_texts: str,
     upload: str | None,
+    column: str | None,
     rounds: float,
     seconds: float,
     with_peer: bool,
@@ -211,7 +212,7 @@ def submit(
     }
     texts: dict[str, list[str]] = {}
     if source != "sample":
-        texts["texts"] = usable_texts(source, own_texts, upload, int(rounds))
+        texts["texts"] = usable_texts(source, own_texts, upload, column, int(rounds))
     more = f" and {len(models) - 1} more" if len(models) > 1 else ""
     return job_store().submit(JobSpec("speed", parameters, texts, f"speed of {models[0].name}{more}"), owner)
 
@@ -226,13 +227,15 @@ def unique_names(models: Sequence[ModelRecord]) -> list[str]:
     ]
 
 
-def usable_texts(source: TextSource, own_texts: str, upload: str | None, rounds: int = 0) -> list[str]:
+def usable_texts(
+    source: TextSource, own_texts: str, upload: str | None, column: str | None = None, rounds: int = 0
+) -> list[str]:
     """As `read_texts`.
 
     Raises:
         M2VError: There is no file, it can't be read, or they are too few for the rounds, or too many.
     """
-    texts = read_texts(source, own_texts, upload, current_limits().speed_texts)
+    texts = read_texts(source, own_texts, upload, column, current_limits().speed_texts)
     if len(texts) <= rounds:
         raise InputError(
             f"{len(texts)} different texts are too few for {rounds} rounds, which never read a text twice. "

@@ -30,6 +30,7 @@ from pages.components import (
     upload_box,
 )
 from pages.components.account import Visitor, login_button, may_need_token, visitor_token
+from pages.components.column_picker import build_column_picker
 from pages.components.distill_settings import (
     DEFAULTS,
     DEVICES,
@@ -102,14 +103,7 @@ def build() -> None:
                     )
                     with gr.Column(visible=False) as file_box:
                         upload = upload_box()
-                        column = gr.Dropdown(
-                            [],
-                            label="Column that holds the words",
-                            visible=False,
-                            # Or Gradio refuses, in words of its own, what was picked of a file that is gone.
-                            allow_custom_value=True,
-                            elem_classes="m2v-column",
-                        )
+                        column = build_column_picker("words")
                     report = html(css="m2v-report")
                     clean = gr.Button("Clean", visible=False, elem_classes="m2v-clean")
                     pieces = html(css="m2v-reading")

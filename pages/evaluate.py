@@ -139,6 +139,7 @@ def submit(
     source: TextSource,
     own_texts: str,
     upload: str | None,
+    column: str | None,
     sets: Sequence[str] | None,
     shared_rows: int,
 ) -> str:
@@ -158,7 +159,7 @@ def submit(
     }
     lines = {name: part for name, part in lines.items() if part}
     if needs_teacher and source != "sample":
-        lines["texts"] = usable_texts(source, own_texts, upload)
+        lines["texts"] = usable_texts(source, own_texts, upload, column)
     scores_teacher = bool(data) and _TEACHER in beside
     parameters: dict[str, Any] = {
         "models": [{"name": record.name, "path": str(model_library().folder(record.id, owner))} for record in records],
@@ -219,13 +220,13 @@ def _tasks(one: OwnSet | TaskArchive) -> Sequence[Task]:
     return one.tasks() if isinstance(one, TaskArchive) else [one.task()]
 
 
-def usable_texts(source: TextSource, own_texts: str, upload: str | None) -> list[str]:
+def usable_texts(source: TextSource, own_texts: str, upload: str | None, column: str | None = None) -> list[str]:
     """As `read_texts`.
 
     Raises:
         M2VError: There is no file, it can't be read, or they are too few, too many or too long.
     """
-    texts = read_texts(source, own_texts, upload, current_limits().evaluation_texts)
+    texts = read_texts(source, own_texts, upload, column, current_limits().evaluation_texts)
     _check_lengths(texts)
     if not has_enough_texts(len(texts)):
         raise InputError(

@@ -108,6 +108,7 @@ def start(**changes: Any) -> str:
         "source": "sample",
         "own_texts": "",
         "upload": None,
+        "column": None,
         "rounds": 5,
         "seconds": 15,
         "with_peer": False,
@@ -228,6 +229,14 @@ def test_own_texts_come_from_a_file_too(jobs: FakeStore, vocabulary_file: Callab
 
     jobs.add(OWNER, model_job())
     assert judge_file(usable_texts, None) == ""
+    two = vocabulary_file("two.csv", "question,answer\n" + "".join(f"q{n},a{n}\n" for n in range(9)))
+    assert "Which column holds the texts?" in judge_file(usable_texts, two)
+    assert "9 different texts ready" in judge_file(usable_texts, two, "answer")
+    start(source="upload", upload=two, column="answer")
+    assert jobs.submitted[-1][0].texts == {"texts": [f"a{n}" for n in range(9)]}
+    jobs.add(OWNER, model_job())
+    with pytest.raises(M2VError, match="several columns: 'question', 'answer'. Choose the one to read"):
+        start(source="upload", upload=two)
     assert "m2v-error" in judge_file(usable_texts, vocabulary_file("empty.txt", ""))
     for changes in ({"upload": None}, {"upload": vocabulary_file("few.txt", "one\ntwo")}):
         with pytest.raises(M2VError, match=r"no file yet|2 different texts are too few"):
@@ -280,7 +289,7 @@ def test_too_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = replace(current_limits(), speed_texts=10)
     monkeypatch.setattr(compare, "current_limits", lambda: limits)
     with pytest.raises(LimitError, match="11 texts are more than the 10"):
-        usable_texts("own", "\n".join(map(str, range(11))), None, 5)
+        usable_texts("own", "\n".join(map(str, range(11))), None, None, 5)
 
 
 def test_names_are_told_apart(jobs: FakeStore) -> None:

@@ -67,6 +67,7 @@ def start(**changes: Any) -> str:
         "source": "sample",
         "own_texts": "",
         "upload": None,
+        "column": None,
         "sets": None,
         "shared_rows": 0,
     }
