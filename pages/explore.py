@@ -82,7 +82,7 @@ def build() -> None:
                     elem_classes="m2v-paste",
                 )
                 with gr.Column(visible=False, elem_classes="m2v-words") as file_box:
-                    upload = upload_box("Text with one document a line, or a CSV or TSV table")
+                    upload = upload_box("One document a line, or a CSV or TSV table")
                     column = build_column_picker("texts")
                 folder_box, path, open_button = build_folder_box()
                 report = message_box()

@@ -66,10 +66,10 @@ def dims_note(pca_dims: PCADims, dim: int | None) -> str | None:
     if not isinstance(pca_dims, int) or dim is None or dim == pca_dims:
         return None
     if dim < pca_dims:
-        return f"The model has {dim:,} dimensions, not {pca_dims:,}: the teacher has no more."
+        return f"{dim:,} dimensions, not {pca_dims:,}: the teacher has no more."
     return (
-        f"The model has {dim:,} dimensions, not {pca_dims:,}: PCA needs more rows than dimensions, so it is skipped "
-        "and all of the teacher's are kept. Add words, or ask for fewer dimensions than there are rows."
+        f"{dim:,} dimensions, not {pca_dims:,}: PCA needs more rows than dimensions, so it is skipped and all of the "
+        "teacher's are kept. Add words, or ask for fewer dimensions than there are rows."
     )
 
 

@@ -18,7 +18,8 @@ def build_name_box() -> tuple[gr.Textbox, gr.HTML]:
 
 def propose(name: str, proposed: str, suggested: str) -> list[Any]:
     """The name, and what was suggested for it; a name that somebody typed stays."""
-    return [proposed if not name or name == suggested else gr.skip(), proposed]
+    value: dict[str, Any] = {"value": proposed} if not name or name == suggested else {}
+    return [gr.Textbox(placeholder=proposed, **value), proposed]
 
 
 @shows_errors("This name can't be used")

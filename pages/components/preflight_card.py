@@ -155,14 +155,11 @@ def preflight(
     shared = planned.entries.summary() if planned is not None and planned.entries is not None else None
     read = unread if pieces is None else _pieces_html(pieces, use_subword, shared)
     dim = None if planned is None or planned.is_upper_bound else planned.dim
-    note = dims_note_html(pca_dims, dim)
-    return _card(note + rows_html(rows) + render("<p>{{ hint }}</p>", hint=hint)), can_start, read, dim
-
-
-def dims_note_html(pca_dims: PCADims, dim: int | None) -> Markup:
-    """As `dims_note`, as HTML; empty where there is nothing to say."""
-    note = dims_note(pca_dims, dim)
-    return Markup() if note is None else notice("info", f"{dim:,} dimensions, not {pca_dims:,}", [note])
+    note, unreduced = dims_note(pca_dims, dim), ""
+    if note is not None:
+        title, _, reason = note.partition(": ")
+        unreduced = notice("info", title, [reason[0].upper() + reason[1:]])
+    return _card(unreduced + rows_html(rows) + render("<p>{{ hint }}</p>", hint=hint)), can_start, read, dim
 
 
 def _pieces_html(pieces: EntryPieces, use_subword: bool, shared: str | None) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from m2v_core.distillation.reduction import dims_note
 from m2v_core.evaluation.evidence import NOT_ENOUGH_DATA, NOT_MEASURED, has_enough_texts
 from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.report import fixed, mean_score, small_tasks
@@ -12,7 +13,6 @@ from pages.components import format_bytes, format_seconds, rows_html
 from pages.components.evaluation_view import NEAR, enough_fidelity, smallest_near_best
 from pages.components.measurements import speed_facts, times_text
 from pages.components.model_facts import links_html
-from pages.components.preflight_card import dims_note_html
 from pages.html import Markup, render
 
 
@@ -40,10 +40,8 @@ def result_html(job: Job) -> Markup:
             ("Dimensions", f"{int(job.outcome['dim']):,}"),
             ("Made in", format_seconds(job.elapsed_seconds)),
         ]
-    links, note = Markup(), Markup()
-    if job.kind == "distill":
-        links, note = links_html(job.id), dims_note_html(job.parameters.get("pca_dims"), int(job.outcome["dim"]))
-    return published_html(job) + rows_html(facts, "m2v-facts") + note + _measured(job) + links
+    links = links_html(job.id) if job.kind == "distill" else Markup()
+    return published_html(job) + rows_html(facts, "m2v-facts") + _lines(job) + links
 
 
 def _evaluation_facts(job: Job) -> list[tuple[str, str]]:
@@ -97,10 +95,18 @@ def published_html(job: Job) -> Markup:
     )
 
 
-def _measured(job: Job) -> Markup:
+def _lines(job: Job) -> Markup:
+    """Why a new model has other dimensions than asked for, and what was measured of it."""
+    rows = _measured(job)
+    if job.kind == "distill" and (note := dims_note(job.parameters.get("pca_dims"), int(job.outcome["dim"]))):
+        rows = [("Dimensions", note), *rows]
+    return rows_html(rows, "m2v-lines m2v-measured") if rows else Markup()
+
+
+def _measured(job: Job) -> list[tuple[str, str]]:
     measured = job.outcome.get("measured")
     if not measured:
-        return Markup()
+        return []
     # A run of an earlier version may have measured less than is enough now.
     if has_enough_texts(measured.get("fidelity_texts", 0)):
         low, high = (100 * max(0.0, end) for end in measured["fidelity_interval"])
@@ -119,4 +125,4 @@ def _measured(job: Job) -> Markup:
         rows.append(
             ("Speed", f"{measured['sentences_per_second']:,.0f} sentences a second{than} ({measured['hardware']})")
         )
-    return rows_html(rows, "m2v-lines m2v-measured")
+    return rows

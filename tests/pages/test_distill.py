@@ -125,9 +125,11 @@ def test_a_model_has_a_name_and_its_teachers_licence(
 
 
 def test_what_is_typed_as_a_name_stays() -> None:
-    assert propose("", "a-256", "") == ["a-256", "a-256"] == propose("a-128", "a-256", "a-128")
-    typed, suggested = propose("mine", "a-256", "a-128")
-    assert typed == gr.skip() and suggested == "a-256"
+    for name, suggested in (("", ""), ("", "a-128"), ("a-128", "a-128")):
+        box, now_suggested = propose(name, "a-256", suggested)
+        assert (box.value, box.placeholder, now_suggested) == ("a-256", "a-256", "a-256")
+    box, now_suggested = propose("mine", "a-256", "a-128")
+    assert box.value is None and (box.placeholder, now_suggested) == ("a-256", "a-256")
 
 
 def test_the_name_says_how_wide_the_model_will_be(

@@ -62,7 +62,7 @@ def text_of(html: str) -> str:
 def test_dimensions_that_are_not_those_asked_for_are_explained() -> None:
     outcome = done_job().outcome | {"dim": 768, "n_tokens": 127}
     said = text_of(result_html(done_job(outcome=outcome, parameters={"pca_dims": 256})))
-    assert "Dimensions 768" in said and "768 dimensions, not 256 The model has 768 dimensions" in said
+    assert "Dimensions 768" in said and "768 dimensions, not 256: PCA needs more rows" in said
     for parameters in ({"pca_dims": 768}, {"pca_dims": 0.9}, {"pca_dims": None}, {}):
         assert ", not " not in result_html(done_job(outcome=outcome, parameters=parameters))
 

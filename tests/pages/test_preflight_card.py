@@ -71,7 +71,7 @@ def test_the_bundled_teacher() -> None:
         ({"mode": "word"}, "Add words below"),
         ({"mode": "word", "pasted": "king\nqueen\nheart attack"}, "4 rows of 384"),
         ({"mode": "word", "pasted": "king\nqueen\nheart attack"}, "384 dimensions, not 256"),
-        ({"dims": "512"}, "the teacher has no more"),
+        ({"dims": "512"}, "The teacher has no more"),
         ({"mode": "subword", "pasted": "king\nheart attack"}, "29,526 rows of 256"),
     ],
     ids=str,

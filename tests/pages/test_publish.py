@@ -299,11 +299,12 @@ def test_home_makes_a_zip_for_others(hub: LoopbackHub, store: FakeStore) -> None
 
 
 def test_home_proposes_a_name(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert home.propose_name(BUNDLED_TEACHER, "", "", False, LOCAL, None) == ["minilm-l6-256"] * 2
-    assert home.propose_name(" ", "", "", False, LOCAL, None) == ["", ""]
+    box, suggested = home.propose_name(BUNDLED_TEACHER, "", "", False, LOCAL, None)
+    assert box.value == suggested == "minilm-l6-256"
+    assert home.propose_name(" ", "", "", False, LOCAL, None)[1] == ""
     assert "can&#39;t be the name of a model" in home.check_name("my model", False, LOCAL, None)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    assert home.propose_name(BUNDLED_TEACHER, "", "", True, LOCAL, None)[0] == "ada/minilm-l6-256"
+    assert home.propose_name(BUNDLED_TEACHER, "", "", True, LOCAL, None)[1] == "ada/minilm-l6-256"
     assert "is free" in home.check_name("new", True, LOCAL, None)
 
 

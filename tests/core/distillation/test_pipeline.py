@@ -926,5 +926,5 @@ def test_other_dimensions_than_asked_for_are_noted(n_rows, asked):
     dim = reduce_dims(np.random.default_rng(0).normal(size=(n_rows, 12)).astype(np.float32), asked).shape[1]
     note = dims_note(asked, dim)
     assert (note is None) is (dim == asked or not isinstance(asked, int))
-    assert note is None or f"has {dim} dimensions, not {asked}: " in note
+    assert note is None or f"{dim} dimensions, not {asked}: " in note
     assert note is None or ("PCA needs more rows" in note) is (dim > asked)
