@@ -10,12 +10,13 @@ from typing import Any
 
 import gradio as gr
 
+from m2v_core.distillation.settings import DEFAULTS
 from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError, LimitError
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.jobs.kinds import KINDS
 from m2v_core.studio.space.settings import current_limits
-from m2v_core.studio.work.distilling import model_title
+from m2v_core.studio.work.distilling import default_name
 from pages import components
 from pages.components import checked_owner, checked_teacher, job_store, raises_for_programs
 from pages.components.job_view import seconds_left
@@ -59,7 +60,8 @@ def distill(
         raise InputError(f"There is no setting {unknown[0]!r}; there are {', '.join(sorted(_SETTINGS))}.")
     teacher = checked_teacher(_text(teacher, "teacher"))
     texts = {} if vocabulary is None else {"vocabulary": _texts(vocabulary, "vocabulary")}
-    spec = JobSpec("distill", {"model_name": teacher, **settings}, texts, model_title(teacher))
+    name = str(settings.get("name") or default_name(teacher, settings.get("pca_dims", DEFAULTS.pca_dims)))
+    spec = JobSpec("distill", {"model_name": teacher, **settings, "name": name}, texts, name)
     return job_store().submit(spec, checked_owner(owner))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from m2v_core.errors import InputError, M2VError, NotFoundError
+from m2v_core.evaluation.evidence import MIN_FIDELITY_TEXTS
 from m2v_core.evaluation.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SpeedComparison
 from m2v_core.studio.jobs import JobSpec
 from m2v_core.studio.library import Contents, ModelRecord
@@ -56,7 +57,9 @@ def build() -> None:
                 with_teacher = gr.Checkbox(True, label="Measure the teacher too, and each model's fidelity to it")
                 teacher = teacher_picker()
             with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
-                texts = build_texts_form(usable_texts, "What they read", "One text on each line, better some hundreds")
+                texts = build_texts_form(
+                    usable_texts, "What they read", f"One text on each line; fidelity takes {MIN_FIDELITY_TEXTS}"
+                )
                 with gr.Row():
                     rounds = gr.Slider(3, 15, DEFAULT_ROUNDS, step=1, label="Rounds", info="Each with other texts.")
                     seconds = gr.Slider(
@@ -179,6 +182,7 @@ def submit(
     source: TextSource,
     own_texts: str,
     upload: str | None,
+    column: str | None,
     rounds: float,
     seconds: float,
     with_peer: bool,
@@ -208,7 +212,7 @@ def submit(
     }
     texts: dict[str, list[str]] = {}
     if source != "sample":
-        texts["texts"] = usable_texts(source, own_texts, upload, int(rounds))
+        texts["texts"] = usable_texts(source, own_texts, upload, column, int(rounds))
     more = f" and {len(models) - 1} more" if len(models) > 1 else ""
     return job_store().submit(JobSpec("speed", parameters, texts, f"speed of {models[0].name}{more}"), owner)
 
@@ -223,13 +227,15 @@ def unique_names(models: Sequence[ModelRecord]) -> list[str]:
     ]
 
 
-def usable_texts(source: TextSource, own_texts: str, upload: str | None, rounds: int = 0) -> list[str]:
+def usable_texts(
+    source: TextSource, own_texts: str, upload: str | None, column: str | None = None, rounds: int = 0
+) -> list[str]:
     """As `read_texts`.
 
     Raises:
         M2VError: There is no file, it can't be read, or they are too few for the rounds, or too many.
     """
-    texts = read_texts(source, own_texts, upload, current_limits().speed_texts)
+    texts = read_texts(source, own_texts, upload, column, current_limits().speed_texts)
     if len(texts) <= rounds:
         raise InputError(
             f"{len(texts)} different texts are too few for {rounds} rounds, which never read a text twice. "

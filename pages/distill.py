@@ -11,9 +11,10 @@ import gradio as gr
 from m2v_core.bulk.run import read_texts
 from m2v_core.distillation.settings import Dictionary, Precision, Recipe
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError
+from m2v_core.hub.push import check_model_name
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.space.settings import current_limits
-from m2v_core.studio.work.distilling import model_title
+from m2v_core.studio.work.distilling import default_name
 from pages.components import (
     Values,
     checked_teacher,
@@ -29,6 +30,7 @@ from pages.components import (
     upload_box,
 )
 from pages.components.account import Visitor, login_button, may_need_token, visitor_token
+from pages.components.column_picker import build_column_picker
 from pages.components.distill_settings import (
     DEFAULTS,
     DEVICES,
@@ -44,6 +46,7 @@ from pages.components.distill_settings import (
     restored_settings,
 )
 from pages.components.job_panel import build_job_panel, find_job, finished_model
+from pages.components.model_name import build_name_box, propose, rule_html
 from pages.components.own_words import Source, clean_words, lint, lint_file, read_words, usable_words
 from pages.components.preflight_card import WAITING, failed_card, preflight, teacher_facts
 from pages.components.teacher_search import connect_search
@@ -101,14 +104,7 @@ def build() -> None:
                     )
                     with gr.Column(visible=False) as file_box:
                         upload = upload_box()
-                        column = gr.Dropdown(
-                            [],
-                            label="Column that holds the words",
-                            visible=False,
-                            # Or Gradio refuses, in words of its own, what was picked of a file that is gone.
-                            allow_custom_value=True,
-                            elem_classes="m2v-column",
-                        )
+                        column = build_column_picker("words")
                     report = html(css="m2v-report")
                     clean = gr.Button("Clean", visible=False, elem_classes="m2v-clean")
                     pieces = html(css="m2v-reading")
@@ -142,6 +138,8 @@ def build() -> None:
                     typed("prompt", "Prompt", "One of the teacher's; empty for its default.", max_lines=1)
                     picked("dictionary", "Dictionary", "Definitions that the model is fitted to.", DICTIONARIES)
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
+            name, name_status = build_name_box()
+            proposed, suggested = gr.State(""), gr.State("")
             panel = build_job_panel("Distill")
             with panel.result:
                 query = query_box("Find similar words", "Type a word and press Enter")
@@ -150,7 +148,9 @@ def build() -> None:
     settings["recipe"] = recipe
     words = {"source": source, "pasted": pasted, "upload": upload, "column": column}
     form = {"teacher": teacher, "mode": mode, **words}
-    panel.connect(submit, form | {"is_cleaned": is_cleaned, "corpus": corpus} | settings, with_visitor=True)
+    panel.connect(
+        submit, form | {"name": name, "is_cleaned": is_cleaned, "corpus": corpus} | settings, with_visitor=True
+    )
 
     linted: list[Any] = [column, report, clean, is_cleaned]
     on(mode.change, lambda chosen: gr.Column(visible=chosen != "output"), mode, words_box)
@@ -167,7 +167,9 @@ def build() -> None:
     on(clean.click, clean_words, [*words.values()], [pasted, report, clean, is_cleaned])
     shaping = [*form.values(), *(settings[name] for name in _SHAPING)]
     changes = [current_page().load, *(component.change for component in shaping)]
-    on(changes, check_for_visitor, shaping, [card, panel.start, pieces], latest=True)
+    checked = on(changes, check_for_visitor, shaping, [card, panel.start, pieces, proposed], latest=True)
+    on(checked.then, propose, [name, proposed, suggested], [name, suggested])
+    on(name.change, rule_html, name, name_status)
     connect_search(teacher)
     on(query.submit, search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result")
     noted = {**settings, "advanced": advanced, "back": back}
@@ -189,15 +191,19 @@ def submit(
     column: str | None,
     is_cleaned: bool,
     corpus: str | None,
+    name: str = "",
     **settings: str,
 ) -> str:
     """The id of a new job that distils `teacher` with these settings, as `parsed_settings` takes them.
 
     Raises:
-        M2VError: A setting can't be used, the vocabulary has problems, or the queue is full.
+        M2VError: A setting or the name can't be used, the vocabulary has problems, or the queue is full.
     """
     teacher = checked_teacher(teacher)
     parameters = {"model_name": teacher, **parsed_settings(settings)}
+    words_file = upload if mode != "output" and source == "upload" else None
+    name = check_model_name(name.strip() or default_name(teacher, parameters["pca_dims"], words_file))
+    parameters["name"] = name
     texts: dict[str, list[str]] = {}
     if mode != "output":
         parameters["use_subword"] = mode == "subword"
@@ -208,7 +214,10 @@ def submit(
         texts["corpus"] = read_texts(corpus, most_characters=current_limits().corpus_characters)
         if not texts["corpus"]:
             raise InputError("The file of sentences holds none that can be read. Give one a line, or take it away.")
-    spec = JobSpec("distill", parameters, texts, model_title(teacher))
+    with suppress(M2VError):  # a teacher that can't be looked up now states nothing, and nor does the card then
+        if license := teacher_facts(teacher, who.token).license:
+            parameters["license"] = license
+    spec = JobSpec("distill", parameters, texts, name)
     job_id = job_store().submit(spec, owner, secrets=_secrets_to_read(teacher, who))
     while len(_started) >= _MAX_STARTED:
         _started.pop(next(iter(_started)), None)
@@ -268,12 +277,12 @@ def _restored_words(owner: str, job: Job) -> Values:
     return {"mode": mode, "source": "paste", "pasted": "\n".join(words)}
 
 
-def check_for_visitor(request: gr.Request, oauth: gr.OAuthToken | None, *chosen: Any) -> tuple[str, Any, str]:
+def check_for_visitor(request: gr.Request, oauth: gr.OAuthToken | None, *chosen: Any) -> tuple[str, Any, str, str]:
     """As `check`, for who is at the page."""
     return check(*chosen, token=visitor_token(oauth, request))
 
 
-@shows_errors("", failed_card)
+@shows_errors("", lambda message: (*failed_card(message)[:3], ""))
 def check(
     teacher: str | None,
     mode: Mode,
@@ -290,8 +299,8 @@ def check(
     dictionary: Dictionary,
     *,
     token: str | None = None,
-) -> tuple[str, Any, str]:
-    """The pre-flight card, whether the button can be pressed, and how the teacher reads the words; never raises.
+) -> tuple[str, Any, str, str]:
+    """The pre-flight card, whether to enable the button, how the teacher reads the words, and a name; never raises.
 
     Settings that can't be used yet, as while one types, count as their defaults: pressing the button says why.
     """
@@ -314,11 +323,12 @@ def check(
         except M2VError as error:
             cleaned, hint = None, str(error)
         words = [] if cleaned is None else cleaned.words
-    return preflight(
+    wanted = parsed(parse_dims, dims, 256)
+    card, start, read, dim = preflight(
         teacher,
         words,
         mode != "word",
-        parsed(parse_dims, dims, 256),
+        wanted,
         precision,
         parsed(parse_clusters, clusters, None),
         pattern,
@@ -328,6 +338,9 @@ def check(
         without_words=hint,
         token=token,
     )
+    words_file = upload if mode != "output" and source == "upload" else None
+    name = default_name(teacher, dim or wanted, words_file) if teacher and teacher.strip() else ""
+    return card, start, read, name
 
 
 @shows_errors("This search did not work")

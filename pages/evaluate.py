@@ -12,6 +12,7 @@ import gradio as gr
 
 from m2v_core.errors import InputError, LimitError, NotFoundError
 from m2v_core.evaluation.data import LAYOUT
+from m2v_core.evaluation.evidence import MIN_FIDELITY_TEXTS, has_enough_texts
 from m2v_core.evaluation.own_data import OwnSet, read_own_set
 from m2v_core.evaluation.packed import TaskArchive, read_archive
 from m2v_core.evaluation.tasks import Task
@@ -70,7 +71,7 @@ def build() -> None:
         teacher = teacher_picker()
     with settings:
         with gr.Column(elem_classes="m2v-words") as texts_box:
-            info = "Texts like those it will read say most; some hundreds are enough."
+            info = f"Texts like those it will read say most; at least {MIN_FIDELITY_TEXTS}."
             texts = build_texts_form(usable_texts, "Texts for fidelity", "One text on each line", info=info)
         with gr.Column(visible=False, elem_classes="m2v-words m2v-sets") as sets_box:
             sets = upload_box(
@@ -138,6 +139,7 @@ def submit(
     source: TextSource,
     own_texts: str,
     upload: str | None,
+    column: str | None,
     sets: Sequence[str] | None,
     shared_rows: int,
 ) -> str:
@@ -157,7 +159,7 @@ def submit(
     }
     lines = {name: part for name, part in lines.items() if part}
     if needs_teacher and source != "sample":
-        lines["texts"] = usable_texts(source, own_texts, upload)
+        lines["texts"] = usable_texts(source, own_texts, upload, column)
     scores_teacher = bool(data) and _TEACHER in beside
     parameters: dict[str, Any] = {
         "models": [{"name": record.name, "path": str(model_library().folder(record.id, owner))} for record in records],
@@ -218,19 +220,19 @@ def _tasks(one: OwnSet | TaskArchive) -> Sequence[Task]:
     return one.tasks() if isinstance(one, TaskArchive) else [one.task()]
 
 
-def usable_texts(source: TextSource, own_texts: str, upload: str | None) -> list[str]:
+def usable_texts(source: TextSource, own_texts: str, upload: str | None, column: str | None = None) -> list[str]:
     """As `read_texts`.
 
     Raises:
         M2VError: There is no file, it can't be read, or they are too few, too many or too long.
     """
-    texts = read_texts(source, own_texts, upload, current_limits().evaluation_texts)
-    if len(texts) < 3:
-        raise InputError(
-            f"Fidelity needs 3 different texts at least, better some hundreds; there are {len(texts)}. Give more, or "
-            "choose our sample."
-        )
+    texts = read_texts(source, own_texts, upload, column, current_limits().evaluation_texts)
     _check_lengths(texts)
+    if not has_enough_texts(len(texts)):
+        raise InputError(
+            f"Fidelity is not measured on fewer than {MIN_FIDELITY_TEXTS} different texts, and there are "
+            f"{len(texts)}. Give more, or choose our sample."
+        )
     return texts
 
 

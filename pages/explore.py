@@ -26,6 +26,7 @@ from pages.components import (
     shows_errors,
     upload_box,
 )
+from pages.components.column_picker import build_column_picker, columns_of_upload
 from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html, words_html
 from pages.components.model_picker import build_model_picker, picked_words
 from pages.components.own_documents import as_documents, find_documents, forget_documents, take_documents
@@ -80,7 +81,9 @@ def build() -> None:
                     placeholder="The printer on the third floor is jammed.\nHow do I reset my password?\n…",
                     elem_classes="m2v-paste",
                 )
-                upload = upload_box("Text with one document a line, or a CSV or TSV table", visible=False)
+                with gr.Column(visible=False, elem_classes="m2v-words") as file_box:
+                    upload = upload_box("One document a line, or a CSV or TSV table")
+                    column = build_column_picker("texts")
                 folder_box, path, open_button = build_folder_box()
                 report = message_box()
                 forget = gr.Button("Forget these texts", visible=False, size="sm", elem_classes="m2v-forget")
@@ -109,12 +112,13 @@ def build() -> None:
     on(asks, follow_words_search, [*model, query, n_words, words_switch.ready_id], found_words, latest=True)
     words_switch.connect(picker.owner, picker.model_id, gr.State(None), [picker.model_id.change])
 
-    on(source.change, show_source, source, [pasted, upload, folder_box, documents_beside])
-    put_in = [pasted.change, source.change, upload.upload, upload.clear]
+    on(source.change, show_source, source, [pasted, file_box, folder_box, documents_beside])
+    on([upload.upload, upload.clear], columns_of_upload, upload, column, latest=True)
+    put_in = [pasted.change, source.change, upload.upload, upload.clear, column.input]
     opened = [open_button.click, path.submit]
-    ways_in: list[Any] = [source, pasted, upload, path]
+    ways_in: list[Any] = [source, pasted, upload, column, path]
     on([*put_in, *opened], take_source, [picker.owner, *ways_in], [documents, folder, report, forget])
-    kept = {"source": source, "pasted": pasted, "upload": upload}
+    kept = {"source": source, "pasted": pasted, "upload": upload, "column": column}
     kept |= {"documents": documents, "report": report, "forget": forget}
     on(current_page().load, find_documents, picker.owner, kept)
     on(forget.click, forget_documents, [picker.owner, source], kept)
@@ -209,14 +213,20 @@ def show_source(source: str) -> list[Any]:
     """Which way to put in documents is there; no teacher has read a folder of vectors."""
     return [
         gr.Textbox(visible=source == "paste"),
-        gr.File(visible=source == "upload"),
+        gr.Column(visible=source == "upload"),
         gr.Column(visible=source == "folder"),
         gr.Checkbox(visible=source != "folder"),
     ]
 
 
 def take_source(
-    owner: str | None, source: str, pasted: str, upload: str | None, path: str, event: gr.EventData
+    owner: str | None,
+    source: str,
+    pasted: str,
+    upload: str | None,
+    column: str | None,
+    path: str,
+    event: gr.EventData,
 ) -> tuple[Documents | None, str | None, str, Any]:
     """A person's documents, or the folder of vectors they opened; what the page says; and whether to forget."""
     if source == "folder":
@@ -224,7 +234,9 @@ def take_source(
         return None, opened, report, gr.Button(visible=False)
     # Who looks at another way in has emptied nothing: then the event is the switch's.
     is_emptied = isinstance(event.target, gr.Textbox | gr.File)
-    documents, report, forget = take_documents(owner, source, pasted, upload, is_emptied)
+    if isinstance(event.target, gr.File):  # the column was picked of the file that was there before
+        column = None
+    documents, report, forget = take_documents(owner, source, pasted, upload, column, is_emptied)
     return documents, None, report, forget
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
+from m2v_core.distillation.settings import DEFAULTS
 from m2v_core.errors import HubError, InputError, M2VError, TeacherError
+from m2v_core.hub.push import check_model_name
 from m2v_core.studio.jobs import JobSpec
-from m2v_core.studio.work.distilling import model_title
+from m2v_core.studio.work.distilling import default_name
 from pages.components import Values, checked_teacher, html, job_store, on, teacher_picker
 from pages.components.account import (
     Visitor,
@@ -22,6 +25,7 @@ from pages.components.account import (
 from pages.components.job_panel import build_job_panel
 from pages.components.job_view import ONE_CLICK
 from pages.components.licenses import license_choices
+from pages.components.model_name import build_name_box, propose, rule_html
 from pages.components.preflight_card import teacher_facts
 from pages.components.teacher_search import connect_search
 from pages.gradio_patches import current_page
@@ -34,21 +38,12 @@ def build() -> None:
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
             login_button()
             teacher = teacher_picker()
-            with gr.Column(visible=False, elem_classes="m2v-words") as publishing:
-                name = gr.Textbox(
-                    label="Name on the Hub", info="Private, until you open it there.", max_lines=1, max_length=200
-                )
-                name_status = html(css="m2v-status")
-                license_box = gr.Dropdown(
-                    license_choices(),
-                    value=None,
-                    label="Licence",
-                    info=_NO_LICENSE,
-                    allow_custom_value=True,
-                    visible=False,
-                )
+            name, name_status = build_name_box()
+            license_box = gr.Dropdown(
+                license_choices(), value=None, label="Licence", info=_NO_LICENSE, allow_custom_value=True, visible=False
+            )
             account = html(css="m2v-status")
-            proposed, suggested, publishes = gr.State(""), gr.State(""), gr.State(False)
+            suggested, publishes = gr.State(""), gr.State(False)
             panel = build_job_panel("Make my model", ONE_CLICK)
             with panel.result:
                 html(_TUNE)
@@ -58,16 +53,15 @@ def build() -> None:
     connect_search(teacher)
     prepared = {
         "account": account,
-        "publishing": publishing,
-        "proposed": proposed,
+        "name": name,
         "license": license_box,
         "start": panel.start,
         "publishes": publishes,
     }
     ready = on([current_page().load, teacher.change], prepare, [teacher, publishes], prepared, latest=True)
-    on(ready.then, propose, [name, proposed, suggested], [name, suggested])
+    on(ready.then, propose_name, [teacher, name, suggested, publishes], [name, suggested])
     on(panel.done_id.change, lambda: "", None, name_status)  # a name that was just used is not free
-    on(name.change, check_name, name, name_status)
+    on(name.change, check_name, [name, publishes], name_status)
 
 
 def prepare(teacher: str | None, publishes: bool, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
@@ -84,27 +78,46 @@ def prepare(teacher: str | None, publishes: bool, request: gr.Request, oauth: gr
         return {"account": account_html(who, "To make the ZIP alone, load this page again.")}
     said = account_html(who, "The button ends in a ZIP.")
     if who.account is None:
-        hidden, start = gr.Column(visible=False), gr.Button("Make my model")
-        return {"account": said, "publishing": hidden, "proposed": "", "start": start, "publishes": False}
-    proposal = f"{who.account.name}/{model_title(teacher.strip())}" if teacher and teacher.strip() else ""
+        hidden, start = gr.Dropdown(visible=False), gr.Button("Make my model")
+        return {"account": said, "license": hidden, "start": start, "publishes": False}
     return {
         "account": said,
-        "publishing": gr.Column(visible=True),
-        "proposed": proposal,
+        "name": gr.Textbox(label="Name on the Hub", info="Private, until you open it there."),
         "license": _license_box(who, teacher),
         "start": gr.Button("Make and publish"),
         "publishes": True,
     }
 
 
-def propose(name: str, proposed: str, suggested: str) -> list[Any]:
-    """The name and what was suggested for it; what somebody typed, even while the Hub was asked, stays."""
-    return [proposed if not name or name == suggested else gr.skip(), proposed]
+def propose_name(
+    teacher: str | None,
+    name: str,
+    suggested: str,
+    publishes: bool,
+    request: gr.Request,
+    oauth: gr.OAuthToken | None,
+) -> list[Any]:
+    """As `propose`, the name that fits the teacher, with the visitor's own before it where the form publishes."""
+    who = visitor(oauth, request)
+    proposed = _default_name(teacher, who)
+    if proposed and publishes and who.account is not None:
+        proposed = f"{who.account.name}/{proposed}"
+    return propose(name, proposed, suggested)
 
 
-def check_name(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
+def _default_name(teacher: str | None, who: Visitor) -> str:
+    """The name of a model with the usual settings; empty without a teacher."""
+    if not teacher or not teacher.strip():
+        return ""
+    width, dim = None, DEFAULTS.pca_dims
+    with suppress(M2VError):  # pressing the button says what is wrong with the teacher
+        width = teacher_facts(checked_teacher(teacher), who.token).teacher_dim
+    return default_name(teacher, min(dim, width) if width and isinstance(dim, int) else dim)
+
+
+def check_name(name: str, publishes: bool, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
     """What is to be said of the name while it is typed."""
-    return name_html(visitor(oauth, request), name)
+    return name_html(visitor(oauth, request), name) if publishes else rule_html(name)
 
 
 def submit(owner: str, who: Visitor, teacher: str | None, name: str, license: str | None, publishes: bool) -> str:
@@ -128,8 +141,10 @@ def submit(owner: str, who: Visitor, teacher: str | None, name: str, license: st
     # One click is to be a minute, not two; Distill has the slower recipes.
     parameters: dict[str, Any] = {"model_name": teacher, "recipe": "fast", "measure": True}
     secrets: dict[str, Any] = {}
-    title = model_title(teacher)
-    if publishes:
+    if not publishes:
+        title = check_model_name((name or "").strip() or _default_name(teacher, who))
+        parameters["name"] = title
+    else:
         repo_id = free_name(who, name)
         title = repo_id.rpartition("/")[2]
         stated = stated or license

@@ -162,6 +162,7 @@ def distill(
             reporter = ProgressReporter(show, cancel)
             reporter.start("start")  # importing torch takes seconds
             from m2v_core.distillation.pipeline import distill as distill_teacher
+            from m2v_core.distillation.reduction import dims_note
 
             model = distill_teacher(
                 model_name,
@@ -181,11 +182,13 @@ def distill(
             raise
         stop(f"Stopped. What was read stays in {cache_folder}; the same command goes on from there.")
     noted = model.config["m2v"]
+    note = dims_note(settings["pca_dims"], model.dim)
     vocabulary_rows = f"{noted['n_entries']:,} entries, {noted['n_entry_rows']:,} rows" if "n_entries" in noted else ""
     print_facts(
         **({"vocabulary": vocabulary_rows} if vocabulary_rows else {}),
         rows=f"{len(model.token_embeddings):,}",
         dim=model.dim,
+        **({"note": note} if note else {}),
         size=size_text(folder_bytes(save_path)),
         time=f"{time.perf_counter() - started:.1f} s",
         path=save_path,
@@ -220,6 +223,7 @@ def preflight(
     """
     from m2v_core.distillation.entry_pieces import entry_pieces
     from m2v_core.distillation.preflight import look_up, plan
+    from m2v_core.distillation.reduction import dims_note
 
     words = None if vocabulary_path is None else _read_words(vocabulary_path, vocabulary_column)
     facts = look_up(teacher)
@@ -230,9 +234,10 @@ def preflight(
         **settings,
     )
     pieces = None if words is None else entry_pieces(facts, words, most_words=None)
+    note = None if planned.is_upper_bound else dims_note(settings["pca_dims"], planned.dim)
     if as_json:
         read = {} if words is None else {"vocabulary": None if pieces is None else pieces.to_json()}
-        print_json(facts.to_json() | planned.to_json() | read)
+        print_json(facts.to_json() | planned.to_json() | {"note": note} | read)
     else:
         bound = "at most " if planned.is_upper_bound else ""
         print_facts(
@@ -253,6 +258,7 @@ def preflight(
             max_length=facts.max_length,
             rows=None if planned.n_rows is None else f"{planned.n_rows:,}",
             dim=None if planned.dim is None else f"{bound}{planned.dim}",
+            **({"note": note} if note else {}),
             size=None if planned.n_bytes is None else f"{bound}{size_text(planned.n_bytes)}",
             dictionary=f"{planned.n_dictionary_lines:,} lines" if planned.n_dictionary_lines else None,
             time=None if planned.seconds is None else f"about {clock_text(planned.seconds)} on two cores",

@@ -53,7 +53,7 @@ _FORMATS = click.Choice(["table", "markdown", "csv", "json"])
 @click.option("--tasks", help="Some of its tasks or kinds, between commas: STS13,wordsim. [default: all]")
 @click.option("--mteb", help="Tasks of MTEB, between commas; their texts come from the Hub.")
 @click.option("--teacher", help="Without labels: say how much of this teacher's ranking of --texts each model keeps.")
-@click.option("--texts", type=PATH, help="Texts of your own for --teacher, one a line; some hundreds.")
+@click.option("--texts", type=PATH, help="Texts of your own for --teacher, one a line; 512 or more.")
 @click.option(
     "--columns",
     type=click.Choice(["tasks", "groups"]),
@@ -154,6 +154,7 @@ def frontier(
     with progress_bars("versions") as show, cancelled_by_interrupt() as cancel:
         ProgressReporter(show, cancel).start("start")
         from m2v_core.evaluation.encoders import encoder_kind
+        from m2v_core.evaluation.evidence import NOT_ENOUGH_DATA
         from m2v_core.evaluation.frontier import frontier as measured
         from m2v_core.evaluation.packed import read_test_data
         from m2v_core.evaluation.report import frontier_sheet
@@ -183,9 +184,12 @@ def frontier(
     if format == "csv":
         write_result(sheet.to_csv(), output)
         return
+    best = "Best: better than every version as small, their intervals apart."
+    if not any(row.is_best for row in rows):
+        best = f"{NOT_ENOUGH_DATA} which version is the best of its size: their intervals overlap."
     read = "these texts" if len(texts) >= METER_TEXTS else SAMPLE_NAME
     notes = [
-        f"Score: mean over {', '.join(task.name for task in chosen)}. Best: nothing as small is as good.",
+        f"Score: mean over {', '.join(task.name for task in chosen)}, with its 95 % interval. {best}",
         f"Sentences a second: each by itself, median of many rounds on {read}. {_measured()}",
     ]
     table = table_text(sheet) if format == "table" else sheet.to_markdown()

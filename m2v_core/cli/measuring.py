@@ -85,6 +85,7 @@ def speed(
 
 
 def _print_speeds(comparison: SpeedComparison) -> None:
+    from m2v_core.evaluation.evidence import MIN_FIDELITY_TEXTS
     from m2v_core.evaluation.report import Sheet
     from m2v_core.evaluation.speed import rate_text
 
@@ -118,6 +119,11 @@ def _print_speeds(comparison: SpeedComparison) -> None:
         notes.append(
             f"Fidelity: rank correlation with the teacher's similarities of all pairs of {comparison.judged_texts} "
             "texts."
+        )
+    elif comparison.teacher is not None:
+        notes.append(
+            f"Fidelity: not measured, as it takes {MIN_FIDELITY_TEXTS} texts that every encoder has read. Give more "
+            "texts or more --seconds."
         )
     for note in notes:
         click.secho(note, dim=True)

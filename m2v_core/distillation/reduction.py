@@ -56,6 +56,23 @@ def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims, drop_top: b
     return _scores(vectors, mean, components[:, n_dropped : n_dropped + int(wanted)])
 
 
+def dims_note(pca_dims: PCADims, dim: int | None) -> str | None:
+    """Why a model has another number of dimensions than was asked for; None where it has that number.
+
+    Args:
+        pca_dims: What was asked for.
+        dim: What `reduce_dims` makes of it; None where that is not known.
+    """
+    if not isinstance(pca_dims, int) or dim is None or dim == pca_dims:
+        return None
+    if dim < pca_dims:
+        return f"{dim:,} dimensions, not {pca_dims:,}: the teacher has no more."
+    return (
+        f"{dim:,} dimensions, not {pca_dims:,}: PCA needs more rows than dimensions, so it is skipped and all of the "
+        "teacher's are kept. Add words, or ask for fewer dimensions than there are rows."
+    )
+
+
 def leading_components(vectors: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.float32]:
     """The vectors on their leading principal components, however few rows there are.
 

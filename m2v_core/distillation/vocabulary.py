@@ -134,7 +134,7 @@ class VocabularyFile:
         chosen = self.default_column if column is None else column
         known = ", ".join(repr(name) for name in self.columns[:20])
         if chosen is None:
-            raise VocabularyError(f"{self.name} has several columns: {known}. Name the one that holds the words.")
+            raise VocabularyError(f"{self.name} has several columns: {known}. Choose the one to read.")
         if chosen in self.columns:
             return self.columns.index(chosen)
         if chosen.isdecimal() and 1 <= int(chosen) <= len(self.columns):

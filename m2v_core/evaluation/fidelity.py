@@ -14,6 +14,7 @@ from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
 from m2v_core.evaluation import statistics
 from m2v_core.evaluation.encoders import Encoder
+from m2v_core.evaluation.evidence import MIN_FIDELITY_TEXTS, has_enough_texts
 from m2v_core.evaluation.run import checked_embeddings, embeddings_in_blocks, text_warning
 from m2v_core.evaluation.statistics import Estimate
 from m2v_core.evaluation.tasks import PairTask
@@ -23,10 +24,7 @@ from m2v_core.progress import ProgressCallback, ProgressReporter
 N_PAIRS = 10_000
 N_TEXTS = 2_000
 N_NEIGHBOURS = 10
-FEW_PAIRS = 200
-"""Below this many pairs the figure says little."""
 
-_FEWEST_TEXTS = 3
 _TEXTS_AT_ONCE = 256
 
 
@@ -61,14 +59,8 @@ class Fidelity:
 
     @property
     def warning(self) -> str | None:
-        """What to do for a figure that can be relied on; None where there is nothing to say."""
-        few = None
-        if self.n_pairs < FEW_PAIRS:
-            few = (
-                f"{self.n_pairs:,} pairs of {self.n_texts:,} texts say little; give more texts: 21 make {FEW_PAIRS} "
-                "pairs, and some hundreds make a good sample."
-            )
-        return " ".join(filter(None, [self.text_warning, few])) or None
+        """Why the figure can't be relied on; None where it can."""
+        return self.text_warning
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
@@ -90,14 +82,15 @@ def measure_fidelity(
     Args:
         teacher: The encoder to agree with.
         encoders: The encoders to judge.
-        texts: Any texts without labels; a repeated one counts once, and at most `N_TEXTS` of them are read.
+        texts: Any texts without labels, at least `MIN_FIDELITY_TEXTS` different ones; at most `N_TEXTS` of them are
+            read.
         resamples: Bootstrap samples for the intervals; 0 for none.
         seed: Fixes them, and which texts and pairs are drawn.
         progress: Receives the stage `"encode"`, in texts of all encoders, the teacher among them.
         cancel: Set it to stop within some hundred texts.
 
     Raises:
-        InputError: Fewer than three different texts, or an encoder that returns no finite (n_texts, dim) array.
+        InputError: Too few different texts, or an encoder that returns no finite (n_texts, dim) array.
         Cancelled: `cancel` was set.
     """
     chosen = _drawn_texts(texts, seed)
@@ -176,9 +169,10 @@ def teacher_task(teacher: Encoder, texts: Sequence[str], *, seed: int = statisti
 def _drawn_texts(texts: Sequence[str], seed: int) -> list[str]:
     texts = well_formed(checked_texts(texts))
     chosen = list(dict.fromkeys(text for text in texts if text.strip()))
-    if len(chosen) < _FEWEST_TEXTS:
+    if not has_enough_texts(len(chosen)):
         raise InputError(
-            f"Fidelity needs {_FEWEST_TEXTS} different texts at least, better some hundreds; got {len(chosen)}."
+            f"Fidelity is not measured on fewer than {MIN_FIDELITY_TEXTS} different texts, and there are "
+            f"{len(chosen):,}. Give more texts."
         )
     if len(chosen) > N_TEXTS:
         drawn = np.random.default_rng(seed).choice(len(chosen), N_TEXTS, replace=False)

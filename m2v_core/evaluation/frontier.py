@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from m2v_core.evaluation.encoders import Encoder, StaticEncoder
-from m2v_core.evaluation.run import evaluate
+from m2v_core.evaluation.evidence import is_above
+from m2v_core.evaluation.run import TaskScore, evaluate
+from m2v_core.evaluation.statistics import Estimate
 from m2v_core.evaluation.tasks import Group, Task
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
 
 DIMS = (32, 64, 128, 256, None)
 PRECISIONS = ("float32", "float16", "int8")
+_RESAMPLES = 200  # enough for the ends of an interval, and a fraction of the time of the whole
 
 SpeedMeter = Callable[[Encoder], float]
 """Sentences a second of an encoder on this machine: `speed.speed_meter`."""
@@ -32,9 +35,12 @@ class FrontierRow:
         n_rows: Rows of the table; fewer than the vocabulary when tokens share them.
         n_bytes: Bytes of the table with its weights and mapping.
         average: Mean score over the tasks.
+        low: Lower end of its 95 % bootstrap interval; None where there is none.
+        high: Upper end.
         groups: Mean score of each column.
         sentences_per_second: On this machine, measured in the same run; None where nobody measured.
-        is_best: Whether no other row is at least as small and as good, and one of the two in truth.
+        is_best: Whether it is better than every row that is as small, their intervals apart; not for the smallest row,
+            which has none to compare with.
     """
 
     dim: int
@@ -45,6 +51,14 @@ class FrontierRow:
     groups: dict[Group, float]
     sentences_per_second: float | None = None
     is_best: bool = False
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def quality(self) -> Estimate:
+        """`average` with its interval."""
+        low, high = (float("nan") if end is None else end for end in (self.low, self.high))
+        return Estimate(self.average, low, high)
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain JSON values."""
@@ -89,20 +103,32 @@ def frontier(
         for precision in precisions:
             candidate = smaller.compressed(quantize_to=precision)
             encoder = StaticEncoder(candidate, "candidate")
-            found = evaluate([encoder], tasks, resamples=0, cancel=cancel)
+            found = evaluate([encoder], tasks, resamples=_RESAMPLES, cancel=cancel)
             groups = {
                 group: float(np.mean([score.score for score in found.scores if score.group == group]))
                 for group in dict.fromkeys(score.group for score in found.scores)
             }
-            average = float(np.mean([score.score for score in found.scores]))
+            average, low, high = _mean_with_interval(found.scores)
             rate = None if measure_speed is None else measure_speed(encoder)
             n_rows_left, dim = candidate.token_embeddings.shape
-            rows.append(FrontierRow(dim, precision, n_rows_left, candidate.n_bytes, average, groups, rate))
+            rows.append(
+                FrontierRow(dim, precision, n_rows_left, candidate.n_bytes, average, groups, rate, low=low, high=high)
+            )
             reporter.advance(1)
-    marked = (replace(row, is_best=not any(_is_better(other, row) for other in rows)) for row in rows)
+    marked = (replace(row, is_best=_is_best(row, rows)) for row in rows)
     return tuple(sorted(marked, key=lambda row: (row.n_bytes, -row.average)))
 
 
-def _is_better(one: FrontierRow, other: FrontierRow) -> bool:
-    is_no_worse = one.n_bytes <= other.n_bytes and one.average >= other.average
-    return is_no_worse and (one.n_bytes < other.n_bytes or one.average > other.average)
+def _is_best(row: FrontierRow, rows: Sequence[FrontierRow]) -> bool:
+    rivals = [other for other in rows if other is not row and other.n_bytes <= row.n_bytes]
+    return bool(rivals) and all(is_above(row.quality, other.quality) for other in rivals)
+
+
+def _mean_with_interval(scores: Sequence[TaskScore]) -> tuple[float, float | None, float | None]:
+    """The mean of scores on independent tasks and its interval, whose half-widths add as errors do."""
+    mean = float(np.mean([score.score for score in scores]))
+    below = [score.score - score.low for score in scores if score.low is not None]
+    above = [score.high - score.score for score in scores if score.high is not None]
+    if len(below) < len(scores):
+        return mean, None, None
+    return mean, mean - float(np.linalg.norm(below)) / len(scores), mean + float(np.linalg.norm(above)) / len(scores)

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from m2v_core.evaluation.evidence import has_enough_items
 from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.run import Evaluation, TaskScore
 from m2v_core.evaluation.tasks import Group
@@ -23,8 +24,6 @@ PUBLISHED_NOTE = (
     "Published rows are means over all of MTEB, PEARL and WordSim; measured rows are means over the tasks of this run, "
     "so the two are not ranked with each other."
 )
-FEW_ITEMS = 50
-"""Below this many pairs or test texts a score says little: at 50, a correlation is known to about 0.3 either way."""
 _UNITS: dict[Group, str] = {"STS": "pair", "WordSim": "pair", "PairClass": "pair", "Class": "test text"}
 
 
@@ -140,7 +139,7 @@ def small_tasks(evaluation: Evaluation) -> dict[str, str]:
     return {
         score.task: f"{score.n_items} {_UNITS.get(score.group, 'question')}{'' if score.n_items == 1 else 's'}"
         for score in evaluation.scores
-        if score.n_items is not None and score.n_items < FEW_ITEMS
+        if not has_enough_items(score.n_items)
     }
 
 
@@ -182,8 +181,8 @@ def long_sheet(evaluation: Evaluation) -> Sheet:
 
 
 def frontier_sheet(rows: Sequence[FrontierRow]) -> Sheet:
-    """A row for each smaller version, the smallest first; `best` marks those that nothing as small is as good as."""
-    headings = ("dim", "precision", "rows", "MB", "score", "sentences/s", "best")
+    """A row for each smaller version, the smallest first; `best` marks those better than all that are as small."""
+    headings = ("dim", "precision", "rows", "MB", "score", "low", "high", "sentences/s", "best")
     return Sheet(
         headings,
         tuple(
@@ -192,7 +191,7 @@ def frontier_sheet(rows: Sequence[FrontierRow]) -> Sheet:
                 row.precision,
                 str(row.n_rows),
                 f"{row.n_bytes / 1e6:.4g}",
-                _text(row.average),
+                *map(_text, (row.average, row.low, row.high)),
                 "" if row.sentences_per_second is None else f"{row.sentences_per_second:.0f}",
                 "best" if row.is_best else "",
             )

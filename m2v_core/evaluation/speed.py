@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
 from m2v_core.evaluation.encoders import Encoder, EncoderFacts
+from m2v_core.evaluation.evidence import MIN_FIDELITY_TEXTS, has_enough_batches, has_enough_texts
 from m2v_core.native.cpus import n_usable_cpus
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.storage.text_files import log_warnings, read_text
@@ -43,8 +44,6 @@ _FIRST_TEXTS = 8
 _WARM_UPS = (
     12  # more readings for fast encoders: a static model prepares its subword model after some 40,000 characters
 )
-_JUDGED_TEXTS = 512  # 130,816 pairs: the rank correlation is then known to about 0.003
-_MIN_JUDGED_TEXTS = 8
 _METER_ROUNDS = 3
 _METER_SECONDS = 0.3
 _SEED = 20
@@ -95,6 +94,11 @@ class EncoderSpeed:
     def sentences_per_second(self) -> float:
         """The median of the rounds."""
         return statistics.median(self.round_rates)
+
+    @property
+    def n_texts(self) -> int:
+        """How many texts it read in all rounds."""
+        return self.texts_per_round * len(self.round_seconds)
 
     @property
     def slowest(self) -> float:
@@ -151,6 +155,11 @@ class SpeedComparison:
         """The teacher, if there was one."""
         return next((speed for speed in self.encoders if speed.facts.role == "teacher"), None)
 
+    def times_the_teacher(self, speed: EncoderSpeed) -> tuple[float, float] | None:
+        """`speed.times(teacher)`; None without a teacher, or where it has read too few texts to tell its speed."""
+        teacher = self.teacher
+        return None if teacher is None or not has_enough_batches(teacher.n_texts) else speed.times(teacher)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, with the figures that follow from them; `from_json` reads it."""
         value = asdict(self)
@@ -162,18 +171,23 @@ class SpeedComparison:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SpeedComparison:
-        """The comparison that `to_json` wrote; KeyError or TypeError for anything else."""
+        """The comparison that `to_json` wrote; KeyError or TypeError for anything else.
+
+        Fidelity that an earlier version measured on too few texts is left out.
+        """
+        is_judged = has_enough_texts(value["judged_texts"])
         encoders = tuple(
             EncoderSpeed(
                 facts=EncoderFacts(**record["facts"]),
                 texts_per_round=record["texts_per_round"],
                 round_seconds=tuple(record["round_seconds"]),
                 is_extrapolated=record["is_extrapolated"],
-                fidelity=record["fidelity"],
+                fidelity=record["fidelity"] if is_judged else None,
             )
             for record in value["encoders"]
         )
-        return cls(**{**value, "encoders": encoders, "machine": Machine(**value["machine"])})
+        machine, n_judged = Machine(**value["machine"]), value["judged_texts"] if is_judged else 0
+        return cls(**{**value, "encoders": encoders, "machine": machine, "judged_texts": n_judged})
 
 
 def compare_speed(
@@ -196,7 +210,8 @@ def compare_speed(
         texts_name: What the texts are, for the record.
         rounds: How often each encoder has its turn.
         seconds: How long each encoder may take for all its rounds, in seconds. What doesn't fit is not read.
-        judge: Measures fidelity to the teacher from the embeddings that the rounds made; None to leave it out.
+        judge: Measures fidelity to the teacher from the embeddings that the rounds made; None to leave it out. It is
+            left out too where the rounds have too few texts in common, see `evidence`.
         progress: Receives the stages `"warm"`, in encoders, and `"measure"`, in turns.
         cancel: Set it to stop between two turns.
         clock: Seconds from any origin.
@@ -323,8 +338,8 @@ def _fidelities(
     if judge is None or teacher is None:
         return nothing, 0
     n_common = min(len(rounds[0]) for rounds in embeddings)  # what every encoder has read of each round
-    common = [np.concatenate([part[:n_common] for part in rounds])[:_JUDGED_TEXTS] for rounds in embeddings]
-    if len(common[teacher]) < _MIN_JUDGED_TEXTS or len(encoders) == 1:
+    common = [np.concatenate([part[:n_common] for part in rounds])[:MIN_FIDELITY_TEXTS] for rounds in embeddings]
+    if not has_enough_texts(len(common[teacher])) or len(encoders) == 1:
         return nothing, 0
     judged = [None if i == teacher else judge(common[teacher], own) for i, own in enumerate(common)]
     return judged, len(common[teacher])

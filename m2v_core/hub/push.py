@@ -79,12 +79,30 @@ def check_repo_id(repo_id: str) -> str:
         InputError: It can't.
     """
     owner, slash, name = repo_id.rpartition("/")
-    if (slash and not _NAME.fullmatch(owner)) or not _NAME.fullmatch(name) or name.endswith(".git"):
+    if (slash and not _NAME.fullmatch(owner)) or not _is_name(name):
         raise InputError(
             f"{repo_id!r} can't be the name of a repository. Use letters, digits, '-', '_' and '.', such as "
             "'your-name/my-model'; no spaces, no '--' or '..', and at most 96 characters."
         )
     return repo_id
+
+
+def check_model_name(name: str) -> str:
+    """`name`, if a model can be called so everywhere: as a file, in its card, and as a repository without its owner.
+
+    Raises:
+        InputError: It can't.
+    """
+    if not _is_name(name):
+        raise InputError(
+            f"{name!r} can't be the name of a model. Use letters, digits, '-', '_' and '.', such as 'my-model'; no "
+            "spaces, no '--' or '..', no '-' or '.' at either end, and at most 96 characters."
+        )
+    return name
+
+
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and not name.endswith(".git")
 
 
 def push_folder(

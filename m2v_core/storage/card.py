@@ -148,7 +148,8 @@ class Measured:
 
     Attributes:
         fidelity: Rank correlation with the teacher's similarities, -1 to 1.
-        fidelity_on: What it was measured on: "all pairs of 200 sentences".
+        fidelity_on: What it was measured on: "all pairs of 600 sentences".
+        fidelity_interval: Both ends of its 95 % interval.
         sentences_per_second: Encoding speed, tokenizing included.
         hardware: What the speed was measured on: "2 cores of an Intel Xeon".
     """
@@ -157,13 +158,18 @@ class Measured:
     fidelity_on: str | None = None
     sentences_per_second: float | None = None
     hardware: str | None = None
+    fidelity_interval: tuple[float, float] | None = None
 
     def lines(self) -> list[str]:
-        """One line for each thing that was measured."""
-        found = []
+        """One line for fidelity, which says so where it was not measured, and one for speed where that was."""
+        found = ["Fidelity: not measured"]
         if self.fidelity is not None:
             on = f", on {self.fidelity_on}" if self.fidelity_on else ""
-            found.append(f"Fidelity: {self.fidelity:.3f} (rank correlation with the teacher's similarities{on})")
+            within = ""
+            if self.fidelity_interval is not None:
+                low, high = self.fidelity_interval
+                within = f"; 95 % interval {low:.3f} to {high:.3f}"
+            found = [f"Fidelity: {self.fidelity:.3f} (rank correlation with the teacher's similarities{on}{within})"]
         if self.sentences_per_second is not None:
             on = f" on {self.hardware}" if self.hardware else ""
             found.append(f"Speed: {self.sentences_per_second:,.0f} sentences a second{on}, tokenizing included")

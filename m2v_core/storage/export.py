@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from tokenizers import Tokenizer
 
@@ -95,7 +96,7 @@ const labels = await classifier(["A first sentence.", "A second one."]); // top_
 """
 
 
-def write_zip(model_folder: str | Path, zip_path: str | Path) -> Path:
+def write_zip(model_folder: str | Path, zip_path: str | Path, *, card: str | None = None) -> Path:
     """The path of a new archive that holds one folder, named as the archive is, with every file of the model.
 
     It is written beside and renamed, so that `zip_path` never holds half an archive.
@@ -103,6 +104,7 @@ def write_zip(model_folder: str | Path, zip_path: str | Path) -> Path:
     Args:
         model_folder: A saved model.
         zip_path: Where to write; an archive that stands there is replaced. Its folder is made when missing.
+        card: Text of README.md, in place of the model's own; None for that.
 
     Raises:
         NotFoundError: No such model folder.
@@ -115,8 +117,12 @@ def write_zip(model_folder: str | Path, zip_path: str | Path) -> Path:
         zip_path.parent.mkdir(parents=True, exist_ok=True)
     with saving(zip_path), replacing_file(zip_path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
         for path in sorted(model_folder.rglob("*")):
-            if path.is_file():
-                _add(archive, path, f"{zip_path.stem}/{path.relative_to(model_folder).as_posix()}")
+            if not path.is_file() or (card is not None and path == model_folder / CARD):
+                continue
+            with path.open("rb") as source:
+                _add(archive, source, f"{zip_path.stem}/{path.relative_to(model_folder).as_posix()}")
+        if card is not None:
+            _add(archive, io.BytesIO(card.encode()), f"{zip_path.stem}/{CARD}")
     return zip_path
 
 
@@ -213,11 +219,11 @@ def write_word2vec(words: Sequence[str], vectors: NDArray[np.float32], path: str
     return path
 
 
-def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
+def _add(archive: zipfile.ZipFile, source: IO[bytes], name: str) -> None:
     entry = zipfile.ZipInfo(name, _EARLIEST)
     entry.external_attr = 0o644 << 16
-    entry.compress_type = zipfile.ZIP_STORED if path.suffix in _INCOMPRESSIBLE else zipfile.ZIP_DEFLATED
-    with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+    entry.compress_type = zipfile.ZIP_STORED if Path(name).suffix in _INCOMPRESSIBLE else zipfile.ZIP_DEFLATED
+    with archive.open(entry, "w", force_zip64=True) as target:
         shutil.copyfileobj(source, target, 2**20)
 
 

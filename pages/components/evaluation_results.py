@@ -20,6 +20,7 @@ from pages import figures
 from pages.components import Values, figure_box, html, job_store, on, shows_errors
 from pages.components.evaluation_view import (
     conditions_html,
+    enough_fidelity,
     few_text,
     fidelity_html,
     frontier_html,
@@ -73,7 +74,7 @@ def show(owner: str | None, job_id: str) -> Values:
         return _nothing()
     outcome = job.outcome
     first = str(job.parameters["models"][0]["name"])
-    fidelity, evaluation = outcome["fidelity"], None
+    fidelity, evaluation = enough_fidelity(outcome), None
     shown: Values = {"measured": gr.Column(visible=True), "board": gr.Column(visible=False)}
     if outcome["evaluation"]:
         evaluation = Evaluation.from_json(outcome["evaluation"])
@@ -84,13 +85,13 @@ def show(owner: str | None, job_id: str) -> Values:
     quality = _QUALITY[evaluation is not None]
     versions = [FrontierRow(**row) for row in outcome["frontier"] or []]
     few = few_text(evaluation) if evaluation else next(iter((fidelity or {"": {"warning": ""}}).values()))["warning"]
-    if few:  # what is best of its size is not known either
-        versions = [replace(row, is_best=False) for row in versions]
+    # What is best of its size is not known then, nor is it where an earlier version made no intervals.
+    versions = [replace(row, is_best=row.is_best and not few and row.low is not None) for row in versions]
     if versions:
         shown["frontier_plot"] = figures.frontier_figure(versions, quality)
         shown["frontier"] = frontier_html(versions, quality, str(outcome["dtype"]), few or "")
         shown["frontier_csv"] = write_frontier(frontier_sheet(versions))
-    bubbles = _bubbles(owner or "", job, evaluation)
+    bubbles = None if few else _bubbles(owner or "", job, evaluation)
     teacher, texts_name = str(outcome["teacher"]), str(outcome["texts_name"])
     return shown | {
         "fidelity": _html(fidelity_html(fidelity, teacher, texts_name) if fidelity else ""),
@@ -113,8 +114,8 @@ def _bubbles(owner: str, job: Job, evaluation: Evaluation | None) -> Any:
     speeds = measured_speeds(owner, job)
     if evaluation is not None:
         quality = {row.name: row.average for row in leaderboard(evaluation) if row.average is not None}
-    elif job.outcome["fidelity"]:
-        quality = {name: float(one["correlation"]["value"]) for name, one in job.outcome["fidelity"].items()}
+    elif fidelity := enough_fidelity(job.outcome):
+        quality = {name: float(one["correlation"]["value"]) for name, one in fidelity.items()}
         quality |= {facts.name: 1.0 for facts in encoders if facts.role == "teacher"}  # it agrees with itself
     else:
         return None

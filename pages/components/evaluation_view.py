@@ -6,8 +6,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from m2v_core.evaluation.evidence import MIN_TEST_ITEMS, NOT_ENOUGH_DATA, has_enough_texts
 from m2v_core.evaluation.frontier import FrontierRow
-from m2v_core.evaluation.report import FEW_ITEMS, GROUPS, PUBLISHED_NOTE, LeaderboardRow, fixed, mean_score, small_tasks
+from m2v_core.evaluation.report import GROUPS, PUBLISHED_NOTE, LeaderboardRow, fixed, mean_score, small_tasks
 from m2v_core.evaluation.run import Evaluation, TaskScore
 from m2v_core.evaluation.speed import rate_text
 from m2v_core.evaluation.statistics import Estimate
@@ -44,6 +45,12 @@ def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_na
     return _card(str(first["verdict"]), warning + table + notes, css=" m2v-card m2v-verdict")
 
 
+def enough_fidelity(outcome: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What an evaluation found of fidelity, if it rests on enough texts; it may be of an earlier version."""
+    found: Mapping[str, Any] = outcome.get("fidelity") or {}
+    return found if found and all(has_enough_texts(one["n_texts"]) for one in found.values()) else None
+
+
 def scores_html(evaluation: Evaluation, first: str) -> Markup:
     """Every encoder on every set of one's own, with intervals, the best mean first."""
     tasks, small, few = evaluation.tasks, small_tasks(evaluation), few_text(evaluation)
@@ -75,7 +82,7 @@ def few_text(evaluation: Evaluation) -> str:
         return ""
     return (
         f"{', '.join(f'{n_items} in “{task}”' for task, n_items in few.items())} are too few to tell models apart: "
-        f"others of the kind may turn their order round. Give {FEW_ITEMS} at least, better some hundreds."
+        f"others of the kind may turn their order round. Give {MIN_TEST_ITEMS} at least, better some hundreds."
     )
 
 
@@ -129,7 +136,7 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str, fe
         [
             f"{row.n_rows:,}",
             format_bytes(row.n_bytes),
-            fixed(row.average, 2),
+            _with_interval(row.quality, 2, 1),
             "-" if row.sentences_per_second is None else rate_text(row.sentences_per_second),
             Markup('<span class="m2v-tag">best of its size</span>') if row.is_best else "",
         ]
@@ -145,19 +152,24 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str, fe
 
 
 def smallest_near_best(rows: Sequence[FrontierRow]) -> FrontierRow | None:
-    """The smallest version whose quality is near the best one's; None where that is nothing to have a share of."""
+    """The smallest version whose quality is near the best one's; None where the data is not enough to tell."""
     best = max(row.average for row in rows)
-    return next((row for row in rows if row.is_best and row.average >= NEAR * best), None) if best > 0 else None
+    near = next((row for row in rows if row.average >= NEAR * best), None)
+    # An earlier version made no intervals.
+    return near if near is not None and near.is_best and near.low is not None and best > 0 else None
 
 
 def _frontier_headline(rows: Sequence[FrontierRow]) -> str:
     best = max(rows, key=lambda row: row.average)
     near = smallest_near_best(rows)
-    if near is None:
+    if best.average <= 0:
         return "Quality against size"
+    share = f"{100 * NEAR:.0f}\N{NO-BREAK SPACE}%"
+    if near is None:
+        return f"{NOT_ENOUGH_DATA} how small a version can be and keep {share} of the best quality"
     if near.n_bytes >= 0.9 * best.n_bytes:
         version = f"{near.dim:,} dimensions in {near.precision}"
-        return f"Nothing smaller than {version} keeps {100 * NEAR:.0f}\N{NO-BREAK SPACE}% of the best quality"
+        return f"Nothing smaller than {version} keeps {share} of the best quality"
     share = f"{100 * near.average / best.average:.0f}\N{NO-BREAK SPACE}%"
     return (
         f"{near.dim:,} dimensions in {near.precision} keep {share} of the best quality at {format_bytes(near.n_bytes)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from m2v_core.evaluation import evidence
+from m2v_core.evaluation.evidence import NOT_ENOUGH_DATA, NOT_MEASURED
 from m2v_core.evaluation.speed import EncoderSpeed, SpeedComparison, rate_text
 from pages.components import format_bytes
 from pages.figures import plain_name
@@ -31,10 +33,11 @@ def _headline(comparison: SpeedComparison) -> str:
     if best is None:
         return "What was measured"
     name = best.facts.name
-    if teacher is None:
+    times = comparison.times_the_teacher(best)
+    if teacher is None or times is None:
         return f"{name} reads {rate_text(best.sentences_per_second)} sentences a second"
     how = ", whose speed is extrapolated" if teacher.is_extrapolated else ""
-    return f"{name} reads {_ratio(best, teacher)} as fast as {_name(teacher)}{how}"
+    return f"{name} reads {times_text(*times)} as fast as {_name(teacher)}{how}"
 
 
 def speed_facts(comparison: SpeedComparison) -> list[tuple[str, str]]:
@@ -45,9 +48,10 @@ def speed_facts(comparison: SpeedComparison) -> list[tuple[str, str]]:
     facts = [("Sentences a second", rate_text(best.sentences_per_second))]
     if teacher is not None:
         how = ", extrapolated" if teacher.is_extrapolated else ""
-        facts.append((f"Times as fast as the teacher{how}", _ratio(best, teacher).removesuffix(" times")))
-    if best.fidelity is not None:
-        facts.append(("Fidelity", f"{best.fidelity:.3f}"))
+        times = comparison.times_the_teacher(best)
+        ratio = NOT_ENOUGH_DATA if times is None else times_text(*times).removesuffix(" times")
+        facts.append((f"Times as fast as the teacher{how}", ratio))
+        facts.append(("Fidelity", NOT_MEASURED if best.fidelity is None else f"{best.fidelity:.3f}"))
     return facts
 
 
@@ -60,10 +64,6 @@ def _name(speed: EncoderSpeed) -> str:
     return plain_name(speed.facts.name, speed.facts.role)
 
 
-def _ratio(speed: EncoderSpeed, teacher: EncoderSpeed) -> str:
-    return times_text(*speed.times(teacher))
-
-
 def times_text(least: float, most: float) -> str:
     """How many times as fast, as people read it: "12 times", "1.8 times", "174 to 3,361 times"."""
     shown = [f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}" for ratio in (least, most)]
@@ -71,12 +71,12 @@ def times_text(least: float, most: float) -> str:
 
 
 def _cells(speed: EncoderSpeed, comparison: SpeedComparison) -> list[str]:
-    facts, teacher = speed.facts, comparison.teacher
+    facts, times = speed.facts, comparison.times_the_teacher(speed)
     mark = Markup(' <span class="m2v-tag">extrapolated</span>') if speed.is_extrapolated else ""
     return [
         rate_text(speed.sentences_per_second) + mark,
         f"{rate_text(speed.slowest)} to {rate_text(speed.fastest)}",
-        "-" if teacher is None else "1" if facts.role == "teacher" else _ratio(speed, teacher),
+        "-" if times is None else "1" if facts.role == "teacher" else times_text(*times),
         "-" if speed.fidelity is None else f"{speed.fidelity:.3f}",
         "-" if facts.size_bytes is None else format_bytes(facts.size_bytes),
         f"{facts.device}, {facts.n_threads} thread{'' if facts.n_threads == 1 else 's'}",
@@ -85,4 +85,4 @@ def _cells(speed: EncoderSpeed, comparison: SpeedComparison) -> list[str]:
 
 def conditions_html(comparison: SpeedComparison) -> Markup:
     """How it was measured, in a few sentences."""
-    return render("speed_conditions.html", comparison=comparison)
+    return render("speed_conditions.html", comparison=comparison, evidence=evidence)

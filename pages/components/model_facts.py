@@ -57,7 +57,7 @@ def facts_html(record: ModelRecord) -> Markup:
         ("Precision", record.dtype),
     ]
     lines = [("Teacher", record.teacher or "Not stated")]
-    recipe = " · ".join(filter(None, [recipe_name(record), _settings_text(record.recipe)]))
+    recipe = " · ".join(filter(None, [recipe_name(record), _settings_text(record.recipe, record.dim)]))
     if recipe or record.source == "job":
         lines.append(("Recipe", recipe or "The usual settings"))
     if record.source != "job":
@@ -77,10 +77,13 @@ def links_html(model_id: str) -> Markup:
     return render("links.html", model_id=model_id)
 
 
-def _settings_text(recipe: Mapping[str, Any]) -> str:
+def _settings_text(recipe: Mapping[str, Any], dim: int) -> str:
     """How a distillation differs from the usual, in one line."""
     words = {True: "subwords and own words", False: "own words only"}.get(recipe.get("use_subword", "none"), "")
-    settings = [f"{label} {recipe[name]}" for name, label in _SETTINGS.items() if recipe.get(name) not in (None, "")]
+    # The model may have other dimensions than were asked for; they stand among its numbers.
+    asked = recipe.get("pca_dims")
+    known = {**recipe, "pca_dims": None if isinstance(asked, int) and asked != dim else asked}
+    settings = [f"{label} {known[name]}" for name, label in _SETTINGS.items() if known.get(name) not in (None, "")]
     return " · ".join([words, *settings] if words else settings)
 
 

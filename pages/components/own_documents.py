@@ -15,6 +15,7 @@ from m2v_core.errors import LimitError, M2VError
 from m2v_core.studio.jobs.kept_texts import KeptTexts
 from m2v_core.studio.space.settings import current_limits
 from pages.components import Values, data_folder, error_notice, notice, shows_errors
+from pages.components.column_picker import chosen_column, columns_of, question
 from pages.components.teacher_side import Documents
 
 _MAX_SHOWN_CHARACTERS = 200_000  # of kept texts; more are ready all the same, but no text box likes them
@@ -28,7 +29,12 @@ def kept_texts() -> KeptTexts:
 
 
 def take_documents(
-    owner: str | None, source: str, pasted: str, upload: str | None, is_emptied: bool = False
+    owner: str | None,
+    source: str,
+    pasted: str,
+    upload: str | None,
+    column: str | None = None,
+    is_emptied: bool = False,
 ) -> tuple[Documents | None, str, Any]:
     """A person's documents, kept for the next time they open the page; what the page says, and whether to forget.
 
@@ -38,9 +44,11 @@ def take_documents(
     Args:
         source: The way in that is shown, "paste" or "upload".
         pasted: What its box holds.
+        upload: The uploaded file.
+        column: The column that was picked of it, if it is a table.
         is_emptied: Whether the person has just emptied it, and doesn't merely look at an empty one.
     """
-    documents, report = read_documents(source, pasted, upload)
+    documents, report = read_documents(source, pasted, upload, column)
     is_empty = documents is None and not report
     try:
         if owner and documents is not None:
@@ -78,7 +86,8 @@ def forget_documents(owner: str | None, source: str) -> Values:
     """What the page shows once the server has removed what came by one way in."""
     if owner:
         kept_texts().forget(_slot(owner, source))
-    return {"pasted": ""} | _taken(None, "") if source == "paste" else {"upload": None} | _taken(None, "")
+    emptied: Values = {"pasted": ""} if source == "paste" else {"upload": None, "column": columns_of(None)}
+    return emptied | _taken(None, "")
 
 
 def _slot(owner: str, source: str) -> str:
@@ -102,7 +111,9 @@ def _ready(documents: Documents, more: Sequence[str]) -> str:
 
 
 @shows_errors("These documents can't be used", lambda message: (None, message))
-def read_documents(source: str, pasted: str, upload: str | None) -> tuple[Documents | None, str]:
+def read_documents(
+    source: str, pasted: str, upload: str | None, column: str | None = None
+) -> tuple[Documents | None, str]:
     """A person's documents, and what the page says of them."""
     note = ""
     if source == "paste":
@@ -111,9 +122,11 @@ def read_documents(source: str, pasted: str, upload: str | None) -> tuple[Docume
         lines = []
     else:
         file = open_vocabulary(upload)
-        lines = file.entries(file.default_column if file.columns else None)
-        column = f"From the column {file.default_column!r}." if file.columns else ""
-        note = " ".join(filter(None, [column, file.warning()]))
+        chosen = chosen_column(file, column)
+        if file.columns and chosen is None:
+            return None, question("texts")
+        lines = file.entries(chosen)
+        note = " ".join(filter(None, [f"From the column {chosen!r}." if chosen else "", file.warning()]))
     documents = as_documents(lines)
     if documents is None:
         return None, ""

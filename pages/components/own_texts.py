@@ -12,9 +12,10 @@ from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import InputError, LimitError
 from pages.components import message_box, notice, on, shows_errors, upload_box
+from pages.components.column_picker import build_column_picker, chosen_column, columns_of_upload, question
 
 TextSource = Literal["sample", "own", "upload"]
-Usable = Callable[[TextSource, str, str | None], list[str]]
+Usable = Callable[[TextSource, str, str | None, str | None], list[str]]
 """Returns a page's texts, as `read_texts` does; raises where it can't use them."""
 
 
@@ -31,27 +32,33 @@ def build_texts_form(usable: Usable, label: str, hint: str, **radio: Any) -> lis
     source = gr.Radio(choices, value="sample", label=label, elem_classes="m2v-switch", **radio)
     own_texts = gr.Textbox(lines=6, max_lines=12, visible=False, label=hint, elem_classes="m2v-paste")
     with gr.Column(visible=False, elem_classes="m2v-words") as box:
-        upload, report = upload_box(), message_box()
+        upload, column, report = upload_box(), build_column_picker("texts"), message_box()
     on(
         source.change,
         lambda chosen: (gr.Textbox(visible=chosen == "own"), gr.Column(visible=chosen == "upload")),
         source,
         [own_texts, box],
     )
-    on([upload.upload, upload.clear], functools.partial(judge_file, usable), upload, report, latest=True)
-    return [source, own_texts, upload]
+    judge = functools.partial(judge_file, usable)
+    on([upload.upload, upload.clear], judge, upload, report, latest=True)
+    on([upload.upload, upload.clear], columns_of_upload, upload, column, latest=True)
+    on(column.input, judge, [upload, column], report, latest=True)
+    return [source, own_texts, upload, column]
 
 
 @shows_errors("This file can't be used")
-def judge_file(usable: Usable, upload: str | None) -> str:
-    """What a page says of a new file."""
+def judge_file(usable: Usable, upload: str | None, column: str | None = None) -> str:
+    """What a page says of a file: a new one, or one of which another column was picked."""
     if upload is None:
         return ""
-    n_texts = len(usable("upload", "", upload))
+    file = open_vocabulary(upload)
+    if file.columns and chosen_column(file, column) is None:
+        return question("texts")
+    n_texts = len(usable("upload", "", upload, column))
     return notice("good", f"{n_texts:,} different {'text' if n_texts == 1 else 'texts'} ready")
 
 
-def read_texts(source: TextSource, own_texts: str, upload: str | None, allowed: int) -> list[str]:
+def read_texts(source: TextSource, own_texts: str, upload: str | None, column: str | None, allowed: int) -> list[str]:
     """The different texts, none of them blank.
 
     Raises:
@@ -62,7 +69,8 @@ def read_texts(source: TextSource, own_texts: str, upload: str | None, allowed: 
     elif upload is None:
         raise InputError("There is no file yet. Upload one, or choose our sample.")
     else:
-        lines = open_vocabulary(upload).entries()
+        file = open_vocabulary(upload)
+        lines = file.entries(chosen_column(file, column))
     texts = list(dict.fromkeys(line.strip() for line in well_formed(lines) if line.strip()))
     if len(texts) > allowed:
         raise LimitError(f"{len(texts):,} texts are more than the {allowed:,} that are read here. Give fewer.")

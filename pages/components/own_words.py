@@ -17,6 +17,7 @@ from m2v_core.distillation.vocabulary import (
 from m2v_core.errors import VocabularyError
 from m2v_core.studio.space.settings import current_limits
 from pages.components import notice, shows_errors
+from pages.components.column_picker import chosen_column, columns_of, question
 from pages.html import Markup, render
 
 Source = Literal["paste", "upload"]
@@ -25,7 +26,7 @@ _PREVIEW_WORDS = 12
 
 
 def _no_file(message: str) -> tuple[Any, str, Any, bool]:
-    return gr.Dropdown(choices=[], value=None, visible=False), message, gr.Button(visible=False), False
+    return columns_of(None), message, gr.Button(visible=False), False
 
 
 def _no_words(message: str) -> tuple[Any, str, Any, bool]:
@@ -38,14 +39,9 @@ def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
     if upload is None:
         return _no_file("")
     vocabulary_file = open_vocabulary(upload, current_limits().vocabulary_words)
-    picker = gr.Dropdown(
-        choices=list(vocabulary_file.columns),
-        value=vocabulary_file.default_column,
-        visible=len(vocabulary_file.columns) > 1,
-    )
+    picker = columns_of(vocabulary_file)
     if vocabulary_file.columns and vocabulary_file.default_column is None:
-        hint = notice("info", "Which column holds the words?", ["Pick it above."])
-        return picker, hint, gr.Button(visible=False), False
+        return picker, question("words"), gr.Button(visible=False), False
     _, *rest = lint("upload", "", upload, vocabulary_file.default_column)
     return picker, *rest
 
@@ -122,9 +118,8 @@ def read_words(source: Source, pasted: str | None, upload: str | None, column: s
         return None
     else:
         vocabulary_file: VocabularyFile = open_vocabulary(upload, most)
-        # Another file may stand there than the one that the column was picked of.
-        chosen = column if column in vocabulary_file.columns else None
-        cleaned = clean_vocabulary(vocabulary_file.entries(chosen), vocabulary_file.first_line)
+        entries = vocabulary_file.entries(chosen_column(vocabulary_file, column))
+        cleaned = clean_vocabulary(entries, vocabulary_file.first_line)
     check_length(len(cleaned.words), most)
     return cleaned
 

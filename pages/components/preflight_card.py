@@ -12,6 +12,7 @@ import gradio as gr
 
 from m2v_core.distillation.entry_pieces import EntryPieces, entry_pieces
 from m2v_core.distillation.preflight import SAMPLED_WORDS, Plan, TeacherFacts, look_up, plan
+from m2v_core.distillation.reduction import dims_note
 from m2v_core.distillation.settings import DEFAULTS, Dictionary, PCADims, Precision, Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
 from m2v_core.studio.space.settings import current_limits
@@ -80,9 +81,9 @@ def _asked(name: str, token: str | None, own: str) -> TeacherFacts:
     return facts
 
 
-def failed_card(message: Markup) -> tuple[str, Any, str]:
+def failed_card(message: Markup) -> tuple[str, Any, str, int | None]:
     """What `preflight` returns where something went wrong; pressing the button may work all the same."""
-    return _card(message), gr.Button(interactive=True), ""
+    return _card(message), gr.Button(interactive=True), "", None
 
 
 @shows_errors("", failed_card)
@@ -99,8 +100,10 @@ def preflight(
     dictionary: Dictionary = DEFAULTS.dictionary,
     without_words: str = "",
     token: str | None = None,
-) -> tuple[str, Any, str]:
-    """The card as HTML, whether the start button can be pressed, and how the teacher reads the words, as HTML.
+) -> tuple[str, Any, str, int | None]:
+    """The card as HTML, whether the start button can be pressed, how the teacher reads the words, as HTML, and the dim.
+
+    The last is None where it is not known beforehand.
 
     Args:
         teacher: As it stands in the box.
@@ -116,14 +119,14 @@ def preflight(
         facts = teacher_facts(name, token)
     except HubError as error:
         # It may be in the cache, or the Hub may be back by the time of the run.
-        return _card(notice("info", "Nothing is known of this teacher yet", [str(error)])), can_start, unread
+        return _card(notice("info", "Nothing is known of this teacher yet", [str(error)])), can_start, unread, None
     except M2VError as error:
         may_be_private = isinstance(error, NotFoundError) and token is None and has_oauth()
         said = [str(error), *(["Is it private? Sign in below."] if may_be_private else [])]
-        return _card(notice("error", "This teacher can't be used", said)), cannot_start, unread
+        return _card(notice("error", "This teacher can't be used", said)), cannot_start, unread, None
     if facts.problems:
         why = notice("error", "This teacher can't be distilled here", facts.problems)
-        return _card(why + rows_html(_teacher_rows(facts))), cannot_start, unread
+        return _card(why + rows_html(_teacher_rows(facts))), cannot_start, unread, None
     try:
         if words is not None and not words:
             planned, hint = None, without_words
@@ -153,7 +156,12 @@ def preflight(
     rows = [*_plan_rows(planned), *_teacher_rows(facts)]
     shared = planned.entries.summary() if planned is not None and planned.entries is not None else None
     read = unread if pieces is None else _pieces_html(pieces, use_subword, shared)
-    return _card(rows_html(rows) + render("<p>{{ hint }}</p>", hint=hint)), can_start, read
+    dim = None if planned is None or planned.is_upper_bound else planned.dim
+    note, unreduced = dims_note(pca_dims, dim), ""
+    if note is not None:
+        title, _, reason = note.partition(": ")
+        unreduced = notice("info", title, [reason[0].upper() + reason[1:]])
+    return _card(unreduced + rows_html(rows) + render("<p>{{ hint }}</p>", hint=hint)), can_start, read, dim
 
 
 def _pieces_html(pieces: EntryPieces, use_subword: bool, shared: str | None) -> Markup:

@@ -18,7 +18,9 @@ from pathlib import Path
 from m2v_core.hub.cache import trim_hub_cache
 from m2v_core.storage.atomic import saving
 from m2v_core.storage.cache import surplus
+from m2v_core.storage.card import retitled
 from m2v_core.storage.export import ExportFormat, write_zip
+from m2v_core.storage.formats import CARD
 from m2v_core.studio.jobs import Job
 from m2v_core.studio.library import ModelRecord
 from m2v_core.studio.space.settings import current_limits
@@ -114,7 +116,8 @@ def archive_of(owner: str, model_id: str, format: ExportFormat | None = None) ->
 
     def make(path: Path) -> None:
         if format is None:
-            write_zip(model_library().folder(model_id, owner), path)
+            folder = model_library().folder(model_id, owner)
+            write_zip(folder, path, card=_renamed_card(folder, path.stem) if record.source == "job" else None)
             return
         with tempfile.TemporaryDirectory(dir=path.parent) as work:
             exported = Path(work) / path.stem
@@ -142,7 +145,14 @@ def delete_model(owner: str, model_id: str) -> str:
 def file_name(record: ModelRecord) -> str:
     """What the model's files are called: its name, without what some file systems refuse."""
     safe = "".join(character if character.isalnum() or character in "._-" else "-" for character in record.name)
-    return safe.strip("-.") or "model"
+    return re.sub("-{2,}", "-", safe).strip("-.") or "model"
+
+
+def _renamed_card(folder: Path, name: str) -> str | None:
+    """The card of a model made here under the name that it has now; None without one."""
+    with suppress(OSError, UnicodeDecodeError):
+        return retitled((folder / CARD).read_text(encoding="utf-8"), name, None)
+    return None
 
 
 def remove_old_files(folder: Path, age_seconds: float = _SERVED_SECONDS) -> None:

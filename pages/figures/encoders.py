@@ -198,7 +198,7 @@ def _bubble_figure(
 def frontier_figure(rows: Sequence[FrontierRow], quality_name: str) -> Figure:
     """Quality against size: a line for each number format and kind of table, a point for each number of dimensions.
 
-    Points that no other beats in both are filled.
+    Points that are better than all as small are filled.
     """
     import plotly.graph_objects as go  # takes a second
 
@@ -257,9 +257,10 @@ def _frontier_hover(row: FrontierRow) -> Markup:
     return lines_html(
         Markup("<b>{}</b>").format(f"{row.dim:,} dimensions, {row.precision}"),
         f"{row.n_rows:,} rows, {row.n_bytes / 1e6:,.2f} MB",
-        f"quality {fixed(row.average, 2)}",
+        f"quality {fixed(row.average, 2)}"
+        + ("" if row.low is None else f" ({fixed(row.low, 1)} to {fixed(row.high or 0, 1)})"),
         *([] if rate is None else [f"{rate_text(rate)} sentences a second here"]),
-        *(["none smaller is as good"] if row.is_best else []),
+        *(["better than all that are as small"] if row.is_best else []),
     )
 
 

@@ -162,7 +162,7 @@ def corpus_characters(app: App) -> None:
 
 def teacher_parameters(app: App) -> None:
     app.limit(teacher_parameters=1)
-    html, button, _ = preflight_card.preflight(
+    html, button, *_ = preflight_card.preflight(
         components.BUNDLED_TEACHER, None, True, 256, "float16", None, None, "fast"
     )
     assert "1 are allowed here" in html and button.interactive is False
@@ -229,20 +229,32 @@ def speed_models(app: App) -> None:
     app.limit(speed_models=1)
     models = [app.model(), app.model()]
     refused(
-        "2 models are chosen; 1 can be measured", compare.submit, ADA, models, False, None, "sample", "", None, 3, 5, 0
+        "2 models are chosen; 1 can be measured",
+        compare.submit,
+        ADA,
+        models,
+        False,
+        None,
+        "sample",
+        "",
+        None,
+        None,
+        3,
+        5,
+        0,
     )
 
 
 def speed_texts(app: App) -> None:
     app.limit(speed_texts=4)
-    refused("5 texts are more than the 4", compare.usable_texts, "own", "a\nb\nc\nd\ne", None, 3)
+    refused("5 texts are more than the 4", compare.usable_texts, "own", "a\nb\nc\nd\ne", None, None, 3)
 
 
 def evaluation_models(app: App) -> None:
     app.limit(evaluation_models=1)
     picked, other = app.model(), app.model()
     call = functools.partial(evaluate.submit, ADA, picked, ["fidelity"], "a/b")
-    refused("2 models are chosen; 1 can be evaluated", call, [other], "sample", "", None, None, 0)
+    refused("2 models are chosen; 1 can be evaluated", call, [other], "sample", "", None, None, None, 0)
 
 
 def evaluation_texts(app: App) -> None:

@@ -81,11 +81,14 @@ def test_one_click_on_home_ends_in_a_zip_that_loads(page: sync_api.Page, server:
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Download ZIP").click()
-    assert download.value.suggested_filename == "m2v-all-MiniLM-L6-v2.zip"
+    assert download.value.suggested_filename == "minilm-l6-256.zip"
     download.value.save_as(tmp_path / "model.zip")
     with zipfile.ZipFile(tmp_path / "model.zip") as archive:
         archive.extractall(tmp_path)
-    model = StaticModel.from_pretrained(str(tmp_path / "m2v-all-MiniLM-L6-v2"))
+    card = (tmp_path / "minilm-l6-256" / "README.md").read_text()
+    assert "\n# minilm-l6-256\n" in card and 'from_pretrained("minilm-l6-256")' in card
+    assert "license: apache-2.0" in card
+    model = StaticModel.from_pretrained(str(tmp_path / "minilm-l6-256"))
     assert (len(model.tokens), model.dim) == (29_525, 256)
     close, far = model.similarity(model.encode(["a small dog"]), model.encode(["a puppy", "interest rates"]))[0]
     assert close > far

@@ -102,7 +102,7 @@ def test_words_that_are_too_many_or_in_a_column_nobody_named(
     report = page.locator(".block.m2v-report")
     says(report, "Which column", "Pick it above")
     start.click()
-    says(page.locator(".block.m2v-message"), "several columns: 'left', 'right'", "Name the one")
+    says(page.locator(".block.m2v-message"), "several columns: 'left', 'right'", "Choose the one to read")
     page.get_by_label("Column that holds the words").click()
     page.get_by_role("option", name="right").click()
     says(report, "2 entries ready", "lake")

@@ -37,11 +37,10 @@ def test_verdict_and_own_test_data(
     choose_teacher(page, build_teacher_once("wordpiece"))
 
     page.get_by_text("Paste mine").click()
-    page.locator(".m2v-paste textarea").fill("the quick fox\nrivers run to the sea\nsea shells\na lazy dog")
+    page.locator(".m2v-paste textarea").fill("\n".join(f"the quick fox number {number}" for number in range(512)))
     start.click()
     expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
-    expect(page.locator(".m2v-verdict h2")).to_contain_text("of the teacher's ranking of 6 pairs")
-    expect(page.get_by_text("Don't rely on this figure")).to_be_visible()
+    expect(page.locator(".m2v-verdict h2")).to_contain_text("of the teacher's ranking of 10,000 pairs")
 
     page.get_by_text("My own test data").click()
     upload = page.locator(".m2v-sets input[type=file]")

@@ -159,6 +159,15 @@ def looks_at_another_way_in_and_finds_all_again(page: sync_api.Page, tmp_path: P
     page.get_by_role("button", name="Forget these texts").click()
     look_at("Paste texts", "3 texts ready")
     look_at("Upload a file", None)
+    (tmp_path / "two.csv").write_text("question,answer\nhow far,a mile\nhow long,a day\n")
+    page.locator("input[type=file]:visible, .m2v-upload input[type=file]").first.set_input_files(tmp_path / "two.csv")
+    expect(page.get_by_text("Which column holds the texts?")).to_be_visible()
+    column = page.get_by_label("Column that holds the texts")
+    column.click()
+    page.get_by_role("option", name="answer").click()
+    expect(page.get_by_text("From the column 'answer'.")).to_be_visible()
+    page.get_by_role("button", name="Forget these texts").click()
+    expect(column).to_be_hidden()
     look_at("Paste texts", "3 texts ready")
 
 

@@ -70,7 +70,8 @@ def test_a_distillation_is_submitted_as_told(store: FakeStore, library: Library)
     job_id = page.distill(OWNER, " some/teacher ", ["a", "b"], {"pca_dims": 8, "use_subword": False})
     [(spec, owner)] = store.submitted
     assert owner == OWNER
-    assert spec.parameters == {"model_name": "some/teacher", "pca_dims": 8, "use_subword": False}
+    assert spec.parameters == {"model_name": "some/teacher", "pca_dims": 8, "use_subword": False, "name": "teacher-8"}
+    assert spec.title == "teacher-8"
     assert spec.texts == {"vocabulary": ["a", "b"]}
     assert page.job(OWNER, job_id)["state"] == "queued"
     page.distill(OWNER, "some/teacher")

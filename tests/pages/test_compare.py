@@ -20,7 +20,7 @@ from pages.compare import offer, refresh, show, submit, their_teacher, unique_na
 from pages.components import BUNDLED_TEACHER, model_picker
 from pages.components.job_panel import newest_job, panel_values
 from pages.components.job_view import job_html
-from pages.components.measurements import numbers_html
+from pages.components.measurements import conditions_html, numbers_html
 from pages.components.own_texts import judge_file
 from pages.components.result_card import result_html
 from pages.figures import speed_bars, speed_bubbles
@@ -38,10 +38,10 @@ def measured(*, with_teacher: bool = True, name: str = "my model") -> SpeedCompa
     static = EncoderSpeed(
         EncoderFacts(name, "static", 256, "cpu", 2, 15_700_000), 300, (0.02, 0.03, 0.06), False, fidelity
     )
-    teacher = EncoderSpeed(EncoderFacts(TEACHER, "teacher", 384, "cpu", 2, 91_600_000), 24, (2.0, 3.0, 4.0), True)
+    teacher = EncoderSpeed(EncoderFacts(TEACHER, "teacher", 384, "cpu", 2, 91_600_000), 200, (20.0, 25.0, 40.0), True)
     encoders = (static, teacher) if with_teacher else (static,)
     machine = Machine("Some CPU", 2, "Linux x86_64", "3.11.7")
-    return SpeedComparison(encoders, 300, 3, 15.0, 101.0, "own texts", 72 if with_teacher else 0, machine)
+    return SpeedComparison(encoders, 300, 3, 15.0, 101.0, "own texts", 512 if with_teacher else 0, machine)
 
 
 def model_job(**changes: Any) -> Job:
@@ -108,6 +108,7 @@ def start(**changes: Any) -> str:
         "source": "sample",
         "own_texts": "",
         "upload": None,
+        "column": None,
         "rounds": 5,
         "seconds": 15,
         "with_peer": False,
@@ -228,6 +229,14 @@ def test_own_texts_come_from_a_file_too(jobs: FakeStore, vocabulary_file: Callab
 
     jobs.add(OWNER, model_job())
     assert judge_file(usable_texts, None) == ""
+    two = vocabulary_file("two.csv", "question,answer\n" + "".join(f"q{n},a{n}\n" for n in range(9)))
+    assert "Which column holds the texts?" in judge_file(usable_texts, two)
+    assert "9 different texts ready" in judge_file(usable_texts, two, "answer")
+    start(source="upload", upload=two, column="answer")
+    assert jobs.submitted[-1][0].texts == {"texts": [f"a{n}" for n in range(9)]}
+    jobs.add(OWNER, model_job())
+    with pytest.raises(M2VError, match="several columns: 'question', 'answer'. Choose the one to read"):
+        start(source="upload", upload=two)
     assert "m2v-error" in judge_file(usable_texts, vocabulary_file("empty.txt", ""))
     for changes in ({"upload": None}, {"upload": vocabulary_file("few.txt", "one\ntwo")}):
         with pytest.raises(M2VError, match=r"no file yet|2 different texts are too few"):
@@ -280,7 +289,7 @@ def test_too_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = replace(current_limits(), speed_texts=10)
     monkeypatch.setattr(compare, "current_limits", lambda: limits)
     with pytest.raises(LimitError, match="11 texts are more than the 10"):
-        usable_texts("own", "\n".join(map(str, range(11))), None, 5)
+        usable_texts("own", "\n".join(map(str, range(11))), None, None, 5)
 
 
 def test_names_are_told_apart(jobs: FakeStore) -> None:
@@ -314,8 +323,8 @@ def test_a_measurement_is_shown(jobs: FakeStore) -> None:
         "Median of 3 rounds",
         "the same 300 texts",
         "Some CPU, 2 CPUs",
-        "some/teacher read 24 of the 300 texts",
-        "all pairs of 72 texts",
+        "some/teacher read 200 of the 300 texts",
+        "all pairs of 512 texts",
     ):
         assert text in conditions
     assert not show("another-another-another-1", JOB_ID)["measured"].visible
@@ -332,8 +341,8 @@ def test_bars_have_units_spread_and_marks() -> None:
     figure = speed_bars(measured())
     (bars,) = figure.data
     assert list(bars.x) == pytest.approx([8, 10_000])
-    assert list(bars.error_x.array) == pytest.approx([4, 5_000])
-    assert list(bars.error_x.arrayminus) == pytest.approx([2, 5_000])
+    assert list(bars.error_x.array) == pytest.approx([2, 5_000])
+    assert list(bars.error_x.arrayminus) == pytest.approx([3, 5_000])
     assert list(bars.marker.pattern.shape) == ["/", ""]
     assert [label.text for label in figure.layout.annotations] == [
         "teacher",
@@ -374,6 +383,21 @@ def test_the_card_has_the_verdict() -> None:
     alone = json.loads(json.dumps(measured(with_teacher=False).to_json()))
     assert text_of(result_html(speed_job(outcome=alone))) == "Sentences a second 10,000 Measured in 20 s"
     assert "my model reads 10,000 sentences a second" in numbers_html(measured(with_teacher=False))
+
+
+def test_what_rests_on_too_little_is_not_shown() -> None:
+    static, teacher = measured().encoders
+    short = EncoderSpeed(teacher.facts, 3, teacher.round_seconds, True)
+    comparison = replace(measured(), encoders=(replace(static, fidelity=None), short), judged_texts=0)
+    numbers, conditions = numbers_html(comparison), text_of(conditions_html(comparison))
+    assert "my model reads 10,000 sentences a second" in numbers and "times" not in numbers
+    assert "read 9 texts, fewer than 3 batches of 32" in conditions
+    assert "Fidelity was not measured: it takes 512 texts" in conditions
+    job = speed_job(outcome=json.loads(json.dumps(comparison.to_json())))
+    assert text_of(result_html(job)) == (
+        "Sentences a second 10,000 Times as fast as the teacher, extrapolated Not enough data to tell "
+        "Fidelity Not measured Measured in 20 s"
+    )
 
 
 def test_tables_and_charts_call_a_teacher_the_same() -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import pytest
@@ -12,7 +13,8 @@ from gradio.context import LocalContext
 
 from m2v_core.errors import InputError
 from m2v_core.exploration.neighbors import Neighbor
-from m2v_core.studio.work.distilling import model_title
+from m2v_core.hub.push import check_model_name
+from m2v_core.studio.work.distilling import default_name
 from pages import components
 from pages.components import (
     by_name,
@@ -91,15 +93,20 @@ def test_neighbors_show_word_bar_and_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("teacher", "title"),
+    ("facts", "name"),
     [
-        ("sentence-transformers/all-MiniLM-L6-v2", "m2v-all-MiniLM-L6-v2"),
-        ("/home/ada/teachers/mine/", "m2v-mine"),
-        ("C:\\teachers\\mine", "m2v-mine"),
+        (("sentence-transformers/all-MiniLM-L6-v2", 256), "minilm-l6-256"),
+        (("sentence-transformers/all-MiniLM-L6-v2", 256, "/tmp/x/Medical.csv"), "minilm-l6-medical-256"),
+        (("BAAI/bge-small-en-v1.5", 0.9), "bge-small-en"),
+        (("intfloat/multilingual-e5-small", None, "W\u00f6rter  (neu)..txt"), "multilingual-e5-small-w-rter-neu"),
+        (("/home/ada/teachers/mine/",), "mine"),
+        (("C:\\teachers\\mine", 8), "mine-8"),
+        (("lab/\u4e2d\u6587", None), "model"),
+        (("lab/" + "x" * 200, 256, "y" * 200), "x" * 48 + "-" + "y" * 32 + "-256"),
     ],
 )
-def test_model_title(teacher: str, title: str) -> None:
-    assert model_title(teacher) == title
+def test_default_name(facts: tuple[Any, ...], name: str) -> None:
+    assert default_name(*facts) == name == check_model_name(name)
 
 
 def test_any_teacher_is_good_at_home(monkeypatch: pytest.MonkeyPatch) -> None:

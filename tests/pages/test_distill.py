@@ -12,6 +12,7 @@ from gradio.context import LocalContext
 
 from m2v_core.errors import InputError, VocabularyError
 from m2v_core.exploration.neighbors import Neighbor
+from m2v_core.studio.work.distilling import default_name
 from pages import distill
 from pages.api import _SETTINGS
 from pages.components import own_words, preflight_card
@@ -28,7 +29,9 @@ from pages.components.distill_settings import (
     parse_dims,
     parse_pattern,
 )
+from pages.components.model_name import propose, rule_html
 from pages.components.own_words import clean_words, lint, lint_file, read_words, usable_words
+from pages.components.preflight_card import teacher_facts
 from pages.distill import build, restore, search, submit
 from tests.hub.server import LoopbackHub, User
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
@@ -77,7 +80,7 @@ def test_the_defaults_are_those_of_distill(store: FakeStore) -> None:
     submit(OWNER, **DEFAULTS)
     spec, owner = store.submitted[0]
     assert owner == OWNER
-    assert spec.title == "m2v-bge-small-en-v1.5"
+    assert spec.title == "bge-small-en-256"
     assert spec.parameters == {
         "model_name": "BAAI/bge-small-en-v1.5",
         "pca_dims": 256,
@@ -92,8 +95,61 @@ def test_the_defaults_are_those_of_distill(store: FakeStore) -> None:
         "apply_zipf": True,
         "weighting": "sif",
         "sif_coefficient": 1e-4,
+        "name": "bge-small-en-256",
     }
     assert not spec.texts
+
+
+def test_a_model_has_a_name_and_its_teachers_licence(
+    store: FakeStore, vocabulary_file: WriteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = SimpleNamespace(license="apache-2.0", access="public")
+    monkeypatch.setattr(distill, "teacher_facts", lambda name, token: facts)
+    words = {
+        "mode": "word",
+        "source": "upload",
+        "upload": vocabulary_file("Medical terms.txt", "aspirin\nheart attack"),
+    }
+    submit(OWNER, **DEFAULTS | {"name": "my-model"})
+    submit(OWNER, **DEFAULTS | words | {"dims": "0.9"})
+    first, second = (spec for spec, _ in store.submitted)
+    assert (first.title, first.parameters["name"], first.parameters["license"]) == (
+        "my-model",
+        "my-model",
+        "apache-2.0",
+    )
+    assert second.title == second.parameters["name"] == "bge-small-en-medical-terms"
+    for bad in ("my model", "ada/model", "-x", "a--b", "x" * 97, "ünder"):
+        assert "Use letters, digits, &#39;-&#39;" in rule_html(bad)
+        with pytest.raises(InputError, match="can't be the name of a model. Use letters, digits"):
+            submit(OWNER, **DEFAULTS | {"name": bad})
+    assert rule_html("minilm-l6-256") == rule_html(" ") == "" and len(store.submitted) == 2
+
+
+def test_what_is_typed_as_a_name_stays() -> None:
+    for name, suggested in (("", ""), ("", "a-128"), ("a-128", "a-128")):
+        box, now_suggested = propose(name, "a-256", suggested)
+        assert (box.value, box.placeholder, now_suggested) == ("a-256", "a-256", "a-256")
+    box, now_suggested = propose("mine", "a-256", "a-128")
+    assert box.value is None and (box.placeholder, now_suggested) == ("a-256", "a-256")
+
+
+def test_the_name_says_how_wide_the_model_will_be(
+    build_teacher_once: Callable[[str], Path], vocabulary_file: WriteFile
+) -> None:
+    teacher = str(build_teacher_once("wordpiece"))
+    settings = {
+        name: DEFAULTS[name] for name in ("source", "pasted", "column", "precision", "clusters", "remove_pattern")
+    }
+    settings |= {"teacher": teacher, "recipe": "fast", "prompt": "", "dictionary": "auto"}
+    width = teacher_facts(teacher).teacher_dim
+    file = vocabulary_file("few.txt", "sea\nriver")
+    for changes, ending in (
+        ({"mode": "output", "upload": file, "dims": "8"}, "-8"),
+        ({"mode": "word", "source": "upload", "upload": file, "dims": "8"}, f"-few-{width}"),
+        ({"mode": "output", "upload": None, "dims": "none"}, f"-{width}"),
+    ):
+        assert distill.check(**settings | changes)[3] == default_name(teacher) + ending
 
 
 @pytest.mark.parametrize(("mode", "use_subword"), [("subword", True), ("word", False)])
@@ -416,7 +472,7 @@ def closed_hub(
 
 
 def card_for(teacher: str, token: str | None) -> tuple[str, bool]:
-    card, button, _ = distill.check_for_visitor(
+    card, button, *_ = distill.check_for_visitor(
         gr.Request(),
         None if token is None else gr.OAuthToken(token, "", 0),
         *(teacher, "output", "paste", "", None, None, "256", "float16", "", "", "fast", "", "auto"),

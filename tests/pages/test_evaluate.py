@@ -38,6 +38,7 @@ from tests.pages.test_compare import EVIL, OWNER, TEACHER, Shelf, model_job, spe
 from tests.pages.test_job_panel import text_of
 
 MODEL_ID, OTHER_ID = "a" * 32, "b" * 32
+MANY = [f"text {number}" for number in range(512)]
 PAIRS = "score,a,b\n" + "".join(f"{n % 5},the {chr(97 + n)} sea,{chr(98 + n)} shore\n" for n in range(12))
 
 
@@ -66,6 +67,7 @@ def start(**changes: Any) -> str:
         "source": "sample",
         "own_texts": "",
         "upload": None,
+        "column": None,
         "sets": None,
         "shared_rows": 0,
     }
@@ -73,10 +75,22 @@ def start(**changes: Any) -> str:
 
 
 def frontier_rows() -> list[FrontierRow]:
+    """Two of each width, of which the smaller is as good; the wide ones are better by more than chance."""
     return [
-        FrontierRow(dim, precision, 100, dim * size * 100_000, 60.0 + dim / 64, {"STS": 60.0}, 1234.5 * size, size == 1)
+        FrontierRow(
+            dim,
+            precision,
+            100,
+            dim * size * 100_000,
+            average := 60.0 + dim / 64,
+            {"STS": 60.0},
+            1234.5 * size,
+            is_best=(dim, size) == (256, 1),
+            low=average - 1,
+            high=average + 1,
+        )
         for dim in (32, 256)
-        for precision, size in (("float32", 4), ("int8", 1))
+        for precision, size in (("int8", 1), ("float32", 4))
     ]
 
 
@@ -85,8 +99,8 @@ def evaluated(name: str = "mine", n_pairs: int = 12, **changes: Any) -> Job:
     own = OwnSet(name, tuple((str(n % 5), f"{chr(97 + n)} sea", f"{chr(98 + n)} shore") for n in range(n_pairs)))
     static, teacher = LetterEncoder(name), LetterEncoder(TEACHER, "teacher")
     encoders = [static, TfidfEncoder()]
-    texts = [text for row in own.rows for text in row[1:]]
-    fidelities = measure_fidelity(teacher, encoders, texts[: 6 if n_pairs == 12 else 40], resamples=50)
+    texts = [f"{chr(97 + n % 26)}{chr(97 + n // 26)} sea" for n in range(512)]
+    fidelities = measure_fidelity(teacher, encoders, texts, resamples=20)
     outcome = {
         "teacher": TEACHER,
         "texts_name": "own texts",
@@ -121,7 +135,7 @@ def test_what_is_submitted(models: FakeStore, vocabulary_file: Callable[[str, st
         what=["fidelity", "tasks", "frontier"],
         beside=[OTHER_ID, "its teacher", "tfidf"],
         source="own",
-        own_texts="one\ntwo\n\nthree\none",
+        own_texts="\n\n".join([*MANY, *MANY]),
         sets=[vocabulary_file("mine.csv", PAIRS)],
         shared_rows=500,
     )
@@ -134,7 +148,7 @@ def test_what_is_submitted(models: FakeStore, vocabulary_file: Callable[[str, st
         **dict.fromkeys(("scores_teacher", "with_fidelity", "with_tasks", "with_frontier"), True),
         "shared_rows": 500,
     }
-    assert spec.texts["texts"] == ["one", "two", "three"]
+    assert spec.texts["texts"] == MANY
     [own] = OwnSet.from_lines(spec.texts["sets"])
     assert own.name == "mine" and len(own.rows) == 12
 
@@ -183,8 +197,8 @@ def test_files_are_judged(vocabulary_file: Callable[[str, str], str]) -> None:
     said = judge_sets([good, bad])
     assert "m2v-error" in said and "line 2" in said and "bad.csv" in said
     assert judge_sets(None) == ""
-    texts = vocabulary_file("texts.txt", "one\ntwo\nthree")
-    assert "3 different texts ready" in judge_file(usable_texts, texts)
+    texts = vocabulary_file("texts.txt", "\n".join(MANY))
+    assert "512 different texts ready" in judge_file(usable_texts, texts)
     assert judge_file(usable_texts, None) == ""
 
 
@@ -266,7 +280,7 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
     assert frontier_box.visible and "best of its size" in frontier and "kept as float16" in frontier
     assert "<td>1,234</td>" in frontier and "<td>4,938</td>" in frontier and "on this machine" in frontier
     with Path(versions.value["path"]).open(encoding="utf-8-sig", newline="") as file:
-        assert [row["sentences/s"] for row in csv.DictReader(file)] == ["4938.0", "1234.0", "4938.0", "1234.0"]
+        assert [row["sentences/s"] for row in csv.DictReader(file)] == ["1234.0", "4938.0", "1234.0", "4938.0"]
     assert "Some CPU, 2 CPUs" in conditions and "2026-01-02" in conditions
     assert not bubbles_box.visible and bubbles is None and "compare" in conditions  # nobody measured speed
     assert len(figure.data) == 2
@@ -287,15 +301,37 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
 def test_from_too_little_test_data_nothing_is_concluded(jobs: FakeStore) -> None:
     job = jobs.add(OWNER, evaluated())
     shown = show(OWNER, JOB_ID)
-    fidelity, scores, table = shown["fidelity"], shown["scores"], shown["table"]
+    scores, table = shown["scores"], shown["table"]
     figure, frontier = shown["frontier_plot"], shown["frontier"]
-    assert "rely on this figure" in fidelity.value and "21 make 200" in fidelity.value
     for html in (scores.value, table, frontier):
         assert "12 pairs in “mine” are too few to tell models apart" in html
     assert "of 12 pairs</small>" in scores.value and "mine scores" not in scores.value
     assert "Quality against size" in frontier and "best of its size" not in frontier.lower()
+    assert shown["bubbles"] is None
     assert all(symbol.endswith("-open") for trace in figure.data for symbol in trace.marker.symbol)
-    assert "Score on 12 pairs, too few" in result_html(job) and "of best quality" not in result_html(job)
+    said = text_of(result_html(job))
+    assert "Score on 12 pairs Not enough data to tell 98 % of best quality Not enough data to tell" in said
+
+
+def test_versions_within_chance_are_not_ranked() -> None:
+    near = frontier_html(frontier_rows(), "Score", "float32")
+    assert "Nothing smaller than 256 dimensions in int8 keeps 98" in near
+    *smaller, largest = frontier_rows()
+    near = frontier_html([*smaller, replace(largest, average=64.2)], "Score", "float32")
+    assert "256 dimensions in int8 keep 100\N{NO-BREAK SPACE}% of the best quality at 25.6 MB" in near
+    rows = [replace(row, low=row.average - 30, high=row.average + 30, is_best=False) for row in frontier_rows()]
+    html = frontier_html(rows, "Score", "float32")
+    assert "Not enough data to tell how small a version can be and keep 98" in html and "30.5 to 90.5" in html
+    assert "best of its size" not in html.lower() and "Nothing smaller" not in html
+
+
+def test_what_an_earlier_version_measured_on_too_little_is_not_shown(jobs: FakeStore) -> None:
+    few = {name: found | {"n_texts": 9, "n_pairs": 36} for name, found in evaluated().outcome["fidelity"].items()}
+    rows = [row.to_json() | {"low": None, "high": None, "is_best": True} for row in frontier_rows()]
+    job = jobs.add(OWNER, evaluated(evaluation=None, fidelity=few, frontier=rows))
+    shown = show(OWNER, JOB_ID)
+    assert not shown["fidelity"].visible and "best of its size" not in shown["frontier"].lower()
+    assert text_of(result_html(job)).startswith("Fidelity Not measured 98 % of best quality Not enough data to tell")
 
 
 def test_the_card_has_the_main_figures() -> None:
@@ -333,7 +369,7 @@ def test_a_damaged_evaluation_says_so(jobs: FakeStore) -> None:
 
 
 def test_speed_comes_from_compare(jobs: FakeStore) -> None:
-    job = jobs.add(OWNER, evaluated())
+    job = jobs.add(OWNER, evaluated(n_pairs=60))
     newer = speed_job(id="c" * 32, created_at=3.0)
     newer = replace(newer, parameters={"models": [{"name": "my model", "path": "/models/one"}], "teacher": TEACHER})
     jobs.add(OWNER, newer)
@@ -355,12 +391,12 @@ def test_speed_comes_from_compare(jobs: FakeStore) -> None:
 
 def test_the_frontier_as_a_figure() -> None:
     rows = frontier_rows()
-    figure = frontier_figure([*rows, replace(rows[0], n_rows=10, n_bytes=1000)], "quality of <b>")
+    figure = frontier_figure([*rows, replace(rows[1], n_rows=10, n_bytes=1000)], "quality of <b>")
     assert [trace.name for trace in figure.data] == ["float32", "int8", "float32, 10 shared rows"]
     assert list(figure.data[0].x) == pytest.approx([12.8, 102.4])
     assert list(figure.data[0].y) == pytest.approx([60.5, 64.0])
     assert list(figure.data[0].marker.symbol) == ["circle-open"] * 2  # int8 is as good, and smaller
-    assert list(figure.data[1].marker.symbol) == ["square"] * 2
+    assert list(figure.data[1].marker.symbol) == ["square-open", "square"]  # nothing is smaller than the first
     assert "4,938 sentences a second" in figure.data[0].customdata[0]
     assert "second" not in frontier_figure([replace(rows[0], sentences_per_second=None)], "q").data[0].customdata[0]
     assert "MB" in figure.layout.xaxis.title.text and "<b>" not in figure.layout.annotations[0].text
@@ -368,7 +404,7 @@ def test_the_frontier_as_a_figure() -> None:
 
 def test_versions_worse_than_chance_are_shown_too() -> None:
     html = frontier_html([replace(row, average=-row.average) for row in frontier_rows()], "Score", "float32")
-    assert "Quality against size" in html and "%" not in html and "-60.50" in html
+    assert "Quality against size" in html and "of the best quality" not in html and "-60.50" in html
 
 
 def test_names_are_text_and_never_markup_or_formulas(jobs: FakeStore) -> None:

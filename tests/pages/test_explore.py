@@ -26,6 +26,7 @@ from m2v_core.studio.jobs.kept_texts import KeptTexts
 from m2v_core.studio.space.settings import current_limits
 from pages import explore
 from pages.components import findings, map_look, own_documents, teacher_side, word_map
+from pages.components.column_picker import columns_of_upload
 from pages.components.teacher_side import Documents
 from pages.figures import CLUSTER_COLORS, PointColors, map_figure
 from tests.core.exploration.index.oracle import write_vectors
@@ -113,6 +114,23 @@ def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], s
     assert documents is not None and documents.texts == ("first text", "second text")
     assert "From the column" in report
     assert own_documents.read_documents("upload", "", None) == (None, "")
+
+    two = vocabulary_file("two.csv", "question,answer\nhow far,a mile\nhow long,a day\n")
+    documents, report = own_documents.read_documents("upload", "", two)
+    assert documents is None and "Which column holds the texts?" in report
+    picker = columns_of_upload(two)
+    assert picker.visible and picker.value is None and [value for _, value in picker.choices] == ["question", "answer"]
+    documents, report = own_documents.read_documents("upload", "", two, "answer")
+    assert documents is not None and documents.texts == ("a mile", "a day") and "column &#39;answer&#39;" in report
+    # What was picked of another file is forgotten.
+    assert own_documents.read_documents("upload", "", table, "answer")[0].texts == ("first text", "second text")
+    assert columns_of_upload(table).value == "text"
+    for hidden in (None, vocabulary_file("plain.txt", "a\nb"), vocabulary_file("one.csv", "text\na\nb")):
+        assert not columns_of_upload(hidden).visible
+    assert not columns_of_upload(vocabulary_file("broken.csv", "PK\x03\x04")).visible
+    take = partial(explore.take_source, OWNER, "upload", "", two, "answer", "")
+    assert take(SimpleNamespace(target=gr.Dropdown(render=False)))[0].texts == ("a mile", "a day")
+    assert take(SimpleNamespace(target=gr.File(render=False)))[0] is None  # a new file, of which nothing is picked
     documents, report = own_documents.read_documents("upload", "", vocabulary_file("a.txt", "PK\x03\x04"))
     assert documents is None and 'role="alert"' in report
 
@@ -155,40 +173,40 @@ def test_looking_at_another_way_in_gives_nothing_up(
     types: Any = SimpleNamespace(target=gr.Textbox(render=False))
     long = "\n".join(f"{'long ' * 50}text {number}" for number in range(1000))
     file = vocabulary_file("long.txt", long)
-    uploaded = explore.take_source(OWNER, "upload", "", file, "", gives)[0]
+    uploaded = explore.take_source(OWNER, "upload", "", file, None, "", gives)[0]
     assert uploaded is not None and len(uploaded.texts) == 1000
 
     # After a refresh no box holds them, however long one looks around.
     shown = own_documents.find_documents(OWNER)
     assert (shown["source"], shown["documents"]) == ("upload", uploaded)
     assert "pasted" not in shown and shown["forget"].visible
-    assert explore.take_source(OWNER, "paste", "", None, "", looks)[0] is None
-    documents, _, report, forget = explore.take_source(OWNER, "upload", "", None, "", looks)
+    assert explore.take_source(OWNER, "paste", "", None, None, "", looks)[0] is None
+    documents, _, report, forget = explore.take_source(OWNER, "upload", "", None, None, "", looks)
     assert documents == uploaded and "1,000 texts ready" in report and forget.visible
 
     # Pasted texts take nothing from them, nor they from pasted ones, too long for the box as they are.
-    pasted = explore.take_source(OWNER, "paste", long + "\nlast", None, "", types)[0]
+    pasted = explore.take_source(OWNER, "paste", long + "\nlast", None, None, "", types)[0]
     shown = own_documents.find_documents(OWNER)
     assert (shown["source"], shown["documents"]) == ("paste", pasted) and "pasted" not in shown
-    assert explore.take_source(OWNER, "upload", "", file, "", looks)[0] == uploaded
-    assert explore.take_source(OWNER, "folder", "", None, "", looks)[0] is None
-    assert explore.take_source(OWNER, "paste", "", None, "", looks)[0] == pasted
+    assert explore.take_source(OWNER, "upload", "", file, None, "", looks)[0] == uploaded
+    assert explore.take_source(OWNER, "folder", "", None, None, "", looks)[0] is None
+    assert explore.take_source(OWNER, "paste", "", None, None, "", looks)[0] == pasted
 
     # Whoever empties one gives up that one.
-    assert explore.take_source(OWNER, "upload", "", None, "", gives)[0] is None
+    assert explore.take_source(OWNER, "upload", "", None, None, "", gives)[0] is None
     assert own_documents.find_documents(OWNER)["documents"] == pasted
-    assert explore.take_source(OWNER, "paste", "", None, "", types)[0] is None
+    assert explore.take_source(OWNER, "paste", "", None, None, "", types)[0] is None
     assert own_documents.find_documents(OWNER)["documents"] is None
 
 
 def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     texts = ["Rivers run to the sea", EVIL + " the sea", "The quick fox"]
     folder = write_vectors(tmp_path / "vectors", [model.model.encode(texts)], model=model_fingerprint(model.model))
-    documents, opened, report, forget = explore.take_source(OWNER, "folder", TEXTS, None, f" {folder} ", LOOKS)
+    documents, opened, report, forget = explore.take_source(OWNER, "folder", TEXTS, None, None, f" {folder} ", LOOKS)
     assert (documents, opened, forget.visible) == (None, str(folder), False)
     assert "3 vectors ready" in report and f"m2v index {folder}" in report
     build_index(folder)
-    assert "m2v index" not in explore.take_source(OWNER, "folder", "", None, str(folder), LOOKS)[2]
+    assert "m2v index" not in explore.take_source(OWNER, "folder", "", None, None, str(folder), LOOKS)[2]
 
     search = partial(explore.follow_documents_search, *MODEL, None, str(folder))
     (html,) = search("Rivers run to the sea", 5, "")
@@ -203,16 +221,17 @@ def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPat
     write_vectors(tmp_path / "others", [model.model.encode(texts)], model="another")
     (html,) = explore.follow_documents_search(*MODEL, None, str(tmp_path / "others"), "sea", 5, "")
     assert "is another model than the one that made these vectors" in html and "Library page" in html
-    documents, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(tmp_path / "<b>absent"), LOOKS)
+    absent = str(tmp_path / "<b>absent")
+    documents, opened, report, _ = explore.take_source(OWNER, "folder", "", None, None, absent, LOOKS)
     assert opened is None and "does not exist" in report and "<b>" not in report
-    assert explore.take_source(OWNER, "folder", "", None, " ", LOOKS)[1:3] == (None, "")
-    assert explore.take_source(OWNER, "paste", TEXTS, None, str(folder), LOOKS)[1] is None
+    assert explore.take_source(OWNER, "folder", "", None, None, " ", LOOKS)[1:3] == (None, "")
+    assert explore.take_source(OWNER, "paste", TEXTS, None, None, str(folder), LOOKS)[1] is None
 
 
 def test_on_a_space_no_folder_is_opened(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = write_vectors(tmp_path / "vectors", [model.model.encode(["the sea"])])
     monkeypatch.setenv("SPACE_ID", "somebody/space")
-    _, opened, report, _ = explore.take_source(OWNER, "folder", "", None, str(folder), LOOKS)
+    _, opened, report, _ = explore.take_source(OWNER, "folder", "", None, None, str(folder), LOOKS)
     assert opened is None and "only where the app runs on your own computer" in report
     (html,) = explore.follow_documents_search(*MODEL, None, str(folder), "sea", 5, "")
     assert "only where the app runs on your own computer" in html

@@ -34,6 +34,7 @@ from m2v_core.studio.library import ModelRecord, Refusal
 from pages import components, explore, figures, library
 from pages.components import (
     account,
+    column_picker,
     evaluation_view,
     findings,
     job_view,
@@ -124,6 +125,7 @@ STAGES = (Stage("load", 1, 1, 2.0, True), Stage("encode", 10, 100, 4.0, False))
 CASES: dict[str, Callable[[str], str]] = {
     "notice": lambda text: components.notice("info", text, [text, text]),
     "error_notice": lambda text: components.error_notice(InputError(text), text),
+    "question": column_picker.question,
     "neighbors_html": lambda text: components.neighbors_html(_found(text), text, {0}),
     "words_html": lambda text: findings.words_html(_found(text), text),
     "documents_html": lambda text: findings.documents_html(_found(text), text, {1200}, [text, text]),

@@ -5,6 +5,7 @@ import re
 import time
 import zipfile
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import gradio as gr
@@ -56,6 +57,38 @@ JOBS = {
 
 def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)).strip()
+
+
+def test_dimensions_that_are_not_those_asked_for_are_explained() -> None:
+    outcome = done_job().outcome | {"dim": 768, "n_tokens": 127}
+    said = text_of(result_html(done_job(outcome=outcome, parameters={"pca_dims": 256})))
+    assert "Dimensions 768" in said and "768 dimensions, not 256: PCA needs more rows" in said
+    for parameters in ({"pca_dims": 768}, {"pca_dims": 0.9}, {"pca_dims": None}, {}):
+        assert ", not " not in result_html(done_job(outcome=outcome, parameters=parameters))
+
+
+def test_quality_and_ratio_rest_on_enough_data_or_are_not_shown() -> None:
+    measured = {
+        "fidelity": 0.571,
+        "fidelity_interval": [0.54, 0.6],
+        "fidelity_on": "10,000 pairs of 512 English sentences",
+        "fidelity_texts": 512,
+        "sentences_per_second": 51234.0,
+        "times_the_teacher": [862.0, 862.0],
+        "is_teacher_extrapolated": False,
+        "hardware": "2 cores",
+    }
+    outcome = done_job().outcome
+    said = unescape(text_of(result_html(done_job(outcome=outcome | {"measured": measured}))))
+    assert "Keeps 57 % (95 % interval 54 to 60 %) of the teacher's ranking of 10,000 pairs of 512" in said
+    assert "862 times the teacher's" in said
+    few = {"fidelity": None, "fidelity_interval": None, "fidelity_texts": 0, "times_the_teacher": None}
+    html = result_html(done_job(outcome=outcome | {"measured": measured | few}))
+    assert "Quality Not measured" in text_of(html) and f'href="evaluate?model={JOB_ID}"' in html
+    assert "51,234 sentences a second (2 cores)" in text_of(html)
+    del measured["fidelity_texts"]  # as an earlier version measured it, on 9 texts
+    said = text_of(result_html(done_job(outcome=outcome | {"measured": measured})))
+    assert "Quality Not measured" in said and "57 %" not in said and "862" not in said
 
 
 @pytest.mark.parametrize("name", JOBS)

@@ -224,10 +224,10 @@ def test_rename_and_delete(add: Callable[..., ModelRecord], library: Library) ->
 
 def test_a_name_that_is_too_long_is_refused_and_not_cut(add: Callable[..., ModelRecord]) -> None:
     record = add()
-    shown = page.rename(OWNER, record.id, "n" * 93)
-    assert "It keeps its name" in shown[DONE] and "93 characters, and 80 are allowed" in shown[DONE]
+    shown = page.rename(OWNER, record.id, "n" * 103)
+    assert "It keeps its name" in shown[DONE] and "103 characters, and 96 are allowed" in shown[DONE]
     assert page.values(OWNER, record.id)[NAME] == "small"
-    assert page.rename(OWNER, record.id, "n" * 80)[NAME] == "n" * 80
+    assert page.rename(OWNER, record.id, "n" * 96)[NAME] == "n" * 96
 
 
 @pytest.mark.parametrize(
@@ -294,6 +294,22 @@ def test_the_zip_is_its_owners_and_goes_with_the_model(add: Callable[..., ModelR
     assert button.value is None and "No such model among yours" in said
     page.delete(OWNER, record.id)
     assert not zip_path.exists()
+
+
+def test_the_card_in_the_zip_has_the_models_name(
+    monkeypatch: pytest.MonkeyPatch, store: FakeStore, tmp_path: Path
+) -> None:
+    library = Library(tmp_path / "models", jobs=store)  # type: ignore[arg-type]
+    monkeypatch.setattr(served_files, "model_library", lambda: library)
+    static_model().save_pretrained(store.result, "minilm-l6-256", license="mit")
+    finished(store, "minilm-l6-256", "a")
+    for name, stem in (("minilm-l6-256", "minilm-l6-256"), ("minilm-l6-256 (2)", "minilm-l6-256-2"), ("mine", "mine")):
+        library.rename("a" * 32, name, OWNER)
+        with zipfile.ZipFile(served_files.archive_of(OWNER, "a" * 32)) as archive:
+            names = archive.namelist()
+            card = archive.read(f"{stem}/README.md").decode()
+        assert len(names) == len(set(names)) == len(list(store.result.iterdir()))
+        assert f"\n# {stem}\n" in card and card.count(f'("{stem}")') == 3 and "license: mit" in card
 
 
 @pytest.mark.parametrize(
@@ -375,10 +391,12 @@ def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], stor
         ({"pca_dims": 256, "pooling": "mean", "device": None}, "dimensions 256 · pooling mean"),
         ({"use_subword": False, "weighting": "sif"}, "own words only · weighting sif"),
         ({"recipe": "model2vec", "pca_dims": 256}, "Recipe Model2Vec · dimensions 256"),
+        ({"pca_dims": 0.9}, "Recipe dimensions 0.9"),
+        ({"pca_dims": 64, "pooling": "mean"}, "Recipe pooling mean"),  # it has others than were asked for
     ],
 )
 def test_a_recipe_in_one_line(recipe: dict[str, Any], says: str) -> None:
-    record = ModelRecord("0" * 32, "name", "teacher", recipe, "job")
+    record = ModelRecord("0" * 32, "name", "teacher", recipe, "job", dim=256)
     assert says in text_of(page.facts_html(record))
     assert EVIL not in page.facts_html(ModelRecord("0" * 32, "name", None, {"recipe": EVIL}))
 

@@ -40,7 +40,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def check(**changes: Any) -> tuple[str, bool]:
-    html, button, _ = distill.check(**DEFAULTS | changes)
+    html, button, *_ = distill.check(**DEFAULTS | changes)
     return html, button.interactive
 
 
@@ -73,6 +73,8 @@ def test_the_bundled_teacher() -> None:
         ({"remove_pattern": "["}, "30,519 rows of 256"),
         ({"mode": "word"}, "Add words below"),
         ({"mode": "word", "pasted": "king\nqueen\nheart attack"}, "4 rows of 384"),
+        ({"mode": "word", "pasted": "king\nqueen\nheart attack"}, "384 dimensions, not 256"),
+        ({"dims": "512"}, "The teacher has no more"),
         ({"mode": "subword", "pasted": "king\nheart attack"}, "29,526 rows of 256"),
     ],
     ids=str,

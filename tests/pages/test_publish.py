@@ -290,8 +290,22 @@ def test_home_makes_a_zip_for_others(hub: LoopbackHub, store: FakeStore) -> None
     home.submit(OWNER, Visitor(), BUNDLED_TEACHER, "", None, False)
     spec, _ = store.submitted[0]
     expected = {"model_name": BUNDLED_TEACHER, "recipe": "fast", "measure": True, "license": "apache-2.0"}
-    assert spec.parameters == expected
+    assert spec.parameters == expected | {"name": "minilm-l6-256"} and spec.title == "minilm-l6-256"
     assert store.secrets == [{}]
+    home.submit(OWNER, Visitor(), BUNDLED_TEACHER, " mine ", None, False)
+    assert store.submitted[1][0].title == store.submitted[1][0].parameters["name"] == "mine"
+    with pytest.raises(InputError, match="can't be the name of a model"):
+        home.submit(OWNER, Visitor(), BUNDLED_TEACHER, "ada/mine", None, False)
+
+
+def test_home_proposes_a_name(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    box, suggested = home.propose_name(BUNDLED_TEACHER, "", "", False, LOCAL, None)
+    assert box.value == suggested == "minilm-l6-256"
+    assert home.propose_name(" ", "", "", False, LOCAL, None)[1] == ""
+    assert "can&#39;t be the name of a model" in home.check_name("my model", False, LOCAL, None)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert home.propose_name(BUNDLED_TEACHER, "", "", True, LOCAL, None)[1] == "ada/minilm-l6-256"
+    assert "is free" in home.check_name("new", True, LOCAL, None)
 
 
 def test_home_asks_for_a_licence_that_nothing_states(

@@ -22,7 +22,7 @@ from m2v_core.studio.jobs.records import iso_time, parsed
 
 Source = Literal["job", "zip", "files", "folder", "hub"]
 
-_MAX_NAME_CHARS = 80
+_MAX_NAME_CHARS = 96  # as on the Hub
 _ID = re.compile("[0-9a-f]{32}")
 _UNBORN = ".adding-"
 _TRASH = ".removed-"

@@ -21,17 +21,38 @@ if TYPE_CHECKING:
 _PROBES = ["A sentence to try a saved model with.", "And one more, of other words.", "42"]
 
 
-def model_title(teacher: str) -> str:
-    """What a model made from `teacher` is called: "m2v-all-MiniLM-L6-v2"."""
-    return "m2v-" + re.split(r"[/\\]", teacher.rstrip("/\\"))[-1]
+def default_name(teacher: str, dim: object = None, words_file: str | None = None) -> str:
+    """What a model is called unless somebody names it: "minilm-l6-medical-256".
+
+    Args:
+        teacher: A Hub name or a folder; a leading "all-" and the version at its end say nothing and are left out.
+        dim: The dimensions, as asked for or as they will be; left out unless it is a whole number.
+        words_file: Path of the file of its vocabulary, if that came from one.
+    """
+    last = re.split(r"[/\\]", teacher.strip().rstrip("/\\"))[-1].lower()
+    parts = [_slug(re.sub(r"^all[-_]|[-_]v[\d.]+$", "", last))[:48]]
+    if words_file is not None:
+        parts.append(_slug(Path(words_file).stem.lower())[:32])
+    if isinstance(dim, int):
+        parts.append(str(dim))
+    return _slug("-".join(parts)) or "model"
+
+
+def _slug(text: str) -> str:
+    """The text with all that a name can't hold as hyphens."""
+    return re.sub(r"[^a-z0-9._]+|\.{2,}", "-", text).strip("-._")
 
 
 def check(parameters: Mapping[str, Any], texts: Mapping[str, Sequence[str]]) -> None:
     """Refuse settings that `distill` would refuse.
 
     Raises:
-        InputError: One is out of its range, or the texts can't be used with them.
+        InputError: One is out of its range, the texts can't be used with them, or the name can't be a model's.
     """
+    if "name" in parameters:
+        from m2v_core.hub.push import check_repo_id  # the worker sets up its account before huggingface_hub is imported
+
+        check_repo_id(str(parameters["name"]))
     settings = {name: parameters[name] for name in SETTING_NAMES if name in parameters}
     DistillRequest(**settings, vocabulary=texts.get("vocabulary"), corpus=texts.get("corpus"))
 
@@ -63,7 +84,7 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
         cancel=order.cancel,
         revision=revision,
     )
-    name, license = extra.get("name") or model_title(parameters["model_name"]), extra.get("license")
+    name, license = extra.get("name") or default_name(parameters["model_name"], model.dim), extra.get("license")
     reporter.start("save", 1)
     model.save_pretrained(order.staging, name, license=license)
     reporter.advance(1)
@@ -76,11 +97,9 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
         return outcome
     order.keep(outcome)
     if extra.get("measure"):
-        found = measure(model, parameters["model_name"], parameters.get("device"), reporter)
-        if found is not None:
-            measured, outcome["measured"] = found
-            model.save_pretrained(order.staging, name, license=license, measured=measured)
-            order.keep(outcome)
+        measured, outcome["measured"] = measure(model, parameters["model_name"], parameters.get("device"), reporter)
+        model.save_pretrained(order.staging, name, license=license, measured=measured)
+        order.keep(outcome)
     if extra.get("publish"):
         outcome["published"] = put_on_hub(order, order.staging, extra["publish"])
     return outcome

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from m2v_core.errors import Cancelled, M2VError
@@ -15,11 +17,16 @@ from m2v_core.studio.work.access import load_teacher, open_encoder, use_hub_acco
 
 if TYPE_CHECKING:
     from m2v_core.evaluation.encoders import Encoder
+    from m2v_core.evaluation.fidelity import Fidelity
+    from m2v_core.evaluation.speed import SpeedComparison
     from m2v_core.model import StaticModel
 
 logger = logging.getLogger(__name__)
 
-_SECONDS, _ROUNDS = 3.0, 3  # of measuring: each encoder's share, and how often it has its turn
+_SECONDS, _ROUNDS = 3.0, 3  # of measuring speed: each encoder's share, and how often it has its turn
+_FIDELITY_SECONDS = 90.0  # the longest that a teacher may take to read for fidelity, which is not measured otherwise
+_SEED = 20
+_TEXTS_A_STEP = 64  # between two looks at whether to stop
 _MAX_TEACHER_BYTES = 700 * 10**6  # a larger one takes longer to load than the measurement is worth
 
 
@@ -68,16 +75,15 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
 
 def measure(
     model: StaticModel, teacher: str, device: str | None, reporter: ProgressReporter
-) -> tuple[Measured, dict[str, Any]] | None:
-    """A short measurement for the model's card, and the same with more of it as plain values; None if it failed.
+) -> tuple[Measured, dict[str, Any]]:
+    """A short measurement for the model's card, and the same with more of it as plain values; empty if it failed.
 
     The speed is that of a few seconds on this machine. Fidelity is measured where the teacher is small enough to be
-    loaded once more: it needs no labels, only sentences that both read.
+    loaded once more, and fast enough to read as many sentences as `evidence` asks for.
     """
     reporter.start("measure", 1)
     from m2v_core.distillation.teacher.teacher import resolve_device, trusted_folder
     from m2v_core.evaluation.encoders import StaticEncoder, TeacherEncoder, disk_bytes
-    from m2v_core.evaluation.fidelity import rank_correlation
     from m2v_core.evaluation.speed import compare_speed, sample_texts
 
     try:
@@ -85,23 +91,47 @@ def measure(
         folder = trusted_folder(teacher, model.config.get("m2v", {}).get("teacher_revision"))
         if disk_bytes(folder) <= _MAX_TEACHER_BYTES:
             encoders.append(TeacherEncoder(folder, "teacher", resolve_device(device)))
-        found = compare_speed(encoders, sample_texts(), rounds=_ROUNDS, seconds=_SECONDS, judge=rank_correlation)
+        found = compare_speed(encoders, sample_texts(), rounds=_ROUNDS, seconds=_SECONDS)
+        fidelity = _fidelity(encoders, found, reporter)
     except Cancelled:
         raise
     except M2VError as error:
         logger.warning("Nothing was measured: %s", error)
-        return None
+        return Measured(), {**vars(Measured()), "fidelity_texts": 0}
     reporter.advance(1)
-    own = found.encoders[0]
-    n_texts = found.judged_texts
+    speed_of_model = found.encoders[0]
     measured = Measured(
-        fidelity=own.fidelity,
-        fidelity_on=f"{n_texts * (n_texts - 1) // 2:,} pairs of {n_texts} English sentences" if n_texts else None,
-        sentences_per_second=own.sentences_per_second,
+        sentences_per_second=speed_of_model.sentences_per_second,
         hardware=f"{found.machine.n_cpus} cores, {found.machine.processor}",
     )
+    if fidelity is not None:
+        measured = replace(
+            measured,
+            fidelity=fidelity.correlation.value,
+            fidelity_interval=(fidelity.correlation.low, fidelity.correlation.high),
+            fidelity_on=f"{fidelity.n_pairs:,} pairs of {fidelity.n_texts} English sentences",
+        )
     return measured, {
         **vars(measured),
-        "times_the_teacher": own.times(found.teacher) if found.teacher else None,
+        "fidelity_texts": fidelity.n_texts if fidelity else 0,
+        "times_the_teacher": found.times_the_teacher(speed_of_model),
         "is_teacher_extrapolated": bool(found.teacher and found.teacher.is_extrapolated),
     }
+
+
+def _fidelity(encoders: Sequence[Encoder], speeds: SpeedComparison, reporter: ProgressReporter) -> Fidelity | None:
+    """What the first encoder keeps of the teacher's view; None where the teacher is missing or too slow."""
+    from m2v_core.evaluation.evidence import MIN_FIDELITY_TEXTS
+    from m2v_core.evaluation.fidelity import compare_embeddings
+    from m2v_core.evaluation.run import embeddings_in_blocks
+    from m2v_core.evaluation.speed import sample_texts
+
+    teacher = speeds.teacher
+    if teacher is None or MIN_FIDELITY_TEXTS / teacher.sentences_per_second > _FIDELITY_SECONDS:
+        return None
+    texts = random.Random(_SEED).sample(sample_texts(), MIN_FIDELITY_TEXTS)
+    static, judge = (
+        embeddings_in_blocks(one, texts, one.facts.name, lambda *_: reporter.advance(0), _TEXTS_A_STEP)
+        for one in encoders
+    )
+    return compare_embeddings(judge, static)

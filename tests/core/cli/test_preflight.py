@@ -20,6 +20,8 @@ def test_preflight(session_hub, tmp_path):
     words.write_text("heart\nmyocardial infarction\n")
     said = " ".join(m2v("preflight", BUNDLED, "--vocabulary-path", words, "--no-use-subword").output.split())
     assert "1 of the 2 entries is a single piece of the teacher already, and needed all the same" in said
+    assert "384 dimensions, not 256: PCA needs more rows than dimensions" in said
+    assert "note" not in m2v("preflight", BUNDLED, "--pca-dims", "0.9").output
     assert "myocardial infarction: my ##oca ##rdial in ##far ##ction" in said
     facts = json.loads(m2v("preflight", BUNDLED, "--vocabulary-path", words, "--json").stdout)
     assert facts["vocabulary"]["n_single"] == 1 and facts["vocabulary"]["mean_pieces"] == 6

@@ -25,7 +25,7 @@ from transformers import AutoModel, AutoTokenizer
 
 import m2v_core
 from m2v_core import StaticModel
-from m2v_core.distillation.reduction import reduce_dims
+from m2v_core.distillation.reduction import dims_note, reduce_dims
 from m2v_core.distillation.weighting import rank_weights
 from m2v_core.errors import (
     Cancelled,
@@ -918,3 +918,13 @@ def test_distilling_changes_nothing_of_the_process(build_teacher_once):
     command = [sys.executable, "-c", DISTILLING_PROCESS, str(build_teacher_once("wordpiece"))]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("asked", [1, 8, 9, 10, 12, 20, 0.9, "auto", None])
+@pytest.mark.parametrize("n_rows", [5, 9, 10, 100])
+def test_other_dimensions_than_asked_for_are_noted(n_rows, asked):
+    dim = reduce_dims(np.random.default_rng(0).normal(size=(n_rows, 12)).astype(np.float32), asked).shape[1]
+    note = dims_note(asked, dim)
+    assert (note is None) is (dim == asked or not isinstance(asked, int))
+    assert note is None or f"{dim} dimensions, not {asked}: " in note
+    assert note is None or ("PCA needs more rows" in note) is (dim > asked)

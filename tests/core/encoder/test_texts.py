@@ -178,7 +178,8 @@ def test_surrogates_reach_no_teacher(family: str, build_teacher_once: Callable[[
     np.testing.assert_array_equal(warned_once(lambda: encoder.encode(BROKEN)), encoder.encode(MENDED))
     static = StaticEncoder(MODEL, "static")
     texts = [*LINES, *BROKEN]
-    assert warned_once(lambda: measure_fidelity(encoder, [static], texts, resamples=0))
+    many = [*texts, *(f"a cat {number}" for number in range(512))]
+    assert warned_once(lambda: measure_fidelity(encoder, [static], many, resamples=0))
     warned_once(lambda: compare_speed([encoder, static], texts, rounds=1))
 
 

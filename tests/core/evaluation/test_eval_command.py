@@ -120,8 +120,9 @@ def test_smaller_versions(model, data, tmp_path):
     done = CliRunner().invoke(cli.app, ["frontier", str(model), "--data", str(data), "--tasks", "tiny"])
     assert done.exit_code == 0, done.output
     heading, *lines = done.stdout.split("\n\n")[0].splitlines()
-    assert heading.split() == ["dim", "precision", "rows", "MB", "score", "sentences/s", "best"]
+    assert heading.split() == ["dim", "precision", "rows", "MB", "score", "low", "high", "sentences/s", "best"]
     assert [line.split()[1] for line in lines] == ["int8", "float16", "float32"]
+    assert "Not enough data to tell which version is the best of its size" in done.stdout  # 12 pairs
     assert re.search(r"many rounds on sentences of Python's .* Measured on \d{4}-\d\d-\d\d: .* CPUs", done.stdout)
     output = tmp_path / "versions.json"
     arguments = [str(model), "--data", str(data), "--tasks", "tiny", "--shared-rows", "5", "--output", str(output)]
@@ -151,19 +152,21 @@ def test_notes_are_warnings(model, data):
 
 def test_fidelity_without_labels(model, data, tmp_path, build_teacher_once):
     words = ["sea", "shore", "river", "lake", "boat", "fish", "bread", "apple", "pear", "plum"]
-    (tmp_path / "texts.txt").write_text("".join(f"the {one} and the {other}\n" for one in words for other in words))
+    (tmp_path / "texts.txt").write_text(
+        "".join(f"the {one} and the {other} by a {third}\n" for one in words for other in words for third in words[:6])
+    )
     arguments = [model, "--teacher", build_teacher_once("wordpiece"), "--texts", tmp_path / "texts.txt"]
     done = m2v_eval(*arguments)
     assert done.exit_code == 0, done.output
     assert re.fullmatch(
-        r"small: Keeps \d+ % \(95 % interval \d+ to \d+ %\) of the teacher's ranking of 4,950 pairs of texts, and "
+        r"small: Keeps \d+ % \(95 % interval \d+ to \d+ %\) of the teacher's ranking of 10,000 pairs of texts, and "
         r"\d+ % \(95 % interval \d+ to \d+ %\) of each text's 10 nearest neighbours\.\n",
         done.stdout,
     )
     found = json.loads(m2v_eval(*arguments, "--data", data, "--tasks", "tiny", "--format", "json").stdout)
     assert found["fidelity"]["small"]["verdict"] in done.stdout and len(found["scores"]) == 1
     (tmp_path / "texts.txt").write_text("the sea\na river\na boat\n")
-    assert "3 pairs of 3 texts say little" in m2v_eval(*arguments).stderr
+    assert "not measured on fewer than 512 different texts, and there are 3" in m2v_eval(*arguments).stderr
 
 
 def vectors_of(folder):

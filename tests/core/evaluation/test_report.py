@@ -14,9 +14,9 @@ import pytest
 from m2v_core.errors import InputError
 from m2v_core.evaluation.data import read_tasks
 from m2v_core.evaluation.encoders import EncoderFacts, StaticEncoder
+from m2v_core.evaluation.evidence import MIN_TEST_ITEMS
 from m2v_core.evaluation.frontier import frontier
 from m2v_core.evaluation.report import (
-    FEW_ITEMS,
     GROUPS,
     Sheet,
     fixed,
@@ -29,6 +29,7 @@ from m2v_core.evaluation.report import (
     small_tasks,
 )
 from m2v_core.evaluation.run import Evaluation, TaskScore, evaluate
+from m2v_core.evaluation.statistics import Estimate
 from tests.core.evaluation.sets import LetterEncoder, write_sets
 from tests.static_models import static_model
 
@@ -83,7 +84,7 @@ def test_published_rows_are_marked_and_have_an_address(evaluation):
 def test_small_tasks_are_told(evaluation):
     small = {"STS1": "10 pairs", "STS2": "10 pairs", "Labels": "10 test texts"}
     assert small_tasks(evaluation) == small
-    for n_items in (FEW_ITEMS, None):
+    for n_items in (MIN_TEST_ITEMS, None):
         scores = tuple(replace(one, n_items=n_items) for one in evaluation.scores)
         assert small_tasks(replace(evaluation, scores=scores)) == {}
 
@@ -158,11 +159,31 @@ def test_frontier_of_every_combination(tmp_path):
     assert whole.n_bytes == model.n_bytes
     full = evaluate([StaticEncoder(model, "whole")], tasks, resamples=0)
     assert whole.average == pytest.approx(np.mean([found.score for found in full.scores]))
-    for row in rows:
-        smaller = max((other.average for other in rows if other.n_bytes < row.n_bytes), default=-np.inf)
-        as_small = max(other.average for other in rows if other.n_bytes == row.n_bytes)
-        assert row.is_best == (row.average == as_small > smaller)
-    assert any(not row.is_best for row in rows)
+    assert all(row.low <= row.average <= row.high for row in rows)
+
+
+class DimTask:
+    """Scores a model by its number of dimensions, give or take `margin`."""
+
+    def __init__(self, margin):
+        self.name, self.group, self.metric, self.texts, self.n_items = f"dims {margin}", "STS", "dims", ("sea",), 100
+        self.margin = margin
+
+    def judge(self, embeddings, resamples, seed):
+        dim = float(embeddings.shape[1])
+        return Estimate(dim, dim - self.margin, dim + self.margin), ()
+
+
+@pytest.mark.parametrize(("margin", "best"), [(0.4, {(4, "int8"): False, (5, "int8"): True}), (1.5, {})])
+def test_only_versions_beyond_chance_are_best(margin, best):
+    model = static_model()
+    rows = frontier(model, [DimTask(margin)], dims=(4, 5), precisions=("int8", "float32"))
+    marked = {(row.dim, row.precision): row.is_best for row in rows}
+    assert (
+        marked == dict.fromkeys(marked, False) | best
+    )  # float32 is no better than int8, and the smallest has no rival
+    two = frontier(model, [DimTask(3.0), DimTask(4.0)], dims=(8,), precisions=("int8",))
+    assert [(row.average, row.low, row.high) for row in two] == [(8.0, 5.5, 10.5)]  # errors add by their squares
 
 
 def test_frontier_measures_the_speed_of_each(tmp_path):
@@ -176,9 +197,9 @@ def test_frontier_measures_the_speed_of_each(tmp_path):
     by_version = {(row.dim, row.precision): row.sentences_per_second for row in rows}
     assert by_version == {version: 100.0 * n for n, version in enumerate(asked, start=1)} and len(rows) == 6
     sheet = frontier_sheet(rows)
-    assert sheet.headings == ("dim", "precision", "rows", "MB", "score", "sentences/s", "best")
-    assert {row[5] for row in sheet.rows} == {f"{100 * n}" for n in range(1, 7)}
-    assert [row[6] == "best" for row in sheet.rows] == [row.is_best for row in rows]
+    assert sheet.headings == ("dim", "precision", "rows", "MB", "score", "low", "high", "sentences/s", "best")
+    assert {row[7] for row in sheet.rows} == {f"{100 * n}" for n in range(1, 7)}
+    assert [row[8] == "best" for row in sheet.rows] == [row.is_best for row in rows]
     assert frontier(static_model(), tasks, dims=(4,))[0].sentences_per_second is None
 
 

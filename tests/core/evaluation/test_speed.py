@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,12 +31,17 @@ from m2v_core.evaluation.speed import (
     sample_texts,
     speed_meter,
     split_texts,
+    this_machine,
 )
+from m2v_core.model import StaticModel
+from m2v_core.progress import ProgressReporter
 from m2v_core.studio.jobs.kinds import WorkOrder
+from m2v_core.studio.work import measuring as work
 from m2v_core.studio.work.measuring import speed
 from tests.static_models import static_model
 
 TEXTS = [f"text number {number} of the sea" for number in range(120)]
+MANY = [f"text number {number} of the sea" for number in range(1200)]
 
 
 class Clock:
@@ -179,13 +185,15 @@ def test_it_stops_between_two_turns():
 def test_json_holds_all_and_comes_back():
     clock = Clock()
     encoders = [TimedEncoder(clock, "a", 0.001), TimedEncoder(clock, "t", 0.01, role="teacher")]
-    compared = compare_speed(encoders, TEXTS, texts_name="mine", judge=rank_correlation, clock=clock)
+    compared = compare_speed(encoders, MANY, texts_name="mine", judge=rank_correlation, clock=clock)
     written = json.loads(json.dumps(compared.to_json()))
     assert SpeedComparison.from_json(written) == compared
     assert written["encoders"][0]["sentences_per_second"] == pytest.approx(1000)
     # Both return the same vectors here.
-    assert compared.encoders[0].fidelity == pytest.approx(1.0) and compared.judged_texts == 100
+    assert compared.encoders[0].fidelity == pytest.approx(1.0) and compared.judged_texts == 512
     assert compared.encoders[1].fidelity is None
+    few = SpeedComparison.from_json(written | {"judged_texts": 9})  # as an earlier version measured it
+    assert few.judged_texts == 0 and few.encoders[0].fidelity is None
     assert written["machine"]["n_cpus"] >= 1 and written["machine"]["processor"]
 
 
@@ -193,10 +201,20 @@ def test_fidelity_needs_a_teacher_and_enough_texts():
     clock = Clock()
     alone = [TimedEncoder(clock, "a", 0.001), TimedEncoder(clock, "b", 0.001)]
     assert compare_speed(alone, TEXTS, judge=rank_correlation, clock=clock).judged_texts == 0
-    slow = [TimedEncoder(clock, "a", 0.001), TimedEncoder(clock, "t", 50.0, role="teacher")]
-    compared = compare_speed(slow, TEXTS, judge=rank_correlation, clock=clock)
-    assert compared.encoders[1].texts_per_round == 1 and compared.judged_texts == 0
-    assert compared.encoders[0].fidelity is None
+    for seconds_each, n_read in ((50.0, 5), (0.0299, 500), (0.029, 515)):
+        slow = [TimedEncoder(clock, "a", 0.001), TimedEncoder(clock, "t", seconds_each, role="teacher")]
+        compared = compare_speed(slow, MANY, judge=rank_correlation, clock=clock)
+        assert compared.encoders[1].n_texts == n_read
+        assert (compared.judged_texts == 512) is (compared.encoders[0].fidelity is not None) is (n_read >= 512)
+
+
+@pytest.mark.parametrize(("n_read", "is_told"), [(9, False), (95, False), (96, True)])
+def test_a_ratio_needs_three_batches_of_the_teacher(n_read, is_told):
+    facts = EncoderFacts("a", "static", 8, "cpu", 1, 0)
+    static = EncoderSpeed(facts, 500, (1.0,), False)
+    teacher = EncoderSpeed(replace(facts, name="t", role="teacher"), n_read, (1.0,), True)
+    compared = SpeedComparison((static, teacher), 500, 1, 3.0, 9.0, "", 0, this_machine())
+    assert compared.times_the_teacher(static) == (pytest.approx((500 / n_read, 500 / n_read)) if is_told else None)
 
 
 def test_rank_correlation_is_spearmans():
@@ -300,7 +318,7 @@ def test_the_job_measures_models_and_teacher(model_folder, teacher, tmp_path):
     }
     order = WorkOrder(
         parameters=parameters,
-        texts={"texts": TEXTS},
+        texts={"texts": MANY},
         secrets={},
         staging=staging,
         private_cache=tmp_path / "cache",
@@ -315,6 +333,22 @@ def test_the_job_measures_models_and_teacher(model_folder, teacher, tmp_path):
     assert all(len(encoder.round_seconds) == 3 and min(encoder.round_seconds) > 0 for encoder in compared.encoders)
     assert -1 <= compared.encoders[0].fidelity <= 1 and compared.texts_name == "own texts"
     assert list(dict.fromkeys(stages)) == ["load", "warm", "measure"]
+
+
+def test_fidelity_is_measured_on_512_texts_or_not_at_all(model_folder, teacher, monkeypatch):
+    """However short the time for speed; a teacher too slow to read them leaves fidelity out, and the card says so."""
+    monkeypatch.setattr(work, "_SECONDS", 0.003)
+    model = StaticModel.from_pretrained(model_folder)
+    measured, outcome = work.measure(model, str(teacher), "cpu", ProgressReporter(None, None))
+    assert outcome["fidelity_texts"] == 512 and outcome["times_the_teacher"] is None  # it read a few texts in that time
+    assert measured.fidelity_interval[0] < measured.fidelity < measured.fidelity_interval[1]
+    assert "pairs of 512 English sentences; 95 % interval" in measured.lines()[0]
+    monkeypatch.setattr(work, "_FIDELITY_SECONDS", 0.0)
+    measured, outcome = work.measure(model, str(teacher), "cpu", ProgressReporter(None, None))
+    assert (measured.fidelity, outcome["fidelity_texts"]) == (None, 0)
+    assert measured.lines()[0] == "Fidelity: not measured" and measured.sentences_per_second > 0
+    measured, outcome = work.measure(model, str(teacher / "none"), "cpu", ProgressReporter(None, None))
+    assert measured.lines() == ["Fidelity: not measured"] and outcome["sentences_per_second"] is None
 
 
 def m2v(*arguments):
@@ -341,7 +375,10 @@ def test_table_marks_what_is_extrapolated(capsys):
     measuring._print_speeds(compared)
     shown = capsys.readouterr().out
     assert "10*" in shown and "* t is extrapolated: it read 10 of the 20 texts" in shown
-    assert "pairs of 50 texts" in shown
+    assert "Fidelity: not measured, as it takes 512 texts that every encoder has read" in shown
+    encoders = [TimedEncoder(clock, "a", 0.001), TimedEncoder(clock, "t", 0.01, role="teacher")]
+    measuring._print_speeds(compare_speed(encoders, MANY, judge=rank_correlation, clock=clock))
+    assert "pairs of 512 texts" in capsys.readouterr().out
 
 
 def test_command_says_what_is_wrong(model_folder, tmp_path):

@@ -19,7 +19,7 @@ from tests.static_models import static_model
 
 LIMITS = JobLimits(memory_bytes=3 * 2**30, wall_seconds=300.0)
 WORDS = ["sea", "river", "fox", "dog", "cat", "tree", "house", "stone"]
-TEXTS = [f"the {one} and the {other}" for one in WORDS for other in WORDS if one < other]
+TEXTS = [f"the {one} and the {other} by the {third}" for one in WORDS for other in WORDS for third in WORDS]
 PAIRS = OwnSet("mine", tuple((str(n % 5), TEXTS[n], TEXTS[n + 9]) for n in range(18)))
 
 
@@ -63,7 +63,7 @@ def test_everything_in_one_run(make_store, model: Path, build_teacher_once):
     teachers = SentenceTransformer(teacher, device="cpu").encode(TEXTS, show_progress_bar=False)
     expected = spearmanr(similarities(own.encode(TEXTS)), similarities(teachers)).statistic
     assert list(found["fidelity"]) == ["TF-IDF", "TF-IDF (2)"]
-    assert found["fidelity"]["TF-IDF"]["correlation"]["value"] == pytest.approx(expected, abs=1e-3)
+    assert found["fidelity"]["TF-IDF"]["correlation"]["value"] == pytest.approx(expected, abs=0.03)  # of 10,000 pairs
 
     evaluation = Evaluation.from_json(found["evaluation"])
     assert [score.encoder for score in evaluation.scores] == ["TF-IDF", "TF-IDF (2)", teacher] * 3

@@ -362,7 +362,7 @@ def test_rename(library: Library, model_folder: Path) -> None:
     for name, says in (
         ("my model", "already"),
         (" ", "empty"),
-        ("x" * 81, "81 characters"),
+        ("x" * 97, "97 characters"),
         ("a\u202eb", "can't be seen"),
     ):
         with pytest.raises(InputError, match=says):
