@@ -1,7 +1,7 @@
 """model2vec 0.10's own tests, run against `m2v_core.compat`.
 
-The tests are in its source distribution on PyPI, which is kept in the user's cache folder. `differences.tsv` lists those
-that can't pass, each with a reason: a test, or all of its parameters, then a tab, then the reason. The folder
+The tests are in its source distribution on PyPI, which is kept in the user's cache folder. `differences.tsv` lists
+those that can't pass, each with a reason: a test, or all of its parameters, then a tab, then the reason. The folder
 `tests/integration` needs the Hub and is left out.
 """
 
@@ -65,9 +65,9 @@ def tests_of_model2vec(tmp_path_factory) -> Path:
 def outcomes(tests_of_model2vec: Path) -> dict[str, bool]:
     """Whether each test passed, by `module::name[parameters]`."""
     report = tests_of_model2vec / "report.xml"
+    options = ["-p", "m2v_compat_plugin", "-p", "no:cacheprovider", "--quiet", "--tb=line", f"--junitxml={report}"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "m2v_compat_plugin", "-p", "no:cacheprovider", "--quiet", "--tb=line"]
-        + ["--ignore=tests/integration", f"--junitxml={report}", "tests"],
+        [sys.executable, "-m", "pytest", *options, "--ignore=tests/integration", "tests"],
         cwd=tests_of_model2vec,
         env={
             **os.environ,
@@ -90,7 +90,7 @@ def outcomes(tests_of_model2vec: Path) -> dict[str, bool]:
 def listed(outcomes: dict[str, bool]) -> dict[str, str]:
     """The reason of each listed test; a line without parameters is about all of them."""
     lines = [line.split("\t") for line in (HERE / "differences.tsv").read_text("utf-8").splitlines()]
-    reasons = {name: reason for name, reason in lines}
+    reasons = dict(lines)
     assert len(reasons) == len(lines), "a test is listed twice"
     whole = {name.partition("[")[0] for name in outcomes}
     assert not (unknown := set(reasons) - set(outcomes) - whole), f"there are no such tests: {sorted(unknown)}"
