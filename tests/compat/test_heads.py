@@ -194,6 +194,13 @@ def test_a_label_head_opens_as_a_classifier_and_others_do_not(pipelines, tmp_pat
         StaticClassifier.from_pretrained(tmp_path / "numbers")
 
 
+def test_a_model_of_compat_is_one_of_this_library(static_models):
+    classifier = StaticClassifier(static_models[0]).fit(TEXTS, LABELS)
+    assert type(classifier.model) is StaticModel
+    assert classifier.training.reads_tokens
+    assert classifier.evaluate(NEW_TEXTS, NEW_LABELS).accuracy > 0.9
+
+
 def test_a_report_is_that_of_model2vec(pipelines):
     for kind, labels in (("labels", NEW_LABELS), ("many labels", many_labelled(90, seed=1)[1])):
         texts = NEW_TEXTS if kind == "labels" else many_labelled(90, seed=1)[0]

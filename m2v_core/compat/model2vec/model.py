@@ -282,12 +282,15 @@ class StaticModel(ours.StaticModel):
             kwargs = {name: kwargs[name] for name in _UNDERSTOOD if name in kwargs}
         return super().encode(sentences, max_length, batch_size, show_progress_bar, normalize=normalize, **kwargs)
 
-    def tokenize(self, sentences: str | Iterable[str]) -> list[list[int]]:  # type: ignore[override]
-        """The ids of each text's known tokens, of the first `max_length` tokens.
+    def tokenize(self, sentences: str | Iterable[str], max_length: int | EllipsisType | None = ...) -> list[list[int]]:
+        """The ids of each text's known tokens.
 
         Args:
             sentences: One text, or any number of them.
+            max_length: Tokens to read of each text; None for all; the model's own limit when not passed.
         """
+        if not isinstance(max_length, EllipsisType):
+            return super().tokenize(sentences, max_length)
         texts = well_formed(checked_texts(sentences))
         return without(token_ids(self._reading_tokenizer, texts, self.max_length), self.unk_token_id)
 
