@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -89,7 +90,7 @@ class StaticModel(ours.StaticModel):
     def of(cls, model: ours.StaticModel) -> Self:
         """The same model as one of this class, which shares the table and the tokenizer."""
         if cls.__init__ is not StaticModel.__init__:  # a subclass that is to see the parts
-            return cls(
+            made = cls(
                 vectors=model.token_embeddings,
                 tokenizer=model.tokenizer,
                 config=model.config,
@@ -100,6 +101,8 @@ class StaticModel(ours.StaticModel):
                 token_mapping=model.token_mapping,
                 max_length=model.max_length,
             )
+            made.prompts, made.default_prompt_name = model.prompts, model.default_prompt_name
+            return made
         found = cls.__new__(cls)
         for name, value in vars(model).items():
             setattr(found, name, value)
@@ -147,6 +150,18 @@ class StaticModel(ours.StaticModel):
                 load_in_memory=True,
             )
         )
+
+    def with_table(
+        self,
+        token_embeddings: NDArray[Any],
+        weights: NDArray[np.float32] | None = None,
+        token_mapping: NDArray[np.int32] | None = None,
+    ) -> Self:
+        """The same model with another table; the arguments are those of `m2v_core.StaticModel`."""
+        found = copy.copy(self)
+        found.config = copy.deepcopy(self.config)
+        found.embedding, found.weights, found.token_mapping = token_embeddings, weights, token_mapping
+        return found
 
     def push_to_hub(  # type: ignore[override]  # model2vec's order
         self, repo_id: str, private: bool = False, token: str | None = None, subfolder: str | None = None
