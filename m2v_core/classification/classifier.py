@@ -336,20 +336,15 @@ class StaticClassifier:
             MissingExtraError: The package onnx isn't installed.
             SaveError: It can't be written.
         """
-        from m2v_core.storage import export, onnx_graph
+        from m2v_core.storage import export
 
         if format != "onnx":
             raise InputError(f"A classifier can't be exported as {format!r}; use 'onnx'.")
-        head = self.head
         export.write_onnx(
             self.model.stored(),
             Path(path).expanduser(),
             unk_token_id=self.model.unk_token_id,
-            head=onnx_graph.OnnxHead(
-                layers=[(layer.weight, layer.bias) for layer in head.layers],
-                labels=tuple(map(str, head.classes.tolist())),
-                is_multi_label=head.is_multi_label,
-            ),
+            head=storage.for_onnx(self.head),
         )
 
     def push_to_hub(

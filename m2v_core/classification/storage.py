@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save
 from m2v_core.classification.head import Head, Layer
 from m2v_core.errors import ModelFormatError, NeedsExtra
 from m2v_core.storage.formats import HEAD, SKOPS_HEAD
+from m2v_core.storage.onnx_graph import OnnxHead
 
 CONFIG_KEY = "head_config"
 # Beside the estimators of scikit-learn that skops trusts by itself: what a trained MLPClassifier keeps.
@@ -69,6 +70,12 @@ def to_skops(head: Head) -> bytes:
     network._label_binarizer = binarizer().fit([head.classes] if head.is_multi_label else head.classes)
     dumped: bytes = io.dumps(pipeline.make_pipeline(network))
     return dumped
+
+
+def for_onnx(head: Head) -> OnnxHead:
+    """The head for `storage.export.write_onnx`."""
+    layers = [(np.asarray(layer.weight, np.float32), np.asarray(layer.bias, np.float32)) for layer in head.layers]
+    return OnnxHead(layers, tuple(map(str, head.classes.tolist())), head.is_multi_label)
 
 
 def load_head(folder: Path, config: Mapping[str, Any]) -> Head:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from m2v_core.classification import StaticClassifier
 from m2v_core.compat.model2vec import StaticModel, inference
+from m2v_core.compat.model2vec.onnx import export_model_to_onnx
 from m2v_core.errors import InputError, ModelFormatError, NotFoundError
 from tests.core.classification.texts import TOPICS, labelled, many_labelled, model
 
@@ -199,6 +201,27 @@ def test_a_model_of_compat_is_one_of_this_library(static_models):
     assert type(classifier.model) is StaticModel
     assert classifier.training.reads_tokens
     assert classifier.evaluate(NEW_TEXTS, NEW_LABELS).accuracy > 0.9
+
+
+@pytest.mark.parametrize("kind", [*LEARNED, "no layers"])
+def test_onnx_gives_what_the_pipeline_does(kind, pipelines, static_models, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if kind == "no layers":
+        pipeline = train.StaticModelForPairSimilarity.from_static_model(
+            model=static_models[0], n_layers=0
+        ).to_pipeline()
+    else:
+        pipeline = pipelines[kind][0]
+    export_model_to_onnx(pipeline, tmp_path / "new")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "new" / "tokenizer.json"))
+    encodings = tokenizer.encode_batch(NEW_TEXTS)
+    inputs = {
+        "input_ids": np.array([encoding.ids for encoding in encodings]),
+        "attention_mask": np.array([encoding.attention_mask for encoding in encodings]),
+    }
+    first, *_ = onnxruntime.InferenceSession(tmp_path / "new" / "model.onnx").run(None, inputs)
+    expected = pipeline.predict if pipeline.classes_ is None else pipeline.predict_proba
+    np.testing.assert_allclose(first, expected(NEW_TEXTS), atol=1e-5)
 
 
 def test_a_report_is_that_of_model2vec(pipelines):

@@ -16,7 +16,9 @@ from m2v_core.compat.model2vec import StaticModel
 from tests.static_models import TEXTS, static_model
 from tests.test_imports import ROOT
 
-SUBMODULES = "distill distill.distillation inference inference.mlp model quantization tokenizer train types version"
+SUBMODULES = (
+    "distill distill.distillation inference inference.mlp model onnx quantization tokenizer train types version"
+)
 
 
 def run(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

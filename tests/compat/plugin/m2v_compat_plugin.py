@@ -24,7 +24,6 @@ MISSING = {
         "_export_onnx",
         "_resolve_pad_token_id",
         "_save_tokenizer_and_config",
-        "export_model_to_onnx",
     ),
     "model2vec.persistence.hf": ("maybe_get_cached_model_path",),
     "model2vec.persistence.utils": ("SilentTqdm",),
