@@ -264,3 +264,10 @@ def test_bad_input_is_refused(arguments, message, static_models):
     trainable = train.StaticModelForClassification.from_static_model(model=static_models[0])
     with pytest.raises(InputError, match=message):
         trainable.fit(**{"X": TEXTS, "y": LABELS, "max_epochs": 1} | arguments)
+
+
+@pytest.mark.parametrize(("activation", "classes"), [("softmax", None), ("sigmoid", None), ("identity", ["a", "b"])])
+def test_classes_go_with_the_activation(activation, classes):
+    layer = inference.mlp.Layer(np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
+    with pytest.raises(InputError, match="Pass classes with softmax"):
+        inference.mlp.MLPHead([layer], activation, classes)

@@ -10,6 +10,7 @@ import numpy as np
 
 from m2v_core.classification.head import Head
 from m2v_core.classification.head import Layer as Layer
+from m2v_core.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,15 +38,19 @@ class MLPHead:
         classes_: As passed, as an array.
 
     Raises:
+        InputError: `classes` don't fit the activation.
         ModelFormatError: The shapes don't fit together, or a number is NaN or infinite.
     """
 
     def __init__(self, layers: Sequence[Layer], activation: Activation, classes: NDArray[Any] | None = None) -> None:
         self.layers = list(layers)
         self.activation = Activation(activation)
+        if (classes is None) != (self.activation == Activation.IDENTITY):
+            raise InputError(
+                "Pass classes with softmax and sigmoid, and none with identity, whose outputs are numbers."
+            )
         self.classes_ = None if classes is None else np.asarray(classes)
-        is_labelled = self.activation != Activation.IDENTITY and self.classes_ is not None
-        names = self.classes_ if is_labelled else np.empty(0)
+        names = np.empty(0) if self.classes_ is None else self.classes_
         self.head = Head(tuple(self.layers), names, self.activation == Activation.SIGMOID)  # type: ignore[arg-type]
 
     @classmethod
