@@ -8,6 +8,7 @@ them, and the median of the rounds is reported. Ratios are the peer's time divid
     python benchmarks/encode.py --only news,batches      some groups
     python benchmarks/encode.py --cores 1                everything on one core
     python benchmarks/encode.py --scale                  m2v_core alone, from 10,000 to 1,000,000 texts
+    python benchmarks/encode.py --compat                 m2v_core.compat beside m2v_core and model2vec, warm and new
     python benchmarks/encode.py --markdown               the same with a Markdown table on standard output
 
 Groups:
@@ -34,7 +35,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from encoding.encoders import LOADERS, OURS, OWN_MODEL, PEER, missing_modules
+from encoding.encoders import COMPAT, LOADERS, OURS, OWN_MODEL, PEER, missing_modules
 from encoding.models import NAMES
 from encoding.report import Row, markdown
 from encoding.texts import CORPORA, DATA, SENTENCE
@@ -42,6 +43,7 @@ from encoding.worker import count_cores
 
 CHECKOUT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+PEERS = [name for name in LOADERS if name != COMPAT]
 TOKENIZERS = NAMES[1:]
 GROUPS = [*CORPORA, "batches", "first-process", *TOKENIZERS, "start", "memory", "limit"]
 WITH_FRESH_HOME = (OURS, PEER, "laghu")
@@ -95,6 +97,12 @@ class Benchmark:
         for count, taken in found.items():
             self.say(f"{count:>10} texts {taken:8.3f} s, {int(count.replace(',', '')) / taken:12,.0f} texts/s")
         return found
+
+    def say_ratios(self) -> None:
+        """Say how long `m2v_core.compat` takes, as a multiple of what m2v_core takes for the same."""
+        ratios = {row.title: row.ratio(COMPAT) for row in self.rows}
+        for title, ratio in ratios.items():
+            self.say(f"m2v_core.compat / m2v_core: {ratio:.2f}, {title}")
 
     def say(self, line: str) -> None:
         """Print a line and keep it."""
@@ -237,8 +245,8 @@ def _save(record: dict[str, Any], benchmark: Benchmark, path: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default=",".join(GROUPS), help=f"groups to measure: {', '.join(GROUPS)}")
-    parser.add_argument("--encoders", default=",".join(LOADERS), help=f"peers to compare: {', '.join(LOADERS)}")
+    parser.add_argument("--only", help=f"groups to measure: {', '.join(GROUPS)}")
+    parser.add_argument("--encoders", default=",".join(PEERS), help=f"peers to compare: {', '.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cores", type=int, help="cores to use; all by default")
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="numbers in the table")
@@ -247,13 +255,18 @@ def _parser() -> argparse.ArgumentParser:
         "--settle", type=float, default=0.0, help="seconds to wait for compilers that run on after a first process"
     )
     parser.add_argument("--scale", action="store_true", help="measure m2v_core alone with more and more texts")
+    parser.add_argument(
+        "--compat",
+        action="store_true",
+        help="measure m2v_core.compat beside m2v_core and model2vec, with no other peer",
+    )
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table, the rest to standard error")
     return parser
 
 
 def main() -> None:
     options = _parser().parse_args()
-    groups = _chosen(options.only, GROUPS)
+    groups = _chosen(options.only or ",".join([*CORPORA, "batches"] if options.compat else GROUPS), GROUPS)
     if not DATA.is_dir():
         sys.exit(f"The evaluation texts are not in {DATA}; nothing was measured.")
     if options.cores is not None:
@@ -261,10 +274,11 @@ def main() -> None:
     missing = {name: missing_modules(name) for name in LOADERS}
     if missing[PEER]:
         sys.exit("model2vec is not installed; it writes the models and is what all others are compared with.")
-    chosen = [name for name in LOADERS if name in (OURS, PEER, *_chosen(options.encoders, list(LOADERS)))]
+    others = [COMPAT] if options.compat else _chosen(options.encoders, PEERS)
+    chosen = [name for name in LOADERS if name in (OURS, PEER, *others)]
     encoders = [name for name in chosen if not missing[name]]
     absent = [f"{name} ({', '.join(missing[name])} not installed)" for name in chosen if missing[name]]
-    kind = "scale" if options.scale else "part" if groups != GROUPS else ""
+    kind = "scale" if options.scale else "compat" if options.compat else "part" if groups != GROUPS else ""
     cores = "" if options.cores is None else f"cores{options.cores}"
     path = RESULTS / ("_".join(filter(None, ["encode", kind, cores])) + ".json")
     with tempfile.TemporaryDirectory() as temporary:
@@ -293,6 +307,8 @@ def main() -> None:
             for group in groups:
                 benchmark.run(group)
                 _save(record, benchmark, path)
+        if options.compat and not options.scale:
+            benchmark.say_ratios()
         _save(record, benchmark, path)
     if options.markdown:
         print("\n".join(["", *[f"- {line}" for line in benchmark.lines], "", markdown(benchmark.rows, encoders)]))

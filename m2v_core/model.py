@@ -107,13 +107,21 @@ class StaticModel:
         self._max_length = checked_max_length(max_length)
 
         # Truncating or padding through the tokenizer changes its state, which another thread may be reading.
-        self.tokenizer: Tokenizer = tokenizer if _is_own_tokenizer else Tokenizer.from_str(tokenizer.to_str())
-        self.tokenizer.no_truncation()
-        self.tokenizer.no_padding()
-        self._unk_token_id = unknown_token_id(self.tokenizer)
+        own: Tokenizer = tokenizer if _is_own_tokenizer else Tokenizer.from_str(tokenizer.to_str())
+        own.no_truncation()
+        own.no_padding()
+        self.tokenizer = own
+        self._unk_token_id = unknown_token_id(own)
         self._median_token_length = int(np.median(np.fromiter(map(len, self._tokens), np.int64, len(self._tokens))))
-        self._table = Table(self.token_embeddings, self.weights, self.token_mapping, self._unk_token_id)
-        self._engine = Engine(self._table, self.tokenizer, self._median_token_length, self._tokens)
+
+    # Both are lazy for subclasses whose parts can be replaced.
+    @cached_property
+    def _table(self) -> Table:
+        return Table(self.token_embeddings, self.weights, self.token_mapping, self._unk_token_id)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return Engine(self._table, self.tokenizer, self._median_token_length, self._tokens)
 
     @classmethod
     def from_pretrained(
@@ -578,7 +586,7 @@ class StaticModel:
         """
         limit = self._max_length if isinstance(max_length, EllipsisType) else checked_max_length(max_length)
         blocks = blocks_of_texts(sentences, block_size)
-        return (self.encode(block, limit, normalize=normalize) for block in blocks)
+        return (self.encode(block, max_length=limit, normalize=normalize) for block in blocks)
 
     def encode_as_sequence(
         self,

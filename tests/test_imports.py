@@ -46,6 +46,8 @@ ROOMS: dict[str, set[str]] = {
     "studio.library": MODEL | {"studio", "studio.jobs"},
     "studio.space": {"errors"},
     "cli": MODEL | ENDS | {"bulk", "studio.space"},
+    # Public names of model2vec, over all that they need.
+    "compat": MODEL | {"classification", "distillation"},
     "__main__": {"cli"},
     "distill": {"distillation", "cli"},
     "m2v_core": {"_version", "model", "errors", "progress", "distillation"},  # distillation for types only, see below
@@ -107,6 +109,7 @@ PACKAGES: dict[str, set[str]] = {
     "studio.library": set(),
     "studio.space": {"yaml", "packaging"},
     "cli": {"click"},
+    "compat": {"numpy", "tokenizers", "torch", "tqdm"},
     "__main__": set(),
     "distill": set(),
     "m2v_core": set(),
@@ -125,7 +128,11 @@ HOMES = {
     | {f"m2v_core/distillation/calibration/{name}.py" for name in ("closed_form", "contexts", "descent")}
     | {"m2v_core/evaluation/encoders/teacher.py"}
     | {"m2v_core/classification/finetuning.py"}
-    | {"m2v_core/encoder/tensors.py"},  # for encode(convert_to_tensor=True)
+    | {"m2v_core/encoder/tensors.py"}  # for encode(convert_to_tensor=True)
+    | {
+        f"m2v_core/compat/model2vec/train/{name}.py"
+        for name in ("base", "classifier", "dataset", "pairs", "regression", "similarity", "trainer")
+    },
     "transformers": {"m2v_core/distillation/teacher/loading.py"},
     "sentence_transformers": {
         "m2v_core/distillation/teacher/loading.py",

@@ -19,11 +19,18 @@ if TYPE_CHECKING:
 
     Encode = Callable[[list[str]], np.ndarray]
 
-OURS, PEER = "m2v_core", "model2vec"
+OURS, PEER, COMPAT = "m2v_core", "model2vec", "m2v_core.compat"
 
 
 def load_m2v_core(folder: Path) -> Encode:
     from m2v_core import StaticModel
+
+    return StaticModel.from_pretrained(folder / "model2vec").encode
+
+
+def load_compat(folder: Path) -> Encode:
+    # Without install(), which would replace the real model2vec in this process.
+    from m2v_core.compat.model2vec import StaticModel
 
     return StaticModel.from_pretrained(folder / "model2vec").encode
 
@@ -56,6 +63,7 @@ def load_wordllama(folder: Path) -> Encode:
 
 LOADERS: dict[str, Callable[[Path], Encode]] = {
     OURS: load_m2v_core,
+    COMPAT: load_compat,
     PEER: load_model2vec,
     "laghu": load_laghu,
     "sentence-transformers": load_sentence_transformers,

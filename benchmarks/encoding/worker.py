@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from encoding.encoders import LOADERS, OURS, OWN_MODEL, PEER
+from encoding.encoders import COMPAT, LOADERS, OURS, OWN_MODEL, PEER
 from encoding.texts import CORPORA, SENTENCE
 
 if TYPE_CHECKING:
@@ -215,7 +215,8 @@ def describe(folder: str, encoders: list[str]) -> dict[str, Any]:
     from m2v_core import StaticModel
 
     path = StaticModel.from_pretrained(Path(folder) / "model2vec").encoder_path
-    found: dict[str, Any] = {"m2v_core_reads": path, "versions": {name: version(name) for name in encoders[1:]}}
+    versions = {name: version(name) for name in encoders if name not in (OURS, COMPAT)}
+    found: dict[str, Any] = {"m2v_core_reads": path, "versions": versions}
     if "laghu" in encoders:
         from laghu import load
 

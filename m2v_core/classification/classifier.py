@@ -20,7 +20,7 @@ from m2v_core.classification.regression import ClassWeight
 from m2v_core.classification.report import Report, scored
 from m2v_core.classification.training import Training, trained
 from m2v_core.encoder.texts import checked_texts
-from m2v_core.errors import InputError, SaveError
+from m2v_core.errors import InputError, ModelFormatError, SaveError
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.storage.formats import HEAD, SKOPS_HEAD
@@ -56,6 +56,8 @@ class StaticClassifier:
     """
 
     def __init__(self, model: StaticModel, head: Head | None = None, training: Training | None = None) -> None:
+        if head is not None and not head.has_labels:
+            raise InputError("The head is that of a regression, which has no labels. Pass the head of a classifier.")
         if head is not None and head.dim != model.dim:
             raise InputError(f"The head reads embeddings of width {head.dim}, but the model's have {model.dim}.")
         self.model = model
@@ -84,7 +86,8 @@ class StaticClassifier:
         Raises:
             NotFoundError: No such folder and no such repository.
             HubError: There is no such folder, and the Hub can't be reached or refused.
-            ModelFormatError: There is no classifier in it, a damaged one, or one of types that aren't trusted.
+            ModelFormatError: There is no classifier in it, a damaged one, one of types that aren't trusted, or a head
+                without labels.
             MissingExtraError: It has a skops file alone, and skops or scikit-learn isn't installed.
         """
         folder = Path(path).expanduser()
@@ -98,6 +101,11 @@ class StaticClassifier:
             )
         model = StaticModel.from_pretrained(folder)
         head = storage.load_head(folder, model.config)
+        if not head.has_labels:
+            raise ModelFormatError(
+                f"{folder} holds the head of a regression, which has no labels. Open it with model2vec.inference."
+                "StaticModelPipeline, after m2v_core.compat.install()."
+            )
         # What belongs to the head; whoever saves the model alone has none.
         model.config.pop(storage.CONFIG_KEY, None)
         settings = model.config.get(_SETTINGS)
@@ -328,20 +336,15 @@ class StaticClassifier:
             MissingExtraError: The package onnx isn't installed.
             SaveError: It can't be written.
         """
-        from m2v_core.storage import export, onnx_graph
+        from m2v_core.storage import export
 
         if format != "onnx":
             raise InputError(f"A classifier can't be exported as {format!r}; use 'onnx'.")
-        head = self.head
         export.write_onnx(
             self.model.stored(),
             Path(path).expanduser(),
             unk_token_id=self.model.unk_token_id,
-            head=onnx_graph.OnnxHead(
-                layers=[(layer.weight, layer.bias) for layer in head.layers],
-                labels=tuple(map(str, head.classes.tolist())),
-                is_multi_label=head.is_multi_label,
-            ),
+            head=storage.for_onnx(self.head),
         )
 
     def push_to_hub(

@@ -1,4 +1,4 @@
-"""The head: what turns embeddings into a probability for each label, in NumPy alone."""
+"""The head: turns embeddings into a probability for each label, or into numbers, in NumPy alone."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Head:
-    """Affine layers with ReLU between them, then softmax, or a sigmoid a label.
+    """Affine layers with ReLU between them, then softmax, or a sigmoid a label, or nothing.
 
     Source: the head of model2vec's pipelines since 0.9; a logistic regression is such a head of one layer.
 
     Attributes:
-        layers: At least one.
-        classes: (n_labels,) text or int64, ascending where this library trained it; the outputs' names.
+        layers: At least one; without classes there may be none, and the embeddings are the outputs.
+        classes: (n_labels,) text or int64, ascending where this library trained it; the outputs' names. Empty where
+            the outputs are numbers, such as those of a regression.
         is_multi_label: Whether a text has any number of labels, and not exactly one.
 
     Raises:
@@ -44,7 +45,9 @@ class Head:
 
     def __post_init__(self) -> None:
         if not self.layers:
-            raise ModelFormatError("The head has no layers. Train the classifier again.")
+            if self.has_labels:
+                raise ModelFormatError("The head has no layers. Train the classifier again.")
+            return
         width = self.dim
         for number, layer in enumerate(self.layers):
             if layer.weight.ndim != 2 or layer.weight.shape[1] != width or layer.bias.shape != layer.weight.shape[:1]:
@@ -55,19 +58,26 @@ class Head:
             if not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
                 raise ModelFormatError(f"Layer {number} of the head holds NaN or infinity. Train the classifier again.")
             width = len(layer.bias)
-        if self.classes.shape != (width,) or len(set(self.classes.tolist())) != width:
+        if self.has_labels and (self.classes.shape != (width,) or len(set(self.classes.tolist())) != width):
             raise ModelFormatError(
                 f"The head has {width} outputs and the labels {self.classes.tolist()}; there must be one label for "
                 "each output. Train the classifier again."
             )
 
     @property
-    def dim(self) -> int:
-        """Width of the embeddings it reads."""
-        return int(self.layers[0].weight.shape[-1])
+    def has_labels(self) -> bool:
+        """Whether the outputs belong to labels, and are not numbers of their own."""
+        return self.classes.size > 0
+
+    @property
+    def dim(self) -> int | None:
+        """Width of the embeddings it reads; None for any."""
+        return int(self.layers[0].weight.shape[-1]) if self.layers else None
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, n_labels) float32 outputs of the last layer, for (n, dim) embeddings."""
+        """(n, n_outputs) float32 outputs of the last layer, for (n, dim) embeddings."""
+        if not self.layers:
+            return embeddings
         *hidden, last = self.layers
         outputs = embeddings
         for layer in hidden:

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save
 from m2v_core.classification.head import Head, Layer
 from m2v_core.errors import ModelFormatError, NeedsExtra
 from m2v_core.storage.formats import HEAD, SKOPS_HEAD
+from m2v_core.storage.onnx_graph import OnnxHead
 
 CONFIG_KEY = "head_config"
 # Beside the estimators of scikit-learn that skops trusts by itself: what a trained MLPClassifier keeps.
@@ -32,10 +33,11 @@ _REMEDY = "Get the classifier again, or train it."
 
 def head_config(head: Head) -> dict[str, Any]:
     """What `config.json` holds of a head, under `CONFIG_KEY`."""
+    of_labels = "sigmoid" if head.is_multi_label else "softmax"
     return {
         "n_layers": len(head.layers),
-        "activation": "sigmoid" if head.is_multi_label else "softmax",
-        "classes": head.classes.tolist(),
+        "activation": of_labels if head.has_labels else "identity",
+        "classes": head.classes.tolist() if head.has_labels else None,
     }
 
 
@@ -70,6 +72,12 @@ def to_skops(head: Head) -> bytes:
     return dumped
 
 
+def for_onnx(head: Head) -> OnnxHead:
+    """The head for `storage.export.write_onnx`."""
+    layers = [(np.asarray(layer.weight, np.float32), np.asarray(layer.bias, np.float32)) for layer in head.layers]
+    return OnnxHead(layers, tuple(map(str, head.classes.tolist())), head.is_multi_label)
+
+
 def load_head(folder: Path, config: Mapping[str, Any]) -> Head:
     """The head in a classifier's folder, `head.safetensors` or `pipeline.skops`, with the folder's `config.json`.
 
@@ -81,7 +89,7 @@ def load_head(folder: Path, config: Mapping[str, Any]) -> Head:
     if (folder / HEAD).is_file():
         return _from_safetensors(folder / HEAD, config.get(CONFIG_KEY))
     if (folder / SKOPS_HEAD).is_file():
-        return _from_skops(folder / SKOPS_HEAD)
+        return load_skops(folder / SKOPS_HEAD)
     raise ModelFormatError(
         f"{folder} holds no classifier: neither {HEAD} nor {SKOPS_HEAD} is there. If it is a static model, train a "
         "head on it first (StaticClassifier(model).fit, m2v train)."
@@ -89,14 +97,14 @@ def load_head(folder: Path, config: Mapping[str, Any]) -> Head:
 
 
 def _from_safetensors(path: Path, config: Any) -> Head:
-    activation = config.get("activation") if isinstance(config, Mapping) else None
-    if activation == "identity":
-        raise ModelFormatError(f"{path} is the head of a regression, which has no labels. Pass a classifier.")
-    n_layers, classes = (config.get("n_layers"), config.get("classes")) if isinstance(config, Mapping) else (None, None)
-    if activation not in ("softmax", "sigmoid") or type(n_layers) is not int or not isinstance(classes, list):
+    config = config if isinstance(config, Mapping) else {}
+    activation, n_layers, classes = config.get("activation"), config.get("n_layers"), config.get("classes")
+    classes = None if activation == "identity" else classes
+    is_described = activation == "identity" or (activation in ("softmax", "sigmoid") and isinstance(classes, list))
+    if not is_described or type(n_layers) is not int:
         raise ModelFormatError(
             f"{path.parent / 'config.json'} doesn't describe the head: under {CONFIG_KEY!r} it must have n_layers, "
-            f"activation (softmax or sigmoid) and classes. {_REMEDY}"
+            f"activation (softmax, sigmoid or identity) and, except for identity, classes. {_REMEDY}"
         )
     try:
         tensors = load_file(path)
@@ -108,7 +116,8 @@ def _from_safetensors(path: Path, config: Any) -> Head:
     return _head(layers, classes, activation == "sigmoid", path)
 
 
-def _from_skops(path: Path) -> Head:
+def load_skops(path: Path) -> Head:
+    """The head in a `pipeline.skops`; as in `load_head`."""
     io = _imported("skops.io")
     _imported("sklearn")
     try:
@@ -121,7 +130,7 @@ def _from_skops(path: Path) -> Head:
     if foreign:
         raise ModelFormatError(
             f"{path} holds types that are not trusted, and was not loaded: {', '.join(foreign)}. Only scikit-learn's "
-            "StandardScaler, LogisticRegression and MLPClassifier are read. Train the classifier again with these."
+            "StandardScaler, LogisticRegression, MLPClassifier and MLPRegressor are read. Train it again with these."
         )
     steps = [step for _, step in loaded.steps] if type(loaded).__name__ == "Pipeline" else [loaded]
     try:
@@ -141,6 +150,10 @@ def _converted(steps: list[Any], path: Path) -> Head:
             f"{path} has the step {foreign[0]}; before the classifier only StandardScaler is read. {_REMEDY}"
         )
     is_multi_label = False
+    if kind == "MLPRegressor" and last.activation == "relu" and not scalers:
+        return _head(
+            [(weight.T, bias) for weight, bias in zip(last.coefs_, last.intercepts_, strict=True)], None, False, path
+        )
     if kind == "LogisticRegression":
         if getattr(last, "multi_class", None) == "ovr" or (last.solver == "liblinear" and len(last.classes_) > 2):
             raise ModelFormatError(f"{path} has one regression for each label, which isn't read. {_REMEDY}")
@@ -151,7 +164,7 @@ def _converted(steps: list[Any], path: Path) -> Head:
         is_multi_label = last.out_activation_ == "logistic" and not (last.n_outputs_ == 1 and len(last.classes_) == 2)
     else:
         raise ModelFormatError(
-            f"{path} ends in {kind}; LogisticRegression and MLPClassifier (with relu) are read. {_REMEDY}"
+            f"{path} ends in {kind}; LogisticRegression, MLPClassifier and MLPRegressor (with relu) are read. {_REMEDY}"
         )
     weight, bias = layers[-1]
     if len(bias) == 1 and len(last.classes_) == 2:
@@ -163,10 +176,11 @@ def _converted(steps: list[Any], path: Path) -> Head:
     return _head(layers, np.asarray(last.classes_).tolist(), is_multi_label, path)
 
 
-def _head(layers: list[tuple[Any, Any]], names: list[Any], is_multi_label: bool, path: Path) -> Head:
-    kinds = {type(name) for name in names}
+def _head(layers: list[tuple[Any, Any]], names: list[Any] | None, is_multi_label: bool, path: Path) -> Head:
+    """A head from what a file holds; `names` is None where its outputs are numbers."""
+    kinds = {type(name) for name in names or ()}
     classes: NDArray[Any] = np.array(names) if kinds in ({str}, {int}) else np.empty(0)
-    if classes.dtype.kind not in "Ui":
+    if names is not None and classes.dtype.kind not in "Ui":
         raise ModelFormatError(f"{path}: the labels are neither text nor whole numbers, but {names!r:.100}. {_REMEDY}")
     plain = tuple(Layer(np.asarray(weight, np.float32), np.asarray(bias, np.float32)) for weight, bias in layers)
     try:

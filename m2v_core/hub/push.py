@@ -116,6 +116,7 @@ def push_folder(
     overwrite: bool = False,
     commit_message: str | None = None,
     card: str | None = None,
+    subfolder: str | None = None,
     endpoint: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
@@ -135,6 +136,7 @@ def push_folder(
         overwrite: Whether to replace a model that is on this branch already.
         commit_message: What the commit is called.
         card: README.md to publish instead of the folder's own.
+        subfolder: Folder of the repository to publish to; None for its root.
         endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
         progress: Receives the stages `"connect"`, `"upload"` (bytes) and `"verify"` (bytes).
         cancel: Set it to stop; once the commit is under way it is waited for.
@@ -151,19 +153,20 @@ def push_folder(
         raise InputError(f"A pull request goes to main, not to {revision!r}. Leave out revision or create_pr.")
     if not is_model_folder(folder):
         raise NotFoundError(f"{folder} holds no model. Save one there first: model.save_pretrained({str(folder)!r})")
+    prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     files: dict[str, Path | bytes] = {
-        path.relative_to(folder).as_posix(): path
+        prefix + path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     }
     if card is not None:
-        files[CARD] = card.encode()
+        files[prefix + CARD] = card.encode()
     reporter = ProgressReporter(progress, cancel)
     is_watched = progress is not None or cancel is not None
-    push = _Push(HfApi(endpoint=endpoint, token=token), repo_id, revision or "main", reporter, cancel)
+    push = _Push(HfApi(endpoint=endpoint, token=token), repo_id, prefix, revision or "main", reporter, cancel)
     reporter.start("connect")
     try:
-        push.open(files.get(CARD, b""), private=private, create_pr=create_pr, overwrite=overwrite)
+        push.open(files.get(prefix + CARD, b""), private=private, create_pr=create_pr, overwrite=overwrite)
         done = push.commit(files, create_pr, commit_message or "Upload a static embedding model", is_watched)
     except BaseException:
         push.withdraw()
@@ -178,10 +181,17 @@ class _Push:
     """One push: the repository, and how far it has come."""
 
     def __init__(
-        self, api: HfApi, repo_id: str, revision: str, reporter: ProgressReporter, cancel: threading.Event | None
+        self,
+        api: HfApi,
+        repo_id: str,
+        prefix: str,
+        revision: str,
+        reporter: ProgressReporter,
+        cancel: threading.Event | None,
     ) -> None:
         self.api = api
         self.repo_id = repo_id
+        self._prefix = prefix
         self.revision = revision
         self._reporter = reporter
         self._attempts = Attempts(repo_id, cancel, self.withdraw)
@@ -298,11 +308,21 @@ class _Push:
         """Files of another model that would be read beside, or instead of, this one's."""
         present = self._ask(self.revision)
         paths = [file.rfilename for file in (present.siblings if present else None) or ()]
-        layouts = all_paths()
+        layouts = [self._prefix + path for path in all_paths()]
+        # Models in folders below this one, as with `subfolder`, are others and stay.
+        others = {path.removesuffix("tokenizer.json") for path in paths if path.endswith("/tokenizer.json")}
         return [
             path
             for path in paths
-            if path not in files and (path in layouts or path.endswith((".safetensors", ".onnx", ".skops")))
+            if path.startswith(self._prefix)
+            and path not in files
+            and (
+                path in layouts
+                or (
+                    path.endswith((".safetensors", ".onnx", ".skops"))
+                    and not path.startswith(tuple(others - {self._prefix}))
+                )
+            )
         ]
 
     def commit(self, files: Mapping[str, Path | bytes], create_pr: bool, message: str, is_watched: bool) -> CommitInfo:

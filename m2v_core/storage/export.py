@@ -144,7 +144,7 @@ def write_onnx(
         stored: The model.
         folder: The folder to write; made when missing, and other files in it are left alone.
         unk_token_id: Token that is left out of every mean; None when there is none.
-        head: Of a classifier; None for embeddings alone.
+        head: Of a classifier or a regression; None for embeddings alone.
 
     Raises:
         InputError: The table is too large for one ONNX file.
@@ -177,7 +177,7 @@ def write_onnx(
                 # In a browser it would look for model_quantized.onnx.
                 "transformers.js_config": {"dtype": "fp32"},
             }
-            | ({} if head is None else _label_config(head))
+            | (_label_config(head) if head is not None and head.labels else {})
         ),
         CARD: _onnx_card(folder.absolute().name, stored.normalize, head),
     }
@@ -268,8 +268,8 @@ def _label_config(head: OnnxHead) -> dict[str, Any]:
 
 
 def _onnx_card(name: str, normalize: bool, head: OnnxHead | None) -> str:
-    if head is None:
-        task, output = "feature-extraction", "embeddings"
+    if head is None or not head.labels:
+        task, output = "feature-extraction", "embeddings" if head is None else "predictions"
         javascript = _EMBED.format(name=name, not_normalized="" if normalize else " not")
     else:
         task, output = "text-classification", "probabilities"

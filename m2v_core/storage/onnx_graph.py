@@ -33,11 +33,11 @@ _MAX_BYTES = 2 * 10**9  # of one protocol buffer, with room for the nodes
 
 @dataclass(frozen=True)
 class OnnxHead:
-    """The head of a classifier, for the graph.
+    """The head of a classifier or of a regression, for the graph.
 
     Attributes:
         layers: (n_outputs, n_inputs) weights and (n_outputs,) biases of each, float32, with ReLU between them.
-        labels: What the last outputs stand for, as text.
+        labels: What the last outputs stand for, as text; empty for numbers.
         is_multi_label: Whether a sigmoid follows and not softmax.
     """
 
@@ -53,7 +53,7 @@ def build_onnx(stored: StoredModel, unk_token_id: int | None, head: OnnxHead | N
     outputs are float32, whatever the table is: `embeddings` (batch, dim), the mean over known tokens, at unit length if
     the model normalizes and zeros without known tokens; `sentence_embedding`, the same; and `last_hidden_state` (batch,
     sequence, dim), each token's weighted row and zeros for padding and for unknown tokens. With a head, `probabilities`
-    and `logits`, both (batch, n_labels), come before these.
+    and `logits`, both (batch, n_labels), come before these, or `predictions` (batch, n_outputs) where it has no labels.
 
     Args:
         stored: The model. Its table, weights and mapping go into the graph as they are.
@@ -129,16 +129,20 @@ def build_onnx(stored: StoredModel, unk_token_id: int | None, head: OnnxHead | N
         "last_hidden_state": ["batch", "sequence", dim],
     }
     if head is not None:
-        n_hidden, outputs = len(head.layers) - 1, "embeddings"
+        n_hidden, outputs, last = len(head.layers) - 1, "embeddings", "logits" if head.labels else "predictions"
+        width = len(head.layers[-1][1]) if head.layers else dim
         for number, (weight, bias) in enumerate(head.layers):
             arrays |= {f"weight_{number}": weight, f"bias_{number}": bias}
             inputs = [outputs, f"weight_{number}", f"bias_{number}"]
-            outputs = node("Gemm", inputs, f"layer_{number}" if number < n_hidden else "logits", transB=1)
+            outputs = node("Gemm", inputs, f"layer_{number}" if number < n_hidden else last, transB=1)
             if number < n_hidden:
                 outputs = node("Relu", [outputs], f"activation_{number}")
-        node("Sigmoid" if head.is_multi_label else "Softmax", ["logits"], "probabilities")
-        n_labels = len(head.labels)
-        shapes = {"probabilities": ["batch", n_labels], "logits": ["batch", n_labels], **shapes}
+        if not head.layers:
+            node("Identity", ["embeddings"], last)
+        if head.labels:
+            node("Sigmoid" if head.is_multi_label else "Softmax", ["logits"], "probabilities")
+        of_head = ("probabilities", "logits") if head.labels else ("predictions",)
+        shapes = {name: ["batch", width] for name in of_head} | shapes
     graph = helper.make_graph(
         nodes,
         "static_model",

@@ -1,0 +1,24 @@
+"""The number formats of a table."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class DType(str, Enum):  # noqa: UP042  # model2vec's own, whose str() is that of an Enum
+    """A number format; float64 is accepted and kept as float32."""
+
+    Float16 = "float16"
+    Float32 = "float32"
+    Float64 = "float64"
+    Int8 = "int8"
+
+
+def offered(dtype: DType | str) -> str:
+    """The name of a number format, float32 for float64.
+
+    Raises:
+        ValueError: There is no such format.
+    """
+    name = DType(dtype).value
+    return "float32" if name == "float64" else name

@@ -1,0 +1,5 @@
+"""Types in model2vec's signatures."""
+
+from typing import Any
+
+StaticModelConfig = dict[str, Any]
