@@ -132,6 +132,25 @@ PACKAGES = {
             {"max_length": None},
         ),
     ),
+    "Packages that import model2vec": Package(
+        ("keybert~=0.9", "bertopic~=0.17", "chonkie~=1.7", "txtai~=9.14"),
+        """
+        from bertopic.backend._utils import select_backend
+        from chonkie.embeddings import Model2VecEmbeddings
+        from txtai import Embeddings
+        import model2vec
+        model = model2vec.StaticModel.from_pretrained("my-model")
+        used = {
+            keywords.model.embedding_model: keywords.model.embed,
+            select_backend(model).embedding_model: select_backend(model).embed,
+            (chonkie := Model2VecEmbeddings("my-model")).model: chonkie.embed_batch,
+            (txtai := Embeddings(path="my-model")).model.model: txtai.batchtransform,
+        }
+        for opened, embed in used.items():
+            assert type(opened).__module__.startswith("m2v_core.compat")
+            same(embed(TEXTS))
+        """,
+    ),
     "KeyBERT": Package(
         ("keybert~=0.9",),
         """
