@@ -175,7 +175,8 @@ class SpeedComparison:
 
         Fidelity that an earlier version measured on too few texts is left out.
         """
-        is_judged = has_enough_texts(value["judged_texts"])
+        n_judged = value.get("judged_texts", 0)
+        is_judged = has_enough_texts(n_judged)
         encoders = tuple(
             EncoderSpeed(
                 facts=EncoderFacts(**record["facts"]),
@@ -186,8 +187,8 @@ class SpeedComparison:
             )
             for record in value["encoders"]
         )
-        machine, n_judged = Machine(**value["machine"]), value["judged_texts"] if is_judged else 0
-        return cls(**{**value, "encoders": encoders, "machine": machine, "judged_texts": n_judged})
+        kept = {"encoders": encoders, "machine": Machine(**value["machine"]), "judged_texts": is_judged * n_judged}
+        return cls(**{**value, **kept})
 
 
 def compare_speed(

@@ -91,13 +91,14 @@ def show(owner: str | None, job_id: str) -> Values:
         shown["frontier_plot"] = figures.frontier_figure(versions, quality)
         shown["frontier"] = frontier_html(versions, quality, str(outcome["dtype"]), few or "")
         shown["frontier_csv"] = write_frontier(frontier_sheet(versions))
-    bubbles = None if few else _bubbles(owner or "", job, evaluation)
+    bubbles = _bubbles(owner or "", job, evaluation)
+    has_bubbles = bubbles is not None and not (evaluation and few)
     teacher, texts_name = str(outcome["teacher"]), str(outcome["texts_name"])
     return shown | {
         "fidelity": _html(fidelity_html(fidelity, teacher, texts_name) if fidelity else ""),
         "scores": _html(scores_html(evaluation, first) if evaluation else ""),
-        "bubbles_box": gr.Column(visible=bubbles is not None),
-        "bubbles": bubbles,
+        "bubbles_box": gr.Column(visible=has_bubbles),
+        "bubbles": bubbles if has_bubbles else None,
         "frontier_figure_box": gr.Column(visible=bool(versions)),
         "frontier_box": gr.Column(visible=bool(versions)),
         "conditions": conditions_html(outcome, has_speed=bubbles is not None),

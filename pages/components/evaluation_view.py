@@ -146,7 +146,7 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str, fe
     notes = render("frontier_notes.html", rows=rows, quality_name=quality_name, dtype=dtype)
     return _card(
         "Quality against size" if few else _frontier_headline(rows),
-        _warning("No conclusion from so little test data", few) + table + notes,
+        _warning("No conclusion from these texts", few) + table + notes,
         css="",
     )
 

@@ -155,7 +155,7 @@ def pick(owner: str | None, model_id: str | None) -> str:
 
 
 def choice_label(record: ModelRecord) -> str:
-    """A model in one line: "m2v-all-MiniLM-L6-v2 · Fast · 256 dimensions · float16 · 15.7 MB"."""
+    """A model in one line: "minilm-l6-256 · Fast · 256 dimensions · float16 · 15.7 MB"."""
     return " · ".join([record.name, *details(record)])
 
 
