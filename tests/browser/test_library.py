@@ -97,10 +97,11 @@ def test_a_finished_distillation_enters_by_itself(
     box.fill(str(build_teacher_once("wordpiece")))
     box.press("Enter")
     box.press("Tab")
+    expect(tab.get_by_label("Name").first).to_have_value(re.compile(r"wordpiece-\d+"))
     tab.get_by_role("button", name="Distill", exact=True).click()
     expect(tab.locator(".m2v-job")).to_have_attribute("data-state", re.compile("queued|running"))
     page.reload()
-    expect(page.locator(".m2v-model-name")).to_have_text("m2v-wordpiece", timeout=RUN_MS)
+    expect(page.locator(".m2v-model-name")).to_have_text(re.compile(r"wordpiece-\d+"), timeout=RUN_MS)
     expect(page.locator(".m2v-lines")).to_contain_text("pooling auto")
 
 
