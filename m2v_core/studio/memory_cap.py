@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import re
 import sys
+from pathlib import Path
 
 if sys.platform != "win32":
     import resource
 
+_NEARLY = 0.9
 # What libraries say when an allocation fails; not a GPU's "CUDA out of memory", which no cap of ours caused.
 _SHORTAGE = re.compile(
     r"can't allocate memory|cannot allocate memory|unable to allocate|bad_alloc|can't start new thread"
@@ -40,6 +42,16 @@ def is_shortage(error: BaseException) -> bool:
             return True
         link = link.__cause__ or link.__context__
     return False
+
+
+def is_nearly_met() -> bool:
+    """Whether this process uses nine tenths of its cap: libraries that find no memory then raise errors of any kind."""
+    if not sys.platform.startswith("linux"):
+        return False
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    status = Path("/proc/self/status").read_text("ascii")
+    used = re.search(r"^VmData:\s+(\d+) kB", status, re.MULTILINE)
+    return limit != resource.RLIM_INFINITY and used is not None and int(used[1]) * 1024 >= _NEARLY * limit
 
 
 def tells_of_shortage(text: str) -> bool:

@@ -110,6 +110,8 @@ def _sentence(error: Exception, folder: JobFolder, memory_bytes: int | None) -> 
         return str(error).replace(str(folder.path), "the job's folder")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "The disk is full. Make room, or ask whoever runs this installation to, and start the job again."
+    if memory_cap.is_nearly_met():
+        return memory_cap.message(memory_bytes)
     return f"Something went wrong that was not foreseen. The details are in the log of job {folder.id}."
 
 

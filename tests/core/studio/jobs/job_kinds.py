@@ -83,6 +83,12 @@ def lack(order):
         raise InputError("numpy is not installed") from error
 
 
+def starve(order):
+    """Take nearly all the memory there is, and fail in a way that says nothing of it."""
+    taken = bytearray(order.parameters["n_bytes"] * 15 // 16)
+    raise SystemError(f"error return without exception set after {len(taken)} bytes")
+
+
 def save_badly(order):
     raise SaveError(f"Could not write {order.staging}.")
 

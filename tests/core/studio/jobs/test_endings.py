@@ -87,7 +87,7 @@ def test_a_worker_killed_with_its_keeper_is_a_failed_job(make_store):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds the cap")
-@pytest.mark.parametrize("kind", ["hoard", "lack"])
+@pytest.mark.parametrize("kind", ["hoard", "lack", "starve"])
 def test_a_worker_stays_below_its_memory(run, root, kind: str):
     _, job = run(kind, n_bytes=2**30)
     assert job.state == "failed"
