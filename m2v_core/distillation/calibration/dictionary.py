@@ -1,10 +1,10 @@
 """A dictionary as text to calibrate with: definitions and example sentences, which nobody has to bring.
 
-Definitions name nearly every word of the language in natural sentences. That makes them better text than as many
-sentences of books or encyclopedias; benchmarks/quality.md has the figures.
+Definitions contain nearly every word of the language in natural sentences. That makes them better text than the same
+number of sentences from books or encyclopedias; benchmarks/quality.md has the figures.
 
-Source: WordNet 3.1, Princeton University, https://wordnet.princeton.edu; `LICENSE.wordnet` lies beside it, and
-`scripts/dictionary.py` made the file.
+Source: WordNet 3.1, Princeton University, https://wordnet.princeton.edu, under the license in `LICENSE.wordnet`.
+`scripts/dictionary.py` makes the file.
 """
 
 from __future__ import annotations
