@@ -160,7 +160,10 @@ def _reranking(name: str, group: Group, path: Path) -> Task:
     # Of a query whose candidates are all right, or all wrong, every order is as good.
     kept = {query: rows for query, rows in offered.items() if len({is_right for is_right, _ in rows}) == 2}
     if not kept:
-        raise InputError(f"No query in {path} has both right (1) and wrong (0) texts, so there is nothing to order.")
+        raise InputError(
+            f"No query in {path} has both relevant (1) and irrelevant (0) texts, so there is nothing to rank. Add some "
+            "of both."
+        )
     documents: list[str] = []
     candidates: list[NDArray[np.int64]] = []
     relevance: list[dict[int, float]] = []

@@ -113,8 +113,7 @@ class PairTask(Task):
         return len(self.scores)
 
     def _figure(self, embeddings: NDArray[np.float32], seed: int) -> tuple[statistics.Statistic, tuple[str, ...]]:
-        rows = unit_rows(embeddings)
-        cosines = (rows[self.left] * rows[self.right]).sum(axis=1)
+        cosines = _pair_cosines(embeddings, self.left, self.right)
         of = statistics.spearman if self.correlation == "spearman" else statistics.pearson
         return of(self.scores, cosines), ()  # not defined where all cosines are the same, which order nothing
 
@@ -201,8 +200,7 @@ class PairClassificationTask(Task):
         return len(self.is_positive)
 
     def _figure(self, embeddings: NDArray[np.float32], seed: int) -> tuple[statistics.Statistic, tuple[str, ...]]:
-        rows = unit_rows(embeddings)
-        cosines = (rows[self.left] * rows[self.right]).sum(axis=1)
+        cosines = _pair_cosines(embeddings, self.left, self.right)
         return statistics.average_precision(self.is_positive, np.round(cosines, 6)), ()
 
 
@@ -393,6 +391,15 @@ class ParaphraseTask(Task):
             its = generator.permutation(np.flatnonzero(self.is_paraphrase == kind))
             parts.append(np.split(its, [int(np.ceil(_LEARNED * len(its)))]))
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _pair_cosines(
+    embeddings: NDArray[np.float32], left: NDArray[np.int64], right: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """(n_pairs,)."""
+    rows = unit_rows(embeddings)
+    cosines: NDArray[np.float32] = (rows[left] * rows[right]).sum(axis=1)
+    return cosines
 
 
 def _scikit_learn(module: str) -> Any:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from m2v_core.storage import card
 
 _REMEDY = "Fetch or distil the model again."
-_MAX_PROMPT_CHARS = 10_000  # each is put before each text: a longer one would take the memory of whoever encodes
+_MAX_PROMPT_CHARS = 10_000  # copied into every text, so a longer one could exhaust memory
 _TABLE_DTYPES = {"F64": np.float32, "F32": np.float32, "F16": np.float16, "I8": np.int8}
 
 

@@ -22,7 +22,7 @@ def build_column_picker(what: str) -> gr.Dropdown:
         [],
         label=f"Column that holds the {what}",
         visible=False,
-        # Or Gradio refuses, in words of its own, what was picked of a file that is gone.
+        # Otherwise Gradio shows its own error for a column of a file that has been removed.
         allow_custom_value=True,
         elem_classes="m2v-column",
     )

@@ -54,13 +54,13 @@ def search(newest: list[str], typed: gr.KeyUpData) -> Any:
     As many as ever: of an open list that gets shorter Gradio goes on showing what is gone, and nothing new.
 
     Args:
-        newest: The session's last text, alone in a list. Searches overlap, and an older one may end last.
+        newest: A list with one item, the last text of this session. Searches overlap, and an older one may finish last.
         typed: The text in the box.
     """
     newest[0] = str(typed.input_value or "").strip().lower()
     if not has_hub():
         return gr.skip()
-    query = newest[0]  # typed while this one asked for the Hub, which others do not wait for
+    query = newest[0]  # may be newer than `typed`: other searches don't wait while this one checks the Hub
     # Every answer redraws the list, so none is given where there is nothing to find.
     if 0 < len(query) < _MIN_CHARS or "·" in query:
         return gr.skip()

@@ -40,8 +40,13 @@ def takes_dictionary(settings: DistillSettings, tokenizer: Tokenizer, languages:
         languages: What the teacher's card states; empty where it says nothing.
     """
     if settings.dictionary == "auto":
-        return settings.recipe == "calibrated" and set(languages) <= {"en"} and reads_english(tokenizer)
+        return settings.recipe == "calibrated" and all(map(_is_english, languages)) and reads_english(tokenizer)
     return settings.dictionary == "english"
+
+
+def _is_english(language: str) -> bool:
+    """Whether a card means English: "en", "en-US", "eng" or "English"."""
+    return language.lower().replace("_", "-").split("-")[0] in ("en", "eng", "english")
 
 
 def reads_english(tokenizer: Tokenizer) -> bool:

@@ -26,7 +26,7 @@ SPECS = {
     "teacher:": "a Sentence Transformer, by Hub name or folder",
     "onnx:": "a Sentence Transformer in ONNX Runtime",
     "model2vec:": "a static model in the model2vec package",
-    "vectors:": "a file of GloVe or word2vec vectors, or .npy with its words in a .parquet beside it",
+    "vectors:": "a file of GloVe or word2vec vectors, or an .npy table beside a .parquet file of its words",
     "bpemb:": "a folder with the two files of BPEmb, from https://bpemb.h-its.org",
     "wordllama": "the model of the wordllama package",
     "tfidf": "weighted word counts",

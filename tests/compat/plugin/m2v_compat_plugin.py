@@ -1,6 +1,6 @@
 """A pytest plugin under which model2vec's own tests are run with `m2v_core.compat`.
 
-It stands in a folder of its own, which is put on the path of the process that runs them.
+Its folder is added to `PYTHONPATH` of the process that runs them.
 """
 
 from __future__ import annotations

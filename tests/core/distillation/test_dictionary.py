@@ -43,6 +43,7 @@ def test_it_is_a_fair_sample_of_definitions_and_sentences():
     [
         (("en",), {}, True),
         ((), {}, True),
+        (("en-US", "English"), {}, True),
         (("de",), {}, False),
         (("en", "de"), {}, False),
         (("en",), {"recipe": "fast"}, False),

@@ -81,7 +81,7 @@ def test_byte_order_mark_line_ends_and_blank_lines(tmp_path):
         ("retrieval__search__qrels", "q0\td0\t0\n", "no text relevant"),
         ("pairs__alike", "yes\ta\tb\n", "line 1 has 'yes' where 1 or 0 was expected"),
         ("pairs__alike", "1\ta\tb\n1\tc\td\n", "All pairs in .* have the label 1"),
-        ("reranking__order", "q\t1\ta\nq\t1\tb\np\t0\tc\n", "No query in .* has both right"),
+        ("reranking__order", "q\t1\ta\nq\t1\tb\np\t0\tc\n", "No query in .* has both relevant"),
         ("reranking__order", "q\t2\ta\n", "line 1 has '2' where 1 or 0"),
         ("summarization__news", "a\t1\tsea\tlake\nb\t2\tsea\tlake\n", "no two summaries of one id"),
         ("summarization__news", "a\t1\tsea\n", "expected: id, score, summary, good summary and perhaps more"),

@@ -142,7 +142,7 @@ def _judged(
 
 
 def _batches(numbers: np.ndarray[Any, Any], batch_size: int) -> list[list[int]]:
-    """The numbers in batches; a last one of a single number joins the one before, for a pair needs others beside it."""
+    """The numbers in batches; a single one left over joins the last batch, since a pair needs others to learn from."""
     found = [numbers[start : start + batch_size].tolist() for start in range(0, len(numbers), batch_size)]
     if len(found) > 1 and len(found[-1]) == 1:
         found[-2:] = [found[-2] + found[-1]]
