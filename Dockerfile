@@ -11,7 +11,7 @@ ARG PIP_EXTRA_INDEX_URL
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY m2v_core/_version.py m2v_core/__init__.py m2v_core/
 RUN python -m venv /env \
-    && /env/bin/pip install --no-cache-dir -c constraints.txt '.[app,offline,eval,search,export]' \
+    && /env/bin/pip install --no-cache-dir -c constraints.txt '.[app,offline,eval,search,export,words]' \
     && /env/bin/pip uninstall --yes m2v-studio \
     && rm -r build
 COPY setup.py app.py spaces.yaml ./

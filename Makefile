@@ -1,4 +1,4 @@
-# The verbs: setup app test slow integrations check sanitize fuzz bench fix wheel. .ci/run runs most of them.
+# The verbs: setup app test slow integrations check docs screenshots sanitize fuzz bench fix wheel. .ci/run runs most of them.
 VENV := .venv
 BIN := $(VENV)/bin
 # The first supported Python found here; `make setup PYTHON=...` overrides it.
@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 # A path in place of an import hook, which would cost every start some 20 ms.
 EDITABLE := --config-settings editable_mode=compat
 
-.PHONY: setup app test slow integrations check sanitize fuzz bench fix wheel
+.PHONY: setup app test slow integrations check docs screenshots sanitize fuzz bench fix wheel
 
 setup: $(VENV)/.installed $(VENV)/.built
 
@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "1 of 2: torch"
 	@$(PIP_INSTALL) "$$(grep '^torch==' constraints.txt)"
 	@echo "2 of 2: everything else, and the m2v command"
-	@$(PIP_INSTALL) -c constraints.txt $(EDITABLE) -e '.[app,offline,eval,dev]'
+	@$(PIP_INSTALL) -c constraints.txt $(EDITABLE) -e '.[app,offline,eval,docs,dev]'
 	@touch $@
 	@echo "Ready: $(BIN)/m2v --help"
 
@@ -56,12 +56,21 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py tests/test_exported_members.py
 
+# The documentation site, in build/site; any warning is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# The pictures of the README and the documentation, taken from the running app.
+screenshots: setup
+	$(BIN)/python scripts/screenshots.py
+
 # The tests of the encoder with a build that stops at any bad access to memory and any undefined behavior.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g
 sanitize: setup fuzz
 	rm -rf build/sanitize && mkdir -p build/sanitize
 	cp -R m2v_core tests pyproject.toml README.md LICENSE build/sanitize
 	rm -f build/sanitize/m2v_core/native/*.so
+	sed -i '/^extra-link-args/d' build/sanitize/pyproject.toml  # reports name lines of the source
 	cd build/sanitize && CFLAGS="$(SANITIZE)" $(CURDIR)/$(BIN)/python -c "import setuptools; setuptools.setup()" \
 		--quiet build_ext --inplace
 	cd build/sanitize && ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \

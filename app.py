@@ -1,7 +1,7 @@
 """M2V Studio in the browser: `python app.py`, then http://127.0.0.1:7860.
 
-`GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT` say where it listens, `M2V_STUDIO_HOME` where it keeps its jobs
-and models.
+`GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT` set the address, `M2V_STUDIO_HOME` the folder for jobs and models.
+`M2V_STUDIO_DEMO=0` turns the demo model off.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ import gradio as gr
 
 from m2v_core.studio.space.settings import current_limits
 from pages import PAGES, api
-from pages.components.served_files import keep_tidy, served_folder
-from pages.gradio_patches import disable_heartbeat, restrict_tools, start_queue
+from pages.components.model_picker import make_demo
+from pages.components.served_files import served_folder, start_cleanup
+from pages.gradio_patches import disable_heartbeat, replace_preview, restrict_tools, start_queue
 from pages.theme import FAVICON, STYLE_SHEET, WIDGETS_SCRIPT, studio_theme
+
+_DESCRIPTION = "Distill a Sentence Transformer into a small static embedding model, and publish or download it."
 
 
 def build_app() -> gr.Blocks:
@@ -50,9 +53,11 @@ def build_app() -> gr.Blocks:
 def main() -> None:
     """Serve the app until it is interrupted."""
     app = build_app()
-    keep_tidy()
+    start_cleanup()
+    make_demo()
     offers_tools = importlib.util.find_spec("mcp") is not None and restrict_tools(app, api.READ_ONLY)
     disable_heartbeat()
+    replace_preview("M2V Studio", _DESCRIPTION)
     start_queue(app, concurrency_limit=16)
     app.launch(
         theme=studio_theme(),

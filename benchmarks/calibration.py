@@ -1,8 +1,8 @@
-"""Seconds of the arithmetic of calibrating, without the teacher: the closed form and the descent on 100,000 sentences.
+"""Time of the computations of calibration, without the teacher: closed form and descent on 100,000 sentences.
 
-Sentences of the corpus beside the project and halves of its longest; the targets are random, as what they are takes no
-more or less time. The peers are SciPy's products in place of ours, in rounds in turn, and a gradient step of the same
-batch in plain torch, on a dense matrix of token counts.
+Uses sentences of the corpus next to the project and halves of its longest ones; the targets are random, which does not
+affect the time. Compared with SciPy's products in alternating rounds, and with a gradient step of the same batch in
+plain torch, on a dense matrix of token counts.
 
     python benchmarks/calibration.py
 """
@@ -22,7 +22,12 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from m2v_core.distillation.calibration.closed_form import Start, Turned, fit_closed_form, multiply_by_gram
+from m2v_core.distillation.calibration.closed_form import (
+    InitialTable,
+    RotatedTargets,
+    fit_closed_form,
+    multiply_by_gram,
+)
 from m2v_core.distillation.calibration.descent import descend, n_descent_steps
 from m2v_core.distillation.calibration.fit import count_tokens
 from m2v_core.distillation.teacher.bundled import bundled_folder
@@ -43,9 +48,9 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def products_seconds(counts: Any, table: np.ndarray) -> tuple[float, float]:
-    """Medians for A^T (A table) on every core at once, by the kernel and by SciPy."""
+    """Median times of A^T (A table) on every core at the same time, by the kernel and by SciPy."""
     if kernels is None:
-        sys.exit("There are no compiled kernels here; nothing was measured.")
+        sys.exit("The compiled kernels are not installed; nothing was measured.")
     n_threads = n_usable_cpus()
     with ThreadPoolExecutor(n_threads) as pool:
 
@@ -62,7 +67,7 @@ def products_seconds(counts: Any, table: np.ndarray) -> tuple[float, float]:
 
 
 def dense_step(counts: object, rows: int, random: np.random.Generator) -> float:
-    """Seconds of one step on 1,024 sentences as anyone would write it first."""
+    """Time of one step on 1,024 sentences, in the simplest implementation."""
     table = torch.nn.Parameter(torch.randn(rows, DIM))
     optimizer = torch.optim.Adam([table], lr=1e-2)
     batch = torch.from_numpy(counts[:1024].toarray())
@@ -91,17 +96,23 @@ def main() -> None:
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
     turn = np.linalg.qr(random.normal(size=(EMBEDDING_DIM, DIM)))[0].astype(np.float32)
     table = random.normal(size=(rows, DIM)).astype(np.float32) / np.float32(np.sqrt(DIM))
-    start = Start(table, np.ones(rows, np.float32))
+    start = InitialTable(table, np.ones(rows, np.float32))
     quiet = ProgressReporter()
     n_steps = n_descent_steps(N_SENTENCES)
     of_products = products_seconds(counts, table[:, :N_COLUMNS].copy())
     found = {
         "products of 32 columns": of_products[0],
-        "the same by SciPy, as a peer": of_products[1],
-        "closed form": seconds(lambda: fit_closed_form(start, counts, Turned.by(targets, turn), 0.1, quiet)),
-        "descent": seconds(lambda: descend(table, counts, Turned.by(targets, turn).whole(), targets, n_steps, quiet)),
+        "the same with SciPy": of_products[1],
+        "closed form": seconds(
+            lambda: fit_closed_form(start, counts, RotatedTargets.from_rotation(targets, turn), 0.1, quiet)
+        ),
+        "descent": seconds(
+            lambda: descend(
+                table, counts, RotatedTargets.from_rotation(targets, turn).to_array(), targets, n_steps, quiet
+            )
+        ),
     }
-    found["one dense step, as a peer"] = dense_step(counts, rows, random)
+    found["one dense step in torch"] = dense_step(counts, rows, random)
     found["one step"] = found["descent"] / n_steps
     for name, value in found.items():
         print(f"{name:<29} {value:8.3f} s")

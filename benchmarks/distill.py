@@ -1,10 +1,10 @@
-"""Distilling the bundled teacher, here and in model2vec: seconds and peak memory, side by side.
+"""Time and peak memory of distilling the bundled teacher, compared with model2vec.
 
-Each distillation has a fresh process. Counted are the seconds of the call alone, the teacher's loading included and
-the imports not, and the process's peak resident memory. The two take turns, so that a busy moment hits both.
+Each distillation runs in a fresh process. The time is that of the call, including loading the teacher but not the
+imports; memory is the process's peak resident memory. Both take turns, so that other load affects both.
 
-Then what other settings take where the teacher's vectors are kept (`cache_folder`), with the default recipe; there the
-imports count. model2vec would begin anew.
+Also measures other settings with cached teacher vectors (`cache_folder`) and the default recipe, including the imports;
+model2vec would start over.
 """
 
 import json
@@ -33,7 +33,7 @@ TIMED = """
 import json, resource, sys, time
 {statement}
 import torch, transformers
-from m2v_core.distillation.bundled import bundled_folder
+from m2v_core.distillation.teacher.bundled import bundled_folder
 started = time.perf_counter()
 model = distill(str(bundled_folder()), pca_dims=256, device="cpu", **more)
 seconds = time.perf_counter() - started
@@ -44,7 +44,7 @@ WITH_CACHE = """
 import json, sys, time
 started = time.perf_counter()
 from m2v_core import distill
-from m2v_core.distillation.bundled import bundled_folder
+from m2v_core.distillation.teacher.bundled import bundled_folder
 distill(str(bundled_folder()), device="cpu", cache_folder={folder!r}, {setting})
 print(json.dumps(time.perf_counter() - started))
 """
@@ -52,14 +52,14 @@ RESULT = Path(__file__).parent / "results" / "distill.json"
 
 
 def printed(code: str) -> Any:
-    """What a fresh process prints last, from JSON."""
-    env = {**os.environ, "HF_HUB_OFFLINE": "1"}  # model2vec asks the Hub for the teacher's language
+    """Run code in a fresh process, and parse the JSON that it prints last."""
+    env = {**os.environ, "HF_HUB_OFFLINE": "1"}  # model2vec requests the teacher's language from the Hub
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def with_cache() -> dict[str, float]:
-    """Seconds of a first distillation, and of others from what it kept."""
+    """Time of a first distillation, and of others with its cache."""
     with tempfile.TemporaryDirectory() as folder:
         return {
             name: printed(WITH_CACHE.format(folder=folder, setting=setting))

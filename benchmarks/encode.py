@@ -1,14 +1,14 @@
-"""Speed, start-up and memory of encoding, beside other static encoders.
+"""Speed, startup time and memory of encoding, compared with other static encoders.
 
-All encoders read the same texts and, except for WordLlama, the same model, saved by the real model2vec. They must agree
-on a sample of the texts before anything is timed. In each round they take turns, so that a busy moment affects all of
-them, and the median of the rounds is reported. Ratios are the peer's time divided by ours, in the same run.
+All encoders use the same texts and, except for WordLlama, the same model, saved by the real model2vec. They must agree
+on a sample of the texts before anything is timed. In each round they take turns, so that other load affects all of
+them; the median of the rounds is reported. Ratios are the other encoder's time divided by ours, in the same run.
 
     python benchmarks/encode.py                          everything; half an hour on a quiet machine
     python benchmarks/encode.py --only news,batches      some groups
     python benchmarks/encode.py --cores 1                everything on one core
-    python benchmarks/encode.py --scale                  m2v_core alone, from 10,000 to 1,000,000 texts
-    python benchmarks/encode.py --compat                 m2v_core.compat beside m2v_core and model2vec, warm and new
+    python benchmarks/encode.py --scale                  only m2v_core, from 10,000 to 1,000,000 texts
+    python benchmarks/encode.py --compat                 m2v_core.compat compared with m2v_core and model2vec
     python benchmarks/encode.py --markdown               the same with a Markdown table on standard output
 
 Groups:
@@ -16,7 +16,7 @@ Groups:
 - `news`, `documents`, `short`, `sentences`: a corpus, on the first pass of a new model and warm.
 - `batches`: one sentence, and 2, 3, 8 and 32 short texts, warm.
 - `first-process`: each corpus in a new interpreter with empty home and cache folders, and again in a second
-  interpreter with the same home. StaticEmbedding and WordLlama are left out, because they cache nothing.
+  interpreter with the same home. StaticEmbedding and WordLlama are skipped, because they cache nothing.
 - `unigram-32k`, `unigram-250k`, `bpe-32k`, `bpe-250k`: loading, and the sentences, with other tokenizers.
 - `start`: interpreter start to the first embedding.
 - `memory`: private and peak memory after encoding news, documents and sentences in a separate process.
@@ -54,7 +54,7 @@ FIRST_EMBEDDING += f"LOADERS[sys.argv[1]](Path(sys.argv[2]))([{SENTENCE!r}])"
 
 
 class Benchmark:
-    """Runs the groups, prints each row when it is measured, and keeps all of them."""
+    """Runs the groups, prints each row when it is measured, and stores all rows."""
 
     def __init__(self, options: argparse.Namespace, encoders: list[str], models: Path, homes: Path) -> None:
         self.encoders = encoders
@@ -70,7 +70,7 @@ class Benchmark:
         self._used_home = self._new_home()
 
     def prepare(self) -> dict[str, Any]:
-        """Build the model, let m2v_core fill the caches of the home that later processes use, and describe both."""
+        """Build the model, let m2v_core fill the caches of the home for later processes, and describe both."""
         folder = self._model("wordpiece")
         self._work("sequence", self._used_home, folder=folder, encoder=OURS)
         time.sleep(self._settle)
@@ -92,20 +92,20 @@ class Benchmark:
             }[group]()
 
     def scale(self) -> dict[str, float]:
-        """Measure m2v_core with more and more texts."""
+        """Measure m2v_core with increasing numbers of texts."""
         found = self._work("scale", folder=self._model("wordpiece"), rounds=self._rounds)
         for count, taken in found.items():
-            self.say(f"{count:>10} texts {taken:8.3f} s, {int(count.replace(',', '')) / taken:12,.0f} texts/s")
+            self.report(f"{count:>10} texts {taken:8.3f} s, {int(count.replace(',', '')) / taken:12,.0f} texts/s")
         return found
 
-    def say_ratios(self) -> None:
-        """Say how long `m2v_core.compat` takes, as a multiple of what m2v_core takes for the same."""
+    def report_ratios(self) -> None:
+        """Print the time of `m2v_core.compat` as a multiple of that of m2v_core."""
         ratios = {row.title: row.ratio(COMPAT) for row in self.rows}
         for title, ratio in ratios.items():
-            self.say(f"m2v_core.compat / m2v_core: {ratio:.2f}, {title}")
+            self.report(f"m2v_core.compat / m2v_core: {ratio:.2f}, {title}")
 
-    def say(self, line: str) -> None:
-        """Print a line and keep it."""
+    def report(self, line: str) -> None:
+        """Print and store a line."""
         self.lines.append(line)
         print(line, file=self._output, flush=True)
 
@@ -164,27 +164,27 @@ class Benchmark:
 
     def _memory(self) -> None:
         if not Path("/proc/self/status").exists():
-            self.say("Memory was not measured: it is read from /proc, which this system doesn't have.")
+            self.report("Memory was not measured: this system has no /proc.")
             return
         folder = self._model("wordpiece")
         found: dict[str, dict[str, list[float]]] = {name: {} for name in MEMORY}
-        for encoder in self.encoders:  # one process each: it differs little from run to run
+        for encoder in self.encoders:  # one process each, because it varies little between runs
             for name, value in self._work("memory", folder=folder, encoder=encoder).items():
                 found[name][encoder] = [value]
         floor = self._work("memory", folder=folder, encoder=None)
         for name, title in MEMORY.items():
             self._add(f"{title} after news, documents and sentences", found[name], "MiB")
-            self.say(f"{title} of Python, NumPy and the texts alone: {floor[name] / 2**20:.1f} MiB")
+            self.report(f"{title} of only Python, NumPy and the texts: {floor[name] / 2**20:.1f} MiB")
 
     def _limit(self) -> None:
         if not self._gathered:
-            self.say("The limit was not measured: it needs a corpus in the same run.")
+            self.report("The limit was not measured: it needs a corpus in the same run.")
             return
         bandwidth = self._work("bandwidth", rounds=self._rounds)
         for corpus, (found, seconds) in self._gathered.items():
             rate = found["n_rows"] * found["row_bytes"] / seconds
             shares = [f"{rate / full:.0%} of the {full / 1e9:.1f} GB/s of {name}" for name, full in bandwidth.items()]
-            self.say(
+            self.report(
                 f"limit: {corpus}, warm: {rate / 1e9:.2f} GB/s of rows gathered from a table of "
                 f"{found['table_bytes'] / 1e6:.1f} MB: {', '.join(shares)}"
             )
@@ -212,7 +212,7 @@ def _run(command: list[str], home: Path) -> str:
     """Return what a command prints. Its caches are in `home`."""
     environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "HF_HUB_OFFLINE": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), str(CHECKOUT)])
-    # With the last one, this checkout would be compiled at every start, while installed packages have their bytecode.
+    # The last variable allows bytecode for this checkout, as for installed packages; otherwise every start compiles it.
     for name in ("HF_HOME", "LAGHU_CACHE", "NUMBA_CACHE_DIR", "PYTHONDONTWRITEBYTECODE"):
         environment.pop(name, None)
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -237,7 +237,7 @@ def _processor() -> str:
 
 
 def _save(record: dict[str, Any], benchmark: Benchmark, path: Path) -> None:
-    """Write what was measured so far."""
+    """Write the results so far."""
     results = {**record, "lines": benchmark.lines, "rows": [row.record() for row in benchmark.rows]}
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -249,18 +249,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--encoders", default=",".join(PEERS), help=f"peers to compare: {', '.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cores", type=int, help="cores to use; all by default")
-    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="numbers in the table")
-    parser.add_argument("--models", type=Path, help="a folder that keeps the models for the next run")
+    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="number format of the table")
+    parser.add_argument("--models", type=Path, help="a folder to cache the models for the next run")
     parser.add_argument(
-        "--settle", type=float, default=0.0, help="seconds to wait for compilers that run on after a first process"
+        "--settle", type=float, default=0.0, help="seconds to wait for compilers still running after a first process"
     )
-    parser.add_argument("--scale", action="store_true", help="measure m2v_core alone with more and more texts")
+    parser.add_argument("--scale", action="store_true", help="measure only m2v_core with increasing numbers of texts")
     parser.add_argument(
         "--compat",
         action="store_true",
-        help="measure m2v_core.compat beside m2v_core and model2vec, with no other peer",
+        help="compare m2v_core.compat with m2v_core and model2vec, without other encoders",
     )
-    parser.add_argument("--markdown", action="store_true", help="print a Markdown table, the rest to standard error")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table, the rest to stderr")
     return parser
 
 
@@ -273,7 +273,7 @@ def main() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     missing = {name: missing_modules(name) for name in LOADERS}
     if missing[PEER]:
-        sys.exit("model2vec is not installed; it writes the models and is what all others are compared with.")
+        sys.exit("model2vec is not installed; it writes the models and is the reference for all others.")
     others = [COMPAT] if options.compat else _chosen(options.encoders, PEERS)
     chosen = [name for name in LOADERS if name in (OURS, PEER, *others)]
     encoders = [name for name in chosen if not missing[name]]
@@ -296,9 +296,9 @@ def main() -> None:
             **benchmark.prepare(),
         }
         for name, value in record.items():
-            benchmark.say(f"{name}: {value if value else 'none'}")
+            benchmark.report(f"{name}: {value if value else 'none'}")
         if "laghu" in encoders:
-            benchmark.say(
+            benchmark.report(
                 "laghu gets a float32 copy of each model without truncation and padding, as its Rust code needs."
             )
         if options.scale:
@@ -308,7 +308,7 @@ def main() -> None:
                 benchmark.run(group)
                 _save(record, benchmark, path)
         if options.compat and not options.scale:
-            benchmark.say_ratios()
+            benchmark.report_ratios()
         _save(record, benchmark, path)
     if options.markdown:
         print("\n".join(["", *[f"- {line}" for line in benchmark.lines], "", markdown(benchmark.rows, encoders)]))

@@ -1,7 +1,7 @@
-"""How long it takes to evaluate a static model on all public sets beside the project, and what it scores.
+"""Time of evaluating a static model on all public tasks next to the project, and its scores.
 
-The bundled teacher's static model, 256 wide, float16, by the default recipe. Loading it is not counted; encoding,
-classifiers and bootstrap intervals are.
+The model is distilled from the bundled teacher with the default recipe, 256 dimensions, float16. Loading it is not
+timed; encoding, classifiers and bootstrap intervals are.
 
     python benchmarks/evaluate.py
 """
@@ -32,7 +32,7 @@ def main() -> None:
     seconds = time.perf_counter() - started
     for score in found.scores:
         print(f"{score.task:<10} {score.score:6.2f}  ({score.low:.2f} to {score.high:.2f})  {score.seconds:6.2f} s")
-    print(f"{seconds:.1f} s in all, {seconds / LIMIT_SECONDS:.2f} of the limit of {LIMIT_SECONDS:.0f} s")
+    print(f"{seconds:.1f} s in total, {seconds / LIMIT_SECONDS:.2f} of the limit of {LIMIT_SECONDS:.0f} s")
     record = found.to_json() | {"seconds": seconds, "machine": vars(this_machine())}
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""What the Explore page waits for at the server: a search, a map by PCA, a map by UMAP.
+"""Server time of the Explore page: a search, a PCA map and a UMAP map.
 
-Made-up words and texts, whose vectors lie in clusters as real ones do: the time depends on how many there are and not
-on what they mean. Each figure is the median of its rounds, after one that is not counted; UMAP is compiled on its
-first use, which is shown apart.
+Words and texts are generated, with vectors in clusters like real ones: the time depends on their number, not on their
+meaning. Each figure is the median of the rounds after a first one that is not counted; UMAP is compiled on its first
+use, which is reported separately.
 """
 
 import json
@@ -25,24 +25,24 @@ from m2v_core.model import StaticModel
 N_WORDS, N_DOCUMENTS, N_POINTS, DIM = 30_000, 100_000, 10_000, 256
 SEARCH_ROUNDS, PCA_ROUNDS, UMAP_ROUNDS = 50, 7, 3
 RESULT = Path(__file__).parent / "results" / "exploration.json"
-# What the app promises.
+# Limits that the app promises.
 LIMITS = {"search_words": 0.1, "search_documents": 0.1, "pca": 1.0, "umap": 30.0}
 
 
 def word_model() -> StaticModel:
-    """A model of `N_WORDS` words whose rows lie around 100 centres."""
+    """A model of `N_WORDS` words with rows around 100 centers."""
     words = ["".join(letters) for letters in product("abcdefghijklmnopqrst", repeat=4)][:N_WORDS]
     vocabulary = {word: rank for rank, word in enumerate(["[UNK]", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((100, DIM))
-    rows = centres[rng.integers(100, size=len(vocabulary))] + rng.standard_normal((len(vocabulary), DIM))
+    centers = rng.standard_normal((100, DIM))
+    rows = centers[rng.integers(100, size=len(vocabulary))] + rng.standard_normal((len(vocabulary), DIM))
     return StaticModel(rows.astype(np.float32), tokenizer)
 
 
 def seconds_of(work: Callable[[], object], rounds: int) -> tuple[list[float], float]:
-    """The seconds of each round, and those of the first one, which is not among them."""
+    """Times of all rounds except the first, and the time of the first round."""
     times = []
     for _ in range(rounds + 1):
         started = time.perf_counter()

@@ -1,7 +1,7 @@
-"""How long importing takes beyond NumPy's own import, here and in model2vec.
+"""Import time in addition to that of NumPy, compared with model2vec.
 
-Each figure is the median of fresh interpreters, taken in turn so that a busy moment hits all of them. A first
-round, which writes bytecode and warms the disk's cache, is not counted.
+Each figure is the median of fresh interpreters, in turn so that other load affects all of them. A first
+round, which writes bytecode and warms the disk cache, is not counted.
 """
 
 import json

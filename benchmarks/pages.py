@@ -1,10 +1,10 @@
-"""How long people wait: for the first page, from each page to each other, and for a model with other settings.
+"""Waiting times: for the first page, for each switch between pages, and for a model with other settings.
 
-A real app, a real browser and a library with one model of 30,000 words. A switch is over when the heading of the new
-page is seen and the page has had its first answer from the server. The first round, which fills the browser's cache,
-is not counted. For other settings of a teacher that was read before, it counts from the press of the button until the
-page says that the model is done; the first of them is the first run of a new app. Other work on the machine shows in
-these figures, and so does the browser itself: look at the median, and at the load beside it.
+Uses a real app, a real browser and a library with one model of 30,000 words. A switch ends when the heading of the new
+page is visible and the page has received its first response from the server. The first round, which fills the
+browser's cache, is not counted. The time for other settings of a cached teacher is from the click on the button until
+the page shows that the model is done; the first of them is the first run of a new app. The figures include other load
+on the machine and the browser itself: use the median, and check the load printed next to it.
 """
 
 import json
@@ -33,11 +33,11 @@ STARTS, ROUNDS, RETUNINGS = 3, 5, 5
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PAGES = {name: name.lower() for name in ("Distill", "Explore", "Compare", "Publish", "Library")} | {"Home": ""}
 RESULT = Path(__file__).parent / "results" / "pages.json"
-# What the app promises.
+# Limits that the app promises.
 START_LIMIT, SWITCH_LIMIT, RETUNING_LIMIT = 8.0, 0.5, 3.0
-# The page's first answer brings the browser's key, which is then stored anew, encrypted differently each time.
+# The page's first response contains the browser's key, which is then stored again, encrypted differently each time.
 KEY = "localStorage.getItem('m2v-studio-owner')"
-# Looked at from within the page: a driver that asks for it would come later, and take time of its own.
+# Measured inside the page: polling from the driver would be delayed, and take time itself.
 SECONDS_TO_DONE = """() => new Promise(resolve => {
   const started = performance.now();
   let isNew = false;
@@ -54,7 +54,7 @@ SECONDS_TO_DONE = """() => new Promise(resolve => {
 
 
 def start_seconds(folder: Path) -> list[float]:
-    """From the app's start to its first page, each time."""
+    """Times from the start of the app to its first page."""
     seconds = []
     for number in range(STARTS):
         app = start_app(folder / str(number))
@@ -78,7 +78,7 @@ def browser_page(browser_path: str) -> Iterator[Any]:
 
 
 def switch_seconds(folder: Path, browser_path: str) -> dict[str, list[dict[str, float]]]:
-    """For each pair of pages the seconds of each round, until its heading is `seen` and until it is `connected`."""
+    """For each pair of pages the times of each round, until the heading is `seen` and the page is `connected`."""
     word_model().save_pretrained(folder / "words")
     archive = write_zip(folder / "words", folder / "words.zip")
     app = start_app(folder / "studio")
@@ -94,7 +94,7 @@ def switch_seconds(folder: Path, browser_path: str) -> dict[str, list[dict[str, 
                     key = page.evaluate(KEY)
                     page.goto(f"{app.address}/{PAGES[old]}")
                     page.wait_for_function(f"key => {KEY} !== key", arg=key)
-                    page.wait_for_timeout(500)  # whoever reads a page lets it come to rest
+                    page.wait_for_timeout(500)  # users wait until a page has settled
                     key = page.evaluate(KEY)
                     link = page.locator("nav a", has_text=new).first
                     link.hover()
@@ -113,14 +113,14 @@ def switch_seconds(folder: Path, browser_path: str) -> dict[str, list[dict[str, 
 
 
 def retuning_seconds(folder: Path, browser_path: str) -> dict[str, list[float]]:
-    """For each setting the seconds from the press of the button to each model, from vectors that are kept."""
+    """For each setting, the times from the click on the button to each model, with cached vectors."""
     home = folder / "retuned"
     app = start_app(home)
     try:
         with browser_page(browser_path) as page:
             page.goto(f"{app.address}/distill")
             page.locator(".m2v-preflight:not([aria-busy])").wait_for()
-            page.evaluate(SECONDS_TO_DONE)  # the teacher reads, which takes a minute
+            page.evaluate(SECONDS_TO_DONE)  # the teacher encodes, which takes a minute
         app.stop()
         app = start_app(home)
         seconds: dict[str, list[float]] = {"weighting": [], "dimensions": [], "precision": []}
@@ -136,7 +136,7 @@ def retuning_seconds(folder: Path, browser_path: str) -> dict[str, list[float]]:
                     field = page.get_by_label(label).first
                     field.fill(value)
                     field.press("Enter" if setting == "precision" else "Tab")
-                    page.wait_for_timeout(2000)  # whoever sets this looks at what the page says of it
+                    page.wait_for_timeout(2000)  # users read what the page shows about a setting
                     seconds[setting].append(page.evaluate(SECONDS_TO_DONE))
                     page.wait_for_timeout(2000)
         return seconds

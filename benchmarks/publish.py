@@ -1,7 +1,7 @@
-"""One click to a published model: the bundled teacher distilled, measured, pushed to a Hub on loopback and compared.
+"""One click to a published model: distill the bundled teacher, evaluate, push to a local Hub and verify.
 
-The same job that the button on the app's first page starts, from its submission to its end, in a worker of its own.
-The Hub's network is left out: it answers from this machine.
+Runs the same job as the button on the app's first page, from submission to completion, in its own worker. The network
+is excluded: the Hub runs on this machine.
 """
 
 import json
@@ -24,7 +24,7 @@ RESULT = Path(__file__).parent / "results" / "publish.json"
 
 
 def one_click(folder: Path, number: int) -> tuple[float, dict[str, float]]:
-    """Seconds in all, and those of each stage."""
+    """Total time, and the time of each stage."""
     from m2v_core.distillation.teacher.bundled import BUNDLED_TEACHER
     from m2v_core.studio.jobs import JobSpec, JobStore
 
@@ -36,7 +36,7 @@ def one_click(folder: Path, number: int) -> tuple[float, dict[str, float]]:
         "measure": True,
         "publish": {"repo_id": repo_id, "private": True},
     }
-    # A folder of its own each time: the teacher's vectors are kept beside the jobs.
+    # A new folder each time, because the teacher's vectors are cached next to the jobs.
     with JobStore(folder / str(number) / "jobs") as store:
         job_id = store.submit(JobSpec("distill", parameters), "ada", secrets={"publish_token": HF_TOKEN})
         job = store.wait(job_id, "ada", timeout_seconds=600)
@@ -60,7 +60,7 @@ def main() -> None:
     seconds = [run[0] for run in runs]
     median = statistics.median(seconds)
     print(f"one click to a published model: {median:.1f} s ({min(seconds):.1f} to {max(seconds):.1f})")
-    print(f"{median / LIMIT_SECONDS:.2f} of the {LIMIT_SECONDS:.0f} s it may take; load before: {load_before[0]:.1f}")
+    print(f"{median / LIMIT_SECONDS:.2f} of the {LIMIT_SECONDS:.0f} s limit; load before: {load_before[0]:.1f}")
     record = {
         "seconds_of_each_round": seconds,
         "stages_of_each_round": [run[1] for run in runs],

@@ -1,11 +1,11 @@
-"""Many files to a folder of embeddings: one worker, two, Ray, and model2vec in two processes.
+"""Encoding many files to a folder of embeddings: one worker, two workers, Ray, and model2vec in two processes.
 
-Texts are drawn from the public sentences beside the project and written as Parquet files of several row groups. Every
-run is the `m2v` command in a process of its own, float16, other columns kept. "After start-up" is from when the first
-output is begun until the last line of the manifest; each worker loads its kernels in that time.
+Texts are drawn from the public sentences next to the project and written as Parquet files of several row groups. Every
+run is the `m2v` command in its own process, with float16 and other columns kept. "After start-up" is the time from the
+start of the first output to the last line of the manifest; each worker loads its kernels in that time.
 
     python benchmarks/scale.py                   1,000,000 texts in 16 files
-    python benchmarks/scale.py --texts 20000     whether it all works
+    python benchmarks/scale.py --texts 20000     a quick check that everything works
 """
 
 import argparse
@@ -27,13 +27,13 @@ CORPUS = Path(__file__).parents[2] / "shared" / "eval" / "corpus" / "sentences.t
 RESULT = Path(__file__).parent / "results" / "scale.json"
 N_FILES = 16
 ROWS_PER_GROUP = 10_000
-WORKERS = ("spawn_main", "ray::MapWorker")  # how the processes that encode are called
+WORKERS = ("spawn_main", "ray::MapWorker")  # names of the processes that encode
 SECONDS_BETWEEN_LOOKS = 0.3
 MACHINES, CORES, DOCUMENTS = 10, 16, 1e9
 
 
 def write_texts(folder: Path, n_texts: int) -> None:
-    """Files of texts with an id."""
+    """Write files of texts with an id."""
     folder.mkdir()
     sentences = [line for line in CORPUS.read_text("utf-8").split("\n") if line]
     draw = random.Random(0)
@@ -44,7 +44,7 @@ def write_texts(folder: Path, n_texts: int) -> None:
 
 
 def timed(command: list[str], output: Path) -> tuple[float, float, float]:
-    """Seconds that a command takes, and after its start-up, and MiB that its largest worker reached."""
+    """Run a command; return its time in seconds, the time after start-up, and the peak memory of a worker in MiB."""
     started, began = time.time(), None
     process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     peak = 0
@@ -53,7 +53,7 @@ def timed(command: list[str], output: Path) -> tuple[float, float, float]:
         time.sleep(0.02)
         if began is None and any(output.glob("*.par*")):
             began = time.time()
-        if time.time() - looked < SECONDS_BETWEEN_LOOKS:  # with all of Ray's processes a look takes time from them
+        if time.time() - looked < SECONDS_BETWEEN_LOOKS:  # listing all of Ray's processes takes CPU time from them
             continue
         looked = time.time()
         try:
@@ -61,7 +61,7 @@ def timed(command: list[str], output: Path) -> tuple[float, float, float]:
                 if any(name in " ".join(child.cmdline()) for name in WORKERS):
                     status = Path(f"/proc/{child.pid}/status").read_text()
                     peak = max(peak, int(status.partition("VmHWM:")[2].split()[0]))  # kB
-        except (psutil.Error, OSError, IndexError):  # one has just ended
+        except (psutil.Error, OSError, IndexError):  # a process has just ended
             continue
     if process.returncode:
         sys.exit(process.stderr.read().decode())
@@ -70,7 +70,7 @@ def timed(command: list[str], output: Path) -> tuple[float, float, float]:
 
 
 def run(model: str, texts: Path, *arguments: str) -> tuple[float, float, float, int]:
-    """`m2v encode` of a folder, into one that is removed again; seconds, memory, and bytes of what it wrote."""
+    """Run `m2v encode` on a folder, and remove its output; return times, memory, and bytes of the output."""
     output = texts.with_name("vectors")
     pattern = str(texts / "*.parquet")
     command = ["-m", "m2v_core", "encode", "--model", model, "--input", pattern, "--output", str(output)]
@@ -83,7 +83,7 @@ def run(model: str, texts: Path, *arguments: str) -> tuple[float, float, float, 
 
 
 def peer(model: str, texts: Path, part: int, of: int) -> None:
-    """What one process of a loop around model2vec does; prints when it began and ended."""
+    """Encode in one of several processes with model2vec; prints when it started and ended."""
     from model2vec import StaticModel
 
     loaded = StaticModel.from_pretrained(model)
@@ -103,7 +103,7 @@ def peer(model: str, texts: Path, part: int, of: int) -> None:
 
 
 def peer_speed(model: str, texts: Path, n_texts: int) -> float:
-    """Texts a second of model2vec in two processes, from when both could begin."""
+    """Texts per second of model2vec in two processes, from when both were ready."""
     command = [sys.executable, __file__, "--folder", model, "--peer-texts-in", str(texts)]
     parts = [subprocess.Popen([*command, "--part", str(part)], stdout=subprocess.PIPE, text=True) for part in range(2)]
     times = [json.loads(process.communicate()[0].splitlines()[-1]) for process in parts]
@@ -113,7 +113,7 @@ def peer_speed(model: str, texts: Path, n_texts: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--texts", type=int, default=1_000_000)
-    parser.add_argument("--peer-texts", type=int, default=100_000, help="texts that model2vec reads, at most")
+    parser.add_argument("--peer-texts", type=int, default=100_000, help="maximum number of texts for model2vec")
     parser.add_argument("--folder", help="a saved model instead of the bundled teacher's")
     parser.add_argument("--peer-texts-in", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--part", type=int, help=argparse.SUPPRESS)
@@ -140,7 +140,7 @@ def main() -> None:
         try:
             import ray  # noqa: F401
         except ImportError:
-            print("Ray is not installed, so it was left out.")
+            print("Ray is not installed, so it was skipped.")
         else:
             runs["Ray, 2 actors"] = ["--engine", "ray", "--workers", "2"]
         for name, arguments in runs.items():
@@ -149,7 +149,7 @@ def main() -> None:
             record[name] = {"seconds": seconds, "after_start": after_start, "peak_mib": peak, "bytes": n_bytes}
             print(
                 f"{name:<14} {seconds:7.1f} s, {options.texts / seconds:9,.0f} texts/s; after start-up "
-                f"{after_start:9,.0f} texts/s; {peak:,.0f} MiB a worker at most"
+                f"{after_start:9,.0f} texts/s; {peak:,.0f} MiB per worker at most"
             )
         record["model2vec"] = speed = peer_speed(model, home / "peer", n_peer)
         print(f"{'model2vec':<14} {speed:,.0f} texts/s in 2 processes, after start-up, on {n_peer:,} texts")

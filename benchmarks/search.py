@@ -1,12 +1,12 @@
-"""Search in stored vectors: what an index costs, how long a search takes, and how much of the nearest it finds.
+"""Search in stored vectors: the cost of an index, the time of a search, and its recall.
 
-Made-up vectors around centres, as those of texts lie, in float16, in a folder of 16 Parquet files with a text a row.
-Every search is a query of its own, from the vector to the texts it found. Recall is against a matrix product over all
-rows, in the same run.
+Vectors are generated around centers, like those of texts, in float16, in a folder of 16 Parquet files with one text per
+row. Every search is a different query, from the vector to the texts found. Recall is relative to a matrix product over
+all rows, in the same run.
 
     python benchmarks/search.py                            1,000,000 vectors of 256 dimensions, usearch
     python benchmarks/search.py --engines usearch faiss    both engines
-    python benchmarks/search.py --rows 20000               whether it all works
+    python benchmarks/search.py --rows 20000               a quick check that everything works
 """
 
 import argparse
@@ -34,35 +34,35 @@ RESULT = Path(__file__).parent / "results" / "search.json"
 N_FILES, ROWS_PER_GROUP, N_QUERIES, N_EXACT, K = 16, 10_000, 200, 5, 10
 
 
-def block_of(number: int, n_rows: int, centres: np.ndarray) -> np.ndarray:
-    """(n_rows, dim) float16 around the centres, always the same for a number."""
+def block_of(number: int, n_rows: int, centers: np.ndarray) -> np.ndarray:
+    """(n_rows, dim) float16 around the centers, the same each time for a block number."""
     rng = np.random.default_rng([1, number])
-    rows = centres[rng.integers(len(centres), size=n_rows)] + rng.standard_normal((n_rows, centres.shape[1]))
+    rows = centers[rng.integers(len(centers), size=n_rows)] + rng.standard_normal((n_rows, centers.shape[1]))
     return rows.astype(np.float16)
 
 
-def write_vectors(folder: Path, n_rows: int, centres: np.ndarray) -> None:
-    """The folder, as `m2v encode` leaves one."""
-    column = VectorColumn("embedding", centres.shape[1], "float16")
+def write_vectors(folder: Path, n_rows: int, centers: np.ndarray) -> None:
+    """Write a folder like `m2v encode`."""
+    column = VectorColumn("embedding", centers.shape[1], "float16")
     settings = {"embedding column": "embedding", "dtype": "float16"}
-    with manifest.opened(folder, settings, None, is_restarted=False) as book:
+    with manifest.open_manifest(folder, settings, None, is_restarted=False) as book:
         for number in range(N_FILES):
             ids = range(n_rows * number // N_FILES, n_rows * (number + 1) // N_FILES)
             table = pyarrow.table({"id": ids, "text": [f"a text of some words, the one with number {i}" for i in ids]})
-            (array,) = column.arrays(block_of(number, len(ids), centres))
+            (array,) = column.arrays(block_of(number, len(ids), centers))
             path = folder / f"{number:02}.parquet"
             table = table.append_column(column.fields()[0], array)
             parquet.write_table(table, path, row_group_size=ROWS_PER_GROUP, use_dictionary=["text"])
             book.add(manifest.Entry(f"/{number}", "", path.name, len(ids), 0, path.stat().st_size, 1))
 
 
-def nearest(queries: np.ndarray, n_rows: int, centres: np.ndarray) -> list[set[int]]:
-    """The ids of the `K` nearest rows of each query, by a matrix product over all."""
+def nearest(queries: np.ndarray, n_rows: int, centers: np.ndarray) -> list[set[int]]:
+    """The ids of the `K` nearest rows of each query, by matrix product over all rows."""
     best = np.full((len(queries), K), -np.inf, dtype=np.float32)
     ids = np.zeros((len(queries), K), dtype=np.int64)
     for number in range(N_FILES):
         start, end = n_rows * number // N_FILES, n_rows * (number + 1) // N_FILES
-        cosines = unit_rows(queries) @ unit_rows(block_of(number, end - start, centres)).T
+        cosines = unit_rows(queries) @ unit_rows(block_of(number, end - start, centers)).T
         all_cosines = np.hstack([best, cosines])
         all_ids = np.hstack([ids, np.broadcast_to(np.arange(start, end), cosines.shape)])
         order = np.argpartition(-all_cosines, K, axis=1)[:, :K]
@@ -71,7 +71,7 @@ def nearest(queries: np.ndarray, n_rows: int, centres: np.ndarray) -> list[set[i
 
 
 def milliseconds(search: VectorSearch, queries: np.ndarray) -> tuple[list[float], list[set[int]]]:
-    """Of each search, and the ids it found; the first is done once more before."""
+    """The time of each search in milliseconds, and the ids found; the first search is repeated before timing."""
     search.search(queries[:1], K)
     times, found = [], []
     for query in queries:
@@ -92,18 +92,18 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--engines", nargs="+", default=["usearch"], choices=["usearch", "faiss"])
     parser.add_argument("--dtypes", nargs="+", default=["float16"], choices=["float32", "float16", "int8"])
-    parser.add_argument("--folder", type=Path, help="where to work; needs about 3 kB a row for 256 dimensions")
+    parser.add_argument("--folder", type=Path, help="where to work; needs about 3 kB per row for 256 dimensions")
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((max(arguments.rows // 1000, 10), arguments.dim))
-    queries = block_of(N_FILES, N_QUERIES, centres).astype(np.float32)
+    centers = rng.standard_normal((max(arguments.rows // 1000, 10), arguments.dim))
+    queries = block_of(N_FILES, N_QUERIES, centers).astype(np.float32)
     runs = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
         folder = Path(scratch) / "vectors"
-        write_vectors(folder, arguments.rows, centres)
+        write_vectors(folder, arguments.rows, centers)
         n_bytes = sum(path.stat().st_size for path in folder.glob("*.parquet"))
         print(f"{arguments.rows:,} vectors of {arguments.dim} dimensions, {n_bytes / 1e6:,.0f} MB in {N_FILES} files")
-        true = nearest(queries, arguments.rows, centres)
+        true = nearest(queries, arguments.rows, centers)
         times, found = milliseconds(VectorSearch(folder, exact=True), queries[:N_EXACT])
         exact_ms = statistics.median(times)
         print(f"{'exact':<16} search {exact_ms:8,.1f} ms, recall@{K} {recall(found, true[:N_EXACT]):.3f}")

@@ -1,4 +1,4 @@
-"""`python -m m2v_core` is the `m2v` command."""
+"""`python -m m2v_core` runs the `m2v` command."""
 
 from m2v_core.cli import main
 

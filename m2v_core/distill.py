@@ -1,6 +1,6 @@
-"""`distill` and `distill_from_model` where Model2Vec has them; `python -m m2v_core.distill` is `m2v distill`.
+"""`distill` and `distill_from_model` under Model2Vec's module path; `python -m m2v_core.distill` runs `m2v distill`.
 
-The module is also the function: `m2v_core.distill(...)` calls it.
+The module is callable: `m2v_core.distill(...)` calls the function.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-if __name__ == "__main__":  # before anything loads tqdm and huggingface_hub, whose progress bars the command turns off
+if __name__ == "__main__":  # before importing tqdm and huggingface_hub, whose progress bars the command disables
     from m2v_core.cli import main
 
     sys.argv.insert(1, "distill")
@@ -22,7 +22,7 @@ __all__ = ["distill", "distill_from_model"]
 
 
 class _CallableModule(ModuleType):
-    # Importing the module replaces the attribute `m2v_core.distill`, so the module must do what the function does.
+    # Importing the module replaces the attribute `m2v_core.distill`, so the module must behave like the function.
     __call__ = staticmethod(distill)
     __wrapped__ = staticmethod(distill)  # for inspect.signature
 

@@ -1,22 +1,22 @@
-"""Every error this library raises on purpose, in one tree.
+"""Every error that this library raises deliberately, as one tree.
 
-Each is an `M2VError` and a builtin, so that `except ValueError` keeps working for any caller.
-A message says what was met, what would be allowed, and what to do next.
+Each class derives from `M2VError` and from a builtin exception, so that `except ValueError` works for callers.
+A message contains the offending value, what is allowed, and what to do next.
 
     M2VError
-    ├── InputError (ValueError)                an argument or a text that can't be used
-    │   └── VocabularyError                    a vocabulary that can't be read or holds nothing
+    ├── InputError (ValueError)                an invalid argument or text
+    │   └── VocabularyError                    a vocabulary that can't be read or is empty
     ├── TeacherError (ValueError)              a teacher that can't be distilled
-    │   ├── RemoteCodeError                    it asks to run its own code
+    │   ├── RemoteCodeError                    it requires code from its own repository
     │   └── TeacherOutputError                 it returned NaN or infinity
-    ├── ModelFormatError (ValueError)          a folder that holds no static model, or a damaged one
+    ├── ModelFormatError (ValueError)          a folder without a static model, or with a damaged one
     ├── NotFoundError (FileNotFoundError)      no such folder, file or repository
-    ├── HubError (ConnectionError)             the Hub can't be reached, or refused
-    │   ├── NotSignedInError                   there is no access token, or the Hub says that it is not valid
-    │   └── RepoExistsError                    it has a model of this name, and nobody said to overwrite it
+    ├── HubError (ConnectionError)             the Hub can't be reached, or rejected the request
+    │   ├── NotSignedInError                   the access token is missing or not valid
+    │   └── RepoExistsError                    a model of this name exists, and overwriting was not requested
     ├── SaveError (OSError)                    a model or a file could not be written
-    ├── LimitError (RuntimeError)              a limit of this installation refuses; the message names it
-    ├── DeviceError (RuntimeError)             the requested device isn't there
+    ├── LimitError (RuntimeError)              a limit of this installation was exceeded; the message names it
+    ├── DeviceError (RuntimeError)             the requested device isn't available
     ├── MissingExtraError (ImportError)        an optional dependency isn't installed
     └── Cancelled (RuntimeError)               the caller asked to stop
 """
@@ -25,20 +25,20 @@ from __future__ import annotations
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or its name."""
+    """The first line of an error's message, or its class name if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class M2VError(Exception):
-    """Base of every deliberate error."""
+    """Base class of every deliberate error."""
 
 
 class InputError(M2VError, ValueError):
-    """An argument or a text that can't be used."""
+    """An invalid argument or text."""
 
 
 class VocabularyError(InputError):
-    """A vocabulary that can't be read, or that holds no usable word."""
+    """A vocabulary that can't be read, or that contains no usable word."""
 
 
 class TeacherError(M2VError, ValueError):
@@ -46,15 +46,15 @@ class TeacherError(M2VError, ValueError):
 
 
 class RemoteCodeError(TeacherError):
-    """A teacher that asks to run its own code, without `trust_remote_code`."""
+    """A teacher that requires code from its own repository, without `trust_remote_code`."""
 
 
 class TeacherOutputError(TeacherError):
-    """A teacher whose output holds NaN or infinity."""
+    """A teacher whose output contains NaN or infinity."""
 
 
 class ModelFormatError(M2VError, ValueError):
-    """A folder that holds no static model, or a damaged one."""
+    """A folder without a static model, or with a damaged one."""
 
 
 class NotFoundError(M2VError, FileNotFoundError):
@@ -62,27 +62,27 @@ class NotFoundError(M2VError, FileNotFoundError):
 
 
 class HubError(M2VError, ConnectionError):
-    """The Hub can't be reached, or it refused."""
+    """The Hub can't be reached, or it rejected the request."""
 
 
 class NotSignedInError(HubError):
-    """There is no access token, or the Hub says that it is not valid."""
+    """The access token is missing or not valid."""
 
 
 class RepoExistsError(HubError):
-    """The Hub has a model of this name, and nobody said to overwrite it."""
+    """A model of this name exists on the Hub, and overwriting was not requested."""
 
 
 class SaveError(M2VError, OSError):
-    """A model or a file could not be written; what stood there before still stands."""
+    """A model or a file could not be written; existing files are unchanged."""
 
 
 class LimitError(M2VError, RuntimeError):
-    """A limit of this installation refuses; the message names the limit."""
+    """A limit of this installation was exceeded; the message names the limit."""
 
 
 class DeviceError(M2VError, RuntimeError):
-    """The requested device isn't there."""
+    """The requested device isn't available."""
 
 
 class Cancelled(M2VError, RuntimeError):
@@ -99,14 +99,14 @@ class MissingExtraError(M2VError, ImportError):
 
 
 class NeedsExtra:
-    """A `with` block of imports that a base install lacks.
+    """A context manager for imports of optional packages.
 
     Args:
-        package: What to install; None for the module that is missing.
-        extra: The extra of this package that brings it.
+        package: The package to install; None for the missing module.
+        extra: The extra of this package that installs it.
 
     Raises:
-        MissingExtraError: One of them is not installed.
+        MissingExtraError: A package is not installed.
     """
 
     def __init__(self, package: str | None, extra: str) -> None:
@@ -114,9 +114,9 @@ class NeedsExtra:
         self._extra = extra
 
     def __enter__(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Name the missing package."""
+        """Raise an error that names the missing package."""
         if isinstance(error, ImportError):
             raise MissingExtraError(self._package or error.name or self._extra, self._extra) from error

@@ -39,35 +39,35 @@ if TYPE_CHECKING:
 
 
 class StaticModel:
-    """Text to embeddings by looking up a row for each token and taking the mean.
+    """Computes text embeddings by looking up a row for each token and taking the mean.
 
-    A model does not change once made, so any number of threads may share one.
+    Models are immutable, so any number of threads can share one.
 
     Args:
-        token_embeddings: (n_rows, dim) float32, float16 or int8, finite. Kept as it is, not copied.
-        tokenizer: Its ids are 0 to n_vocabulary - 1. Copied; the copy neither truncates nor pads.
-        weights: (n_vocabulary,) finite float32 factor for each token's row; None for ones.
-        token_mapping: (n_vocabulary,) int32 row of each token, in [0, n_rows); None where token i has row i.
+        token_embeddings: (n_rows, dim) float32, float16 or int8, finite. Not copied.
+        tokenizer: Its ids are 0 to n_vocabulary - 1. Copied; truncation and padding of the copy are disabled.
+        weights: (n_vocabulary,) finite float32 factor for each token's row; None if all are 1.
+        token_mapping: (n_vocabulary,) int32 row of each token, in [0, n_rows); None if token i has row i.
         normalize: Whether embeddings have unit length.
-        max_length: Tokens read of each text; None for all.
-        config: What `config.json` held, or is to hold. Copied.
+        max_length: Maximum number of tokens per text; None for no limit.
+        config: The content of `config.json`. Copied.
         base_model_name: Name of the teacher.
         language: Languages of the model, as ISO codes.
-        prompts: Texts to put before each text, by name, as in Sentence Transformers. Copied.
-        default_prompt_name: The prompt that `encode` puts there unless told otherwise; None for none.
+        prompts: Prompts by name, inserted before texts as in Sentence Transformers. Copied.
+        default_prompt_name: The prompt that `encode` uses by default; None for none.
 
     Attributes:
-        token_embeddings: The table, as passed; read-only where it is mapped from a file.
+        token_embeddings: The table, as passed; read-only if it is mapped from a file.
         weights: As passed, float32.
         token_mapping: As passed, int32.
-        tokenizer: The model's own tokenizer. Read it, don't change it.
-        config: What was passed.
-        prompts: As passed, and empty ones named `"query"` and `"document"`; none where all are empty.
-        default_prompt_name: As passed; None where there are no prompts.
+        tokenizer: The model's own tokenizer. Read-only by convention.
+        config: The configuration, as passed.
+        prompts: As passed, plus empty ones named `"query"` and `"document"`; empty if all prompts are empty.
+        default_prompt_name: As passed; None without prompts.
 
     Raises:
         InputError: An argument has the wrong type, dtype, shape or range.
-        ModelFormatError: The parts don't fit together, or hold NaN or infinity.
+        ModelFormatError: The parts are inconsistent, or contain NaN or infinity.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class StaticModel:
         language: list[str] | None = None,
         prompts: Mapping[str, str] | None = None,
         default_prompt_name: str | None = None,
-        _is_own_tokenizer: bool = False,  # one that nobody else has needs no copy
-        _front_matter: FrontMatter | None = None,  # states the last two in place of the arguments
+        _is_own_tokenizer: bool = False,  # an unshared tokenizer needs no copy
+        _front_matter: FrontMatter | None = None,  # replaces the arguments base_model_name and language
     ) -> None:
         self.token_embeddings = compression.checked_table(token_embeddings)
         n_rows = len(token_embeddings)
@@ -97,7 +97,7 @@ class StaticModel:
         if _front_matter is None:
             self.base_model_name = base_model_name
             self.language = language
-        # Every model of Sentence Transformers has these two prompts, and most have only empty ones, which do nothing.
+        # All models of Sentence Transformers have these two prompts, usually empty, which have no effect.
         self.prompts = {"query": "", "document": "", **(prompts or {})}
         if not any(self.prompts.values()):
             self.prompts = {}
@@ -106,7 +106,7 @@ class StaticModel:
         self._normalize = bool(normalize)
         self._max_length = checked_max_length(max_length)
 
-        # Truncating or padding through the tokenizer changes its state, which another thread may be reading.
+        # Truncating or padding with the tokenizer would change its state, which other threads may be reading.
         own: Tokenizer = tokenizer if _is_own_tokenizer else Tokenizer.from_str(tokenizer.to_str())
         own.no_truncation()
         own.no_padding()
@@ -114,7 +114,7 @@ class StaticModel:
         self._unk_token_id = unknown_token_id(own)
         self._median_token_length = int(np.median(np.fromiter(map(len, self._tokens), np.int64, len(self._tokens))))
 
-    # Both are lazy for subclasses whose parts can be replaced.
+    # Both are lazy, for subclasses with replaceable parts.
     @cached_property
     def _table(self) -> Table:
         return Table(self.token_embeddings, self.weights, self.token_mapping, self._unk_token_id)
@@ -140,38 +140,38 @@ class StaticModel:
         load_in_memory: bool = False,
         force_download: bool = False,
     ) -> Self:
-        """The model in a folder or a Hub repository, in any layout of Model2Vec or Sentence Transformers.
+        """Load a model from a folder or Hub repository, in any layout of Model2Vec or Sentence Transformers.
 
         The table is mapped read-only from its file: loading copies nothing, processes that load the same file share
-        one table in memory, and `token_embeddings` can't be written to. A float64 table is converted, and an
-        unaligned one copied. A pickled or deep-copied model holds the table itself, not the path of its file.
+        one table in memory, and `token_embeddings` is not writable. A float64 table is converted, and an unaligned one
+        is copied. A pickled or deep-copied model contains the table itself, not the path of its file.
 
-        The file may be replaced, by `save_pretrained` too, or deleted while the model is in use: on POSIX the model
+        The file may be replaced (also by `save_pretrained`) or deleted while the model is in use: on POSIX the model
         keeps the old content; on Windows both raise an error as long as the model exists, and `save_pretrained` then
-        leaves the folder as it was. Truncating the file in place makes the next `encode` raise ModelFormatError; while
-        `encode` is reading the table, it may kill the process (SIGBUS). Overwriting the file in place changes the
-        embeddings. `load_in_memory=True` avoids all this.
+        leaves the folder unchanged. Truncating the file in place makes the next `encode` raise ModelFormatError; while
+        `encode` is reading the table, it can kill the process (SIGBUS). Overwriting the file in place changes the
+        embeddings. `load_in_memory=True` avoids all of this.
 
         Args:
             path: A folder, or else a Hub repository such as `"minishlab/potion-base-8M"`.
             token: Hub token, for private and gated repositories.
-            normalize: Overrules what the model says of itself; None keeps it.
-            subfolder: Folder inside `path` that holds the model.
+            normalize: Overrides the model's setting; None keeps it.
+            subfolder: Folder of the model inside `path`.
             quantize_to: `"float32"`, `"float16"` or `"int8"`; None keeps the number format.
-            dimensionality: Leading dimensions to keep; None for all. A normalizing model still returns unit length;
-                `truncate_dim` in Sentence Transformers cuts after normalizing, so its rows are shorter than 1.
-            vocabulary_quantization: Rows to share between all tokens; None for one row a token.
-            max_length: Overrules the model's own limit in tokens; None for no limit.
+            dimensionality: Number of leading dimensions to keep; None for all. Normalized embeddings still have unit
+                length; `truncate_dim` in Sentence Transformers truncates after normalizing, so its rows are shorter.
+            vocabulary_quantization: Number of rows shared by all tokens; None for one row per token.
+            max_length: Overrides the model's maximum number of tokens; None for no limit.
             revision: Branch, tag or commit of the Hub repository.
-            endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+            endpoint: URL of another Hub than huggingface.co or `HF_ENDPOINT`.
             load_in_memory: Copy the table into this process's memory instead of mapping it.
             force_download: Download the files of a Hub repository again, even if they are cached.
 
         Raises:
             NotFoundError: No such folder and no such repository.
-            HubError: There is no such folder, and the Hub can't be reached or refused.
-            ModelFormatError: The folder holds no static model, or a damaged one.
-            InputError: One of the compressing arguments is out of range.
+            HubError: There is no such folder, and the Hub can't be reached or rejected the request.
+            ModelFormatError: The folder contains no static model, or a damaged one.
+            InputError: A compression argument is out of range.
             MissingExtraError: `vocabulary_quantization` without scikit-learn.
         """
         from m2v_core.hub.opening import open_model
@@ -205,7 +205,7 @@ class StaticModel:
             return model
         return model.compressed(quantize_to, dimensionality, vocabulary_quantization)
 
-    # What the card of a loaded model states is read when it is first asked.
+    # The card of a loaded model is parsed on first access.
     @cached_property
     def base_model_name(self) -> str | None:
         """Name of the teacher."""
@@ -225,15 +225,15 @@ class StaticModel:
         dimensionality: int | None = None,
         vocabulary_quantization: int | None = None,
     ) -> Self:
-        """A smaller model; this one stays as it is.
+        """Return a smaller model; this one is unchanged.
 
         Args:
             quantize_to: `"float32"`, `"float16"` or `"int8"`; None keeps the number format.
-            dimensionality: Leading dimensions to keep; None for all.
-            vocabulary_quantization: Rows to share between all tokens; None for one row a token.
+            dimensionality: Number of leading dimensions to keep; None for all.
+            vocabulary_quantization: Number of rows shared by all tokens; None for one row per token.
 
         Raises:
-            InputError: An argument is out of range, or the vocabulary is quantized already.
+            InputError: An argument is out of range, or the vocabulary is already quantized.
             MissingExtraError: `vocabulary_quantization` without scikit-learn.
         """
         check_mapped(self.token_embeddings)
@@ -253,7 +253,7 @@ class StaticModel:
         weights: NDArray[np.float32] | None = None,
         token_mapping: NDArray[np.int32] | None = None,
     ) -> Self:
-        """The same model with another table; the arguments are those of `StaticModel`."""
+        """Return the same model with another table; see `StaticModel` for the arguments."""
         return type(self)(
             token_embeddings,
             self.tokenizer,
@@ -277,16 +277,16 @@ class StaticModel:
         license: str | None = None,
         measured: Measured | None = None,
     ) -> None:
-        """Write the model so that model2vec, Sentence Transformers and this library open it.
+        """Write the model in a format that model2vec, Sentence Transformers and this library can load.
 
-        All or nothing: when writing fails, what stood at `path` before still stands.
+        Atomic: if writing fails, existing files at `path` are unchanged.
 
         Args:
-            path: The folder to write; made when missing, and other files in it are left alone.
-            model_name: Name in the model card; the folder's name when None.
+            path: The folder to write; created if missing. Other files in it are left alone.
+            model_name: Name in the model card; None for the name of the folder.
             subfolder: Folder inside `path` to write to instead.
-            license: SPDX id for the model card; none is stated when None.
-            measured: What was measured of the model, for its card.
+            license: SPDX id for the model card; None states no license.
+            measured: Measurements of the model, for its card.
 
         Raises:
             SaveError: The folder can't be written, or the disk is full.
@@ -319,29 +319,29 @@ class StaticModel:
         progress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> Pushed:
-        """Publish the model on the Hub with a model card, in one commit, and check what arrived.
+        """Publish the model on the Hub with a model card, in one commit, and verify the upload.
 
-        Nothing that is there is overwritten unasked. When it fails, nothing half is on the Hub, and the same call
-        goes on where it ended; `hub.push.push_folder` says more.
+        Nothing is overwritten without `overwrite`. If publishing fails, the Hub never has an incomplete model, and the
+        same call resumes the upload; see `hub.push.push_folder`.
 
         Args:
             repo_id: `owner/name`, or `name` for the token's own account.
-            token: Hub token that may write; None for the one that huggingface_hub has.
-            private: Whether a new repository is private; an existing one keeps what it is.
-            revision: Branch to commit to, made when missing; None for `main`.
-            create_pr: Propose it as a pull request instead.
-            commit_message: What the commit is called.
-            overwrite: Whether to replace a model that is there already.
-            license: SPDX id for the model card; none is stated when None.
-            measured: What was measured of the model, for its card.
-            endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+            token: Hub token with write access; None for the saved token of huggingface_hub.
+            private: Whether a new repository is private; existing ones keep their visibility.
+            revision: Branch to commit to, created if missing; None for `main`.
+            create_pr: Open a pull request instead.
+            commit_message: Title of the commit.
+            overwrite: Whether to replace an existing model.
+            license: SPDX id for the model card; None states no license.
+            measured: Measurements of the model, for its card.
+            endpoint: URL of another Hub than huggingface.co or `HF_ENDPOINT`.
             progress: Receives the stages `"save"`, `"connect"`, `"upload"` (bytes) and `"verify"` (bytes).
             cancel: Set it to stop.
 
         Raises:
-            InputError: `repo_id` can't be a name, or the Hub refuses the card.
-            RepoExistsError: There is a model already, and nobody said to overwrite it.
-            HubError: The Hub can't be reached, or refused; the message says what it holds now.
+            InputError: `repo_id` is not a valid name, or the Hub rejects the card.
+            RepoExistsError: The repository contains a model, and `overwrite` is False.
+            HubError: The Hub can't be reached, or rejected a request; the message states what is on the Hub now.
             SaveError: The model can't be written to the system's temporary folder.
             Cancelled: `cancel` was set.
         """
@@ -369,18 +369,18 @@ class StaticModel:
             )
 
     def export(self, path: str | PathLike[str], format: ExportFormat) -> None:
-        """Write the model in a form that programs without this library read.
+        """Write the model in a format for programs without this library.
 
         Args:
             path: `"onnx"` writes a folder for transformers.js and onnxruntime, `"word2vec"` a text file for gensim
-                and spaCy with a line for each whole word of the vocabulary: the vector it adds to a mean, of any
-                length. What stands there is replaced once all is written.
-            format: One of the two; see `storage.export`.
+                and spaCy with one line per whole word of the vocabulary: the vector it adds to a mean, of any
+                length. Existing files are replaced once the new ones are complete.
+            format: `"onnx"` or `"word2vec"`; see `storage.export`.
 
         Raises:
-            InputError: Another format, or the model doesn't fit into this one.
+            InputError: Another format, or the model can't be written in this format.
             MissingExtraError: `"onnx"` without the package onnx.
-            SaveError: It can't be written.
+            SaveError: The file or folder can't be written.
         """
         from m2v_core.storage import export
         from m2v_core.tokenization.spelling import word_ids
@@ -395,11 +395,11 @@ class StaticModel:
             vectors = self._table.rows(np.array(list(words.values()), dtype=np.int64))  # (n_words, dim)
             export.write_word2vec(list(words), vectors, path)
         else:
-            raise InputError(f"There is no export format {format!r}; use 'onnx' or 'word2vec'.")
+            raise InputError(f"Unknown export format {format!r}; use 'onnx' or 'word2vec'.")
 
     @property
     def embedding(self) -> NDArray[Any]:
-        """`token_embeddings`, as model2vec calls it."""
+        """Same as `token_embeddings`; the name in model2vec."""
         return self.token_embeddings
 
     @property
@@ -409,7 +409,7 @@ class StaticModel:
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The vocabulary; a token's place is its id."""
+        """The vocabulary, in the order of the ids."""
         return self._tokens
 
     @property
@@ -419,38 +419,38 @@ class StaticModel:
 
     @property
     def max_length(self) -> int | None:
-        """Tokens read of each text; None for all."""
+        """Maximum number of tokens per text; None for no limit."""
         return self._max_length
 
     @property
     def max_characters(self) -> int | None:
-        """Characters read of each text, before it is cut into tokens; None for all.
+        """Maximum number of characters per text before tokenization; None for no limit.
 
-        Source: Model2Vec cuts a text to `max_length` tokens of median length, which spares tokenizing the rest.
+        Source: Model2Vec truncates a text to `max_length` tokens of median length, to avoid tokenizing the rest.
         """
         return None if self._max_length is None else self._max_length * self._median_token_length
 
     @property
     def unk_token_id(self) -> int | None:
-        """Id of the unknown token, which is left out of every mean; None when there is none."""
+        """Id of the unknown token, which is excluded from every mean; None if there is none."""
         return self._unk_token_id
 
     @property
     def special_token_ids(self) -> list[int]:
-        """Ids of the tokens that stand for no text: those marked as special, and the unknown one."""
+        """Ids of the tokens that do not represent text: special tokens and the unknown token."""
         added = self.tokenizer.get_added_tokens_decoder()
         special = {token_id for token_id, token in added.items() if token.special}
         return sorted(special if self._unk_token_id is None else special | {self._unk_token_id})
 
     @property
     def encoder_path(self) -> str:
-        """How texts are read: `"chunk by chunk"`, which is many times faster, or `"whole texts, because ..."`."""
-        reason = self._engine.why_plain
+        """How texts are tokenized: `"chunk by chunk"`, which is many times faster, or `"whole texts, because ..."`."""
+        reason = self._engine.plain_path_reason
         return "chunk by chunk" if reason is None else f"whole texts, because {reason}"
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the table with its weights and mapping."""
+        """Size of the table with its weights and mapping in bytes."""
         parts = (self.token_embeddings, self.weights, self.token_mapping)
         return sum(part.nbytes for part in parts if part is not None)
 
@@ -473,35 +473,35 @@ class StaticModel:
         use_multiprocessing: bool = True,
         multiprocessing_threshold: int = 10_000,
     ) -> NDArray[np.float32]:
-        """One embedding a text: the mean of its tokens' rows.
+        """Compute one embedding per text: the mean of its tokens' rows.
 
         Args:
             sentences: One text, or any number of them.
-            max_length: Tokens to read of each text; None for all; the model's own limit when not passed. As
-                in Model2Vec, unknown tokens count towards it.
-            batch_size: Accepted for code written for Model2Vec; texts are taken in blocks of some megabytes.
-            show_progress_bar: Show one on stderr.
-            normalize: Overrules the model's own setting for this call.
-            convert_to_numpy: Accepted, like all that follow, for callers that treat every encoder like a Sentence
-                Transformer; False only with `convert_to_tensor`.
-            convert_to_tensor: Return a torch tensor instead.
-            normalize_embeddings: True for unit length; False keeps the model's own setting.
-            prompt: Put before each text, in place of the model's own prompts; "" for none.
-            prompt_name: The model's prompt to put before each text; `default_prompt_name` when None. Ignored by
+            max_length: Maximum number of tokens per text, unknown tokens included, as in Model2Vec; None for no limit;
+                the model's own limit if not passed.
+            batch_size: Accepted for compatibility with Model2Vec; texts are processed in blocks of some megabytes.
+            show_progress_bar: Show a progress bar on stderr.
+            normalize: Overrides the model's setting for this call.
+            convert_to_numpy: Accepted, like all following arguments, for callers that treat every encoder like a
+                Sentence Transformer; False only with `convert_to_tensor`.
+            convert_to_tensor: Return a torch tensor.
+            normalize_embeddings: True for unit length; False keeps the model's setting.
+            prompt: Inserted before each text instead of the model's prompts; "" for none.
+            prompt_name: The model's prompt to insert before each text; None for `default_prompt_name`. Ignored by
                 models without prompts.
-            device: Where the tensor is put. Embeddings are computed on the CPU.
-            precision: `"float32"` alone.
-            output_value: `"sentence_embedding"` alone.
-            use_multiprocessing: Accepted for code written for Model2Vec; tokenizing uses every core anyway.
+            device: Device of the returned tensor. Embeddings are always computed on the CPU.
+            precision: Only `"float32"`.
+            output_value: Only `"sentence_embedding"`.
+            use_multiprocessing: Accepted for compatibility with Model2Vec; tokenization always uses every core.
             multiprocessing_threshold: As `use_multiprocessing`.
 
         Returns:
-            (n_sentences, dim) float32, or (dim,) for one text. Unit rows when normalizing; a zero row for a
-            text without known tokens.
+            (n_sentences, dim) float32, or (dim,) for one text. Unit rows if normalizing; zeros for texts without
+            known tokens.
 
         Raises:
-            InputError: Something other than text, or an argument out of range.
-            ModelFormatError: The file that the table is mapped from was truncated.
+            InputError: Not a text or a container of texts, or an argument out of range.
+            ModelFormatError: The mapped file of the table was truncated.
             MissingExtraError: `convert_to_tensor` without torch.
         """
         if not (convert_to_numpy or convert_to_tensor):
@@ -532,11 +532,11 @@ class StaticModel:
         return as_tensor(found, device) if convert_to_tensor else found
 
     def encode_query(self, sentences: str | Iterable[str], **options: Any) -> NDArray[np.float32]:
-        """As `encode`, with the prompt `"query"` where the model has prompts and the caller names none."""
+        """Like `encode`, by default with the prompt `"query"` if the model has prompts."""
         return self.encode(sentences, **self._with_prompt_name(options, "query"))
 
     def encode_document(self, sentences: str | Iterable[str], **options: Any) -> NDArray[np.float32]:
-        """As `encode`, with the prompt `"document"` where the model has prompts and the caller names none."""
+        """Like `encode`, by default with the prompt `"document"` if the model has prompts."""
         return self.encode(sentences, **self._with_prompt_name(options, "document"))
 
     def _with_prompt_name(self, options: dict[str, Any], name: str) -> dict[str, Any]:
@@ -544,7 +544,7 @@ class StaticModel:
         return options if is_named or name not in self.prompts else options | {"prompt_name": name}
 
     def _prompt(self, name: str | None) -> str:
-        """The prompt of this name; "" for None, and in a model without prompts.
+        """Return the prompt with this name; "" for None, and in models without prompts.
 
         Raises:
             InputError: The model has prompts, but none of this name.
@@ -556,7 +556,7 @@ class StaticModel:
         return self.prompts[name]
 
     def get_embedding_dimension(self) -> int:
-        """`dim`, as Sentence Transformers call it."""
+        """Same as `dim`; the name in Sentence Transformers."""
         return self.dim
 
     get_sentence_embedding_dimension = get_embedding_dimension
@@ -569,20 +569,20 @@ class StaticModel:
         normalize: bool | None = None,
         block_size: int = 16_384,
     ) -> Iterator[NDArray[np.float32]]:
-        """The embeddings of any number of texts, a block at a time, in memory that doesn't grow with their number.
+        """Yield the embeddings of any number of texts in blocks, in constant memory.
 
         Args:
-            sentences: Any iterable of texts: a generator, a list, an open text file (whose lines are taken without
-                their ends). It is read as far as the next block needs.
+            sentences: Any iterable of texts: a generator, a list, an open text file (line ends are removed). It is
+                read only as far as needed for the next block.
             max_length: As in `encode`.
             normalize: As in `encode`.
-            block_size: Texts in a block; fewer in the last one, and where texts are long.
+            block_size: Number of texts per block; fewer in the last one, and if texts are long.
 
         Yields:
-            (n, dim) float32 with 1 <= n <= `block_size`, rows as `encode` gives them, in the order of the texts.
+            (n, dim) float32 with 1 <= n <= `block_size`, rows as returned by `encode`, in the order of the texts.
 
         Raises:
-            InputError: Something other than an iterable of texts, or an argument out of range.
+            InputError: Not an iterable of texts, or an argument out of range.
         """
         limit = self._max_length if isinstance(max_length, EllipsisType) else checked_max_length(max_length)
         blocks = blocks_of_texts(sentences, block_size)
@@ -598,24 +598,24 @@ class StaticModel:
         use_multiprocessing: bool = True,
         multiprocessing_threshold: int = 10_000,
     ) -> NDArray[np.float32] | list[NDArray[np.float32]]:
-        """One embedding a token, in the order of the text, without the unknown ones.
+        """Return one embedding per known token, in the order of the text.
 
         Args:
             sentences: One text, or any number of them.
-            max_length: Tokens to read of each text; None for all. As in Model2Vec, the model's own limit does
-                not apply.
+            max_length: Maximum number of tokens per text; None for no limit. As in Model2Vec, the model's own limit
+                does not apply.
             batch_size: As in `encode`.
-            show_progress_bar: Show one on stderr.
+            show_progress_bar: Show a progress bar on stderr.
             use_multiprocessing: As in `encode`.
             multiprocessing_threshold: As in `encode`.
 
         Returns:
-            A list of (n_tokens, dim) float32, or one such array for one text; not normalized. A text without
-            known tokens gives (0, dim).
+            A list of (n_tokens, dim) float32, or one such array for one text; not normalized. (0, dim) for texts
+            without known tokens.
 
         Raises:
-            InputError: Something other than text, or an argument out of range.
-            ModelFormatError: The file that the table is mapped from was truncated.
+            InputError: Not a text or a container of texts, or an argument out of range.
+            ModelFormatError: The mapped file of the table was truncated.
         """
         limit = checked_max_length(max_length)
         texts = checked_texts(sentences)
@@ -626,25 +626,25 @@ class StaticModel:
         return sequences[0] if isinstance(sentences, str) else sequences
 
     def tokenize(self, sentences: str | Iterable[str], max_length: int | None = None) -> list[list[int]]:
-        """The ids of each text's known tokens.
+        """Return the ids of each text's known tokens.
 
         Args:
             sentences: One text, or any number of them.
-            max_length: Tokens to read of each text, before the unknown ones are dropped; None for all.
+            max_length: Maximum number of tokens per text, before unknown ones are dropped; None for no limit.
 
         Raises:
-            InputError: Something other than text, or `max_length` out of range.
+            InputError: Not a text or a container of texts, or `max_length` out of range.
         """
         return self._engine.token_ids(checked_texts(sentences), checked_max_length(max_length))
 
     def coverage(self, sentences: str | Iterable[str]) -> Coverage:
-        """How well the vocabulary covers the first 200 of these texts: a model of another language gives noise.
+        """Measure how well the vocabulary covers the first 200 texts: embeddings of other languages are noise.
 
         Args:
             sentences: One text, or any number of them.
 
         Raises:
-            InputError: Something other than text.
+            InputError: Not a text or a container of texts.
         """
         texts = well_formed(checked_texts(sentences))
         return self._coverage_meter.measure(texts)
@@ -655,7 +655,7 @@ class StaticModel:
 
     @staticmethod
     def similarity(a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
-        """Cosine of every embedding in `a` with every one in `b`.
+        """Compute the cosine of each embedding in `a` with each one in `b`.
 
         Args:
             a: (n, dim) or (dim,).
@@ -665,12 +665,12 @@ class StaticModel:
             (n, m) float32 in [-1, 1]; 0 where either row is zero.
 
         Raises:
-            InputError: The two don't have the same width.
+            InputError: The widths differ.
         """
         return cosines(a, b)
 
     def stored(self) -> StoredModel:
-        """The parts of the model, to be saved."""
+        """The parts of the model for saving."""
         check_mapped(self.token_embeddings)
         return StoredModel(
             token_embeddings=self.token_embeddings,
@@ -688,7 +688,7 @@ class StaticModel:
 
 
 def _without_idle(weights: NDArray[np.float32] | None, tokenizer: Tokenizer) -> NDArray[np.float32] | None:
-    """None for weights that are all 1 but for the unknown token's, which is in no mean.
+    """Return None for weights that are all 1 except for the unknown token's, which is in no mean.
 
     Models with shared rows are saved with such weights, and earlier versions saved them with every float16 model.
     """

@@ -1,25 +1,28 @@
-"""Progress events, and the one object that makes them."""
+"""Progress events, and the object that creates them."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from m2v_core.errors import Cancelled
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a piece of work has come.
+    """The progress of a task.
 
     Attributes:
-        stage: What is being done: `"load"`, `"encode"`, `"reduce"`, `"save"`, ...
+        stage: The current stage: `"load"`, `"encode"`, `"reduce"`, `"save"`, ...
         done: Units finished in this stage, 0 to `total`.
-        total: Units in this stage, or an estimate that each event may correct; 0 while unknown.
-        rate: Units per second since the stage began; 0.0 while unknown.
-        eta_seconds: Seconds until the stage ends, at this rate or as the work itself knows better; None while unknown.
+        total: Units in this stage, or an estimate that later events may correct; 0 if unknown.
+        rate: Units per second since the stage began; 0.0 if unknown.
+        eta_seconds: Seconds until the stage ends, from this rate or a better estimate; None if unknown.
+        left_seconds: Seconds until the whole run ends; None if unknown.
+        share: Estimated share of the run that is done, 0 to 1; it never decreases.
+        counters: Texts encoded so far and the seconds they took, by encoder, while speeds are compared.
     """
 
     stage: str
@@ -27,16 +30,19 @@ class Progress:
     total: int
     rate: float
     eta_seconds: float | None
+    left_seconds: float | None = None
+    share: float = 0.0
+    counters: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 ProgressCallback = Callable[[Progress], None]
 
 
 class ProgressReporter:
-    """Turns `start` and `advance` into `Progress` events, and stops the work when asked.
+    """Creates `Progress` events from calls of `start` and `advance`, and cancels the work on request.
 
-    Work is cancelled in either of two ways: the callback raises (its exception passes through untouched), or
-    `cancel` is set (raises `Cancelled`). Both are looked at on every call, so between any two batches.
+    Work is cancelled in either of two ways: the callback raises (its exception propagates unchanged), or `cancel` is
+    set (raises `Cancelled`). Both happen on every call, so between any two batches.
 
     Args:
         callback: Receives every event, on the thread that does the work; None to report nothing.
@@ -53,19 +59,26 @@ class ProgressReporter:
         self._started = 0.0
 
     def start(self, stage: str, total: int = 0, done: int = 0) -> None:
-        """Begin a stage of `total` units (0: unknown), of which an earlier run has done some."""
+        """Begin a stage of `total` units (0 if unknown), of which an earlier run finished `done`."""
         self._stage, self._done, self._total = stage, done, total
         self._done_before = done
         self._started = time.perf_counter()
         self._emit()
 
-    def advance(self, units: int, total: int | None = None, eta_seconds: float | None = None) -> None:
-        """Count `units` more as done.
+    def advance(
+        self,
+        units: int,
+        total: int | None = None,
+        eta_seconds: float | None = None,
+        counters: Mapping[str, Sequence[float]] | None = None,
+    ) -> None:
+        """Add `units` to the finished units.
 
         Args:
-            units: Of this stage.
-            total: The stage's, if there is a new estimate of it.
-            eta_seconds: Until its end, where units take so different times that their rate would mislead.
+            units: Units of this stage.
+            total: New estimate of the total; None to keep it.
+            eta_seconds: Seconds until the stage ends, for units that differ too much for a rate; None to use the rate.
+            counters: See `Progress.counters`.
 
         Raises:
             Cancelled: `cancel` was set.
@@ -73,9 +86,9 @@ class ProgressReporter:
         self._done += units
         if total is not None:
             self._total = total
-        self._emit(eta_seconds)
+        self._emit(eta_seconds, counters)
 
-    def _emit(self, eta_seconds: float | None = None) -> None:
+    def _emit(self, eta_seconds: float | None = None, counters: Mapping[str, Sequence[float]] | None = None) -> None:
         if self._cancel is not None and self._cancel.is_set():
             raise Cancelled(f"Cancelled during stage {self._stage!r}; nothing was written.")
         if self._callback is None:
@@ -85,4 +98,4 @@ class ProgressReporter:
         rate = n_new / elapsed_seconds if n_new and elapsed_seconds > 0 else 0.0
         if eta_seconds is None and rate and self._total:
             eta_seconds = (self._total - self._done) / rate
-        self._callback(Progress(self._stage, self._done, self._total, rate, eta_seconds))
+        self._callback(Progress(self._stage, self._done, self._total, rate, eta_seconds, counters=dict(counters or {})))

@@ -1,10 +1,9 @@
-"""The app for programs: named endpoints that lead from a teacher to vectors.
+"""The API: named endpoints for distillation, jobs, models and embeddings.
 
-Nobody signs in here. Who calls is known by their key, a secret string that opens their jobs and models and nobody
-else's: the browser keeps one (the Library page shows it), and a program asks for one, once. Searching and explaining
-are endpoints of the Explore page.
+Clients are identified by a key, a secret string that gives access to their jobs and models. The browser stores one,
+which the Library page shows; other clients request one once. Search and explanation are endpoints of the Explore page.
 """
-# Annotations stay values in this module: Gradio takes the type of an answer from them as they are.
+# No `from __future__ import annotations`: Gradio needs the types of return values.
 
 from typing import Any
 
@@ -24,20 +23,20 @@ from pages.components.model_picker import model_library, picked_model
 from pages.components.served_files import archive_of, delete_model
 from pages.gradio_patches import add_endpoint
 
-# They change nothing and cost little, so agents may have them as tools; the others spend hours of computing or delete.
+# Cheap endpoints without side effects, offered to agents as tools; others take hours of compute or delete models.
 READ_ONLY = frozenset({"list_models", "encode", "similar_words", "similar_documents", "similarity_shares"})
 
 _SETTINGS = (KINDS["distill"].parameters or frozenset()) - {"model_name", "trust_remote_code"}
 
 
 def build() -> None:
-    """The endpoints, in the current Blocks context; nothing of them is seen on a page."""
+    """Add the endpoints, without visible components, to the current Blocks context."""
     for endpoint in (new_owner, distill, job, cancel, list_models, encode, download, delete):
         add_endpoint(endpoint)
 
 
 def new_owner() -> str:
-    """A new key. Keep it: it alone leads back to the jobs and models that are made with it."""
+    """Create a key. Store it: it is the only way to access the jobs and models created with it."""
     return components.new_owner()
 
 
@@ -45,19 +44,19 @@ def new_owner() -> str:
 def distill(
     owner: str, teacher: str, vocabulary: list[str] | None = None, settings: dict[str, Any] | None = None
 ) -> str:
-    """Start a distillation; the answer is the id of its job, and of the model once it is done.
+    """Start a distillation; returns the id of the job, which is also the id of the finished model.
 
     Args:
         owner: Your key.
-        teacher: The Hub id of a Sentence Transformer, or the path of a folder where the app runs on your computer.
-        vocabulary: Words and phrases by falling frequency; none for the teacher's own pieces.
-        settings: Keyword arguments of m2v_core.distill, such as {"pca_dims": 128, "quantize_to": "int8"}.
+        teacher: The Hub id of a Sentence Transformer, or a folder path if the app runs on your computer.
+        vocabulary: Words and phrases, most frequent first, or "word<TAB>count"; none for the teacher's own tokens.
+        settings: Keyword arguments of m2v_core.distill, such as {"pca_dims": 128, "vocabulary": "auto:en"}.
     """
     settings = settings or {}
     if not isinstance(settings, dict):
-        raise InputError(f"settings is a {type(settings).__name__}; give an object such as {{'pca_dims': 128}}.")
+        raise InputError(f"settings is a {type(settings).__name__}; pass an object such as {{'pca_dims': 128}}.")
     if unknown := sorted(set(settings) - _SETTINGS):
-        raise InputError(f"There is no setting {unknown[0]!r}; there are {', '.join(sorted(_SETTINGS))}.")
+        raise InputError(f"Unknown setting {unknown[0]!r}; use {', '.join(sorted(_SETTINGS))}.")
     teacher = checked_teacher(_text(teacher, "teacher"))
     texts = {} if vocabulary is None else {"vocabulary": _texts(vocabulary, "vocabulary")}
     name = str(settings.get("name") or default_name(teacher, settings.get("pca_dims", DEFAULTS.pca_dims)))
@@ -67,29 +66,29 @@ def distill(
 
 @raises_for_programs
 def job(owner: str, job_id: str) -> dict[str, Any]:
-    """How a job stands: its state, place in the queue, stage, progress, and the model's id once that is there.
+    """Return the state of a job, its position in the queue, stage, progress, and the id of the finished model.
 
     Args:
         owner: Your key.
-        job_id: As the start of the distillation answered.
+        job_id: The id that /distill returned.
     """
     return _job_view(job_store().get(_text(job_id, "job_id"), checked_owner(owner)))
 
 
 @raises_for_programs
 def cancel(owner: str, job_id: str) -> dict[str, Any]:
-    """Stop a job; the answer is how it stands. A finished one stays as it is.
+    """Cancel a job and return its state. Finished jobs are unchanged.
 
     Args:
         owner: Your key.
-        job_id: As the start of the distillation answered.
+        job_id: The id that /distill returned.
     """
     return _job_view(job_store().cancel(_text(job_id, "job_id"), checked_owner(owner)))
 
 
 @raises_for_programs
 def list_models(owner: str) -> list[dict[str, Any]]:
-    """Your models, the newest first: id, name, teacher, recipe, dimensions, vocabulary size, precision and bytes.
+    """List your models, newest first: id, name, teacher, recipe, dimensions, vocabulary size, precision and bytes.
 
     Args:
         owner: Your key.
@@ -99,7 +98,7 @@ def list_models(owner: str) -> list[dict[str, Any]]:
 
 @raises_for_programs
 def encode(owner: str, model_id: str, texts: list[str]) -> list[list[float]]:
-    """The embeddings of texts, one list of numbers each; all zeros for a text the model knows nothing of.
+    """Return the embeddings of texts, one list of numbers each; all zeros for a text without known tokens.
 
     Args:
         owner: Your key.
@@ -110,17 +109,17 @@ def encode(owner: str, model_id: str, texts: list[str]) -> list[list[float]]:
     limits = current_limits()
     if len(texts) > limits.api_texts:
         raise LimitError(
-            f"{len(texts):,} texts came at once, and {limits.api_texts:,} are allowed. Send them in parts."
+            f"The request has {len(texts):,} texts; the limit here is {limits.api_texts:,}. Split it into several."
         )
     if any(len(text) > limits.text_characters for text in texts):
-        raise LimitError(f"A text may have {limits.text_characters:,} characters here. Cut the longer ones.")
+        raise LimitError(f"A text has more than {limits.text_characters:,} characters, the limit here. Shorten it.")
     embeddings: list[list[float]] = picked_model(checked_owner(owner), model_id).encode(texts).tolist()
     return embeddings
 
 
 @raises_for_programs
 def download(owner: str, model_id: str) -> dict[str, Any]:
-    """The ZIP of a model, as a file: gradio_client saves it and answers where.
+    """Return a model as a ZIP file; gradio_client saves it and returns its path.
 
     Args:
         owner: Your key.
@@ -132,7 +131,7 @@ def download(owner: str, model_id: str) -> dict[str, Any]:
 
 @raises_for_programs
 def delete(owner: str, model_id: str) -> str:
-    """Delete a model for good, with the job that made it; the answer is its name.
+    """Permanently delete a model and its job; returns the model's name.
 
     Args:
         owner: Your key.
@@ -158,10 +157,10 @@ def _job_view(found: Job) -> dict[str, Any]:
     }
 
 
-# What a program sends has been looked at by nobody yet.
+# Values from clients are not validated by Gradio.
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise InputError(f"{name} is a {type(value).__name__}; give a string.")
+        raise InputError(f"{name} is a {type(value).__name__}; pass a string.")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Compare: how fast models are, side by side with their teacher, on the machine that runs this app."""
+"""Compare: the speed of models and their teacher on the machine that runs this app."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def build() -> None:
     """The page, in the current Blocks context."""
     page_head(
         "Compare",
-        "How fast is it, really? Models and their teacher read the same texts on this machine, in turn. Every number "
-        "below was measured here.",
+        "Compare the speed of your models and their teacher on the same texts. Every number below was measured on this "
+        "machine.",
     )
     offered: dict[str, Any] = {}
     shown: dict[str, Any] = {}
@@ -54,18 +54,25 @@ def build() -> None:
             with gr.Column(elem_classes="m2v-card"):
                 offered["empty"] = message_box()
                 models = gr.CheckboxGroup([], label="Models", visible=False, elem_classes="m2v-choices m2v-models")
-                with_teacher = gr.Checkbox(True, label="Measure the teacher too, and each model's fidelity to it")
+                with_teacher = gr.Checkbox(True, label="Include the teacher, and measure fidelity to it")
                 teacher = teacher_picker()
             with gr.Accordion("Advanced settings", open=False, elem_classes="m2v-card m2v-advanced"):
                 texts = build_texts_form(
-                    usable_texts, "What they read", f"One text on each line; fidelity takes {MIN_FIDELITY_TEXTS}"
+                    load_texts, "Texts", f"One text per line; fidelity requires {MIN_FIDELITY_TEXTS}"
                 )
                 with gr.Row():
-                    rounds = gr.Slider(3, 15, DEFAULT_ROUNDS, step=1, label="Rounds", info="Each with other texts.")
-                    seconds = gr.Slider(
-                        5, 120, DEFAULT_SECONDS, step=5, label="Seconds for each", info="Slow ones read less."
+                    rounds = gr.Slider(
+                        3, 15, DEFAULT_ROUNDS, step=1, label="Rounds", info="Each round has different texts."
                     )
-                with_peer = gr.Checkbox(False, label="Run each model in the model2vec package too")
+                    seconds = gr.Slider(
+                        5,
+                        120,
+                        DEFAULT_SECONDS,
+                        step=5,
+                        label="Seconds per encoder",
+                        info="Slow encoders encode fewer texts.",
+                    )
+                with_peer = gr.Checkbox(False, label="Also measure each model in the model2vec package")
         with gr.Column(scale=5, elem_classes="m2v-side"), gr.Column(elem_classes="m2v-card m2v-run"):
             panel = build_job_panel("Measure", kind="speed")
     with gr.Column(visible=False, elem_classes="m2v-measured") as shown["measured"]:
@@ -82,7 +89,7 @@ def build() -> None:
     theirs = {"teacher": teacher, "proposed": proposed}
     offered |= {"models": models, "listed": listed, **theirs}
     on(current_page().load, offer, panel.owner, {"owner": panel.owner, **offered})
-    # Models come and go in other tabs.
+    # Models may be added or deleted in other tabs.
     on(timer.tick, refresh, [panel.owner, models, listed, teacher, proposed], offered)
     on(models.input, their_teacher, [panel.owner, models, teacher, proposed], theirs, latest=True)
     on(with_teacher.change, lambda is_on: gr.Dropdown(visible=is_on), with_teacher, teacher)
@@ -90,10 +97,7 @@ def build() -> None:
 
 
 def offer(owner: str | None, request: gr.Request) -> Values:
-    """What the page shows when it opens.
-
-    The model that is picked everywhere is ticked; `?model=ID` in the page's address picks another.
-    """
+    """Update the page when it opens, selecting the current model or that of `?model=ID` in the URL."""
     owner = known_owner(owner)
     return {"owner": owner, **_offered(owner, pick_linked(owner, request))}
 
@@ -103,9 +107,9 @@ def _offered(owner: str, message: str) -> Values:
     contents = model_library().contents(owner)
     boxes, ticked = _ticked_box(contents, [])
     teacher = _teacher(ticked[0]) if ticked else BUNDLED_TEACHER
-    said = message or _said(contents)
-    listed = _entries(contents.models)
-    return {"models": boxes, "empty": said, "listed": listed, "teacher": teacher, "proposed": teacher}
+    listed = _entries(contents.offered)
+    shown = {"models": boxes, "empty": message or _messages(contents), "listed": listed}
+    return {**shown, "teacher": teacher, "proposed": teacher}
 
 
 @shows_errors("Your models can't be shown", lambda message: {"empty": message})
@@ -116,24 +120,26 @@ def refresh(
     teacher: str | None,
     proposed: str,
 ) -> Values:
-    """What the page shows a while later, by name, without the owner.
+    """Update the list of models on a timer tick.
 
-    What is ticked is written only where it must be: another tick may come meanwhile, and must stay.
+    The selection is updated only if necessary, as the user may change it at the same time.
     """
     contents = model_library().contents(known_owner(owner))
-    entries = _entries(contents.models)
+    entries = _entries(contents.offered)
     if entries == listed:
         return {}
-    shown = {"empty": _said(contents), "listed": entries}
-    if listed and {model.id for model in contents.models} >= set(chosen):
+    shown = {"empty": _messages(contents), "listed": entries}
+    # The first model of the user replaces the demo model in the selection.
+    is_demo_alone = contents.demo is not None and listed == _entries([contents.demo])
+    if listed and not is_demo_alone and {model.id for model in contents.offered} >= set(chosen):
         return {"models": gr.CheckboxGroup(choices=entries, visible=True), **shown}
-    boxes, ticked = _ticked_box(contents, chosen)
+    boxes, ticked = _ticked_box(contents, [] if is_demo_alone else chosen)
     return {"models": boxes, **shown, **_proposal(ticked, teacher, proposed)}
 
 
 def _ticked_box(contents: Contents, chosen: Sequence[str]) -> tuple[Any, list[ModelRecord]]:
-    """The box of models and those ticked in it: those chosen, else the one that is picked everywhere."""
-    models = contents.models
+    """Return the list of models and the selected ones: those chosen, else the current model."""
+    models = contents.offered
     ticked = [model for model in models if model.id in chosen]
     if not ticked and contents.picked:
         ticked = [contents.picked]
@@ -141,8 +147,9 @@ def _ticked_box(contents: Contents, chosen: Sequence[str]) -> tuple[Any, list[Mo
     return gr.CheckboxGroup(choices=_entries(models), value=value, visible=bool(models)), ticked
 
 
-def _said(contents: Contents) -> Markup:
-    return (Markup() if contents.models else empty_html(is_busy=False)) + refused_html(contents.refused)
+def _messages(contents: Contents) -> Markup:
+    empty = Markup() if contents.offered else empty_html(False, contents.is_demo_pending)
+    return empty + refused_html(contents.refused)
 
 
 def _entries(models: Sequence[ModelRecord]) -> list[tuple[str, str]]:
@@ -158,16 +165,16 @@ def _teacher(model: ModelRecord) -> str:
 
 
 def their_teacher(owner: str | None, chosen: Sequence[str], teacher: str | None, proposed: str) -> Values:
-    """The teacher of the first model that is chosen, and the same as what was proposed."""
+    """Propose the teacher of the first selected model."""
     try:
-        models = model_library().list_models(known_owner(owner))
-    except M2VError:  # `submit` meets it again, and says so
+        models = model_library().contents(known_owner(owner)).offered
+    except M2VError:  # `submit` reports it
         return {}
     return _proposal([model for model in models if model.id in chosen], teacher, proposed)
 
 
 def _proposal(ticked: Sequence[ModelRecord], teacher: str | None, proposed: str) -> Values:
-    """The teacher of the first model; nothing where people have chosen another than the one proposed."""
+    """Propose the teacher of the first model, unless the user has chosen another one."""
     is_their_own = bool((teacher or "").strip()) and teacher != proposed
     if is_their_own or not ticked:
         return {}
@@ -187,22 +194,22 @@ def submit(
     seconds: float,
     with_peer: bool,
 ) -> str:
-    """The id of a new job that measures the chosen models.
+    """Submit a speed comparison of the selected models, and return the job's id.
 
     Raises:
-        M2VError: No model, too many, no texts, no teacher, or the queue is full.
+        M2VError: No model or too many are selected, texts or the teacher are missing, or the queue is full.
     """
     models, folders = [], []
-    for model in model_library().list_models(owner):
+    for model in model_library().contents(owner).offered:
         if model.id in chosen:
-            with suppress(NotFoundError):  # deleted meanwhile, in another tab
+            with suppress(NotFoundError):  # it may have been deleted in another tab
                 folders.append(str(model_library().folder(model.id, owner)))
                 models.append(model)
     if not models:
-        raise InputError("No model is chosen. Tick one; if there is none yet, distill one first.")
+        raise InputError("No model is selected. Select one, or distill one first.")
     allowed = current_limits().speed_models
     if len(models) > allowed:
-        raise InputError(f"{len(models)} models are chosen; {allowed} can be measured at once. Untick some.")
+        raise InputError(f"{len(models)} models are selected; the limit here is {allowed}. Deselect some.")
     parameters: dict[str, Any] = {
         "models": [{"name": name, "path": path} for name, path in zip(unique_names(models), folders, strict=True)],
         "teacher": checked_teacher(teacher) if with_teacher else None,
@@ -212,13 +219,13 @@ def submit(
     }
     texts: dict[str, list[str]] = {}
     if source != "sample":
-        texts["texts"] = usable_texts(source, own_texts, upload, column, int(rounds))
+        texts["texts"] = load_texts(source, own_texts, upload, column, int(rounds))
     more = f" and {len(models) - 1} more" if len(models) > 1 else ""
     return job_store().submit(JobSpec("speed", parameters, texts, f"speed of {models[0].name}{more}"), owner)
 
 
 def unique_names(models: Sequence[ModelRecord]) -> list[str]:
-    """A name for each: its own, with its details where two are called the same, numbered where these agree too."""
+    """Return a unique name for each model, adding its details and then a number where necessary."""
     n_called = Counter(model.name for model in models)
     names = [model.name if n_called[model.name] == 1 else f"{model.name} · {_details(model)}" for model in models]
     return [
@@ -227,19 +234,19 @@ def unique_names(models: Sequence[ModelRecord]) -> list[str]:
     ]
 
 
-def usable_texts(
+def load_texts(
     source: TextSource, own_texts: str, upload: str | None, column: str | None = None, rounds: int = 0
 ) -> list[str]:
-    """As `read_texts`.
+    """Call `read_texts`, and validate the number of texts.
 
     Raises:
-        M2VError: There is no file, it can't be read, or they are too few for the rounds, or too many.
+        M2VError: The file is missing or invalid, or there are too few texts for the rounds, or too many.
     """
     texts = read_texts(source, own_texts, upload, column, current_limits().speed_texts)
     if len(texts) <= rounds:
         raise InputError(
-            f"{len(texts)} different texts are too few for {rounds} rounds, which never read a text twice. "
-            "Give some hundreds, or choose our sample."
+            f"{len(texts)} distinct texts are too few for {rounds} rounds without repetition. Use several hundred, or "
+            "choose the bundled sample."
         )
     return texts
 
@@ -250,7 +257,7 @@ def _unshown(message: str) -> Values:
 
 @shows_errors("This measurement can't be shown", _unshown)
 def show(owner: str | None, job_id: str) -> Values:
-    """What the page shows of a finished measurement."""
+    """Show a finished comparison."""
     job = find_job(owner, job_id)
     if job is None or job.state != "done":
         return _unshown("")

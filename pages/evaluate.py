@@ -1,4 +1,4 @@
-"""Evaluate: how good models are, by their teacher's judgement and on one's own test data."""
+"""Evaluate: the quality of models, by their fidelity to the teacher and on test data."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ from pages.components.own_texts import TextSource, build_texts_form, read_texts
 from pages.html import render
 
 _SET_SUFFIXES = [".csv", ".tsv", ".txt", ".jsonl", ".zip"]
-_MOST_FILES = 20
-_MOST_SHOWN = 8
+_MAX_FILES = 20
+_MAX_SHOWN = 8
 _TEACHER = "its teacher"
-_PEERS = {"tfidf": "TF-IDF, the floor: weighted word counts, no model", "wordllama": "WL256 of the package wordllama"}
+_PEERS = {"tfidf": "TF-IDF baseline: weighted word counts", "wordllama": "WL256 from the package wordllama"}
 _WHAT = [
-    ("Fidelity to the teacher\nNo labels needed: how much of the teacher's view of your texts is left.", "fidelity"),
-    ("My own test data\nPairs with scores, or texts with labels: how models do on your own task.", "tasks"),
-    ("Smaller versions\nThe frontier: what fewer dimensions and shorter numbers cost in quality.", "frontier"),
+    ("Fidelity to the teacher\nAgreement of similarity rankings on your texts, without labels.", "fidelity"),
+    ("My test data\nScores on your own pairs with scores, or texts with labels.", "tasks"),
+    ("Smaller versions\nQuality with fewer dimensions and lower precision.", "frontier"),
 ]
-_SHARED_ROWS = [("Not tried", 0), ("500 rows", 500), ("1,000 rows", 1000), ("4,000 rows", 4000)]
+_SHARED_ROWS = [("None", 0), ("500 rows", 500), ("1,000 rows", 1000), ("4,000 rows", 4000)]
 
 
 def build() -> None:
     """The page, in the current Blocks context."""
     page_head(
         "Evaluate",
-        "How good is it? Without labels: how much of its teacher's view a model keeps. With labels: how it does on "
-        "your own test data, beside others.",
+        "Measure the quality of a model: its fidelity to the teacher on texts without labels, or its scores on your "
+        "labeled test data next to other models.",
     )
     with gr.Row(elem_classes="m2v-columns"):
         with gr.Column(scale=7, elem_classes="m2v-form"):
@@ -71,27 +71,27 @@ def build() -> None:
         teacher = teacher_picker()
     with settings:
         with gr.Column(elem_classes="m2v-words") as texts_box:
-            info = f"Texts like those it will read say most; at least {MIN_FIDELITY_TEXTS}."
-            texts = build_texts_form(usable_texts, "Texts for fidelity", "One text on each line", info=info)
+            info = f"Use at least {MIN_FIDELITY_TEXTS} texts from your domain."
+            texts = build_texts_form(load_texts, "Texts for fidelity", "One text per line", info=info)
         with gr.Column(visible=False, elem_classes="m2v-words m2v-sets") as sets_box:
             sets = upload_box(
-                "Test data: CSV, TSV or JSONL of score, text, text or of label, text; or a ZIP of tasks",
+                "Test data: CSV, TSV or JSONL with score, text, text or label, text; or a ZIP of tasks",
                 file_count="multiple",
                 file_types=_SET_SUFFIXES,
                 height=140,
             )
             sets_report = message_box()
-            with gr.Accordion("What a ZIP of tasks looks like", open=False, elem_classes="m2v-more"):
+            with gr.Accordion("Structure of a ZIP of tasks", open=False, elem_classes="m2v-more"):
                 html(render("task_layout.html", layout=LAYOUT))
         with gr.Column(visible=False, elem_classes="m2v-words") as frontier_box:
             shared_rows = gr.Dropdown(
                 _SHARED_ROWS,
                 value=0,
                 label="Vocabulary quantization",
-                info="Lets tokens share that many rows. Finding them takes a minute or more.",
+                info="Also evaluates versions with this many shared rows, which takes a minute or more.",
             )
         beside = gr.CheckboxGroup(
-            _beside_choices([]), value=[_TEACHER, "tfidf"], label="Beside it", elem_classes="m2v-beside-it"
+            _other_choices([]), value=[_TEACHER, "tfidf"], label="Compare with", elem_classes="m2v-beside-it"
         )
     build_evaluation_results(panel)
 
@@ -100,7 +100,7 @@ def build() -> None:
     on(
         what.change,
         lambda chosen: [
-            # Without test data, smaller versions are judged by their fidelity too.
+            # Without test data, smaller versions are evaluated by fidelity.
             gr.Column(visible="fidelity" in chosen or ("frontier" in chosen and "tasks" not in chosen)),
             gr.Column(visible="tasks" in chosen),
             gr.Column(visible="frontier" in chosen),
@@ -108,24 +108,24 @@ def build() -> None:
         what,
         [texts_box, sets_box, frontier_box],
     )
-    on([sets.upload, sets.clear, sets.delete], judge_sets, sets, sets_report, latest=True)
+    on([sets.upload, sets.clear, sets.delete], check_sets, sets, sets_report, latest=True)
 
 
 def offer(owner: str | None, model_id: str | None, beside: Sequence[str]) -> tuple[Any, Any]:
-    """What else can be measured with a newly picked model, and its teacher."""
-    records = model_library().list_models(known_owner(owner))
-    choices = _beside_choices([record for record in records if record.id != model_id])
+    """Update the choices of other encoders and the teacher for a newly selected model."""
+    records = model_library().contents(known_owner(owner)).offered
+    choices = _other_choices([record for record in records if record.id != model_id])
     known = {value for _, value in choices}
     boxes = gr.CheckboxGroup(choices=choices, value=[value for value in beside if value in known])
     picked = next((record for record in records if record.id == model_id), None)
     return boxes, (picked.teacher or BUNDLED_TEACHER) if picked else gr.skip()
 
 
-def _beside_choices(others: Sequence[ModelRecord]) -> list[tuple[str, str]]:
+def _other_choices(others: Sequence[ModelRecord]) -> list[tuple[str, str]]:
     peers = [(label, name) for name, label in _PEERS.items() if name == "tfidf" or importlib.util.find_spec(name)]
     return [
         *((choice_label(record), record.id) for record in others),
-        ("The teacher, on the test data too", _TEACHER),
+        ("Teacher (on the test data)", _TEACHER),
         *peers,
     ]
 
@@ -143,14 +143,14 @@ def submit(
     sets: Sequence[str] | None,
     shared_rows: int,
 ) -> str:
-    """The id of a new job that evaluates the picked model.
+    """Submit an evaluation of the selected model, and return the job's id.
 
     Raises:
-        M2VError: No model, nothing to measure, no or malformed texts, no teacher, or the queue is full.
+        M2VError: No model, measurement or teacher is selected, texts are missing or invalid, or the queue is full.
     """
     records = _chosen_models(owner, model_id, beside)
     if not set(what) & {"fidelity", "tasks", "frontier"}:
-        raise InputError("Nothing is to be measured. Tick at least one under “What to measure”.")
+        raise InputError("Nothing is selected. Select at least one option under “What to measure”.")
     data = read_sets(sets) if "tasks" in what else []
     needs_teacher = "fidelity" in what or not data
     lines = {
@@ -159,7 +159,7 @@ def submit(
     }
     lines = {name: part for name, part in lines.items() if part}
     if needs_teacher and source != "sample":
-        lines["texts"] = usable_texts(source, own_texts, upload, column)
+        lines["texts"] = load_texts(source, own_texts, upload, column)
     scores_teacher = bool(data) and _TEACHER in beside
     parameters: dict[str, Any] = {
         "models": [{"name": record.name, "path": str(model_library().folder(record.id, owner))} for record in records],
@@ -175,31 +175,31 @@ def submit(
 
 
 def _chosen_models(owner: str, model_id: str | None, beside: Sequence[str]) -> list[ModelRecord]:
-    """The picked model, then the others that are ticked."""
-    records = {record.id: record for record in model_library().list_models(owner)}
+    """Return the selected model and the other models to compare with."""
+    records = {record.id: record for record in model_library().contents(owner).offered}
     if not isinstance(model_id, str) or model_id not in records:
-        raise NotFoundError("No model is picked. Pick one above; if there is none, distill one first.")
+        raise NotFoundError("No model is selected. Select one, or distill one first.")
     chosen = [records.pop(model_id), *(record for key, record in records.items() if key in beside and key != model_id)]
     allowed = current_limits().evaluation_models
     if len(chosen) > allowed:
-        raise LimitError(f"{len(chosen)} models are chosen; {allowed} can be evaluated at once. Untick some.")
+        raise LimitError(f"{len(chosen)} models are selected; the limit here is {allowed}. Deselect some.")
     return chosen
 
 
 def read_sets(files: Sequence[str] | None) -> list[OwnSet | TaskArchive]:
-    """The test data in uploaded files, tables and packed folders of tasks, all of it good to be scored on.
+    """Parse and validate uploaded test data: tables and ZIPs of tasks.
 
     Raises:
-        M2VError: There is no file, too many or too large ones, or one is malformed.
+        M2VError: There are no files, too many or too large ones, or one is invalid.
     """
     if not files:
         raise InputError(
-            "There is no test data yet. Upload a CSV, TSV or JSONL table: each line a score and two texts, or a label "
-            "and a text; or a ZIP of a folder of tasks; or untick “My own test data”."
+            "There is no test data. Upload a CSV, TSV or JSONL table in which each line has a score and two texts or a "
+            "label and a text, or a ZIP of tasks; or deselect “My test data”."
         )
     files = [files] if isinstance(files, str) else list(files)
-    if len(files) > _MOST_FILES:
-        raise LimitError(f"{len(files)} files were uploaded; {_MOST_FILES} can be scored on at once. Take some out.")
+    if len(files) > _MAX_FILES:
+        raise LimitError(f"{len(files)} files were uploaded; the limit is {_MAX_FILES}. Remove some.")
     found: list[OwnSet | TaskArchive] = []
     n_texts, allowed = 0, current_limits().evaluation_texts
     for file in files:
@@ -207,11 +207,11 @@ def read_sets(files: Sequence[str] | None) -> list[OwnSet | TaskArchive]:
         name, number = Path(file).stem, 2
         while one.name in {other.name for other in found}:
             one, number = replace(one, name=f"{name[:50]} ({number})"), number + 1
-        for task in _tasks(one):  # says what is wrong with it
+        for task in _tasks(one):  # raises if it is invalid
             n_texts += len(task.texts)
             _check_lengths(task.texts)
         if n_texts > allowed:
-            raise LimitError(f"The test data has {n_texts:,} texts, and {allowed:,} are read here. Upload less of it.")
+            raise LimitError(f"The test data has {n_texts:,} texts; the limit here is {allowed:,}. Upload fewer.")
         found.append(one)
     return found
 
@@ -220,18 +220,18 @@ def _tasks(one: OwnSet | TaskArchive) -> Sequence[Task]:
     return one.tasks() if isinstance(one, TaskArchive) else [one.task()]
 
 
-def usable_texts(source: TextSource, own_texts: str, upload: str | None, column: str | None = None) -> list[str]:
-    """As `read_texts`.
+def load_texts(source: TextSource, own_texts: str, upload: str | None, column: str | None = None) -> list[str]:
+    """Call `read_texts`, and validate the texts.
 
     Raises:
-        M2VError: There is no file, it can't be read, or they are too few, too many or too long.
+        M2VError: The file is missing or invalid, or there are too few, too many or too long texts.
     """
     texts = read_texts(source, own_texts, upload, column, current_limits().evaluation_texts)
     _check_lengths(texts)
     if not has_enough_texts(len(texts)):
         raise InputError(
-            f"Fidelity is not measured on fewer than {MIN_FIDELITY_TEXTS} different texts, and there are "
-            f"{len(texts)}. Give more, or choose our sample."
+            f"Fidelity requires at least {MIN_FIDELITY_TEXTS} distinct texts; there are {len(texts)}. Add more, or "
+            "choose the bundled sample."
         )
     return texts
 
@@ -240,12 +240,12 @@ def _check_lengths(texts: Iterable[str]) -> None:
     allowed = current_limits().text_characters
     longest = max(map(len, texts), default=0)
     if longest > allowed:
-        raise LimitError(f"A text has {longest:,} characters, and {allowed:,} are read here. Shorten it.")
+        raise LimitError(f"A text has {longest:,} characters; the limit here is {allowed:,}. Shorten it.")
 
 
 @shows_errors("This file can't be used")
-def judge_sets(sets: Sequence[str] | None) -> str:
-    """What the page says of new test data."""
+def check_sets(sets: Sequence[str] | None) -> str:
+    """Validate new test data, and return a message."""
     if not sets:
         return ""
     lines = []
@@ -256,5 +256,5 @@ def judge_sets(sets: Sequence[str] | None) -> str:
             lines += [f"{task.name}: {len(task.texts):,} texts, scored by {task.metric}" for task in one.tasks()]
             lines += one.warnings
     ready = "1 set ready" if len(lines) == 1 else f"{len(lines)} sets ready"
-    more = [f"and {len(lines) - _MOST_SHOWN} more"] if len(lines) > _MOST_SHOWN else []
-    return notice("good", ready, [*lines[:_MOST_SHOWN], *more])
+    more = [f"and {len(lines) - _MAX_SHOWN} more"] if len(lines) > _MAX_SHOWN else []
+    return notice("good", ready, [*lines[:_MAX_SHOWN], *more])

@@ -1,4 +1,4 @@
-"""Explore: what a model finds similar, where its words lie, and why two texts score as they do."""
+"""Explore: nearest words and documents, a map of the words, and explanations of scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import InputError, M2VError
 from m2v_core.exploration.explanation import explain_similarity
 from m2v_core.exploration.neighbors import DocumentNeighbors, Neighbor, WordNeighbors
@@ -27,9 +26,16 @@ from pages.components import (
     upload_box,
 )
 from pages.components.column_picker import build_column_picker, columns_of_upload
-from pages.components.findings import beside_html, beside_waiting_html, documents_html, explanation_html, words_html
+from pages.components.findings import (
+    comparison_html,
+    documents_html,
+    explanation_html,
+    pending_comparison_html,
+    words_html,
+)
+from pages.components.hub_dataset import build_dataset_box
 from pages.components.model_picker import build_model_picker, picked_words
-from pages.components.own_documents import as_documents, find_documents, forget_documents, take_documents
+from pages.components.own_documents import as_documents, delete_documents, find_documents, take_documents
 from pages.components.teacher_side import (
     Documents,
     TeacherNeighbors,
@@ -40,33 +46,34 @@ from pages.components.teacher_side import (
 from pages.components.vector_folder import build_folder_box, open_folder, search_folder
 from pages.components.waiting import following, waiting_html
 from pages.components.word_map import build_word_map
+from pages.components.word_search import DEBOUNCED, short_query
 from pages.gradio_patches import add_endpoint, current_page
 from pages.html import Markup
 
-_MAX_QUERY_CHARACTERS = 10_000
 _MAX_RESULTS = 100
+_N_WORDS = 15
 
 
 def build() -> None:
     """The page, in the current Blocks context."""
     page_head(
         "Explore",
-        "Look at what a model has learned: what it finds similar, where its words lie, and why two texts score as "
-        "they do.",
+        "See what a model has learned: which texts it finds similar, a map of its words, and why two texts are "
+        "similar.",
     )
     with gr.Column(elem_classes="m2v-card m2v-picker"):
         picker = build_model_picker()
     with gr.Tabs(visible=False, elem_classes="m2v-tabs") as tabs:
-        with gr.Tab("Words", id="words") as words_tab, gr.Column(elem_classes="m2v-card"):
-            query = query_box("A word or a text")
-            with gr.Row(elem_classes="m2v-search-settings"):
-                n_words = _count_slider(15)
-                words_beside = teacher_checkbox()
+        with gr.Tab("Words", id="words") as words_tab, gr.Column(elem_classes="m2v-card m2v-search"):
+            query = gr.Textbox(
+                "", label="A word or a text", placeholder="Type to search", max_lines=1, elem_classes="m2v-query"
+            )
+            words_beside = teacher_checkbox()
             words_switch = build_teacher_switch("teacher_words", words_beside)
             found_words = html(_WORDS_HINT, "m2v-found")
         with gr.Tab("Documents", id="documents") as documents_tab, gr.Row(elem_classes="m2v-columns"):
             with gr.Column(scale=5, elem_classes="m2v-card"):
-                ways = [("Paste texts", "paste"), ("Upload a file", "upload"), ("Folder", "folder")]
+                ways = [("Paste texts", "paste"), ("Upload file", "upload"), ("Folder", "folder")]
                 source = gr.Radio(
                     ways[:2] if is_space() else ways,
                     value="paste",
@@ -82,17 +89,18 @@ def build() -> None:
                     elem_classes="m2v-paste",
                 )
                 with gr.Column(visible=False, elem_classes="m2v-words") as file_box:
-                    upload = upload_box("One document a line, or a CSV or TSV table")
+                    upload = upload_box("One document per line, or a CSV or TSV table")
+                    filled = [upload.upload, upload.clear, build_dataset_box(upload).change]
                     column = build_column_picker("texts")
                 folder_box, path, open_button = build_folder_box()
                 report = message_box()
                 forget = gr.Button("Forget these texts", visible=False, size="sm", elem_classes="m2v-forget")
                 documents = gr.State(None)
-                folder = gr.State(None)  # that of vectors, where one is open
+                folder = gr.State(None)  # an open folder of vectors
             with gr.Column(scale=7, elem_classes="m2v-card"):
                 document_query = query_box("What are you looking for?")
                 with gr.Row(elem_classes="m2v-search-settings"):
-                    n_documents = _count_slider(10)
+                    n_documents = gr.Slider(5, _MAX_RESULTS, 10, step=5, label="How many", buttons=[])
                     documents_beside = teacher_checkbox()
                 documents_switch = build_teacher_switch("teacher_documents", documents_beside)
                 found_documents = html(_DOCUMENTS_HINT, "m2v-found")
@@ -107,21 +115,22 @@ def build() -> None:
 
     model: list[Any] = [picker.owner, picker.model_id]
     emptied: list[Any] = [tabs, found_words, found_documents, explained]
-    on(picker.model_id.change, show_model, [*model, query, n_words], emptied)
-    asks = [query.submit, n_words.release, words_switch.ready_id.change]
-    on(asks, follow_words_search, [*model, query, n_words, words_switch.ready_id], found_words, latest=True)
+    on(picker.model_id.change, show_model, [*model, query], emptied)
+    asked: list[Any] = [*model, query, words_switch.ready_id]
+    on(query.change, follow_words_search, asked, found_words, latest=True, js=DEBOUNCED)
+    on(words_switch.ready_id.change, follow_words_search, asked, found_words, latest=True)
     words_switch.connect(picker.owner, picker.model_id, gr.State(None), [picker.model_id.change])
 
     on(source.change, show_source, source, [pasted, file_box, folder_box, documents_beside])
-    on([upload.upload, upload.clear], columns_of_upload, upload, column, latest=True)
-    put_in = [pasted.change, source.change, upload.upload, upload.clear, column.input]
+    on(filled, columns_of_upload, upload, column, latest=True)
+    put_in = [pasted.change, source.change, *filled, column.input]
     opened = [open_button.click, path.submit]
     ways_in: list[Any] = [source, pasted, upload, column, path]
     on([*put_in, *opened], take_source, [picker.owner, *ways_in], [documents, folder, report, forget])
     kept = {"source": source, "pasted": pasted, "upload": upload, "column": column}
     kept |= {"documents": documents, "report": report, "forget": forget}
     on(current_page().load, find_documents, picker.owner, kept)
-    on(forget.click, forget_documents, [picker.owner, source], kept)
+    on(forget.click, delete_documents, [picker.owner, source], kept)
     asks = [document_query.submit, n_documents.release, documents_switch.ready_id.change]
     asked = [*model, documents, folder, document_query, n_documents, documents_switch.ready_id]
     on(asks, follow_documents_search, asked, found_documents, latest=True)
@@ -129,44 +138,37 @@ def build() -> None:
     documents_switch.connect(picker.owner, picker.model_id, documents, [document_query.submit], looks)
 
     with map_card:
-        build_word_map(picker.owner, picker.model_id, map_tab, [words_tab, documents_tab, why_tab])
+        build_word_map(picker.owner, picker.model_id, tabs, map_tab, [words_tab, documents_tab, why_tab])
     on(why_tab.select, explain, [*model, text_a, text_b], explained)
     on([explain_button.click, text_a.submit, text_b.submit], explain, [*model, text_a, text_b], explained)
     for endpoint in (similar_words, similar_documents, similarity_shares):
         add_endpoint(endpoint)
 
 
-def _short_query(text: str) -> str:
-    """As much of a text as is read; a browser may send surrogates, which no answer can hold."""
-    return well_formed([text[:_MAX_QUERY_CHARACTERS]])[0]
-
-
-def _count_slider(value: int) -> gr.Slider:
-    return gr.Slider(5, _MAX_RESULTS, value, step=5, label="How many", buttons=[])
-
-
-def show_model(owner: str | None, model_id: str | None, query: str, k: float) -> tuple[Any, str, str, str]:
-    """What the tabs show of a newly picked model: whether they are there, and what was asked before, asked anew."""
+def show_model(owner: str | None, model_id: str | None, query: str) -> tuple[Any, str, str, str]:
+    """Return what the tabs show when another model was selected: the last query is searched again."""
     if not model_id:
         return gr.Tabs(visible=False), _WORDS_HINT, _DOCUMENTS_HINT, ""
-    return gr.Tabs(visible=True), search_words(owner, model_id, query, k), _DOCUMENTS_HINT, ""
+    return gr.Tabs(visible=True), search_words(owner, model_id, query), _DOCUMENTS_HINT, ""
 
 
-def follow_words_search(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str) -> Iterator[str]:
-    """What `search_words` returns; before it, where the teacher has to be loaded, what is there already."""
+def follow_words_search(owner: str | None, model_id: str | None, query: str, ready_id: str) -> Iterator[str]:
+    """Yield what `search_words` returns; while the teacher is loaded, the static model's results."""
     yield from _searching(
         lambda: ready_neighbors(owner, model_id, None, ready_id),
         query,
-        lambda: search_words(owner, model_id, query, k),
-        lambda: search_words(owner, model_id, query, k, ready_id),
+        lambda: search_words(owner, model_id, query),
+        lambda: search_words(owner, model_id, query, ready_id=ready_id),
     )
 
 
 @shows_errors("This search did not work")
-def search_words(owner: str | None, model_id: str | None, query: str, k: float, ready_id: str = "") -> Markup:
-    """The `k` words of the model that are most like `query`, as HTML.
+def search_words(
+    owner: str | None, model_id: str | None, query: str, k: float = _N_WORDS, ready_id: str = ""
+) -> Markup:
+    """Return the `k` words of the model nearest to `query`, as HTML.
 
-    Beside them stands what the teacher finds, where `ready_id` is the job in which it read the words.
+    If `ready_id` is the job in which the teacher encoded the words, the teacher's results are shown next to them.
     """
     if not query.strip():
         return _WORDS_HINT
@@ -184,13 +186,13 @@ def _found_html(
     model: StaticModel,
     documents: Sequence[str],
 ) -> Markup:
-    query = _short_query(query)
+    query = short_query(query)
     found = index.search(query, _checked_k(k))
     warning = model.coverage([query]).warning("your query") or model.coverage(documents).warning("your documents")
     note = notice("info", "Don't rely on these results", [warning]) if warning else Markup()
     if teacher is None:
         return note + listed(found, query)
-    return note + beside_html(listed, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
+    return note + comparison_html(listed, found, teacher.search(query, _checked_k(k)), teacher.teacher, query)
 
 
 def _searching(
@@ -198,19 +200,19 @@ def _searching(
 ) -> Iterator[str]:
     try:
         teacher = ready()
-    except M2VError:  # the search itself meets it again, and says so
+    except M2VError:  # the search shows it
         teacher = None
-    if teacher is None or not query.strip() or teacher.is_ready(_short_query(query)):
+    if teacher is None or not query.strip() or teacher.is_ready(short_query(query)):
         yield whole()
         return
     found, name = alone(), teacher.teacher
-    sign, what = functools.partial(beside_waiting_html, found, name), "Loading the teacher, once"
+    sign, what = functools.partial(pending_comparison_html, found, name), "Loading the teacher, once"
     yield sign(waiting_html(what, 0.0))
     yield (yield from following(whole, what, f"load {name}", sign))
 
 
 def show_source(source: str) -> list[Any]:
-    """Which way to put in documents is there; no teacher has read a folder of vectors."""
+    """Return which input is visible; a folder of vectors can't be compared with the teacher."""
     return [
         gr.Textbox(visible=source == "paste"),
         gr.Column(visible=source == "upload"),
@@ -228,13 +230,13 @@ def take_source(
     path: str,
     event: gr.EventData,
 ) -> tuple[Documents | None, str | None, str, Any]:
-    """A person's documents, or the folder of vectors they opened; what the page says; and whether to forget."""
+    """Return the documents, or the open folder of vectors; the message; and the button that removes the documents."""
     if source == "folder":
         opened, report = open_folder(path)
         return None, opened, report, gr.Button(visible=False)
-    # Who looks at another way in has emptied nothing: then the event is the switch's.
+    # Only the event of an input empties it: switching to another input does not.
     is_emptied = isinstance(event.target, gr.Textbox | gr.File)
-    if isinstance(event.target, gr.File):  # the column was picked of the file that was there before
+    if isinstance(event.target, gr.File):  # the column belongs to the previous file
         column = None
     documents, report, forget = take_documents(owner, source, pasted, upload, column, is_emptied)
     return documents, None, report, forget
@@ -249,12 +251,12 @@ def follow_documents_search(
     k: float,
     ready_id: str,
 ) -> Iterator[str]:
-    """What `search_documents` returns; before it, where the teacher has to be loaded, what is there already.
+    """Yield what `search_documents` returns; while the teacher is loaded, the static model's results.
 
-    Of a folder of vectors, what is found there.
+    With a folder of vectors, yield its results.
     """
     if folder is not None and query.strip():
-        yield _search_folder(owner, model_id, folder, _short_query(query), k)
+        yield _search_folder(owner, model_id, folder, short_query(query), k)
         return
     yield from _searching(
         lambda: None if documents is None else ready_neighbors(owner, model_id, documents, ready_id),
@@ -273,11 +275,11 @@ def _search_folder(owner: str | None, model_id: str | None, folder: str, query: 
 def search_documents(
     owner: str | None, model_id: str | None, documents: Documents | None, query: str, k: float, ready_id: str = ""
 ) -> Markup:
-    """The documents that are most like `query`, as HTML; see `search_words`."""
+    """Return the documents nearest to `query`, as HTML; see `search_words`."""
     if not query.strip():
         return _DOCUMENTS_HINT
     if documents is None:
-        return notice("info", "There are no documents yet", ["Put in some texts first."])
+        return notice("info", "There are no documents yet", ["Add some texts first."])
     model = picked_words(owner, model_id).model
     index, teacher = _document_index(model, documents), ready_neighbors(owner, model_id, documents, ready_id)
     return _found_html(documents_html, index, teacher, query, k, model, documents.texts)
@@ -290,33 +292,33 @@ def _document_index(model: StaticModel, documents: Documents) -> DocumentNeighbo
 
 @shows_errors("This score can't be explained")
 def explain(owner: str | None, model_id: str | None, a: str, b: str) -> str:
-    """Why two texts score as they do, as HTML."""
+    """Return how each token contributes to the similarity of two texts, as HTML."""
     if not (a.strip() and b.strip()):
-        return notice("info", "Two texts are needed", ["Fill in both."])
+        return notice("info", "Two texts are needed", ["Fill in both fields."])
     model = picked_words(owner, model_id).model
-    return explanation_html(explain_similarity(model, _short_query(a), _short_query(b)))
+    return explanation_html(explain_similarity(model, short_query(a), short_query(b)))
 
 
 @raises_for_programs
 def similar_words(owner: str, model_id: str, query: str, k: int = 10) -> list[dict[str, Any]]:
-    """The words of a model that are most like a text, the nearest first: word, similarity (cosine) and rank."""
-    return _as_dicts(picked_words(owner, model_id).search(_short_query(query), _checked_k(k)), "word")
+    """Return the words of a model nearest to a text, nearest first: word, similarity (cosine) and rank."""
+    return _as_dicts(picked_words(owner, model_id).search(short_query(query), _checked_k(k)), "word")
 
 
 @raises_for_programs
 def similar_documents(owner: str, model_id: str, documents: list[str], query: str, k: int = 10) -> list[dict[str, Any]]:
-    """The documents that are most like a text, the nearest first: document, similarity (cosine) and place."""
+    """Return the documents nearest to a text, nearest first: document, similarity (cosine) and index."""
     read = as_documents(documents)
     model = picked_words(owner, model_id).model
-    found = _document_index(model, read).search(_short_query(query), _checked_k(k)) if read else []
+    found = _document_index(model, read).search(short_query(query), _checked_k(k)) if read else []
     return _as_dicts(found, "document")
 
 
 @raises_for_programs
 def similarity_shares(owner: str, model_id: str, a: str, b: str) -> dict[str, Any]:
-    """The cosine of two texts, and the share of each piece of either: text, kind and share."""
+    """Return the cosine of two texts, and the contribution of each of their pieces: text, kind and share."""
     model = picked_words(owner, model_id).model
-    return asdict(explain_similarity(model, _short_query(a), _short_query(b)))
+    return asdict(explain_similarity(model, short_query(a), short_query(b)))
 
 
 def _as_dicts(found: Sequence[Neighbor], name: str) -> list[dict[str, Any]]:
@@ -325,11 +327,11 @@ def _as_dicts(found: Sequence[Neighbor], name: str) -> list[dict[str, Any]]:
 
 def _checked_k(k: float) -> int:
     if not 1 <= k <= _MAX_RESULTS:
-        raise InputError(f"{k} results were asked for. Ask for 1 to {_MAX_RESULTS}.")
+        raise InputError(f"{k} results were requested. Request 1 to {_MAX_RESULTS}.")
     return int(k)
 
 
-_WORDS_HINT = notice("info", "What does the model find similar?", ["Try a name, a verb, or a whole sentence."])
+_WORDS_HINT = notice("info", "Nearest words", ["Type a word, a name or a whole sentence."])
 _DOCUMENTS_HINT = notice(
-    "info", "Search by meaning", ["Put in your texts, then ask in your own words. Nothing leaves this server."]
+    "info", "Search by meaning", ["Add your texts, then search in your own words. Nothing leaves this server."]
 )

@@ -1,6 +1,6 @@
-"""Everything here that relies on Gradio's internals.
+"""All code that relies on Gradio's internals.
 
-Each function names what it relies on, and `tests/pages/test_gradio_patches.py` fails when Gradio changes it.
+Each function names the internals it relies on, and `tests/pages/test_gradio_patches.py` fails when Gradio changes it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -16,11 +17,17 @@ from urllib.parse import quote
 
 import gradio as gr
 import gradio.mcp
+import gradio.routes
 import gradio.utils
+import jinja2
 from gradio.context import Context, LocalContext
 from gradio.events import api
 
+from pages.html import render
+
 logger = logging.getLogger(__name__)
+
+_PREVIEW = re.compile(r'<meta\s+(?:property="og:|name="twitter:)[^>]*>')
 
 
 def current_page() -> gr.Blocks:
@@ -38,7 +45,7 @@ def current_page() -> gr.Blocks:
 
 
 def add_endpoint(handler: Callable[..., Any]) -> None:
-    """Add a named endpoint for programs to the page being built, without any component.
+    """Add a named API endpoint to the page being built, without components.
 
     Relies on `gradio.events.api`, which is documented as `gr.api` but not exported.
     """
@@ -46,21 +53,21 @@ def add_endpoint(handler: Callable[..., Any]) -> None:
 
 
 def current_request() -> gr.Request | None:
-    """Return the request being answered; None outside a handler.
+    """Return the current request; None outside a handler.
 
-    Relies on `LocalContext.request`, which is also set where a handler doesn't ask for the request.
+    Relies on `LocalContext.request`, which is also set for handlers without a request parameter.
     """
     return LocalContext.request.get(None)
 
 
 def current_session() -> str | None:
-    """Return the id of the open browser page being answered, a new one after each refresh; None outside a handler."""
+    """Return the id of the browser page of the request, new after each reload; None outside a handler."""
     request = current_request()
     return None if request is None else request.session_hash
 
 
 def current_address() -> str | None:
-    """Return the address of this app as the browser sees it, without a slash at the end; None outside a handler.
+    """Return the URL of this app in the browser, without a trailing slash; None outside a handler.
 
     Relies on `gr.Request.request` being Starlette's request.
     """
@@ -71,7 +78,7 @@ def current_address() -> str | None:
 
 
 def serve_file(path: Path) -> str:
-    """Serve one file to everyone, and return its address relative to any page.
+    """Serve a file publicly, and return its URL relative to any page.
 
     Relies on the route `gradio_api/file=`.
     """
@@ -90,10 +97,35 @@ def disable_heartbeat() -> None:
     gradio.utils.connect_heartbeat = lambda *_, **__: False
 
 
+def replace_preview(title: str, description: str) -> None:
+    """Set the title and description of link previews, replacing Gradio's, which include its banner.
+
+    Relies on `gradio.routes.templates`, the Jinja templates of all pages, with the tags of Open Graph and Twitter.
+    """
+    templates = gradio.routes.templates.env
+    loader = templates.loader
+    assert loader is not None
+    own = render(
+        '<meta name="description" content="{{ description }}" /><meta property="og:type" content="website" />'
+        '<meta property="og:title" content="{{ title }}" />'
+        '<meta property="og:description" content="{{ description }}" />'
+        '<meta name="twitter:card" content="summary" />',
+        title=title,
+        description=description,
+    )
+
+    def source(name: str) -> str:
+        text = loader.get_source(templates, name)[0]
+        return _PREVIEW.sub("", text).replace("<head>", f"<head>{own}", 1)
+
+    templates.loader = jinja2.FunctionLoader(source)
+    templates.cache = None
+
+
 def start_queue(app: gr.Blocks, concurrency_limit: int) -> None:
     """Start the queue of `app` so that an idle app uses little CPU time.
 
-    By default Gradio polls for events a thousand times per second, which takes 5 % of a core, and each finished event
+    By default Gradio polls for events a thousand times per second, which takes 5% of a core, and each finished event
     waits for statistics over all earlier events.
 
     Relies on `Queue.sleep_when_free` and `Queue.progress_update_sleep_when_free`, in seconds, and on
@@ -105,15 +137,15 @@ def start_queue(app: gr.Blocks, concurrency_limit: int) -> None:
 
 
 def restrict_tools(app: gr.Blocks, read_only: AbstractSet[str]) -> bool:
-    """Make the MCP server offer only the endpoints in `read_only` as tools; return whether to start that server.
+    """Limit the tools of the MCP server to the endpoints in `read_only`; return whether to start the server.
 
-    By default Gradio makes a tool of every endpoint, including those that delete. The server must not start unless the
-    tools that it lists, and those that it would call, are exactly `read_only`.
+    By default every endpoint is a tool, including those that delete. The server must not start unless the tools that it
+    lists, and those that it would call, are exactly `read_only`.
 
     Relies on `GradioMCPServer.get_tool_to_endpoint`, whose keys are the only tools that are listed or called.
 
     Args:
-        app: With all its endpoints.
+        app: The app with all endpoints.
         read_only: Names of endpoints, without a slash.
     """
     all_tools = gradio.mcp.GradioMCPServer.get_tool_to_endpoint
@@ -121,11 +153,11 @@ def restrict_tools(app: gr.Blocks, read_only: AbstractSet[str]) -> bool:
     def only_read_only(server: gradio.mcp.GradioMCPServer) -> dict[str, str]:
         return {tool: name for tool, name in all_tools(server).items() if name.lstrip("/") in read_only}
 
-    # On the class, so that it counts wherever Gradio takes the class from.
+    # Patches the class, so that it applies to all instances.
     setattr(gradio.mcp.GradioMCPServer, "get_tool_to_endpoint", only_read_only)  # noqa: B010 - mypy: not a variable
     try:
         offered = _offered_tools(app)
-    except Exception:  # whatever Gradio has changed, no tool is offered
+    except Exception:  # any incompatibility disables the server
         logger.exception("The MCP server is off: its tools can't be listed. Install the gradio of constraints.txt.")
         return False
     extra, missing = sorted(offered - read_only), sorted(read_only - offered)
@@ -140,7 +172,7 @@ def restrict_tools(app: gr.Blocks, read_only: AbstractSet[str]) -> bool:
 
 
 def _offered_tools(app: gr.Blocks) -> set[str]:
-    """The endpoints behind all tools that an agent is shown or could call."""
+    """The endpoints of all tools that are listed or callable."""
     from mcp.shared.memory import create_connected_server_and_client_session
 
     server: Any = gradio.mcp.GradioMCPServer(app)

@@ -1,4 +1,4 @@
-"""Library: the models one has, one of them picked, and ways to take in others."""
+"""Library: a user's models, one of them selected, and ways to add others."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ from pages.components import (
     shows_errors,
     upload_box,
 )
-from pages.components.model_facts import facts_html, model_labels, snippet_html
+from pages.components.model_difference import build_model_difference
+from pages.components.model_facts import facts_html, snippet_html
 from pages.components.model_picker import model_library, pick_linked, refused_html
+from pages.components.model_table import build_model_table, picked_row, table_html
 from pages.components.served_files import delete_model
+from pages.components.share_card import build_share_card
 from pages.components.waiting import following
 from pages.components.zip_button import connect_zip_buttons
 from pages.gradio_patches import current_page
-from pages.html import Markup
+from pages.html import Markup, render
 
 Way = Literal["upload", "hub", "folder"]
 
@@ -43,67 +46,73 @@ _SUFFIXES = [".zip", ".safetensors", ".json", ".md"]
 
 def build() -> None:
     """The page, in the current Blocks context."""
-    page_head("Library", "The models you have made or opened. The one you pick here is picked on every page.")
+    page_head(
+        "Library", "The models that you made or opened. The model that you select here is selected on every page."
+    )
     owner = owner_state()
     shown: dict[str, Any] = {}
     with gr.Row(elem_classes="m2v-columns m2v-library"):
         with gr.Column(elem_classes="m2v-card m2v-shelf"):
             shown["message"], shown["progress"] = message_box(), message_box()
-            models = gr.Radio([], label="Your models", visible=False, elem_classes="m2v-choices m2v-models")
+            models = build_model_table()
+        build_model_difference(owner, models)
         with (
             gr.Column(elem_classes="m2v-side"),
             gr.Column(visible=False, elem_classes="m2v-card m2v-run") as shown["detail"],
         ):
             shown["facts"] = html()
             download, made = gr.Button("Download ZIP", elem_classes="m2v-get"), message_box()
+            share = gr.Column(elem_classes="m2v-words")
             with gr.Accordion("Download for other programs", open=False, elem_classes="m2v-more"):
                 hint(
-                    "ONNX runs in browsers and everywhere, with transformers.js or onnxruntime. Word vectors are a "
+                    "ONNX runs in browsers with transformers.js, and elsewhere with onnxruntime. Word vectors are a "
                     "text file for gensim and spaCy."
                 )
                 with gr.Row(elem_classes="m2v-buttons"):
                     onnx, word2vec = gr.Button("ONNX"), gr.Button("Word vectors")
                 exported = message_box()
             with gr.Accordion("Rename or delete", open=False, elem_classes="m2v-more"):
-                name = gr.Textbox(label="Name", elem_classes="m2v-name")  # one that is too long is refused, not cut
+                name = gr.Textbox(label="Name", elem_classes="m2v-name")  # without max_length, which would truncate
                 with gr.Row(elem_classes="m2v-buttons"):
                     rename_button, delete_button = gr.Button("Rename"), gr.Button("Delete")
                 shown["done"] = message_box()
                 with gr.Column(visible=False, elem_classes="m2v-confirm") as confirm:
                     question = html()
                     with gr.Row(elem_classes="m2v-buttons"):
-                        really = gr.Button("Delete for good", elem_classes="m2v-danger")
-                        keep = gr.Button("Keep it")
+                        really = gr.Button("Delete model", elem_classes="m2v-danger")
+                        keep = gr.Button("Cancel")
             with gr.Accordion("Use it from Python", open=False, elem_classes="m2v-more"):
                 shown["snippet"] = html(css="m2v-snippet")
         with gr.Column(elem_classes="m2v-card m2v-add"):
             ways: list[tuple[str, Way]] = [("Upload", "upload"), ("From the Hub", "hub"), ("From a folder", "folder")]
             way = gr.Radio(
-                ways[:2] if is_space() else ways, value="upload", label="Open another", elem_classes="m2v-switch"
+                ways[:2] if is_space() else ways, value="upload", label="Add a model", elem_classes="m2v-switch"
             )
             with gr.Column(elem_classes="m2v-words") as files_box:
                 hint(
-                    "The ZIP of a model, or the files of its folder: config.json, tokenizer.json and model.safetensors."
+                    "The ZIP of a model, or the files in its folder: config.json, tokenizer.json and model.safetensors."
                 )
                 many: dict[str, Any] = {"file_count": "multiple", "show_label": False}
-                upload = upload_box("A model's ZIP or files", _SUFFIXES, height=140, **many)
+                upload = upload_box("ZIP or files of a model", _SUFFIXES, height=140, **many)
             with gr.Column(visible=False, elem_classes="m2v-words") as name_box:
                 place = gr.Textbox(label="Hub id", placeholder="minishlab/potion-base-8M")
                 with gr.Row(elem_classes="m2v-buttons"):
                     open_button = gr.Button("Open")
             added = message_box()
     timer = gr.Timer(_TICK_SECONDS, active=False)
-    shown_id, listed = gr.State(None), gr.State([])
+    shown_id, listed = gr.State(None), gr.State("")
 
+    with share:
+        build_share_card(owner, shown_id)
     shown |= {"models": models, "name": name, "confirm": confirm}
     shown |= {"timer": timer, "shown_id": shown_id, "listed": listed}
     on(current_page().load, attach, owner, {"owner": owner, **shown})
     on(timer.tick, refresh, [owner, shown_id, listed], shown)
-    on(models.input, pick, [owner, models], shown, latest=True)
+    on(models.click, pick_clicked, [owner, models], shown, latest=True)
     on(way.change, show_way, way, [files_box, name_box, place, added])
     on(upload.upload, add_upload, [owner, upload], {"added": added, "upload": upload, **shown})
     on([open_button.click, place.submit], add_named, [owner, way, place], {"added": added, "place": place, **shown})
-    # They act on the model whose facts are shown, whatever has been clicked meanwhile.
+    # They act on the model whose facts are shown, even if another was clicked in the meantime.
     on([rename_button.click, name.submit], rename, [owner, shown_id, name], shown)
     on(delete_button.click, ask, [owner, shown_id], [confirm, question])
     on(keep.click, lambda: gr.Column(visible=False), None, confirm)
@@ -116,36 +125,42 @@ def build() -> None:
 
 
 def attach(owner: str | None, request: gr.Request) -> Values:
-    """What the page shows when it opens; `?model=ID` in its address picks that model."""
+    """Return what the page shows when it opens; `?model=ID` in the address selects that model."""
     owner = known_owner(owner)
     return {"owner": owner, **values(owner, message=pick_linked(owner, request))}
 
 
-def refresh(owner: str | None, shown_id: str | None, listed: list[tuple[str, str]]) -> Values:
-    """What the page shows a while later: how it stands, and the models if others have come or gone.
+def refresh(owner: str | None, shown_id: str | None, listed: str) -> Values:
+    """Return what the page shows while a model is being made: the progress, and the models if they changed.
 
-    What was said stays, what one may be typing into too, and so does the choice: another may just have been clicked.
+    Messages, text fields and the selection are left alone, because the user may be changing them.
     """
     owner = known_owner(owner)
     now = values(owner, shown_id)
     del now["message"]
-    if now["shown_id"] != shown_id:  # the first has come, or the shown one is gone
+    if now["shown_id"] != shown_id:  # the first was added, or the shown one deleted
         return now
     stays = {name: now[name] for name in ("progress", "timer", "listed")}
-    return stays if now["listed"] == listed else stays | {"models": _models_box(now["listed"])}
+    # Without `picked`: another model may have been clicked.
+    return stays if now["listed"] == listed else stays | {"models": gr.HTML(rows=now["listed"])}
+
+
+def pick_clicked(owner: str | None, value: object) -> Values:
+    """Return what the page shows when a row of the table was clicked."""
+    return pick(owner, picked_row(value))
 
 
 def pick(owner: str | None, model_id: str | None) -> Values:
-    """What the page shows once a model is picked."""
+    """Return what the page shows when a model was selected."""
     owner = known_owner(owner)
     if failure := model_picker.pick(owner, model_id):
         return values(owner, message=failure)
     now = values(owner, model_id)
-    return now | {"models": _models_box(now["listed"])}  # whoever clicks on is not thrown back
+    return now | {"models": gr.HTML(rows=now["listed"])}  # without `picked`, as in `refresh`
 
 
 def show_way(way: Way) -> list[Any]:
-    """Upload box, name box and its field for one way of opening a model."""
+    """Return the upload box, the name box, its field and the message for one way of adding a model."""
     label, placeholder = {
         "folder": ("Path of the model's folder", "~/models/my-model"),
     }.get(way, ("Hub id", "minishlab/potion-base-8M"))
@@ -157,9 +172,9 @@ def show_way(way: Way) -> list[Any]:
     ]
 
 
-@shows_errors("This can't be opened", lambda message: {"added": message, "upload": None})
+@shows_errors("The model can't be added", lambda message: {"added": message, "upload": None})
 def add_upload(owner: str | None, paths: list[str] | None) -> Iterator[Values]:
-    """What the page shows once files have been uploaded: message, empty box, the rest."""
+    """Yield what the page shows while uploaded files are added, and afterwards."""
     owner = known_owner(owner)
 
     def take() -> ModelRecord:
@@ -174,32 +189,32 @@ def add_upload(owner: str | None, paths: list[str] | None) -> Iterator[Values]:
 
 
 def take_upload(owner: str, paths: list[Path]) -> ModelRecord:
-    """The model in one ZIP archive, or in the files of a model's folder.
+    """Add the model in one ZIP archive, or in the files of a model's folder.
 
     Raises:
-        M2VError: Nothing of the kind, or it can't be taken in.
+        M2VError: The files are neither, or the library refuses the model.
     """
     archives = [path for path in paths if path.suffix.lower() == ".zip"]
     if len(archives) == 1 == len(paths):
         return model_library().add_from_zip(archives[0], owner)
     if archives or not paths:
-        raise InputError("Upload one ZIP archive, or the files of one model's folder, but not both at once.")
+        raise InputError("Upload either one ZIP archive or the files of one model's folder.")
     return model_library().add_from_files({path.name: path for path in paths}, owner)
 
 
-@shows_errors("This can't be opened", lambda message: {"added": message})
+@shows_errors("The model can't be added", lambda message: {"added": message})
 def add_named(owner: str | None, way: Way, place: str) -> Iterator[Values]:
-    """What the page shows once a repository or folder was named: message, its field, the rest."""
+    """Yield what the page shows while a repository or folder is added, and afterwards."""
     owner = known_owner(owner)
     place = (place or "").strip()
 
     def take() -> ModelRecord:
         if not place:
-            raise InputError("Nothing is named yet. Type a Hub id such as minishlab/potion-base-8M.")
+            raise InputError("The field is empty. Type a Hub id such as minishlab/potion-base-8M.")
         if way == "folder":
-            # A stranger must not look around on the server, whatever the page offers.
+            # A request can come from outside the page, and must not read the server's files.
             if is_space():
-                raise InputError("Folders are opened only where the app runs on your own computer.")
+                raise InputError("Folders can be opened only where the app runs on your own computer.")
             return model_library().add_from_folder(place, owner)
         return model_library().add_from_hub(place, owner)
 
@@ -208,54 +223,62 @@ def add_named(owner: str | None, way: Way, place: str) -> Iterator[Values]:
 
 
 def _adding(owner: str, take: Callable[[], ModelRecord], what: str, kind: str, emptied: Values) -> Iterator[Values]:
-    """A sign of life while a model is taken in; then what was added, with the box emptied."""
+    """Yield the time so far while a model is added, then the model with the box emptied."""
     record = yield from following(take, what, f"add {kind}", lambda message: {"added": message})
     yield {"added": _added(record), **emptied, **_picked(owner, record)}
 
 
-@shows_errors("It keeps its name", lambda message: {"done": message})
+@shows_errors("The model can't be renamed", lambda message: {"done": message})
 def rename(owner: str | None, model_id: str | None, name: str) -> Values:
-    """What the page shows once a model has a new name."""
+    """Return what the page shows when a model was renamed."""
     owner = known_owner(owner)
     record = model_library().rename(model_id or "", name, owner)
-    return values(owner, record.id, done=notice("good", f"It is called {record.name} now"))
+    return values(owner, record.id, done=notice("good", f"Renamed to {record.name}"))
 
 
-@shows_errors("There is nothing to delete", lambda message: [gr.Column(visible=True), message])
+@shows_errors("The model can't be deleted", lambda message: [gr.Column(visible=True), message])
 def ask(owner: str | None, model_id: str | None) -> list[Any]:
-    """The question before a model is deleted."""
-    record = model_library().get(model_id or "", known_owner(owner))
-    what = "Its files and the run that made it" if record.source == "job" else "Its copy in this library"
+    """Return the question before a model is deleted."""
+    record = model_library().get_own(model_id or "", known_owner(owner))
+    what = "its files and the run that made it" if record.source == "job" else "its copy in this library"
+    warning = f"This deletes {what}, and can't be undone. Download the ZIP to keep the model."
     return [
         gr.Column(visible=True),
-        notice("error", f"Delete {record.name}?", [f"{what} can't be brought back. Download the ZIP to keep it."]),
+        notice(
+            "error",
+            f"Delete {record.name}?",
+            [warning],
+        ),
     ]
 
 
 def delete(owner: str | None, model_id: str | None) -> Values:
-    """What the page shows once a model is gone."""
+    """Return what the page shows when a model was deleted."""
     owner = known_owner(owner)
     said = _delete(owner, model_id or "")
     return values(owner, model_id, message=said)
 
 
-@shows_errors("It could not be deleted")
+@shows_errors("The model can't be deleted")
 def _delete(owner: str, model_id: str) -> str:
-    return notice("good", f"{delete_model(owner, model_id)} is deleted")
+    return notice("good", f"{delete_model(owner, model_id)} was deleted")
 
 
 def values(owner: str, model_id: str | None = None, message: str = "", done: str = "") -> Values:
-    """What the page shows of a library, by name."""
+    """Return what the page shows of a library, by the name of the component."""
     contents = model_library().contents(owner)
     records = contents.models
-    record = next((record for record in records if record.id == model_id), contents.picked)
-    is_busy = any(job.kind == "distill" and not job.is_finished for job in job_store().list_jobs(owner))
+    picked = contents.picked if contents.picked in records else next(iter(records), None)
+    record = next((record for record in records if record.id == model_id), picked)
+    jobs = job_store().list_jobs(owner)
+    is_busy = any(job.kind == "distill" and not job.is_finished for job in jobs)
     progress = notice("info", "A model is being made", ["It appears here when it is ready."]) if is_busy else Markup()
-    listed = list(zip(model_labels(records), [other.id for other in records], strict=True))
+    empty = Markup() if records or is_busy else empty_library_html(contents.demo is not None)
+    listed = table_html(records, jobs)
     return {
         "message": message,
-        "progress": progress + refused_html(contents.refused) + ("" if records or is_busy else _EMPTY),
-        "models": _models_box(listed, value=record.id if record else None),
+        "progress": progress + refused_html(contents.refused) + empty,
+        "models": gr.HTML(rows=listed, picked=record.id if record else None),
         "detail": gr.Column(visible=record is not None),
         "facts": facts_html(record) if record else "",
         "name": record.name if record else "",
@@ -268,13 +291,8 @@ def values(owner: str, model_id: str | None = None, message: str = "", done: str
     }
 
 
-def _models_box(listed: list[tuple[str, str]], **value: Any) -> Any:
-    """The box of models; without a `value` it keeps its own."""
-    return gr.Radio(choices=listed, label=f"Your models: {len(listed)}", visible=bool(listed), **value)
-
-
 def _picked(owner: str, record: ModelRecord) -> Values:
-    with suppress(NotFoundError):  # deleted meanwhile, in another tab
+    with suppress(NotFoundError):  # another tab deleted it
         model_library().pick(record.id, owner)
     return values(owner, record.id)
 
@@ -285,7 +303,12 @@ def _added(record: ModelRecord) -> str:
     )
 
 
-_EMPTY = Markup(
-    '<div class="m2v-empty"><h2>No model yet</h2><p class="m2v-next"><a href="distill">Distill your first one</a>: '
-    "the bundled teacher takes a minute or two. Or open one you have, below.</p></div>"
-)
+def empty_library_html(has_demo: bool) -> Markup:
+    """Return what to do in an empty library, which does not list the demo model."""
+    return render(
+        '<div class="m2v-empty"><h2>No model yet</h2><p class="m2v-next">'
+        '<a href="distill">Distill your first model</a>, '
+        "which takes a minute or two, or add an existing one below."
+        '{% if has_demo %} To try the app first, <a href="explore">explore the demo model</a>.{% endif %}</p></div>',
+        has_demo=has_demo,
+    )

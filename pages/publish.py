@@ -1,22 +1,35 @@
-"""Publish: a model of the library on the Hub, checked before it goes and after it has arrived."""
+"""Publish: upload a model of the library to the Hub, with checks before and after."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any, Literal
 
 import gradio as gr
 
 from m2v_core.errors import HubError, InputError, M2VError, NotFoundError, RepoExistsError
-from m2v_core.storage.card import card_body, model_card, retitled, stated_license
+from m2v_core.storage.card import card_body, model_card, rename_card, stated_license
 from m2v_core.storage.formats import CARD, Form
 from m2v_core.storage.front_matter import FrontMatter
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.library import ModelRecord
-from pages.components import Values, hint, html, job_store, known_owner, notice, on, page_head, shows_errors
+from pages.components import (
+    Values,
+    data_folder,
+    hint,
+    html,
+    job_store,
+    known_owner,
+    notice,
+    on,
+    page_head,
+    shows_errors,
+)
 from pages.components.account import (
     Visitor,
     account_html,
+    build_sign_in,
     full_name,
     login_button,
     name_html,
@@ -24,7 +37,7 @@ from pages.components.account import (
     secrets_of,
     visitor,
 )
-from pages.components.job_panel import build_job_panel
+from pages.components.job_panel import build_job_panel, published_repos
 from pages.components.licenses import license_choices
 from pages.components.model_picker import build_model_picker, checked_pick, model_library
 from pages.components.preflight_card import teacher_facts
@@ -35,12 +48,14 @@ Way = Literal["branch", "pull request", "replace"]
 Access = Literal["private", "public"]
 
 _WAYS: list[tuple[str, Way]] = [
-    ("On a branch of its own\nWhat is there stays, and so does its address.", "branch"),
-    ("As a pull request\nThe repository's owners decide.", "pull request"),
-    ("In place of the model that is there\nThe old one stays in the repository's history.", "replace"),
+    ("Create a branch\nThe existing model is unchanged.", "branch"),
+    ("Open a pull request\nThe repository's owners decide whether to merge it.", "pull request"),
+    ("Replace the existing model\nThe old model remains in the repository's history.", "replace"),
 ]
 _ACCESS: list[tuple[str, Access]] = [("Private", "private"), ("Public", "public")]
-_THERE = ("taken", "theirs")
+_EXISTING = ("taken", "theirs")
+_ZIP = "You can download the ZIP."
+_ANOTHER_VERSION = "To add another version, choose how below."
 _MAX_CARD_CHARS = 200_000
 
 
@@ -48,20 +63,21 @@ def build() -> None:
     """The page, in the current Blocks context."""
     page_head(
         "Publish",
-        "Put a model on the Hugging Face Hub. It is opened as others will open it before it goes, and fetched again "
-        "once it is there.",
+        "Upload a model to the Hugging Face Hub. It is loaded with other libraries before the upload, and downloaded "
+        "again afterwards to verify it.",
     )
     filled: dict[str, Any] = {}
     with gr.Row(elem_classes="m2v-columns"):
         with gr.Column(scale=7, elem_classes="m2v-form"):
             with gr.Column(elem_classes="m2v-card"):
-                picker = build_model_picker()
+                picker = build_model_picker(with_demo=False)
                 filled["account"] = html(css="m2v-status")
                 login_button()
+                signed_in = build_sign_in().change
             with gr.Column(visible=False, elem_classes="m2v-card") as filled["form"]:
                 readers = html(css="m2v-status")
                 name = gr.Textbox(
-                    label="Repository", info="Your account and a name for the model.", max_lines=1, max_length=200
+                    label="Repository", info="Your account and the name of the model.", max_lines=1, max_length=200
                 )
                 status = html(css="m2v-status")
                 with gr.Column(visible=False, elem_classes="m2v-words") as taken:
@@ -69,21 +85,19 @@ def build() -> None:
                     branch = gr.Textbox(
                         "v2",
                         label="Branch",
-                        info="Made when it isn't there.",
+                        info="Created if it doesn't exist.",
                         max_lines=1,
                         max_length=80,
                         visible=False,
                     )
-                access = gr.Radio(
-                    _ACCESS, value="private", label="Who may see it", elem_classes="m2v-switch m2v-access"
-                )
+                access = gr.Radio(_ACCESS, value="private", label="Visibility", elem_classes="m2v-switch m2v-access")
                 license_box = gr.Dropdown(
-                    license_choices(), value=None, label="Licence", info=" ", allow_custom_value=True
+                    license_choices(), value=None, label="License", info=" ", allow_custom_value=True
                 )
             cover = gr.Accordion("Model card", open=False, visible=False, elem_classes="m2v-card m2v-advanced")
             with cover, gr.Tabs(elem_classes="m2v-tabs"):
                 with gr.Tab("Edit"):
-                    hint("Name and licence are filled in as chosen above.")
+                    hint("The name and license above are inserted automatically.")
                     card = gr.Textbox(
                         lines=16,
                         max_lines=28,
@@ -103,54 +117,63 @@ def build() -> None:
     picked: list[Any] = [picker.owner, picker.model_id]
     filled |= {"cover": cover, "readers": readers, **chosen}
     on([current_page().load, picker.model_id.change], prepare, picked, filled, latest=True)
-    on([name.change, panel.done_id.change], check, name, [status, taken])
+    account = {"account": filled["account"], "name": name}
+    on(signed_in, show_account, name, account)
+    on([name.change, panel.done_id.change], check, [picker.owner, name], [status, taken])
     on(way.change, lambda chosen: gr.Textbox(visible=chosen == "branch"), way, branch)
-    # The editor itself is never written to while one may type in it; name and licence are filled in when it goes.
+    # The editor is not updated while the user may be typing; name and license are inserted on submit.
     on([card.change, name.change, license_box.change], preview_card, [name, license_box, card], preview)
 
 
 def prepare(owner: str | None, model_id: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
-    """What the form shows for a model.
-
-    What was chosen for an upload of this model that failed is there again.
-    """
+    """Fill in the form for a model, with the choices of its last upload if that failed."""
     owner, who = known_owner(owner), visitor(oauth, request)
     shown = _form(owner, who, model_id or "")
-    return shown | {"account": account_html(who, "You can take the ZIP.") + shown.get("account", "")}
+    return shown | {"account": account_html(who, _ZIP) + shown.get("account", "")}
+
+
+def show_account(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
+    """Show the account after a sign-in, and add it to the name; the rest of the form is unchanged."""
+    who = visitor(oauth, request)
+    shown: Values = {"account": account_html(who, _ZIP)}
+    with suppress(InputError):  # shown below the name
+        shown["name"] = full_name(who, name)
+    return shown
 
 
 @shows_errors("This model can't be shown", lambda message: {"account": message})
 def _form(owner: str, who: Visitor, model_id: str) -> Values:
     try:
-        record = model_library().get(model_id, owner)
+        record = model_library().get_own(model_id, owner)
         failed = _failed_upload(owner, record.id)
         filled = _filled(owner, who, record, failed)
         notes = _form_of(owner, record).notes()
-        readers = notice("info", "What others need to open this model", notes) if notes else ""
+        readers = notice("info", "Requirements for loading this model", notes) if notes else ""
         return {"form": gr.Column(visible=True), "cover": gr.Accordion(visible=True), "readers": readers, **filled}
     except NotFoundError:
         return {"form": gr.Column(visible=False), "cover": gr.Accordion(visible=False), "readers": ""}
 
 
-def check(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
-    """What is to be said of the name while it is typed, and whether to ask how to add to what is there."""
+def check(owner: str | None, name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:
+    """Show the status of the name while the user types, and the choices for an existing repository."""
     who = visitor(oauth, request)
     try:
-        is_taken = who.account is not None and bool((name or "").strip()) and permitted(who, name)[1] in _THERE
+        is_taken = who.account is not None and bool((name or "").strip()) and permitted(who, name)[1] in _EXISTING
     except InputError:
         is_taken = False
-    except HubError:  # nobody can tell, which the line under the name says; what was chosen stays
+    except HubError:  # unknown, which the status shows; the choices are unchanged
         return [name_html(who, name), gr.skip()]
-    return [name_html(who, name), gr.Column(visible=is_taken)]
+    status = name_html(who, name, published_repos(owner), _ANOTHER_VERSION)
+    return [status, gr.Column(visible=is_taken)]
 
 
 def preview_card(name: str, license: str | None, card: str, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
-    """What people will read of the card, under the name and licence that are chosen now."""
+    """Render the card with the current name and license."""
     try:
         name = full_name(visitor(oauth, request), name)
-    except InputError:  # said under the name
+    except InputError:  # shown below the name
         return card_body(card)
-    return card_body(retitled(card, name, license or None))
+    return card_body(rename_card(card, name, license or None))
 
 
 def submit(
@@ -164,65 +187,60 @@ def submit(
     license: str | None,
     card: str,
 ) -> str:
-    """The id of a new job that publishes a model.
-
-    Everything that can be refused is refused here, before any work.
+    """Validate the form, submit a job that publishes a model, and return the job's id.
 
     Raises:
-        M2VError: The model, the name or the licence can't be used, something is there already, or the queue is full.
+        M2VError: The model, name or license is invalid, the repository exists, or the queue is full.
     """
-    record = model_library().get(*checked_pick(owner, model_id))
+    record = model_library().get_own(*checked_pick(owner, model_id))
     repo_id, found = permitted(who, name)
     if not license or not license.strip():
         raise InputError(
-            "The licence is not chosen yet. A model inherits its teacher's: see the teacher's page, and choose above."
+            "No license is selected. Choose the license of the teacher, which the model inherits; see the teacher's "
+            "page on the Hub."
         )
     parameters: dict[str, Any] = {"repo_id": repo_id, "private": access != "public"}
     if found == "theirs" and way != "pull request":
-        raise RepoExistsError(
-            f"{repo_id} belongs to others. Propose your model as a pull request, or type another name."
-        )
-    if found in _THERE:
+        raise RepoExistsError(f"{repo_id} belongs to somebody else. Open a pull request, or enter another name.")
+    if found in _EXISTING:
         parameters |= _added(who, repo_id, way, (branch or "").strip())
     if len(card or "") > _MAX_CARD_CHARS:
-        raise InputError(f"The model card may have {_MAX_CARD_CHARS:,} characters. Shorten it.")
+        raise InputError(f"The model card is longer than {_MAX_CARD_CHARS:,} characters. Shorten it.")
     parameters |= {
         "model": str(model_library().folder(record.id, owner)),
+        "maps": str(data_folder() / "maps"),
         "model_id": record.id,
         "model_name": record.name,
         "license": license.strip(),
     }
-    texts = {"card": [retitled(card or _card(owner, record, repo_id, None), repo_id, license.strip())]}
+    texts = {"card": [rename_card(card or _card(owner, record, repo_id, None), repo_id, license.strip())]}
     return job_store().submit(JobSpec("publish", parameters, texts, repo_id), owner, secrets=secrets_of(who))
 
 
 def _added(who: Visitor, repo_id: str, way: Way | None, branch: str) -> dict[str, Any]:
-    """How to add a model to a repository that has one."""
+    """Parameters for adding a model to an existing repository."""
     if way == "pull request":
         return {"create_pr": True}
     if way == "replace":
         return {"overwrite": True}
     if way != "branch":
-        raise RepoExistsError(
-            f"{repo_id} exists already, and nothing there is overwritten unasked. Say above how to add this model, or "
-            "type another name."
-        )
+        raise RepoExistsError(f"{repo_id} already exists. Choose how to add this model, or enter another name.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", branch) or branch.endswith((".lock", ".")):
-        raise InputError(f"{branch!r} can't be the name of a branch. Use letters, digits, '-', '_' and '.'.")
+        raise InputError(f"{branch!r} is not a valid branch name. Use letters, digits, '-', '_' and '.'.")
     if permitted(who, repo_id, branch)[1] == "taken":
-        raise RepoExistsError(f"{repo_id} has a branch {branch} already. Choose another name for the branch.")
+        raise RepoExistsError(f"{repo_id} already has a branch {branch}. Choose another branch name.")
     return {"revision": branch}
 
 
 def _failed_upload(owner: str, model_id: str) -> Job | None:
-    """The newest upload of this model, if it came to nothing."""
+    """The newest upload of this model, if it failed or was cancelled."""
     jobs = (job for job in job_store().list_jobs(owner) if job.kind == "publish")
     newest = next((job for job in jobs if job.parameters.get("model_id") == model_id), None)
     return newest if newest is not None and newest.state in ("failed", "cancelled") else None
 
 
 def _filled(owner: str, who: Visitor, record: ModelRecord, failed: Job | None) -> Values:
-    """Name, way, branch, access, licence and card for a model."""
+    """Initial name, way, branch, access, license and card for a model."""
     if failed is not None:
         chosen = failed.parameters
         ways = {"branch": "revision", "pull request": "create_pr", "replace": "overwrite"}
@@ -230,7 +248,7 @@ def _filled(owner: str, who: Visitor, record: ModelRecord, failed: Job | None) -
         license, repo_id = chosen.get("license"), str(chosen["repo_id"])
         card = "".join(job_store().texts(failed.id, owner).get("card", ())) or _card(owner, record, repo_id, license)
         access = "private" if chosen.get("private", True) else "public"
-        box = gr.Dropdown(license_choices(license), value=license, info="As you chose it before.")
+        box = gr.Dropdown(license_choices(license), value=license, info="Your previous choice.")
         branch = chosen.get("revision") or "v2"
         return {"name": repo_id, "way": way, "branch": branch, "access": access, "license": box, "card": card}
     license, info = _inherited(owner, who, record)
@@ -242,24 +260,24 @@ def _filled(owner: str, who: Visitor, record: ModelRecord, failed: Job | None) -
 
 
 def _inherited(owner: str, who: Visitor, record: ModelRecord) -> tuple[str | None, str]:
-    """The licence a model has, and where that is known from."""
+    """Return a model's license and its source."""
     stated = stated_license(FrontMatter.of(model_library().folder(record.id, owner) / CARD).fields())
     if stated:
-        return stated, "As its model card states."
+        return stated, "From the model card."
     if record.teacher:
         try:
             license = teacher_facts(record.teacher, who.token).license
         except HubError:
-            return None, "Its teacher can't be looked up just now. A model inherits its teacher's licence: choose that."
+            return None, "The Hub can't be reached. Choose the license of the teacher, which the model inherits."
         except M2VError:
             return (
                 None,
-                "Its teacher can't be found, or is private. A model inherits its teacher's licence: choose that.",
+                "The teacher can't be found, or is private. Choose its license, which the model inherits.",
             )
         if license:
-            return license, "That of its teacher."
-        return None, "Its teacher states none, so it is yours to choose."
-    return None, "Nothing says what it was made from. Choose the licence of its teacher."
+            return license, "Inherited from the teacher."
+        return None, "The teacher does not state a license. Choose one."
+    return None, "The teacher is unknown. Choose its license, which the model inherits."
 
 
 def _form_of(owner: str, record: ModelRecord) -> Form:
@@ -277,4 +295,4 @@ def _card(owner: str, record: ModelRecord, repo_id: str, license: str | None) ->
             form=_form_of(owner, record),
             base_model_name=record.teacher,
         )
-    return retitled(text, repo_id, license)
+    return rename_card(text, repo_id, license)

@@ -1,4 +1,4 @@
-"""How the app looks and answers: one theme, light and dark, and the style sheet and script beside this file."""
+"""The Gradio theme, light and dark, and the paths of style sheet, script and icon."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STYLE_SHEET = Path(__file__).with_name("style.css")
 WIDGETS_SCRIPT = Path(__file__).with_name("widgets.js")
 FAVICON = Path(__file__).with_name("favicon.svg")
 
-# Verdigris, the green that copper stills turn, and greys that lean towards it.
+# Verdigris, and grays with a green tint.
 _ACCENT = Color(
     name="verdigris",
     c50="#eefaf7",
@@ -25,7 +25,7 @@ _ACCENT = Color(
     c900="#14413e",
     c950="#062624",
 )
-_GREY = Color(
+_GRAY = Color(
     name="slate_green",
     c50="#f6f8f7",
     c100="#edf1ef",
@@ -42,15 +42,15 @@ _GREY = Color(
 
 
 def studio_theme() -> Base:
-    """The theme; every colour of the app comes from it or from the variables in the style sheet."""
+    """Build the theme. All colors of the app are defined here or as variables in the style sheet."""
     theme: Base = Base(
         primary_hue=_ACCENT,
         secondary_hue=_ACCENT,
-        neutral_hue=_GREY,
+        neutral_hue=_GRAY,
         text_size=sizes.text_md,
         spacing_size=sizes.spacing_md,
         radius_size=sizes.radius_md,
-        # Regular and bold only: the semibold files that come with Gradio hold no Latin letters.
+        # Regular and bold only: the semibold fonts of Gradio contain no Latin letters.
         font=[LocalFont("IBM Plex Sans", (400, 700)), "ui-sans-serif", "system-ui", "sans-serif"],
         font_mono=[LocalFont("IBM Plex Mono", (400, 700)), "ui-monospace", "Consolas", "monospace"],
     ).set(

@@ -29,6 +29,15 @@ if (place) {
   entitle();
 }
 
+// Facts of a teacher are not those of the name that is being typed.
+const dateFacts = ({ type, target }) => {
+  if (!target.matches?.(".m2v-teacher input")) return;
+  if (type === "focus") target.m2vName = target.value;
+  const isOutdated = type === "input" && target.value !== target.m2vName;
+  for (const facts of document.querySelectorAll(".m2v-preflight")) facts.classList.toggle("m2v-outdated", isOutdated);
+};
+for (const kind of ["focus", "input"]) window.addEventListener(kind, dateFacts, true);
+
 // Why something could not run is no longer true once the form says something else. Nothing is taken from the page for
 // it: an event of Gradio's that empties the message could come after the answer to the next press of the button.
 const outdate = (isOutdated) => {
@@ -46,3 +55,13 @@ for (const kind of ["input", "change", "click"]) {
     true,
   );
 }
+
+// Examples and neighbors are searched for when they are clicked.
+window.addEventListener("click", ({ target, detail }) => {
+  const button = target.closest?.("button[data-query]");
+  const field = button?.closest(".m2v-search")?.querySelector(".m2v-query :is(input, textarea)");
+  if (!field) return;
+  field.value = button.dataset.query;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+  if (detail === 0) field.focus(); // pressed by key: the answer removes the button
+});

@@ -64,6 +64,7 @@ def start_app(
         "GRADIO_SERVER_PORT": str(port),
         "M2V_STUDIO_HOME": str(home),
         "HF_HUB_OFFLINE": "1",
+        "M2V_STUDIO_DEMO": "0",  # would take the processor from the first tests
     }
     for name in ("GRADIO_TEMP_DIR", "SPACE_ID", "OAUTH_CLIENT_ID"):
         environment.pop(name, None)

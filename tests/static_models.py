@@ -1,4 +1,4 @@
-"""Small static models of every tokenizer family, and a slow encoder to judge the fast one by."""
+"""Small static models of every tokenizer family, and a slow reference encoder."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
 
 
 def random_table(n_rows: int, dim: int = DIM) -> np.ndarray:
-    """(n_rows, dim) float32 whose rows differ in length by a factor of 100, as weighted ones do."""
+    """(n_rows, dim) float32, with row lengths that differ by a factor of 100, like those of weighted rows."""
     rng = np.random.default_rng(n_rows)
     lengths = np.logspace(-1, 1, n_rows)
     return (rng.standard_normal((n_rows, dim)) * lengths[:, None]).astype(np.float32)
@@ -94,14 +94,14 @@ def random_table(n_rows: int, dim: int = DIM) -> np.ndarray:
 def static_model(
     kind: str = "WordPiece", *, dtype: str = "float32", n_clusters: int | None = None, **arguments: Any
 ) -> StaticModel:
-    """A model with random rows; `n_clusters` shares them between tokens."""
+    """A model with random rows, shared between tokens if `n_clusters` is given."""
     tokenizer = TOKENIZERS[kind]()
     model = StaticModel(random_table(tokenizer.get_vocab_size()), tokenizer, **arguments)
     return model.compressed(quantize_to=dtype, vocabulary_quantization=n_clusters)
 
 
 def slow_embedding(model: StaticModel, text: str, max_length: int | None = 512) -> np.ndarray:
-    """(dim,) float64: the definition of an embedding, step by step."""
+    """Compute an embedding step by step by its definition, (dim,) float64."""
     tokenizer = Tokenizer.from_str(model.tokenizer.to_str())
     if max_length is not None:
         median_token_length = sorted(map(len, model.tokens))

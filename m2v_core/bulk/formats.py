@@ -1,4 +1,4 @@
-"""The kinds of files read and written, told apart by the endings of their names."""
+"""Supported file formats, recognized by file extension."""
 
 from __future__ import annotations
 
@@ -29,66 +29,64 @@ _OUTPUT_ENDINGS: dict[str, OutputFormat] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
-# Nobody means these as text, one text a line.
+# Extensions that are never plain text with one text per line.
 _NO_TEXT = {
-    ".json": "Write one object a line and call it .jsonl, or say that it is so already (input_format, --input-format)",
-    ".npy": "Give the texts, not their embeddings",
+    ".json": "Convert it to one object per line (.jsonl), or pass input_format (--input-format) if it already is",
+    ".npy": "Pass the texts, not their embeddings",
     ".xlsx": "Export the sheet as CSV",
-    ".gz": "Unpack it first",
-    ".zst": "Unpack it first",
-    ".zip": "Unpack it first",
+    ".gz": "Decompress it first",
+    ".zst": "Decompress it first",
+    ".zip": "Extract it first",
 }
 
 
 def input_format(path: str | Path, chosen: InputFormat | None) -> InputFormat:
-    """What a file of texts is: what was chosen, or else what its ending says; text, one a line, for unknown endings.
+    """The format of a file of texts: the chosen one, or the one of its extension; text for unknown extensions.
 
     Raises:
-        InputError: There is no such format, or the file is surely of none.
+        InputError: There is no such format, or files with this extension are not supported.
     """
     if chosen is not None:
         if chosen not in get_args(InputFormat):
             raise InputError(f"input_format must be one of {', '.join(get_args(InputFormat))}, not {chosen!r}.")
         if chosen == "parquet" and path == STDIN:
-            raise InputError(
-                "A Parquet file is not read from front to back, so it can't come from stdin. Name the file."
-            )
+            raise InputError("Parquet files are not read sequentially, so they can't be read from stdin. Pass a file.")
         return chosen
     ending = Path(path).suffix.lower()
     if ending in _NO_TEXT:
-        raise InputError(f"{path} is not read as text, JSONL, CSV, TSV or Parquet. {_NO_TEXT[ending]}.")
+        raise InputError(f"{path} can't be read as text, JSONL, CSV, TSV or Parquet. {_NO_TEXT[ending]}.")
     return _INPUT_ENDINGS.get(ending, "text")
 
 
 def is_input_name(path: str) -> bool:
-    """Whether a file in a folder of texts is one of them: its ending says so, and it is not hidden."""
+    """Whether a file in a folder is one of its input files: it has a supported extension, and is not hidden."""
     parts = path.strip("/").split("/")
     ending = Path(path).suffix.lower()
     return (ending in _INPUT_ENDINGS or ending == ".txt") and not any(part.startswith((".", "_")) for part in parts)
 
 
 def is_output_name(path: Path) -> bool:
-    """Whether a name says by its ending what a file of embeddings is to be."""
+    """Whether the extension of a file name is an output format."""
     return path.suffix.lower() in _OUTPUT_ENDINGS
 
 
 def output_format(path: Path) -> OutputFormat:
-    """What a file of embeddings is to be.
+    """The output format of a file of embeddings.
 
     Raises:
-        SaveError: Its ending is none that is written.
+        SaveError: The extension is not supported.
     """
     if not is_output_name(path):
         endings = ", ".join(_OUTPUT_ENDINGS)
-        raise SaveError(f"{path} says by its ending no format to write. Name a file that ends in one of {endings}.")
+        raise SaveError(f"The extension of {path} is not an output format. Choose one of {endings}.")
     return _OUTPUT_ENDINGS[path.suffix.lower()]
 
 
 def import_pyarrow(module: str = "pyarrow") -> Any:
-    """A module of pyarrow, which reads and writes Parquet.
+    """Import a module of pyarrow, which reads and writes Parquet.
 
     Raises:
-        MissingExtraError: It isn't installed.
+        MissingExtraError: pyarrow isn't installed.
     """
     with NeedsExtra("pyarrow", "bulk"):
         return import_module(module)

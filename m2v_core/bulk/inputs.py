@@ -1,4 +1,4 @@
-"""The files of texts that a pattern means, here and wherever fsspec reaches."""
+"""Finds the input files of a pattern, locally and on file systems that fsspec supports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from m2v_core.bulk.formats import is_input_name
 from m2v_core.errors import InputError, M2VError, NeedsExtra, NotFoundError, SaveError
 
 FETCHED = "_fetched-"
-# S3, the Hub, Google, Azure, archives, and whatever has times.
+# S3, the Hub, Google, Azure, archives, and file systems with timestamps.
 _VERSIONS = ("ETag", "etag", "blob_id", "md5Hash", "content_md5", "CRC", "mtime", "LastModified", "last_modified")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -26,9 +26,9 @@ class InputFile:
     """One file of texts.
 
     Attributes:
-        path: Absolute, or a URL.
-        n_bytes: Its size.
-        version: Changes when the file does.
+        path: Absolute path, or a URL.
+        n_bytes: Size of the file.
+        version: Changes when the file changes.
     """
 
     path: str
@@ -37,19 +37,19 @@ class InputFile:
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """The last component of its path."""
         return self.path.partition("::")[0].rpartition("/")[2] if is_url(self.path) else Path(self.path).name
 
     @contextmanager
     def local(self, folder: Path, name: str) -> Iterator[Path]:
-        """The file where it lies, or a copy of it in a folder, for as long as it is read.
+        """Yield the path of the file, or of a temporary copy of a remote file.
 
         Args:
-            folder: Where a copy may lie.
-            name: What tells the copy from others; one that a killed process left is replaced.
+            folder: Folder for the copy.
+            name: Unique name for the copy; a copy left by a killed process is replaced.
 
         Raises:
-            InputError: It can't be fetched.
+            InputError: The file can't be downloaded.
         """
         if not is_url(self.path):
             yield Path(self.path)
@@ -60,7 +60,7 @@ class InputFile:
             with _errors_of(self.path), files.open(path, "rb") as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 22)
             yield copy
-        except M2VError as error:  # about the file, not its copy
+        except M2VError as error:  # the message should name the file, not its copy
             error.args = tuple(str(part).replace(str(copy), self.path) for part in error.args)
             raise
         finally:
@@ -68,31 +68,31 @@ class InputFile:
 
 
 def is_url(path: str | Path) -> bool:
-    """Whether fsspec finds it, rather than the system."""
+    """Whether a path is a URL for fsspec rather than a local path."""
     return "://" in str(path)
 
 
-def is_many(path: str | Path) -> bool:
-    """Whether a path means any number of files: a pattern, a folder or a URL."""
+def is_multi_file(path: str | Path) -> bool:
+    """Whether a path can stand for any number of files: a pattern, a folder or a URL."""
     if is_url(path) or Path(path).is_dir():
         return True
     return glob.has_magic(str(path)) and not Path(path).is_file()
 
 
 def find_inputs(pattern: str | Path) -> list[InputFile]:
-    """All files that a path, a folder, a pattern such as `texts/**/*.parquet`, or a URL of one means, sorted.
+    """Find the files of a path, a folder, a pattern such as `texts/**/*.parquet`, or a URL of one of these; sorted.
 
-    Of a folder, those whose ending says what they are, as deep as they lie.
+    Folders are searched recursively for files with a supported extension.
 
     Raises:
-        NotFoundError: There is none.
+        NotFoundError: No file was found.
         InputError: They can't be listed.
         MissingExtraError: The package for such URLs isn't installed.
     """
     found = list(_remote(str(pattern)) if is_url(pattern) else _local(Path(pattern).expanduser()))
     if not found:
         raise NotFoundError(
-            f"No file of texts at {pattern}. Name a file, a folder, or a pattern such as 'texts/*.parquet', in quotes."
+            f"No input file at {pattern}. Pass a file, a folder, or a quoted pattern such as 'texts/*.parquet'."
         )
     return sorted(found, key=lambda file: file.path)
 
@@ -128,7 +128,7 @@ def _remote(url: str) -> Iterator[InputFile]:
 
 
 def _version(entry: dict[str, Any]) -> str:
-    """What a listing says that changes with a file. fsspec's own `ukey` is for some kinds another in each process."""
+    """Metadata of a listing that changes with the file. For some file systems, fsspec's `ukey` differs per process."""
     return " ".join(str(entry[key]) for key in ("size", *_VERSIONS) if entry.get(key) is not None)
 
 
@@ -139,7 +139,7 @@ def _file_system(url: str) -> tuple[Any, str]:
         with _errors_of(url):
             files, path = url_to_fs(url)
             return files, path
-    except ImportError as error:  # fsspec names the package that knows such URLs
+    except ImportError as error:  # fsspec names the package for such URLs
         raise M2VError(f"{url} can't be reached: {error}.") from error
 
 
@@ -148,12 +148,12 @@ def _errors_of(url: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NotFoundError(f"No file of texts at {url}. Check the address.") from error
+        raise NotFoundError(f"No input file at {url}. Check the address.") from error
     except M2VError:
         raise
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            raise SaveError(f"{url} can't be fetched: {error.strerror}. Make room where the embeddings go.") from error
+            raise SaveError(f"{url} can't be downloaded: {error.strerror}. Free some disk space.") from error
         reason = " ".join(str(error).split())
         raise InputError(
             f"{url} can't be read ({type(error).__name__}: {reason}). Check the address and your access."

@@ -1,8 +1,8 @@
-"""What a folder of embeddings holds: `_manifest.jsonl`, a line on how they are made, and one for each finished file.
+"""The manifest of a folder of embeddings, `_manifest.jsonl`: one line of settings, and one line per finished file.
 
-Readers of Parquet folders pass over names that begin with an underscore. Only the process that drives a run writes the
-manifest, and holds its lock. A file counts as finished once its line is there; one that was finished but not yet
-written down is made again, under the same name.
+Readers of Parquet folders skip names that begin with an underscore. Only the process that coordinates a run writes the
+manifest, while holding its lock. A file counts as finished once the manifest has its line; a file that was finished but
+not recorded is encoded again under the same name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from m2v_core.storage.atomic import exclusive, replacing_file
 
 NAME = "_manifest.jsonl"
 _LOCK = "_manifest.lock"
-ATTEMPTS = "_attempts-"  # at a file, on Ray
+ATTEMPTS = "_attempts-"  # prefix of the files that count attempts, on Ray
 _VERSION = 1
 
 
@@ -33,12 +33,12 @@ class Entry:
 
     Attributes:
         input: Path or URL of its texts.
-        version: Of the input, when it was read.
-        output: Its name in the folder.
-        n_texts: Rows it has.
-        n_skipped: Rows of the input that were left out.
-        n_bytes: Its size.
-        n_input_bytes: That of the input.
+        version: Version of the input when it was read.
+        output: Name of the output in the folder.
+        n_texts: Number of rows.
+        n_skipped: Number of skipped input rows.
+        n_bytes: Size of the output.
+        n_input_bytes: Size of the input.
     """
 
     input: str
@@ -52,11 +52,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder holds, by its manifest.
+    """The contents of a folder, according to its manifest.
 
     Attributes:
-        settings: As in `opened`.
-        model: Folder or Hub name of the model, as the run was told; None where an older version began the folder.
+        settings: As in `open_manifest`.
+        model: Folder or Hub name of the model, as passed to the run; None if an older version created the folder.
         entries: The finished files.
     """
 
@@ -66,12 +66,12 @@ class Contents:
 
 
 class Manifest:
-    """The manifest of one folder, open for one run.
+    """The manifest of a folder, open for one run.
 
     Args:
-        folder: Of the embeddings.
-        file: The manifest, at its end.
-        schema: Names and types of the kept columns, as Arrow serializes them, in Base64; None where none are kept.
+        folder: Folder of the embeddings.
+        file: The manifest, positioned at its end.
+        schema: Names and types of the kept columns, as Arrow serializes them, in Base64; None if none are kept.
         entries: The finished files.
     """
 
@@ -82,19 +82,19 @@ class Manifest:
         self._entries = {entry.input: entry for entry in entries}
 
     def finished(self, file: InputFile) -> Entry | None:
-        """The entry of a file of texts; None where it is to be encoded, as it is new, has changed or its output has."""
+        """The entry of an input file; None if it must be encoded because it is new or it or its output has changed."""
         entry = self._entries.get(file.path)
-        is_good = entry is not None and entry.version == file.version and self.is_there(entry)
+        is_good = entry is not None and entry.version == file.version and self.exists(entry)
         return entry if is_good else None
 
-    def is_there(self, entry: Entry) -> bool:
-        """Whether the output stands in the folder as this process sees it."""
+    def exists(self, entry: Entry) -> bool:
+        """Whether the output exists in the folder with its recorded size."""
         with contextlib.suppress(OSError):
             return (self.folder / entry.output).stat().st_size == entry.n_bytes
         return False
 
     def outputs(self, files: Iterable[InputFile]) -> dict[str, str]:
-        """A name for the output of each file: its own, with a digest of its path where another file has that."""
+        """A name for the output of each file: the file's own, with a digest of its path if names collide."""
         taken = {entry.output: path for path, entry in self._entries.items()}
         found = {}
         for file in files:
@@ -111,10 +111,10 @@ class Manifest:
         return found
 
     def add(self, entry: Entry) -> None:
-        """Write down that a file is finished.
+        """Record that a file is finished.
 
         Raises:
-            SaveError: It can't be written.
+            SaveError: The manifest can't be written.
         """
         try:
             self._file.write(_line(asdict(entry)))
@@ -126,24 +126,24 @@ class Manifest:
 
 
 @contextmanager
-def opened(
+def open_manifest(
     folder: Path, settings: dict[str, Any], schema: str | None, is_restarted: bool, model: str | None = None
 ) -> Iterator[Manifest]:
-    """The manifest of a folder, which is made where there is none.
+    """Open the manifest of a folder, creating it if needed.
 
     Args:
-        folder: Of the embeddings.
-        settings: All that they depend on but the texts, under names that a message may show.
-        schema: As in `Manifest`, of the first file of texts.
-        is_restarted: Whether to remove what is finished, and begin anew.
-        model: Where the model is found, for those who search the embeddings.
+        folder: Folder of the embeddings.
+        settings: Everything except the texts that determines the embeddings, under names suitable for messages.
+        schema: As in `Manifest`, of the first input file.
+        is_restarted: Whether to remove finished files and start over.
+        model: Location of the model, for searching the embeddings.
 
     Raises:
-        SaveError: The folder holds something else, or embeddings made otherwise; another process fills it; or it can't
-            be written.
+        SaveError: The folder contains other files or embeddings with other settings, another process is writing to it,
+            or it can't be written.
     """
-    read(folder)  # refuses a wrong one before anything is written
-    busy = f"Another run is filling {folder}. Wait for it, or name another folder."
+    read(folder)  # rejects an unsuitable folder before anything is written
+    busy = f"Another run is writing to {folder}. Wait for it, or choose another folder."
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with exclusive(folder / _LOCK, 0, busy=busy, is_removed=True):
@@ -152,8 +152,8 @@ def opened(
                 changed = [name for name in settings if before["settings"].get(name) != settings[name]]
                 if changed:
                     raise SaveError(
-                        f"{folder} holds embeddings, and since they were made this changed: {', '.join(changed)}. Name "
-                        "another folder, or begin anew, which removes them (restart=True, --restart)."
+                        f"{folder} contains embeddings with other settings: {', '.join(changed)}. Choose another "
+                        "folder, or start over, which removes them (restart=True, --restart)."
                     )
                 schema = before["schema"]
             else:
@@ -176,15 +176,15 @@ def opened(
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """How the embeddings of a folder are made, `settings` and `schema`; None for a folder that is empty or missing.
+    """Read the `settings` and `schema` of a folder; None for a folder that is empty or missing.
 
     Raises:
-        SaveError: It is no folder, or holds something else.
+        SaveError: The path is not a folder, or the folder contains other files.
     """
     if not folder.exists() or (folder.is_dir() and all(path.suffix in (".lock", ".part") for path in folder.iterdir())):
         return None
     if not folder.is_dir():
-        raise SaveError(f"{folder} is a file. The embeddings of many files go into a folder; name one.")
+        raise SaveError(f"{folder} is a file. The embeddings of many files are written to a folder; pass one.")
     try:
         with (folder / NAME).open("rb") as file:
             head = json.loads(file.readline())
@@ -192,16 +192,16 @@ def read(folder: Path) -> dict[str, Any] | None:
             return {"settings": dict(head["settings"]), "schema": head["schema"]}
     except (OSError, KeyError, TypeError):
         pass
-    except ValueError:  # a run was killed while it began the folder
+    except ValueError:  # a run was killed while it created the folder
         return {"settings": {}, "schema": None}
     raise SaveError(
-        f"{folder} is not empty, and what it holds was not written by this command. Name a folder that is empty or "
+        f"{folder} is not empty, and its files were not written by this command. Choose a folder that is empty or "
         "doesn't exist yet."
     )
 
 
 def contents(folder: Path) -> Contents:
-    """What is finished in a folder, which another process may be filling meanwhile.
+    """The finished files of a folder, to which another process may be writing.
 
     Raises:
         NotFoundError: There is no such folder, or no manifest in it.
@@ -216,8 +216,8 @@ def contents(folder: Path) -> Contents:
     except (OSError, KeyError, TypeError, ValueError):
         pass
     raise NotFoundError(
-        f"{folder} is no folder of embeddings that m2v encode wrote: it has no {NAME} that can be read. Name one, or "
-        "write one (m2v encode --input 'texts/*.parquet' --output FOLDER)."
+        f"{folder} is not a folder of embeddings written by m2v encode: it has no readable {NAME}. Choose another, or "
+        "create one (m2v encode --input 'texts/*.parquet' --output FOLDER)."
     )
 
 
@@ -228,7 +228,7 @@ def _tidy(folder: Path) -> None:
 
 
 def _entries(file: BinaryIO) -> list[Entry]:
-    """The finished files; what a killed process wrote of a last line is cut off."""
+    """Read the finished files, and truncate an incomplete last line left by a killed process."""
     file.readline()
     entries, n_bytes = _parsed(file)
     if n_bytes < file.seek(0, os.SEEK_END):
@@ -238,7 +238,7 @@ def _entries(file: BinaryIO) -> list[Entry]:
 
 
 def _parsed(file: BinaryIO) -> tuple[list[Entry], int]:
-    """The entries after the first line, and where the last whole one ends."""
+    """The entries after the first line, and the end of the last complete one."""
     n_bytes = file.tell()
     entries = []
     for line in file:
@@ -246,7 +246,7 @@ def _parsed(file: BinaryIO) -> tuple[list[Entry], int]:
             break
         try:
             entries.append(Entry(**json.loads(line)))
-        except (ValueError, TypeError):  # a block that a crash of the machine left empty
+        except (ValueError, TypeError):  # an empty block after a crash of the machine
             break
         n_bytes += len(line)
     return entries, n_bytes
@@ -258,6 +258,6 @@ def _line(value: dict[str, Any]) -> bytes:
 
 def _could_not_write(folder: Path, error: OSError) -> SaveError:
     return SaveError(
-        f"Could not write {folder}: {error.strerror or error}. Fix that and run the same command again, which resumes "
-        "at the first unfinished file, or name another folder."
+        f"Could not write {folder}: {error.strerror or error}. Fix this and rerun the same command, which resumes "
+        "at the first unfinished file, or choose another folder."
     )

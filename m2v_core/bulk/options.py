@@ -1,4 +1,4 @@
-"""How a file is encoded: what `encode_file` is told, beside the files themselves."""
+"""Options of `encode_file` except for the files themselves."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ EMBEDDING_COLUMN = "embedding"
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """What `encode_file` explains of its arguments.
+    """Options described at `encode_file`.
 
     Raises:
-        InputError: `dtype` or `on_error` is none of those allowed.
+        InputError: `dtype` or `on_error` has a value that is not allowed.
     """
 
     column: str | None = None
@@ -45,19 +45,19 @@ class EncodeOptions:
 
     @property
     def encode_arguments(self) -> dict[str, Any]:
-        """What `StaticModel.encode` is told."""
+        """Arguments for `StaticModel.encode`."""
         return {"max_length": self.max_length, "normalize": self.normalize}
 
     def wanted(self) -> Wanted:
-        """What is read of a file."""
+        """What to read of a file."""
         return Wanted(self.column, self.keep_columns, self.on_error)
 
     def vector_column(self, model: StaticModel) -> VectorColumn:
-        """What is added to its columns."""
+        """The column of embeddings to add."""
         return VectorColumn(self.embedding_column, model.dim, self.dtype)
 
     def fingerprint(self, model: StaticModel) -> dict[str, Any]:
-        """All that embeddings of the same model and texts depend on, under names that a message may show."""
+        """Everything that determines the embeddings of a model and texts, under names suitable for messages."""
         return {
             "embedding column": self.embedding_column,
             "dtype": self.dtype,
@@ -69,7 +69,7 @@ class EncodeOptions:
 
 
 def model_fingerprint(model: StaticModel) -> str:
-    """A digest of all that a model's embeddings depend on, but for what `encode` is told."""
+    """A digest of everything that determines a model's embeddings, except for the arguments of `encode`."""
     digest = hashlib.sha256(model.tokenizer.to_str().encode())
     for part in (model.token_embeddings, model.weights, model.token_mapping):
         if part is not None:

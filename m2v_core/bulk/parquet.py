@@ -1,4 +1,4 @@
-"""Parquet files in and out."""
+"""Reads and writes Parquet files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     import pyarrow
     from numpy.typing import NDArray
 
-_OTHERWISE = "Write JSONL, or leave the other columns out (keep_columns=False, --no-keep-columns)."
-_MADE_BY = b"m2v_made_by"  # a key of a file's metadata
+_OTHERWISE = "Write JSONL, or omit the other columns (keep_columns=False, --no-keep-columns)."
+_MADE_BY = b"m2v_made_by"  # key in the file's metadata
 
 
 class ParquetReader:
     """A Parquet file with a column of strings.
 
     Attributes:
-        unpacked_bytes: What the texts of the largest row group take, each repeated one counted once.
+        unpacked_bytes: Uncompressed size of the texts of the largest row group, counting repeated texts once.
     """
 
     format: InputFormat = "parquet"
@@ -44,12 +44,12 @@ class ParquetReader:
             self.column: str = text_column(self._schema, wanted, self.name)
             chunks = list(_chunks(file.metadata, self.column))
         self.unpacked_bytes: int = max((chunk.total_uncompressed_size for chunk in chunks), default=0)
-        # A text that is repeated stands in the file once, so what its rows take can't be told from its size.
+        # Repeated texts are stored once, so the file size does not bound the memory for the rows.
         has_dictionary = any("DICTIONARY" in encoding for chunk in chunks for encoding in chunk.encodings)
         self._dictionaries = [self.column] if has_dictionary else []
 
     def blocks(self) -> Iterator[Block]:
-        """All blocks, from the start of the file."""
+        """Yield all blocks from the start of the file."""
         import pyarrow
 
         columns = None if self._wanted.with_rows else [self.column]
@@ -68,14 +68,14 @@ class ParquetReader:
             if isinstance(error, NotFoundError):
                 raise
             raise InputError(
-                f"{self.name} is damaged, or not what it was: {_one_line(error)}. Get it once more."
+                f"{self.name} is damaged, or was changed: {_one_line(error)}. Download or create it again."
             ) from error
 
     def _block(self, batch: Any, n_before: int) -> Block:
         import pyarrow
 
         table = pyarrow.Table.from_batches([batch])
-        table, problems = with_texts(table, self.column, self._wanted, self.name, n_before)
+        table, problems = drop_null_texts(table, self.column, self._wanted, self.name, n_before)
         texts = table.column(self.column)
         rows = None
         if self._wanted.with_rows:
@@ -93,15 +93,15 @@ class ParquetReader:
 
 
 def open_parquet(path: Path, dictionaries: list[str] | None = None) -> Any:
-    """A `pyarrow.parquet.ParquetFile`, to be read by and by: a row group may be larger than memory.
+    """Open a Parquet file to be read in parts, because a row group may be larger than memory.
 
     Args:
-        path: Of the file.
-        dictionaries: Columns whose values are not to be repeated in memory where the file does not repeat them.
+        path: Path of the file.
+        dictionaries: Columns to read as dictionaries, so that repeated values are stored once in memory.
 
     Raises:
         NotFoundError: No such file.
-        InputError: It is no Parquet file, or not a whole one.
+        InputError: The file is not Parquet, or is incomplete.
     """
     import pyarrow
     from pyarrow import parquet
@@ -111,14 +111,14 @@ def open_parquet(path: Path, dictionaries: list[str] | None = None) -> Any:
     try:
         return parquet.ParquetFile(path, read_dictionary=dictionaries, buffer_size=1 << 20, pre_buffer=False)
     except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{path} can't be read as Parquet ({_one_line(error)}). Is it whole?") from error
+        raise InputError(f"{path} can't be read as Parquet ({_one_line(error)}). Check that it is complete.") from error
 
 
 def text_column(schema: pyarrow.Schema, wanted: Wanted, name: str) -> str:
-    """The column that holds the texts.
+    """The name of the column with the texts.
 
     Raises:
-        InputError: There is no such column, several to choose from, or it holds no strings.
+        InputError: The column does not exist, is ambiguous, or contains no strings.
     """
     from pyarrow import types
 
@@ -133,36 +133,36 @@ def text_column(schema: pyarrow.Schema, wanted: Wanted, name: str) -> str:
     column = wanted.chosen(tuple(schema.names), name)
     if column not in texts:
         raise InputError(
-            f"Column {column!r} of {name} holds {schema.field(column).type}, not strings. Columns of strings: "
+            f"Column {column!r} of {name} contains {schema.field(column).type}, not strings. Columns of strings: "
             f"{', '.join(map(repr, texts)) or 'none'}."
         )
     return column
 
 
-def with_texts(
+def drop_null_texts(
     table: pyarrow.Table, column: str, wanted: Wanted, name: str, n_before: int = 0
 ) -> tuple[pyarrow.Table, list[str]]:
-    """The rows that have a text, and a sentence for each that has none.
+    """Return the rows that have a text, and a message for each row that has none.
 
     Raises:
-        InputError: There is one, and such rows are not to be left out.
+        InputError: A row has no text, and such rows are not skipped.
     """
     texts = table.column(column)
     if not texts.null_count:
         return table, []
     numbers = np.flatnonzero(texts.is_null().to_numpy(zero_copy_only=False)).tolist()
     problems = [
-        wanted.problem(f"{name}, row {n_before + number + 1:,}, has no text under {column!r}, but null.")
+        wanted.problem(f"{name}, row {n_before + number + 1:,}, has null instead of a text under {column!r}.")
         for number in numbers
     ]
     return table.filter(texts.is_valid()), problems
 
 
 def schema_of(reader: Reader) -> pyarrow.Schema:
-    """The columns of a file and their types; of JSONL, what fits all its rows, so it is read through once.
+    """The columns of a file and their types. JSONL is read once completely for types that fit all rows.
 
     Raises:
-        InputError: The values under one key don't go together.
+        InputError: The values under one key have incompatible types.
     """
     import pyarrow
 
@@ -178,13 +178,13 @@ def schema_of(reader: Reader) -> pyarrow.Schema:
     return pyarrow.schema([(item.name, _without_null(item.type)) for item in schema])
 
 
-def check_goes_with(schema: pyarrow.Schema, other: pyarrow.Schema, reader: Reader) -> None:
-    """Refuse columns that are not those of the files before.
+def check_same_columns(schema: pyarrow.Schema, other: pyarrow.Schema, reader: Reader) -> None:
+    """Raise an error if the columns differ from those of the previous files.
 
     Args:
-        schema: Of the file.
-        other: Of the files before.
-        reader: Of the file, for its name.
+        schema: Schema of the file.
+        other: Schema of the previous files.
+        reader: Reader of the file, for its name.
 
     Raises:
         InputError: A column is missing, added or of another type.
@@ -193,9 +193,9 @@ def check_goes_with(schema: pyarrow.Schema, other: pyarrow.Schema, reader: Reade
     for name in {**expected, **found}:
         if found.get(name) != expected.get(name):
             raise InputError(
-                f"{reader.name} has {_described(name, found)}, where the files before it have "
-                f"{_described(name, expected)}. Give files of equal columns, leave this one out (on_error='skip', "
-                "--on-error skip), or leave out all columns but the embeddings (keep_columns=False, --no-keep-columns)."
+                f"{reader.name} has {_described(name, found)}, but the previous files have "
+                f"{_described(name, expected)}. Use files with the same columns, skip this one (on_error='skip', "
+                "--on-error skip), or omit all columns except the embeddings (keep_columns=False, --no-keep-columns)."
             )
 
 
@@ -211,19 +211,18 @@ def _widened(schema: pyarrow.Schema, name: str, values: list[Any]) -> pyarrow.Sc
         return pyarrow.unify_schemas([schema, found], promote_options="permissive")
     except (pyarrow.ArrowException, OverflowError) as error:
         raise InputError(
-            f"The values under {name!r} don't go together in one column of a Parquet file ({_one_line(error)}). "
-            f"{_OTHERWISE}"
+            f"The values under {name!r} don't fit in one column of a Parquet file ({_one_line(error)}). {_OTHERWISE}"
         ) from error
 
 
 class ParquetWriter:
-    """A row group a block, of the columns of the input and those of embeddings.
+    """Writes each block as a row group with the columns of the input and those of the embeddings.
 
     Args:
-        file: Empty.
-        schema: Of the other columns.
-        vectors: What is added to them.
-        made_by: The model of the vectors, for the file's metadata; see `made_by`.
+        file: An empty file.
+        schema: Schema of the other columns.
+        vectors: The columns of embeddings.
+        made_by: The model of the embeddings, for the file's metadata; see `made_by`.
     """
 
     def __init__(
@@ -236,12 +235,12 @@ class ParquetWriter:
         self._vectors = vectors
         metadata = None if made_by is None else {_MADE_BY: json.dumps(made_by)}
         self._schema = pyarrow.schema([*schema, *vectors.fields()], metadata)
-        # Dictionaries and statistics of embeddings would take time and say nothing.
+        # Dictionaries and statistics of embeddings would take time and have no use.
         others = schema.names
         self._writer = parquet.ParquetWriter(file, self._schema, use_dictionary=others, write_statistics=others)
 
     def write(self, block: Block, embeddings: NDArray[Any]) -> None:
-        """Add the rows of a block."""
+        """Write the rows of a block."""
         import pyarrow
 
         if not len(embeddings):
@@ -262,7 +261,7 @@ class ParquetWriter:
 
 
 def made_by(schema: pyarrow.Schema) -> dict[str, Any]:
-    """The model of a file's vectors, as `ParquetWriter` keeps it: its name and its fingerprint; empty for others."""
+    """The model of a file's embeddings as saved by `ParquetWriter`: name and fingerprint; empty for other files."""
     try:
         value = json.loads((schema.metadata or {}).get(_MADE_BY, b"{}"))
     except ValueError:
@@ -271,7 +270,7 @@ def made_by(schema: pyarrow.Schema) -> dict[str, Any]:
 
 
 def _chunks(metadata: Any, column: str) -> Iterator[Any]:
-    """What the file says of a column, a row group at a time."""
+    """Metadata of a column in each row group."""
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         for place in range(group.num_columns):
@@ -280,7 +279,7 @@ def _chunks(metadata: Any, column: str) -> Iterator[Any]:
 
 
 def _parts(batch: Any, column: str) -> Iterator[Any]:
-    """The rows, so many at a time that their texts, repeated ones too, make no more than a block."""
+    """Yield the rows in parts whose texts, including repeated ones, are not larger than a block."""
     from pyarrow import compute, types
 
     texts = batch.column(column)
@@ -303,7 +302,7 @@ def _rows_in_block(group: Any) -> int:
 
 
 def _without_null(kind: Any) -> Any:
-    """The type, with strings for what is null in every row."""
+    """The type, with string instead of null for columns that are null in every row."""
     import pyarrow
     from pyarrow import types
 
@@ -312,9 +311,9 @@ def _without_null(kind: Any) -> Any:
     if types.is_list(kind):
         return pyarrow.list_(_without_null(kind.value_type))
     if types.is_struct(kind):
-        # Parquet has no struct without fields.
+        # Parquet does not support structs without fields.
         if kind.num_fields == 0:
-            raise InputError(f"A key holds nothing but empty objects, which Parquet can't store. {_OTHERWISE}")
+            raise InputError(f"A key contains only empty objects, which Parquet can't store. {_OTHERWISE}")
         return pyarrow.struct([(part.name, _without_null(part.type)) for part in kind])
     return kind
 

@@ -1,7 +1,7 @@
-"""Files of lines to blocks of rows: text, JSONL, CSV and TSV.
+"""Reads text, JSONL, CSV and TSV files in blocks of rows.
 
-A block is a bounded number of rows. Where blocks end depends on nothing but the file, so that what is made of them
-does too.
+A block has a bounded number of rows. The boundaries of blocks depend only on the file, so results computed per block
+are reproducible.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 from m2v_core.bulk.formats import STDIN, InputFormat
-from m2v_core.encoder.texts import replace_surrogates, warn_of_surrogates
+from m2v_core.encoder.texts import replace_surrogates, warn_about_surrogates
 from m2v_core.errors import InputError, M2VError, NotFoundError
 from m2v_core.storage.text_files import SAMPLE_BYTES, Encoding, Transcoded, detect_encoding, log_warnings
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROWS_PER_BLOCK = 16_384
 BYTES_PER_BLOCK = 16_000_000
 _LINES_AT_ONCE = 256
-_LONGEST_CELL = 1 << 28  # characters; a quote that never closes must not read the rest of the file into one cell
+_LONGEST_CELL = 1 << 28  # characters; an unclosed quote must not read the rest of the file into one cell
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DEFAULT_COLUMN = "text"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -39,13 +39,13 @@ OnError = Literal["fail", "skip"]
 
 @dataclass
 class Block:
-    """Some rows of a file, in its order.
+    """Consecutive rows of a file.
 
     Attributes:
-        texts: What is to be encoded, one a row.
-        rows: All columns of each row, the text among them; None where nobody needs them.
-        problems: One sentence for each row that was left out.
-        share: How much of the file has been read at its end, 0 to 1; 0 where that is unknown.
+        texts: The text of each row.
+        rows: All columns of each row, including the text; None if not needed.
+        problems: One sentence for each skipped row.
+        share: Share of the file read at the end of the block, 0 to 1; 0 if unknown.
     """
 
     texts: list[str] = field(default_factory=list)
@@ -58,10 +58,10 @@ class Reader(Protocol):
     """A file of texts.
 
     Attributes:
-        name: What messages call it.
-        format: Its kind.
-        column: The column that holds the texts.
-        columns: Names of all columns; None where each row has its own.
+        name: Name in messages.
+        format: Format of the file.
+        column: Name of the column with the texts.
+        columns: Names of all columns; None if each row has its own.
     """
 
     name: str
@@ -70,18 +70,18 @@ class Reader(Protocol):
     columns: tuple[str, ...] | None
 
     def blocks(self) -> Iterator[Block]:
-        """All blocks, from the start of the file."""
+        """Yield all blocks from the start of the file."""
         ...
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to read of a file.
+    """Which data to read from a file.
 
     Attributes:
-        column: The column that holds the texts; None for "text", or else the only one.
-        with_rows: Whether the other columns are wanted too.
-        on_error: Whether a row that can't be used stops the reading or is left out.
+        column: Name of the column with the texts; None for "text", or for the only column.
+        with_rows: Whether to read the other columns too.
+        on_error: Whether an invalid row raises an error or is skipped.
     """
 
     column: str | None = None
@@ -89,10 +89,10 @@ class Wanted:
     on_error: OnError = "fail"
 
     def chosen(self, columns: tuple[str, ...], name: str) -> str:
-        """The column that holds the texts.
+        """The name of the column with the texts.
 
         Raises:
-            InputError: There is no such column, or several to choose from.
+            InputError: The column does not exist, or is ambiguous.
         """
         known = ", ".join(map(repr, columns[:20])) + (", ..." if len(columns) > 20 else "")
         if self.column is not None:
@@ -104,27 +104,27 @@ class Wanted:
         if len(columns) == 1:
             return columns[0]
         raise InputError(
-            f"{name} has no column 'text', but {known or 'none at all'}. Say which one holds the texts (column, "
+            f"{name} has no column 'text', but {known or 'none at all'}. Choose the column with the texts (column, "
             "--column)."
         )
 
     def problem(self, message: str) -> str:
-        """The message of a row that is to be left out.
+        """Return the message about an invalid row that is skipped.
 
         Raises:
-            InputError: It is not to be left out.
+            InputError: Invalid rows are not skipped.
         """
         if self.on_error == "skip":
             return message
-        raise InputError(f"{message} Mend it, or leave such rows out (on_error='skip', --on-error skip).")
+        raise InputError(f"{message} Correct it, or skip such rows (on_error='skip', --on-error skip).")
 
 
 class _Lines:
-    """The lines of a file in UTF-8, counting.
+    """The lines of a UTF-8 file, with their numbers.
 
     Attributes:
-        number: Of the line read last, counted from 1.
-        offset: Bytes read so far.
+        number: Number of the last line read, counting from 1.
+        offset: Number of bytes read.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -132,8 +132,8 @@ class _Lines:
         self._name = name
         self.offset, self.number = 0, 0
 
-    def go_to(self, offset: int, number: int) -> None:
-        """Read on from there."""
+    def seek(self, offset: int, number: int) -> None:
+        """Continue reading at this position."""
         self.offset, self.number = offset, number
         if self._file.seekable():
             self._file.seek(offset)
@@ -142,7 +142,7 @@ class _Lines:
             offset -= len(self._file.read(min(offset, BYTES_PER_BLOCK)))
 
     def take(self, n: int) -> list[str]:
-        """Up to n lines, without their ends."""
+        """Read up to n lines, without line ends."""
         raw = list(islice(self._file, n))
         joined = b"".join(raw)
         try:
@@ -156,12 +156,12 @@ class _Lines:
         self.offset += len(joined)
         self.number += len(raw)
         lines = text.split("\n")
-        if len(lines) > len(raw):  # an empty one after the last end
+        if len(lines) > len(raw):  # an empty line after the last line end
             lines.pop()
         return [line.removesuffix("\r") for line in lines] if "\r" in text else lines
 
     def __iter__(self) -> Iterator[str]:
-        """Line by line, their ends included."""
+        """Iterate over lines, including line ends."""
         return map(self._decoded, self._file)
 
     def _decoded(self, line: bytes) -> str:
@@ -179,7 +179,7 @@ class _Lines:
 
 
 class _LineReader:
-    """What text, JSONL and CSV have in common."""
+    """Base class for text, JSONL and CSV."""
 
     format: InputFormat
     column: str = _DEFAULT_COLUMN
@@ -194,7 +194,7 @@ class _LineReader:
         self._stdin: _Lines | None = None
         if path == STDIN:
             stdin = sys.stdin.buffer
-            # Looks at what is there already, and takes none of it.
+            # Peeks at the buffered data without consuming it.
             sample = stdin.peek() if hasattr(stdin, "peek") else b""
             self._stdin = self._lines(stdin, sample, False)
         with self._open() as lines:
@@ -202,11 +202,11 @@ class _LineReader:
             self._start = lines.offset, lines.number
 
     def _begin(self, lines: _Lines) -> None:
-        """Read the head of the file."""
+        """Read the header of the file."""
 
     @contextmanager
     def _open(self) -> Iterator[_Lines]:
-        if self._stdin is not None:  # what has been read of it is gone
+        if self._stdin is not None:  # data already read can't be read again
             yield self._stdin
             return
         try:
@@ -222,7 +222,7 @@ class _LineReader:
         except FileNotFoundError as error:
             raise NotFoundError(f"No input file at {self.name}. Check the path.") from error
         except OSError as error:
-            raise InputError(f"{self.name} can't be read ({error.strerror}). Give a file that you may read.") from error
+            raise InputError(f"{self.name} can't be read ({error.strerror}). Pass a readable file.") from error
 
     def _lines(self, file: BinaryIO, sample: bytes, is_whole: bool) -> _Lines:
         if self._encoding is None:
@@ -238,7 +238,7 @@ class _LineReader:
     def _open_at_start(self) -> Iterator[_Lines]:
         with self._open() as lines:
             if self._stdin is None:
-                lines.go_to(*self._start)
+                lines.seek(*self._start)
             yield lines
 
     def _end(self, block: Block, lines: _Lines) -> Block:
@@ -249,16 +249,16 @@ class _LineReader:
 
 
 class TextReader(_LineReader):
-    """One text a line, which ends in LF or CRLF; the column is called "text"."""
+    """One text per line, ending in LF or CRLF; the column is named "text"."""
 
     format: InputFormat = "text"
     columns = (_DEFAULT_COLUMN,)
 
     def _begin(self, lines: _Lines) -> None:
-        self._wanted.chosen((_DEFAULT_COLUMN,), f"{self.name}, read as text, one a line,")
+        self._wanted.chosen((_DEFAULT_COLUMN,), f"{self.name}, read as one text per line,")
 
     def blocks(self) -> Iterator[Block]:
-        """All blocks, from the start of the file."""
+        """Yield all blocks from the start of the file."""
         with self._open_at_start() as lines:
             is_over = False
             while not is_over:
@@ -276,10 +276,10 @@ class TextReader(_LineReader):
 
 
 class _RowReader(_LineReader):
-    """A row at a time; one that can't be used is a string that says why."""
+    """Reads one row at a time; an invalid row is a string with the reason."""
 
     def blocks(self) -> Iterator[Block]:
-        """All blocks, from the start of the file."""
+        """Yield all blocks from the start of the file."""
         with self._open_at_start() as lines:
             rows = self._rows(lines)
             is_over = False
@@ -305,7 +305,7 @@ class _RowReader(_LineReader):
 
 
 class JsonlReader(_RowReader):
-    """A JSON object a line, with the text under one key. Blank lines are passed over."""
+    """One JSON object per line, with the text under one key. Blank lines are skipped."""
 
     format: InputFormat = "jsonl"
 
@@ -318,19 +318,19 @@ class JsonlReader(_RowReader):
             if not line.isspace():
                 row = self._parse(line)
                 yield f"{self.name}, line {lines.number:,} {row}" if isinstance(row, str) else row
-        warn_of_surrogates(self._n_lone, self.name)
+        warn_about_surrogates(self._n_lone, self.name)
 
     def _parse(self, line: str) -> dict[str, Any] | str:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deep"
-            return f"is no JSON object ({reason}): {_shortened(line)}."
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is nested too deeply"
+            return f"is not a JSON object ({reason}): {_shortened(line)}."
         if not isinstance(row, dict):
-            return f"is no JSON object: {_shortened(line)}."
+            return f"is not a JSON object: {_shortened(line)}."
         if self.column not in row:
             keys = ", ".join(map(repr, list(row)[:20])) or "none"
-            return f"has no key {self.column!r}; its keys are {keys}. A key is chosen by column (--column)."
+            return f"has no key {self.column!r}; its keys are {keys}. Choose a key with column (--column)."
         if not isinstance(row[self.column], str):
             return f"has no text under {self.column!r}, but {_shortened(json.dumps(row[self.column]))}."
         if _SURROGATE.search(line):
@@ -342,7 +342,7 @@ class JsonlReader(_RowReader):
 
 
 class CsvReader(_RowReader):
-    """Rows of cells under a row of names; a cell in quotes may hold delimiters, quotes (doubled) and line ends."""
+    """Rows of cells below a header; quoted cells may contain delimiters, doubled quotes and line ends."""
 
     format: InputFormat = "csv"
     _delimiters = ",;\t|"
@@ -354,11 +354,11 @@ class CsvReader(_RowReader):
         try:
             self.columns = tuple(next(self._cells(chain([head], lines)), ()))
         except csv.Error as error:
-            raise InputError(f"{self.name}, line 1, can't be read as names of columns ({error}). Mend it.") from error
+            raise InputError(f"{self.name}, line 1, can't be read as column names ({error}). Correct it.") from error
         if not self.columns:
-            raise InputError(f"{self.name} is empty. The first line of a CSV or TSV file names its columns.")
+            raise InputError(f"{self.name} is empty. The first line of a CSV or TSV file must be the column names.")
         if len(set(self.columns)) < len(self.columns):
-            raise InputError(f"{self.name} names a column twice in its first line. Give each its own name.")
+            raise InputError(f"{self.name} has a duplicate column name in its first line. Use unique names.")
         self.column = self._wanted.chosen(self.columns, self.name)
 
     def _cells(self, lines: Iterable[str]) -> Iterator[list[str]]:
@@ -373,8 +373,8 @@ class CsvReader(_RowReader):
                 cells = next(cells_of_rows, None)
             except csv.Error as error:
                 yield (
-                    f"{self.name}, line {number:,} can't be read ({error}). A cell that holds a quote stands in "
-                    "quotes, its own doubled."
+                    f"{self.name}, line {number:,} can't be read ({error}). A cell that contains a quote must be in "
+                    "quotes, with the quote doubled."
                 )
                 continue
             if cells is None:
@@ -389,7 +389,7 @@ class CsvReader(_RowReader):
 
 
 class TsvReader(CsvReader):
-    """As CSV, with tabs between the cells."""
+    """Like CSV, with tabs between the cells."""
 
     format: InputFormat = "tsv"
     _delimiters = "\t"

@@ -1,7 +1,8 @@
-"""From a file of texts to a file of embeddings."""
+"""Encodes a file of texts into a file of embeddings."""
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import threading
@@ -18,7 +19,7 @@ import numpy as np
 from m2v_core.bulk import formats
 from m2v_core.bulk.formats import STDIN, DType, InputFormat, OutputFormat, import_pyarrow
 from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions, model_fingerprint
-from m2v_core.bulk.parquet import ParquetReader, ParquetWriter, check_goes_with, schema_of
+from m2v_core.bulk.parquet import ParquetReader, ParquetWriter, check_same_columns, schema_of
 from m2v_core.bulk.readers import (
     BYTES_PER_BLOCK,
     CsvReader,
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 
     from m2v_core.model import StaticModel
 
-_N_PROBLEMS = 3  # told of those that were left out
+logger = logging.getLogger(__name__)
+
+_N_PROBLEMS = 3  # number of skipped rows to report
 _READERS: dict[InputFormat, Any] = {
     "text": TextReader,
     "jsonl": JsonlReader,
@@ -52,13 +55,13 @@ _READERS: dict[InputFormat, Any] = {
 
 @dataclass(frozen=True)
 class Encoded:
-    """What became of a file.
+    """Result of encoding a file.
 
     Attributes:
         n_texts: Rows of the output.
-        n_skipped: Rows of the input that were left out.
-        problems: Why, of the first three of them.
-        warning: What makes the embeddings less than they seem; None where nothing does.
+        n_skipped: Skipped rows of the input.
+        problems: Reasons for the first three of them.
+        warning: A reason why the embeddings may be of low quality; None if there is none.
     """
 
     n_texts: int
@@ -67,7 +70,7 @@ class Encoded:
     warning: str | None = None
 
 
-MOST_TEXTS = 100_000  # that `read_texts` gives unasked
+MAX_TEXTS = 100_000  # default limit of `read_texts`
 
 
 def encode_file(
@@ -88,41 +91,41 @@ def encode_file(
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Encoded:
-    """Write the embedding of every text of a file, in its order.
+    """Write the embedding of every text of a file, in order.
 
-    Input: text, one a line, JSONL, CSV and TSV (UTF-8, with or without a byte order mark; lines end in LF or CRLF),
-    Parquet. Output, by the ending of its name: `.npy`, an array `(n_texts, dim)`; `.parquet`, the columns of the input
-    and one of fixed-size lists; `.jsonl`, the same as an object a line. Memory stays the same whatever the size of
-    either.
+    Input formats: text (one per line), JSONL, CSV, TSV (UTF-8, with or without a byte order mark; line ends LF or CRLF)
+    and Parquet. Output formats, by file extension: `.npy`, an array `(n_texts, dim)`; `.parquet`, the columns of the
+    input and a column of fixed-size lists; `.jsonl`, the same as one object per line. Memory use does not depend on the
+    size of the files.
 
-    The output appears in one rename when it is complete. After an interruption the same call starts over; many files,
-    by `distributed.run.encode_files`, resume at the first unfinished one. A killed process leaves `<output>.part`,
-    which the next call replaces.
+    The output appears in one rename when it is complete. After an interruption, the same call starts over; runs over
+    many files, with `distributed.run.encode_files`, resume at the first unfinished file. A killed process leaves
+    `<output>.part`, which the next call replaces.
 
     Args:
-        model: Encodes.
+        model: The model.
         input_path: File to read; "-" reads stdin.
-        output_path: File to write. Missing folders are made.
-        column: Column or key that holds the texts; None for "text", or else for the only one there could be.
-        input_format: None to tell by the ending; a file of an unknown one is text.
-        keep_columns: Whether Parquet and JSONL outputs hold the columns of the input.
-        embedding_column: Name of the one that is added.
-        dtype: Number format of the embeddings; "int8", in Parquet alone, has a column of scales beside it, one a row.
+        output_path: File to write. Missing folders are created.
+        column: Column or key with the texts; None for "text", or for the only candidate.
+        input_format: Format of the input; None to use the extension. Files with unknown extensions are text.
+        keep_columns: Whether Parquet and JSONL outputs include the columns of the input.
+        embedding_column: Name of the column of embeddings.
+        dtype: Number format of the embeddings; "int8", only in Parquet, adds a column with one scale per row.
         max_length: As in `StaticModel.encode`.
         normalize: As in `StaticModel.encode`.
-        on_error: What happens at a row that is no JSON object, has too few or many cells, or a null for a text: the run
-            fails, naming the row, or the row is left out. Rows of a `.npy` file have nothing but their numbers to be
-            told apart by, so there it must be "fail".
-        overwrite: Whether to replace a file that stands at `output_path`, once the new one is complete.
-        model_name: Folder or Hub name that the model was loaded from, which a Parquet output keeps in its metadata so
-            that `m2v search` finds it; None to keep nothing.
+        on_error: What to do about a row that is not a JSON object, has too few or many cells, or has null for a text:
+            "fail" raises an error that names the row, "skip" skips it. Rows of a `.npy` file can only be identified
+            by their index, so they require "fail".
+        overwrite: Whether to replace an existing file at `output_path`, once the new one is complete.
+        model_name: Folder or Hub name of the model, which is saved in the metadata of Parquet outputs for
+            `m2v search`; None to save nothing.
         progress: Receives one stage, "encode", in texts; before that, for JSONL to Parquet, "scan".
         cancel: Set it to stop.
 
     Raises:
         NotFoundError: No such input file.
-        InputError: The input can't be read, changed meanwhile, or holds a row that can't be used; or an argument is
-            none of those allowed.
+        InputError: The input can't be read, changed in the meantime, or contains an invalid row; or an argument has a
+            value that is not allowed.
         SaveError: The output exists, is being written by another process, can't be written or won't fit on the disk.
         MissingExtraError: Parquet without pyarrow.
         Cancelled: `cancel` was set; nothing was written.
@@ -155,33 +158,33 @@ def encode_one(
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Encoded:
-    """`encode_file` for one of many files.
+    """Encode one of many files, as `encode_file` does.
 
     Args:
-        model: As there.
-        input_path: As there.
-        output_path: As there.
-        options: As there.
-        overwrite: As there.
-        schema: What the kept columns must be, so that all outputs go together; None for anything.
-        made_by: What a Parquet output's metadata holds of the model beside its fingerprint; None for neither.
+        model: See `encode_file`.
+        input_path: See `encode_file`.
+        output_path: See `encode_file`.
+        options: The other options of `encode_file`.
+        overwrite: See `encode_file`.
+        schema: Required schema of the kept columns, so that all outputs are compatible; None for any.
+        made_by: Metadata about the model for Parquet outputs, in addition to its fingerprint; None for neither.
         wait_seconds: How long to wait for another process that is writing the output.
-        progress: As there.
-        cancel: As there.
+        progress: See `encode_file`.
+        cancel: See `encode_file`.
 
     Raises:
-        InputError: As there, or the columns are others.
+        InputError: See `encode_file`; or the columns differ from `schema`.
     """
     output_path = Path(output_path)
     kind = _checked_output(output_path, input_path, overwrite)
     if kind == "npy" and options.on_error == "skip":
         raise InputError(
-            "Rows of a .npy file have nothing but their numbers, so none may be left out. Write Parquet or JSONL, or "
-            "mend the input."
+            "Rows of a .npy file can only be identified by their index, so none may be skipped. Write Parquet or "
+            "JSONL, or correct the input."
         )
     if kind != "parquet" and options.dtype == "int8":
-        raise InputError("Embeddings of int8 have a scale each, and only Parquet has a column for it. Write .parquet.")
-    model.encode([], **options.encode_arguments)  # refuses wrong ones before anything is opened
+        raise InputError("int8 embeddings have a scale per row, which only Parquet can store. Write .parquet.")
+    model.encode([], **options.encode_arguments)  # raises an error for invalid options before any file is opened
     wanted = Wanted(options.column, options.keep_columns and kind != "npy", options.on_error)
     reader = open_reader(input_path, options.input_format, wanted)
     if kind == "parquet":
@@ -190,8 +193,8 @@ def encode_one(
         options.vector_column(model).check_is_free(reader.columns or ())
         if kind == "parquet" and input_path == STDIN and reader.columns is None:
             raise InputError(
-                "Which columns JSONL has is known only at its end, and stdin can't be read twice. "
-                "Save it as a file, write JSONL, or leave the other columns out (keep_columns=False, "
+                "The columns of JSONL are only known at its end, and stdin can't be read twice. "
+                "Save it as a file, write JSONL, or omit the other columns (keep_columns=False, "
                 "--no-keep-columns)."
             )
     run = _Run(
@@ -200,7 +203,7 @@ def encode_one(
     version = _version(input_path)
     try:
         output_path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        busy = f"Another run is writing {output_path}. Wait for it, or name another output."
+        busy = f"Another run is writing {output_path}. Wait for it, or choose another output."
         lock = output_path.with_name(f"{output_path.name}.lock")
         with (
             exclusive(lock, wait_seconds, busy=busy, is_removed=True),
@@ -214,7 +217,7 @@ def encode_one(
     except OSError as error:
         raise SaveError(
             f"Could not write {output_path}: {error.strerror or error}. {_free_bytes(output_path):,} bytes are free "
-            "there. Fix that and run the same command again, which starts this file over, or name another output."
+            "there. Fix this and rerun the same command, which starts this file over, or choose another output."
         ) from error
     return encoded
 
@@ -261,7 +264,7 @@ class _Run:
         schema = schema_of(self.reader) if self.with_rows else pyarrow.schema([])
         vectors.check_is_free(schema.names)
         if self.schema is not None:
-            check_goes_with(schema, self.schema, self.reader)
+            check_same_columns(schema, self.schema, self.reader)
         made_by = self.made_by and self.made_by | {"fingerprint": model_fingerprint(self.model)}
         return ParquetWriter(file, schema, vectors, made_by)
 
@@ -269,38 +272,38 @@ class _Run:
         n_free_bytes = _free_bytes(self.output_path)
         if n_bytes > n_free_bytes:
             raise SaveError(
-                f"{self.output_path} will need about {n_bytes:,} bytes more, and {n_free_bytes:,} are free there. Make "
-                "room, choose float16, or name an output on another disk."
+                f"{self.output_path} needs about {n_bytes:,} more bytes, but only {n_free_bytes:,} are free. Free some "
+                "space, use float16, or choose an output on another disk."
             )
 
 
 def read_texts(
     path: str | Path,
     column: str | None = None,
-    at_most: int = MOST_TEXTS,
+    at_most: int = MAX_TEXTS,
     input_format: InputFormat | None = None,
     most_characters: int | None = None,
 ) -> list[str]:
-    """The texts of a file, in its order; of too many, so many drawn at random, each with the same chance.
+    """Return the texts of a file in order; if there are too many, a uniform random sample.
 
-    The file may be of any size: what is not drawn is forgotten at once.
+    Memory is bounded by the sample, whatever the size of the file.
 
     Args:
-        path: Text (one a line), JSONL, CSV, TSV or Parquet.
-        column: The column that holds the texts; None for "text", or else the only one.
-        at_most: Texts to give.
-        input_format: Its kind; None to tell by its name.
-        most_characters: The most that all its texts together may have: a strange file may be small and say much.
+        path: Text (one per line), JSONL, CSV, TSV or Parquet.
+        column: Name of the column with the texts; None for "text", or for the only column.
+        at_most: Maximum number of texts.
+        input_format: Format of the file; None to use its extension.
+        most_characters: Maximum total number of characters: a small compressed file can contain long texts.
 
     Raises:
         NotFoundError: No such file.
-        InputError: It can't be read, or has no such column.
-        LimitError: It has more than `most_characters`.
+        InputError: The file can't be read, or has no such column.
+        LimitError: The texts have more than `most_characters`.
         MissingExtraError: Parquet without pyarrow.
     """
     reader = open_reader(path, input_format, Wanted(column, with_rows=False, on_error="skip"))
     n_left = math.inf if most_characters is None else most_characters
-    # A Parquet file says it before any of it is unpacked. A character takes four bytes at most, and lengths take few.
+    # The metadata of a Parquet file bounds the size before decompression: a character has at most four bytes.
     if isinstance(reader, ParquetReader) and reader.unpacked_bytes > 4 * n_left + BYTES_PER_BLOCK:
         n_left = -1
     random = np.random.default_rng(0)
@@ -318,8 +321,15 @@ def read_texts(
             n_read += 1
     if n_left < 0:
         raise LimitError(
-            f"The texts of {Path(path).name} have more than {most_characters:,} characters, and no more are allowed "
-            "here. Give a part of them."
+            f"The texts of {Path(path).name} have more than {most_characters:,} characters, the limit here. "
+            "Use a part of them."
+        )
+    if n_read > at_most:
+        logger.warning(
+            "%s has %s texts; %s of them, drawn at random with a fixed seed, are read.",
+            Path(path).name,
+            f"{n_read:,}",
+            f"{at_most:,}",
         )
     return [text for _, text in sorted(drawn)]
 
@@ -327,27 +337,27 @@ def read_texts(
 def text_blocks(
     path: str | Path, column: str | None = None, input_format: InputFormat | None = None
 ) -> Iterator[list[str]]:
-    """All texts of a file, in its order, some thousands at a time.
+    """Yield all texts of a file in order, a few thousand at a time.
 
-    The arguments, and what is raised, are those of `read_texts`; a row without text is an InputError.
+    Arguments and errors are those of `read_texts`; a row without text raises InputError.
     """
     for block in open_reader(path, input_format, Wanted(column, with_rows=False)).blocks():
         yield block.texts
 
 
 def open_reader(path: str | Path, chosen: InputFormat | None, wanted: Wanted) -> Reader:
-    """The file as a reader of its kind.
+    """Open the file with the reader of its format.
 
     Raises:
         NotFoundError: No such file.
-        InputError: It can't be read, or has no such column.
+        InputError: The file can't be read, or has no such column.
     """
     reader: Reader = _READERS[formats.input_format(path, chosen)](path, wanted)
     return reader
 
 
 def found_at(model: str | PathLike[str]) -> str:
-    """Where others find a model: the absolute path of a folder, or its Hub name."""
+    """The location of a model for other processes: the absolute path of a folder, or its Hub name."""
     local = Path(model).expanduser()
     return str(local.absolute() if local.exists() else model)
 
@@ -355,17 +365,17 @@ def found_at(model: str | PathLike[str]) -> str:
 def _checked_output(path: Path, input_path: str | Path, overwrite: bool) -> OutputFormat:
     kind = formats.output_format(path)
     if path.is_dir():
-        raise SaveError(f"{path} is a folder. Name a file.")
+        raise SaveError(f"{path} is a folder. Pass a file.")
     if path.exists():
         if Path(input_path).exists() and path.samefile(input_path):
-            raise SaveError(f"{path} is the input. Name another output.")
+            raise SaveError(f"{path} is the input. Choose another output.")
         if not overwrite:
-            raise SaveError(f"{path} exists. Name another output, or have it replaced (overwrite=True, --overwrite).")
+            raise SaveError(f"{path} exists. Choose another output, or replace it (overwrite=True, --overwrite).")
     return kind
 
 
 def _version(path: str | Path) -> tuple[int, int] | None:
-    """Changes when the file does; None for stdin."""
+    """A value that changes when the file changes; None for stdin."""
     if path == STDIN:
         return None
     status = Path(path).stat()

@@ -1,4 +1,4 @@
-"""Embeddings as columns of an Arrow table: float32, float16, or int8 with the scale of each row beside it."""
+"""Embeddings as columns of an Arrow table: float32, float16, or int8 with a column of scales."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def in_dtype(embeddings: NDArray[np.float32], dtype: DType, n_before: int = 0) -> NDArray[Any]:
-    """The embeddings in the precision that files hold; those for int8 stay float32 until `VectorColumn` scales them.
+    """Convert embeddings to the precision of the file; int8 stays float32 until `VectorColumn` scales it.
 
     Args:
         embeddings: (n, dim) float32.
-        dtype: What is asked for.
-        n_before: Texts before these, for the message.
+        dtype: Number format of the file.
+        n_before: Number of texts before these, for the error message.
 
     Raises:
         InputError: A value is too large for float16.
@@ -40,12 +40,12 @@ def in_dtype(embeddings: NDArray[np.float32], dtype: DType, n_before: int = 0) -
 
 @dataclass(frozen=True)
 class VectorColumn:
-    """A column of fixed-size lists, and beside one of int8 the column `<name>_scale` of float32.
+    """A column of fixed-size lists; for int8, also a float32 column `<name>_scale`.
 
-    An embedding is its row of int8 times its scale; for cosines the scale doesn't matter.
+    An embedding is its int8 row times its scale; cosine similarity does not depend on the scale.
 
     Attributes:
-        name: Of the column.
+        name: Name of the column.
         dim: Width of the embeddings.
         dtype: Their number format.
     """
@@ -56,24 +56,24 @@ class VectorColumn:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all columns that are added."""
+        """Names of all added columns."""
         return (self.name, f"{self.name}_scale") if self.dtype == "int8" else (self.name,)
 
     def check_is_free(self, columns: Container[str]) -> None:
-        """Refuse names that the input uses.
+        """Raise an error if the input uses these names.
 
         Raises:
-            InputError: It does.
+            InputError: The input has a column with one of these names.
         """
         for name in self.names:
             if name in columns:
                 raise InputError(
-                    f"The input has a column {name!r} already. Choose another name for that of the embeddings "
+                    f"The input already has a column {name!r}. Choose another name for the column of embeddings "
                     "(embedding_column, --embedding-column)."
                 )
 
     def fields(self) -> list[pyarrow.Field]:
-        """Name and type of each column that is added."""
+        """Name and type of each added column."""
         import pyarrow
 
         numbers = {"float32": pyarrow.float32(), "float16": pyarrow.float16(), "int8": pyarrow.int8()}
@@ -81,7 +81,7 @@ class VectorColumn:
         return [pyarrow.field(name, kind) for name, kind in zip(self.names, kinds, strict=False)]
 
     def arrays(self, embeddings: NDArray[Any]) -> list[pyarrow.Array]:
-        """What each of them holds.
+        """The data of each added column.
 
         Args:
             embeddings: (n, dim), as `in_dtype` returned them.

@@ -1,4 +1,4 @@
-"""Blocks of rows and embeddings to NumPy and JSONL files."""
+"""Writes blocks of rows and embeddings to NumPy and JSONL files."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 
 class Writer(Protocol):
-    """Adds blocks to a file."""
+    """Writes blocks to a file."""
 
     def write(self, block: Block, embeddings: NDArray[Any]) -> None:
-        """Add the rows of a block and their embeddings, (n, dim) float32 or float16."""
+        """Write the rows of a block and their embeddings, (n, dim) float32 or float16."""
         ...
 
     def close(self) -> None:
-        """Write what can be written only at the end; the file stays open."""
+        """Write the end of the data; the file stays open."""
         ...
 
 
 class NpyWriter:
-    """`(n_texts, dim)`, a row a text; nothing else.
+    """Writes only the embeddings, an array `(n_texts, dim)`.
 
     Args:
-        file: Empty.
+        file: An empty file.
         dim: Width of the embeddings.
         dtype: Their number format.
     """
@@ -48,38 +48,38 @@ class NpyWriter:
         self._write_header()
 
     def _write_header(self) -> None:
-        # NumPy leaves room for the first number to grow, so the header keeps its length.
+        # NumPy leaves room in the header for larger row counts, so its length does not change.
         shape = (self._n_rows, self._dim)
         write_array_header_1_0(self._file, {"descr": self._descr, "fortran_order": False, "shape": shape})
 
     def write(self, block: Block, embeddings: NDArray[Any]) -> None:
-        """Add the embeddings of a block."""
+        """Write the embeddings of a block."""
         self._file.write(np.ascontiguousarray(embeddings, dtype=self._descr).data)
         self._n_rows += len(embeddings)
 
     def close(self) -> None:
-        """Write how many rows there are."""
+        """Update the number of rows in the header."""
         self._file.seek(0)
         self._write_header()
 
 
 class JsonlWriter:
-    """An object a row: the columns of the input, and the embedding as a list of numbers that read back exactly.
+    """Writes one object per row: the columns of the input, and the embedding as a list of numbers, without rounding.
 
     Args:
-        file: Empty.
+        file: An empty file.
         vectors: Key, width and number format of the embeddings.
     """
 
     def __init__(self, file: BinaryIO, vectors: VectorColumn) -> None:
         self._file = file
         self._column = vectors
-        # As many digits as tell apart all numbers of the format.
+        # Enough digits to restore every number of the format exactly.
         numbers = ", ".join(["%.5g" if vectors.dtype == "float16" else "%.9g"] * vectors.dim)
         self._embedding = f"{json.dumps(vectors.name, ensure_ascii=False).replace('%', '%%')}: [{numbers}]}}\n"
 
     def write(self, block: Block, embeddings: NDArray[Any]) -> None:
-        """Add the rows of a block."""
+        """Write the rows of a block."""
         rows = block.rows
         if rows is None:
             rows = [{}] * len(embeddings)
@@ -94,19 +94,19 @@ class JsonlWriter:
         self._file.write("".join(lines).encode())
 
     def close(self) -> None:
-        """Nothing is left to be written."""
+        """Do nothing."""
 
 
 def row_as_json(row: dict[str, Any]) -> str:
-    """An object in one line, whatever a column of Parquet may hold: dates in ISO 8601, bytes in Base64, NaN as null."""
+    """Format a row as one line of JSON, with dates in ISO 8601, bytes in Base64 and NaN as null."""
     try:
         return json.dumps(row, ensure_ascii=False, allow_nan=False, default=_plain)
-    except ValueError:  # NaN or infinity, which JSON has no word for
+    except ValueError:  # NaN or infinity, which JSON does not support
         return json.dumps(_without_nan(row), ensure_ascii=False, default=_plain)
 
 
 def _plain(value: Any) -> Any:
-    """What a column of Parquet may hold and JSON has no word for."""
+    """Convert a Parquet value that JSON does not support."""
     if isinstance(value, (date, time)):  # a datetime is a date
         return value.isoformat()
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""Texts to labels: a head on top of a static model, trained on labelled texts."""
+"""Text classification: a head on top of a static model, trained on labeled texts."""
 
 from m2v_core.classification.classifier import StaticClassifier
 

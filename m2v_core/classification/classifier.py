@@ -1,4 +1,4 @@
-"""The classifier: a static model and a head, trained, applied, judged, saved."""
+"""The classifier: a static model with a classification head; training, prediction, evaluation, storage."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ _TRAINING = "classifier"
 
 
 class StaticClassifier:
-    """Texts to labels: one label a text, or any number of them.
+    """Text classification with one label per text, or any number of labels.
 
-    The default head is logistic regression on standardised embeddings and on their tokens. On all-MiniLM-L6-v2
-    distilled to 256 dimensions it gets 88.1 % of AGNews and 83.0 % of SST2 right (3,800 and 7,792 texts to learn from;
-    mean of three seeds), where model2vec 0.10's trainer gets 87.3 and 82.0 % by its defaults. On embeddings alone it
-    is 85.9 and 76.4 %, and with an MLP of 100 or 512 units at most 85.5 and 76.5 %. Fine-tuning the table with the head
-    gets 88.3 and 82.5 % right, and takes longer.
+    The default head is logistic regression on standardized embeddings and on their tokens. On all-MiniLM-L6-v2
+    distilled to 256 dimensions, its accuracy is 88.1% on AGNews and 83.0% on SST2 (3,800 and 7,792 training texts; mean
+    of three seeds), compared with 87.3% and 82.0% for model2vec 0.10's trainer with its defaults. On embeddings only,
+    it is 85.9% and 76.4%; with an MLP of 100 or 512 units, at most 85.5% and 76.5%. Fine-tuning the table with the head
+    gives 88.3% and 82.5%, and takes longer.
 
     Args:
-        model: What embeds the texts.
-        head: What turns embeddings into labels; None until `fit`.
-        training: How the head was trained, where that is known.
+        model: The model that computes the embeddings.
+        head: The head that predicts labels from embeddings; None until `fit`.
+        training: How the head was trained, if known.
 
     Attributes:
-        model: As passed; `fit` may put a new one in its place, see there.
+        model: As passed, unless `fit` replaces it; see there.
         training: As passed, or of the last `fit`.
 
     Raises:
-        InputError: The head reads embeddings of another width.
+        InputError: The head expects embeddings of another width.
     """
 
     def __init__(self, model: StaticModel, head: Head | None = None, training: Training | None = None) -> None:
         if head is not None and not head.has_labels:
-            raise InputError("The head is that of a regression, which has no labels. Pass the head of a classifier.")
+            raise InputError("This is the head of a regression, which has no labels. Pass the head of a classifier.")
         if head is not None and head.dim != model.dim:
-            raise InputError(f"The head reads embeddings of width {head.dim}, but the model's have {model.dim}.")
+            raise InputError(f"The head expects embeddings of width {head.dim}, but the model's have {model.dim}.")
         self.model = model
         self.training = training
         self._head = head
@@ -73,22 +73,22 @@ class StaticClassifier:
         revision: str | None = None,
         endpoint: str | None = None,
     ) -> StaticClassifier:
-        """The classifier in a folder or a Hub repository, as this library or any release of model2vec saved it.
+        """Load a classifier from a folder or Hub repository, as saved by this library or any release of model2vec.
 
-        No code of the file is run: a head is tensors, or a skops file of types that are known and harmless.
+        Never runs code of the file: a head consists of tensors, or of a skops file with only known and harmless types.
 
         Args:
             path: A folder, or else a Hub repository.
             token: Hub token, for private and gated repositories.
             revision: Branch, tag or commit of the Hub repository.
-            endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+            endpoint: URL of another Hub than huggingface.co or `HF_ENDPOINT`.
 
         Raises:
             NotFoundError: No such folder and no such repository.
-            HubError: There is no such folder, and the Hub can't be reached or refused.
-            ModelFormatError: There is no classifier in it, a damaged one, one of types that aren't trusted, or a head
-                without labels.
-            MissingExtraError: It has a skops file alone, and skops or scikit-learn isn't installed.
+            HubError: There is no such folder, and the Hub can't be reached or rejected the request.
+            ModelFormatError: The folder contains no classifier, a damaged one, untrusted types, or a head without
+                labels.
+            MissingExtraError: There is only a skops file, and skops or scikit-learn isn't installed.
         """
         folder = Path(path).expanduser()
         if not folder.exists():
@@ -103,20 +103,20 @@ class StaticClassifier:
         head = storage.load_head(folder, model.config)
         if not head.has_labels:
             raise ModelFormatError(
-                f"{folder} holds the head of a regression, which has no labels. Open it with model2vec.inference."
+                f"{folder} contains the head of a regression, which has no labels. Load it with model2vec.inference."
                 "StaticModelPipeline, after m2v_core.compat.install()."
             )
-        # What belongs to the head; whoever saves the model alone has none.
+        # These belong to the head; a model saved without it should not contain them.
         model.config.pop(storage.CONFIG_KEY, None)
         settings = model.config.get(_SETTINGS)
         return cls(model, head, Training.of(settings.pop(_TRAINING, None) if isinstance(settings, dict) else None))
 
     @property
     def head(self) -> Head:
-        """What turns embeddings into labels.
+        """The head that predicts labels from embeddings.
 
         Raises:
-            InputError: It has not been trained.
+            InputError: The classifier has not been trained.
         """
         if self._head is None:
             raise InputError("This classifier has not been trained. Call fit(texts, labels) first.")
@@ -129,7 +129,7 @@ class StaticClassifier:
 
     @property
     def is_multi_label(self) -> bool:
-        """Whether a text has any number of labels, and not exactly one."""
+        """Whether a text can have any number of labels instead of exactly one."""
         return self.head.is_multi_label
 
     def fit(
@@ -147,35 +147,36 @@ class StaticClassifier:
         progress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> StaticClassifier:
-        """Learn to tell the labels apart; the same call gives the same head.
+        """Train the head; the same call gives the same head.
 
-        Some texts are held out, of every label about the same share, to choose how closely the head follows the
-        others and, when fine-tuning, when to stop. A frozen head then learns from those too.
+        Some texts are held out, about the same share of every label, to choose the regularization and, when
+        fine-tuning, when to stop. A head on a frozen model is then trained on those too.
 
         Args:
-            texts: To learn from; at least two for each label, none of them empty.
+            texts: Training texts; at least two for each label, none of them empty.
             labels: One for each text, or a list for each text; text or whole numbers.
             validation: Share of the texts to hold out, in (0, 1).
-            validation_data: Texts and labels to take in place of those held out.
-            class_weight: `"balanced"` lets every label count alike, however few texts have it; None lets every text
-                count alike. `"auto"` is `"balanced"` where a text has one label, and None where it has any number.
-                Balanced probabilities are those of a world where all labels are as frequent.
-            read_tokens: Let the head learn from single tokens too, where there are a hundred texts or more, and it does
-                better on those held out. The model's table then gets a column for each label (one for two of them), at
-                a hundredth of its length; in `model`, not in the one passed. False leaves the table as it is.
-            fine_tune: Train the table with the head instead, with torch.
-            max_epochs: Times to read the texts when fine-tuning, at most.
-            seed: Of all that is drawn at random.
+            validation_data: Texts and labels to use instead of held-out texts.
+            class_weight: `"balanced"` gives every label the same weight, whatever its frequency; None gives every text
+                the same weight. `"auto"` is `"balanced"` if texts have one label, and None if they have any number.
+                Balanced probabilities assume that all labels are equally frequent.
+            read_tokens: Also train the head on single tokens, if there are a hundred texts or more and this improves
+                the result on held-out texts. The model's table then gets one column per label (one in total for two
+                labels), at a hundredth of its length; this changes `model`, not the model that was passed. False does
+                not change the table.
+            fine_tune: Train the table together with the head, with torch.
+            max_epochs: Maximum number of epochs when fine-tuning.
+            seed: Random seed.
             progress: Receives the stages `"encode"`, `"head"` and `"tune"`.
             cancel: Set it to stop.
 
         Returns:
-            Itself.
+            The classifier.
 
         Raises:
-            InputError: The texts or labels can't be learned from, or an argument is out of range.
+            InputError: The texts or labels are not valid for training, or an argument is out of range.
             MissingExtraError: scikit-learn, or torch to fine-tune, isn't installed.
-            Cancelled: `cancel` was set; the classifier is as it was.
+            Cancelled: `cancel` was set; the classifier is unchanged.
         """
         self.model, self._head, self.training = trained(
             self._model_alone(),
@@ -204,15 +205,15 @@ class StaticClassifier:
         """The probability of each label.
 
         Args:
-            texts: One text, or any number of them. A text without known tokens, such as an empty one, gets what the
-                head says of a zero embedding.
+            texts: One text, or any number of them. Texts without known tokens, such as empty ones, have a zero
+                embedding.
 
         Returns:
-            (n_texts, n_labels) float32 in [0, 1], columns as in `classes_`; one row for one text. With one label a
-            text, rows add up to 1.
+            (n_texts, n_labels) float32 in [0, 1], columns as in `classes_`; one row for one text. If texts have one
+            label, rows add up to 1.
 
         Raises:
-            InputError: Something other than text, or the classifier has not been trained.
+            InputError: Not a text or a container of texts, or the classifier has not been trained.
         """
         head = self.head
         return head.probabilities(self.model.encode(checked_texts(texts)))
@@ -222,10 +223,10 @@ class StaticClassifier:
 
         Args:
             texts: As in `predict_proba`.
-            threshold: Where a text has any number of labels, those of a larger probability are given; in [0, 1].
+            threshold: If texts can have any number of labels, predict those with a larger probability; in [0, 1].
 
         Returns:
-            (n_texts,) labels of the kind that was learned. Where a text has any number of labels, (n_texts,) objects,
+            (n_texts,) labels of the type in training. If texts can have any number of labels, (n_texts,) objects,
             each an array of labels.
 
         Raises:
@@ -234,7 +235,7 @@ class StaticClassifier:
         return self.predictions(self.predict_proba(texts), threshold)
 
     def predictions(self, probabilities: NDArray[np.float32], threshold: float = 0.5) -> NDArray[Any]:
-        """What `predict` says, given what `predict_proba` did: (n_texts,)."""
+        """Return the result of `predict`, (n_texts,), given that of `predict_proba`."""
         chosen = self._chosen(probabilities, threshold)
         if not self.is_multi_label:
             labels: NDArray[Any] = self.classes_[chosen.argmax(axis=1)]
@@ -245,11 +246,11 @@ class StaticClassifier:
         return found
 
     def evaluate(self, texts: Iterable[str], labels: Iterable[Any], threshold: float = 0.5) -> Report:
-        """How well predictions fit the truth.
+        """Compare predictions with true labels.
 
         Args:
             texts: One or more.
-            labels: Their true labels, as for `fit`. One that was never learned counts as missed.
+            labels: Their true labels, as for `fit`. Labels that were not in the training data count as missed.
             threshold: As in `predict`.
 
         Raises:
@@ -257,7 +258,7 @@ class StaticClassifier:
         """
         texts = checked_texts(texts)
         if not texts:
-            raise InputError("There are no texts to judge the classifier by. Pass at least one.")
+            raise InputError("There are no texts to evaluate. Pass at least one.")
         lists = self._fitting_lists(labels, len(texts))
         classes = list(self.classes_.tolist())
         classes += sorted({label for names in lists for label in names} - set(classes))
@@ -273,15 +274,15 @@ class StaticClassifier:
         license: str | None = None,
         with_skops: bool = True,
     ) -> None:
-        """Write the classifier so that this library and every release of model2vec open it.
+        """Write the classifier in a format that this library and every release of model2vec can load.
 
-        All or nothing: when writing fails, what stood at `path` before still stands.
+        Atomic: if writing fails, existing files at `path` are unchanged.
 
         Args:
-            path: The folder to write; made when missing.
-            model_name: Name in the model card; the folder's name when None.
-            license: SPDX id for the model card; none is stated when None.
-            with_skops: Also write `pipeline.skops`, which model2vec reads before 0.9.
+            path: The folder to write; created if missing.
+            model_name: Name in the model card; None for the name of the folder.
+            license: SPDX id for the model card; None states no license.
+            with_skops: Also write `pipeline.skops`, for model2vec before 0.9.
 
         Raises:
             InputError: The classifier has not been trained.
@@ -314,27 +315,27 @@ class StaticClassifier:
                 n_held_out=0 if training is None else training.n_held_out,
                 is_fine_tuned=training is not None and bool(training.n_epochs),
             ),
-            beside=files,
+            extra_files=files,
         )
         if not with_skops:
             try:
-                (folder / SKOPS_HEAD).unlink(missing_ok=True)  # of another classifier, saved here before
+                (folder / SKOPS_HEAD).unlink(missing_ok=True)  # of another classifier saved here before
             except OSError as error:
                 raise SaveError(f"An older {folder / SKOPS_HEAD} can't be removed: {error}. Remove it.") from error
 
     def export(self, path: str | PathLike[str], format: ExportFormat) -> None:
         """Write the classifier as a folder for onnxruntime and transformers.js; see `storage.export.write_onnx`.
 
-        The model's output `probabilities` is that of `predict_proba`. `config.json` names the labels, as text.
+        The output `probabilities` equals `predict_proba`. `config.json` contains the labels, as text.
 
         Args:
-            path: The folder to write; what stands there is replaced once all is written.
-            format: `"onnx"`, the only one. `StaticClassifier.model` can be exported as word vectors.
+            path: The folder to write; existing files are replaced once the new ones are complete.
+            format: Only `"onnx"`. `StaticClassifier.model` can be exported as word vectors.
 
         Raises:
-            InputError: Another format, the classifier has not been trained, or it doesn't fit into one ONNX file.
+            InputError: Another format, the classifier has not been trained, or it is too large for one ONNX file.
             MissingExtraError: The package onnx isn't installed.
-            SaveError: It can't be written.
+            SaveError: The folder can't be written.
         """
         from m2v_core.storage import export
 
@@ -362,9 +363,9 @@ class StaticClassifier:
         progress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> Pushed:
-        """Publish the classifier on the Hub with a model card, in one commit, and check what arrived.
+        """Publish the classifier on the Hub with a model card, in one commit, and verify the upload.
 
-        The arguments, and what is raised, are those of `StaticModel.push_to_hub`.
+        Arguments and errors are those of `StaticModel.push_to_hub`.
         """
         from m2v_core.hub import push
 
@@ -388,7 +389,7 @@ class StaticClassifier:
             )
 
     def _chosen(self, probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-        """(n_texts, n_labels) bool: which are predicted."""
+        """Which labels are predicted, (n_texts, n_labels) bool."""
         if not 0 <= threshold <= 1:  # NaN too
             raise InputError(f"threshold must be a probability, 0 to 1, not {threshold!r}.")
         return self.head.chosen(probabilities, threshold)
@@ -397,7 +398,7 @@ class StaticClassifier:
         lists, is_multi_label = label_lists(labels, n_texts)
         if is_multi_label != self.is_multi_label:
             has, given = ("lists of labels", "single ones") if self.is_multi_label else ("one label", "lists")
-            raise InputError(f"This classifier gives each text {has}, but the labels passed are {given}.")
+            raise InputError(f"This classifier predicts {has} per text, but the labels passed are {given}.")
         kind = type(self.classes_.tolist()[0])
         if other := next((label for names in lists for label in names if type(label) is not kind), None):
             raise InputError(

@@ -1,6 +1,6 @@
-"""Fine-tuning with torch: the rows of the tokens in the texts move together with the head.
+"""Fine-tuning with torch: trains the rows of the tokens in the texts together with the head.
 
-It starts at the frozen classifier, so it can't end up worse on the texts held out.
+It starts from the frozen classifier, so the result on held-out texts can't get worse.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from m2v_core.errors import NeedsExtra
 from m2v_core.model import StaticModel
 from m2v_core.progress import ProgressReporter
 
-# Steps of the table's entries, as a share of their root mean square; and of the head's weights.
+# Learning rates: of the table, as a share of the root mean square of its entries; and of the head's weights.
 TABLE_STEP = 0.004
 HEAD_STEP = 3e-3
 TOKEN_DROPOUT = 0.5
 BATCH_SIZE = 64
-PATIENCE = 3  # epochs without a smaller loss
+PATIENCE = 3  # epochs without improvement
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What fine-tuning made.
+    """Result of fine-tuning.
 
     Attributes:
-        model: A new model; the one it came from is as it was.
-        head: The head that goes with it.
-        n_epochs: Epochs whose result was kept; 0 where the frozen classifier was the best.
-        loss: Mean log loss of the texts held out.
+        model: A new model; the original is unchanged.
+        head: The head for this model.
+        n_epochs: Number of epochs of the best result; 0 if the frozen classifier was the best.
+        loss: Mean log loss on held-out texts.
     """
 
     model: StaticModel
@@ -45,11 +45,11 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Bags:
-    """The tokens of some texts, end to end.
+    """The tokens of several texts, concatenated.
 
     Attributes:
         ids: (n_tokens,) int64.
-        starts: (n_texts,) int64 place of each text's first token.
+        starts: (n_texts,) int64 index of each text's first token.
     """
 
     ids: NDArray[np.int64]
@@ -57,7 +57,7 @@ class Bags:
 
     @classmethod
     def of(cls, texts: list[NDArray[np.int64]]) -> Bags:
-        """Those of texts, given as arrays of ids."""
+        """Concatenate texts, given as arrays of ids."""
         lengths = np.array([0, *map(len, texts)], dtype=np.int64)
         return cls(np.concatenate([*texts, np.empty(0, np.int64)]), lengths.cumsum()[:-1])
 
@@ -75,36 +75,36 @@ def fine_tuned(
     seed: int,
     reporter: ProgressReporter,
 ) -> Tuned:
-    """The model and head that do best on the texts held out.
+    """Return the model and head with the best result on held-out texts.
 
-    Tokens are dropped at random while learning, so that no text hangs on one of them. Rows of tokens that no text
-    has stay as they are. The tuned model has one row a token and no weights, in the model's own precision (float16
-    where that was int8).
+    Tokens are dropped at random during training, so that no text depends on a single token. Rows of tokens that do not
+    occur in the texts are unchanged. The tuned model has one row per token and no weights, in the model's precision
+    (float16 instead of int8).
 
     Args:
-        model: Where the table starts.
-        head: Where the head starts: one layer, as `fitted_head` gives it.
-        texts: To learn from.
-        labels: Theirs.
-        outside: Texts held out, one or more, which say when to end.
+        model: Initial table.
+        head: Initial head: one layer, as returned by `fitted_head`.
+        texts: Training texts.
+        labels: Their labels.
+        outside: Held-out texts, one or more, for early stopping.
         outside_members: (n, n_labels) bool: which of those has which label.
-        balanced: Whether every label counts alike.
-        max_epochs: Times to read the texts, at most.
-        seed: Of the order of the texts and the tokens that are dropped.
-        reporter: Gets the stage "tune", in batches.
+        balanced: Whether every label has the same weight.
+        max_epochs: Maximum number of epochs.
+        seed: Random seed of the order of texts and of dropped tokens.
+        reporter: Receives the stage "tune", in batches.
 
     Raises:
         MissingExtraError: torch isn't installed.
-        Cancelled: The reporter says so.
+        Cancelled: The reporter was cancelled.
     """
     torch = _torch()
     ids = [np.array(of_text, dtype=np.int64) for of_text in model.tokenize([*texts, *outside], model.max_length)]
-    seen, places = np.unique(np.concatenate(ids), return_inverse=True)  # no gradient reaches those of `outside`
+    seen, places = np.unique(np.concatenate(ids), return_inverse=True)  # not those of `outside`: no gradient
     bags = np.split(places, np.cumsum([len(of_text) for of_text in ids])[:-1])
     outside_bags = Bags.of(bags[len(texts) :])
     table = full_table(model)
     best = Tuned(model, head, 0, log_loss(head, model.encode(outside), outside_members, balanced))
-    if not table[seen].any():  # no token of the texts is known
+    if not table[seen].any():  # the texts have no known tokens
         return best
     step = TABLE_STEP * float(np.sqrt(np.mean(np.square(table[seen]))))
     rows = torch.nn.Parameter(torch.from_numpy(table[seen]))  # (n_seen, dim)
@@ -146,14 +146,14 @@ def fine_tuned(
 
 
 def full_table(model: StaticModel) -> NDArray[np.float32]:
-    """(n_vocabulary, dim) float32: what each token adds to a sum, with weights and shared rows resolved."""
+    """The vector of each token in a mean, (n_vocabulary, dim) float32, with weights and shared rows resolved."""
     table = model.token_embeddings.astype(np.float32)
     table = table if model.token_mapping is None else table[model.token_mapping]
     return table if model.weights is None else table * model.weights[:, None]
 
 
 def _embeddings(rows: Any, bags: Bags, normalize: bool, dropping: Any) -> Any:
-    """(n_texts, dim) as the model's encode gives them; with a generator, but for tokens dropped at random."""
+    """Embeddings (n_texts, dim) as `encode` returns them; with a generator, tokens are dropped at random."""
     torch = _torch()
     ids, starts = torch.from_numpy(bags.ids), torch.from_numpy(bags.starts)
     lengths = torch.diff(starts, append=torch.tensor([len(ids)]))
@@ -167,12 +167,12 @@ def _embeddings(rows: Any, bags: Bags, normalize: bool, dropping: Any) -> Any:
 
 
 def _loss_function(labels: Labels, balanced: bool) -> Any:
-    """Log loss of logits of a batch, given as numbers of texts; weighted as scikit-learn's "balanced" does."""
+    """Log loss of the logits of a batch, given the indices of its texts; weighted like scikit-learn's "balanced"."""
     torch = _torch()
     members = labels.members.astype(np.float32)
     counts = members.sum(axis=0)
     if labels.is_multi_label:
-        # Each label's texts count together as much as all others.
+        # The texts with a label and those without it have the same total weight.
         positive = torch.from_numpy(((len(members) - counts) / counts).astype(np.float32)) if balanced else None
         wanted = torch.from_numpy(members)
         function = torch.nn.functional.binary_cross_entropy_with_logits

@@ -1,4 +1,4 @@
-"""The head: turns embeddings into a probability for each label, or into numbers, in NumPy alone."""
+"""The head: computes label probabilities or numbers from embeddings, with NumPy only."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Head:
-    """Affine layers with ReLU between them, then softmax, or a sigmoid a label, or nothing.
+    """Affine layers with ReLU between them, followed by softmax, one sigmoid per label, or nothing.
 
     Source: the head of model2vec's pipelines since 0.9; a logistic regression is such a head of one layer.
 
     Attributes:
-        layers: At least one; without classes there may be none, and the embeddings are the outputs.
-        classes: (n_labels,) text or int64, ascending where this library trained it; the outputs' names. Empty where
-            the outputs are numbers, such as those of a regression.
-        is_multi_label: Whether a text has any number of labels, and not exactly one.
+        layers: At least one; without classes it may be empty, so that the embeddings are the outputs.
+        classes: (n_labels,) text or int64, ascending if trained by this library; names of the outputs. Empty if the
+            outputs are numbers, as in a regression.
+        is_multi_label: Whether a text can have any number of labels instead of exactly one.
 
     Raises:
         ModelFormatError: The shapes don't fit together, or a number is NaN or infinite.
@@ -56,7 +56,7 @@ class Head:
                     f"{layer.bias.shape}; they must be (n, {width}) and (n,). Train the classifier again."
                 )
             if not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
-                raise ModelFormatError(f"Layer {number} of the head holds NaN or infinity. Train the classifier again.")
+                raise ModelFormatError(f"Layer {number} of the head has NaN or infinity. Train the classifier again.")
             width = len(layer.bias)
         if self.has_labels and (self.classes.shape != (width,) or len(set(self.classes.tolist())) != width):
             raise ModelFormatError(
@@ -66,12 +66,12 @@ class Head:
 
     @property
     def has_labels(self) -> bool:
-        """Whether the outputs belong to labels, and are not numbers of their own."""
+        """Whether the outputs are those of labels rather than numbers."""
         return self.classes.size > 0
 
     @property
     def dim(self) -> int | None:
-        """Width of the embeddings it reads; None for any."""
+        """Expected width of embeddings; None for any."""
         return int(self.layers[0].weight.shape[-1]) if self.layers else None
 
     def logits(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -86,10 +86,10 @@ class Head:
         return logits
 
     def probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, n_labels) float32 in [0, 1]; of a single-label head, rows add up to 1."""
+        """Probabilities, (n, n_labels) float32 in [0, 1]; rows of a single-label head add up to 1."""
         logits = self.logits(embeddings)
         if self.is_multi_label:
-            # Either branch overflows on the other's side.
+            # Each branch overflows for the other's values.
             small = np.exp(-np.abs(logits))
             return np.where(logits >= 0, 1 / (1 + small), small / (1 + small)).astype(np.float32)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -97,11 +97,11 @@ class Head:
         return shares
 
     def predicted(self, embeddings: NDArray[np.float32], threshold: float = 0.5) -> NDArray[np.bool_]:
-        """(n, n_labels) bool: the likeliest label, or of a multi-label head those likelier than `threshold`."""
+        """Predictions, (n, n_labels) bool: the most likely label, or the labels above `threshold` if multi-label."""
         return self.chosen(self.probabilities(embeddings), threshold)
 
     def chosen(self, probabilities: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-        """As `predicted`, given the probabilities."""
+        """Same as `predicted`, given the probabilities."""
         if self.is_multi_label:
             return probabilities > threshold
         likeliest: NDArray[np.bool_] = np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]

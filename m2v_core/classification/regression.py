@@ -1,9 +1,9 @@
-"""The heads that scikit-learn fits: logistic regression on embeddings, and on the tokens too where texts are enough.
+"""Heads fitted by scikit-learn: logistic regression on embeddings, and on tokens if there are enough texts.
 
-An embedding says what a text is about, and blurs which words it has. So each row of the table also gets a score for
-each label, learned with the head in one convex fit. Afterwards the scores stand in the table as a few more columns, so
-that `encode` adds them up, and the head reads them: the classifier stays a table and one affine layer, as every reader
-of such classifiers knows it.
+An embedding represents the topic of a text, but not its exact words. Therefore each row of the table also gets a score
+for each label, fitted together with the head in one convex problem. The scores are then stored in the table as extra
+columns, so that `encode` sums them and the head reads them: the classifier is still a table and one affine layer, which
+every reader of such classifiers supports.
 """
 
 from __future__ import annotations
@@ -26,50 +26,50 @@ from m2v_core.progress import ProgressReporter
 
 ClassWeight = Literal["auto", "balanced"] | None
 
-# From hardly any trust in the data to hardly any doubt. On unit vectors of 256 dimensions, standardised, sets of a few
-# thousand texts end up near 1e-3.
+# From strong to weak regularization. On standardized unit vectors of 256 dimensions, the best value for a few thousand
+# texts is near 1e-3.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 0.1, 1.0)
-_UNCHECKED_STRENGTH = 1e-2  # where no text could be held out
+_UNCHECKED_STRENGTH = 1e-2  # used if no text could be held out
 _MAX_STEPS = 2_000
 
 TOKEN_STRENGTHS = (1e-3, 3e-3, 1e-2, 0.1)
-# How much the tokens weigh against the embedding: of 1.5, 2.5 and 4 the best by cross-validation on the training texts
-# of AGNews and SST2, where counting each token by the length of its row beat counting all alike by half a point.
+# Relative scale of token features and embeddings: of 1.5, 2.5 and 4, the best by cross-validation on the training texts
+# of AGNews and SST2. Scaling each token by the length of its row was half a point better than scaling all alike.
 TOKEN_SHARE = 2.5
-FEWEST_TEXTS = 100
-"""Texts to learn from; fewer have each word too seldom."""
-MOST_WORK = 200_000
-"""Texts times labels; a fit of more takes too long for a default."""
-_COLUMN_SHARE = 0.01  # of an embedding's length that the new columns have; changes it by 0.005 %
+MIN_TEXTS = 100
+"""Minimum number of training texts; with fewer, each word is too rare."""
+MAX_WORK = 200_000
+"""Maximum of texts times labels; larger fits take too long for a default."""
+_COLUMN_SHARE = 0.01  # length of the new columns, as a share of the embedding's; changes the length by 0.005%
 _MAX_TOKEN_STEPS = 500
-_HALF_RANGE = 65_504.0  # of float16
+_HALF_RANGE = 65_504.0  # maximum of float16
 
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A head that reads the embedding and, if it has scores, the sum of its tokens' scores after it.
+    """A head on the embedding and, if it has scores, on the sum of its tokens' scores.
 
     Attributes:
-        head: Reads (n, dim), or (n, dim + n_scores).
-        scores: (n_rows, n_scores) float32: of each row of the table for each label, or of the second of two; None for
-            a head on embeddings alone.
+        head: Expects (n, dim), or (n, dim + n_scores).
+        scores: (n_rows, n_scores) float32: score of each row of the table for each label, or for the second of two
+            labels; None for a head on embeddings only.
     """
 
     head: Head
     scores: NDArray[np.float32] | None = None
 
     def inputs(self, embeddings: NDArray[np.float32], counts: Any) -> NDArray[np.float32]:
-        """(n, dim) or (n, dim + n_scores) float32: what the head reads, from embeddings and `row_counts`."""
+        """The head's inputs from embeddings and `row_counts`, (n, dim) or (n, dim + n_scores) float32."""
         if self.scores is None:
             return embeddings
         sums: NDArray[np.float32] = (counts @ self.scores).astype(np.float32)
         return np.concatenate([embeddings, sums], axis=1)
 
-    def built_in(self, model: StaticModel, inputs: NDArray[np.float32]) -> tuple[StaticModel, Head]:
-        """The model with the scores as columns of its table, and the head for it.
+    def merge_into(self, model: StaticModel, inputs: NDArray[np.float32]) -> tuple[StaticModel, Head]:
+        """Return the model with the scores as columns of its table, and the head for it.
 
-        In the model's own precision, float16 where that was int8: few bits can't hold both. The model and the inputs
-        are those that the head was fitted to.
+        In the model's precision, or float16 for int8, which has too few bits for both. The model and the inputs must
+        be those that the head was fitted to.
         """
         squares = np.square(inputs.astype(np.float64)).sum(axis=0)
         scale = _COLUMN_SHARE * np.sqrt(squares[: model.dim].sum() / max(squares[model.dim :].sum(), 1e-30))
@@ -84,21 +84,21 @@ class FittedHead:
 
 @dataclass(frozen=True)
 class Choice:
-    """A head's one setting, and what came of it.
+    """A regularization strength and its result.
 
     Attributes:
-        strength: scikit-learn's `C`, the inverse of the regularisation.
-        fitted: Fitted with it, on the texts to learn from alone.
-        standing: Macro F1 on the texts held out, and less their log loss: the higher, the better.
+        strength: scikit-learn's `C`, the inverse of the regularization.
+        fitted: The head fitted with it on the training texts.
+        score: Macro F1 on held-out texts, and their negative log loss; higher is better.
     """
 
     strength: float
     fitted: FittedHead
-    standing: tuple[float, float] = (0.0, float("-inf"))
+    score: tuple[float, float] = (0.0, float("-inf"))
 
 
 def in_dtype_of(model: StaticModel, table: NDArray[Any]) -> NDArray[Any]:
-    """A table, of any shape, in a model's own precision, float16 where that is int8."""
+    """Convert a table of any shape to a model's precision, or float16 for int8."""
     dtype = np.float16 if model.token_embeddings.dtype == np.int8 else model.token_embeddings.dtype
     if dtype == np.float16 and table.dtype.itemsize > 2:
         table = np.clip(table, -_HALF_RANGE, _HALF_RANGE)
@@ -106,14 +106,14 @@ def in_dtype_of(model: StaticModel, table: NDArray[Any]) -> NDArray[Any]:
 
 
 def can_read_tokens(n_texts: int, n_labels: int) -> bool:
-    """Whether tokens are worth a try and don't take too long."""
-    return n_texts >= FEWEST_TEXTS and n_texts * n_labels <= MOST_WORK
+    """Whether training on tokens is promising and fast enough."""
+    return n_texts >= MIN_TEXTS and n_texts * n_labels <= MAX_WORK
 
 
 def row_counts(model: StaticModel, texts: list[str]) -> Any:
-    """(n_texts, n_rows) float32 CSR matrix: how much of each row of the table is in a text's embedding.
+    """The weight of each row of the table in each text's embedding, (n_texts, n_rows) float32 CSR matrix.
 
-    Times the table it is what `encode` returns.
+    Its product with the table is the result of `encode`.
     """
     with NeedsExtra("scikit-learn", "train"):
         from scipy import sparse
@@ -142,18 +142,18 @@ def fitted_head(
     strength: float,
     balanced: bool,
 ) -> FittedHead:
-    """Logistic regression on standardised embeddings and, with `counts`, on tokens, each by the length of its row.
+    """Fit logistic regression on standardized embeddings and, with `counts`, on tokens scaled by their row's length.
 
-    One regression for each label where texts have several. The standardisation is folded into the weights, so that
-    readers need not know of it; where there are two labels, each gets half of the one logit that scikit-learn has.
+    If texts have several labels, fits one regression per label. The standardization is folded into the weights, so that
+    readers need no support for it; with two labels, each gets half of scikit-learn's single logit.
 
     Args:
-        model: Whose rows they are.
-        embeddings: (n_texts, dim) of the texts to learn from.
-        counts: Theirs, by `row_counts`; None for a head on embeddings alone.
-        labels: Theirs.
+        model: The model of the rows.
+        embeddings: (n_texts, dim) of the training texts.
+        counts: Their `row_counts`; None for a head on embeddings only.
+        labels: Their labels.
         strength: scikit-learn's `C`.
-        balanced: Whether each label counts alike.
+        balanced: Whether each label has the same weight.
 
     Raises:
         MissingExtraError: scikit-learn isn't installed.
@@ -179,10 +179,10 @@ def fitted_head(
         max_iter=_MAX_STEPS if counts is None else _MAX_TOKEN_STEPS,
     )
     targets = labels.members.T if labels.is_multi_label else [labels.members.argmax(axis=1)]
-    # Sparse products run on one thread, and the vectors between them are too short for several.
+    # Sparse products run on one thread, and the vectors between them are too short for several threads.
     with warnings.catch_warnings(), threadpool_limits(None if counts is None else 1):
         if counts is not None:
-            warnings.filterwarnings("ignore", "lbfgs failed to converge")  # near enough
+            warnings.filterwarnings("ignore", "lbfgs failed to converge")  # close enough
         parts = [(each.coef_, each.intercept_) for each in (regression.fit(features, target) for target in targets)]
     weight, bias = (np.concatenate(part) for part in zip(*parts, strict=True))  # (n_logits, n_features), (n_logits,)
     of_dims, of_scores = weight[:, :dim] / scaler.scale_, np.eye(len(weight), 0 if counts is None else None)
@@ -210,20 +210,20 @@ def chosen_strength(
     balanced: bool,
     reporter: ProgressReporter,
 ) -> Choice:
-    """The strength with the best macro F1 on texts held out; of equal ones, the least log loss.
+    """Choose the strength with the best macro F1 on held-out texts; of equal ones, the lowest log loss.
 
-    Log loss alone prefers heads that follow the texts too closely: 85.5 against 86.0 % on AGNews.
+    Log loss alone prefers heads that overfit: 85.5% instead of 86.0% on AGNews.
 
     Args:
-        strengths: Which to try.
-        model: As in `fitted_head`, like those that follow.
-        embeddings: See there.
-        counts: See there.
-        labels: See there.
-        outside: (n, dim) embeddings of texts held out, perhaps none.
-        outside_counts: Theirs, by `row_counts`; None like `counts`.
+        strengths: Candidates.
+        model: As in `fitted_head`.
+        embeddings: As in `fitted_head`.
+        counts: As in `fitted_head`.
+        labels: As in `fitted_head`.
+        outside: (n, dim) embeddings of held-out texts; may be empty.
+        outside_counts: Their `row_counts`; None like `counts`.
         outside_members: (n, n_labels) bool: which of those has which label.
-        balanced: Whether each label counts alike.
+        balanced: Whether each label has the same weight.
         reporter: Advances with each strength.
     """
     if not len(outside):
@@ -234,20 +234,20 @@ def chosen_strength(
         fitted = fitted_head(model, embeddings, counts, labels, strength, balanced)
         head, inputs = fitted.head, fitted.inputs(outside, outside_counts)
         macro_f1 = scored(head.classes.tolist(), outside_members, head.predicted(inputs)).macro_f1
-        standing = macro_f1, -log_loss(head, inputs, outside_members, balanced)
-        found.append(Choice(strength, fitted, standing))
+        score = macro_f1, -log_loss(head, inputs, outside_members, balanced)
+        found.append(Choice(strength, fitted, score))
         reporter.advance(1)
-    return max(found, key=lambda choice: choice.standing)
+    return max(found, key=lambda choice: choice.score)
 
 
 def log_loss(head: Head, embeddings: NDArray[np.float32], members: NDArray[np.bool_], balanced: bool) -> float:
-    """Mean of -log of the probability that the head gives to the truth; where balanced, the mean of the labels' means.
+    """Mean of -log of the probabilities of the true labels; if balanced, the mean of the labels' means.
 
     Args:
         head: The head.
         embeddings: (n, dim), one or more.
         members: (n, n_labels) bool: which text has which label.
-        balanced: Whether each label counts alike.
+        balanced: Whether each label has the same weight.
     """
     shares = np.clip(head.probabilities(embeddings).astype(np.float64), 1e-15, 1 - 1e-7)
     if not head.is_multi_label:

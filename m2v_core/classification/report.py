@@ -1,4 +1,4 @@
-"""How well predictions fit the truth: accuracy, and precision, recall and F1 of each label."""
+"""Evaluation results: accuracy, and precision, recall and F1 of each label."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from m2v_core.classification.labels import Label
 
 @dataclass(frozen=True)
 class LabelScore:
-    """One label's scores, each 0 to 1 and 0 where nothing can be divided.
+    """Scores of one label, each 0 to 1, and 0 if undefined.
 
     Attributes:
-        label: Which.
-        precision: Share of the texts predicted to have it that do.
-        recall: Share of the texts that have it that are predicted to.
+        label: The label.
+        precision: Share of the texts with this prediction that have the label.
+        recall: Share of the texts with the label that have this prediction.
         f1: Harmonic mean of the two.
-        n_texts: Texts that have it.
+        n_texts: Number of texts with the label.
     """
 
     label: Label
@@ -32,13 +32,13 @@ class LabelScore:
 
 @dataclass(frozen=True)
 class Report:
-    """What an evaluation found.
+    """Results of an evaluation.
 
     Attributes:
-        n_texts: Texts judged.
-        accuracy: Share of them with exactly the right label, or labels.
-        macro_f1: Mean F1 of the labels, each counting alike.
-        labels: The scores of each label.
+        n_texts: Number of evaluated texts.
+        accuracy: Share of them with exactly the right label or labels.
+        macro_f1: Unweighted mean F1 of the labels.
+        labels: Scores of each label.
     """
 
     n_texts: int
@@ -47,12 +47,12 @@ class Report:
     labels: tuple[LabelScore, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types alone."""
+        """The report as plain types."""
         return asdict(self)
 
 
 def scored(classes: list[Label], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Report:
-    """The report on predictions.
+    """Build the report on predictions.
 
     Args:
         classes: Names of the columns.

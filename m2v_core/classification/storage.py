@@ -1,4 +1,4 @@
-"""A head in files: `head.safetensors` with `head_config`, and `pipeline.skops`; neither can run code when read.
+"""Files of a head: `head.safetensors` with `head_config`, and `pipeline.skops`; neither can run code when read.
 
 Source: model2vec since 0.9 reads the former, model2vec before it the latter, which is a scikit-learn pipeline.
 """
@@ -22,17 +22,17 @@ from m2v_core.storage.formats import HEAD, SKOPS_HEAD
 from m2v_core.storage.onnx_graph import OnnxHead
 
 CONFIG_KEY = "head_config"
-# Beside the estimators of scikit-learn that skops trusts by itself: what a trained MLPClassifier keeps.
+# Types of a trained MLPClassifier, in addition to the estimators of scikit-learn that skops trusts by default.
 TRUSTED_TYPES = frozenset(
     f"sklearn.neural_network._stochastic_optimizers.{name}" for name in ("AdamOptimizer", "SGDOptimizer")
 )
-# What scikit-learn and skops raise at files that are damaged, or that another version wrote.
+# Exceptions of scikit-learn and skops for damaged files, or files of another version.
 _UNREADABLE = (zipfile.BadZipFile, OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, ImportError)
-_REMEDY = "Get the classifier again, or train it."
+_REMEDY = "Download the classifier again, or train it."
 
 
 def head_config(head: Head) -> dict[str, Any]:
-    """What `config.json` holds of a head, under `CONFIG_KEY`."""
+    """The value of `CONFIG_KEY` in `config.json`."""
     of_labels = "sigmoid" if head.is_multi_label else "softmax"
     return {
         "n_layers": len(head.layers),
@@ -42,7 +42,7 @@ def head_config(head: Head) -> dict[str, Any]:
 
 
 def to_safetensors(head: Head) -> bytes:
-    """What `head.safetensors` holds."""
+    """The content of `head.safetensors`."""
     tensors = {}
     for number, layer in enumerate(head.layers):
         tensors[f"head.{number}.weight"] = np.ascontiguousarray(layer.weight)
@@ -51,7 +51,7 @@ def to_safetensors(head: Head) -> bytes:
 
 
 def to_skops(head: Head) -> bytes:
-    """What `pipeline.skops` holds: a pipeline of one MLPClassifier.
+    """The content of `pipeline.skops`: a pipeline of one MLPClassifier.
 
     Raises:
         MissingExtraError: skops or scikit-learn isn't installed.
@@ -79,19 +79,19 @@ def for_onnx(head: Head) -> OnnxHead:
 
 
 def load_head(folder: Path, config: Mapping[str, Any]) -> Head:
-    """The head in a classifier's folder, `head.safetensors` or `pipeline.skops`, with the folder's `config.json`.
+    """Load the head of a classifier's folder, `head.safetensors` or `pipeline.skops`, with the folder's `config.json`.
 
     Raises:
-        ModelFormatError: There is no head, it is damaged, or it is of a kind that isn't read; types that aren't
-            trusted are named, and nothing of them is run.
-        MissingExtraError: There is `pipeline.skops` alone, and skops or scikit-learn isn't installed.
+        ModelFormatError: There is no head, it is damaged, or its kind is not supported; untrusted types are named, and
+            none of their code is run.
+        MissingExtraError: There is only `pipeline.skops`, and skops or scikit-learn isn't installed.
     """
     if (folder / HEAD).is_file():
         return _from_safetensors(folder / HEAD, config.get(CONFIG_KEY))
     if (folder / SKOPS_HEAD).is_file():
         return load_skops(folder / SKOPS_HEAD)
     raise ModelFormatError(
-        f"{folder} holds no classifier: neither {HEAD} nor {SKOPS_HEAD} is there. If it is a static model, train a "
+        f"{folder} contains no classifier: neither {HEAD} nor {SKOPS_HEAD} exists. If it is a static model, train a "
         "head on it first (StaticClassifier(model).fit, m2v train)."
     )
 
@@ -103,7 +103,7 @@ def _from_safetensors(path: Path, config: Any) -> Head:
     is_described = activation == "identity" or (activation in ("softmax", "sigmoid") and isinstance(classes, list))
     if not is_described or type(n_layers) is not int:
         raise ModelFormatError(
-            f"{path.parent / 'config.json'} doesn't describe the head: under {CONFIG_KEY!r} it must have n_layers, "
+            f"{path.parent / 'config.json'} does not describe the head: under {CONFIG_KEY!r} it must have n_layers, "
             f"activation (softmax, sigmoid or identity) and, except for identity, classes. {_REMEDY}"
         )
     try:
@@ -117,20 +117,20 @@ def _from_safetensors(path: Path, config: Any) -> Head:
 
 
 def load_skops(path: Path) -> Head:
-    """The head in a `pipeline.skops`; as in `load_head`."""
+    """Load the head of a `pipeline.skops`; see `load_head`."""
     io = _imported("skops.io")
     _imported("sklearn")
     try:
         foreign = sorted(set(io.get_untrusted_types(file=path)) - TRUSTED_TYPES)
         if not foreign:
             loaded = io.load(path, trusted=sorted(TRUSTED_TYPES))
-    # Whatever a file that someone else wrote makes of skops and scikit-learn.
+    # Any exception of skops and scikit-learn for an untrusted file.
     except _UNREADABLE as error:
         raise ModelFormatError(f"{path} can't be read ({type(error).__name__}: {error}). {_REMEDY}") from error
     if foreign:
         raise ModelFormatError(
-            f"{path} holds types that are not trusted, and was not loaded: {', '.join(foreign)}. Only scikit-learn's "
-            "StandardScaler, LogisticRegression, MLPClassifier and MLPRegressor are read. Train it again with these."
+            f"{path} contains untrusted types, and was not loaded: {', '.join(foreign)}. Only scikit-learn's "
+            "StandardScaler, LogisticRegression, MLPClassifier and MLPRegressor are supported. Train it with these."
         )
     steps = [step for _, step in loaded.steps] if type(loaded).__name__ == "Pipeline" else [loaded]
     try:
@@ -138,16 +138,16 @@ def load_skops(path: Path) -> Head:
     except ModelFormatError:
         raise
     except _UNREADABLE as error:
-        raise ModelFormatError(f"{path} holds a head that was not trained ({error}). {_REMEDY}") from error
+        raise ModelFormatError(f"{path} contains a head that was not trained ({error}). {_REMEDY}") from error
 
 
 def _converted(steps: list[Any], path: Path) -> Head:
-    """A head from the steps of a scikit-learn pipeline."""
+    """Convert the steps of a scikit-learn pipeline to a head."""
     *scalers, last = steps
     kind = type(last).__name__
     if foreign := [type(step).__name__ for step in scalers if type(step).__name__ != "StandardScaler"]:
         raise ModelFormatError(
-            f"{path} has the step {foreign[0]}; before the classifier only StandardScaler is read. {_REMEDY}"
+            f"{path} has the step {foreign[0]}; only StandardScaler is supported before the classifier. {_REMEDY}"
         )
     is_multi_label = False
     if kind == "MLPRegressor" and last.activation == "relu" and not scalers:
@@ -156,15 +156,15 @@ def _converted(steps: list[Any], path: Path) -> Head:
         )
     if kind == "LogisticRegression":
         if getattr(last, "multi_class", None) == "ovr" or (last.solver == "liblinear" and len(last.classes_) > 2):
-            raise ModelFormatError(f"{path} has one regression for each label, which isn't read. {_REMEDY}")
+            raise ModelFormatError(f"{path} has one regression for each label, which is not supported. {_REMEDY}")
         layers = [(last.coef_, last.intercept_)]
     elif kind == "MLPClassifier" and (last.activation == "relu" or len(last.coefs_) == 1):
         layers = [(weight.T, bias) for weight, bias in zip(last.coefs_, last.intercepts_, strict=True)]
-        # scikit-learn's own form of two labels has one output.
+        # scikit-learn uses a single output for two labels.
         is_multi_label = last.out_activation_ == "logistic" and not (last.n_outputs_ == 1 and len(last.classes_) == 2)
     else:
         raise ModelFormatError(
-            f"{path} ends in {kind}; LogisticRegression, MLPClassifier and MLPRegressor (with relu) are read. {_REMEDY}"
+            f"{path} ends in {kind}, not LogisticRegression, MLPClassifier or MLPRegressor (with relu). {_REMEDY}"
         )
     weight, bias = layers[-1]
     if len(bias) == 1 and len(last.classes_) == 2:
@@ -177,7 +177,7 @@ def _converted(steps: list[Any], path: Path) -> Head:
 
 
 def _head(layers: list[tuple[Any, Any]], names: list[Any] | None, is_multi_label: bool, path: Path) -> Head:
-    """A head from what a file holds; `names` is None where its outputs are numbers."""
+    """Create a head from the content of a file; `names` is None if its outputs are numbers."""
     kinds = {type(name) for name in names or ()}
     classes: NDArray[Any] = np.array(names) if kinds in ({str}, {int}) else np.empty(0)
     if names is not None and classes.dtype.kind not in "Ui":

@@ -1,4 +1,4 @@
-"""From labelled texts to a head: what `StaticClassifier.fit` does, step by step."""
+"""Trains a head on labeled texts: the steps of `StaticClassifier.fit`."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class Training:
     """How a head was trained.
 
     Attributes:
-        n_texts: Texts learned from, those held out by `fit` itself among them.
-        n_held_out: Texts held out to choose the settings; 0 where there were too few.
-        accuracy: Share of those that got exactly the right label, or labels, before the head learned from them too;
-            a little flattering, for the settings were chosen on them. None without any.
+        n_texts: Number of training texts, including those held out by `fit`.
+        n_held_out: Number of texts held out to choose the settings; 0 if there were too few.
+        accuracy: Share of those with exactly the right label or labels, before the head was trained on them too;
+            slightly optimistic, because the settings were chosen on them. None without any.
         macro_f1: Their mean F1 of all labels, likewise.
         strength: scikit-learn's `C` of the logistic regression.
-        n_epochs: Epochs of fine-tuning that were kept; None where the table was not fine-tuned.
+        n_epochs: Number of epochs of fine-tuning in the result; None if the table was not fine-tuned.
         seed: As passed.
-        version: Of M2V Studio.
-        reads_tokens: Whether the table got columns for the labels, which say what single tokens tell of them.
+        version: Version of M2V Studio.
+        reads_tokens: Whether the table has columns with the scores of single tokens for the labels.
     """
 
     n_texts: int
@@ -63,12 +63,12 @@ class Training:
     reads_tokens: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Plain types alone."""
+        """The values as plain types."""
         return asdict(self)
 
     @classmethod
     def of(cls, value: Any) -> Training | None:
-        """What a `config.json` says of it; None where it says nothing that is known here."""
+        """Parse the entry of a `config.json`; None if it has another format."""
         names = {field.name for field in fields(cls)}
         is_known = isinstance(value, Mapping) and set(value) | {"reads_tokens"} == names
         return cls(**value) if is_known else None
@@ -88,7 +88,7 @@ def trained(
     seed: int,
     reporter: ProgressReporter,
 ) -> tuple[StaticModel, Head, Training]:
-    """The model, or a new one with another table, the head for it, and how it was made; see `StaticClassifier.fit`."""
+    """Return the model or a changed copy, the head, and how it was trained; see `StaticClassifier.fit`."""
     _check_settings(validation, class_weight, max_epochs, seed)
     texts = checked_training_texts(checked_texts(texts))
     learned = checked_labels(labels, len(texts))
@@ -105,7 +105,7 @@ def trained(
     outside_embeddings = model.encode(outside)  # (n_outside, dim)
     reporter.advance(len(outside))
 
-    # Where a text has any number of labels, the threshold is what a balance would be for.
+    # If texts can have any number of labels, the threshold serves the purpose of balancing.
     balanced = class_weight == "balanced" or (class_weight == "auto" and not learned.is_multi_label)
     of_train = Labels(learned.classes, learned.members[train], learned.is_multi_label)
     tries_tokens = bool(outside) and read_tokens and not fine_tune and can_read_tokens(len(train), len(learned.classes))
@@ -118,7 +118,7 @@ def trained(
         learning = model, embeddings[train], counts[train], of_train
         held = outside_embeddings, outside_counts, outside_members
         by_tokens = chosen_strength(TOKEN_STRENGTHS, *learning, *held, balanced, reporter)
-        choice = max(choice, by_tokens, key=lambda either: either.standing)
+        choice = max(choice, by_tokens, key=lambda either: either.score)
     fitted = choice.fitted
     reads_tokens, head = fitted.scores is not None, fitted.head
     if fine_tune and outside:
@@ -149,7 +149,7 @@ def trained(
         head = fitted.head
         reporter.advance(1)
     if reads_tokens:
-        model, head = fitted.built_in(model, fitted.inputs(embeddings, counts))
+        model, head = fitted.merge_into(model, fitted.inputs(embeddings, counts))
     training = Training(
         n_texts=len(texts),
         n_held_out=len(outside),
@@ -174,18 +174,18 @@ def _check_settings(validation: float, class_weight: ClassWeight, max_epochs: in
 
 
 def _validation_set(data: tuple[Iterable[str], Iterable[Any]], learned: Labels) -> tuple[list[str], NDArray[np.bool_]]:
-    """The texts passed to choose the settings on, and (n, n_labels) which has which label."""
+    """The texts for choosing the settings, and their labels as (n, n_labels) bool."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise InputError("validation_data must be two lists: (texts, labels).")
     texts = checked_texts(data[0])
     lists, is_multi_label = label_lists(data[1], len(texts))
     if not texts:
-        raise InputError("validation_data holds no texts. Pass some, or None to hold out texts of those to learn from.")
+        raise InputError("validation_data contains no texts. Pass some, or None to hold out training texts.")
     if is_multi_label != learned.is_multi_label:
         raise InputError(
-            "The labels to learn and those of validation_data must both be single ones or both be lists of them."
+            "The training labels and those of validation_data must both be single labels or both be lists."
         )
     try:
         return texts, membership(lists, learned.classes.tolist())
     except InputError as error:
-        raise InputError(f"validation_data: {error} A label to check on must be one to learn.") from error
+        raise InputError(f"validation_data: {error} Its labels must occur in the training data.") from error

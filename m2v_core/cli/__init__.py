@@ -1,8 +1,8 @@
-"""The `m2v` command: distil, encode, search, measure, look at a model, publish it, start the app.
+"""The `m2v` command: distill, encode, search, evaluate, inspect and publish models, and start the app.
 
-Options carry the names of the arguments they become. Results go to standard output; progress, warnings and
-errors to standard error. What a command needs of the core is imported inside it, so that `m2v --help` loads
-no NumPy, and only what runs a teacher loads torch.
+Options have the names of the corresponding arguments. Results go to standard output; progress, warnings and errors go
+to standard error. Commands import the core inside functions, so that `m2v --help` does not import NumPy, and only
+commands that run a teacher import torch.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from m2v_core.cli import distilling, encoding, evaluating, measuring, publishing
 from m2v_core.cli.console import errors_as_lines
 from m2v_core.native.cpus import TEACHER_ENVIRONMENT
 
-# Read by huggingface_hub, transformers, datasets and tqdm when they are imported: the only bars are the command's own.
+# Environment variables for huggingface_hub, transformers, datasets and tqdm: only the command's own progress bars.
 _LIBRARIES_BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")
 
 
 def main() -> None:
     """Run the `m2v` command."""
-    os.environ.setdefault("GOMP_SPINCOUNT", TEACHER_ENVIRONMENT["GOMP_SPINCOUNT"])  # before anything loads torch
+    os.environ.setdefault("GOMP_SPINCOUNT", TEACHER_ENVIRONMENT["GOMP_SPINCOUNT"])  # before torch is imported
     for name in _LIBRARIES_BARS:
         os.environ.setdefault(name, "1")
     is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 class _Group(click.Group):
-    """Lists its commands in the order in which they were added, and prints their errors as lines."""
+    """Lists commands in the order in which they were added, and prints their errors as single lines."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -46,7 +46,7 @@ class _Group(click.Group):
 def app() -> None:
     """Turn any Sentence Transformer into a small, fast static embedding model.
 
-    An error is one line; set M2V_DEBUG=1 to see where it came from.
+    An error is one line; set M2V_DEBUG=1 for the traceback.
     """
 
 

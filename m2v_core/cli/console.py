@@ -1,4 +1,4 @@
-"""What every command shares: results, messages, bars, errors as lines, Ctrl-C."""
+"""Shared by all commands: results, messages, progress bars, error handling, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -32,20 +32,25 @@ DTYPES = click.Choice(["float32", "float16", "int8"])
 PATH = click.Path(path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
-INTERRUPTED = 130  # 128 + SIGINT: what a shell expects of a command that Ctrl-C ended
+INTERRUPTED = 130  # 128 + SIGINT: exit code of a command that was interrupted by Ctrl-C
 STAGES = {
     "start": "Starting",
-    "download": "Fetching the teacher",
+    "download": "Downloading the teacher",
     "load": "Loading the teacher",
     "scan": "Reading the columns",
     "encode": "Encoding",
     "index": "Indexing",
-    "read": "Reading sentences",
+    "pooling": "Choosing the pooling",
+    "bags": "Reading word bags",
+    "dictionary": "Reading dictionary",
+    "corpus": "Reading the corpus",
+    "prepare": "Preparing the fit",
     "reduce": "Reducing dimensions",
     "calibrate": "Calibrating",
+    "descend": "Refining",
     "finish": "Building the model",
     "save": "Saving",
-    "connect": "Asking the Hub",
+    "connect": "Connecting to the Hub",
     "upload": "Uploading",
     "verify": "Checking",
     "open": "Opening the encoders",
@@ -57,27 +62,27 @@ STAGES = {
     "frontier": "Smaller versions",
 }
 
-_BAR_WIDTH = 20  # a line fits in 80 columns
+_BAR_WIDTH = 20  # so that a line fits into 80 columns
 _SECONDS_BETWEEN_DRAWINGS = 0.1
-_drawn = ""  # the line that the terminal shows, while its stage runs
+_drawn = ""  # the current line of the terminal while a stage runs
 
 
 @contextmanager
 def errors_as_lines() -> Iterator[None]:
-    """The one place where an error becomes a line and an exit code, and a warning a line."""
+    """Convert errors to a line and an exit code, and warnings to lines; the only place that does so."""
     logger = logging.getLogger("m2v_core")
     handler = _LogLines(logging.WARNING)
     logger.addHandler(handler)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: say(f"Warning: {message}", fg="yellow")
+            warnings.showwarning = lambda message, *_: print_message(f"Warning: {message}", fg="yellow")
             yield
     except (KeyboardInterrupt, Cancelled):
         stop("Cancelled; nothing was written.")
     except M2VError as error:
         if os.environ.get("M2V_DEBUG") == "1":
             raise
-        say(f"Error: {error}", fg="red", bold=True)
+        print_message(f"Error: {error}", fg="red", bold=True)
         raise click.exceptions.Exit(1) from None
     finally:
         logger.removeHandler(handler)
@@ -85,9 +90,9 @@ def errors_as_lines() -> Iterator[None]:
 
 @contextmanager
 def cancelled_by_interrupt() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, beside raising KeyboardInterrupt.
+    """Yield an event that Ctrl-C sets, in addition to raising KeyboardInterrupt.
 
-    The exception ends an import or a download at once; the event ends the work where a library swallowed it.
+    The exception interrupts an import or a download immediately; the event stops the work if a library swallowed it.
     """
     cancel = threading.Event()
 
@@ -104,16 +109,16 @@ def cancelled_by_interrupt() -> Iterator[threading.Event]:
 
 @contextmanager
 def progress_bars(unit: str) -> Iterator[ProgressCallback]:
-    """A line with a bar for each stage; `unit` is what the stages "encode" and "index" count.
+    """Yield a callback that shows a progress bar per stage; `unit` is the unit of the stages "encode" and "index".
 
-    A terminal shows the line while its stage runs; elsewhere it is printed when its stage ends.
+    Terminals show the line while the stage runs; otherwise it is printed when the stage ends.
     """
     latest: Progress | None = None
     drawn_at = 0.0
 
     def end_line(is_done: bool) -> None:
         if latest is not None:
-            stage = replace(latest, done=1, total=1, eta_seconds=None) if is_done else latest
+            stage = replace(latest, done=1, total=1, eta_seconds=None, left_seconds=None) if is_done else latest
             _draw(_bar_text(stage, unit), end="\n")
 
     def show(event: Progress) -> None:
@@ -139,11 +144,12 @@ def _bar_text(event: Progress, unit: str) -> str:
     line = f"{STAGES.get(event.stage, event.stage):<20} {'━' * round(share * _BAR_WIDTH):<{_BAR_WIDTH}} {share:>4.0%}"
     if event.stage in ("encode", "index") and event.rate > 0:
         line += f"  {event.rate:,.0f} {unit}/s"
-    return line if event.eta_seconds is None else f"{line}  {clock_text(event.eta_seconds)} left"
+    left = event.eta_seconds if event.left_seconds is None else event.left_seconds  # of the stage, or of the whole run
+    return line if left is None else f"{line}  {clock_text(left)} left"
 
 
 def _draw(line: str, end: str = "") -> None:
-    """Replace the line that a terminal shows last; elsewhere print those that are final."""
+    """Replace the current line of a terminal; without a terminal, only print final lines."""
     global _drawn
     if sys.stderr.isatty():
         line = line[: shutil.get_terminal_size().columns - 1]
@@ -155,45 +161,45 @@ def _draw(line: str, end: str = "") -> None:
 
 
 def load_model(model: str) -> StaticModel:
-    """The model in a folder or a Hub repository."""
+    """Load a model from a folder or a Hub repository."""
     from m2v_core.model import StaticModel
 
     return StaticModel.from_pretrained(model)
 
 
 def check_model_folder(path: Path, overwrite: bool) -> None:
-    """Refuse before the work what can't be written after it.
+    """Check before the work that the result can be written.
 
     Raises:
-        SaveError: Something stands at `path` that must stay, or nothing can be written there.
+        SaveError: `path` exists and must not be replaced, or is not writable.
     """
     from m2v_core.storage.formats import is_model_folder
 
     if path.is_file():
-        raise SaveError(f"{path} is a file. Name a folder that doesn't exist yet.")
+        raise SaveError(f"{path} is a file. Choose a folder that doesn't exist yet.")
     if path.is_dir() and any(path.iterdir()):
         if not is_model_folder(path):
-            raise SaveError(f"{path} is a folder that holds no model. Name one that doesn't exist yet.")
+            raise SaveError(f"{path} is a folder without a model. Choose a folder that doesn't exist yet.")
         if not overwrite:
-            raise SaveError(f"{path} holds a model already. Name another folder, or add --overwrite.")
+            raise SaveError(f"{path} already contains a model. Choose another folder, or add --overwrite.")
     check_output(path)
 
 
 def check_output(path: Path | None) -> None:
-    """Refuse a path that can't be created, before any work. Missing folders are created with it.
+    """Check before the work that a path can be created, with missing folders.
 
     Raises:
-        SaveError: The nearest folder that exists is none to write to.
+        SaveError: The nearest existing folder is not writable.
     """
     if path is None:
         return
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise SaveError(f"{path} can't be made: {parent} is no folder that you may write to.")
+        raise SaveError(f"{path} can't be created: {parent} is not a writable folder.")
 
 
 def write_result(text: str, path: Path | None) -> None:
-    """A command's result, in a file, or on standard output without one.
+    """Write a command's result to a file, or to standard output if `path` is None.
 
     Raises:
         SaveError: The file can't be written.
@@ -209,24 +215,24 @@ def write_result(text: str, path: Path | None) -> None:
 
 
 def print_facts(**facts: object) -> None:
-    """One line a fact, its name before it; None is a dash."""
+    """Print one line per fact, with its name; None is shown as a dash."""
     for name, value in facts.items():
         click.echo(f"{click.style(f'{name:<10}', dim=True)} {'-' if value is None else value}")
 
 
 def print_json(data: object) -> None:
-    """One JSON object, over many lines."""
+    """Print one JSON object on several lines."""
     click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def table_text(sheet: Sheet) -> str:
-    """A table in columns of equal width, its headings dim on a terminal."""
+    """Format a table with aligned columns and, on a terminal, dim headings."""
     headings, rows = sheet.to_text().split("\n", 1)
     return f"{click.style(headings, dim=True)}\n{rows}"
 
 
-def say(message: str, **style: Any) -> None:
-    """One line on standard error, above the bar if there is one."""
+def print_message(message: str, **style: Any) -> None:
+    """Print one line on standard error, above the progress bar if there is one."""
     bar = _drawn
     if bar:
         _draw("", end="\r")
@@ -236,40 +242,40 @@ def say(message: str, **style: Any) -> None:
 
 
 def stop(message: str) -> NoReturn:
-    """End a command that was interrupted."""
-    say(message, fg="yellow")
+    """Exit a command that was interrupted."""
+    print_message(message, fg="yellow")
     raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def clock_text(seconds: float) -> str:
-    """Minutes and seconds: "2:05"."""
+    """Format minutes and seconds: "2:05"."""
     return f"{round(seconds) // 60}:{round(seconds) % 60:02}"
 
 
 def folder_bytes(folder: Path) -> int:
-    """Bytes of all files in a folder."""
+    """Total size of all files in a folder in bytes."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def size_text(n_bytes: int) -> str:
-    """A size as people read it: "15.1 MB", "802.0 kB"."""
+    """Format a size: "15.1 MB", "802.0 kB"."""
     return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:,.1f} kB"
 
 
 class _LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        say(f"Warning: {record.getMessage()}", fg="yellow")
+        print_message(f"Warning: {record.getMessage()}", fg="yellow")
 
 
 def teacher_folder(name: str) -> Path:
-    """The folder of a teacher that may be run: the argument of `open_encoder`, which loads torch when it is called."""
+    """Return the folder of a trusted teacher, as an argument of `open_encoder`; imports torch when called."""
     from m2v_core.distillation.teacher.teacher import trusted_folder
 
     return trusted_folder(name)
 
 
 def teacher_device(device: str | None) -> Callable[[], str]:
-    """The device that `--device` means, found when a teacher is opened: finding it loads torch."""
+    """Return a function that resolves `--device` when a teacher is opened, because that imports torch."""
 
     def resolve() -> str:
         from m2v_core.distillation.teacher.teacher import resolve_device

@@ -34,7 +34,7 @@ from m2v_core.errors import Cancelled, InputError
     "--input",
     "input_path",
     required=True,
-    help="File of texts: text (one a line), .jsonl, .csv, .tsv or .parquet; - for standard input. Or many: a "
+    help="File of texts: text (one per line), .jsonl, .csv, .tsv or .parquet; - for standard input. Or many: a "
     "folder, a pattern in quotes such as 'texts/*.parquet', or a URL (hf://, s3://).",
 )
 @click.option(
@@ -43,11 +43,11 @@ from m2v_core.errors import Cancelled, InputError
     required=True,
     help="File to write: .npy, .parquet or .jsonl; or a folder, which gets a .parquet for each input.",
 )
-@click.option("--column", help='Column or key that holds the texts. [default: "text", or the only one there is]')
+@click.option("--column", help='Column or key with the texts. [default: "text", or the only candidate]')
 @click.option(
     "--input-format",
     type=click.Choice(["text", "jsonl", "csv", "tsv", "parquet"]),
-    help="Where the input's ending doesn't say it. [default: by the ending, or else text]",
+    help="Format of the input. [default: by file extension, otherwise text]",
 )
 @click.option(
     "--keep-columns/--no-keep-columns", default=True, help="Write the columns of the input too, to .parquet and .jsonl."
@@ -59,29 +59,27 @@ from m2v_core.errors import Cancelled, InputError
     "--dtype",
     type=DTYPES,
     default="float32",
-    help="Precision of the embeddings; int8, with a column of scales, in .parquet alone.",
+    help="Precision of the embeddings; int8, with a column of scales, only in .parquet.",
 )
-@click.option("--max-length", type=int, help="Tokens to read of each text. [default: the model's own limit]")
-@click.option("--normalize/--no-normalize", default=None, help="Overrule the model on whether rows get unit length.")
+@click.option("--max-length", type=int, help="Maximum tokens per text. [default: the model's limit]")
+@click.option("--normalize/--no-normalize", default=None, help="Override the model's setting for unit length.")
 @click.option(
     "--on-error",
     type=click.Choice(["fail", "skip"]),
     default="fail",
-    help="What to do at a row that is malformed or has no text; skip leaves it out, but not of .npy.",
+    help="What to do with a malformed row or a row without text; skip is not available for .npy.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the output that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--restart", is_flag=True, help="Encode all files of a folder again, also the finished ones.")
-@click.option(
-    "--workers", type=AT_LEAST_1, help="Processes of one core each that encode many files. [default: all cores]"
-)
+@click.option("--workers", type=AT_LEAST_1, help="Number of one-core processes for many files. [default: all cores]")
 @click.option(
     "--engine",
     type=click.Choice(["processes", "ray"]),
     default="processes",
-    help="What runs them: processes on this machine, or Ray on many.",
+    help="Run workers as processes on this machine, or with Ray on several machines.",
 )
-@click.option("--address", help="Of a Ray cluster. [default: RAY_ADDRESS, or else this machine]")
-@click.option("--index", is_flag=True, help="Build the index for m2v search too, beside the .parquet that is written.")
+@click.option("--address", help="Address of a Ray cluster. [default: RAY_ADDRESS, or this machine]")
+@click.option("--index", is_flag=True, help="Also build the index for m2v search, next to the .parquet output.")
 def encode(
     model: str,
     input_path: str,
@@ -95,28 +93,28 @@ def encode(
     index: bool,
     **options: Any,
 ) -> None:
-    """Encode a file of texts, of any size, or many of them into a folder.
+    """Encode one file of texts of any size, or many files into a folder.
 
     After an interrupted run, the same command resumes a folder at the first unfinished file; a single file starts over.
     """
     from m2v_core.bulk.formats import STDIN, is_output_name
-    from m2v_core.bulk.inputs import is_many
+    from m2v_core.bulk.inputs import is_multi_file
 
     options["max_length"] = ... if max_length is None else max_length
     is_folder = str(output_path).endswith(("/", os.sep))
     output_path = Path(output_path)
     is_folder = is_folder or output_path.is_dir() or not output_path.suffix
     if is_folder and input_path == STDIN:
-        raise InputError(f"{output_path} is a folder, and standard input has no name for a file in it. Name a file.")
-    is_many_inputs = workers is not None or engine != "processes" or address is not None or is_many(input_path)
+        raise InputError(f"{output_path} is a folder, but standard input has no name for a file in it. Pass a file.")
+    is_many_inputs = workers is not None or engine != "processes" or address is not None or is_multi_file(input_path)
     is_many_inputs = is_many_inputs or is_folder
     if index and not is_many_inputs and output_path.suffix.lower() not in (".parquet", ".pq"):
-        raise InputError(f"--index is for vectors in Parquet, not {output_path}. Name an output that ends in .parquet.")
+        raise InputError(f"--index is for vectors in Parquet, not {output_path}. Choose an output ending in .parquet.")
     if is_many_inputs:
         if overwrite:
-            raise InputError("--overwrite is for a single file. A folder is begun anew by --restart.")
+            raise InputError("--overwrite is for a single file. Use --restart for a folder.")
         if is_output_name(output_path) and not is_folder:
-            raise InputError(f"{output_path} is the name of a file. Name a folder: each input gets a file in it.")
+            raise InputError(f"{output_path} is a file name. Pass a folder, which gets one file per input.")
         options |= {"restart": restart, "workers": workers, "engine": engine, "address": address}
         _encode_many(model, input_path, output_path, options)
         if index:
@@ -143,11 +141,11 @@ def encode(
     seconds = time.perf_counter() - started
     if encoded.n_skipped:
         examples = " ".join(encoded.problems)
-        warnings.warn(f"{encoded.n_skipped:,} rows were left out. The first: {examples}", stacklevel=1)
+        warnings.warn(f"{encoded.n_skipped:,} rows were skipped. First: {examples}", stacklevel=1)
     if encoded.warning:
         warnings.warn(encoded.warning, stacklevel=1)
     if encoded.n_texts == 0:
-        warnings.warn(f"{input_path} holds no texts, so {output_path} has no rows.", stacklevel=1)
+        warnings.warn(f"{input_path} contains no texts, so {output_path} has no rows.", stacklevel=1)
     facts = {"rows": f"{encoded.n_texts:,}", "dim": static_model.dim}
     speed = f"{encoded.n_texts / seconds:,.0f} texts/s"
     print_facts(**facts, speed=speed, path=output_path)
@@ -163,13 +161,13 @@ def _encode_many(model: str, inputs: str, folder: Path, options: dict[str, Any])
         with progress_bars("texts") as show, cancelled_by_interrupt() as cancel:
             encoded = encode_files(model, inputs, folder, progress=show, cancel=cancel, **options)
     except (KeyboardInterrupt, Cancelled):
-        stop(f"Stopped. What is finished stays in {folder}; the same command goes on from there.")
+        stop(f"Stopped. Finished files are kept in {folder}. Rerun the same command to resume.")
     seconds = time.perf_counter() - started
     for message in encoded.failed.values():
-        warnings.warn(f"A file was left out: {message}", stacklevel=1)
+        warnings.warn(f"A file was skipped: {message}", stacklevel=1)
     if encoded.n_skipped:
-        examples = f" The first: {' '.join(encoded.problems)}" if encoded.problems else ""
-        warnings.warn(f"{encoded.n_skipped:,} rows were left out.{examples}", stacklevel=1)
+        examples = f" First: {' '.join(encoded.problems)}" if encoded.problems else ""
+        warnings.warn(f"{encoded.n_skipped:,} rows were skipped.{examples}", stacklevel=1)
     if encoded.warning:
         warnings.warn(encoded.warning, stacklevel=1)
     facts = {"files": f"{encoded.n_files:,}", "rows": f"{encoded.n_texts:,}", "dim": encoded.dim}
@@ -183,7 +181,7 @@ def _encode_many(model: str, inputs: str, folder: Path, options: dict[str, Any])
 @click.argument("model", help="A model folder, or its Hub name.")
 @json_option
 def info(model: str, as_json: bool) -> None:
-    """Say what a model is: its teacher, size, precision, tokenizer, recipe."""
+    """Show a model's teacher, size, precision, tokenizer and recipe."""
     from m2v_core import native
     from m2v_core.storage.formats import Form
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from m2v_core.evaluation.report import Sheet
     from m2v_core.evaluation.run import Evaluation
 
-_output_option = click.option("--output", type=PATH, help="File to write, instead of standard output.")
+_output_option = click.option("--output", type=PATH, help="File to write instead of standard output.")
 _FORMATS = click.Choice(["table", "markdown", "csv", "json"])
 
 
@@ -48,28 +48,28 @@ _FORMATS = click.Choice(["table", "markdown", "csv", "json"])
     "--data",
     type=PATH,
     help="Folder of tasks (sts/, wordsim/, classification/, clustering/, ...) or the same as .zip; or one "
-    "table of your own, CSV, TSV or JSONL: score, text, text or label, text.",
+    "of your own tables, CSV, TSV or JSONL: score, text, text or label, text.",
 )
-@click.option("--tasks", help="Some of its tasks or kinds, between commas: STS13,wordsim. [default: all]")
-@click.option("--mteb", help="Tasks of MTEB, between commas; their texts come from the Hub.")
-@click.option("--teacher", help="Without labels: say how much of this teacher's ranking of --texts each model keeps.")
-@click.option("--texts", type=PATH, help="Texts of your own for --teacher, one a line; 512 or more.")
+@click.option("--tasks", help="Comma-separated tasks or kinds of --data: STS13,wordsim. [default: all]")
+@click.option("--mteb", help="Comma-separated tasks of MTEB; their texts are downloaded from the Hub.")
+@click.option("--teacher", help="Without labels: measure how well each model keeps this teacher's ranking of --texts.")
+@click.option("--texts", type=PATH, help="Your own texts for --teacher, one per line; 512 or more.")
 @click.option(
     "--columns",
     type=click.Choice(["tasks", "groups"]),
     default="tasks",
-    help="Columns of the table: each task, or MTEB's kinds of tasks.",
+    help="Columns of the table: tasks, or MTEB's kinds of tasks.",
 )
-@click.option("--published", is_flag=True, help="Add what others have published of their models, by kinds of tasks.")
-@click.option("--intervals", is_flag=True, help="Show the 95 % interval of each score too.")
+@click.option("--published", is_flag=True, help="Add published results of other models, by kinds of tasks.")
+@click.option("--intervals", is_flag=True, help="Also show the 95% interval of each score.")
 @click.option(
     "--format",
     type=_FORMATS,
     default="table",
-    help="csv has a line for each score, with its interval; json holds everything.",
+    help="csv has one line per score, with its interval; json contains everything.",
 )
 @_output_option
-@click.option("--device", help="Where teachers run: cpu, cuda, mps or auto.")
+@click.option("--device", help="Device of teachers: cpu, cuda, mps or auto.")
 def evaluate(
     models: tuple[str, ...],
     data: Path | None,
@@ -84,17 +84,17 @@ def evaluate(
     output: Path | None,
     device: str | None,
 ) -> None:
-    """Measure how good models are, side by side on the same tasks."""
+    """Compare the quality of models on the same tasks."""
     if (teacher is None) != (texts is None):
         raise click.BadParameter(
-            "one needs the other: whose ranking, and of which texts.", param_hint="--teacher, --texts"
+            "both are needed: the teacher, and the texts to rank.", param_hint="--teacher, --texts"
         )
     if data is None and mteb is None and teacher is None:
         raise click.BadParameter(
-            "give a folder of tasks, --mteb with names of tasks, or --teacher and --texts.", param_hint="--data"
+            "pass a folder of tasks, --mteb with names of tasks, or --teacher and --texts.", param_hint="--data"
         )
     if tasks is not None and data is None:
-        raise click.BadParameter("it chooses among the tasks of --data, which is missing.", param_hint="--tasks")
+        raise click.BadParameter("it selects tasks of --data, which is missing.", param_hint="--tasks")
     check_output(output)
     with progress_bars("texts") as show, cancelled_by_interrupt() as cancel:
         reporter = ProgressReporter(show, cancel)
@@ -136,24 +136,31 @@ def evaluate(
 
 
 @click.command()
-@click.argument("model", help="Folder of a static model, or its Hub name; best with float32 numbers.")
-@click.option(
-    "--data", type=PATH, required=True, help="Judge by this: a folder of tasks, the same as .zip, or one table."
+@click.argument(
+    "models",
+    metavar="MODEL...",
+    nargs=-1,
+    required=True,
+    help="Folders of static models, or their Hub names; preferably in float32.",
 )
-@click.option("--tasks", help="Some of its tasks or kinds, between commas.")
+@click.option("--data", type=PATH, required=True, help="Test data: a folder of tasks, the same as .zip, or one table.")
+@click.option("--tasks", help="Comma-separated tasks or kinds of --data.")
 @click.option(
-    "--shared-rows", type=AT_LEAST_1, help="Try sharing this many rows among all tokens too; takes a minute or more."
+    "--shared-rows", type=AT_LEAST_1, help="Also try this many rows shared by all tokens; takes a minute or more."
 )
-@click.option("--format", type=_FORMATS, default="table", help="What to write.")
+@click.option("--format", type=_FORMATS, default="table", help="Format of the result.")
 @_output_option
 def frontier(
-    model: str, data: Path, tasks: str | None, shared_rows: int | None, format: str, output: Path | None
+    models: tuple[str, ...], data: Path, tasks: str | None, shared_rows: int | None, format: str, output: Path | None
 ) -> None:
-    """Size, quality and speed of smaller versions of a model: fewer dimensions, shorter numbers, shared rows."""
+    """Measure smaller versions of models: fewer dimensions, lower precision, shared rows.
+
+    Several models are compared in one table, such as one with a vocabulary of words and one without.
+    """
     check_output(output)
     with progress_bars("versions") as show, cancelled_by_interrupt() as cancel:
         ProgressReporter(show, cancel).start("start")
-        from m2v_core.evaluation.encoders import encoder_kind
+        from m2v_core.evaluation.encoders import encoder_kind, encoder_names
         from m2v_core.evaluation.evidence import NOT_ENOUGH_DATA
         from m2v_core.evaluation.frontier import frontier as measured
         from m2v_core.evaluation.packed import read_test_data
@@ -161,15 +168,18 @@ def frontier(
         from m2v_core.evaluation.speed import METER_TEXTS, SAMPLE_NAME, speed_meter
         from m2v_core.model import StaticModel
 
-        if (kind := encoder_kind(model, teacher_folder=teacher_folder)) != "static":
-            what = "a Sentence Transformer" if kind in ("teacher", "onnx") else "no static model"
-            raise InputError(
-                f"{model} is {what}, and smaller versions are made of static models. Distill one first: m2v distill"
-            )
+        for model in models:
+            if (kind := encoder_kind(model, teacher_folder=teacher_folder)) != "static":
+                what = "a Sentence Transformer" if kind in ("teacher", "onnx") else "not a static model"
+                raise InputError(
+                    f"{model} is {what}, but smaller versions are made from static models. Distill one first: "
+                    "m2v distill"
+                )
+        opened = [StaticModel.from_pretrained(model) for model in models]
         chosen = read_test_data(data, _names(tasks))
         texts = {text for task in chosen for text in task.texts}
         rows = measured(
-            StaticModel.from_pretrained(model),
+            opened[0] if len(opened) == 1 else dict(zip(encoder_names(models), opened, strict=True)),
             chosen,
             vocabulary_quantizations=(None,) if shared_rows is None else (None, shared_rows),
             measure_speed=speed_meter(sorted(texts)),
@@ -177,20 +187,24 @@ def frontier(
             cancel=cancel,
         )
     if format == "json":
-        record = {"model": model, "tasks": [task.name for task in chosen], "versions": [row.to_json() for row in rows]}
+        record = {
+            "model": ", ".join(models),
+            "tasks": [task.name for task in chosen],
+            "versions": [row.to_json() for row in rows],
+        }
         write_result(json.dumps(record | _conditions(), indent=2) + "\n", output)
         return
     sheet = frontier_sheet(rows)
     if format == "csv":
         write_result(sheet.to_csv(), output)
         return
-    best = "Best: better than every version as small, their intervals apart."
+    best = "Best: better than every version of at most its size, with disjoint intervals."
     if not any(row.is_best for row in rows):
         best = f"{NOT_ENOUGH_DATA} which version is the best of its size: their intervals overlap."
     read = "these texts" if len(texts) >= METER_TEXTS else SAMPLE_NAME
     notes = [
-        f"Score: mean over {', '.join(task.name for task in chosen)}, with its 95 % interval. {best}",
-        f"Sentences a second: each by itself, median of many rounds on {read}. {_measured()}",
+        f"Score: mean over {', '.join(task.name for task in chosen)}, with its 95% interval. {best}",
+        f"Sentences/s: measured one by one, median of many rounds on {read}. {_measured()}",
     ]
     table = table_text(sheet) if format == "table" else sheet.to_markdown()
     write_result(table + "".join(f"\n{note}\n" for note in notes), output)
@@ -250,7 +264,7 @@ def _footnotes(found: Evaluation, published: bool) -> list[str]:
 
 
 def _conditions() -> dict[str, Any]:
-    """When and where it was measured, for a JSON file."""
+    """Date and machine of the measurement, for a JSON file."""
     from m2v_core.evaluation.speed import this_machine
 
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
@@ -258,7 +272,7 @@ def _conditions() -> dict[str, Any]:
 
 
 def _measured() -> str:
-    """The same as a sentence."""
+    """The date and machine as a sentence."""
     conditions = _conditions()
     machine = conditions["machine"]
     return (

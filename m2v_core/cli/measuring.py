@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, help="Folders or Hub names, as for m2v eval.")
-@click.option("--teacher", help="Measure this Sentence Transformer too, and each model's fidelity to it.")
+@click.option("--teacher", help="Also measure this Sentence Transformer, and each model's fidelity to it.")
 @click.option(
     "--texts",
     "texts_path",
     type=PATH,
-    help="Text file in UTF-8, one text a line. [default: sentences that come with Python]",
+    help="Text file in UTF-8, one text per line. [default: sentences that come with Python]",
 )
-@click.option("--rounds", type=AT_LEAST_1, default=5, help="Turns of each; no round reads what another has read.")
+@click.option("--rounds", type=AT_LEAST_1, default=5, help="Rounds per model; no text is used in two rounds.")
 @click.option(
-    "--seconds", default=15.0, help="Time for each; who needs more reads fewer texts, and is marked as extrapolated."
+    "--seconds", default=15.0, help="Time limit per model; slow models encode fewer texts and are extrapolated."
 )
-@click.option("--with-peer", is_flag=True, help="Measure each model in the model2vec package too.")
-@click.option("--device", help="Where the teacher runs: cpu, cuda, mps or auto.")
+@click.option("--with-peer", is_flag=True, help="Also measure each model in the model2vec package.")
+@click.option("--device", help="Device of the teacher: cpu, cuda, mps or auto.")
 @json_option
 def speed(
     models: tuple[str, ...],
@@ -50,7 +50,7 @@ def speed(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure models side by side: the same texts, the same machine, in turn."""
+    """Compare the speed of models on the same texts on this machine."""
     with progress_bars("texts") as show, cancelled_by_interrupt() as cancel:
         ProgressReporter(show, cancel).start("start")
         from m2v_core.evaluation.encoders import Encoder, Model2VecEncoder, StaticEncoder, open_encoder
@@ -106,15 +106,20 @@ def _print_speeds(comparison: SpeedComparison) -> None:
     machine = comparison.machine
     notes = [
         f"Median of {comparison.rounds} rounds of {comparison.texts_per_round:,} texts ({comparison.texts_name}, "
-        f"{comparison.mean_characters:.0f} characters on average), tokenizing included. {machine.processor}, "
+        f"{comparison.mean_characters:.0f} characters on average), including tokenization. {machine.processor}, "
         f"{machine.n_cpus} CPUs, {machine.system}, Python {machine.python}."
     ]
     notes += [
-        f"* {encoder.facts.name} is extrapolated: it read {encoder.texts_per_round:,} of the "
+        f"* {encoder.facts.name} is extrapolated: it encoded {encoder.texts_per_round:,} of the "
         f"{comparison.texts_per_round:,} texts of each round in its {comparison.seconds:g} seconds."
         for encoder in comparison.encoders
         if encoder.is_extrapolated
     ]
+    if comparison.is_busy:
+        notes.append(
+            f"This machine was busy during the measurement: other programs used {comparison.other_load:.0%} of the "
+            "processors, so the rates are too low; the ratio is less affected. Close other programs and measure again."
+        )
     if comparison.judged_texts:
         notes.append(
             f"Fidelity: rank correlation with the teacher's similarities of all pairs of {comparison.judged_texts} "
@@ -122,7 +127,7 @@ def _print_speeds(comparison: SpeedComparison) -> None:
         )
     elif comparison.teacher is not None:
         notes.append(
-            f"Fidelity: not measured, as it takes {MIN_FIDELITY_TEXTS} texts that every encoder has read. Give more "
+            f"Fidelity: not measured, because it needs {MIN_FIDELITY_TEXTS} texts encoded by all encoders. Use more "
             "texts or more --seconds."
         )
     for note in notes:

@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", help="A model's or classifier's folder.")
 @click.argument("repo_id", help="owner/name, or a name under your own account.")
-@click.option("--public", is_flag=True, help="Let everyone see it; a new repository is private.")
-@click.option("--revision", help="Branch to commit to, made when missing. [default: main]")
-@click.option("--create-pr", is_flag=True, help="Propose it as a pull request.")
-@click.option("--overwrite", is_flag=True, help="Replace the model that is there.")
-@click.option("--message", help="What the commit is called.")
-@click.option("--license", help="SPDX id for the model card. [default: that of its card]")
+@click.option("--public", is_flag=True, help="Make a new repository public. [default: private]")
+@click.option("--revision", help="Branch to commit to, created if missing. [default: main]")
+@click.option("--create-pr", is_flag=True, help="Open a pull request.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing model.")
+@click.option("--message", help="Title of the commit.")
+@click.option("--license", help="SPDX id for the model card. [default: the license in its card]")
 def push(model: str, repo_id: str, public: bool, message: str | None, license: str | None, **options: Any) -> None:
-    """Publish a model or a classifier on the Hub, and check what arrived.
+    """Publish a model or a classifier on the Hub, and verify the upload.
 
-    The token is that of `hf auth login` or of HF_TOKEN.
+    Uses the token of `hf auth login` or HF_TOKEN.
     """
     from m2v_core.storage.front_matter import FrontMatter, as_list
 
@@ -55,7 +55,7 @@ def push(model: str, repo_id: str, public: bool, message: str | None, license: s
             **options,
         )
     if not done.verified:
-        warnings.warn("It is on the Hub, but could not be fetched again to check it.", stacklevel=1)
+        warnings.warn("The model is on the Hub, but could not be downloaded again to verify it.", stacklevel=1)
     print_facts(url=done.pr_url or done.url, commit=done.commit, revision=done.revision, verified=done.verified)
 
 
@@ -69,9 +69,9 @@ def push(model: str, repo_id: str, public: bool, message: str | None, license: s
     "gensim and spaCy; zip: the model's own files.",
 )
 @click.option("--output", type=PATH, required=True, help="Folder (onnx) or file to write.")
-@click.option("--overwrite", is_flag=True, help="Replace what is there.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def export(model: str, format: Literal["onnx", "word2vec", "zip"], output: Path, overwrite: bool) -> None:
-    """Write a model in a form that other programs read."""
+    """Write a model in a format for other programs."""
     _check_output(output, is_folder=format == "onnx", overwrite=overwrite)
     loaded = _load_model_or_classifier(model) if format == "onnx" else load_model(model)
     if format == "zip":
@@ -92,13 +92,13 @@ def space() -> None:
 
 _extra_index_url_option = click.option(
     "--extra-index-url",
-    help="Package index to write into requirements.txt, such as that of PyTorch's smaller CPU builds.",
+    help="Package index to write into requirements.txt, such as the one of PyTorch's smaller CPU builds.",
 )
 
 
 @space.command("build")
-@click.argument("folder", type=PATH, help="Folder to write; it must not hold anything else.")
-@click.option("--overwrite", is_flag=True, help="Replace the Space that is there.")
+@click.argument("folder", type=PATH, help="Folder to write; it must not contain other files.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing Space.")
 @_extra_index_url_option
 def build_space(folder: Path, overwrite: bool, extra_index_url: str | None) -> None:
     """Render a deployable Space from this checkout and its spaces.yaml."""
@@ -110,13 +110,13 @@ def build_space(folder: Path, overwrite: bool, extra_index_url: str | None) -> N
 
 @space.command("push")
 @click.argument("repo_id", help="owner/name of the Space.")
-@click.option("--public", is_flag=True, help="Let everyone see it; a new Space is private.")
-@click.option("--overwrite", is_flag=True, help="Replace all that is in the Space.")
+@click.option("--public", is_flag=True, help="Make a new Space public. [default: private]")
+@click.option("--overwrite", is_flag=True, help="Replace all files of the Space.")
 @_extra_index_url_option
 def push_space(repo_id: str, public: bool, overwrite: bool, extra_index_url: str | None) -> None:
     """Render the Space and deploy it on the Hub.
 
-    The token is that of `hf auth login` or of HF_TOKEN.
+    Uses the token of `hf auth login` or HF_TOKEN.
     """
     from m2v_core.hub import spaces
     from m2v_core.studio.space.build import build_space
@@ -140,14 +140,14 @@ def _load_model_or_classifier(model: str) -> StaticModel | StaticClassifier:
 
 
 def _check_output(path: Path, *, is_folder: bool, overwrite: bool) -> None:
-    """Refuse before the work what can't be written after it.
+    """Check before the work that the result can be written.
 
     Raises:
-        SaveError: Something stands at `path` that must stay, or nothing can be written there.
+        SaveError: `path` exists and must not be replaced, or is not writable.
     """
     is_taken = any(path.iterdir()) if path.is_dir() else path.exists()
     if path.exists() and path.is_dir() != is_folder:
-        raise SaveError(f"{path} is a {'folder' if path.is_dir() else 'file'}. Name another place.")
+        raise SaveError(f"{path} is a {'folder' if path.is_dir() else 'file'}. Choose another path.")
     if is_taken and not overwrite:
-        raise SaveError(f"{path} exists already. Name another place, or add --overwrite.")
+        raise SaveError(f"{path} already exists. Choose another path, or add --overwrite.")
     check_output(path)

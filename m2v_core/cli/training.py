@@ -29,7 +29,7 @@ from m2v_core.progress import ProgressReporter
 if TYPE_CHECKING:
     from m2v_core.classification.report import Report
 
-_MOST_ROWS = 20  # of the table of labels
+_MAX_ROWS = 20  # in the table of labels
 
 
 @click.command()
@@ -38,32 +38,30 @@ _MOST_ROWS = 20  # of the table of labels
     "--data",
     type=PATH,
     required=True,
-    help="Labelled texts: .csv, .tsv, .jsonl or .parquet with a column for each; or .tsv lines of label, tab, text.",
+    help="Labeled texts: .csv, .tsv, .jsonl or .parquet with a column for each; or .tsv lines of label, tab, text.",
 )
 @click.option("--output", type=PATH, required=True, help="Folder to write the classifier to.")
 @click.option("--text-column", help="Column or key of the texts. [default: text]")
 @click.option("--label-column", help="Column or key of the labels. [default: label]")
-@click.option("--label-separator", help="What stands between the labels of a text that has several, such as ';'.")
-@click.option("--test", type=PATH, help="More labelled texts, of the same kind, to judge the classifier by.")
-@click.option(
-    "--validation", default=0.1, help="Share of the texts to hold out while training, to choose the settings on."
-)
+@click.option("--label-separator", help="Separator of several labels of one text, such as ';'.")
+@click.option("--test", type=PATH, help="More labeled texts in the same format, to evaluate the classifier.")
+@click.option("--validation", default=0.1, help="Share of the texts to hold out for choosing the settings.")
 @click.option(
     "--class-weight",
     type=click.Choice(["auto", "balanced", "none"]),
     default="auto",
-    help="balanced: every label counts alike, however rare; none: every text does; auto: balanced where each "
+    help="balanced: every label has the same weight, however rare; none: every text has; auto: balanced if each "
     "text has one label.",
 )
 @click.option(
-    "--embeddings-only", is_flag=True, help="Leave the table as it is: no columns for what single tokens tell."
+    "--embeddings-only", is_flag=True, help="Don't change the table: no columns for the scores of single tokens."
 )
 @click.option(
-    "--finetune", is_flag=True, help="Train the table itself with the head: slower, about as good, needs torch."
+    "--finetune", is_flag=True, help="Train the table with the head: slower, about as accurate, requires torch."
 )
-@click.option("--max-epochs", type=AT_LEAST_1, default=50, help="Times to read the texts when fine-tuning, at most.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of all that is drawn at random.")
-@click.option("--overwrite", is_flag=True, help="Replace the classifier that is there.")
+@click.option("--max-epochs", type=AT_LEAST_1, default=50, help="Maximum number of epochs when fine-tuning.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Random seed.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing classifier.")
 @json_option
 def train(
     model: str,
@@ -80,16 +78,16 @@ def train(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Train a classifier on top of a model, from labelled texts, and save it.
+    """Train a classifier on top of a model with labeled texts, and save it.
 
-    model2vec opens it too, as a StaticModelPipeline.
+    model2vec can load it as a StaticModelPipeline.
     """
-    from m2v_core.bulk.labelled import read_labelled
+    from m2v_core.bulk.labeled import read_labeled
 
     check_model_folder(output, overwrite)
     columns = (text_column, label_column)
-    learned = read_labelled(data, *columns, label_separator=label_separator)
-    judged = None if test is None else read_labelled(test, *columns, label_separator=label_separator)
+    learned = read_labeled(data, *columns, label_separator=label_separator)
+    judged = None if test is None else read_labeled(test, *columns, label_separator=label_separator)
     static_model = load_model(model)
     started = time.perf_counter()
     with progress_bars("texts") as show, cancelled_by_interrupt() as cancel:
@@ -141,26 +139,24 @@ def train(
 @click.option(
     "--input",
     "input_path",
-    help="File of texts: text (one a line), .jsonl, .csv, .tsv or .parquet; - for standard input.",
+    help="File of texts: text (one per line), .jsonl, .csv, .tsv or .parquet; - for standard input.",
 )
-@click.option("--column", help='Column or key of the texts. [default: "text", or the only one there is]')
-@click.option(
-    "--threshold", default=0.5, help="Where a text may have several labels: the probability that a label needs."
-)
+@click.option("--column", help='Column or key of the texts. [default: "text", or the only candidate]')
+@click.option("--threshold", default=0.5, help="Minimum probability of a label, if texts can have several.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each text, with all probabilities.")
 def predict(
     classifier: str, texts: tuple[str, ...], input_path: str | None, column: str | None, threshold: float, as_json: bool
 ) -> None:
-    """Say the label of each text: one line a text, with its probability.
+    """Predict the label of each text: one line per text, with its probability.
 
-    Fields are separated by tabs: label, probability, text. Where a text may have several labels, each stands with
-    its own probability, separated by a space.
+    Fields are separated by tabs: label, probability, text. If texts can have several labels, labels are separated by
+    semicolons, and their probabilities by spaces.
     """
     from m2v_core.bulk.run import text_blocks
     from m2v_core.classification import StaticClassifier
 
     if bool(texts) == (input_path is not None):
-        raise InputError("Give either texts or --input, one of the two.")
+        raise InputError("Pass either texts or --input.")
     loaded = StaticClassifier.from_pretrained(classifier)
     classes = loaded.classes_.tolist()
     for block in [list(texts)] if texts else text_blocks(input_path or "", column):
@@ -190,8 +186,8 @@ def _print_report(report: Report) -> None:
             *(f"{share:.3f}" for share in (label.precision, label.recall, label.f1)),
             f"{label.n_texts:,}",
         )
-        for label in ranked[:_MOST_ROWS]
+        for label in ranked[:_MAX_ROWS]
     )
     click.echo(table_text(Sheet(("label", "precision", "recall", "F1", "texts"), rows)), nl=False)
-    if more := len(ranked[_MOST_ROWS:]):
-        click.secho(f"and {more:,} more labels; --json has them all", dim=True)
+    if more := len(ranked[_MAX_ROWS:]):
+        click.secho(f"and {more:,} more labels; use --json for all of them", dim=True)

@@ -1,12 +1,12 @@
-"""Code written for model2vec, run by this library: `install()` makes `import model2vec` return this implementation.
+"""Runs code for model2vec with this library: `install()` makes `import model2vec` return this implementation.
 
     import m2v_core.compat
 
     m2v_core.compat.install()
     from model2vec import StaticModel
 
-`python -m m2v_core.compat script.py` does the same for a script. Both hold for one process; a process that is started
-with the method "spawn" calls `install()` itself. Everything else in this library works without it.
+`python -m m2v_core.compat script.py` does the same for a script. Both affect only one process; a process started with
+the method "spawn" must call `install()` itself. Everything else in this library works without it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m m2v_core.compat script.py ...` or `-m module ...`: run code written for model2vec with this library."""
+"""`python -m m2v_core.compat script.py ...` or `-m module ...`: runs code for model2vec with this library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from m2v_core.compat import install
 
 
 def main() -> None:
-    """Install the modules, then run the script or module with the rest of the command line as its own."""
+    """Install the modules, then run the script or module with the remaining arguments."""
     arguments = sys.argv[1:]
     is_module = arguments[:1] == ["-m"]
     if len(arguments) <= is_module or (arguments[0].startswith("-") and not is_module):
@@ -26,5 +26,5 @@ def main() -> None:
         runpy.run_path(target, run_name="__main__")
 
 
-if __name__ == "__main__":  # a spawned process imports it under another name
+if __name__ == "__main__":  # spawned processes import it under another name
     main()

@@ -1,1 +1,1 @@
-"""Making a static model from a teacher."""
+"""Distillation of teachers into static models."""

@@ -1,4 +1,4 @@
-"""How a teacher reads the entries of a vocabulary: what they come to before a distillation, and after it."""
+"""Statistics of how a teacher's tokenizer splits the entries of a vocabulary."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from m2v_core.distillation.preflight import SAMPLED_WORDS, TeacherFacts, sampled
+from m2v_core.distillation.calibration.bags import sample_evenly
+from m2v_core.distillation.preflight import SAMPLED_WORDS, TeacherFacts
 from m2v_core.tokenization import unknown_token_id
 from m2v_core.tokenization.teacher_reader import TeacherReader
 
-_MOST_EXAMPLES = 4
-_NO_LIMIT = 1 << 30  # tokens of an entry, here where nothing has to read it
+_MAX_EXAMPLES = 4
+_NO_LIMIT = 1 << 30  # maximum tokens of an entry, as none is embedded
 
 
 @dataclass(frozen=True)
 class EntryPieces:
-    """What a teacher makes of a vocabulary's entries, each inside a sentence.
+    """How a teacher's tokenizer splits a vocabulary's entries, each as a word inside a sentence.
 
     Attributes:
-        n_entries: Entries of the vocabulary.
-        n_read: How many of them the rest was told by.
-        n_single: Of these, the ones that are a single known piece of the teacher.
-        n_unknown: Of these, the ones with text that the teacher has no piece for.
-        mean_pieces: Pieces of one of the others, on average; 0 where there are none.
-        examples: Some that take several pieces, the first in the vocabulary first, each with its pieces.
+        n_entries: Number of entries of the vocabulary.
+        n_read: Number of sampled entries; the following numbers are of these.
+        n_single: Number of entries that are a single known token.
+        n_unknown: Number of entries with text that the teacher has no token for.
+        mean_pieces: Mean number of tokens of the other entries; 0 if there are none.
+        examples: The first entries with several tokens, each with its tokens.
     """
 
     n_entries: int
@@ -37,33 +38,33 @@ class EntryPieces:
     examples: tuple[tuple[str, tuple[str, ...]], ...]
 
     def summary(self, use_subword: bool) -> list[str]:
-        """What it means for the model, a paragraph each.
+        """The consequences for the model, one sentence for users each.
 
         Args:
-            use_subword: Whether the entries join the teacher's pieces, as in `distill`.
+            use_subword: Whether the entries are added to the teacher's tokens, as in `distill`.
         """
         n_split = self.n_read - self.n_single
-        said = []
+        sentences = []
         if self.n_read < self.n_entries:
-            said.append(f"Told by {self.n_read:,} of the {self.n_entries:,} entries, drawn evenly.")
+            sentences.append(f"Based on a sample of {self.n_read:,} of the {self.n_entries:,} entries.")
         if self.n_single:
-            what = "is a single piece" if self.n_single == 1 else "are single pieces"
-            so = (
-                "which costs nothing and gains little."
+            what = "is already a single token" if self.n_single == 1 else "are already single tokens"
+            effect = (
+                "so adding them changes little."
                 if use_subword
-                else "and needed all the same: this model knows nothing but your words."
+                else "but still needed: this model contains only your words."
             )
-            said.append(f"{self._subject(self.n_single)} {what} of the teacher already, {so}")
+            sentences.append(f"{self._subject(self.n_single)} {what} of the teacher, {effect}")
         if n_split:
-            are, average, then = ("is", "", "it") if n_split == 1 else ("are", " on average", "each")
-            said.append(
-                f"{self._subject(n_split)} {are} read in {self.mean_pieces:.1f} pieces{average}; with this vocabulary "
-                f"{then} is one."
+            is_, average, each = ("is", "", "it") if n_split == 1 else ("are", " on average", "each")
+            sentences.append(
+                f"{self._subject(n_split)} {is_} split into {self.mean_pieces:.1f} tokens{average}; with this "
+                f"vocabulary {each} becomes one token."
             )
         if self.n_unknown:
-            holds = "holds" if self.n_unknown == 1 else "hold"
-            said.append(f"{self._subject(self.n_unknown)} {holds} text that the teacher does not know.")
-        return said
+            contains = "contains" if self.n_unknown == 1 else "contain"
+            sentences.append(f"{self._subject(self.n_unknown)} {contains} text that is unknown to the teacher.")
+        return sentences
 
     def _subject(self, count: int) -> str:
         if count < self.n_read:
@@ -71,23 +72,23 @@ class EntryPieces:
         return "The entry" if count == 1 else f"All {count:,} entries"
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, as plain JSON values."""
+        """All attributes as JSON values."""
         return {**vars(self), "examples": {entry: list(pieces) for entry, pieces in self.examples}}
 
 
 def entry_pieces(
     facts: TeacherFacts, vocabulary: Sequence[str], most_words: int | None = SAMPLED_WORDS
 ) -> EntryPieces | None:
-    """How the teacher reads the entries now; None where its tokenizer is not known.
+    """Tokenize the entries with the teacher's tokenizer; None if it is unknown.
 
     Args:
         facts: From `preflight.look_up`.
-        vocabulary: The entries, cleaned.
-        most_words: How many of them are read at most, evenly drawn; None for all.
+        vocabulary: The cleaned entries.
+        most_words: Maximum number of entries to tokenize; larger vocabularies are sampled evenly. None for all.
     """
     if facts.tokenizer is None:
         return None
-    return _entry_pieces(facts, sampled(vocabulary, most_words), len(vocabulary))
+    return _entry_pieces(facts, sample_evenly(vocabulary, most_words), len(vocabulary))
 
 
 @functools.lru_cache(maxsize=4)
@@ -107,7 +108,7 @@ def _entry_pieces(facts: TeacherFacts, words: tuple[str, ...], n_entries: int) -
         n_pieces += len(body)
         if unknown in body:
             n_unknown += 1
-        elif len(examples) < _MOST_EXAMPLES:
+        elif len(examples) < _MAX_EXAMPLES:
             examples.append((word, tuple(str(tokenizer.id_to_token(number)) for number in body)))
     n_split = len(words) - n_single
     return EntryPieces(

@@ -1,6 +1,6 @@
-"""From a teacher and a vocabulary to a static model, step by step as in the paper.
+"""The distillation pipeline: from a teacher and a vocabulary to a static model.
 
-Source: Model2Vec, https://github.com/MinishLab/model2vec. The recipe `model2vec` is its method as published.
+Source: Model2Vec, https://github.com/MinishLab/model2vec. The recipe `model2vec` is its published method.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,26 +18,30 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from m2v_core._version import __version__
-from m2v_core.distillation.cache import Fitted, Prepared, Readings, TeacherVectors, VectorCache
-from m2v_core.distillation.calibration.bags import synthetic_bags, usable_texts, whole_words
-from m2v_core.distillation.calibration.dictionary import dictionary_lines, takes_dictionary
-from m2v_core.distillation.reading import Elsewhere, Reading
+from m2v_core.distillation.automatic_vocabulary import resolve_words
+from m2v_core.distillation.cache import Fitted, Prepared, TeacherVectors, VectorCache
+from m2v_core.distillation.cached_teacher import CachedTeacher, RemoteEncoder
+from m2v_core.distillation.calibration.bags import deduplicate_texts, sample_evenly, synthetic_bags, whole_words
+from m2v_core.distillation.calibration.dictionary import dictionary_lines, uses_dictionary
 from m2v_core.distillation.reduction import n_components, reduce_dims
 from m2v_core.distillation.settings import (
     DEFAULTS,
     Dictionary,
     DistillRequest,
+    Effort,
     PCADims,
     Pooling,
     Precision,
     Recipe,
     Weighting,
+    is_automatic,
 )
-from m2v_core.distillation.teacher.elsewhere import VocabularyReader
 from m2v_core.distillation.teacher.files import TeacherFiles, files_of_folder
+from m2v_core.distillation.teacher.remote import VocabularyReader
 from m2v_core.distillation.teacher.requirements import check_requirements
 from m2v_core.distillation.teacher.source import locate_teacher
 from m2v_core.distillation.weighting import rank_weights
+from m2v_core.distillation.word_lists import corpus_warning
 from m2v_core.errors import Cancelled
 from m2v_core.hub.download import is_repo_id
 from m2v_core.model import StaticModel
@@ -54,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 def distill(
     model_name: str | Path,
-    vocabulary: Sequence[str] | None = None,
+    vocabulary: str | Sequence[str] | Mapping[str, float] | None = None,
     device: str | None = None,
     pca_dims: PCADims = DEFAULTS.pca_dims,
     apply_zipf: bool = DEFAULTS.apply_zipf,
@@ -67,6 +71,8 @@ def distill(
     vocabulary_quantization: int | None = DEFAULTS.vocabulary_quantization,
     prompt_name: str | None = DEFAULTS.prompt_name,
     dictionary: Dictionary = DEFAULTS.dictionary,
+    effort: Effort | None = DEFAULTS.effort,
+    vocabulary_size: int | str = DEFAULTS.vocabulary_size,
     trust_remote_code: bool = False,
     recipe: Recipe = DEFAULTS.recipe,
     corpus: Sequence[str] | None = None,
@@ -76,59 +82,67 @@ def distill(
     cancel: threading.Event | None = None,
     revision: str | None = None,
 ) -> StaticModel:
-    r"""Returns a static model distilled from a Sentence Transformer.
+    r"""Distill a Sentence Transformer into a static model.
 
     Args:
-        model_name: A folder, or a repository on the Hub. `sentence-transformers/all-MiniLM-L6-v2` comes along and
-            is used where the Hub can't be reached.
-        vocabulary: Words and phrases by falling frequency. None: the teacher's own pieces.
-        device: `"cpu"`, `"cuda"`, `"mps"`, or None (or `"auto"`) to choose.
-        pca_dims: Dimensions to keep, or the share of variance to explain (0 to 1), or `"auto"` to rotate without
+        model_name: A folder, or a repository on the Hub. `sentence-transformers/all-MiniLM-L6-v2` is bundled as a
+            fallback for when the Hub can't be reached.
+        vocabulary: Words and phrases, most frequent first, or a mapping from words to counts or relative frequencies,
+            which SIF weights and bags then follow. `"auto:en"`: the most frequent words of a language that the teacher
+            splits, from wordfreq. `"auto"`: those of the teacher's language if its card names exactly one that
+            wordfreq supports, else English. `"auto:corpus"`: frequent words and phrases of `corpus`. None: only the
+            teacher's own tokens.
+        device: `"cpu"`, `"cuda"`, `"mps"`, or None or `"auto"` to choose automatically.
+        pca_dims: Number of dimensions to keep, share of the variance to explain (0 to 1), `"auto"` to rotate without
             reducing, or None for no PCA.
-        apply_zipf: Whether rows are weighted by rank at all.
-        use_subword: With `vocabulary`: True joins its words to the teacher's pieces; False makes a word-level
-            model, for which unknown words yield nothing.
-        sif_coefficient: The a of SIF weights; None weighs all rows alike.
-        weighting: `"sif"`, or `"zipf"` as Model2Vec had it before 0.4.0.
-        token_remove_pattern: The teacher's pieces that begin with a match of this regular expression are dropped.
+        apply_zipf: Whether to weight rows by rank.
+        use_subword: With `vocabulary`: True adds its words to the teacher's tokens; False makes a word-level model,
+            which ignores unknown words.
+        sif_coefficient: The coefficient a of SIF weights; None gives all rows the same weight.
+        weighting: `"sif"`, or `"zipf"` for the weights of Model2Vec before 0.4.0.
+        token_remove_pattern: Drop the teacher's tokens that match this regular expression from their start.
         pooling: How the teacher's hidden states become a vector: `"mean"`, `"piece_cls"`, `"piece_half_cls"`,
-            `"first"`, `"last"`, `"pooler"`; see `settings.Pooling`. `"auto"` is `"mean"` for the recipe `model2vec`,
-            and the best there is for the others.
+            `"first"`, `"last"`, `"pooler"`; see `settings.Pooling`. `"auto"` is `"mean"` for the recipe `model2vec`;
+            for other recipes it selects the best pooling for the teacher.
         quantize_to: `"float32"`, `"float16"` or `"int8"`.
-        vocabulary_quantization: Share this many rows between all tokens (k-means); None: one row a token.
-        prompt_name: The teacher's prompt to put before each sentence that it reads, such as `"query"`; None for its
-            default prompt, if it has one.
-        dictionary: `"english"` fits the table to definitions and example sentences of WordNet too, `"none"` does not;
-            `"auto"` does where the recipe is `"calibrated"`, and teacher and vocabulary are English.
-        trust_remote_code: Whether code that comes with the teacher may run.
-        recipe: `"model2vec"`, the method as published; `"fast"`, the best at the same cost; or `"calibrated"`, which
-            has the teacher read tens of thousands of texts too and fits the table to its embeddings of them: bags of
-            random words, and a dictionary for English teachers.
-        corpus: Sentences like those that the model is for, without labels, a thousand or more: the table is fitted to
-            what the teacher says of them, with either `"fast"` or `"calibrated"`. See `bulk.read_texts` for files.
-        cache_folder: Keep the teacher's vectors here, and take them from here the next time: then other dimensions,
-            weights or precisions take a second. Up to 2 GiB.
-        reader: Has the vocabulary read in other processes, such as `m2v_core.distributed.vocabulary.ClusterReader` on a
-            Ray cluster. Sentences, `"auto"` pooling of a teacher that pools otherwise than by the mean, and all that
-            follows are done here; what needs more than 4 GiB of vectors in memory at once is refused, such as
-            `"calibrated"` for a million words. None: all is done here.
-        progress: Receives `Progress` events of the stages `download` (in bytes, where the Hub has to be asked), `load`,
-            `encode`, `read`, `reduce`, `calibrate` and `finish`. An exception it raises stops the work and passes
-            through.
-        cancel: Set it from another thread to stop the work within a batch.
+        vocabulary_quantization: Share this many rows between all tokens (k-means); None for one row per token.
+        prompt_name: The teacher's prompt to prepend to each sentence, such as `"query"`; None for its default prompt,
+            if it has one.
+        dictionary: `"english"` also fits the table to WordNet definitions and example sentences; `"none"` does not;
+            `"auto"` does so if the recipe is `"calibrated"` and the teacher and vocabulary are English.
+        effort: How many texts the recipe `"calibrated"` uses: `"quick"`, `"balanced"` or `"best"` (the default); see
+            `settings.LIMITS`. The result does not depend on the speed of the machine.
+        vocabulary_size: For automatic vocabularies: maximum number of words, or the model size in megabytes, such as
+            `"40MB"`.
+        trust_remote_code: Whether code from the teacher's repository may run.
+        recipe: `"model2vec"`, the published method; `"fast"`, the best quality at the same cost; or `"calibrated"`,
+            which also has the teacher embed tens of thousands of texts (bags of random words and, for English
+            teachers, a dictionary) and fits the table to these embeddings.
+        corpus: At least a thousand unlabeled sentences from the domain of the model. The table is fitted to the
+            teacher's embeddings of them; works with `"fast"` and `"calibrated"`. See `bulk.read_texts` for files.
+        cache_folder: Cache of teacher outputs, at most 2 GiB. With cached outputs, changing dimensions, weights or
+            precision takes a second.
+        reader: Embeds the vocabulary in other processes, such as `m2v_core.distributed.vocabulary.ClusterReader` on a
+            Ray cluster. All other steps run in this process, including sentences and the choice of `"auto"` pooling;
+            settings that need more than 4 GiB of vectors in memory raise InputError, such as `"calibrated"` for a
+            million words. None runs everything in this process.
+        progress: Receives `Progress` events of the stages `download` (in bytes), `load`, `pooling`, `encode`, `reduce`,
+            `bags`, `dictionary`, `corpus`, `prepare`, `calibrate`, `descend` and `finish`; skipped stages have no
+            events. An exception raised by the callback stops the run and propagates.
+        cancel: Set it from another thread to stop the run within a batch.
         revision: Branch, tag or commit of the teacher on the Hub; None for `main`.
 
     Returns:
-        A model with `normalize` on; its table is `(n_rows, dim)` of `quantize_to`.
+        A model with `normalize` on; its table is `(n_rows, dim)` in the precision `quantize_to`.
 
     Raises:
-        InputError: an argument is out of its range.
-        VocabularyError: the vocabulary holds no usable word.
-        NotFoundError, HubError: there is no such teacher, or the Hub can't be reached.
-        TeacherError: the teacher can't be used; RemoteCodeError and TeacherOutputError are of this kind.
-        DeviceError: the device isn't there.
+        InputError: an argument is out of range.
+        VocabularyError: the vocabulary has no valid word.
+        NotFoundError, HubError: the teacher does not exist, or the Hub can't be reached.
+        TeacherError: the teacher is not supported; RemoteCodeError and TeacherOutputError are subclasses.
+        DeviceError: the device is not available.
         MissingExtraError: torch or transformers is not installed.
-        SaveError, LimitError: with a reader, vectors can't be written, or workers die again and again.
+        SaveError, LimitError: with a reader, vectors can't be written, or workers crash repeatedly.
         Cancelled: `cancel` was set.
     """
     settings = DistillRequest(
@@ -144,43 +158,55 @@ def distill(
         vocabulary_quantization=vocabulary_quantization,
         prompt_name=prompt_name,
         dictionary=dictionary,
+        effort=effort,
+        vocabulary_size=vocabulary_size,
         recipe=recipe,
         corpus=corpus,
     )
     reporter = ProgressReporter(progress, cancel)
     if cancel is not None and cancel.is_set():
-        raise Cancelled("Cancelled before it began; nothing was written.")
+        raise Cancelled("Cancelled before it started; nothing was written.")
     source = locate_teacher(model_name, revision, reporter)
     reporter.start("load")
     files = files_of_folder(source.name, source.folder, "folder")
     check_requirements(files, trust_remote_code)
     files.prompt(prompt_name)
     cache = None if cache_folder is None else VectorCache(cache_folder)
-    elsewhere = None
+    remote = None
     if reader is not None:
-        elsewhere = Elsewhere(reader, source, device, trust_remote_code, settings.applies_modules)
-        device = "cpu" if device == "cpu" else None  # here there may be none of its GPUs
+        remote = RemoteEncoder(reader, source, device, trust_remote_code, settings.applies_modules)
+        device = "cpu" if device == "cpu" else None  # this machine may not have the cluster's GPUs
 
     def load() -> Teacher:
+        reporter.start("load", 1)
         from m2v_core.distillation.teacher.teacher import Teacher  # torch is not needed until here
 
-        return Teacher.load(
+        teacher = Teacher.load(
             source,
             device,
             trust_remote_code,
-            is_lazy=elsewhere is not None,
+            is_lazy=remote is not None,
             prompt_name=prompt_name,
             applies_modules=settings.applies_modules,
         )
+        reporter.advance(1)
+        return teacher
 
-    reading = Reading(load, settings, reporter, source, cache, elsewhere, files.sentence_modules.output_dim)
-    return _make_model(reading, settings, reporter, source.title, source.repo_id, source.revision, files)
+    resolved = _resolve_vocabulary(
+        settings,
+        lambda: (files.tokenizer, files.pad_token),
+        files.languages,
+        files.sentence_modules.model_dim(settings.applies_modules),
+    )
+    reading = CachedTeacher(load, resolved.request, reporter, source, cache, remote, files.sentence_modules.output_dim)
+    entries = resolved.config_entries
+    return _make_model(reading, settings, entries, reporter, source.title, source.repo_id, source.revision, files)
 
 
 def distill_from_model(
     model: Any,
     tokenizer: Any,
-    vocabulary: Sequence[str] | None = None,
+    vocabulary: str | Sequence[str] | Mapping[str, float] | None = None,
     device: str | None = None,
     pca_dims: PCADims = DEFAULTS.pca_dims,
     apply_zipf: bool = DEFAULTS.apply_zipf,
@@ -193,19 +219,20 @@ def distill_from_model(
     vocabulary_quantization: int | None = DEFAULTS.vocabulary_quantization,
     prompt_name: str | None = DEFAULTS.prompt_name,
     dictionary: Dictionary = DEFAULTS.dictionary,
+    effort: Effort | None = DEFAULTS.effort,
+    vocabulary_size: int | str = DEFAULTS.vocabulary_size,
     recipe: Recipe = DEFAULTS.recipe,
     corpus: Sequence[str] | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> StaticModel:
-    """Returns a static model distilled from a transformers model and fast tokenizer that are loaded already.
+    """Distill a loaded transformers model and its fast tokenizer into a static model.
 
-    Everything but the first two arguments is as in `distill`. The model comes back as it was: on its device, in its
-    mode and precision.
+    All other arguments are as in `distill`. The model's device, mode and precision are restored afterwards.
 
     Args:
         model: A transformers `PreTrainedModel`.
-        tokenizer: Its fast tokenizer, of transformers or of tokenizers.
+        tokenizer: Its fast tokenizer, from transformers or tokenizers.
     """
     settings = DistillRequest(
         vocabulary=vocabulary,
@@ -220,6 +247,8 @@ def distill_from_model(
         vocabulary_quantization=vocabulary_quantization,
         prompt_name=prompt_name,
         dictionary=dictionary,
+        effort=effort,
+        vocabulary_size=vocabulary_size,
         recipe=recipe,
         corpus=corpus,
     )
@@ -228,42 +257,87 @@ def distill_from_model(
     from m2v_core.distillation.teacher.teacher import Teacher
 
     teacher = Teacher.from_model(model, tokenizer, device)
-    reading = Reading(lambda: teacher, settings, reporter, None, None)
+    resolved = _resolve_vocabulary(settings, lambda: (teacher.tokenizer, teacher.pad_token), (), teacher.teacher_dim)
+    reading = CachedTeacher(lambda: teacher, resolved.request, reporter, None, None)
     name = str(getattr(model, "name_or_path", ""))
-    # transformers notes the commit of what it has from the Hub; all else was in a folder.
+    # transformers stores the commit of models from the Hub; without one the model was loaded from a folder.
     commit = getattr(getattr(model, "config", None), "_commit_hash", None)
     repo_id = name if commit and not Path(name).is_dir() and is_repo_id(name) else None
-    return _make_model(reading, settings, reporter, repo_id or Path(name).name, repo_id, None)
+    title = repo_id or Path(name).name
+    return _make_model(reading, settings, resolved.config_entries, reporter, title, repo_id, None)
+
+
+@dataclass(frozen=True)
+class _ResolvedVocabulary:
+    """A request with a concrete vocabulary.
+
+    Attributes:
+        request: The settings, with the words of an automatic vocabulary.
+        config_entries: Entries about the vocabulary for the model's configuration.
+    """
+
+    request: DistillRequest
+    config_entries: dict[str, Any]
+
+
+def _resolve_vocabulary(
+    settings: DistillRequest,
+    read_tokenizer: Callable[[], tuple[Tokenizer, str | None]],
+    languages: Sequence[str],
+    model_dim: int | None,
+) -> _ResolvedVocabulary:
+    """Replace an automatic vocabulary by its words, and warn about a corpus that does not fit the teacher.
+
+    Args:
+        settings: The user's request.
+        read_tokenizer: Returns the teacher's tokenizer and its padding token.
+        languages: Languages in the teacher's card.
+        model_dim: Maximum number of dimensions of a model; None if unknown.
+    """
+    source = "counts" if isinstance(settings.vocabulary, Mapping) else "list"
+    config_entries = {} if settings.vocabulary is None else {"vocabulary_source": source}
+    if not settings.corpus and not is_automatic(settings.vocabulary):
+        return _ResolvedVocabulary(settings, config_entries)
+    tokenizer, pad_token = read_tokenizer()
+    if settings.corpus and (warning := corpus_warning(settings.corpus, tokenizer)):
+        logger.warning("%s", warning)
+    request, words = resolve_words(settings, tokenizer, pad_token, languages, model_dim)
+    if words is not None:
+        logger.info("Vocabulary: %s.", words.summary())
+        config_entries = {"vocabulary_source": words.source, "vocabulary_summary": words.summary()}
+    return _ResolvedVocabulary(request, config_entries)
 
 
 def _make_model(
-    reading: Reading,
+    reading: CachedTeacher,
     settings: DistillRequest,
+    config_entries: dict[str, Any],
     reporter: ProgressReporter,
     teacher: str,
     repo_id: str | None,
     revision: str | None,
     files: TeacherFiles | None = None,
 ) -> StaticModel:
-    """Read, reduce and weight, calibrate, compress; `teacher` is its title, `repo_id` its name on the Hub, if any."""
-    noted = {} if files is None else _teacher_notes(files, settings)
+    """Embed, reduce and weight, calibrate, compress; `teacher` is the title, `repo_id` the name on the Hub, if any."""
+    if files is not None:
+        config_entries |= _teacher_entries(files, settings)
     read = reading.vocabulary()
     if read.entries is not None:
         if summary := read.entries.summary():
             logger.warning("Vocabulary: %s", summary)
-        noted |= {"n_entries": read.entries.n_entries, "n_entry_rows": read.entries.n_rows}
+        config_entries |= {"n_entries": read.entries.n_entries, "n_entry_rows": read.entries.n_rows}
     reporter.start("reduce")
     if settings.is_calibrated:
-        is_english = takes_dictionary(settings, read.tokenizer, () if files is None else files.languages)
-        decided = dataclasses.replace(settings, dictionary="english" if is_english else "none")
-        table, calibration_notes = _calibrated(read, reading, decided, reporter)
-        noted |= calibration_notes
+        is_english = uses_dictionary(settings, read.tokenizer, () if files is None else files.languages)
+        resolved = dataclasses.replace(settings, dictionary="english" if is_english else "none")
+        table, calibration_entries = _calibrate(read, reading, resolved, reporter)
+        config_entries |= calibration_entries
     else:
         table = _reduce_and_weight(read, settings)
     reporter.start("finish")
-    table = _without_unknown(table, read.tokenizer)
+    table = _zero_unknown_token(table, read.tokenizer)
     token_embeddings, weights = compression.quantize(
-        _within_float16(table.token_embeddings), table.weights, table.token_mapping, settings.quantize_to
+        _scale_to_float16(table.token_embeddings), table.weights, table.token_mapping, settings.quantize_to
     )
     return StaticModel(
         token_embeddings,
@@ -283,115 +357,126 @@ def _make_model(
                 "teacher": teacher or None,
                 "teacher_revision": revision,
                 "version": __version__,
-                **noted,
+                **config_entries,
             },
         },
     )
 
 
-def _teacher_notes(files: TeacherFiles, settings: DistillRequest) -> dict[str, Any]:
-    """What to note of the teacher in the configuration, logged too: modules that are not applied, and the prompt."""
-    noted: dict[str, Any] = {}
+def _teacher_entries(files: TeacherFiles, settings: DistillRequest) -> dict[str, Any]:
+    """Entries about the teacher for the configuration, also logged: modules that are not applied, and the prompt."""
+    entries: dict[str, Any] = {}
     if not_applied := files.sentence_modules.names_not_applied(settings.applies_modules):
         logger.warning(
-            "The model has no part of these modules of the teacher, which are not applied to single tokens: %s.",
+            "These modules of the teacher can't be applied to single tokens and are not part of the model: %s.",
             ", ".join(not_applied),
         )
-        noted["modules_not_applied"] = list(not_applied)
+        entries["modules_not_applied"] = list(not_applied)
     if settings.is_calibrated and files.prompts:
         prompt = files.prompt(settings.prompt_name)
-        logger.info("The teacher reads %s before each sentence.", repr(prompt) if prompt else "no prompt")
-        noted["prompt"] = prompt
-    return noted
+        logger.info("Prompt before each sentence: %s.", repr(prompt) if prompt else "none")
+        entries["prompt"] = prompt
+    return entries
 
 
-def _calibrated(
-    read: TeacherVectors, reading: Reading, settings: DistillRequest, reporter: ProgressReporter
+def _calibrate(
+    read: TeacherVectors, reading: CachedTeacher, settings: DistillRequest, reporter: ProgressReporter
 ) -> tuple[_Table, dict[str, Any]]:
-    """The table fitted to what the teacher says of sentences, and what to note of that in the configuration.
+    """Return the table fitted to the teacher's sentence embeddings, and entries about the fit for the configuration.
 
-    It is fitted at full width and cut afterwards, which gives as good a model as fitting the few columns alone: so the
-    next model of other dimensions is cut from the same table.
+    The table is fitted at full width and truncated afterwards. The quality is the same as fitting only the kept
+    columns, and models of other dimensions can be cut from the same cached table.
     """
+    if note := settings.corpus_note(len(deduplicate_texts(settings.corpus or ()))):
+        logger.warning(note)
     n_rows, teacher_dim = read.vectors.shape
     is_cut = settings.pca_dims is not None and n_rows > teacher_dim
     full: PCADims = "auto" if is_cut else settings.pca_dims
     fitted = reading.fitted(full, lambda: _fit(read, reading, settings, full, reporter))
     if fitted.problem is not None:
         logger.warning(
-            "The model is not calibrated: %s. It can be used as it is; a corpus of your own sentences may help.",
+            "The model is not calibrated: %s. The uncalibrated model is saved; a corpus of sentences may help.",
             fitted.problem,
         )
     token_embeddings = fitted.token_embeddings
     if is_cut:
         token_embeddings = token_embeddings[:, : n_components(read.vectors, settings.pca_dims)]
     if settings.vocabulary_quantization is not None:
-        return _Table(*_shared(token_embeddings, settings.vocabulary_quantization)), fitted.noted
-    return _Table(np.array(token_embeddings, order="C")), fitted.noted  # kept ones are read-only
+        rows, mapping, weights = compression.quantize_vocabulary(
+            token_embeddings, None, settings.vocabulary_quantization
+        )
+        return _Table(rows, weights, mapping), fitted.config_entries
+    return _Table(np.array(token_embeddings, order="C")), fitted.config_entries  # cached arrays are read-only
 
 
 def _fit(
-    read: TeacherVectors, reading: Reading, settings: DistillRequest, pca_dims: PCADims, reporter: ProgressReporter
+    read: TeacherVectors,
+    reading: CachedTeacher,
+    settings: DistillRequest,
+    pca_dims: PCADims,
+    reporter: ProgressReporter,
 ) -> Fitted:
-    from m2v_core.distillation.calibration.closed_form import Start
+    from m2v_core.distillation.calibration.closed_form import InitialTable
     from m2v_core.distillation.calibration.fit import Sentences, calibrate
 
-    prepared = reading.prepared(pca_dims, lambda: _prepare(read, reading, settings, pca_dims))
+    prepared = reading.prepared(pca_dims, lambda: _prepare(read, reading, settings, pca_dims, reporter))
     weights = _weights(read, settings)
-    starts = [Start(prepared.reduced, weights)]
+    starts = [InitialTable(prepared.reduced, weights)]
     if prepared.directions is not None:
-        starts.append(Start(prepared.directions, row_lengths(prepared.reduced) * weights))
-    has_text = prepared.noted["n_dictionary_lines"] + prepared.noted["n_corpus_texts"] > 0
+        starts.append(InitialTable(prepared.directions, row_lengths(prepared.reduced) * weights))
+    has_text = prepared.config_entries["n_dictionary_lines"] + prepared.config_entries["n_corpus_texts"] > 0
     fitted = calibrate(starts, Sentences(prepared.counts, prepared.targets), has_text, reporter)
-    return Fitted(fitted.token_embeddings, prepared.noted | {"calibrated": fitted.problem is None}, fitted.problem)
+    entries = prepared.config_entries | {"calibrated": fitted.problem is None}
+    return Fitted(fitted.token_embeddings, entries, fitted.problem)
 
 
-def _prepare(read: TeacherVectors, reading: Reading, settings: DistillRequest, pca_dims: PCADims) -> Prepared:
-    """What the teacher says of bags and sentences, and the tables that fitting may start from."""
+def _prepare(
+    read: TeacherVectors,
+    reading: CachedTeacher,
+    settings: DistillRequest,
+    pca_dims: PCADims,
+    reporter: ProgressReporter,
+) -> Prepared:
+    """Return the teacher's embeddings of bags and sentences, and the initial tables of the fit."""
     from m2v_core.distillation.calibration.contexts import contextual_directions
-    from m2v_core.distillation.calibration.fit import Sentences, count_tokens, usable_sentences
+    from m2v_core.distillation.calibration.fit import Sentences, count_tokens, prepare_sentences
 
-    lines = dictionary_lines() if settings.dictionary == "english" else []
-    corpus = usable_texts(settings.corpus or ())
+    limits = settings.limits
+    lines = dictionary_lines(limits.n_dictionary_lines) if settings.dictionary == "english" else []
+    corpus = sample_evenly(deduplicate_texts(settings.corpus or ()), limits.n_corpus_texts)
     bags: list[str] = []
     if settings.recipe == "calibrated":
         words, ids = whole_words(read.tokenizer)
-        bags = synthetic_bags(words, read.ranks[ids])
+        bags = synthetic_bags(words, read.ranks[ids], limits.n_bags)
         if not bags:
-            logger.warning("The vocabulary has %d whole words, too few to make sentences of.", len(words))
+            logger.warning("The vocabulary has %d whole words, too few for bags of random words.", len(words))
     reduced = reduce_dims(read.vectors, pca_dims)
     n_rows = len(reduced)
-    readings: list[Readings] = []
-    sentences: list[Sentences] = []
-    for texts in filter(None, (bags, lines, corpus)):
-        readings.append(reading.sentences(texts, read.tokenizer, n_rows))
-        counts = count_tokens(read.tokenizer, texts, unknown_token_id(read.tokenizer), n_rows)
-        sentences.append(Sentences(counts, readings[-1].embeddings))
+    kinds = {stage: texts for stage, texts in (("bags", bags), ("dictionary", lines), ("corpus", corpus)) if texts}
+    readings = [reading.sentences(texts, read.tokenizer, n_rows, stage) for stage, texts in kinds.items()]
+    reporter.start("prepare")
+    unk_id = unknown_token_id(read.tokenizer)
+    sentences = [
+        Sentences(count_tokens(read.tokenizer, texts, unk_id, n_rows), read_texts.embeddings)
+        for texts, read_texts in zip(kinds.values(), readings, strict=True)
+    ]
     directions = None
-    # The pooler's outcome is no hidden state, and vectors that were reduced lie in another space than states.
+    # The pooler's output is not a hidden state, and reduced vectors are not in the space of hidden states.
     if readings and read.pooling != "pooler" and readings[0].state_sums.shape[1] == read.vectors.shape[1]:
         directions = contextual_directions(read.vectors, readings, pca_dims, reduced.shape[1])
-    usable = usable_sentences(sentences, n_rows)
-    noted = {"n_bags": len(bags), "n_dictionary_lines": len(lines), "n_corpus_texts": len(corpus)}
-    return Prepared(reduced, directions, usable.counts, usable.targets, noted)
-
-
-def _shared(
-    token_embeddings: npt.NDArray[np.float32], n_shared: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    """The rows that all tokens share, and each token's weight and row."""
-    rows, token_mapping, weights = compression.quantize_vocabulary(token_embeddings, None, n_shared)
-    return rows, weights, token_mapping
+    prepared = prepare_sentences(sentences, n_rows)
+    config_entries = {"n_bags": len(bags), "n_dictionary_lines": len(lines), "n_corpus_texts": len(corpus)}
+    return Prepared(reduced, directions, prepared.counts, prepared.targets, config_entries)
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A table of token embeddings on its way into a model.
+    """An embedding table before compression.
 
     Attributes:
         token_embeddings: `(n_rows, dim) float32`.
-        weights: `(n_vocabulary,) float32`; None for ones.
-        token_mapping: `(n_vocabulary,) int32`; None where token i has row i.
+        weights: `(n_vocabulary,) float32`; None if all are 1.
+        token_mapping: `(n_vocabulary,) int32`; None if token i has row i.
     """
 
     token_embeddings: npt.NDArray[np.float32]
@@ -403,7 +488,7 @@ def _reduce_and_weight(read: TeacherVectors, settings: DistillRequest) -> _Table
     if settings.vocabulary_quantization is None:
         reduced = reduce_dims(read.vectors, settings.pca_dims, drop_top=settings.recipe == "fast")
         return _Table(reduced * _weights(read, settings)[:, None])
-    # As in Model2Vec, similar tokens are found in the teacher's space, and the frequency stays out of it.
+    # As in Model2Vec, tokens are clustered in the teacher's space, without frequency weights.
     centroids, token_mapping, weights = compression.quantize_vocabulary(
         read.vectors, _weights(read, settings), settings.vocabulary_quantization
     )
@@ -411,20 +496,20 @@ def _reduce_and_weight(read: TeacherVectors, settings: DistillRequest) -> _Table
 
 
 def _weights(read: TeacherVectors, settings: DistillRequest) -> npt.NDArray[np.float32]:
-    """`(n_rows,)`, by each row's rank."""
+    """Return the weight of each row by its rank, `(n_rows,)`."""
     n_rows = len(read.vectors)
     if not settings.apply_zipf:
         return np.ones(n_rows, dtype=np.float32)
     return rank_weights(n_rows, settings.weighting, settings.sif_coefficient)[read.ranks].astype(np.float32)
 
 
-def _without_unknown(table: _Table, tokenizer: Tokenizer) -> _Table:
-    """The table with a row of zeros for the unknown token, which says nothing about a text."""
+def _zero_unknown_token(table: _Table, tokenizer: Tokenizer) -> _Table:
+    """Return the table with a zero row for the unknown token, which carries no meaning."""
     unk_id = unknown_token_id(tokenizer)
     if unk_id is None:
         return table
     token_embeddings, weights, token_mapping = table.token_embeddings, table.weights, table.token_mapping
-    # At word level the teacher read the words alone, and the unknown token comes after them.
+    # At word level the teacher embeds only the words, and the unknown token follows them.
     if weights is None or token_mapping is None:
         if unk_id == len(token_embeddings):
             token_embeddings = np.append(token_embeddings, np.zeros_like(token_embeddings[:1]), axis=0)
@@ -436,8 +521,8 @@ def _without_unknown(table: _Table, tokenizer: Tokenizer) -> _Table:
     return _Table(token_embeddings, weights, token_mapping)
 
 
-def _within_float16(token_embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The table scaled down, where need be, to what float16 holds: embeddings are unit length in the end."""
+def _scale_to_float16(token_embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Scale the table down if it exceeds the range of float16; embeddings are normalized to unit length anyway."""
     peak = np.abs(token_embeddings).max(initial=0.0)
     limit = np.finfo(np.float16).max
     return token_embeddings if peak <= limit else token_embeddings * np.float32(limit / peak)

@@ -1,11 +1,13 @@
-"""What a distillation would need and give, from metadata alone: no weights are fetched, no torch is loaded.
+"""Predict the requirements and result of a distillation from metadata, without downloading weights or loading torch.
 
-`look_up` asks about a teacher once; `plan` then says what each choice of settings would make of it.
+`look_up` fetches the facts about a teacher; `plan` then computes the result of any settings from them.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +15,20 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from m2v_core.distillation.calibration.bags import n_bags
-from m2v_core.distillation.calibration.dictionary import N_LINES, takes_dictionary
-from m2v_core.distillation.settings import DEFAULTS, Dictionary, DistillSettings, PCADims, Precision, Recipe
+from m2v_core.distillation.automatic_vocabulary import resolve_words
+from m2v_core.distillation.cache import VectorCache, vectors_key
+from m2v_core.distillation.calibration.bags import deduplicate_texts, n_bags, sample_evenly
+from m2v_core.distillation.calibration.dictionary import dictionary_sample, uses_dictionary
+from m2v_core.distillation.settings import (
+    DEFAULTS,
+    Dictionary,
+    DistillRequest,
+    Effort,
+    PCADims,
+    Pooling,
+    Precision,
+    Recipe,
+)
 from m2v_core.distillation.teacher.bundled import bundled_folder, is_bundled
 from m2v_core.distillation.teacher.files import (
     Access,
@@ -26,45 +39,45 @@ from m2v_core.distillation.teacher.files import (
     number,
 )
 from m2v_core.distillation.teacher.modules import SentenceModules
+from m2v_core.distillation.teacher.poolings import CANDIDATES
 from m2v_core.distillation.teacher.requirements import find_problems
-from m2v_core.distillation.teacher.source import TEACHER_FILES
+from m2v_core.distillation.teacher.source import TEACHER_FILES, TeacherSource
+from m2v_core.distillation.timing import PREPARING, Amounts, Timings, default_seconds, fixed_seconds
+from m2v_core.distillation.word_lists import corpus_warning
 from m2v_core.errors import HubError, M2VError, TeacherError
 from m2v_core.hub import download
-from m2v_core.tokenization import FAMILIES, EntryRows, build_static_vocabulary, unknown_token_id
+from m2v_core.tokenization import FAMILIES, EntryRows, StaticVocabulary, build_static_vocabulary, unknown_token_id
 
-_MAX_LENGTH = 512  # of what a teacher is given to read; see teacher.py
-# Measured with all-MiniLM-L6-v2 (10.8 million parameters beside its embeddings) on two cores of a Xeon server:
-# 2,535 entries of three tokens a second, and six seconds until the first one.
-_FLOPS_A_SECOND = 1.6e11
-_START_SECONDS = 6.0
+logger = logging.getLogger(__name__)
+
+_MAX_LENGTH = 512  # tokens of a teacher's input; see teacher.py
 _TOKENS_PER_BAG = 9  # seven words on average, and two special tokens
-_TOKENS_PER_LINE = 14  # of the dictionary, with all-MiniLM-L6-v2
-SAMPLED_WORDS = 5_000  # of a long vocabulary, where somebody waits for the answer
-_ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
+_SAMPLED_TEXTS = 500  # texts of the corpus that its number of tokens is estimated from
+SAMPLED_WORDS = 5_000  # words of a vocabulary that interactive estimates are made from
 
 
 @dataclass(frozen=True)
 class TeacherFacts:
-    """What is known of a teacher before it is fetched; None where nothing says.
+    """Metadata of a teacher; None where unknown.
 
     Attributes:
-        name: As it was asked for.
-        access: Who may read it, or where it is instead of on the Hub.
-        commit: The commit that the Hub's facts are of.
-        license: As its card states it.
-        languages: As its card states them, ISO codes as a rule.
-        download_bytes: What a distillation fetches; 0 for a local one. What is cached already counts too.
-        n_parameters: All of them, embeddings included.
-        n_embedding_parameters: Those of its token embeddings, which take no time.
-        teacher_dim: Width of its sentence embeddings, all its modules applied: the most that a model can have.
-        max_length: Longest text it was made for, in tokens.
+        name: As requested.
+        access: Visibility on the Hub, or the local location.
+        commit: The commit on the Hub that the metadata is from.
+        license: License in its card.
+        languages: Languages in its card, usually ISO codes.
+        download_bytes: Size of the files that a distillation needs, cached or not; 0 for a local teacher.
+        n_parameters: Number of parameters, including embeddings.
+        n_embedding_parameters: Number of parameters of the token embeddings, which take no compute.
+        teacher_dim: Width of its sentence embeddings after all modules: the maximum for a model.
+        max_length: Maximum number of tokens of a text.
         family: `"WordPiece"`, `"Unigram"`, `"BPE"`, ...
         n_pieces: Size of its vocabulary.
-        problems: Why it can't be distilled, a sentence or two each; empty when it can.
-        modules: What follows its transformer.
-        prompts: Texts that it was trained to read before a text, by name.
-        default_prompt_name: The prompt that is read unless another one is named; None for none.
-        tokenizer: To plan with.
+        problems: Why it can't be distilled, one or two sentences each; empty if it can.
+        modules: The modules after its transformer.
+        prompts: Prompts that it was trained with, by name.
+        default_prompt_name: Name of the default prompt; None if there is none.
+        tokenizer: Its tokenizer.
         pad_token: Its padding token.
     """
 
@@ -88,7 +101,7 @@ class TeacherFacts:
     pad_token: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """All but the tokenizer, as plain JSON values."""
+        """All attributes except the tokenizer, as JSON values."""
         hidden = ("tokenizer", "pad_token", "modules")
         return {name: value for name, value in vars(self).items() if name not in hidden} | {
             "problems": list(self.problems),
@@ -100,17 +113,24 @@ class TeacherFacts:
 
 @dataclass(frozen=True)
 class Plan:
-    """What settings make of a teacher; None where nothing says.
+    """The predicted result of a distillation; None where unknown.
 
     Attributes:
         n_rows: Rows of the table.
-        dim: Their width.
-        is_upper_bound: Whether `dim` and `n_bytes` are the most it can be, as a share of the variance decides.
-        n_bytes: Of the table with its weights and mapping: `StaticModel.n_bytes` of the result.
-        seconds: About how long it takes on two CPU cores, without the download.
-        is_estimate: Whether `n_rows` and what follows from it was told by a sample of the vocabulary.
-        entries: What becomes of the entries of the vocabulary; None without one, or where a sample told the rest.
-        n_dictionary_lines: Definitions and example sentences that the table is fitted to; 0 for none.
+        dim: Width of the rows.
+        is_upper_bound: Whether `dim` and `n_bytes` are upper bounds, because a share of the variance decides.
+        n_bytes: Bytes of the table, weights and mapping: `StaticModel.n_bytes` of the result.
+        seconds: Estimated time without the download, from earlier runs on this machine or else for two CPU cores.
+        is_estimate: Whether `n_rows` and values derived from it are estimated from a sample of the vocabulary.
+        entries: How the vocabulary's entries map to rows; None without a vocabulary, or if estimated from a sample.
+        n_dictionary_lines: Number of definitions and example sentences that the table is fitted to.
+        n_corpus_texts: Number of texts of the corpus that the table is fitted to.
+        corpus_note: A sentence for users if only a part of the corpus is used; None otherwise.
+        stage_seconds: `timing.default_seconds`: seconds of each stage without earlier runs; empty if unknown.
+        vocabulary_source: Source of an automatic vocabulary, such as `"auto:en"`; None without one.
+        vocabulary_summary: The same for users, with the number of words.
+        corpus_warning: Why the corpus may not fit the teacher; None if it does.
+        n_cached: Rows whose vectors are cached, so that the teacher does not have to embed them.
     """
 
     n_rows: int | None
@@ -121,9 +141,16 @@ class Plan:
     is_estimate: bool = False
     entries: EntryRows | None = None
     n_dictionary_lines: int = 0
+    n_corpus_texts: int = 0
+    corpus_note: str | None = None
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    vocabulary_source: str | None = None
+    vocabulary_summary: str | None = None
+    corpus_warning: str | None = None
+    n_cached: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, as plain JSON values."""
+        """All attributes as JSON values."""
         return {**vars(self), "entries": self.entries and self.entries.to_json()}
 
 
@@ -134,35 +161,35 @@ def look_up(
     endpoint: str | None = None,
     max_parameters: int | None = None,
 ) -> TeacherFacts:
-    """What is known of a teacher before it is fetched.
+    """Return the metadata of a teacher without downloading its weights.
 
     Args:
-        model_name: A folder, or a repository on the Hub; the bundled teacher where the Hub can't be reached.
+        model_name: A folder, or a repository on the Hub; the bundled teacher also works if the Hub can't be reached.
         token: Hub token, for private and gated repositories.
-        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
-        max_parameters: The most that are allowed here; more is a problem.
+        endpoint: URL of the Hub; None for `HF_ENDPOINT` or huggingface.co.
+        max_parameters: Maximum number of parameters; more are reported as a problem.
 
     Raises:
-        NotFoundError: No such folder and no such repository.
+        NotFoundError: Neither a folder nor a repository of this name exists.
         HubError: The Hub can't be reached, and the teacher is not the bundled one.
     """
     name = str(model_name)
     folder = Path(name)
     if folder.is_dir():
-        return _judged(files_of_folder(name, folder, "folder"), max_parameters)
+        return _extract_facts(files_of_folder(name, folder, "folder"), max_parameters)
     try:
-        known = files_of_repo(name, token, endpoint)
+        files = files_of_repo(name, token, endpoint)
     except HubError:
         if not is_bundled(name):
             raise
-        known = files_of_folder(name, bundled_folder(), "bundled")
-    return _judged(known, max_parameters)
+        files = files_of_folder(name, bundled_folder(), "bundled")
+    return _extract_facts(files, max_parameters)
 
 
 def plan(
     facts: TeacherFacts,
     *,
-    vocabulary: Sequence[str] | None = None,
+    vocabulary: str | Sequence[str] | Mapping[str, float] | None = None,
     use_subword: bool = True,
     token_remove_pattern: str | None = DEFAULTS.token_remove_pattern,
     pca_dims: PCADims = DEFAULTS.pca_dims,
@@ -171,15 +198,21 @@ def plan(
     recipe: Recipe = DEFAULTS.recipe,
     prompt_name: str | None = None,
     dictionary: Dictionary = DEFAULTS.dictionary,
+    effort: Effort | None = DEFAULTS.effort,
+    vocabulary_size: int | str = DEFAULTS.vocabulary_size,
+    corpus: Sequence[str] | None = None,
+    pooling: Pooling = DEFAULTS.pooling,
     most_words: int | None = None,
+    timings: Timings | None = None,
+    cache: VectorCache | None = None,
 ) -> Plan:
-    """What `distill` with these settings would make of the teacher, without distilling.
+    """Predict the result of `distill` with these settings, without distilling.
 
-    The rows are counted by building the static model's tokenizer, as a distillation does.
+    The rows are counted by building the static model's tokenizer, as in a distillation.
 
     Args:
         facts: From `look_up`.
-        vocabulary: As in `distill`, like all that follow.
+        vocabulary: As in `distill`.
         use_subword: As there.
         token_remove_pattern: As there.
         pca_dims: As there.
@@ -188,15 +221,22 @@ def plan(
         recipe: As there.
         prompt_name: As there.
         dictionary: As there.
-        most_words: How many words of the vocabulary are tokenized at most, evenly drawn; the rows are told by them.
+        effort: As there.
+        vocabulary_size: As there.
+        corpus: As there; required for `vocabulary="auto:corpus"`.
+        pooling: As there.
+        most_words: Maximum number of words to tokenize; larger vocabularies are sampled evenly and the rows estimated.
             None for all.
+        timings: Timings of earlier runs on this machine; None for none.
+        cache: The run's cache of teacher outputs; the estimated time excludes cached ones.
 
     Raises:
-        InputError: A setting is out of its range.
-        VocabularyError: The vocabulary holds no usable word.
+        InputError: A setting is out of range.
+        VocabularyError: The vocabulary has no valid word.
         TeacherError: The tokenizer is of a kind that can't be edited.
     """
-    settings = DistillSettings(
+    settings = DistillRequest(
+        vocabulary=vocabulary,
         use_subword=use_subword,
         token_remove_pattern=token_remove_pattern,
         pca_dims=pca_dims,
@@ -205,56 +245,121 @@ def plan(
         recipe=recipe,
         prompt_name=prompt_name,
         dictionary=dictionary,
+        effort=effort,
+        vocabulary_size=vocabulary_size,
+        corpus=corpus,
+        pooling=pooling,
     )
     find_prompt(facts.name, facts.prompts, prompt_name)
     if facts.tokenizer is None:
         return Plan(None, None, False, None, None)
-    words = None if vocabulary is None else sampled(vocabulary, most_words)
-    n_read, n_tokens, n_entries, entries, tokenizer = _count(facts, words, use_subword, token_remove_pattern)
+    model_dim = facts.modules.model_dim(settings.applies_modules)
+    request, automatic = resolve_words(settings, facts.tokenizer, facts.pad_token, facts.languages, model_dim)
+    vocabulary = None if request.vocabulary is None else list(request.vocabulary)
+    words = None if vocabulary is None else sample_evenly(vocabulary, most_words)
+
+    def count(words: tuple[str, ...] | None, use_subword: bool) -> tuple[StaticVocabulary, tuple[int, ...]]:
+        """Return the static vocabulary, and the numbers of embedded rows, all rows, uncached rows and their tokens."""
+        static = _vocabulary(facts, words, use_subword, token_remove_pattern)
+        n_read = len(static.sequences)
+        # At word level the unknown token has a row that the teacher does not embed.
+        n_entries = n_read + (unknown_token_id(static.tokenizer) == n_read)
+        unread = static.sequences if cache is None else _unread(facts, settings, static, cache)
+        return static, (n_read, n_entries, len(unread), sum(map(len, unread)))
+
+    static, counts = count(words, use_subword)
     share = len(vocabulary) / len(words) if vocabulary and words else 1.0
     if share > 1:
-        first = _count(facts, None, True, token_remove_pattern)[:3] if use_subword else (0, 0, 0)
-        n_read, n_tokens, n_entries = (
-            round(few + share * (all_ - few)) for few, all_ in zip(first, (n_read, n_tokens, n_entries), strict=True)
-        )
+        first = count(None, True)[1] if use_subword else (0, 0, 0, 0)
+        counts = tuple(round(few + share * (all_ - few)) for few, all_ in zip(first, counts, strict=True))
+    n_read, n_entries, n_unread, n_tokens = counts
     n_rows = n_entries if vocabulary_quantization is None else min(vocabulary_quantization, n_read)
     dim, is_upper_bound = _dim(
-        facts.modules.model_dim(settings.applies_modules),
+        model_dim,
         pca_dims,
         n_read if vocabulary_quantization is None else n_rows,
     )
-    n_bytes = None
-    if dim is not None:
-        n_bytes = n_rows * dim * _ITEM_BYTES[quantize_to]
-        if vocabulary_quantization is not None:
-            n_bytes += 2 * 4 * n_entries  # weights and mapping
-        elif quantize_to == "int8":
-            n_bytes += 4 * n_entries  # each row's scale
-    n_lines = N_LINES if takes_dictionary(settings, tokenizer, facts.languages) else 0
-    seconds = None
+    n_bytes = None if dim is None else settings.table_bytes(n_rows, n_entries, dim)
+    limits = settings.limits
+    n_lines = limits.n_dictionary_lines if uses_dictionary(settings, static.tokenizer, facts.languages) else 0
+    texts = deduplicate_texts(corpus or ())
+    n_corpus_texts = min(len(texts), limits.n_corpus_texts)
+    is_cut = pca_dims is not None and facts.teacher_dim is not None and n_read > facts.teacher_dim
+    is_prepared = cache is not None and cache.has_prepared(_source(facts), request, "auto" if is_cut else pca_dims)
+    stage_seconds: dict[str, float] = {}
     if facts.n_parameters is not None:
-        n_busy = max(facts.n_parameters - facts.n_embedding_parameters, 0)
-        if recipe == "calibrated":
-            n_tokens += _TOKENS_PER_BAG * n_bags(n_read)
-        n_tokens += _TOKENS_PER_LINE * n_lines
-        seconds = _START_SECONDS + 2 * n_busy * n_tokens / _FLOPS_A_SECOND
-    return Plan(n_rows, dim, is_upper_bound, n_bytes, seconds, share > 1, None if share > 1 else entries, n_lines)
+        bags = n_bags(n_read, limits.n_bags) if recipe == "calibrated" else 0
+        amounts = Amounts(
+            n_busy_parameters=max(facts.n_parameters - facts.n_embedding_parameters, 0),
+            tokens={
+                "encode": n_tokens,
+                "bags": _TOKENS_PER_BAG * bags,
+                "dictionary": round(n_lines * _mean_length(facts, dictionary_sample())) if n_lines else 0,
+                "corpus": round(n_corpus_texts * _mean_length(facts, sample_evenly(texts, _SAMPLED_TEXTS))),
+            },
+            n_rows=n_read,
+            dim=(facts.teacher_dim if is_cut else dim) or 0,
+            n_texts=bags + n_lines + n_corpus_texts,
+            has_text=n_lines + n_corpus_texts > 0,
+        )
+        stage_seconds = default_seconds(amounts)
+        if is_prepared:
+            stage_seconds = {name: each for name, each in stage_seconds.items() if name not in PREPARING}
+    predicted = (timings or Timings(None)).predict(facts.name, stage_seconds)
+    return Plan(
+        n_rows,
+        dim,
+        is_upper_bound,
+        n_bytes,
+        sum(predicted.values()) or None,
+        is_estimate=share > 1,
+        entries=None if share > 1 else static.entries,
+        n_dictionary_lines=n_lines,
+        n_corpus_texts=n_corpus_texts,
+        corpus_note=settings.corpus_note(len(texts)),
+        stage_seconds=stage_seconds,
+        vocabulary_source=None if automatic is None else automatic.source,
+        vocabulary_summary=None if automatic is None else automatic.summary(),
+        n_cached=n_read - n_unread,
+        corpus_warning=None if corpus is None else corpus_warning(corpus, facts.tokenizer),
+    )
 
 
-def sampled(words: Sequence[str], most: int | None) -> tuple[str, ...]:
-    """So many of the words, evenly drawn and in their order; all where they are not more."""
-    if most is None or len(words) <= most:
-        return tuple(words)
-    return tuple(words[number * len(words) // most] for number in range(most))
+def run_seconds(
+    model_name: str, settings: Mapping[str, Any], *, token: str | None = None, stages: Sequence[str] = ()
+) -> dict[str, float]:
+    """Return the seconds of each stage of a run, from `timing.default_seconds`; empty if unknown.
+
+    Args:
+        model_name: The teacher.
+        settings: Arguments of `distill`, including `vocabulary` and `corpus`; those that `plan` doesn't accept are
+            ignored.
+        token: As for `look_up`.
+        stages: Stages after the distillation; see `timing.fixed_seconds`.
+    """
+    taken = {name: settings[name] for name in inspect.signature(plan).parameters if name in settings}
+    try:
+        seconds = plan(look_up(model_name, token=token), **taken).stage_seconds
+    except M2VError as error:
+        logger.info("The time of the run can't be estimated: %s", error)
+        return {}
+    return {**seconds, **fixed_seconds(*stages)} if seconds else {}
+
+
+def _mean_length(facts: TeacherFacts, texts: Sequence[str]) -> float:
+    """Mean number of tokens of the teacher's input per text, special tokens included; 0 without texts."""
+    assert facts.tokenizer is not None
+    longest = min(facts.max_length or _MAX_LENGTH, _MAX_LENGTH)
+    encodings = facts.tokenizer.encode_batch_fast(list(texts))
+    return sum(min(sum(encoding.attention_mask), longest) for encoding in encodings) / max(len(texts), 1)
 
 
 @functools.lru_cache(maxsize=4)
-def _count(
+def _vocabulary(
     facts: TeacherFacts, vocabulary: tuple[str, ...] | None, use_subword: bool, token_remove_pattern: str | None
-) -> tuple[int, int, int, EntryRows | None, Tokenizer]:
-    """Rows the teacher reads, its tokens in them, rows of the static vocabulary, entries passed, static tokenizer."""
+) -> StaticVocabulary:
     assert facts.tokenizer is not None
-    static = build_static_vocabulary(
+    return build_static_vocabulary(
         facts.tokenizer,
         vocabulary,
         use_subword,
@@ -262,14 +367,28 @@ def _count(
         facts.pad_token,
         min(facts.max_length or _MAX_LENGTH, _MAX_LENGTH),
     )
-    n_read = len(static.sequences)
-    # At word level the unknown token has a row that the teacher does not read.
-    n_entries = n_read + (unknown_token_id(static.tokenizer) == n_read)
-    return n_read, sum(map(len, static.sequences)), n_entries, static.entries, static.tokenizer
+
+
+def _source(facts: TeacherFacts) -> TeacherSource:
+    """The teacher's source, as in a distillation, for cache keys."""
+    if facts.commit is not None:
+        return TeacherSource(facts.name, Path(), facts.commit)
+    return TeacherSource(facts.name, bundled_folder() if facts.access == "bundled" else Path(facts.name))
+
+
+def _unread(
+    facts: TeacherFacts, settings: DistillRequest, static: StaticVocabulary, cache: VectorCache
+) -> list[list[int]]:
+    """Return the sequences that are not cached; for `"auto"` pooling, the minimum over the candidates."""
+    poolings = CANDIDATES if settings.pooling == "auto" else [settings.pooling]
+    source = _source(facts)
+    keys = [vectors_key(source, pooling, static.n_special, settings.applies_modules) for pooling in poolings]
+    missing = min((cache.find_missing(key, static.sequences) for key in keys), key=len)
+    return [static.sequences[row] for row in missing]
 
 
 def _dim(teacher_dim: int | None, pca_dims: PCADims, n_rows: int) -> tuple[int | None, bool]:
-    """The width that `reduction.reduce_dims` comes to, and whether it is the most it can be."""
+    """Return the width of the result of `reduction.reduce_dims`, and whether it is an upper bound."""
     if teacher_dim is None or pca_dims is None or pca_dims == "auto" or n_rows < 2:
         return teacher_dim, False
     if isinstance(pca_dims, float):
@@ -278,7 +397,7 @@ def _dim(teacher_dim: int | None, pca_dims: PCADims, n_rows: int) -> tuple[int |
     return (teacher_dim if wanted >= n_rows else wanted), False
 
 
-def _judged(raw: TeacherFiles, max_parameters: int | None) -> TeacherFacts:
+def _extract_facts(raw: TeacherFiles, max_parameters: int | None) -> TeacherFacts:
     config = raw.json("config.json")
     problems, tokenizer = _problems(raw, max_parameters)
     family = None if tokenizer is None else type(tokenizer.model).__name__
@@ -287,7 +406,7 @@ def _judged(raw: TeacherFiles, max_parameters: int | None) -> TeacherFacts:
     n_embeddings = (number(config, "vocab_size") or n_pieces or 0) * (hidden_dim or 0)
     try:
         modules = raw.sentence_modules
-    except TeacherError:  # among the problems
+    except TeacherError:  # reported in `problems`
         modules = SentenceModules((), (), hidden_dim, hidden_dim, hidden_dim)
     is_remote = raw.access in ("public", "gated", "private")
     return TeacherFacts(
@@ -315,30 +434,29 @@ def _judged(raw: TeacherFiles, max_parameters: int | None) -> TeacherFacts:
 
 
 def _problems(raw: TeacherFiles, max_parameters: int | None) -> tuple[list[str], Tokenizer | None]:
-    """Why it can't be distilled, and its tokenizer where it can be read."""
+    """Return why the teacher can't be distilled, and its tokenizer if it can be loaded."""
     if raw.contents is None:
         return [
-            f"{raw.name} is gated. Ask for access on its page, and sign in with the account that was granted it; "
-            "or choose another teacher."
+            f"{raw.name} is gated. Request access on its page and sign in with that account, or choose another teacher."
         ], None
     found = [str(problem) for problem in find_problems(raw)]
     tokenizer = None
     if not found:
         try:
             tokenizer = raw.tokenizer
-        except M2VError as error:  # TeacherError, or an extra that converting it takes
+        except M2VError as error:  # TeacherError, or a missing extra for the conversion
             found.append(str(error))
     if tokenizer is not None and (family := type(tokenizer.model).__name__) not in FAMILIES:
         found.append(f"{raw.name} has a {family} tokenizer; supported are {', '.join(FAMILIES)}. Choose another.")
     if max_parameters is not None and raw.n_parameters is not None and raw.n_parameters > max_parameters:
         found.append(
-            f"{raw.name} has {raw.n_parameters:,} parameters, and {max_parameters:,} are allowed here. Choose a "
-            "smaller teacher, or run the studio on a machine of your own."
+            f"{raw.name} has {raw.n_parameters:,} parameters; the limit here is {max_parameters:,}. Choose a smaller "
+            "teacher, or run the app on your own machine."
         )
     if max_parameters is not None and raw.n_parameters is None and _weight_bytes(raw.sizes) > 4 * max_parameters:
         found.append(
-            f"{raw.name} has {_weight_bytes(raw.sizes):,} bytes of weights, and {max_parameters:,} parameters are "
-            "allowed here. Choose a smaller teacher, or run the studio on a machine of your own."
+            f"{raw.name} has {_weight_bytes(raw.sizes):,} bytes of weights; the limit here is {max_parameters:,} "
+            "parameters. Choose a smaller teacher, or run the app on your own machine."
         )
     return found, tokenizer
 
@@ -348,7 +466,7 @@ def _weight_bytes(sizes: Mapping[str, int]) -> int:
 
 
 def _max_length(raw: TeacherFiles) -> int | None:
-    """The shortest of the limits that the files state."""
+    """The smallest length limit in the configuration files; None if there is none."""
     stated = [
         number(raw.json("sentence_bert_config.json"), "max_seq_length"),
         number(raw.json("tokenizer_config.json"), "model_max_length"),

@@ -11,29 +11,25 @@ from m2v_core.distillation.settings import PCADims
 
 logger = logging.getLogger(__name__)
 
-_BLOCK_ROWS = 8192  # rows at a time, as the whole may lie on disk and be more than there is memory
+_BLOCK_ROWS = 8192  # rows per step, as the vectors may be memory-mapped and exceed the memory
 
 
 def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims, drop_top: bool = False) -> npt.NDArray[np.float32]:
-    """The vectors, centred and rotated onto their leading principal components.
+    """Center the vectors and project them onto their leading principal components.
 
-    The eigenvectors of the covariance matrix are exact and, for a table far taller than wide, many times cheaper
-    than a decomposition of the table itself. Each component's sign is such that its largest score is positive.
+    Uses the eigenvectors of the covariance matrix, which is exact and, with many more rows than columns, much cheaper
+    than a decomposition of the table. The sign of each component makes its largest score positive.
 
     Args:
         vectors: `(n_rows, teacher_dim) float32`.
-        pca_dims: How many components: a number; the smallest number that explains this share of the variance; all
-            of them (`"auto"`); or None to return the vectors as they are.
-        drop_top: Whether to leave out the first component of every hundred kept, as far as the teacher is wide
-            enough: what all words share tells them apart least.
+        pca_dims: Number of components; the share of variance to explain, with the smallest number that does; `"auto"`
+            for all; or None to return the vectors unchanged.
+        drop_top: Whether to skip the first `pca_dims // 100` components, if the teacher is wide enough. They capture
+            what all words share and discriminate least.
 
     Returns:
-        `(n_rows, dim) float32`. More dimensions than the teacher has are cut to the teacher's, with a warning. As in
-        Model2Vec, the vectors stay as they are when there are no more rows than dimensions asked for, with a
-        warning: so few rows don't span the components.
-
-    Raises:
-        InputError: `pca_dims` is none of these.
+        `(n_rows, dim) float32`. If `pca_dims` exceeds the teacher's width, all components are kept, with a warning. As
+        in Model2Vec, the vectors are returned unchanged, with a warning, if there are no more rows than dimensions.
 
     Source: Model2Vec's post-processing, https://github.com/MinishLab/model2vec; for `drop_top`, Mu and Viswanath,
         "All-but-the-Top", 2018, which drops as many.
@@ -43,45 +39,46 @@ def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims, drop_top: b
     n_rows, teacher_dim = vectors.shape
     wanted = teacher_dim if pca_dims == "auto" else pca_dims
     if wanted > teacher_dim:
-        logger.warning("pca_dims %s is above the teacher's width; %d are kept.", pca_dims, teacher_dim)
+        logger.warning(dims_note(int(wanted), teacher_dim))
         wanted = teacher_dim
     if n_rows < 2 or wanted >= n_rows:
-        logger.warning("%d rows are too few for PCA to %s dimensions; no PCA is done.", n_rows, pca_dims)
+        few = f"{n_rows} rows are too few for PCA to {pca_dims} dimensions; PCA is skipped."
+        logger.warning(dims_note(int(wanted), teacher_dim) or few)
         return vectors
 
     mean, variances, components = _principal_components(vectors)
     if isinstance(wanted, (float, np.floating)):
-        wanted = _explaining(variances, float(wanted))
+        wanted = _n_explaining(variances, float(wanted))
     n_dropped = min(int(wanted) // 100, teacher_dim - int(wanted)) if drop_top else 0
     return _scores(vectors, mean, components[:, n_dropped : n_dropped + int(wanted)])
 
 
 def dims_note(pca_dims: PCADims, dim: int | None) -> str | None:
-    """Why a model has another number of dimensions than was asked for; None where it has that number.
+    """Why a model does not have the requested number of dimensions; None if it has.
 
     Args:
-        pca_dims: What was asked for.
-        dim: What `reduce_dims` makes of it; None where that is not known.
+        pca_dims: The requested dimensions.
+        dim: The actual dimensions; None if unknown.
     """
     if not isinstance(pca_dims, int) or dim is None or dim == pca_dims:
         return None
     if dim < pca_dims:
-        return f"{dim:,} dimensions, not {pca_dims:,}: the teacher has no more."
+        return f"{dim:,} dimensions instead of {pca_dims:,}: the teacher has no more."
     return (
-        f"{dim:,} dimensions, not {pca_dims:,}: PCA needs more rows than dimensions, so it is skipped and all of the "
-        "teacher's are kept. Add words, or ask for fewer dimensions than there are rows."
+        f"{dim:,} dimensions instead of {pca_dims:,}: PCA requires more rows than dimensions, so it is skipped and all "
+        "dimensions of the teacher are kept. Add words, or choose fewer dimensions than there are rows."
     )
 
 
 def leading_components(vectors: npt.NDArray[np.float32], dim: int) -> npt.NDArray[np.float32]:
-    """The vectors on their leading principal components, however few rows there are.
+    """Project the vectors onto their leading principal components, for any number of rows.
 
     Args:
         vectors: `(n_rows, teacher_dim) float32`.
-        dim: At most `teacher_dim`.
+        dim: Number of components, at most `teacher_dim`.
 
     Returns:
-        `(n_rows, dim) float32`, centred.
+        `(n_rows, dim) float32`, centered.
     """
     mean, _, components = _principal_components(vectors)
     return _scores(vectors, mean, components[:, :dim])
@@ -90,49 +87,49 @@ def leading_components(vectors: npt.NDArray[np.float32], dim: int) -> npt.NDArra
 def _scores(
     vectors: npt.NDArray[np.float32], mean: npt.NDArray[np.float64], components: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
-    """The centred vectors on these components, `(n_rows, n_components) float32`."""
-    rotation, centre = components.astype(np.float32), mean.astype(np.float32)
+    """Project the centered vectors onto these components, `(n_rows, n_components) float32`."""
+    rotation, center = components.astype(np.float32), mean.astype(np.float32)
     n_rows = len(vectors)
     scores = np.empty((n_rows, rotation.shape[1]), dtype=np.float32)
     for start in range(0, n_rows, _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
-        np.matmul(vectors[block] - centre, rotation, out=scores[block])
+        np.matmul(vectors[block] - center, rotation, out=scores[block])
     scores *= np.where(-scores.min(axis=0) > scores.max(axis=0), -1.0, 1.0).astype(np.float32)
     return scores
 
 
 def n_components(vectors: npt.NDArray[np.float32], pca_dims: PCADims) -> int:
-    """How many components `reduce_dims` keeps of vectors that are more than they are wide.
+    """The number of components that `reduce_dims` keeps if there are more rows than columns.
 
     Args:
         vectors: `(n_rows, teacher_dim) float32`.
-        pca_dims: As for `reduce_dims`, but for None.
+        pca_dims: As for `reduce_dims`; None keeps all.
     """
     teacher_dim = int(vectors.shape[1])
     if pca_dims is None or isinstance(pca_dims, str):
         return teacher_dim
     if isinstance(pca_dims, (float, np.floating)):
-        return _explaining(_principal_components(vectors)[1], float(pca_dims))
+        return _n_explaining(_principal_components(vectors)[1], float(pca_dims))
     if pca_dims > teacher_dim:
-        logger.warning("pca_dims %s is above the teacher's width; %d are kept.", pca_dims, teacher_dim)
+        logger.warning("pca_dims %s exceeds the teacher's width; %d dimensions are kept.", pca_dims, teacher_dim)
     return min(int(pca_dims), teacher_dim)
 
 
 def _principal_components(
     vectors: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean, variances by falling size and, in columns, the components."""
+    """Return the mean, the variances in descending order, and the components in columns."""
     n_rows, teacher_dim = vectors.shape
     mean = vectors.mean(axis=0, dtype=np.float64)
     covariance = np.zeros((teacher_dim, teacher_dim))
     for start in range(0, n_rows, _BLOCK_ROWS):
-        centred = vectors[start : start + _BLOCK_ROWS] - mean
-        covariance += centred.T @ centred
+        centered = vectors[start : start + _BLOCK_ROWS] - mean
+        covariance += centered.T @ centered
     variances, components = np.linalg.eigh(covariance)
     return mean, variances[::-1].clip(min=0.0), components[:, ::-1]
 
 
-def _explaining(variances: npt.NDArray[np.float64], share: float) -> int:
+def _n_explaining(variances: npt.NDArray[np.float64], share: float) -> int:
     """The smallest number of components that explains this share of the variance."""
     explained = np.cumsum(variances) / max(variances.sum(), np.finfo(np.float64).tiny)
     return min(int(np.searchsorted(explained, share)) + 1, len(variances))

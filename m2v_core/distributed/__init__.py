@@ -1,5 +1,5 @@
-"""Texts in many files, or in another engine's tables, to embeddings.
+"""Encodes texts in many files, or in tables of another engine.
 
-`batches` is the callable for any engine that hands over Arrow tables. `run` has a folder of files made: `shards`
-encodes one file, and either `processes` or `ray_engine` decides where. `vocabulary` has a huge vocabulary read on Ray.
+`batches` is a callable for any engine with Arrow tables. `run` encodes many files into a folder: `shards` encodes one
+file, in processes managed by `processes` or `ray_engine`. `vocabulary` encodes a huge vocabulary on Ray.
 """

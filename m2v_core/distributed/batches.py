@@ -1,4 +1,4 @@
-"""The callable for engines that hand over Arrow tables: Ray Data, Hugging Face Datasets, Spark, or a loop."""
+"""A callable for engines with Arrow tables: Ray Data, Hugging Face Datasets, Spark, or a loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from m2v_core.bulk.formats import DType, import_pyarrow
 from m2v_core.bulk.options import EMBEDDING_COLUMN, EncodeOptions
-from m2v_core.bulk.parquet import text_column, with_texts
+from m2v_core.bulk.parquet import drop_null_texts, text_column
 from m2v_core.bulk.readers import OnError
 from m2v_core.bulk.vectors import in_dtype
 from m2v_core.model import StaticModel
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 class BatchEncoder:
-    """Adds the embeddings of a table's texts as a column of fixed-size lists; all other columns stay as they are.
+    """Adds a column with the embeddings of a table's texts, as fixed-size lists; all other columns are unchanged.
 
     It pickles as the name of its model, which each process loads once.
 
     Args:
-        model: A model folder that every process can reach, or a Hub name.
-        column: Column that holds the texts; None for "text", or else the only one of strings.
-        embedding_column: Name of the one that is added.
-        dtype: Number format of the embeddings; "int8" adds `<embedding_column>_scale` too, float32: an embedding is its
-            int8 row times its scale.
+        model: A model folder accessible to every process, or a Hub name.
+        column: Name of the column with the texts; None for "text", or for the only column of strings.
+        embedding_column: Name of the new column.
+        dtype: Number format of the embeddings; "int8" also adds `<embedding_column>_scale`, float32: an embedding is
+            its int8 row times its scale.
         max_length: As in `StaticModel.encode`.
         normalize: As in `StaticModel.encode`.
-        on_error: Whether a null for a text raises, or its row is left out.
+        on_error: Whether a null text raises an error or its row is skipped.
 
     Raises:
-        InputError: `dtype` or `on_error` is none of those allowed.
+        InputError: `dtype` or `on_error` has a value that is not allowed.
         MissingExtraError: pyarrow isn't installed.
     """
 
@@ -61,22 +61,22 @@ class BatchEncoder:
         )
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
-        """The table with one column more, or two for int8.
+        """Return the table with one more column, or two for int8.
 
         Args:
-            table: (n_rows, any columns), one of them of strings.
+            table: (n_rows, any columns), at least one of them of strings.
 
         Raises:
-            InputError: It has no such column, one of the new name already, or a null for a text.
-            NotFoundError: There is no such model.
+            InputError: The table has no such column, already has one with the new name, or contains a null text.
+            NotFoundError: The model does not exist.
         """
         model = _loaded(self._model)
         options = self._options
         vectors = options.vector_column(model)
         vectors.check_is_free(table.column_names)
-        name = "The table"
+        name = "input"
         column = text_column(table.schema, options.wanted(), name)
-        table, _ = with_texts(table, column, options.wanted(), name)
+        table, _ = drop_null_texts(table, column, options.wanted(), name)
         embeddings = model.encode(table.column(column).to_pylist(), **options.encode_arguments)
         arrays = vectors.arrays(in_dtype(embeddings, options.dtype))
         for field, array in zip(vectors.fields(), arrays, strict=True):

@@ -1,4 +1,4 @@
-"""The built-in engine: worker processes on this machine, each with the model, each one file at a time."""
+"""The built-in engine: worker processes on this machine, each with its own model, encoding one file at a time."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from m2v_core.distributed.shards import MOST_ATTEMPTS, Job, Outcome, Shard, ShardEncoder, died
+from m2v_core.distributed.shards import MAX_ATTEMPTS, Job, Outcome, Shard, ShardEncoder, worker_died
 from m2v_core.errors import M2VError
 from m2v_core.progress import Progress
 
 _SECONDS_BETWEEN_REPORTS = 0.2
 _SECONDS_TO_END = 5.0
 
-OnProgress = Callable[[str, int, int], None]  # path of an input, its texts so far, and in all (0: unknown)
+OnProgress = Callable[[str, int, int], None]  # path of an input, finished texts, total texts (0 if unknown)
 
 
 def run_in_processes(
     job: Job, shards: Sequence[Shard], n_workers: int, on_progress: OnProgress
 ) -> Generator[Outcome, None, None]:
-    """The outcome of each file, in the order in which they end.
+    """Yield the outcome of each file in order of completion.
 
-    A worker that dies is replaced, and its file tried again. When the caller stops, however it does, no worker is left.
+    A worker that dies is replaced, and its file is retried. All workers are stopped when the caller stops iterating.
 
     Args:
-        job: What the files have in common.
+        job: The settings shared by all files.
         shards: The files.
-        n_workers: How many processes.
-        on_progress: Called several times a second; what it raises ends the run.
+        n_workers: Number of processes.
+        on_progress: Called several times per second; an exception that it raises ends the run.
 
     Raises:
         M2VError: Workers can't start.
@@ -47,10 +47,10 @@ def run_in_processes(
     try:
         while pending or any(worker.shard for worker in workers):
             while pending and len(workers) < n_workers:
-                workers.append(_Worker.started(job))
+                workers.append(_Worker.start(job))
             for worker in workers:
                 if worker.shard is None and pending:
-                    worker.take(pending.popleft())
+                    worker.send(pending.popleft())
             wait([worker.connection for worker in workers], _SECONDS_BETWEEN_REPORTS)
             on_progress("", 0, 0)
             for worker in list(workers):
@@ -62,14 +62,14 @@ def run_in_processes(
                 if not worker.is_dead:
                     continue
                 workers.remove(worker)
-                shard, ending = worker.shard, worker.ending()
+                shard, ending = worker.shard, worker.exit_reason()
                 if shard is None:
                     continue
                 attempts[shard.input.path] += 1
-                if attempts[shard.input.path] < MOST_ATTEMPTS:
+                if attempts[shard.input.path] < MAX_ATTEMPTS:
                     pending.appendleft(shard)
                     continue
-                yield died(shard, ending)
+                yield worker_died(shard, ending)
     finally:
         for worker in workers:
             worker.stop()
@@ -83,27 +83,27 @@ class _Worker:
     is_dead: bool = False
 
     @classmethod
-    def started(cls, job: Job) -> _Worker:
+    def start(cls, job: Job) -> _Worker:
         spawning = multiprocessing.get_context("spawn")
         ours, theirs = spawning.Pipe()
         process = spawning.Process(target=_work, args=(theirs, job), name="m2v-encode", daemon=True)
-        with _interrupts_held():  # and inherited so: one that comes while it starts would end it with a traceback
+        with _block_interrupts():  # inherited by the process, where an interrupt during startup would print a traceback
             process.start()
-        theirs.close()  # so that the worker's end is the pipe's end
+        theirs.close()  # so that the pipe closes when the worker exits
         return cls(process, ours)
 
-    def take(self, shard: Shard) -> None:
+    def send(self, shard: Shard) -> None:
         self.shard = shard
-        with contextlib.suppress(OSError):  # a dead one is found by its pipe
+        with contextlib.suppress(OSError):  # a dead worker is detected by its closed pipe
             self.connection.send(shard)
 
     def messages(self) -> Iterator[Any]:
-        """What it has to say; an outcome frees it for the next file."""
+        """Yield the worker's messages; an outcome makes it available for the next file."""
         try:
             while self.connection.poll():
                 message = self.connection.recv()
                 if isinstance(message, Outcome):
-                    if not message.input:  # it could not start
+                    if not message.input:  # the worker could not start
                         raise message.exception()
                     self.shard = None
                 yield message
@@ -112,7 +112,7 @@ class _Worker:
                 raise
             self.is_dead = True
 
-    def ending(self) -> str:
+    def exit_reason(self) -> str:
         self.process.join(_SECONDS_TO_END)
         code = self.process.exitcode
         if code is not None and code < 0:
@@ -129,14 +129,14 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the end of this, and doesn't reach the processes that it starts."""
+def _block_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C until the end of the block, and keep it from the processes started there."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # starting it, which the first process otherwise does, lets them through again
-    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # here, and by inheritance there
-    came: list[int] = []  # through another thread
+    resource_tracker.ensure_running()  # starting it later, with the first process, would unblock interrupts
+    blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by the process
+    came: list[int] = []  # delivered to another thread
     is_main = threading.current_thread() is threading.main_thread()
     handler_before = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if is_main else None
     try:
@@ -150,15 +150,15 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _work(connection: Connection, job: Job) -> None:
-    """What a worker does until the driver closes the pipe or ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the driver decides
+    """Encode shards until the driver closes the pipe or exits."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the driver handles it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         encoder = ShardEncoder(job)
     except M2VError as error:
         connection.send(Outcome("", message=str(error), error=type(error).__name__))
         return
-    with contextlib.suppress(EOFError, ConnectionError):  # the driver has what it wants
+    with contextlib.suppress(EOFError, ConnectionError):  # the driver closed the pipe
         while True:
             shard = connection.recv()
             connection.send(encoder.encode(shard, _reporter(connection, shard.input.path)))
@@ -172,7 +172,7 @@ def _end_with_parent() -> None:
 
 
 def _reporter(connection: Connection, path: str) -> Callable[[Progress], None]:
-    """Sends progress, not more often than anybody can see."""
+    """Return a progress callback that sends progress at a limited rate."""
     sent_at = 0.0
 
     def report(event: Progress) -> None:

@@ -1,7 +1,7 @@
-"""Ray Data as the engine: actors on any number of machines, each with the model, each making and writing whole files.
+"""Ray Data as the engine: actors on any number of machines, each with its own model, encode and write whole files.
 
-A static encoder makes vectors faster than processes can hand them over. So what travels is the name of a file one way
-and its line of the manifest the other; Ray decides where, restarts what dies, and tries its file again.
+Static models compute embeddings faster than processes can transfer them. Therefore only the name of a file is sent to
+an actor, and its manifest entry back; Ray schedules the actors, restarts dead ones and retries their files.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from typing import Any, Literal, Protocol
 
 from m2v_core.bulk.inputs import InputFile
 from m2v_core.bulk.manifest import ATTEMPTS, Entry
-from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard, died
+from m2v_core.distributed.shards import MAX_ATTEMPTS, Outcome, Shard, worker_died
 from m2v_core.errors import InputError, M2VError, MissingExtraError
 from m2v_core.native.cpus import TEACHER_ENVIRONMENT
 
-# Below one: actors that hold every CPU would leave none for Ray's own tasks, and nothing would ever run.
+# Below 1, because actors that reserve every CPU leave none for Ray's own tasks, which would block forever.
 CPUS_PER_ACTOR = 0.5
-_CPUS_LEFT = 0.4  # of a machine that one actor has; less than half of it, or Ray may put two there
-_MOST_BLOCKS = 10_000
+_CPUS_LEFT = 0.4  # CPUs left on a machine with one actor; less than half of them, or Ray may schedule two there
+_MAX_BLOCKS = 10_000
 _SECONDS_TO_CONNECT = 10.0
 
 Share = Literal["core", "machine", "gpu"]
-"""What an actor is meant to have for itself; a machine where the cluster has no GPU."""
+"""The resources of one actor; "gpu" means a whole machine if the cluster has no GPU."""
 
 
 class Worker(Protocol):
-    """What does one file after the other, in an actor."""
+    """Encodes files one at a time in an actor."""
 
     def encode(self, shard: Shard) -> Outcome:
-        """Write the output of one, or say why not."""
+        """Write the output of a file, or return the reason for the failure."""
 
 
 def import_ray() -> Any:
-    """The package, with Ray Data.
+    """Import Ray with Ray Data.
 
     Raises:
-        MissingExtraError: It isn't installed.
+        MissingExtraError: Ray isn't installed.
     """
     try:
         import ray
@@ -60,28 +60,28 @@ def run_on_ray(
     address: str | None,
     share: Share = "core",
 ) -> Generator[Outcome, None, None]:
-    """The outcome of each file, as they end.
+    """Yield the outcome of each file in order of completion.
 
     Args:
-        make: Makes an actor's worker, when its first file comes.
-        folder: Of the outputs, absolute; all machines share it.
+        make: Creates an actor's worker when it gets its first file.
+        folder: Folder of the outputs, an absolute path shared by all machines.
         shards: The files.
-        n_workers: How many actors; None for as many as there are shares of the cluster.
-        address: Of the cluster; None for the one this process is connected to or RAY_ADDRESS names, or a new one here.
-        share: Of the cluster, for each actor.
+        n_workers: Number of actors; None to use the whole cluster.
+        address: Address of the cluster; None for the current connection, RAY_ADDRESS, or a new local cluster.
+        share: Resources of each actor.
 
     Raises:
-        InputError: There is an address, and a connection already.
+        InputError: An address was passed, but this process is already connected.
         M2VError: The cluster can't be reached, an actor can't start, or one died too often.
     """
     ray = import_ray()
     is_ours = not ray.is_initialized()
     if not is_ours and address is not None:
-        raise InputError(f"This process is connected to a Ray cluster already, so the address {address!r} is not used.")
+        raise InputError(f"This process is already connected to a Ray cluster; the address {address!r} can't be used.")
     try:
         if is_ours:
             _check_answers(address)
-            # What workers log goes to Ray's own files; what a run has to say is in its outcomes.
+            # Workers log to Ray's own files; messages for the user are in the outcomes.
             os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
         context = ray.data.DataContext.get_current()
@@ -89,7 +89,7 @@ def run_on_ray(
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         dataset = ray.data.from_items(
             [{"shard": json.dumps(asdict(shard))} for shard in shards],
-            override_num_blocks=min(len(shards), _MOST_BLOCKS),
+            override_num_blocks=min(len(shards), _MAX_BLOCKS),
         ).map_batches(
             FileActor,
             fn_constructor_args=(make, folder),
@@ -103,8 +103,7 @@ def run_on_ray(
             raise
         reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
         raise M2VError(
-            f"Ray stopped: {reason.strip()} The same call goes on with what is left; M2V_DEBUG=1 shows all that Ray "
-            "said."
+            f"Ray stopped: {reason.strip()} Repeat the same call to resume; M2V_DEBUG=1 shows the full error of Ray."
         ) from error
     finally:
         if is_ours:
@@ -112,20 +111,20 @@ def run_on_ray(
 
 
 def _check_answers(address: str | None) -> None:
-    """Ray itself looks for a cluster for minutes before it says that there is none."""
+    """Raise an error if no cluster responds, which Ray itself reports only after minutes."""
     host, _, port = (address or "").rpartition("://")[2].rpartition(":")
     if host and port.isdecimal():
         try:
             socket.create_connection((host, int(port)), _SECONDS_TO_CONNECT).close()
         except OSError as error:
             raise M2VError(
-                f"No Ray cluster answers at {address} ({error.strerror or error}). Start one there (ray start --head), "
-                "or name no address to use this machine."
+                f"No Ray cluster responds at {address} ({error.strerror or error}). Start one there (ray start --head) "
+                "or omit the address to use this machine."
             ) from error
 
 
 def _actors(ray: Any, n_workers: int | None, n_shards: int, share: Share) -> dict[str, Any]:
-    """How many there are, and what each reserves."""
+    """Arguments for Ray: the number of actors, and the resources of each."""
     resources = ray.cluster_resources()
     n_cpus, n_gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
     if share == "core":
@@ -141,18 +140,18 @@ def _actors(ray: Any, n_workers: int | None, n_shards: int, share: Share) -> dic
     machines = [n_cores for n_cores in machines if n_cores] or [1]
     n_actors = min(n_workers or len(machines), n_shards)
     n_on_one = -(-n_actors // len(machines))
-    reserved = (min(machines) - _CPUS_LEFT) / n_on_one  # above one only whole cores
+    reserved = (min(machines) - _CPUS_LEFT) / n_on_one  # Ray only accepts whole cores above 1
     n_threads = max(min(machines) // n_on_one, 1)
     return {
         "concurrency": n_actors,
         "num_cpus": int(reserved) if reserved > 1 else reserved,
-        # Without OMP_NUM_THREADS there are as many threads as cores are reserved.
+        # Without OMP_NUM_THREADS, Ray limits the threads to the number of reserved cores.
         "runtime_env": {"env_vars": TEACHER_ENVIRONMENT | {"OMP_NUM_THREADS": str(n_threads)}},
     }
 
 
 class FileActor:
-    """One worker of the cluster: `make` makes what does the files, and `folder` is that of the outputs."""
+    """An actor of the cluster: `make` creates its worker, and `folder` is the folder of the outputs."""
 
     def __init__(self, make: Callable[[], Worker], folder: str) -> None:
         self._make = make
@@ -160,17 +159,17 @@ class FileActor:
         self._worker: Worker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The outcome of each file of a batch, as JSON."""
+        """Return the outcome of each file of a batch, as JSON."""
         return {"outcome": [self._done(text) for text in batch["shard"]]}
 
     def _done(self, text: str) -> str:
         fields = json.loads(text)
         shard = Shard(InputFile(**fields["input"]), fields["output"])
-        # Ray tries without end what kills its actor, so each attempt at a file leaves a byte.
+        # Ray retries forever if a file kills its actor, so attempts are counted by the size of a file.
         attempts = Path(self._folder, f"{ATTEMPTS}{shard.output}")
         n_attempts = attempts.stat().st_size if attempts.exists() else 0
-        if n_attempts >= MOST_ATTEMPTS:
-            return json.dumps(asdict(died(shard, "a signal, or for lack of memory")))
+        if n_attempts >= MAX_ATTEMPTS:
+            return json.dumps(asdict(worker_died(shard, "a signal or lack of memory")))
         try:
             with attempts.open("ab") as file:
                 file.write(b"x")

@@ -1,4 +1,4 @@
-"""Encoding one file of many, the same in whichever process an engine does it."""
+"""Encodes one of many files, in the process of any engine."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from m2v_core.progress import Progress
 if TYPE_CHECKING:
     import pyarrow
 
-MOST_ATTEMPTS = 3  # at a file whose worker dies
-_SECONDS_TO_WAIT = 30.0  # for a worker of a killed run to end
+MAX_ATTEMPTS = 3  # per file whose worker dies
+_SECONDS_TO_WAIT = 30.0  # for workers of a killed run to exit
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all files of a run have in common.
+    """Settings shared by all files of a run.
 
     Attributes:
         model: Folder or Hub name.
-        model_fingerprint: Of the model that the driver has.
-        folder: Where the embeddings go, absolute.
-        options: How each file is encoded.
+        model_fingerprint: Fingerprint of the driver's model.
+        folder: Folder of the embeddings, absolute.
+        options: How to encode each file.
         schema: As in `Manifest`.
-        n_cores: Threads that each worker may use.
+        n_cores: Number of threads per worker.
     """
 
     model: str
@@ -57,16 +57,16 @@ class Shard:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a file.
+    """Result of encoding a file.
 
     Attributes:
-        input: Its path.
-        entry: For the manifest; None where it failed.
-        problems: Why rows were left out, of the first of them.
-        warning: What makes its embeddings less than they seem; None where nothing does.
-        message: Why it failed.
-        error: Name of the error.
-        is_of_input: Whether it failed by what it holds, so that others may do better.
+        input: Path of the file.
+        entry: Entry for the manifest; None if it failed.
+        problems: Reasons for the first skipped rows.
+        warning: A reason why its embeddings may be of low quality; None if there is none.
+        message: Error message.
+        error: Name of the error class.
+        is_input_error: Whether the content of the file caused the error, so that other files may succeed.
     """
 
     input: str
@@ -75,20 +75,20 @@ class Outcome:
     warning: str | None = None
     message: str = ""
     error: str = ""
-    is_of_input: bool = False
+    is_input_error: bool = False
 
     def exception(self) -> M2VError:
-        """The error, to raise in another process."""
+        """The error, to raise it in another process."""
         kind = getattr(errors, self.error, M2VError)
         return M2VError(self.message) if kind is errors.MissingExtraError else kind(self.message)
 
 
 class ShardEncoder:
-    """Encodes one file after the other with one model.
+    """Encodes files one at a time with one model.
 
     Raises:
-        ModelFormatError: The model here is another than the driver's.
-        NotFoundError: There is none.
+        ModelFormatError: The model here differs from the driver's.
+        NotFoundError: The model does not exist here.
     """
 
     def __init__(self, job: Job) -> None:
@@ -98,12 +98,12 @@ class ShardEncoder:
         self._schema = None if job.schema is None else schema_from(job.schema)
         if model_fingerprint(self._model) != job.model_fingerprint:
             raise ModelFormatError(
-                f"{job.model} is another model to this worker than to the process that started the run. Give a folder "
-                "that all machines share, or the same version everywhere."
+                f"{job.model} is a different model for this worker than for the process that started the run. Use a "
+                "folder that all machines share, or the same version everywhere."
             )
 
     def encode(self, shard: Shard, progress: Callable[[Progress], None] | None = None) -> Outcome:
-        """Write the output of one file, or say why not."""
+        """Write the output of one file, or return the reason for the failure."""
         folder = Path(self._job.folder)
         output = folder / shard.output
         try:
@@ -119,8 +119,9 @@ class ShardEncoder:
                     progress=progress,
                 )
         except M2VError as error:
-            is_of_input = isinstance(error, InputError | NotFoundError)
-            return Outcome(shard.input.path, message=str(error), error=type(error).__name__, is_of_input=is_of_input)
+            kind = type(error).__name__
+            is_input_error = isinstance(error, InputError | NotFoundError)
+            return Outcome(shard.input.path, message=str(error), error=kind, is_input_error=is_input_error)
         entry = Entry(
             shard.input.path,
             shard.input.version,
@@ -133,37 +134,37 @@ class ShardEncoder:
         return Outcome(shard.input.path, entry, encoded.problems, encoded.warning)
 
 
-def died(shard: Shard, ending: str) -> Outcome:
-    """The outcome of a file whose workers died, each of them."""
+def worker_died(shard: Shard, ending: str) -> Outcome:
+    """The outcome of a file after each worker that tried it died."""
     return Outcome(
         shard.input.path,
-        message=f"{shard.input.path}: its worker ended {MOST_ATTEMPTS} times, the last time by {ending}. Is there "
-        "enough memory? Take fewer workers, or leave the file out (on_error='skip', --on-error skip).",
+        message=f"{shard.input.path}: its worker died {MAX_ATTEMPTS} times, the last time by {ending}. Check whether "
+        "there is enough memory, use fewer workers, or skip the file (on_error='skip', --on-error skip).",
         error="LimitError",
-        is_of_input=True,
+        is_input_error=True,
     )
 
 
-def add_finished(book: Manifest, entry: Entry) -> None:
-    """Write down that a worker has finished a file.
+def record_finished(book: Manifest, entry: Entry) -> None:
+    """Record that a worker has finished a file.
 
     Raises:
-        SaveError: The file isn't in the folder as this process sees it, or it can't be written down.
+        SaveError: The file isn't visible to this process, or the manifest can't be written.
     """
-    if not book.is_there(entry):
+    if not book.exists(entry):
         raise SaveError(
-            f"A worker wrote {entry.output}, but {book.folder} doesn't have it here. Name a folder that all machines "
+            f"A worker wrote {entry.output}, but {book.folder} does not contain it. Use a folder that all machines "
             "share."
         )
     book.add(entry)
 
 
 def schema_to(schema: pyarrow.Schema) -> str:
-    """Columns as text for a manifest."""
+    """Serialize columns as text for a manifest."""
     return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
 def schema_from(text: str) -> pyarrow.Schema:
-    """What `schema_to` was given."""
+    """Parse the result of `schema_to`."""
     ipc = import_pyarrow("pyarrow.ipc")
     return ipc.read_schema(import_pyarrow().py_buffer(base64.b64decode(text)))

@@ -1,8 +1,8 @@
-"""A vocabulary read by a teacher on each GPU or machine of a cluster, its vectors gathered on disk.
+"""Encodes a vocabulary with a teacher on each GPU or machine of a cluster, and gathers the vectors on disk.
 
-The sequences are cut into shards of one length, or nearly. An actor reads a shard, writes its vectors into the folder
-that all machines share, and sends back its line of the manifest. What is finished stays there, so that whatever ends a
-run, the same call goes on.
+The sequences are split into shards of about the same length. An actor encodes a shard, writes its vectors into a folder
+shared by all machines, and returns its manifest entry. Finished shards are kept, so that the same call resumes an
+interrupted run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from m2v_core.bulk import manifest
 from m2v_core.bulk.inputs import InputFile
 from m2v_core.bulk.manifest import Entry, Manifest
 from m2v_core.distributed.ray_engine import Share, import_ray, run_on_ray
-from m2v_core.distributed.shards import MOST_ATTEMPTS, Outcome, Shard, add_finished
+from m2v_core.distributed.shards import MAX_ATTEMPTS, Outcome, Shard, record_finished
 from m2v_core.errors import InputError, LimitError
 from m2v_core.progress import ProgressReporter
 from m2v_core.storage.atomic import replacing_file
@@ -36,21 +36,21 @@ _VECTORS = "_vectors.npy"
 
 
 class SequenceEncoder(Protocol):
-    """A teacher as the actors need it."""
+    """The interface of a teacher for the actors."""
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """One vector for each sequence of token ids, `(n_sequences, teacher_dim) float32`."""
+        """Return one vector for each sequence of token ids, `(n_sequences, teacher_dim) float32`."""
 
 
 class ShardReader:
-    """Reads one shard after the other with one teacher.
+    """Encodes shards one at a time with one teacher.
 
     Args:
-        load: Loads the teacher, on whichever machine.
-        folder: Of the sequences and the vectors, absolute.
+        load: Loads the teacher on any machine.
+        folder: Folder of the sequences and vectors, absolute.
 
     Raises:
-        M2VError: What loading the teacher raises.
+        M2VError: The teacher can't be loaded.
     """
 
     def __init__(self, load: Callable[[], SequenceEncoder], folder: Path) -> None:
@@ -75,18 +75,17 @@ class ShardReader:
 
 
 class ClusterReader:
-    """Reads the vocabulary of a distillation on a Ray cluster, in place of this process.
+    """Encodes the vocabulary of a distillation on a Ray cluster instead of in this process.
 
         distill("BAAI/bge-m3", vocabulary=words, recipe="fast", reader=ClusterReader("/shared/vectors"))
 
-    Whatever ends a run, the same call goes on.
+    The same call resumes an interrupted run.
 
     Args:
-        folder: That all machines share, with room for twice 4 bytes x rows x the teacher's width. Each vocabulary gets
-            a folder in it.
-        workers: How many teachers read; None for one for each GPU or, where there is none, each machine.
-        address: Of the cluster; None for the one that this process is connected to or RAY_ADDRESS names, or else this
-            machine.
+        folder: Folder shared by all machines, with room for twice 4 bytes x rows x the teacher's width. Each vocabulary
+            gets its own subfolder.
+        workers: Number of teachers; None for one per GPU or, without GPUs, one per machine.
+        address: Address of the cluster; None for the current connection, the cluster of RAY_ADDRESS, or this machine.
 
     Raises:
         InputError: `workers` is below 1.
@@ -109,12 +108,12 @@ class ClusterReader:
         sequences: Sequence[Sequence[int]],
         reporter: ProgressReporter,
     ) -> npt.NDArray[np.float32]:
-        """One vector for each entry of a vocabulary, on disk.
+        """Return one vector for each entry of a vocabulary, stored on disk.
 
         Args:
-            load: Loads the teacher on a machine of the cluster; can be pickled.
-            key: All that the vectors depend on beside the sequences, as JSON.
-            uses_gpu: Whether a teacher has a GPU to itself where the cluster has some; else it has a machine.
+            load: Loads the teacher on a machine of the cluster; must be picklable.
+            key: Everything except the sequences that determines the vectors, as JSON.
+            uses_gpu: Whether each teacher gets a GPU if the cluster has any; otherwise it gets a machine.
             sequences: Token ids of each entry.
             reporter: Advances by shards.
 
@@ -123,8 +122,8 @@ class ClusterReader:
 
         Raises:
             SaveError: The folder can't be written, or machines don't share it.
-            LimitError: A shard ended its worker again and again.
-            M2VError: What an actor met, or the cluster can't be reached.
+            LimitError: A shard repeatedly killed its worker.
+            M2VError: An actor failed, or the cluster can't be reached.
         """
         order = np.argsort([len(sequence) for sequence in sequences], kind="stable")
         ids = np.fromiter(chain.from_iterable(sequences[i] for i in order), np.int32)
@@ -136,9 +135,9 @@ class ClusterReader:
         kept = _gathered(folder, len(sequences))
         if kept is not None:
             return kept
-        with manifest.opened(folder, {"vectors": digest.hexdigest()}, None, False) as book:
+        with manifest.open_manifest(folder, {"vectors": digest.hexdigest()}, None, False) as book:
             np.savez(folder / _SEQUENCES, ids=ids, starts=starts)
-            shards = _cut(starts)
+            shards = _split(starts)
             self._read(partial(ShardReader, load, folder), book, shards, uses_gpu, reporter)
             return _gather(folder, shards, order)
 
@@ -150,7 +149,7 @@ class ClusterReader:
         uses_gpu: bool,
         reporter: ProgressReporter,
     ) -> None:
-        """Have all shards read that are not yet."""
+        """Encode all unfinished shards."""
         missing = [shard for shard in shards if book.finished(shard.input) is None]
         n_sequences, n_missing = (sum(last - first for first, last in map(_rows, some)) for some in (shards, missing))
         reporter.start("encode", n_sequences, n_sequences - n_missing)
@@ -159,20 +158,20 @@ class ClusterReader:
         share: Share = "gpu" if uses_gpu else "machine"
         with closing(run_on_ray(make, str(book.folder), missing, self._workers, self._address, share)) as outcomes:
             for outcome in outcomes:
-                if outcome.entry is None and outcome.is_of_input:
+                if outcome.entry is None and outcome.is_input_error:
                     raise LimitError(
-                        f"Entries {outcome.input} of the vocabulary, by length, ended their worker {MOST_ATTEMPTS} "
-                        "times. Is there enough memory for the teacher on each GPU or machine? Take fewer workers, or "
-                        "a smaller teacher; the same call goes on with what is left."
+                        f"Entries {outcome.input} of the vocabulary, by length, killed their worker {MAX_ATTEMPTS} "
+                        "times. Check whether each GPU or machine has enough memory for the teacher, and use fewer "
+                        "workers or a smaller teacher. Repeat the same call to resume."
                     )
                 if outcome.entry is None:
                     raise outcome.exception()
-                add_finished(book, outcome.entry)
+                record_finished(book, outcome.entry)
                 reporter.advance(outcome.entry.n_texts)
 
 
-def _cut(starts: npt.NDArray[np.int64]) -> list[Shard]:
-    """Shards of so many tokens each, the last of what is left."""
+def _split(starts: npt.NDArray[np.int64]) -> list[Shard]:
+    """Split the sequences into shards of a fixed number of tokens; the last one is smaller."""
     shards = []
     first, n_sequences = 0, len(starts) - 1
     while first < n_sequences:
@@ -184,13 +183,13 @@ def _cut(starts: npt.NDArray[np.int64]) -> list[Shard]:
 
 
 def _rows(shard: Shard) -> tuple[int, int]:
-    """First and one past last of its sequences, by length."""
+    """The range of a shard's sequences, sorted by length: start and end."""
     first, _, last = shard.input.path.partition("-")
     return int(first), int(last)
 
 
 def _gather(folder: Path, shards: Sequence[Shard], order: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """All vectors in one file, in the order of the vocabulary; the shards go."""
+    """Write all vectors to one file in the order of the vocabulary, and delete the shards."""
     with replacing_file(folder / _VECTORS, is_alone=True) as part:
         dim = np.load(folder / shards[0].output, mmap_mode="r").shape[1]
         vectors = np.lib.format.open_memmap(part, "w+", np.float32, (len(order), dim))
@@ -208,14 +207,14 @@ def _gather(folder: Path, shards: Sequence[Shard], order: npt.NDArray[np.int64])
 
 
 def _reserve(path: Path) -> None:
-    """Fail here for lack of space: writing to a mapped file that has none ends the process."""
+    """Allocate the file, so that lack of space raises an error: in a mapped file, it would kill the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("rb+") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _gathered(folder: Path, n_sequences: int) -> npt.NDArray[np.float32] | None:
-    """The vectors of an earlier run; None where they are not all there."""
+    """The vectors of an earlier run; None if they are incomplete."""
     try:
         vectors = np.load(folder / _VECTORS, mmap_mode="r")
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""The fast path: chunks of text are tokenized once, then found again by hash; compiled loops add their rows.
+"""The fast path: each distinct chunk of text is tokenized once and cached, and compiled loops sum its rows.
 
-Any number of threads may use one reader without a lock. What they share, the table of known chunks, is only read
-outside the GIL; chunks that are new to a call go into a separate table, which is merged under the GIL.
+Any number of threads can share one reader without a lock. The shared table of cached chunks is only read while the GIL
+is released; a call collects new chunks in a separate table, which is merged under the GIL.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-# Building the kernels' form of a vocabulary takes as long as reading this many characters without it.
+# Building the kernels' subword model takes as long as encoding this many characters without it.
 CHARACTERS_BEFORE_SUBWORDS = 40_000
-# What one model may keep: 128 MiB of slots, 32 MiB of token ids and 32 MiB of long chunks. Three million chunks are
-# more than the distinct words of any corpus but the largest.
+# Limits of one model's cache: 128 MiB of slots, 32 MiB of token ids and 32 MiB of long chunks. All but the largest
+# corpora have fewer distinct words than the three million chunks that fit.
 MAX_SLOTS = 1 << 22
 MAX_TOKEN_IDS = 1 << 23
 MAX_LONG_BYTES = 1 << 25
-# Longer chunks (links, or languages without spaces) seldom come again; they are read and forgotten.
+# Longer chunks (links, or text in languages without spaces) seldom recur, so they are not cached.
 MAX_CHUNK_BYTES = 128
 
-# What one thread reads at a time: so many parts for each thread, of this many characters at least and at most.
+# Work per thread: this many parts for each thread, each with at least and at most this many characters.
 _PARTS_PER_THREAD = 4
 _CHARACTERS_PER_PART = (1 << 16, 1 << 20)
 _TEXTS_PER_PART = 8_192
@@ -48,14 +48,14 @@ _NO_LIMIT = sys.maxsize
 
 
 class ChunkedReader:
-    """Texts to embeddings and token ids by way of their chunks.
+    """Computes embeddings and token ids of texts from those of their chunks.
 
     Args:
         table: The model's rows.
-        tokenizer: Reads new chunks, and texts whose chunks depend on each other. Neither truncates nor pads.
-        splitting: How its texts fall into chunks.
-        characters_per_token: Times `max_length`, the characters to read of a text.
-        tokens: The tokenizer's, a token's place its id.
+        tokenizer: Tokenizes new chunks, and texts whose chunks depend on each other. No truncation or padding.
+        splitting: How texts are split into chunks.
+        characters_per_token: The maximum number of characters of a text is this times `max_length`.
+        tokens: The tokenizer's vocabulary, in the order of the ids.
     """
 
     def __init__(
@@ -95,17 +95,17 @@ class ChunkedReader:
         embeddings: NDArray[np.float32],
         advance: Callable[[int], None] | None = None,
     ) -> None:
-        """Write the texts' embeddings.
+        """Write the embeddings of the texts.
 
         Args:
             texts: Without lone surrogates.
-            max_length: Tokens to read of each text; None for all.
-            normalize: Whether embeddings get unit length.
-            embeddings: (n_texts, dim) float32, written to.
-            advance: Called with the number of texts done each time some are.
+            max_length: Maximum number of tokens per text; None for no limit.
+            normalize: Whether to scale embeddings to unit length.
+            embeddings: (n_texts, dim) float32, the output.
+            advance: Called with the number of texts finished since the last call.
 
         Raises:
-            UnicodeEncodeError: A text has a lone surrogate.
+            UnicodeEncodeError: A text contains a lone surrogate.
         """
 
         def embed(start: int, stop: int) -> int:
@@ -117,7 +117,7 @@ class ChunkedReader:
                 advance(n_done)
 
     def token_ids(self, texts: list[str], max_length: int | None) -> list[list[int]]:
-        """The ids of each text's known tokens; arguments and errors as in `embed`."""
+        """Return the ids of each text's known tokens; arguments and errors as in `embed`."""
         parts = self._in_parts(
             lambda start, stop: self._tokenize_part(texts, start, stop, max_length), texts, max_length
         )
@@ -138,15 +138,15 @@ class ChunkedReader:
             return
         extra, missing, unsafe = rest
         if missing:
-            self._learn(extra)
+            self._tokenize_new_chunks(extra)
             again = [texts[start + i] for i in missing]
             found = np.empty((len(again), self._table.dim), np.float32)
             rest = self._encoder.pool(again, 0, len(again), *limits, known, extra, subwords, normalize, found)
             embeddings[missing] = found
             unsafe += [missing[i] for i in (*rest[1], *rest[2])]
-        self._keep(extra)
+        self._merge_new_chunks(extra)
         if unsafe:
-            ids = self._read_whole([texts[start + i] for i in unsafe], max_length)
+            ids = self._tokenize_whole([texts[start + i] for i in unsafe], max_length)
             embeddings[unsafe] = self._table.means(ids, normalize)
 
     def _tokenize_part(self, texts: list[str], start: int, stop: int, max_length: int | None) -> list[list[int]]:
@@ -157,26 +157,26 @@ class ChunkedReader:
             return ids
         extra, missing, unsafe = rest
         if missing:
-            self._learn(extra)
+            self._tokenize_new_chunks(extra)
             again = [texts[start + i] for i in missing]
             found, rest = self._encoder.token_ids(again, 0, len(again), *limits, known, extra, subwords)
             for i, ids_of_text in zip(missing, found, strict=True):
                 ids[i] = ids_of_text
             unsafe += [missing[i] for i in (*rest[1], *rest[2])]
-        self._keep(extra)
-        whole = self._read_whole([texts[start + i] for i in unsafe], max_length)
+        self._merge_new_chunks(extra)
+        whole = self._tokenize_whole([texts[start + i] for i in unsafe], max_length)
         for i, ids_of_text in zip(unsafe, whole, strict=True):
             ids[i] = ids_of_text
         return ids
 
     def _limits(self, max_length: int | None) -> tuple[int, int]:
-        """Tokens and characters to read of each text: as in Model2Vec, characters are cut before tokens."""
+        """Maximum tokens and characters per text; as in Model2Vec, characters are truncated before tokens."""
         if max_length is None:
             return _NO_LIMIT, _NO_LIMIT
         return min(max_length, _NO_LIMIT), min(max_length * self._characters_per_token, _NO_LIMIT)
 
     def _in_parts(self, work: Callable[[int, int], _T], texts: list[str], max_length: int | None) -> Iterable[_T]:
-        """The results of the work for each part of the texts, in order, with as many threads as there are cores."""
+        """Return the results of `work` for each part of the texts, in order, computed with one thread per core."""
         assert kernels is not None
         self._prepare(texts)
         n_threads = n_usable_cpus()
@@ -189,14 +189,14 @@ class ChunkedReader:
         return _threads(os.getpid()).map(work, starts, ends)
 
     def _prepare(self, texts: list[str]) -> None:
-        """Build the subword model once enough was read to pay for it."""
+        """Build the subword model once enough text has been encoded to make up for the cost."""
         if self._n_characters_before_subwords > 0:
             self._n_characters_before_subwords -= sum(map(len, texts))
             if self._n_characters_before_subwords <= 0:
                 self._subwords = build_subwords(self._tokenizer, self._splitting, self._tokens)
 
-    def _learn(self, extra: ChunkTable) -> None:
-        """Have the tokenizer read the chunks that await it."""
+    def _tokenize_new_chunks(self, extra: ChunkTable) -> None:
+        """Tokenize the chunks of `extra` that have no tokens yet."""
         chunks = extra.awaiting()
         marks = self._splitting.marks if self._splitting.marks_chunks else None
         extra.fill(
@@ -204,18 +204,19 @@ class ChunkedReader:
             [0] * len(chunks) if marks is None else [marks(chunk) for chunk in chunks],
         )
 
-    def _keep(self, extra: ChunkTable | None) -> None:
+    def _merge_new_chunks(self, extra: ChunkTable | None) -> None:
         if extra is not None:
             self._known = self._known.merged(extra, MAX_SLOTS, MAX_TOKEN_IDS, MAX_LONG_BYTES, MAX_CHUNK_BYTES)
 
-    def _read_whole(self, texts: list[str], max_length: int | None) -> list[list[int]]:
-        ids = plain.token_ids(self._tokenizer, plain.cut(texts, max_length, self._characters_per_token), max_length)
-        return plain.without(ids, self._table.unk_token_id)
+    def _tokenize_whole(self, texts: list[str], max_length: int | None) -> list[list[int]]:
+        texts = plain.truncate(texts, max_length, self._characters_per_token)
+        ids = plain.token_ids(self._tokenizer, texts, max_length)
+        return plain.drop_token(ids, self._table.unk_token_id)
 
 
 @lru_cache(maxsize=1)
 def _threads(process_id: int) -> ThreadPoolExecutor:
-    """The threads of this process: after a fork the parent's do not exist."""
+    """Return the thread pool of this process; keyed by process id because threads do not survive a fork."""
     from concurrent.futures import ThreadPoolExecutor
 
     return ThreadPoolExecutor(n_usable_cpus(), thread_name_prefix="m2v-encode")

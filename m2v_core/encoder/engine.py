@@ -1,7 +1,7 @@
-"""Texts to token ids and embeddings, by the faster of two paths that give the same.
+"""Converts texts to token ids and embeddings on the faster of two paths with the same results.
 
-- chunked: chunks of text remembered with their tokens, and compiled loops on every core (`chunked`);
-- plain: the tokenizer reads each text whole, and NumPy adds the rows (`plain`).
+- chunked: caches the tokens of each chunk of text, and sums rows in compiled loops on every core (`chunked`);
+- plain: the tokenizer reads each text whole, and NumPy sums the rows (`plain`).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-# What the plain path reads at a time.
+# Block size of the plain path.
 _CHARACTERS_PER_BLOCK = 2_000_000
 _TEXTS_PER_BLOCK = 8_192
 
 
 class Engine:
-    """Encodes with one model's table and tokenizer; any number of threads may share it.
+    """Encodes with one model's table and tokenizer; any number of threads can share it.
 
     Args:
         table: The model's rows.
-        tokenizer: Neither truncates nor pads.
-        characters_per_token: Times `max_length`, the characters to read of a text before it is cut into tokens.
-        tokens: The tokenizer's, a token's place its id.
+        tokenizer: No truncation or padding.
+        characters_per_token: The maximum number of characters of a text is this times `max_length`.
+        tokens: The tokenizer's vocabulary, in the order of the ids.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Engine:
         return Engine, (self._table, self._tokenizer, self._characters_per_token, self._tokens)
 
     @property
-    def why_plain(self) -> str | None:
-        """Why the plain path is taken; None where the chunked one is."""
+    def plain_path_reason(self) -> str | None:
+        """Why the plain path is used; None if the chunked path is used."""
         if native.kernels is None:
             return "the compiled kernels are not installed"
         splitting = self._splitting_of_tokenizer()
@@ -63,13 +63,13 @@ class Engine:
     def embeddings(
         self, texts: list[str], max_length: int | None, normalize: bool, advance: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """(n_texts, dim) float32 means of the rows of known tokens; zero rows where there are none.
+        """Return the means of the rows of known tokens, (n_texts, dim) float32; zeros for texts without any.
 
         Args:
             texts: Any number.
-            max_length: Tokens to read of each text, unknown ones among them; None for all.
-            normalize: Whether rows get unit length.
-            advance: Called with the number of texts done each time some are.
+            max_length: Maximum number of tokens per text, unknown tokens included; None for no limit.
+            normalize: Whether to scale rows to unit length.
+            advance: Called with the number of texts finished since the last call.
         """
         embeddings = np.empty((len(texts), self._table.dim), np.float32)
         reader = self._chunked()
@@ -77,34 +77,34 @@ class Engine:
             _with_replacement(reader.embed, texts, max_length, normalize, embeddings, advance)
             return embeddings
         for start, block in self._blocks(well_formed(texts), max_length):
-            ids = self._read_whole(block, max_length)
+            ids = self._tokenize_whole(block, max_length)
             embeddings[start : start + len(block)] = self._table.means(ids, normalize)
             if advance is not None:
                 advance(len(block))
         return embeddings
 
     def token_ids(self, texts: list[str], max_length: int | None) -> list[list[int]]:
-        """The ids of each text's known tokens.
+        """Return the ids of each text's known tokens.
 
         Args:
             texts: Any number.
-            max_length: Tokens to read of each text, unknown ones among them; None for all.
+            max_length: Maximum number of tokens per text, unknown tokens included; None for no limit.
         """
         reader = self._chunked()
         if reader is not None:
             return _with_replacement(reader.token_ids, texts, max_length)
         blocks = self._blocks(well_formed(texts), max_length)
-        return [ids for _, block in blocks for ids in self._read_whole(block, max_length)]
+        return [ids for _, block in blocks for ids in self._tokenize_whole(block, max_length)]
 
     def sequences(
         self, texts: list[str], max_length: int | None, advance: Callable[[int], None] | None = None
     ) -> list[NDArray[np.float32]]:
-        """(n_tokens, dim) float32 rows of each text's known tokens, in their order.
+        """Return the rows of each text's known tokens in order, (n_tokens, dim) float32 for each text.
 
         Args:
             texts: Any number.
-            max_length: Tokens to read of each text, unknown ones among them; None for all.
-            advance: Called with the number of texts done each time some are.
+            max_length: Maximum number of tokens per text, unknown tokens included; None for no limit.
+            advance: Called with the number of texts finished since the last call.
         """
         sequences: list[NDArray[np.float32]] = []
         for _, block in self._blocks(well_formed(texts), None):
@@ -130,12 +130,12 @@ class Engine:
                 )
         return self._reader
 
-    def _read_whole(self, texts: list[str], max_length: int | None) -> list[list[int]]:
-        texts = plain.cut(texts, max_length, self._characters_per_token)
-        return plain.without(plain.token_ids(self._tokenizer, texts, max_length), self._table.unk_token_id)
+    def _tokenize_whole(self, texts: list[str], max_length: int | None) -> list[list[int]]:
+        texts = plain.truncate(texts, max_length, self._characters_per_token)
+        return plain.drop_token(plain.token_ids(self._tokenizer, texts, max_length), self._table.unk_token_id)
 
     def _blocks(self, texts: list[str], max_length: int | None) -> Iterator[tuple[int, list[str]]]:
-        """The texts in blocks of bounded size, each with the place of its first."""
+        """Yield the texts in blocks of bounded size, each with the index of its first text."""
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         if max_length is not None:
             np.minimum(lengths, min(max_length * self._characters_per_token, np.iinfo(np.int64).max), out=lengths)
@@ -150,8 +150,8 @@ class Engine:
 
 
 def _with_replacement(work: Callable[..., _T], texts: list[str], *arguments: Any) -> _T:
-    """What the work gives for the texts, or for what UTF-8 can hold of them where they have surrogates."""
+    """Return the result of `work`; if the texts contain surrogates, retry with the surrogates replaced."""
     try:
         return work(texts, *arguments)
-    except (TypeError, UnicodeEncodeError):  # looking for surrogates beforehand would cost every call
+    except (TypeError, UnicodeEncodeError):  # checking for surrogates first would slow down every call
         return work(well_formed(texts), *arguments)

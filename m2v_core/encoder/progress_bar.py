@@ -1,4 +1,4 @@
-"""The bar on stderr that grows with the texts that are encoded."""
+"""The progress bar of encoding, on stderr."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(n_texts: int, is_shown: bool) -> Iterator[Callable[[int], None] | None]:
-    """What to call with each number of texts done, if anything."""
+    """Yield a function to call with the number of texts finished, or None if no bar is shown."""
     if not is_shown:
         yield None
         return

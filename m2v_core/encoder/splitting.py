@@ -1,13 +1,13 @@
-"""Which tokenizers read a text chunk by chunk, so that what each chunk gave may be remembered.
+"""Decides which tokenizers process a text chunk by chunk, so that the tokens of each chunk can be cached.
 
-A chunk is a run of text between ASCII white space. For most tokenizers its tokens do not depend on its neighbours: they
-cut at white space before anything else. Whether one does is decided here from its JSON form, once for a model, and
-part by part from a list of parts known to act on each chunk alone. A tokenizer with any other part is not taken apart.
-Single chunks that could still matter to their neighbours (the first word of "ice cream" where that is an entry) are
-marked, and texts with such are tokenized whole.
+A chunk is a run of text between ASCII whitespace. Most tokenizers split at whitespace before anything else, so the
+tokens of a chunk do not depend on its neighbors. Whether this holds is determined once per model from the tokenizer's
+JSON form, by a list of components known to act on each chunk alone. Texts of tokenizers with any other component are
+tokenized whole. Single chunks that may still affect their neighbors (the first word of "ice cream" if that is an entry)
+are marked, and texts that contain them are tokenized whole.
 
-Source: the parts and their order are those of https://github.com/huggingface/tokenizers: added tokens are found
-before and after normalizing, then come normalizer, pre-tokenizer and model.
+Source: the components and their order are those of https://github.com/huggingface/tokenizers: added tokens are matched
+before and after normalizing, followed by normalizer, pre-tokenizer and model.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ MAY_CONTINUE = 8
 
 _SPACES = " \t\n\r"
 _MODELS = ("WordPiece", "WordLevel", "Unigram", "BPE")
-# Normalizers that look at one character, or one with its combining marks, and leave white space as it is ...
+# Normalizers that act on one character, or one with its combining marks, and leave whitespace unchanged ...
 _LEAVE_SPACES = ("NFC", "NFD", "Lowercase")
-# ... and those that may make white space, or take away it or what stands between.
+# ... and those that may add whitespace, or remove it or the text between it.
 _TOUCH_SPACES = ("NFKC", "NFKD", "Nmt", "Precompiled", "BertNormalizer", "Strip", "StripAccents")
-# White space alone is what these look for: anywhere, or at the ends of lines.
+# These match only whitespace: anywhere, or at the ends of lines.
 _SPACE_PATTERNS = (r"\s+", " {2,}", " +", "\n", "\r", "\t", "  ")
 _EDGE_PATTERNS = (r"\s$", r"^\s+", r"\s+$")
 _DROP_SPACES = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
-# After one of those each part is looked at alone.
+# After one of those, each part is processed alone.
 _ACT_ON_PARTS = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit", "Punctuation", "Digits", "ByteLevel", "Metaspace")
-# A match of these begins at each space after something else, and none begins before the space and ends behind it.
+# These match at each space that follows another character, and no match crosses the start of such a space.
 # Source: the pre-tokenizers of Llama 3, Qwen 2 and 3, and of tiktoken's cl100k_base.
 _SPLIT_BEFORE_SPACES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
-# Categories of characters that never join the one before to one grapheme, but for these two vowel signs.
+# Categories of characters that never join the preceding character in one grapheme, except for these two vowel signs.
 # Source: Unicode 16, GraphemeBreakProperty.txt, SpacingMark outside the categories of marks.
 _JOIN_WHAT_PRECEDES = "\u0e33\u0eb3"
 _BEGIN_GRAPHEMES = (
@@ -76,7 +76,7 @@ _JOIN_WHAT_FOLLOWS = frozenset(
 
 @dataclass(frozen=True)
 class _Phrases:
-    """What the entries of several words begin with, and the words that go on; normalized or as they stand."""
+    """The prefixes of multi-word entries and the words that may follow; normalized, or as in the text."""
 
     is_normalized: bool
     beginnings: frozenset[str]
@@ -86,11 +86,11 @@ class _Phrases:
 
 @dataclass(frozen=True)
 class Splitting:
-    """How a tokenizer's texts fall into chunks.
+    """How a tokenizer's texts are split into chunks.
 
     Attributes:
-        carries_space: Whether a chunk takes along the white space before it, because the tokenizer sees it.
-        cuts_at_lines: Where chunks carry space: whether tabs and line ends begin a chunk as spaces do.
+        carries_space: Whether a chunk includes the whitespace before it, because the tokenizer processes it.
+        cuts_at_lines: If chunks carry space: whether tabs and line ends start a chunk as spaces do.
     """
 
     carries_space: bool
@@ -102,7 +102,7 @@ class Splitting:
 
     @property
     def has_phrases(self) -> bool:
-        """Whether the tokenizer knows entries of several words."""
+        """Whether the tokenizer has multi-word entries."""
         return bool(self._phrases)
 
     @property
@@ -111,7 +111,7 @@ class Splitting:
         return self.has_phrases or self._is_careful or self._sees_graphemes
 
     def marks(self, chunk: str) -> int:
-        """What to know of a chunk when it stands between others: `UNSAFE_ALONE` and so on, added up."""
+        """Return the marks of a chunk, such as `UNSAFE_ALONE`, combined with bitwise or."""
         if not self.marks_chunks:
             return 0
         read = chunk
@@ -120,13 +120,13 @@ class Splitting:
         marks = 0
         if self._is_careful:
             assert self._normalizer is not None
-            # The next chunk begins with a space: it must not change this one, nor this one have begun it.
+            # Normalizing must not merge the chunk with the next one, which begins with a space.
             in_context = self._normalizer.normalize_str(chunk + " a")
             if in_context != read + " a" or (read and (read[-1].isspace() or read[-1] == "\u2581")):
                 marks |= UNSAFE_ALONE
         if self._sees_graphemes and not (_never_joins(chunk[0]) and _is_never_joined(chunk[-1])):
             marks |= UNSAFE_ALONE
-        if self.has_phrases and not read.strip():  # two words may become neighbours over it
+        if self.has_phrases and not read.strip():  # the words around it may become neighbors
             marks |= UNSAFE_ALONE
         for phrases in self._phrases:
             form = (read if phrases.is_normalized else chunk).strip()
@@ -139,27 +139,27 @@ class Splitting:
 
 
 def _never_joins(character: str) -> bool:
-    """Whether the character can't be one grapheme with white space before it."""
+    """Whether the character can't form a grapheme with preceding whitespace."""
     if character.isascii():
         return True
     return unicodedata.category(character) in _BEGIN_GRAPHEMES and character not in _JOIN_WHAT_PRECEDES
 
 
 def _is_never_joined(character: str) -> bool:
-    """Whether the character can't be one grapheme with white space after it."""
+    """Whether the character can't form a grapheme with following whitespace."""
     if character.isascii():
         return True
     return unicodedata.category(character) not in ("Cf", "Cn") and character not in _JOIN_WHAT_FOLLOWS
 
 
 def chunk_splitting(tokenizer: Tokenizer) -> Splitting | str:
-    """How the tokenizer's texts fall into chunks, or, in words, what keeps that from being sure.
+    """Return how texts are split into chunks, or the reason, as a string, why they can't be split safely.
 
     Args:
-        tokenizer: Neither truncates nor pads.
+        tokenizer: No truncation or padding.
     """
     if sys.byteorder != "little":
-        return "this machine stores numbers big end first"
+        return "this machine is not little-endian"
     model = type(tokenizer.model).__name__
     if model not in _MODELS or getattr(tokenizer.model, "dropout", None) or getattr(tokenizer.model, "alpha", None):
         return f"its model {model} may depend on more than one chunk"
@@ -173,22 +173,22 @@ def chunk_splitting(tokenizer: Tokenizer) -> Splitting | str:
         if step["type"] not in (*_LEAVE_SPACES, *_TOUCH_SPACES) and not _replaces_within_chunks(step, splitting):
             return f"its normalizer {step['type']} may act across chunks"
     if not _keeps_spaces(tokenizer.normalizer, splitting):
-        return "its normalizer takes away the white space between chunks"
+        return "its normalizer removes the whitespace between chunks"
 
     is_careful = splitting.carries_space and any(step["type"] not in _LEAVE_SPACES for step in steps)
     phrases: dict[bool, list[str]] = {False: [], True: []}
     for token in tokenizer.get_added_tokens_decoder().values():
         content = token.content
         if splitting.carries_space and token.rstrip:
-            return f"its token {content!r} includes the white space after it"
+            return f"its token {content!r} includes the whitespace after it"
         if content != content.strip():
-            return f"its token {content!r} begins or ends with white space"
+            return f"its token {content!r} begins or ends with whitespace"
         is_normalized = token.normalized and tokenizer.normalizer is not None
         if is_normalized:
             read = tokenizer.normalizer.normalize_str(content)
-            # A normalizer that puts spaces around characters: where such an entry begins is for it alone to say.
+            # If the normalizer puts spaces around characters, the start of such an entry is not predictable.
             if len(read.split()) != len(content.split()) or read != read.strip():
-                return f"its token {content!r} has other white space once normalized"
+                return f"its token {content!r} has different whitespace after normalizing"
             content = read
         if any(character.isspace() for character in content):
             phrases[is_normalized].append(content)
@@ -216,10 +216,10 @@ def _phrases(is_normalized: bool, contents: list[str]) -> _Phrases:
 
 def _by_pre_tokenizer(parts: list[_Spec], kinds: list[str]) -> Splitting | str:
     if not parts:
-        return "it has no pre-tokenizer that would cut texts at white space"
+        return "it has no pre-tokenizer that splits texts at whitespace"
     first = parts[0]
     if first["type"] in _DROP_SPACES:
-        others = [part for part in parts[1:] if part["type"] not in _ACT_ON_PARTS or _depends_on_place(part)]
+        others = [part for part in parts[1:] if part["type"] not in _ACT_ON_PARTS or _depends_on_position(part)]
         if others:
             return f"its pre-tokenizer {others[0]['type']} may depend on more than one chunk"
         return Splitting(carries_space=False)
@@ -228,16 +228,16 @@ def _by_pre_tokenizer(parts: list[_Spec], kinds: list[str]) -> Splitting | str:
             return Splitting(carries_space=True, cuts_at_lines=False)
         return "its pre-tokenizer Metaspace does not split"
     if kinds == ["ByteLevel"] and first.get("use_regex", True):
-        # A space is put before all that has none; a chunk that begins with a line end must not get one.
+        # A space is prepended to any text without one; a chunk that begins with a line end must not get one.
         return Splitting(carries_space=True, cuts_at_lines=not first["add_prefix_space"])
     if kinds == ["Split", "ByteLevel"] and not parts[1].get("use_regex", True) and not parts[1]["add_prefix_space"]:
         pattern = first["pattern"].get("Regex")
         if pattern in _SPLIT_BEFORE_SPACES and first["behavior"] == "Isolated" and not first["invert"]:
             return Splitting(carries_space=True, cuts_at_lines=False)
-    return f"its pre-tokenizer {' and '.join(kinds)} does not surely cut at white space"
+    return f"its pre-tokenizer {' and '.join(kinds)} may not split at whitespace"
 
 
-def _depends_on_place(part: _Spec) -> bool:
+def _depends_on_position(part: _Spec) -> bool:
     return bool(part["type"] == "Metaspace" and part["prepend_scheme"] == "first")
 
 
@@ -248,7 +248,7 @@ def _replaces_within_chunks(step: _Spec, splitting: Splitting) -> bool:
     if "Regex" in pattern:
         if pattern["Regex"] in _EDGE_PATTERNS and not content:
             return True
-        # The mark is white space only to those who will see it as such.
+        # U+2581 counts as whitespace only if chunks carry it.
         spaces = " \u2581" if splitting.carries_space else " "
         return pattern["Regex"] in _SPACE_PATTERNS and bool(content) and not content.strip(spaces)
     string = pattern["String"]
@@ -256,7 +256,7 @@ def _replaces_within_chunks(step: _Spec, splitting: Splitting) -> bool:
 
 
 def _keeps_spaces(normalizer: normalizers.Normalizer | None, splitting: Splitting) -> bool:
-    """Whether white space stays what it is to the pre-tokenizer, wherever a chunk begins."""
+    """Whether the normalizer keeps whitespace as whitespace for the pre-tokenizer, wherever a chunk begins."""
     if normalizer is None:
         return True
     if splitting.carries_space and (normalizer.normalize_str("a b") != "a b" or normalizer.normalize_str(" a") != " a"):
@@ -269,7 +269,7 @@ def _keeps_spaces(normalizer: normalizers.Normalizer | None, splitting: Splittin
 
 
 def components(component: Any) -> list[_Spec]:
-    """The JSON forms of a normalizer or pre-tokenizer, taken out of nested sequences, in their order."""
+    """Return the JSON forms of a normalizer or pre-tokenizer in order, with nested sequences flattened."""
     return [] if component is None else _flat(json.loads(component.__getstate__()))
 
 

@@ -1,4 +1,4 @@
-"""Texts that come one after the other, in blocks of bounded size."""
+"""Splits streams of texts into blocks of bounded size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _CHARACTERS_PER_BLOCK = 8_000_000
 
 
 def blocks_of_texts(sentences: Iterable[str], block_size: int) -> Iterator[list[str]]:
-    """Blocks of up to `block_size` texts, and of some millions of characters, however many texts there are.
+    """Yield blocks of up to `block_size` texts and some millions of characters, for streams of any length.
 
     Args:
-        sentences: An iterable of texts; the lines of an open text file go without their ends.
+        sentences: An iterable of texts; line ends are removed from the lines of an open text file.
         block_size: 1 or more.
 
     Raises:
-        InputError: Something other than an iterable of texts, or `block_size` out of range.
+        InputError: Not an iterable of texts, or `block_size` out of range.
     """
     if isinstance(block_size, bool) or not isinstance(block_size, (int, np.integer)) or block_size < 1:
         raise InputError(f"block_size must be a whole number of 1 or more, not {block_size!r}.")

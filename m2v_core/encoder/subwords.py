@@ -1,9 +1,9 @@
 """The tokenizer's subword model in the form that the kernels run, for chunks of plain ASCII.
 
-A text never seen before is limited by tokenizing its distinct chunks. Most of them are plain ASCII, to which a
-normalizer does nothing but change letters to lower case. What it does to each character is measured here; a chunk with
-any character that is treated otherwise is left to the tokenizer. Characters don't change each other: `splitting` takes
-only normalizers apart of which that is known.
+Tokenizing the distinct chunks dominates the time for new text. Most of them are plain ASCII, where a normalizer only
+changes letters to lowercase. Its effect on each character is measured here; chunks with any character that it changes
+in another way go to the tokenizer. Characters can be measured one by one because `splitting` only accepts normalizers
+that process characters independently.
 
 Source: the models of https://github.com/huggingface/tokenizers.
 """
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 _FOREIGN, _LETTER, _DIGIT, _PUNCTUATION = range(4)
 _MAX_INNER_PREFIX = 16
 _CANDIDATES = string.ascii_letters + string.digits + string.punctuation
-_SPACE_MARK = "\u2581"  # what Metaspace puts for a space
-_BYTE_LEVEL_SPACE = "\u0120"  # what byte-level models put for a space
+_SPACE_MARK = "\u2581"  # Metaspace's replacement for a space
+_BYTE_LEVEL_SPACE = "\u0120"  # the byte-level form of a space
 _UNKNOWN_PENALTY = 10.0  # Source: models/unigram/model.rs, K_UNK_PENALTY
 
 
 def build_subwords(tokenizer: Tokenizer, splitting: Splitting, tokens: Sequence[str]) -> Subwords | None:
-    """The kernels' form of the tokenizer's subword model; None if it is of another kind.
+    """Return the tokenizer's subword model for the kernels; None if its kind is not supported.
 
     Args:
-        tokenizer: Neither truncates nor pads.
-        splitting: How its texts fall into chunks.
-        tokens: The tokenizer's, a token's place its id.
+        tokenizer: No truncation or padding.
+        splitting: How texts are split into chunks.
+        tokens: The tokenizer's vocabulary, in the order of the ids.
     """
     assert kernels is not None
     builders: dict[str, Callable[..., dict[str, Any] | None]] = {
@@ -62,7 +62,7 @@ def build_subwords(tokenizer: Tokenizer, splitting: Splitting, tokens: Sequence[
 
 
 def _classes_and_spelling(tokenizer: Tokenizer, splitting: Splitting) -> tuple[bytes, bytes] | None:
-    """What each byte is, and how it reads once normalized; None if they read otherwise where they stand together."""
+    """Return each byte's class and normalized form; None if normalizing bytes together gives another result."""
     normalizer = tokenizer.normalizer
     foreign = _beginnings_of_added_tokens(tokenizer)
     for part in components(normalizer):
@@ -86,7 +86,7 @@ def _classes_and_spelling(tokenizer: Tokenizer, splitting: Splitting) -> tuple[b
 
 
 def _beginnings_of_added_tokens(tokenizer: Tokenizer) -> set[str]:
-    """Where an added token or one of its words may begin, the tokenizer looks for it."""
+    """Return the characters with which an added token or one of its words may begin, in both cases."""
     beginnings: set[str] = set()
     for token in tokenizer.get_added_tokens_decoder().values():
         forms = [token.content]
@@ -106,7 +106,7 @@ def _word_piece(tokenizer: Tokenizer, splitting: Splitting, tokens: Sequence[str
     if kinds != ["BertPreTokenizer"] or unknown is None or len(inner_prefix) > _MAX_INNER_PREFIX:
         return None
     return {
-        # Added tokens among them do no harm: a chunk that could hold one has a foreign character.
+        # Added tokens can stay in the list: chunks that could contain one have a foreign character.
         "pieces": tuple(tokens),
         "unknown": unknown,
         "max_word_bytes": min(model.max_input_chars_per_word, 1 << 31),

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def as_tensor(embeddings: NDArray[np.float32], device: object = None) -> Any:
-    """The embeddings as a float32 torch tensor of the same shape, which shares their memory on the CPU.
+    """Return the embeddings as a float32 torch tensor of the same shape, which shares their memory on the CPU.
 
     Args:
         embeddings: Of any shape.
-        device: Where to put it, as torch takes it; None for the CPU.
+        device: Where to put the tensor, in any form that torch accepts; None for the CPU.
 
     Raises:
         MissingExtraError: torch is not installed.

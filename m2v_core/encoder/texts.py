@@ -1,4 +1,4 @@
-"""What callers pass as texts, checked once at the border."""
+"""Validates the texts and options that callers pass."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _PACKAGE = f"{__name__.partition('.')[0]}."
 
 
 def checked_texts(sentences: str | Iterable[str], what: str = "a text or a list of texts") -> list[str]:
-    """The texts as a list.
+    """Return the texts as a list.
 
     Args:
         sentences: One text, or any container of texts: a list, a generator, a column of pandas, Polars or pyarrow, a
             one-dimensional NumPy array.
-        what: What to ask for in the message about something else.
+        what: The expected input, for the error message.
 
     Raises:
-        InputError: Not a text nor a container of texts; names the first item that is none.
+        InputError: Not a text or a container of texts; names the first item that is not a text.
     """
     if isinstance(sentences, str):
         return [str.__str__(sentences)]
@@ -40,42 +40,42 @@ def checked_texts(sentences: str | Iterable[str], what: str = "a text or a list 
 
 
 def checked_text(text: object, index: int) -> str:
-    """The text, if it is one.
+    """Return the text if it is a string.
 
     Args:
         text: An item of a container.
-        index: Its place, counting from 0.
+        index: Its index, for the error message.
 
     Raises:
-        InputError: It is no string.
+        InputError: The item is not a string.
     """
     if not isinstance(text, str):
         raise InputError(
-            f"Every text must be a string, but number {index} (counting from 0) is of type "
+            f"Every text must be a string, but text {index} (counting from 0) is of type "
             f"{type(text).__name__}; convert or drop it."
         )
-    return str.__str__(text)  # tokenizers and JSON want no subclass
+    return str.__str__(text)  # tokenizers and JSON need str itself, not a subclass
 
 
 def iterable_items(items: object, what: str = "a text or a list of texts") -> Iterable[Any]:
-    """The items of a container, as Python objects.
+    """Return the items of a container, as Python objects.
 
     Args:
         items: A list, a generator, a column of pandas, Polars or pyarrow, a one-dimensional NumPy array.
-        what: What to ask for in the message about something else.
+        what: The expected input, for the error message.
 
     Raises:
-        InputError: A single value, or a table or a dict, which iterate over the names of their columns or their keys.
+        InputError: A single value, or a table or dict, where iterating yields column names or keys.
     """
     if isinstance(items, Mapping) or _columns(items) is not None:
         raise InputError(
-            f"Pass {what}, not {_named(items)}: iterating over it does not give its texts. Pass one column of it, such "
-            f"as {_example(items)}."
+            f"Pass {what}, not {_type_name(items)}: iterating over it does not yield its texts. Pass one column of "
+            f"it, such as {_column_example(items)}."
         )
     is_single = isinstance(items, (str, bytes, bytearray)) or _n_axes(items) == 0
     if is_single or not isinstance(items, Iterable):
-        raise InputError(f"Pass {what}, not {_named(items)}.")
-    # Iterating over a pyarrow array gives scalars of pyarrow, over a NumPy array those of NumPy.
+        raise InputError(f"Pass {what}, not {_type_name(items)}.")
+    # Iterating over pyarrow and NumPy arrays yields their own scalar types.
     for name in ("to_pylist", "tolist"):
         if hasattr(type(items), name) and type(items).__module__.partition(".")[0] in ("pyarrow", "numpy"):
             as_list: list[Any] = getattr(items, name)()
@@ -84,30 +84,30 @@ def iterable_items(items: object, what: str = "a text or a list of texts") -> It
 
 
 def _n_axes(value: object) -> int | None:
-    """Dimensions of a NumPy array; None for everything else. Where NumPy isn't loaded there are no arrays."""
+    """Return the number of dimensions of a NumPy array; None for other types. Does not import NumPy."""
     numpy = sys.modules.get("numpy")
     return value.ndim if numpy is not None and isinstance(value, numpy.ndarray) else None
 
 
-def _named(value: object) -> str:
+def _type_name(value: object) -> str:
     kind = type(value)
     package = kind.__module__.partition(".")[0]
     return kind.__name__ if package in ("builtins", "collections") else f"{package}.{kind.__name__}"
 
 
 def _columns(table: object) -> list[str] | None:
-    """The columns of a table of pandas, Polars, pyarrow or Datasets; None for everything else."""
+    """Return the column names of a table of pandas, Polars, pyarrow or Datasets; None for other types."""
     for name in ("column_names", "columns"):
         if hasattr(type(table), name):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Polars warns of the time that a lazy table takes
+                warnings.simplefilter("ignore")  # Polars warns that this is slow for lazy tables
                 columns = getattr(table, name)
             return [str(column) for column in (() if columns is None else columns)]
     return None
 
 
-def _example(table: Any) -> str:
-    """How the texts of a table are written: `df["text"]`."""
+def _column_example(table: Any) -> str:
+    """Return an expression for the text column of a table, such as `df["text"]`."""
     names = [str(key) for key in table] if isinstance(table, Mapping) else _columns(table) or []
     name = _TEXT_COLUMN if _TEXT_COLUMN in names or not names else names[0]
     kind = type(table).__name__
@@ -115,13 +115,13 @@ def _example(table: Any) -> str:
     if isinstance(table, Mapping):
         inner = table.get(name)
         columns = _columns(inner)
-        rest = "" if columns is None else _example(inner).partition("[")[2]
+        rest = "" if columns is None else _column_example(inner).partition("[")[2]
         return f'{variable if rest else "data"}["{name}"]' + (f"[{rest}" if rest else "")
     return f'{variable}["{name}"]'
 
 
 def checked_max_length(max_length: int | None) -> int | None:
-    """The limit in tokens, or None for no limit.
+    """Return the limit in tokens, or None for no limit.
 
     Raises:
         InputError: Not a whole number of 1 or more.
@@ -130,7 +130,7 @@ def checked_max_length(max_length: int | None) -> int | None:
 
 
 def checked_batch_size(batch_size: int) -> int:
-    """The number of texts in a batch.
+    """Return the number of texts per batch.
 
     Raises:
         InputError: Not a whole number of 1 or more.
@@ -138,27 +138,27 @@ def checked_batch_size(batch_size: int) -> int:
     return _checked_count("batch_size", batch_size)
 
 
-def _checked_count(name: str, value: int, otherwise: str = "") -> int:
+def _checked_count(name: str, value: int, alternative: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise InputError(f"{name} must be a whole number of 1 or more{otherwise}, not {value!r}.")
+        raise InputError(f"{name} must be a whole number of 1 or more{alternative}, not {value!r}.")
     return int(value)
 
 
 def well_formed(texts: list[str]) -> list[str]:
-    """The texts as UTF-8 can hold them: pairs of surrogates are joined, and lone ones become U+FFFD with a warning.
+    """Return the texts in a form valid in UTF-8: pairs of surrogates are joined, and lone surrogates become U+FFFD.
 
-    Every text passes here before a tokenizer reads it, which refuses surrogates.
+    Warns if any were replaced. Tokenizers reject surrogates, so every text must pass through this function.
     """
     found, n_lone = list(texts), 0
     for index, text in enumerate(texts):
         found[index], n_replaced = replace_surrogates(text)
         n_lone += n_replaced
-    warn_of_surrogates(n_lone)
+    warn_about_surrogates(n_lone)
     return found
 
 
 def replace_surrogates(text: str) -> tuple[str, int]:
-    """The text with pairs of surrogates joined and lone ones as U+FFFD, and how many of these there were."""
+    """Join pairs of surrogates and replace lone ones with U+FFFD; return the text and the number of lone ones."""
     if text.isascii():
         return text, 0
     try:
@@ -169,22 +169,22 @@ def replace_surrogates(text: str) -> tuple[str, int]:
     return text, 0
 
 
-def warn_of_surrogates(n_lone: int, where: str = "") -> None:
-    """Warn that lone surrogates were replaced, if any were.
+def warn_about_surrogates(n_lone: int, where: str = "") -> None:
+    """Warn if lone surrogates were replaced.
 
     Args:
-        n_lone: How many.
+        n_lone: Number of lone surrogates.
         where: The name of their file, for the message.
     """
     if not n_lone:
         return
-    what = "1 lone surrogate, which is no character, was" if n_lone == 1 else f"{n_lone:,} lone surrogates were"
+    what = "1 lone surrogate, which is not a character, was" if n_lone == 1 else f"{n_lone:,} lone surrogates were"
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
     warnings.warn(
-        f"{f'{where}: ' if where else ''}{what} read as U+FFFD. To silence this, decode the source of the texts with "
-        "errors='replace'.",
+        f"{f'{where}: ' if where else ''}{what} replaced with U+FFFD. To silence this, decode the source of the texts "
+        "with errors='replace'.",
         UserWarning,
-        stacklevel=level,  # of the code that called this package
+        stacklevel=level,  # of the caller of this package
     )

@@ -1,6 +1,6 @@
-"""How good a static model is, and what any encoder has to offer to be compared with it.
+"""Measures the quality of static models, and defines the interface of encoders to compare.
 
-The names of Model2Vec's README are here too, resolved on first use.
+The names in Model2Vec's README are also available here, resolved on first use.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
-"""Tasks from plain folders of tab-separated text files in UTF-8.
+"""Reads tasks from plain folders of tab-separated text files in UTF-8.
 
     sts/NAME.tsv                      score, text, text
     wordsim/NAME.tsv                  score, word, word
-    classification/NAME/train.tsv     label, text       and test.tsv beside it
+    classification/NAME/train.tsv     label, text       and test.tsv next to it
     clustering/NAME.tsv               label, text
     pairs/NAME.tsv                    1 or 0, text, text
     reranking/NAME.tsv                query, 1 or 0, text
-    retrieval/NAME/corpus.tsv         id, text          and queries.tsv beside it,
+    retrieval/NAME/corpus.tsv         id, text          and queries.tsv next to it,
     retrieval/NAME/qrels.tsv          query's id, text's id, relevance (more than 0)
-    summarization/NAME.tsv            id of what is summarized, score, summary, good summary, more of these
+    summarization/NAME.tsv            id of the source, score, summary, good summary, optionally more of these
     pearl/similarity/NAME.tsv         score, phrase, phrase
-    pearl/choice/NAME.tsv             phrase, right answer, wrong answer, more of these
-    pearl/linking/NAME.tsv            phrase, its name; all names of the file are the choice
+    pearl/choice/NAME.tsv             phrase, right answer, wrong answer, optionally more of these
+    pearl/linking/NAME.tsv            phrase, its name; all names in the file are candidates
     pearl/clustering/NAME.tsv         label, phrase
     pearl/paraphrase/NAME.tsv         pos or neg, phrase, phrase (PPDB and PPDB filtered)
 
-No line of headings; blank lines are passed over. The five kinds of `pearl` are those of the phrase benchmark PEARL.
+Files have no header; blank lines are skipped. The five kinds of `pearl` are those of the phrase benchmark PEARL.
 
 Source: https://aclanthology.org/2024.findings-eacl.66/ (PEARL)
 """
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from m2v_core.errors import InputError, NotFoundError
 from m2v_core.evaluation.tasks import (
-    LEAST_OF_A_KIND,
+    MIN_PAIRS_PER_LABEL,
     ClassificationTask,
     ClusteringTask,
     Group,
@@ -50,23 +50,24 @@ Loader = Callable[[str, Group, Path], Task]
 
 
 def read_tasks(folder: str | Path, names: Sequence[str] = ()) -> tuple[Task, ...]:
-    """The tasks in a folder, in the order of the module's table and by name.
+    """Read the tasks in a folder, in the order of the module's table and by name.
 
     Args:
-        folder: See above.
-        names: Which ones: `"STS13"`, a kind such as `"wordsim"`, or both as `"sts/STS13"`, in any case; none for all.
+        folder: A folder with the layout above.
+        names: Which tasks: `"STS13"`, a kind such as `"wordsim"`, or both as `"sts/STS13"`, ignoring case; empty for
+            all.
 
     Raises:
         NotFoundError: No such folder.
-        InputError: It has no sets or none of such a name, or a file is malformed, empty or can't be scored.
+        InputError: There is no task or none with such a name, or a file is malformed, empty or can't be scored.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise NotFoundError(f"There is no folder {folder}. Give one with sets in sts/, wordsim/, classification/, ...")
+        raise NotFoundError(f"Folder not found: {folder}. Pass one with tasks in sts/, wordsim/, classification/, ...")
     found = list(_find(folder))
     if not found:
         kinds = ", ".join(f"{kind}/" for kind in KIND_FOLDERS)
-        raise InputError(f"{folder} holds no sets. They are looked for in {kinds}.")
+        raise InputError(f"{folder} contains no tasks. Put them into {kinds}.")
     chosen = [entry for entry in found if not names]
     for name in names:
         wanted = name.strip().lower().rstrip("/")
@@ -77,7 +78,7 @@ def read_tasks(folder: str | Path, names: Sequence[str] = ()) -> tuple[Task, ...
         ]
         if not matching:
             there = ", ".join(path.stem for _, path in found)
-            raise InputError(f"There is no task {name.strip()!r} in {folder}. There are: {there}.")
+            raise InputError(f"There is no task {name.strip()!r} in {folder}. Available: {there}.")
         chosen += [entry for entry in matching if entry not in chosen]
     return with_distinct_names([_KINDS[kind][0](path.stem, _KINDS[kind][1], path) for kind, path in chosen])
 
@@ -85,14 +86,14 @@ def read_tasks(folder: str | Path, names: Sequence[str] = ()) -> tuple[Task, ...
 def _find(folder: Path) -> Iterator[tuple[str, Path]]:
     for kind, (loader, _) in _KINDS.items():
         for path in sorted((folder / kind).glob("*")):
-            if path.name.startswith("."):  # macOS leaves such shadows of files
+            if path.name.startswith("."):  # macOS creates such hidden companion files
                 continue
             if path.is_dir() if loader in (_classification, _retrieval) else path.suffix == ".tsv":
                 yield kind, path
 
 
 def placed_texts(*lists: Iterable[str]) -> tuple[tuple[str, ...], list[NDArray[np.int64]]]:
-    """All texts of some lists, each once, and for each list the (n,) places of its texts among them."""
+    """All distinct texts of some lists, and for each list the (n,) indices of its texts among them."""
     places: dict[str, int] = {}
     found = [np.array([places.setdefault(text, len(places)) for text in texts], np.int64) for texts in lists]
     return tuple(places), found
@@ -103,8 +104,8 @@ def _pairs(name: str, group: Group, path: Path) -> Task:
     scores, left, right = zip(*rows, strict=True)
     if len(set(scores)) < 2:
         raise InputError(
-            f"All {len(scores):,} scores in {path} are {scores[0]:g}. A correlation needs different ones; "
-            "look whether the first column holds the scores."
+            f"All {len(scores):,} scores in {path} are {scores[0]:g}. A correlation needs different scores; "
+            "check whether the first column contains the scores."
         )
     correlation: Literal["spearman", "pearson"] = "pearson" if group == "PEARL" else "spearman"
     texts, places = placed_texts(left, right)
@@ -113,7 +114,7 @@ def _pairs(name: str, group: Group, path: Path) -> Task:
 
 def _classification(name: str, group: Group, path: Path) -> Task:
     (train_labels, train_texts), (test_labels, test_texts) = (
-        _labelled(path / f"{part}.tsv") for part in ("train", "test")
+        _labeled(path / f"{part}.tsv") for part in ("train", "test")
     )
     _check_kinds(train_labels, path / "train.tsv")
     texts, (train, test) = placed_texts(train_texts, test_texts)
@@ -121,7 +122,7 @@ def _classification(name: str, group: Group, path: Path) -> Task:
 
 
 def _clustering(name: str, group: Group, path: Path) -> Task:
-    labels, read = _labelled(path)
+    labels, read = _labeled(path)
     _check_kinds(labels, path)
     texts, (items,) = placed_texts(read)
     return ClusteringTask(name, group, texts, items, labels)
@@ -139,7 +140,7 @@ def _retrieval(name: str, group: Group, path: Path) -> Task:
         if (degree := _number(value, file, number)) > 0:
             relevance.setdefault(query, {})[document_numbers[document]] = degree
     if not relevance:
-        raise InputError(f"{file} calls no text relevant to any query; at least one line needs a relevance above 0.")
+        raise InputError(f"{file} has no relevant text for any query; at least one line needs a relevance above 0.")
     texts, (asked, documents) = placed_texts((queries[query] for query in relevance), corpus.values())
     return RankingTask(name, group, texts, asked, documents, tuple(relevance.values()))
 
@@ -148,7 +149,7 @@ def _pair_classification(name: str, group: Group, path: Path) -> Task:
     rows = [(_label(label, path, n), *pair) for n, (label, *pair) in _lines(path, ("1 or 0", "text", "text"))]
     labels, left, right = zip(*rows, strict=True)
     if len(set(labels)) < 2:
-        raise InputError(f"All pairs in {path} have the label {labels[0]:d}. Pairs of both kinds are needed.")
+        raise InputError(f"All pairs in {path} have the label {labels[0]:d}. Pairs with both labels are needed.")
     texts, places = placed_texts(left, right)
     return PairClassificationTask(name, group, texts, places[0], places[1], np.array(labels))
 
@@ -157,12 +158,11 @@ def _reranking(name: str, group: Group, path: Path) -> Task:
     offered: dict[str, list[tuple[bool, str]]] = {}
     for number, (query, label, text) in _lines(path, ("query", "1 or 0", "text")):
         offered.setdefault(query, []).append((_label(label, path, number), text))
-    # Of a query whose candidates are all right, or all wrong, every order is as good.
+    # Queries whose candidates are all right, or all wrong, can't be ranked.
     kept = {query: rows for query, rows in offered.items() if len({is_right for is_right, _ in rows}) == 2}
     if not kept:
         raise InputError(
-            f"No query in {path} has both relevant (1) and irrelevant (0) texts, so there is nothing to rank. Add some "
-            "of both."
+            f"No query in {path} has both relevant (1) and irrelevant (0) texts, so there is nothing to rank. Add both."
         )
     documents: list[str] = []
     candidates: list[NDArray[np.int64]] = []
@@ -185,7 +185,7 @@ def _summarization(name: str, group: Group, path: Path) -> Task:
         by_id.setdefault(identifier, []).append(place)
     groups = tuple(np.array(places) for places in by_id.values() if len(set(scores[places])) > 1)
     if not groups:
-        raise InputError(f"{path} has no two summaries of one id with different scores, so there is no order to find.")
+        raise InputError(f"{path} has no two summaries of one id with different scores, so there is nothing to rank.")
     summaries = [row[2] for _, row in rows]
     references = [row[3:] for _, row in rows]
     texts, (placed, of_references) = placed_texts(summaries, (text for row in references for text in row))
@@ -210,7 +210,7 @@ def _linking(name: str, group: Group, path: Path) -> Task:
     pairs = [pair for _, pair in _lines(path, ("phrase", "name"))]
     names = {right: place for place, right in enumerate(dict.fromkeys(right for _, right in pairs))}
     if len(names) < 2:
-        raise InputError(f"{path} has one name alone, {pairs[0][1]!r}, so there is nothing to choose from.")
+        raise InputError(f"{path} has only one name, {pairs[0][1]!r}, so there is nothing to choose from.")
     texts, (phrases, choice) = placed_texts((phrase for phrase, _ in pairs), names)
     return RankingTask(name, group, texts, phrases, choice, tuple({names[right]: 1.0} for _, right in pairs), 1)
 
@@ -220,14 +220,14 @@ def _paraphrases(name: str, group: Group, path: Path) -> Task:
     left, right = [], []
     for number, (kind, *pair) in _lines(path, ("pos or neg", "phrase", "phrase")):
         if kind not in ("pos", "neg"):
-            raise InputError(f"{path}, line {number:,} has {kind[:40]!r} where pos or neg was expected.")
+            raise InputError(f"{path}, line {number:,} has {kind[:40]!r} instead of pos or neg.")
         kinds.append(kind == "pos")
         left.append(pair[0])
         right.append(pair[1])
-    if (fewest := min(sum(kinds), len(kinds) - sum(kinds))) < LEAST_OF_A_KIND:
+    if (fewest := min(sum(kinds), len(kinds) - sum(kinds))) < MIN_PAIRS_PER_LABEL:
         raise InputError(
-            f"{path} has {fewest} pairs of one kind. Learning to tell them apart, and testing it, needs "
-            f"{LEAST_OF_A_KIND} pos and {LEAST_OF_A_KIND} neg at least."
+            f"{path} has {fewest} pairs with one label. Training and testing need at least "
+            f"{MIN_PAIRS_PER_LABEL} pos and {MIN_PAIRS_PER_LABEL} neg."
         )
     texts, places = placed_texts(left, right)
     return ParaphraseTask(name, group, texts, places[0], places[1], np.array(kinds))
@@ -252,29 +252,29 @@ _KINDS: dict[str, tuple[Loader, Group]] = {
 LAYOUT = (
     ("sts/NAME.tsv", "score, text, text"),
     ("wordsim/NAME.tsv", "score, word, word"),
-    ("classification/NAME/train.tsv", "label, text; and test.tsv beside it"),
+    ("classification/NAME/train.tsv", "label, text; and test.tsv next to it"),
     ("clustering/NAME.tsv", "label, text"),
     ("pairs/NAME.tsv", "1 or 0, text, text"),
     ("reranking/NAME.tsv", "query, 1 or 0, text"),
-    ("retrieval/NAME/corpus.tsv", "id, text; and queries.tsv beside it"),
+    ("retrieval/NAME/corpus.tsv", "id, text; and queries.tsv next to it"),
     ("retrieval/NAME/qrels.tsv", "query's id, text's id, relevance"),
-    ("summarization/NAME.tsv", "id of what is summarized, score, summary, good summary, more of these"),
+    ("summarization/NAME.tsv", "id of the source, score, summary, good summary, optionally more of these"),
     ("pearl/similarity/NAME.tsv", "score, phrase, phrase"),
-    ("pearl/choice/NAME.tsv", "phrase, right answer, wrong answer, more of these"),
+    ("pearl/choice/NAME.tsv", "phrase, right answer, wrong answer, optionally more of these"),
     ("pearl/linking/NAME.tsv", "phrase, its name"),
     ("pearl/clustering/NAME.tsv", "label, phrase"),
     ("pearl/paraphrase/NAME.tsv", "pos or neg, phrase, phrase"),
 )
-"""The files of a folder of tasks, and what each of their lines holds."""
+"""The files of a folder of tasks, and the fields of their lines."""
 KIND_FOLDERS = tuple(_KINDS)
-"""Where sets are looked for, below the folder of tasks."""
+"""Subfolders of the tasks in a folder."""
 
 
 def _lines(path: Path, fields: tuple[str, ...], has_more: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Each line's number and its fields, none of them blank; at least one line."""
-    expected = f"{', '.join(fields)}{' and perhaps more' if has_more else ''}, separated by tabs"
+    """Yield each line's number and non-blank fields; at least one line."""
+    expected = f"{', '.join(fields)}{' and optionally more' if has_more else ''}, separated by tabs"
     if not path.is_file():
-        raise InputError(f"There is no file {path}. Each of its lines would be: {expected}.")
+        raise InputError(f"File not found: {path}. Its lines must be: {expected}.")
     decoded = read_text(path)
     log_warnings(decoded.warning)
     is_empty = True
@@ -292,7 +292,7 @@ def _lines(path: Path, fields: tuple[str, ...], has_more: bool = False) -> Itera
         is_empty = False
         yield number, values
     if is_empty:
-        raise InputError(f"{path} is empty. Each of its lines would be: {expected}.")
+        raise InputError(f"{path} is empty. Its lines must be: {expected}.")
 
 
 def _number(text: str, path: Path, number: int) -> float:
@@ -301,17 +301,17 @@ def _number(text: str, path: Path, number: int) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{path}, line {number:,} has {text[:40]!r} where a number was expected.")
+        raise InputError(f"{path}, line {number:,} has {text[:40]!r} instead of a number.")
     return value
 
 
 def _label(text: str, path: Path, number: int) -> bool:
     if text not in ("0", "1"):
-        raise InputError(f"{path}, line {number:,} has {text[:40]!r} where 1 or 0 was expected.")
+        raise InputError(f"{path}, line {number:,} has {text[:40]!r} instead of 1 or 0.")
     return text == "1"
 
 
-def _labelled(path: Path) -> tuple[tuple[str, ...], list[str]]:
+def _labeled(path: Path) -> tuple[tuple[str, ...], list[str]]:
     rows = [row for _, row in _lines(path, ("label", "text"))]
     return tuple(label for label, _ in rows), [text for _, text in rows]
 
@@ -320,7 +320,7 @@ def _by_id(path: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for number, (identifier, text) in _lines(path, ("id", "text")):
         if identifier in texts:
-            raise InputError(f"{path}, line {number:,}: the id {identifier!r} is there a second time.")
+            raise InputError(f"{path}, line {number:,}: duplicate id {identifier!r}.")
         texts[identifier] = text
     return texts
 
@@ -328,6 +328,6 @@ def _by_id(path: Path) -> dict[str, str]:
 def _check_kinds(labels: tuple[str, ...], path: Path) -> None:
     if len(set(labels)) < 2:
         raise InputError(
-            f"Every line of {path} has the label {labels[0]!r}. Telling labels apart needs two at least; "
-            "look whether the first column holds the labels."
+            f"Every line of {path} has the label {labels[0]!r}. At least two labels are needed; "
+            "check whether the first column contains the labels."
         )

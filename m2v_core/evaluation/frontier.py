@@ -1,9 +1,9 @@
-"""What a model loses when it is made smaller: fewer dimensions, fewer bits a number, fewer rows."""
+"""Measures the loss of quality when a model is made smaller: fewer dimensions, lower precision, fewer rows."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,28 +19,29 @@ from m2v_core.progress import ProgressCallback, ProgressReporter
 
 DIMS = (32, 64, 128, 256, None)
 PRECISIONS = ("float32", "float16", "int8")
-_RESAMPLES = 200  # enough for the ends of an interval, and a fraction of the time of the whole
+_RESAMPLES = 200  # enough for an interval, and a fraction of the total time
 
 SpeedMeter = Callable[[Encoder], float]
-"""Sentences a second of an encoder on this machine: `speed.speed_meter`."""
+"""Speed of an encoder on this machine in sentences/s: `speed.speed_meter`."""
 
 
 @dataclass(frozen=True)
 class FrontierRow:
-    """One way to make a model smaller, and what it costs.
+    """One way to make a model smaller, and its cost.
 
     Attributes:
-        dim: Leading dimensions kept.
+        dim: Number of leading dimensions.
         precision: `"float32"`, `"float16"` or `"int8"`.
-        n_rows: Rows of the table; fewer than the vocabulary when tokens share them.
-        n_bytes: Bytes of the table with its weights and mapping.
+        n_rows: Rows of the table; fewer than the vocabulary if tokens share them.
+        n_bytes: Size of the table with its weights and mapping.
         average: Mean score over the tasks.
-        low: Lower end of its 95 % bootstrap interval; None where there is none.
-        high: Upper end.
+        low: Lower bound of its 95% bootstrap interval; None if there is none.
+        high: Upper bound.
         groups: Mean score of each column.
-        sentences_per_second: On this machine, measured in the same run; None where nobody measured.
-        is_best: Whether it is better than every row that is as small, their intervals apart; not for the smallest row,
-            which has none to compare with.
+        sentences_per_second: Speed on this machine, measured in the same run; None if not measured.
+        is_best: Whether it is significantly better than every row of at most its size; False for the smallest row,
+            which has no row to compare with.
+        model: The name of the model that it was made from; empty if there is only one model.
     """
 
     dim: int
@@ -53,6 +54,7 @@ class FrontierRow:
     is_best: bool = False
     low: float | None = None
     high: float | None = None
+    model: str = ""
 
     @property
     def quality(self) -> Estimate:
@@ -66,7 +68,7 @@ class FrontierRow:
 
 
 def frontier(
-    model: StaticModel,
+    models: StaticModel | Mapping[str, StaticModel],
     tasks: Sequence[Task],
     *,
     dims: Sequence[int | None] = DIMS,
@@ -76,29 +78,35 @@ def frontier(
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> tuple[FrontierRow, ...]:
-    """Size, quality and speed of every combination, the smallest first.
+    """Measure size, quality and speed of every combination, smallest first.
 
     Args:
-        model: A model with one row a token, its dimensions sorted by variance (as PCA leaves them), best in float32.
-        tasks: What to measure on.
-        dims: Dimensions to keep; None for all. Those that the model doesn't have are left out.
+        models: A model with one row per token and dimensions sorted by variance (as after PCA), preferably in float32;
+            or several by name, such as one with additional words and one without.
+        tasks: Tasks to evaluate.
+        dims: Numbers of dimensions; None for all. Numbers above the model's are skipped.
         precisions: Number formats.
-        vocabulary_quantizations: Rows for all tokens to share, by k-means; None for one row a token.
-        measure_speed: Tells the speed of each; None to leave it out.
+        vocabulary_quantizations: Numbers of rows to share by k-means; None for one row per token.
+        measure_speed: Returns the speed of an encoder; None to skip it.
         progress: Receives the stage `"frontier"`, in combinations.
         cancel: Set it to stop.
 
     Raises:
-        InputError: A precision or a number of rows is out of range, or there is no task.
+        InputError: A precision or a number of rows is out of range, or there are no tasks.
         MissingExtraError: scikit-learn is needed and not installed.
         Cancelled: `cancel` was set.
     """
-    widths = sorted({model.dim if dim is None else dim for dim in dims if dim is None or dim <= model.dim})
-    combinations = [(width, n_rows) for n_rows in dict.fromkeys(vocabulary_quantizations) for width in widths]
+    named = models if isinstance(models, Mapping) else {"": models}
+    combinations = [
+        (name, model, width, n_rows)
+        for name, model in named.items()
+        for n_rows in dict.fromkeys(vocabulary_quantizations)
+        for width in sorted({model.dim if dim is None else dim for dim in dims if dim is None or dim <= model.dim})
+    ]
     reporter = ProgressReporter(progress, cancel)
     reporter.start("frontier", len(combinations) * len(precisions))
     rows: list[FrontierRow] = []
-    for width, n_rows in combinations:
+    for name, model, width, n_rows in combinations:
         smaller = model.compressed(dimensionality=width, vocabulary_quantization=n_rows)
         for precision in precisions:
             candidate = smaller.compressed(quantize_to=precision)
@@ -112,7 +120,18 @@ def frontier(
             rate = None if measure_speed is None else measure_speed(encoder)
             n_rows_left, dim = candidate.token_embeddings.shape
             rows.append(
-                FrontierRow(dim, precision, n_rows_left, candidate.n_bytes, average, groups, rate, low=low, high=high)
+                FrontierRow(
+                    dim,
+                    precision,
+                    n_rows_left,
+                    candidate.n_bytes,
+                    average,
+                    groups,
+                    rate,
+                    low=low,
+                    high=high,
+                    model=name,
+                )
             )
             reporter.advance(1)
     marked = (replace(row, is_best=_is_best(row, rows)) for row in rows)
@@ -125,7 +144,7 @@ def _is_best(row: FrontierRow, rows: Sequence[FrontierRow]) -> bool:
 
 
 def _mean_with_interval(scores: Sequence[TaskScore]) -> tuple[float, float | None, float | None]:
-    """The mean of scores on independent tasks and its interval, whose half-widths add as errors do."""
+    """The mean of scores on independent tasks and its interval, whose half-widths add up like errors."""
     mean = float(np.mean([score.score for score in scores]))
     below = [score.score - score.low for score in scores if score.low is not None]
     above = [score.high - score.score for score in scores if score.high is not None]

@@ -1,4 +1,4 @@
-"""The calls of MinishLab's evaluation package, which Model2Vec's README uses, on the current mteb.
+"""The functions of MinishLab's evaluation package that Model2Vec's README uses, on the current mteb.
 
     from m2v_core.evaluation import CustomMTEB, get_tasks, make_leaderboard, parse_mteb_results, summarize_results
 
@@ -27,7 +27,7 @@ from m2v_core.evaluation.tasks import Group, Task
 from m2v_core.model import StaticModel
 
 BENCHMARK = "MTEB(eng, v1)"
-"""The 56 tasks that the published tables stand on."""
+"""The 56 tasks of the published tables."""
 _MTEB_GROUPS: tuple[Group, ...] = ("Class", "Clust", "PairClass", "Rank", "Ret", "STS", "Sum")
 _OWN_GROUPS: tuple[Group, ...] = ("PEARL", "WordSim")
 _COLUMNS: dict[str, tuple[Group, ...]] = {
@@ -40,30 +40,30 @@ _COLUMNS: dict[str, tuple[Group, ...]] = {
 
 
 def get_tasks(task_types: Sequence[str] | None = None, data: str | Path | None = None) -> list[Any]:
-    """The tasks of the published tables.
+    """Return the tasks of the published tables.
 
     Args:
-        task_types: Which ones: mteb's kinds, such as `"STS"`, `"PEARL"` and `"WordSim"`; None for all.
-        data: A folder with sets in `pearl/` and `wordsim/`; see `m2v_core.evaluation.data`. Without it there are no
-            tasks of these two kinds: mteb has none.
+        task_types: Which tasks: mteb's kinds, such as `"STS"`, `"PEARL"` and `"WordSim"`; None for all.
+        data: A folder with tasks in `pearl/` and `wordsim/`; see `m2v_core.evaluation.data`. Without it there are no
+            tasks of these two kinds, because mteb has none.
 
     Raises:
         MissingExtraError: mteb is not installed.
-        InputError: There is no such kind, or no task of these kinds, or `data` has a malformed file.
-        NotFoundError: There is no folder `data`.
+        InputError: The kind does not exist, has no tasks, or `data` has a malformed file.
+        NotFoundError: The folder `data` does not exist.
     """
     with NeedsExtra("mteb", "mteb"):
         import mteb
     kinds = [*(kind for kind, group in GROUPS.items() if group in _MTEB_GROUPS), *_OWN_GROUPS]
     if unknown := [kind for kind in task_types or () if kind not in kinds]:
-        raise InputError(f"There are no tasks of the kind {unknown[0]!r}; there are: {', '.join(kinds)}.")
+        raise InputError(f"Unknown kind of tasks: {unknown[0]!r}. Available: {', '.join(kinds)}.")
     chosen = kinds if task_types is None else list(task_types)
     tasks: list[Any] = [task for task in mteb.get_benchmark(BENCHMARK).tasks if task.metadata.type in chosen]
     if data is not None:
         tasks += [task for task in read_tasks(data) if task.group in _OWN_GROUPS and task.group in chosen]
     if not tasks:
         raise InputError(
-            f"There are no tasks of the kinds {', '.join(chosen)}. Pass data, a folder of PEARL and WordSim."
+            f"There are no tasks of the kinds {', '.join(chosen)}. Pass data, a folder with PEARL and WordSim tasks."
         )
     return tasks
 
@@ -72,7 +72,7 @@ class CustomMTEB:
     """Runs a model on tasks of mteb and of this library.
 
     Args:
-        tasks: See `get_tasks`; any tasks that `run_mteb` or `evaluate` take.
+        tasks: See `get_tasks`; any tasks of `run_mteb` or `evaluate`.
     """
 
     def __init__(self, tasks: Sequence[Any]) -> None:
@@ -86,18 +86,18 @@ class CustomMTEB:
         output_folder: str | Path | None = None,
         **options: Any,
     ) -> Evaluation:
-        """The scores of one model.
+        """Evaluate one model.
 
         Args:
-            model: A static model, whose attribute `mteb_model_meta` is used where there is one (see `model_meta`); or
-                any encoder of `m2v_core.evaluation.encoders`.
+            model: A static model, whose attribute `mteb_model_meta` is used if it exists (see `model_meta`); or any
+                encoder of `m2v_core.evaluation.encoders`.
             eval_splits: As for `run_mteb`.
-            output_folder: As for `run_mteb`; tasks of this library leave no files.
+            output_folder: As for `run_mteb`; tasks of this library write no files.
             options: `on_score`, `progress` and `cancel`, as for `run_mteb`.
 
         Raises:
-            InputError: `model` is something else.
-            M2VError: As `run_mteb` and `evaluate`.
+            InputError: `model` is neither a static model nor an encoder.
+            M2VError: See `run_mteb` and `evaluate`.
         """
         meta = getattr(model, "mteb_model_meta", None)
         encoder = (
@@ -105,7 +105,7 @@ class CustomMTEB:
         )
         if not hasattr(encoder, "facts"):
             raise InputError(
-                f"A {type(model).__name__} is neither a StaticModel nor an encoder. Open it with "
+                f"A {type(model).__name__} is neither a StaticModel nor an encoder. Load it with "
                 'm2v_core.evaluation.encoders, such as TeacherEncoder("folder").'
             )
         own = [task for task in self.tasks if isinstance(task, Task)]
@@ -124,23 +124,23 @@ class CustomMTEB:
 
 
 def parse_mteb_results(mteb_results: Evaluation, model_name: str) -> dict[str, Evaluation]:
-    """The results of one model under its name; join the dictionaries of several models to compare them.
+    """Map a model's name to its results; merge the dictionaries of several models to compare them.
 
     Args:
-        mteb_results: What `CustomMTEB.run` returned.
-        model_name: What the leaderboard calls the model.
+        mteb_results: Result of `CustomMTEB.run`.
+        model_name: Name of the model in the leaderboard.
     """
     return {model_name: mteb_results}
 
 
 def summarize_results(results: Mapping[str, Evaluation]) -> dict[str, dict[str, float]]:
-    """Each model's score in each column of the published tables, 0 to 100; NaN where it was not measured.
+    """Compute each model's score in each column of the published tables, 0 to 100; NaN if it was not measured.
 
-    A column is the mean over its tasks that were run, and an average the mean over the tasks of its columns, or NaN if
-    one of the columns is.
+    A column is the mean over its evaluated tasks, and an average is the mean over the tasks of its columns, or NaN if
+    one of the columns is NaN.
 
     Args:
-        results: By the model's name; see `parse_mteb_results`.
+        results: Results by model name; see `parse_mteb_results`.
     """
     return {
         name: {column: _mean(result, groups) for column, groups in _COLUMNS.items()} for name, result in results.items()
@@ -154,7 +154,7 @@ def _mean(result: Evaluation, groups: Sequence[Group]) -> float:
 
 
 def make_leaderboard(model_scores: Mapping[str, Mapping[str, float]]) -> Sheet:
-    """A table with a row for each model, the best average first; print it, or see `Sheet` for Markdown and CSV.
+    """Build a table with one row per model, best average first; print it, or see `Sheet` for Markdown and CSV.
 
     Args:
         model_scores: See `summarize_results`.

@@ -1,4 +1,4 @@
-"""Any encoder on real tasks of the Massive Text Embedding Benchmark, run by the mteb package.
+"""Runs encoders on tasks of the Massive Text Embedding Benchmark with the mteb package.
 
 Source: the encoder protocol of mteb 2, https://embeddings-benchmark.github.io/mteb/
 """
@@ -36,16 +36,16 @@ GROUPS: dict[str, Group] = {
     "STS": "STS",
     "Summarization": "Sum",
 }
-"""The column for each of mteb's kinds of text tasks."""
+"""The column of each of mteb's kinds of text tasks."""
 
 
 def model_meta(model: StaticModel, name: str, **fields: Any) -> Any:
-    """What mteb has to know of a static model, so that results with it can be submitted to the leaderboard.
+    """Build mteb's metadata of a static model, so that results can be submitted to the leaderboard.
 
     Args:
-        model: Its table, limit, prompts and teacher are stated.
-        name: `owner/name` of the model on the Hub, from where mteb can load it.
-        fields: Other fields of mteb's `ModelMeta`, or other values; the leaderboard asks for `revision` (a commit),
+        model: The model; its table, limit, prompts and teacher are included.
+        name: `owner/name` of the model on the Hub, from which mteb can load it.
+        fields: Additional or changed fields of mteb's `ModelMeta`; the leaderboard requires `revision` (a commit),
             `release_date` ("2026-11-30"), `languages` (["eng-Latn"]), `license` and `training_datasets`.
 
     Returns:
@@ -53,7 +53,7 @@ def model_meta(model: StaticModel, name: str, **fields: Any) -> Any:
 
     Raises:
         MissingExtraError: mteb is not installed.
-        InputError: mteb refuses a field.
+        InputError: mteb rejects a field.
     """
     with NeedsExtra("mteb", "mteb"):
         from mteb.models import ModelMeta
@@ -77,18 +77,18 @@ def model_meta(model: StaticModel, name: str, **fields: Any) -> Any:
     try:
         return ModelMeta.model_validate(ModelMeta.create_empty().model_dump() | known | fields)
     except ValueError as error:
-        raise InputError(f"mteb refuses what is said of {name}: {' '.join(str(error).split())}") from error
+        raise InputError(f"mteb rejects the metadata of {name}: {' '.join(str(error).split())}") from error
 
 
 class MTEBEncoder:
-    """An encoder as the mteb package wants one.
+    """Adapts an encoder to the mteb package.
 
-    Prompts of the encoder are applied as mteb does for Sentence Transformers: one named after the task and
-    `"-query"` or `"-document"`, the task, its kind and these, its kind, or these alone; else its default prompt.
+    Prompts are selected as mteb does for Sentence Transformers: first match among the name of the task with `"-query"`
+    or `"-document"`, the task, its kind with one of these, its kind, or one of these alone; otherwise the default.
 
     Args:
         encoder: The encoder.
-        reporter: Looked at between two blocks of texts for whether to stop; None to run to the end.
+        reporter: Checked for cancellation between two blocks of texts; None to run to the end.
         meta: An `mteb.models.ModelMeta`; see `model_meta`. None for one with the encoder's name and width.
 
     Raises:
@@ -101,7 +101,7 @@ class MTEBEncoder:
             from mteb.models.model_meta import ScoringFunction
             from mteb.similarity_functions import cos_sim, pairwise_cos_sim
         facts = encoder.facts
-        # mteb insists on owner/name.
+        # mteb requires owner/name.
         name = facts.name if facts.name.count("/") == 1 else f"local/{facts.name.replace('/', '_')}"
         self.mteb_model_meta = meta or ModelMeta.create_empty(
             overwrites={"name": name, "embed_dim": facts.dim, "similarity_fn_name": ScoringFunction.COSINE}
@@ -120,11 +120,11 @@ class MTEBEncoder:
         prompt_type: Any = None,
         **kwargs: Any,
     ) -> NDArray[np.float32]:
-        """(n_texts, dim) float32, for a loader that yields batches with a list of texts under `"text"`.
+        """Encode a loader that yields batches with a list of texts under `"text"`: (n_texts, dim) float32.
 
         Raises:
             InputError: The encoder returns no finite (n_texts, dim) array.
-            Cancelled: It is time to stop.
+            Cancelled: The reporter was cancelled.
         """
         texts = well_formed(checked_texts(text for batch in inputs for text in batch["text"]))
         who = f"{self._encoder.facts.name} on {task_metadata.name}"
@@ -156,36 +156,36 @@ def run_mteb(
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Evaluation:
-    """Every encoder's main score on tasks of mteb, times 100; mteb gives no intervals.
+    """Compute every encoder's main score on tasks of mteb, times 100; mteb has no intervals.
 
-    Without `output_folder`, no results are read or written, in mteb's own cache neither.
+    Without `output_folder`, no results are read or written, not even in mteb's own cache.
 
     Args:
         encoders: At least one; their names must differ.
         tasks: Names (`"STSBenchmark"`) or tasks of mteb; text tasks of the kinds in `GROUPS`.
         metas: An `mteb.models.ModelMeta` for some of the encoders, by the encoder's name; see `model_meta`.
-        eval_splits: Splits to read of each task that has one of them; the task's own otherwise.
-        output_folder: Where mteb writes its files of results, which `mteb submit-results` sends to the leaderboard.
-            For a model in `metas`, results there of the same name and revision are taken instead of running a task.
+        eval_splits: Splits to use for tasks that have one of them; the task's own splits for others.
+        output_folder: Where mteb writes its result files, which `mteb submit-results` sends to the leaderboard.
+            For models in `metas`, existing results with the same name and revision are reused.
         on_score: Receives each score as soon as it is known.
         progress: Receives the stage `"benchmark"`, in tasks of all encoders.
         cancel: Set it to stop within a thousand texts.
 
     Raises:
         MissingExtraError: mteb is not installed.
-        InputError: No encoder, two of one name, one that must be fitted to a task, an unknown task, one of another
-            kind, or an encoder that returns no finite (n_texts, dim) array.
-        HubError: A task's texts can't be fetched.
+        InputError: No encoder, duplicate names, an encoder that must be fitted to a task, an unknown or unsupported
+            task, or an encoder that returns no finite (n_texts, dim) array.
+        HubError: The texts of a task can't be downloaded.
         Cancelled: `cancel` was set.
     """
     with NeedsExtra("mteb", "mteb"):
         import mteb
     names = [encoder.facts.name for encoder in encoders]
     if not names or len(set(names)) < len(names):
-        raise InputError(f"Encoders of different names are compared, at least one; got {names}.")
+        raise InputError(f"At least one encoder is needed, and their names must differ, not {names}.")
     for encoder in encoders:
         if hasattr(encoder, "fit"):
-            raise InputError(f"{encoder.facts.name} is fitted to the texts of a task, which mteb doesn't show it.")
+            raise InputError(f"{encoder.facts.name} must be fitted to the texts of a task; mteb does not support this.")
     opened = [_open(mteb, task, eval_splits) for task in tasks]
     cache = None if output_folder is None else mteb.ResultCache(output_folder)
     reporter = ProgressReporter(progress, cancel)
@@ -223,7 +223,7 @@ def _open(mteb: Any, task: Any, eval_splits: Sequence[str] | None) -> Any:
             raise InputError(f"mteb has no task {task!r} ({reason}). Its names are like STSBenchmark.") from error
     if task.metadata.type not in GROUPS:
         raise InputError(
-            f"{task.metadata.name} is a task of the kind {task.metadata.type}; offered are: {', '.join(GROUPS)}."
+            f"{task.metadata.name} is a task of the kind {task.metadata.type}; supported: {', '.join(GROUPS)}."
         )
     splits = [split for split in eval_splits or () if split in task.eval_splits]
     return copy.copy(task).filter_eval_splits(splits) if splits else task
@@ -244,6 +244,6 @@ def _result(mteb: Any, encoder: MTEBEncoder, task: Any, cache: Any, is_known: bo
     except OSError as error:
         reason = first_line(error)
         raise HubError(
-            f"The texts of {task.metadata.name} can't be fetched ({reason}). Is the Hub reachable?"
+            f"The texts of {task.metadata.name} can't be downloaded ({reason}). Check whether the Hub is reachable."
         ) from error
     return found.task_results[0]

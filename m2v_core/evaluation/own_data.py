@@ -1,11 +1,12 @@
-"""Test data of one's own, as it comes out of a spreadsheet: CSV or TSV tables, with a line of headings or without.
+"""Reads the user's own test data: CSV or TSV tables as exported from spreadsheets, with or without a header.
 
-score, text, text     pairs that people have scored
-label, text           texts with labels; a quarter of each label's texts is kept for the test
+score, text, text     pairs with human scores
+label, text           texts with labels; a quarter of each label's texts is used for testing
 
-Where the first line names these columns ("text1;text2;score"), they may stand in any order, and others are left out.
+If the first line contains these column names ("text1;text2;score"), columns may be in any order, and others are
+ignored.
 
-JSONL too: on each line a list of these, or an object with "score" or "label" and the texts under any other names.
+JSONL is also supported: each line is such a list, or an object with "score" or "label" and texts under any keys.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from m2v_core.evaluation.statistics import SEED
 from m2v_core.evaluation.tasks import ClassificationTask, Group, PairTask, Task
 from m2v_core.storage.text_files import read_text
 
-_EXPECTED = "Each line must hold a score and two texts, or a label and a text, separated by commas or tabs"
+_EXPECTED = "Each line must contain a score and two texts, or a label and a text, separated by commas or tabs"
 _ORDER = (
     "Put the columns in this order: score, text, text, or label, text. Or name them in the first line, in any order: "
     "score, text1 and text2, or label and text"
 )
-# Names of columns, in small letters without spaces and signs.
+# Column names in lowercase, without spaces and punctuation.
 _NUMBER = "[ab12]|one|two|left|right"
 _SCORE_HEADING = re.compile("(human|gold|mean|average)?(scores?|(similarity|relatedness)(score)?|ratings?|gold|stars)")
 _LABEL_HEADING = re.compile("labels?|class|category|topic|intent|sentiment|target")
@@ -48,12 +49,12 @@ _MAX_NAME_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class OwnSet:
-    """A table that can be scored on.
+    """A table that can be used as a task.
 
     Attributes:
-        name: What people call it.
+        name: Display name.
         rows: All of (score, text, text), or all of (label, text); no cell is blank.
-        warning: What a person should know about how the file was decoded; None if there is no doubt.
+        warning: A warning about how the file was decoded; None if there is no doubt.
     """
 
     name: str
@@ -62,22 +63,22 @@ class OwnSet:
 
     @property
     def summary(self) -> str:
-        """What was recognised: "120 pairs with scores"."""
+        """A description of the data: "120 pairs with scores"."""
         if len(self.rows[0]) == 3:
             return f"{len(self.rows):,} pairs {'of words ' if self._has_words() else ''}with scores"
         n_labels = len({row[0] for row in self.rows})
-        return f"{len(self.rows):,} texts with {n_labels:,} labels, a quarter of them for the test"
+        return f"{len(self.rows):,} texts with {n_labels:,} labels, a quarter of them for testing"
 
     @property
     def n_texts(self) -> int:
-        """Different texts in it."""
+        """Number of distinct texts."""
         return len({text for row in self.rows for text in row[1:]})
 
     def task(self) -> Task:
-        """The set as a task; pairs of single words count as WordSim.
+        """Convert the table to a task; pairs of single words count as WordSim.
 
         Raises:
-            InputError: All scores are the same, or there are no two labels to tell apart.
+            InputError: All scores are the same, or there are fewer than two labels.
         """
         columns = list(zip(*self.rows, strict=True))[1:]
         texts, places = placed_texts(*columns)
@@ -86,19 +87,19 @@ class OwnSet:
         scores = np.array([_number(row[0]) for row in self.rows])
         if len(set(scores.tolist())) < 2:
             raise InputError(
-                f"All scores in {self.name} are {scores[0]:g}. A correlation needs different ones; look whether the "
-                "first column holds the scores."
+                f"All scores in {self.name} are {scores[0]:g}. A correlation needs different scores; check whether the "
+                "first column contains the scores."
             )
         group: Group = "WordSim" if self._has_words() else "STS"
         return PairTask(self.name, group, texts, places[0], places[1], scores)
 
     def to_lines(self) -> list[str]:
-        """The set as lines of text, for `from_lines`."""
+        """Serialize the table as lines of text; see `from_lines`."""
         return [json.dumps([self.name, *row], ensure_ascii=False) for row in self.rows]
 
     @classmethod
     def from_lines(cls, lines: Sequence[str]) -> list[OwnSet]:
-        """The sets in lines that `to_lines` made of one or more."""
+        """Parse lines of one or more tables from `to_lines`."""
         found: dict[str, list[tuple[str, ...]]] = {}
         for line in lines:
             name, *row = json.loads(line)
@@ -118,13 +119,13 @@ class OwnSet:
             is_test[generator.permutation(its)[:n_test]] = True
         if len(set(labels.tolist())) < 2:
             raise InputError(
-                f"Every line of {self.name} has the label {str(labels[0])[:40]!r}. Telling labels apart needs two at "
-                "least; look whether the first column holds the labels."
+                f"Every line of {self.name} has the label {str(labels[0])[:40]!r}. At least two labels are needed; "
+                "check whether the first column contains the labels."
             )
         if not is_test.any():
             raise InputError(
-                f"Every label of {self.name} is on one text alone, so there is nothing to learn from. Give each label "
-                "two texts at least, better dozens."
+                f"Every label of {self.name} has only one text, so there is no training data. Provide at least two "
+                "texts per label, preferably dozens."
             )
         train_labels, test_labels = (tuple(labels[part].tolist()) for part in (~is_test, is_test))
         return ClassificationTask(
@@ -133,15 +134,15 @@ class OwnSet:
 
 
 def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
-    """The test data in a CSV, TSV or JSONL file.
+    """Read the test data in a CSV, TSV or JSONL file.
 
     Args:
-        path: The file; what its first line holds says what separates its cells.
-        name: What people call it; the file's name without its ending when None.
+        path: The file; its delimiter is detected from the first line.
+        name: Display name; None for the file name without its extension.
 
     Raises:
-        NotFoundError: There is no such file.
-        InputError: It is no such table; the message says in which line and what was expected.
+        NotFoundError: The file does not exist.
+        InputError: The table is invalid; the message names the line and the expected format.
     """
     path = Path(path)
     name = (name or path.stem)[:_MAX_NAME_CHARACTERS]
@@ -156,9 +157,9 @@ def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
         places = named or places or tuple(range(width))
         if len(places) not in (2, 3) or len(cells) != width:
             count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-            also = "" if is_first else f", and the lines before have {width}"
+            also = "" if is_first else f" instead of {width}"
             raise InputError(
-                f"{path.name}, line {number:,} has {count}{also}. {_EXPECTED}; a text with commas must stand in "
+                f"{path.name}, line {number:,} has {count}{also}. {_EXPECTED}; texts with commas must be in "
                 f"quotes. {_ORDER}."
             )
         row = tuple(cells[place] for place in places)
@@ -170,20 +171,19 @@ def read_own_set(path: str | Path, name: str | None = None) -> OwnSet:
             raise InputError(f"{path.name}, line {number:,}: cell {places[row.index('')] + 1} is blank. {_EXPECTED}.")
         if not is_scored:
             raise InputError(
-                f"{path.name}, line {number:,} has {row[0][:40]!r} where a score was expected, a number such as 4.5. "
-                f"{_ORDER}."
+                f"{path.name}, line {number:,} has {row[0][:40]!r} instead of a score, a number such as 4.5. {_ORDER}."
             )
         rows.append(row)
-    if is_json:  # whose escapes can be surrogates
+    if is_json:  # JSON escapes can be surrogates
         cells_of_rows = iter(well_formed([cell for row in rows for cell in row]))
         rows = [tuple(next(cells_of_rows) for _ in row) for row in rows]
     if not rows:
-        raise InputError(f"{path.name} holds no data. {_EXPECTED}.")
+        raise InputError(f"{path.name} contains no data. {_EXPECTED}.")
     return OwnSet(name, tuple(rows), decoded.warning)
 
 
 def _named_columns(headings: Sequence[str]) -> tuple[int, ...]:
-    """Places of score, text and text, or of label and text; empty where names don't tell."""
+    """Indices of score, text and text, or of label and text; empty if the names are not recognized."""
     scores, labels, texts = (
         [place for place, heading in enumerate(headings) if _is_heading(names, heading)]
         for names in (_SCORE_HEADING, _LABEL_HEADING, _TEXT_HEADING)
@@ -206,14 +206,14 @@ def _json_lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise InputError(f"{name}, line {number:,} is no JSON: {error}.") from error
+            raise InputError(f"{name}, line {number:,} is not valid JSON: {error}.") from error
         if isinstance(value, dict):
             first = next((key for key in ("score", "label") if key in value), None)
             if first is None:
                 raise InputError(f'{name}, line {number:,} has neither "score" nor "label". {_EXPECTED}.')
             value = [value.pop(first), *(text for text in value.values() if isinstance(text, str))]
         if not isinstance(value, list) or any(isinstance(cell, (dict, list, type(None))) for cell in value):
-            raise InputError(f"{name}, line {number:,} is no list of texts and no object. {_EXPECTED}.")
+            raise InputError(f"{name}, line {number:,} is neither a list of texts nor an object. {_EXPECTED}.")
         yield number, [str(cell).strip() for cell in value]
 
 
@@ -221,19 +221,19 @@ def _table(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
     first = next((line for line in text.splitlines() if line.strip()), "")
     has_tabs = "\t" in first
     delimiter = "\t" if has_tabs else max(",;", key=first.count)
-    # Tools that separate by tabs leave quotes as they are.
+    # Tools that export tab-separated files don't escape quotes.
     lines = io.StringIO(text, newline="")
     if has_tabs:
         reader = csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     else:
-        reader = csv.reader(lines, delimiter=delimiter, strict=True)  # a quote left open is an error, however short
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)  # an unclosed quote is always an error
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
             if any(cells):
                 yield reader.line_num, cells
     except csv.Error as error:
-        raise InputError(f"{name}, line {reader.line_num:,} is no line of a table: {error}.") from error
+        raise InputError(f"{name}, line {reader.line_num:,} is not a valid line of a table: {error}.") from error
 
 
 def _number(text: str) -> float:

@@ -1,4 +1,4 @@
-"""Test data from wherever people have it: a folder of tasks, the same packed as a ZIP archive, or one table."""
+"""Reads test data from a folder of tasks, a ZIP archive of such a folder, or a single table."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from m2v_core.storage.intake import read_zip
 from m2v_core.storage.text_files import decode_text, log_warnings
 
 MAX_BYTES = 200_000_000
-"""Of the sets in an archive, unpacked."""
+"""Maximum uncompressed size of the tasks in an archive."""
 
 
 @dataclass(frozen=True)
 class TaskArchive:
-    """A packed folder of tasks.
+    """An archive of a folder of tasks.
 
     Attributes:
-        name: What people call it.
-        files: The text of each file, by its path from the folder of the kinds: `"sts/STS13.tsv"`.
-        warnings: What a person should know about how its files were decoded.
+        name: Display name.
+        files: The text of each file, by its path relative to the folder of the kinds: `"sts/STS13.tsv"`.
+        warnings: Warnings about how its files were decoded.
     """
 
     name: str
@@ -35,10 +35,10 @@ class TaskArchive:
     warnings: tuple[str, ...] = ()
 
     def tasks(self, names: Sequence[str] = ()) -> tuple[Task, ...]:
-        """The tasks in it, as `read_tasks` finds them in a folder.
+        """Return its tasks, as `read_tasks` does for a folder.
 
         Raises:
-            InputError: As `read_tasks`; it names files as the archive does.
+            InputError: See `read_tasks`; file names are those in the archive.
         """
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place).resolve()
@@ -46,8 +46,8 @@ class TaskArchive:
                 for name, text in self.files.items():
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     (folder / name).write_bytes(text.encode())
-            except OSError as error:  # a name that no file can have, or a file where another has a folder
-                raise InputError(f"{self.name} can't be unpacked ({error.strerror or error}). Pack it anew.") from error
+            except OSError as error:  # an invalid file name, or a file with the name of a folder
+                raise InputError(f"{self.name} can't be extracted ({error.strerror or error}). Recreate it.") from error
             try:
                 return read_tasks(folder, names)
             except InputError as error:
@@ -55,41 +55,39 @@ class TaskArchive:
                 raise InputError(said) from error
 
     def to_line(self) -> str:
-        """The archive as one line of text, for `from_line`."""
+        """Serialize the archive as one line of text; see `from_line`."""
         return json.dumps([self.name, self.files], ensure_ascii=False)
 
     @classmethod
     def from_line(cls, line: str) -> TaskArchive:
-        """What `to_line` made."""
+        """Parse the result of `to_line`."""
         return cls(*json.loads(line))
 
 
 def read_archive(path: str | Path) -> TaskArchive:
-    """The sets in a ZIP archive of a folder of tasks; what else it holds is left alone.
+    """Read the tasks in a ZIP archive of a folder of tasks; other files are ignored.
 
-    The archive may come from anybody: a path that leads out of it, a link, an encrypted file or a name that is there
-    twice is refused, and no more is read than it says to hold.
+    The archive is untrusted: paths outside of the archive, links, encrypted files and duplicate names are rejected, and
+    at most the declared size is read.
 
     Args:
-        path: Holds the folders of the kinds (`sts/`, `classification/`, ...), at the top or in one folder.
+        path: Archive with the folders of the kinds (`sts/`, `classification/`, ...), at the top or in one folder.
 
     Raises:
         NotFoundError: No such file.
-        InputError: It is no ZIP archive, or a refused one, it holds no sets, or they are in several folders.
-        ModelFormatError: It is damaged.
-        LimitError: It is too large, or has too many entries.
+        InputError: Not a ZIP archive, a rejected one, one without tasks, or one with tasks in several folders.
+        ModelFormatError: The archive is damaged.
+        LimitError: The archive is too large, or has too many entries.
     """
     path = Path(path)
     found = {name: content for name, content in read_zip(path, _is_set, MAX_BYTES).items() if _root(name) is not None}
     roots = sorted({_root(name) or "" for name in found})
     if not found:
         kinds = ", ".join(f"{kind}/" for kind in KIND_FOLDERS)
-        raise InputError(
-            f"{path.name} holds no sets. They are looked for in {kinds}, as .tsv files. Give single tables unpacked."
-        )
+        raise InputError(f"{path.name} contains no tasks. Put .tsv files into {kinds}. Upload single tables directly.")
     if len(roots) > 1:
         raise InputError(
-            f"{path.name} holds sets in several folders, {roots[0] or 'the top one'} and {roots[1]}. Pack one."
+            f"{path.name} contains tasks in several folders, {roots[0] or 'the top one'} and {roots[1]}. Use one."
         )
     inside = [decode_text(content, name.removeprefix(roots[0])) for name, content in found.items()]
     warnings = tuple(file.warning for file in inside if file.warning)
@@ -97,13 +95,13 @@ def read_archive(path: str | Path) -> TaskArchive:
 
 
 def _is_set(name: str) -> bool:
-    """Whether a file can be a set's; macOS packs shadows of files beside them."""
+    """Whether a file can belong to a task; macOS adds hidden companion files."""
     parts = name.split("/")
     return name.endswith(".tsv") and not any(part.startswith((".", "__MACOSX")) for part in parts)
 
 
 def _root(name: str) -> str | None:
-    """The folder in an archive that holds those of the kinds: empty, or with a slash at its end; None without any."""
+    """The folder in an archive with those of the kinds: empty, or with a trailing slash; None without any."""
     parts = name.split("/")
     for place in range(len(parts)):
         if "/".join(parts[place:]).startswith(tuple(f"{kind}/" for kind in KIND_FOLDERS)):
@@ -112,14 +110,14 @@ def _root(name: str) -> str | None:
 
 
 def read_test_data(path: str | Path, names: Sequence[str] = ()) -> tuple[Task, ...]:
-    """The tasks in a folder, in a ZIP archive of one, or in a table of one's own.
+    """Read the tasks in a folder, in a ZIP archive of such a folder, or in a single table.
 
     Args:
-        path: A folder as `read_tasks` wants it, such a folder as `.zip`, or a table as `read_own_set` reads it.
-        names: Which tasks of a folder or an archive; none for all.
+        path: A folder for `read_tasks`, such a folder as `.zip`, or a table for `read_own_set`.
+        names: Which tasks of a folder or an archive; empty for all.
 
     Raises:
-        M2VError: As `read_tasks`, `read_archive` and `read_own_set`.
+        M2VError: See `read_tasks`, `read_archive` and `read_own_set`.
     """
     path = Path(path).expanduser()
     if path.suffix.lower() == ".zip" and path.is_file():
@@ -129,7 +127,7 @@ def read_test_data(path: str | Path, names: Sequence[str] = ()) -> tuple[Task, .
     if not path.is_file():
         return read_tasks(path, names)
     if names:
-        raise InputError(f"{path} is one set, so there is nothing to choose: leave the names of tasks out.")
+        raise InputError(f"{path} is a single task, so there is nothing to choose: omit the names of tasks.")
     own = read_own_set(path)
     log_warnings(own.warning)
     return (own.task(),)

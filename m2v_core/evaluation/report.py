@@ -1,4 +1,4 @@
-"""Evaluations as tables: task by task, and as a leaderboard beside what others have published."""
+"""Formats evaluations as tables: by task, and as a leaderboard with published results."""
 
 from __future__ import annotations
 
@@ -32,14 +32,13 @@ class LeaderboardRow:
     """One encoder in the columns of the published tables.
 
     Attributes:
-        name: The encoder.
+        name: Name of the encoder.
         origin: `"measured"` in this run, or `"published"` by others.
-        groups: Mean score of each column that has one.
-        average: Mean over all tasks, as the published tables have it; not over the columns. None where it is not
-            published.
-        n_tasks: Tasks it was measured on; None where it is published.
-        size_bytes: Size on disk; None where unknown.
-        source: Where it is published; None where it is measured.
+        groups: Mean score of each column with a score.
+        average: Mean over all tasks rather than columns, as in the published tables. None if it is not published.
+        n_tasks: Number of measured tasks; None for published rows.
+        size_bytes: Size on disk; None if unknown.
+        source: Address of the publication; None for measured rows.
     """
 
     name: str
@@ -57,18 +56,18 @@ class LeaderboardRow:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of texts, for a terminal, a README or a spreadsheet.
+    """A table of texts for a terminal, a README or a spreadsheet.
 
     Attributes:
-        headings: One a column; the first column is text, all others but `"origin"` are numbers.
-        rows: As many cells each as there are headings; "" where there is nothing.
+        headings: One per column; the first column is text, all others except `"origin"` are numbers.
+        rows: One cell per heading; "" for missing values.
     """
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     def to_text(self) -> str:
-        """The table in columns of equal width, numbers to the right; nothing is cut, however wide it becomes."""
+        """The table in aligned columns, numbers right-aligned; nothing is truncated."""
         lines = [self.headings, *self.rows]
         widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
         text = ""
@@ -83,7 +82,7 @@ class Sheet:
     __str__ = to_text
 
     def to_markdown(self) -> str:
-        """The table in Markdown, numbers to the right."""
+        """The table in Markdown, numbers right-aligned."""
         marks = ["---" if heading in _TEXT_COLUMNS else "---:" for heading in self.headings]
         lines = [self.headings, marks, *self.rows]
         return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
@@ -96,27 +95,27 @@ class Sheet:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal that a text takes; a Chinese character takes two, and an accent none."""
+    """Width of a text in a terminal: Chinese characters take two columns, accents none."""
     return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
 def published_rows() -> tuple[LeaderboardRow, ...]:
-    """What the authors of model2vec have published of their models and of others', each with its address."""
+    """Results published by the authors of model2vec, for their models and others, each with its address."""
     records = json.loads((Path(__file__).parent / "published.json").read_text(encoding="utf-8"))
     return tuple(LeaderboardRow(origin="published", **record) for record in records)
 
 
 def mean_score(evaluation: Evaluation, encoder: str) -> float:
-    """One encoder's mean over all tasks; NaN where it has no score."""
+    """An encoder's mean score over all tasks; NaN if it has no score."""
     return _mean(evaluation.of(encoder))
 
 
 def leaderboard(evaluation: Evaluation, *, with_published: bool = False) -> tuple[LeaderboardRow, ...]:
-    """A row for each encoder, the best average first; then the published ones likewise, those without one last.
+    """One row per encoder, best average first; then published rows in the same order, those without average last.
 
     Args:
-        evaluation: What was measured.
-        with_published: Add the published rows, which stand on many more tasks; see `PUBLISHED_NOTE`.
+        evaluation: Measured results.
+        with_published: Add the published rows, which are based on many more tasks; see `PUBLISHED_NOTE`.
     """
     rows = []
     for facts in evaluation.encoders:
@@ -135,7 +134,7 @@ def _ranked(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
 
 
 def small_tasks(evaluation: Evaluation) -> dict[str, str]:
-    """Tasks too small to tell encoders apart, with what a score on each rests on: "4 pairs"."""
+    """Tasks too small to distinguish encoders, with the size of each: "4 pairs"."""
     return {
         score.task: f"{score.n_items} {_UNITS.get(score.group, 'question')}{'' if score.n_items == 1 else 's'}"
         for score in evaluation.scores
@@ -144,7 +143,7 @@ def small_tasks(evaluation: Evaluation) -> dict[str, str]:
 
 
 def leaderboard_sheet(rows: Sequence[LeaderboardRow]) -> Sheet:
-    """The leaderboard with the columns that any row has something in."""
+    """The leaderboard without empty columns."""
     groups = [group for group in GROUPS if any(group in row.groups for row in rows)]
     headings = ("encoder", "origin", "Avg", *groups)
     return Sheet(
@@ -157,7 +156,7 @@ def leaderboard_sheet(rows: Sequence[LeaderboardRow]) -> Sheet:
 
 
 def score_sheet(evaluation: Evaluation, *, with_intervals: bool = False) -> Sheet:
-    """A row for each encoder and a column for each task, the best average first."""
+    """A table with one row per encoder and one column per task, best average first."""
     tasks = evaluation.tasks
     rows = []
     for row in leaderboard(evaluation):
@@ -169,7 +168,7 @@ def score_sheet(evaluation: Evaluation, *, with_intervals: bool = False) -> Shee
 
 
 def long_sheet(evaluation: Evaluation) -> Sheet:
-    """A row for each score, with all that is known of it: for a spreadsheet or a data frame."""
+    """A table with one row per score and all its attributes, for a spreadsheet or a data frame."""
     headings = ("encoder", "task", "group", "metric", "score", "low", "high", "n_items", "seconds")
     return Sheet(
         headings,
@@ -181,12 +180,14 @@ def long_sheet(evaluation: Evaluation) -> Sheet:
 
 
 def frontier_sheet(rows: Sequence[FrontierRow]) -> Sheet:
-    """A row for each smaller version, the smallest first; `best` marks those better than all that are as small."""
+    """A table of smaller versions, smallest first; `best` marks those better than all of at most their size."""
     headings = ("dim", "precision", "rows", "MB", "score", "low", "high", "sentences/s", "best")
+    has_names = any(row.model for row in rows)
     return Sheet(
-        headings,
+        ("model", *headings) if has_names else headings,
         tuple(
             (
+                *([row.model] if has_names else []),
                 str(row.dim),
                 row.precision,
                 str(row.n_rows),
@@ -211,7 +212,7 @@ def _text(value: float | None) -> str:
 
 
 def fixed(value: float, digits: int) -> str:
-    """The number with so many digits, and never "-0.00"."""
+    """The number with this many digits, and never "-0.00"."""
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 

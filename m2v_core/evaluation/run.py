@@ -1,4 +1,4 @@
-"""Any number of encoders on any number of tasks, side by side."""
+"""Evaluates any number of encoders on any number of tasks."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class TaskScore:
         encoder: The encoder's name.
         task: The task's name.
         group: The column of the published tables that it counts towards.
-        metric: What the score is.
+        metric: Name of the metric.
         score: 0 to 100, or -100 to 100 for a correlation.
-        low: Lower end of the 95 % bootstrap interval; None where there is none.
-        high: Upper end.
-        n_items: Pairs, test texts or queries that it rests on; None where unknown.
-        seconds: What encoding and scoring took.
-        notes: Sentences about what makes the score less than it seems.
+        low: Lower bound of the 95% bootstrap interval; None if there is none.
+        high: Upper bound.
+        n_items: Number of pairs, test texts or queries; None if unknown.
+        seconds: Time for encoding and scoring.
+        notes: Sentences about what limits the meaning of the score.
     """
 
     encoder: str
@@ -51,11 +51,11 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Attributes:
         encoders: The encoders, in the order given.
-        scores: Task by task, and within a task in the order of the encoders.
+        scores: By task, and within a task in the order of the encoders.
     """
 
     encoders: tuple[EncoderFacts, ...]
@@ -71,11 +71,11 @@ class Evaluation:
         return tuple(score for score in self.scores if score.encoder == encoder)
 
     def joined(self, other: Evaluation) -> Evaluation:
-        """These scores, and those of the same encoders on other tasks."""
+        """Add the scores of the same encoders on other tasks."""
         return Evaluation(self.encoders or other.encoders, self.scores + other.scores)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain JSON values."""
+        """All values as plain JSON values."""
         return {
             "encoders": [encoder.to_json() for encoder in self.encoders],
             "scores": [asdict(score) | {"notes": list(score.notes)} for score in self.scores],
@@ -83,7 +83,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Evaluation:
-        """What `to_json` wrote."""
+        """Parse the result of `to_json`."""
         return cls(
             tuple(EncoderFacts(**facts) for facts in record["encoders"]),
             tuple(TaskScore(**score | {"notes": tuple(score["notes"])}) for score in record["scores"]),
@@ -100,40 +100,40 @@ def evaluate(
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Evaluation:
-    """Every encoder's score on every task.
+    """Compute every encoder's score on every task.
 
-    An encoder with a method `fit` is given all texts of a task, without labels, before it reads them.
+    The method `fit` of an encoder, if it exists, is called with all texts of a task, without labels, before encoding.
 
     Args:
         encoders: At least one; their names must differ.
         tasks: At least one; see `m2v_core.evaluation.data.read_tasks`.
         resamples: Bootstrap samples for the intervals; 0 for none.
-        seed: Fixes them.
+        seed: Random seed of the intervals.
         on_score: Receives each score as soon as it is known.
-        progress: Receives the stage `"encode"`, in texts of all encoders and tasks; reading a text is half of it, and
-            judging what was made of it the other half.
+        progress: Receives the stage `"encode"`, in texts of all encoders and tasks; encoding a text counts as half,
+            and scoring as the other half.
         cancel: Set it to stop within a thousand texts.
 
     Raises:
-        InputError: No encoder or task, two encoders of one name, or an encoder that returns no finite
+        InputError: No encoder or task, duplicate names, or an encoder that returns no finite
             (n_texts, dim) array.
         MissingExtraError: A task needs scikit-learn, and it is not installed.
         Cancelled: `cancel` was set.
     """
     names = [encoder.facts.name for encoder in encoders]
     if not names or len(set(names)) < len(names):
-        raise InputError(f"Encoders of different names are compared, at least one; got {names}.")
+        raise InputError(f"At least one encoder is needed, and their names must differ, not {names}.")
     if not tasks:
-        raise InputError("There is no task to evaluate on; give at least one.")
+        raise InputError("There are no tasks. Pass at least one.")
     n_texts = sum(len(task.texts) for task in tasks)
     reporter = ProgressReporter(progress, cancel)
     reporter.start("encode", len(encoders) * n_texts)
-    # Each encoder's own pace: the slowest takes a hundred times as long for a text as the fastest.
+    # A rate per encoder, because the slowest takes a hundred times as long per text as the fastest.
     n_done, seconds = dict.fromkeys(names, 0), dict.fromkeys(names, 0.0)
     since = 0.0
 
     def advance(name: str, n_before: int, n_after: int) -> None:
-        n_more = n_after // 2 - n_before // 2  # judging may take as long as reading, and is the other half
+        n_more = n_after // 2 - n_before // 2  # scoring may take as long as encoding, and is the other half
         nonlocal since
         now = time.perf_counter()
         seconds[name] += now - since
@@ -171,7 +171,7 @@ def evaluate(
 
 
 def text_warning(encoder: Encoder, texts: Sequence[str]) -> str | None:
-    """Why an encoder's embeddings of these texts mean little; None where nothing is known of that."""
+    """Why an encoder's embeddings of these texts may be of low quality; None if no reason is known."""
     warning = getattr(encoder, "warning", None)
     return None if warning is None else warning(texts)
 
@@ -185,18 +185,18 @@ def embeddings_in_blocks(
     *,
     prompt: str | None = None,
 ) -> NDArray[np.float32]:
-    """What an encoder returns for some texts, (n_texts, dim) float32, finite; it is fitted to them first if it can be.
+    """Encode texts in blocks, (n_texts, dim) float32, finite; calls the encoder's `fit` first if it exists.
 
     Args:
         encoder: The encoder.
-        texts: To read.
-        who: The encoder, for a message.
-        on_block: Called after each block with how many texts were read before it and after it.
-        n_at_once: Texts of a block.
-        prompt: To put before each text, for an encoder with `prompts`; None for its default one, if any.
+        texts: Texts to encode.
+        who: Name of the encoder in messages.
+        on_block: Called after each block with the number of encoded texts before and after it.
+        n_at_once: Texts per block.
+        prompt: Prompt before each text, for an encoder with `prompts`; None for its default, if any.
 
     Raises:
-        InputError: The encoder returned no such array.
+        InputError: The encoder returned another kind of array.
     """
     texts = well_formed(checked_texts(texts))
     fit = getattr(encoder, "fit", None)
@@ -209,7 +209,7 @@ def embeddings_in_blocks(
         blocks.append(checked_embeddings(encode(block), block, who))
         if blocks[-1].shape[1] != blocks[0].shape[1]:
             raise InputError(
-                f"{who} returned rows of {blocks[0].shape[1]} numbers, then of {blocks[-1].shape[1]}; all must be of "
+                f"{who} returned rows of {blocks[0].shape[1]} numbers, then of {blocks[-1].shape[1]}; all must have "
                 "one width."
             )
         on_block(start, start + len(block))
@@ -217,22 +217,22 @@ def embeddings_in_blocks(
 
 
 def checked_embeddings(embeddings: object, texts: Sequence[str], who: str) -> NDArray[np.float32]:
-    """What an encoder returned for some texts, if it is (n_texts, dim) finite numbers: as float32.
+    """Validate the result of an encoder for some texts, (n_texts, dim) finite numbers, and convert it to float32.
 
     Raises:
-        InputError: It is something else; the message calls the encoder `who`.
+        InputError: The result is not valid; the message calls the encoder `who`.
     """
     array = np.asarray(embeddings)
     if array.ndim != 2 or len(array) != len(texts) or not array.shape[1] or array.dtype.kind not in "fiu":
         raise InputError(
             f"{who} returned {array.dtype} of shape {array.shape} for {len(texts):,} texts; expected numbers of shape "
-            f"({len(texts)}, dim), one row a text."
+            f"({len(texts)}, dim), one row per text."
         )
     is_bad = ~np.isfinite(array).all(axis=1)
     if is_bad.any():
         text = texts[int(np.flatnonzero(is_bad)[0])]
         raise InputError(
             f"{who} returned NaN or infinity for {int(is_bad.sum()):,} of {len(texts):,} texts, first for "
-            f"{text[:60]!r}. An encoder must return finite numbers; for a text that it knows nothing of, zeros."
+            f"{text[:60]!r}. Encoders must return finite numbers, and zeros for texts without known tokens."
         )
     return array.astype(np.float32, copy=False)

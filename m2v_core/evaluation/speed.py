@@ -1,11 +1,13 @@
-"""How fast encoders are, side by side: the same texts, the same machine, in one run.
+"""Compares the speed of encoders on the same texts and the same machine, in one run.
 
-Each round reads texts that no round before it has read, the same for every encoder, so none gets by with what it
-remembers. Within a round the encoders take turns, and every round begins with another one: whatever else the machine
-does falls on all alike. A round is one call of `encode`, from texts to vectors, so tokenizing is included.
+Each round uses new texts, the same for every encoder, so that no encoder benefits from cached texts. Within a round
+the encoders take turns, and every round starts with another encoder, so that other load on the machine affects all
+alike. A round is one call of `encode`, from texts to vectors, including tokenization.
 
-An encoder too slow for its share of time reads fewer texts of each round. Its rate is then that of the texts it did
-read, and it is marked as extrapolated.
+An encoder too slow for its share of time encodes fewer texts of each round. Its rate is computed from those, and
+marked as extrapolated.
+
+The time spent on reporting progress is not part of a round.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ from numpy.typing import NDArray
 
 from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
-from m2v_core.evaluation.encoders import Encoder, EncoderFacts
+from m2v_core.evaluation.encoders import BatchReporter, Encoder, EncoderFacts
 from m2v_core.evaluation.evidence import MIN_FIDELITY_TEXTS, has_enough_batches, has_enough_texts
-from m2v_core.native.cpus import n_usable_cpus
+from m2v_core.native.cpus import CpuTimes, n_usable_cpus, read_cpu_times
 from m2v_core.progress import ProgressCallback, ProgressReporter
 from m2v_core.storage.text_files import log_warnings, read_text
 
@@ -37,26 +39,25 @@ DEFAULT_SECONDS = 15.0
 METER_TEXTS = 300
 
 Judge = Callable[["NDArray[np.float32]", "NDArray[np.float32]"], float]
-"""How alike two encoders' embeddings of the same texts are: `evaluation.fidelity.rank_correlation`."""
+"""Similarity of two encoders' embeddings of the same texts: `evaluation.fidelity.rank_correlation`."""
 
 _WARM_UP_TEXTS = 64
 _FIRST_TEXTS = 8
-_WARM_UPS = (
-    12  # more readings for fast encoders: a static model prepares its subword model after some 40,000 characters
-)
+_WARM_UPS = 12  # more calls for fast encoders: a static model builds its subword model after some 40,000 characters
 _METER_ROUNDS = 3
 _METER_SECONDS = 0.3
 _SEED = 20
 _STEADY = 3.0
+_BUSY = 0.2  # of the CPUs; the app and the browser that shows the measurement use less
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it was measured.
+    """The machine of a measurement.
 
     Attributes:
-        processor: Its name, as the system gives it.
-        n_cpus: Processors the measuring process could use.
+        processor: Name of the processor, as reported by the system.
+        n_cpus: Processors that the measuring process could use.
         system: Operating system and architecture.
         python: Version of Python.
     """
@@ -69,13 +70,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class EncoderSpeed:
-    """What was measured of one encoder.
+    """Measurements of one encoder.
 
     Attributes:
         facts: The encoder.
-        texts_per_round: How many texts it read in each round.
-        round_seconds: How long each round took.
-        is_extrapolated: Whether it was too slow to read all texts of a round.
+        texts_per_round: Number of encoded texts in each round.
+        round_seconds: Duration of each round.
+        is_extrapolated: Whether it was too slow to encode all texts of a round.
         fidelity: Rank correlation with the teacher, -1 to 1; None for the teacher itself, or without one.
     """
 
@@ -87,7 +88,7 @@ class EncoderSpeed:
 
     @property
     def round_rates(self) -> tuple[float, ...]:
-        """Sentences a second in each round."""
+        """Sentences per second in each round."""
         return tuple(self.texts_per_round / seconds for seconds in self.round_seconds)
 
     @property
@@ -97,28 +98,28 @@ class EncoderSpeed:
 
     @property
     def n_texts(self) -> int:
-        """How many texts it read in all rounds."""
+        """Number of encoded texts in all rounds."""
         return self.texts_per_round * len(self.round_seconds)
 
     @property
     def slowest(self) -> float:
-        """Sentences a second in the slowest round."""
+        """Sentences per second in the slowest round."""
         return min(self.round_rates)
 
     @property
     def fastest(self) -> float:
-        """Sentences a second in the fastest round."""
+        """Sentences per second in the fastest round."""
         return max(self.round_rates)
 
     @property
     def is_unsteady(self) -> bool:
-        """Whether its rounds differ so much that their median says little: something else ran meanwhile."""
+        """Whether rounds differ so much that the median is unreliable, because of other load on the machine."""
         return self.fastest > _STEADY * self.slowest
 
     def times(self, other: EncoderSpeed) -> tuple[float, float]:
-        """How many times as fast as the other it is, at the least and at the most: the same number if both are steady.
+        """Lower and upper bound of the speed ratio to another encoder; equal if both are steady.
 
-        Where either is not, the slowest round of the one stands against the fastest of the other.
+        If either is not, the bounds compare the slowest round of one with the fastest of the other.
         """
         if self.is_unsteady or other.is_unsteady:
             return self.slowest / other.fastest, self.fastest / other.slowest
@@ -128,17 +129,18 @@ class EncoderSpeed:
 
 @dataclass(frozen=True)
 class SpeedComparison:
-    """The outcome of one run.
+    """The result of one run.
 
     Attributes:
         encoders: In the order given.
         texts_per_round: Texts in a round.
         rounds: Number of rounds.
-        seconds: The time each encoder had for all its rounds, in seconds.
+        seconds: Time limit of each encoder for all its rounds, in seconds.
         mean_characters: Mean length of the texts.
-        texts_name: What the texts are.
-        judged_texts: How many texts `fidelity` rests on; 0 where it was not measured.
-        machine: Where it was measured.
+        texts_name: Description of the texts.
+        judged_texts: Number of texts for `fidelity`; 0 if it was not measured.
+        machine: The machine of the measurement.
+        other_load: Mean share of the CPUs that other programs used during the measurement, 0 to 1; None if unknown.
     """
 
     encoders: tuple[EncoderSpeed, ...]
@@ -149,6 +151,12 @@ class SpeedComparison:
     texts_name: str
     judged_texts: int
     machine: Machine
+    other_load: float | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether other programs used so much of the machine that the speeds are too low."""
+        return self.other_load is not None and self.other_load > _BUSY
 
     @property
     def teacher(self) -> EncoderSpeed | None:
@@ -156,12 +164,12 @@ class SpeedComparison:
         return next((speed for speed in self.encoders if speed.facts.role == "teacher"), None)
 
     def times_the_teacher(self, speed: EncoderSpeed) -> tuple[float, float] | None:
-        """`speed.times(teacher)`; None without a teacher, or where it has read too few texts to tell its speed."""
+        """`speed.times(teacher)`; None without a teacher, or if it encoded too few texts for a comparison."""
         teacher = self.teacher
         return None if teacher is None or not has_enough_batches(teacher.n_texts) else speed.times(teacher)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, with the figures that follow from them; `from_json` reads it."""
+        """Plain JSON values, including derived figures; see `from_json`."""
         value = asdict(self)
         for record, speed in zip(value["encoders"], self.encoders, strict=True):
             record["sentences_per_second"] = speed.sentences_per_second
@@ -171,9 +179,9 @@ class SpeedComparison:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> SpeedComparison:
-        """The comparison that `to_json` wrote; KeyError or TypeError for anything else.
+        """Parse the result of `to_json`; KeyError or TypeError for other values.
 
-        Fidelity that an earlier version measured on too few texts is left out.
+        Fidelity that an earlier version measured on too few texts is dropped.
         """
         n_judged = value.get("judged_texts", 0)
         is_judged = has_enough_texts(n_judged)
@@ -202,35 +210,37 @@ def compare_speed(
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    cpu_times: Callable[[], CpuTimes | None] = read_cpu_times,
 ) -> SpeedComparison:
-    """The encoders' speeds, measured in turn.
+    """Measure the speeds of encoders in turn.
 
     Args:
         encoders: At least one; their names must differ.
-        texts: More than there are rounds. Read in a random but fixed order, each by every encoder at most once.
-        texts_name: What the texts are, for the record.
-        rounds: How often each encoder has its turn.
-        seconds: How long each encoder may take for all its rounds, in seconds. What doesn't fit is not read.
-        judge: Measures fidelity to the teacher from the embeddings that the rounds made; None to leave it out. It is
-            left out too where the rounds have too few texts in common, see `evidence`.
-        progress: Receives the stages `"warm"`, in encoders, and `"measure"`, in turns.
-        cancel: Set it to stop between two turns.
+        texts: More than the number of rounds. Used in a fixed random order, each at most once per encoder.
+        texts_name: Description of the texts, for the record.
+        rounds: Number of turns of each encoder.
+        seconds: Time limit of each encoder for all its rounds, in seconds. Texts beyond the limit are not encoded.
+        judge: Measures fidelity to the teacher from the embeddings of the rounds; None to skip it. It is also skipped
+            if the rounds have too few texts in common, see `evidence`.
+        progress: Receives the stages `"warm"`, in encoders, and `"measure"`, in turns, with `counters`.
+        cancel: Set it to stop between two turns, or two batches of a `BatchReporter`.
         clock: Seconds from any origin.
+        cpu_times: Reads the CPU times before and after the rounds, for `SpeedComparison.other_load`.
 
     Raises:
-        InputError: No encoder, two of one name, too few texts, or a number that is not positive.
+        InputError: No encoder, duplicate names, too few texts, or a number that is not positive.
         Cancelled: `cancel` was set.
     """
     names = [encoder.facts.name for encoder in encoders]
     if not names or len(set(names)) < len(names):
-        raise InputError(f"Speeds are compared between encoders of different names, at least one; got {names}.")
+        raise InputError(f"At least one encoder is needed, and their names must differ, not {names}.")
     if rounds < 1 or not 0 < seconds < float("inf"):
         raise InputError(f"rounds and seconds must be positive, got {rounds} and {seconds}.")
     texts = well_formed(checked_texts(texts))
     if len(texts) <= rounds:
         raise InputError(
-            f"{len(texts):,} texts are too few for {rounds} rounds, which never read a text twice. "
-            f"Give at least {rounds + 1}, better some hundreds."
+            f"{len(texts):,} texts are too few for {rounds} rounds, which never use a text twice. "
+            f"Pass at least {rounds + 1}, preferably a few hundred."
         )
     warm_up, parts = split_texts(texts, rounds)
     reporter = ProgressReporter(progress, cancel)
@@ -243,16 +253,17 @@ def compare_speed(
         reporter.advance(1)
     turns: list[list[float]] = [[] for _ in encoders]
     embeddings: list[list[NDArray[np.float32]]] = [[] for _ in encoders]
+    counters: dict[str, tuple[int, float]] = {}
     reporter.start("measure", rounds * len(encoders))
+    load_before = cpu_times()
     for round_number, part in enumerate(parts):
         for place in range(len(encoders)):
             chosen = (round_number + place) % len(encoders)
-            own_part = part[: texts_of[chosen]]
-            started = clock()
-            vectors = encoders[chosen].encode(own_part)
-            turns[chosen].append(clock() - started)
+            vectors, taken = _turn(encoders[chosen], part[: texts_of[chosen]], counters, reporter, clock)
+            turns[chosen].append(taken)
             embeddings[chosen].append(vectors)
-            reporter.advance(1)
+            reporter.advance(1, counters=counters)
+    load_after = cpu_times()
     fidelities, n_judged = _fidelities(encoders, embeddings, judge)
     return SpeedComparison(
         encoders=tuple(
@@ -266,22 +277,58 @@ def compare_speed(
         texts_name=texts_name,
         judged_texts=n_judged,
         machine=this_machine(),
+        other_load=load_after.other_load(load_before) if load_before is not None and load_after is not None else None,
     )
 
 
-def speed_meter(texts: Sequence[str], clock: Callable[[], float] = time.perf_counter) -> Callable[[Encoder], float]:
-    """Tells how many sentences a second any one encoder reads here: the median of many rounds after a warm-up.
+def _turn(
+    encoder: Encoder,
+    texts: list[str],
+    counters: dict[str, tuple[int, float]],
+    reporter: ProgressReporter,
+    clock: Callable[[], float],
+) -> tuple[NDArray[np.float32], float]:
+    """Encode the texts of one round; return the embeddings and the seconds taken, without those for reporting.
 
-    For many encoders of which no two need to be in memory at once; those that take turns compare more fairly. Every
-    round reads all of the texts, so their words have been met before, as most words have in long use.
+    Updates the encoder's entry in `counters`, after each batch if the encoder reports them.
+    """
+    n_before, seconds_before = counters.get(encoder.facts.name, (0, 0.0))
+    n_encoded, reporting = 0, 0.0
+
+    def report(n_texts: int) -> None:
+        nonlocal n_encoded, reporting
+        paused = clock()
+        n_encoded += n_texts
+        counters[encoder.facts.name] = n_before + n_encoded, seconds_before + paused - started - reporting
+        reporter.advance(0, counters=counters)
+        reporting += clock() - paused
+
+    if isinstance(encoder, BatchReporter):
+        encoder.on_batch = report
+    started = clock()
+    try:
+        vectors = encoder.encode(texts)
+        taken = clock() - started - reporting
+    finally:
+        if isinstance(encoder, BatchReporter):
+            encoder.on_batch = None
+    counters[encoder.facts.name] = n_before + len(texts), seconds_before + taken
+    return vectors, taken
+
+
+def speed_meter(texts: Sequence[str], clock: Callable[[], float] = time.perf_counter) -> Callable[[Encoder], float]:
+    """Return a function that measures the speed of an encoder: the median of many rounds after a warm-up.
+
+    For many encoders that need not be in memory together; measuring in turn is a fairer comparison. Every round uses
+    all of the texts, so their words are cached, like most words in long use.
 
     Args:
-        texts: What each of them reads. Fewer than `METER_TEXTS` different ones would tell little; `sample_texts` then
-            takes their place.
+        texts: The texts to encode. Fewer than `METER_TEXTS` distinct ones would be unreliable, and are replaced by
+            `sample_texts`.
         clock: Seconds from any origin.
 
     Raises:
-        InputError: There are too few texts, and this Python has no sample.
+        InputError: There are too few texts, and this Python has no sample texts.
     """
     different = list(dict.fromkeys(well_formed(checked_texts(texts))))
     read = different if len(different) >= METER_TEXTS else sample_texts()
@@ -290,7 +337,7 @@ def speed_meter(texts: Sequence[str], clock: Callable[[], float] = time.perf_cou
         encoder.encode(read[:_WARM_UP_TEXTS])
         encoder.encode(read)
         rounds: list[float] = []
-        # A quick one needs many rounds before chance evens out, a slow one soon has read enough.
+        # Fast encoders need many rounds to average out noise, slow ones soon have encoded enough.
         while len(rounds) < _METER_ROUNDS or sum(rounds) < _METER_SECONDS:
             started = clock()
             encoder.encode(read)
@@ -301,7 +348,7 @@ def speed_meter(texts: Sequence[str], clock: Callable[[], float] = time.perf_cou
 
 
 def split_texts(texts: Sequence[str], rounds: int) -> tuple[list[str], list[list[str]]]:
-    """Texts to warm up with, and as many parts of one size as there are rounds; no text is in two of them.
+    """Split texts into warm-up texts and equal parts, one per round, without overlap.
 
     Shuffled, so that the beginning of a part is a fair sample of it.
     """
@@ -314,7 +361,7 @@ def split_texts(texts: Sequence[str], rounds: int) -> tuple[list[str], list[list
 
 
 def _warm_up(encoder: Encoder, texts: list[str], budget_seconds: float, clock: Callable[[], float]) -> float:
-    """Seconds a text, after a first call that is not timed; at the end the encoder is as in long use."""
+    """Seconds per text, after a call that is not timed; leaves the encoder in the state of long use."""
     few = texts[:_FIRST_TEXTS]
     encoder.encode(few)
     seconds_each = 0.0
@@ -333,12 +380,12 @@ def _warm_up(encoder: Encoder, texts: list[str], budget_seconds: float, clock: C
 def _fidelities(
     encoders: Sequence[Encoder], embeddings: list[list[NDArray[np.float32]]], judge: Judge | None
 ) -> tuple[list[float | None], int]:
-    """Each encoder's fidelity to the teacher, and the number of texts it rests on."""
+    """Each encoder's fidelity to the teacher, and the number of texts for it."""
     nothing: list[float | None] = [None] * len(encoders)
     teacher = next((i for i, encoder in enumerate(encoders) if encoder.facts.role == "teacher"), None)
     if judge is None or teacher is None:
         return nothing, 0
-    n_common = min(len(rounds[0]) for rounds in embeddings)  # what every encoder has read of each round
+    n_common = min(len(rounds[0]) for rounds in embeddings)  # texts of each round that every encoder has encoded
     common = [np.concatenate([part[:n_common] for part in rounds])[:MIN_FIDELITY_TEXTS] for rounds in embeddings]
     if not has_enough_texts(len(common[teacher])) or len(encoders) == 1:
         return nothing, 0
@@ -347,55 +394,55 @@ def _fidelities(
 
 
 def rate_text(rate: float) -> str:
-    """A rate as people read it: "5,388", "19", "4.2"."""
+    """Format a rate: "5,388", "19", "4.2"."""
     return f"{rate:,.0f}" if rate >= 9.95 else f"{rate:.1f}"
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """The texts of a file, one a line, without the blank ones.
+    """Read the texts of a file, one per line, without blank lines.
 
     Raises:
-        NotFoundError: There is no such file.
-        InputError: It can't be read, or holds no text.
+        NotFoundError: The file does not exist.
+        InputError: The file can't be read, or contains no text.
     """
     decoded = read_text(path)
     log_warnings(decoded.warning)
     texts = [line.strip() for line in decoded.text.splitlines() if line.strip()]
     if not texts:
-        raise InputError(f"{path} holds no text. Give a text file in UTF-8, one text a line.")
+        raise InputError(f"{path} contains no text. Pass a text file in UTF-8, one text per line.")
     return texts
 
 
 SAMPLE_NAME = "sentences of Python's language reference"
-"""What `sample_texts` returns."""
+"""Description of the texts of `sample_texts`."""
 
 
 def sample_texts() -> list[str]:
-    """Some 1,700 English sentences that come with every Python: those of its language reference.
+    """About 1,700 English sentences that are part of every Python: those of its language reference.
 
-    Source: the `pydoc_data` package, from which `help()` takes what it says of a keyword.
+    Source: the `pydoc_data` package, which `help()` uses for keywords.
 
     Raises:
-        InputError: This Python was installed without it.
+        InputError: This Python was installed without the reference.
     """
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
-        raise InputError("This Python comes without its language reference; give texts of your own.") from error
+        raise InputError("This Python was installed without its language reference; pass your own texts.") from error
     sentences = []
     for paragraph in re.split(r"\n\s*\n", "\n\n".join(topics[name] for name in sorted(topics))):
         plain = re.sub(r"[*\"`]|\[\w+\]", "", " ".join(paragraph.split()))
         sentences += [
             sentence
             for sentence in re.split(r"(?<=[.!?:])\s+(?=[A-Z])", plain)
-            # Prose: tables and code have other characters.
+            # Only prose: tables and code contain other characters.
             if re.fullmatch(r"[A-Z][^|=>{}\\_]*[.!?:]", sentence) and 5 <= len(sentence.split()) <= 60
         ]
     return list(dict.fromkeys(sentences))
 
 
 def this_machine() -> Machine:
-    """The machine this runs on."""
+    """The current machine."""
     return Machine(
         processor=_processor(),
         n_cpus=n_usable_cpus(),

@@ -1,7 +1,7 @@
-"""Correlations of items that count more than once, and the intervals that follow from them.
+"""Statistics of weighted items, and bootstrap intervals.
 
-A bootstrap sample draws as many items as there are, with replacement; what matters of it is how often each was drawn.
-So every statistic here takes these counts, and the value itself is that of counts of one.
+A bootstrap sample draws as many items as there are, with replacement, and is represented by the number of draws of each
+item. Therefore every statistic here takes these counts; counts of one give the value itself.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Statistic = Callable[["NDArray[np.int64]"], float]
-"""A figure from (n_items,) counts; NaN where these items don't define it."""
+"""Computes a figure from (n_items,) counts; NaN if it is undefined for these items."""
 
 RESAMPLES = 1000
 SEED = 42
 COVERED = 95.0
-"""Percent of the bootstrap samples inside an interval."""
+"""Percentage of the bootstrap samples inside an interval."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Estimate:
     """A figure and its interval.
 
     Attributes:
-        value: The figure; NaN where it is not defined.
-        low: Lower end of the 95 % percentile bootstrap interval; NaN where there is none.
-        high: Upper end.
+        value: The figure; NaN if undefined.
+        low: Lower bound of the 95% percentile bootstrap interval; NaN if there is none.
+        high: Upper bound.
     """
 
     value: float
@@ -37,18 +37,18 @@ class Estimate:
     high: float
 
     def times(self, factor: float) -> Estimate:
-        """The same in other units."""
+        """Multiply figure and interval by a factor."""
         return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
 
 def bootstrap(statistic: Statistic, n_items: int, resamples: int = RESAMPLES, seed: int = SEED) -> Estimate:
-    """A statistic with its percentile interval; the same seed gives the same interval.
+    """Compute a statistic with its percentile interval; the same seed gives the same interval.
 
     Args:
-        statistic: The figure, from counts.
-        n_items: Items to draw from, one or more.
-        resamples: Samples to draw; 0 for no interval.
-        seed: Fixes what is drawn.
+        statistic: Computes the figure from counts.
+        n_items: Number of items, one or more.
+        resamples: Number of samples; 0 for no interval.
+        seed: Random seed.
 
     Source: Efron, B. and Tibshirani, R.J., An Introduction to the Bootstrap (1993), chapter 13.
     """
@@ -73,21 +73,21 @@ def mean(values: NDArray[Any]) -> Statistic:
 
 
 def pearson(left: NDArray[Any], right: NDArray[Any]) -> Statistic:
-    """Pearson's correlation of two (n_items,) arrays; NaN where either is constant."""
+    """Pearson's correlation of two (n_items,) arrays; NaN if either is constant."""
     left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
     return lambda counts: _weighted_correlation(left, right, counts)
 
 
 def spearman(left: NDArray[Any], right: NDArray[Any]) -> Statistic:
-    """Spearman's rank correlation of two (n_items,) arrays; ties share a mean rank; NaN where either is constant."""
+    """Spearman's rank correlation of two (n_items,) arrays; ties share their mean rank; NaN if either is constant."""
     rank_left, rank_right = _ranker(left), _ranker(right)
     return lambda counts: _weighted_correlation(rank_left(counts), rank_right(counts), counts)
 
 
 def average_precision(is_positive: NDArray[np.bool_], scores: NDArray[Any]) -> Statistic:
-    """The mean precision at each positive item, the highest scores first; NaN without any.
+    """The mean precision at each positive item, highest scores first; NaN without any.
 
-    Items of equal score are taken together, as scikit-learn's `average_precision_score` does.
+    Items of equal score are processed together, as in scikit-learn's `average_precision_score`.
 
     Args:
         is_positive: (n_items,).
@@ -107,7 +107,7 @@ def average_precision(is_positive: NDArray[np.bool_], scores: NDArray[Any]) -> S
 
 
 def _ranker(values: NDArray[Any]) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
-    """From counts to the rank of each item among all that were drawn; sorts once for all samples."""
+    """Return a function from counts to the ranks of items among all draws; sorts once for all samples."""
     _, place = np.unique(values, return_inverse=True)
     n_distinct = int(place.max()) + 1
 
@@ -124,14 +124,14 @@ def _weighted_correlation(left: NDArray[np.float64], right: NDArray[np.float64],
     left = left - counts @ left / total
     right = right - counts @ right / total
     variance_left, variance_right = counts @ left**2 / total, counts @ right**2 / total
-    # Rounding leaves a trace of variance in what is constant.
+    # Rounding leaves a small variance in constant values.
     if variance_left <= 1e-20 or variance_right <= 1e-20:
         return float("nan")
     return float(counts @ (left * right) / total / np.sqrt(variance_left * variance_right))
 
 
 def v_measure(labels: NDArray[np.int64], clusters: NDArray[np.int64]) -> Statistic:
-    """How well clusters and labels tell of each other, 0 to 1.
+    """Agreement of clusters and labels, 0 to 1.
 
     The harmonic mean of homogeneity and completeness, which is also their mutual information over the mean of their
     entropies.

@@ -1,7 +1,7 @@
-"""What encoders are asked, and how their answers are scored: each task knows its texts and judges their embeddings.
+"""Tasks and their scores: each task has texts, and scores the embeddings of these texts.
 
-Scores are percent, or 100 times a correlation. Every one has a bootstrap interval over what was asked: pairs, test
-texts, queries.
+Scores are percentages, or 100 times a correlation, with a bootstrap interval over the items of the task: pairs, test
+texts or queries.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from m2v_core.evaluation.statistics import Estimate
 from m2v_core.native.cosines import unit_rows
 
 Group = Literal["Class", "Clust", "PairClass", "Rank", "Ret", "STS", "Sum", "PEARL", "WordSim", "Bitext"]
-"""The columns of the published tables: MTEB's kinds of tasks, then phrases and words; and translations."""
+"""The columns of the published tables: MTEB's kinds of tasks, phrases and words; and translations."""
 
 NDCG_DEPTH = 10
 _QUERIES_AT_ONCE = 256
-LEAST_OF_A_KIND = 10
-"""Pairs of phrases of each kind, that teaching, checking and testing have some."""
+MIN_PAIRS_PER_LABEL = 10
+"""Minimum number of pairs of phrases per label, so that training, validation and test set have some."""
 _LEARNED = 0.85
-_CHECKED = 0.15 / _LEARNED  # of those
+_CHECKED = 0.15 / _LEARNED  # share of the training pairs
 _HIDDEN = 256
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """One set of a benchmark.
+    """One task of a benchmark.
 
     Attributes:
         name: `"STS13"`.
-        group: The column that it counts towards.
-        texts: All texts of the set, each once; embeddings are judged in this order.
+        group: Its column in the tables.
+        texts: All distinct texts of the task; the order of the embeddings.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Task(ABC):
     @property
     @abstractmethod
     def metric(self) -> str:
-        """What the score is, in two or three words."""
+        """Name of the metric, in two or three words."""
 
     @property
     @abstractmethod
     def n_items(self) -> int:
-        """How many questions the score rests on."""
+        """Number of items of the score."""
 
     def judge(
         self,
@@ -63,14 +63,14 @@ class Task(ABC):
         resamples: int = statistics.RESAMPLES,
         seed: int = statistics.SEED,
     ) -> tuple[Estimate, tuple[str, ...]]:
-        """The score of one encoder, 0 to 100 or -100 to 100 for a correlation; 0 where its embeddings don't define one.
+        """Compute an encoder's score, 0 to 100 or -100 to 100 for a correlation; 0 if it is undefined.
 
-        With it come sentences about what makes the score less than it seems; mostly none.
+        Also returns sentences about what limits the meaning of the score, usually none.
 
         Args:
-            embeddings: (n_texts, dim) float32, finite; a row for each of `texts`.
+            embeddings: (n_texts, dim) float32, finite; one row for each of `texts`.
             resamples: Bootstrap samples for the interval; 0 for none.
-            seed: Fixes them, and where k-means and classifiers start.
+            seed: Random seed of the samples, k-means and classifiers.
 
         Raises:
             MissingExtraError: A classifier or k-means is needed, and scikit-learn is not installed.
@@ -78,7 +78,7 @@ class Task(ABC):
         figure, notes = self._figure(embeddings, seed)
         estimate = statistics.bootstrap(figure, self.n_items, resamples, seed)
         if np.isnan(estimate.value):
-            return Estimate(0.0, 0.0, 0.0), ("It finds all pairs equally similar, so it has no order.",)
+            return Estimate(0.0, 0.0, 0.0), ("All pairs are equally similar for it, so they can't be ranked.",)
         return estimate.times(100.0), notes
 
     @abstractmethod
@@ -88,13 +88,13 @@ class Task(ABC):
 
 @dataclass(frozen=True, eq=False)
 class PairTask(Task):
-    """Pairs that people have scored: do the cosines agree with them?
+    """Pairs with human scores: the correlation of cosines and scores.
 
     Attributes:
-        left: (n_pairs,) place of each first text in `texts`.
-        right: (n_pairs,) place of each second one.
-        scores: (n_pairs,) people's scores, not all the same.
-        correlation: `"spearman"` judges the order, `"pearson"` the values.
+        left: (n_pairs,) index of each first text in `texts`.
+        right: (n_pairs,) index of each second text.
+        scores: (n_pairs,) human scores, not all the same.
+        correlation: `"spearman"` compares the order, `"pearson"` the values.
     """
 
     left: NDArray[np.int64]
@@ -113,26 +113,26 @@ class PairTask(Task):
         return len(self.scores)
 
     def _figure(self, embeddings: NDArray[np.float32], seed: int) -> tuple[statistics.Statistic, tuple[str, ...]]:
-        cosines = _pair_cosines(embeddings, self.left, self.right)
+        cosines = pair_cosines(embeddings, self.left, self.right)
         of = statistics.spearman if self.correlation == "spearman" else statistics.pearson
-        return of(self.scores, cosines), ()  # not defined where all cosines are the same, which order nothing
+        return of(self.scores, cosines), ()  # undefined if all cosines are equal
 
 
 @dataclass(frozen=True, eq=False)
 class RankingTask(Task):
-    """Queries, and which documents answer them: do these come first by cosine?
+    """Queries and the documents that answer them: whether these rank first by cosine.
 
-    Where documents are equally similar, the last one listed comes first, so that none gains by it.
+    Of equally similar documents, the last one in the list ranks first, so that no encoder benefits from ties.
 
-    Source: nDCG with linear gains, as trec_eval has it, https://github.com/usnistgov/trec_eval, and its mean average
+    Source: nDCG with linear gains, as in trec_eval, https://github.com/usnistgov/trec_eval, and its mean average
     precision.
 
     Attributes:
-        queries: (n_queries,) place of each query in `texts`.
-        documents: (n_documents,) place of each document.
-        relevance: For each query the documents, by number, that answer it, and how well; one at least.
-        depth: Ranks that count: 1 for accuracy, or `NDCG_DEPTH`; None for mean average precision over all of them.
-        candidates: For each query the documents, by number, to choose from; None for all.
+        queries: (n_queries,) index of each query in `texts`.
+        documents: (n_documents,) index of each document.
+        relevance: For each query, the relevance of each document that answers it, by document index; at least one.
+        depth: Number of ranks that count: 1 for accuracy, or `NDCG_DEPTH`; None for mean average precision over all.
+        candidates: For each query, the indices of the documents to rank; None for all.
     """
 
     queries: NDArray[np.int64]
@@ -164,9 +164,9 @@ class RankingTask(Task):
 
     def _gain(self, query: int, cosines: NDArray[np.float32]) -> float:
         offered = np.arange(len(cosines)) if self.candidates is None else self.candidates[query]
-        # Equal embeddings have equal cosines but for rounding, which differs with the place in the matrix.
+        # Equal embeddings have equal cosines except for rounding, which depends on the position in the matrix.
         cosines = np.round(cosines, 6)
-        # The right answer is often written first: with a stable sort, an encoder that knows nothing would be right.
+        # The right answer is often listed first: with a stable sort, an encoder with constant output would be right.
         best = offered[::-1][np.argsort(-cosines[offered[::-1]], kind="stable")[: self.depth]]
         relevant = self.relevance[query]
         if self.depth is None:
@@ -180,12 +180,12 @@ class RankingTask(Task):
 
 @dataclass(frozen=True, eq=False)
 class PairClassificationTask(Task):
-    """Pairs that belong together or do not: do the cosines of the former stand above those of the latter?
+    """Pairs that match or don't: whether the former have higher cosines.
 
     Attributes:
-        left: (n_pairs,) place of each first text in `texts`.
-        right: (n_pairs,) place of each second one.
-        is_positive: (n_pairs,) bool, both kinds among them.
+        left: (n_pairs,) index of each first text in `texts`.
+        right: (n_pairs,) index of each second text.
+        is_positive: (n_pairs,) bool, with both values.
     """
 
     left: NDArray[np.int64]
@@ -200,22 +200,22 @@ class PairClassificationTask(Task):
         return len(self.is_positive)
 
     def _figure(self, embeddings: NDArray[np.float32], seed: int) -> tuple[statistics.Statistic, tuple[str, ...]]:
-        cosines = _pair_cosines(embeddings, self.left, self.right)
+        cosines = pair_cosines(embeddings, self.left, self.right)
         return statistics.average_precision(self.is_positive, np.round(cosines, 6)), ()
 
 
 @dataclass(frozen=True, eq=False)
 class SummarizationTask(Task):
-    """Summaries that people have scored, several of each text: does the cosine to a good summary give their order?
+    """Summaries with human scores, several per text: whether the cosine to a good summary ranks them correctly.
 
     Source: Spearman's correlation of scores and highest cosines, by text, as in SummEval of MTEB,
     https://aclanthology.org/2023.eacl-main.148/
 
     Attributes:
-        summaries: (n_summaries,) place of each summary in `texts`.
-        scores: (n_summaries,) people's scores.
-        references: For each summary the (n,) places of the good ones that it is compared with.
-        groups: For each text the (n,) numbers of its summaries; their scores are not all the same.
+        summaries: (n_summaries,) index of each summary in `texts`.
+        scores: (n_summaries,) human scores.
+        references: For each summary, the (n,) indices of the good summaries to compare it with.
+        groups: For each text, the (n,) indices of its summaries; their scores are not all the same.
     """
 
     summaries: NDArray[np.int64]
@@ -242,11 +242,11 @@ class SummarizationTask(Task):
             statistics.spearman(self.scores[group], cosines[group])(np.ones(len(group), np.int64))
             for group in self.groups
         ]
-        return statistics.mean(np.nan_to_num(found)), ()  # equal cosines order nothing
+        return statistics.mean(np.nan_to_num(found)), ()  # equal cosines have no rank correlation
 
 
 def with_distinct_names(tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """The tasks, numbered where one has the name of another before it."""
+    """Return the tasks with numbers added to duplicate names."""
     taken: set[str] = set()
     found = []
     for task in tasks:
@@ -260,12 +260,12 @@ def with_distinct_names(tasks: Sequence[Task]) -> tuple[Task, ...]:
 
 @dataclass(frozen=True, eq=False)
 class ClassificationTask(Task):
-    """Texts with labels: how well can standardised logistic regression tell the labels from the embeddings?
+    """Texts with labels: the accuracy of logistic regression on standardized embeddings.
 
     Attributes:
-        train: (n_train,) place of each training text in `texts`.
-        train_labels: Their labels, of two kinds at least.
-        test: (n_test,) place of each test text.
+        train: (n_train,) index of each training text in `texts`.
+        train_labels: Their labels, at least two different ones.
+        test: (n_test,) index of each test text.
         test_labels: Their labels.
     """
 
@@ -294,21 +294,21 @@ class ClassificationTask(Task):
         unseen = sorted(set(self.test_labels) - set(self.train_labels))
         notes = []
         if once:
-            notes.append(f"{_quoted(once)} is on one training text alone, too few to learn from.")
+            notes.append(f"{_quoted(once)} has only one training text, too few for training.")
         if unseen:
-            notes.append(f"{_quoted(unseen)} is on test texts alone, so it is never found.")
+            notes.append(f"{_quoted(unseen)} only has test texts, so it is never predicted.")
         return tuple(notes)
 
 
 @dataclass(frozen=True, eq=False)
 class ClusteringTask(Task):
-    """Texts with labels: does k-means, which doesn't see the labels, part them in the same way?
+    """Texts with labels: whether k-means, without the labels, groups them in the same way.
 
-    As many clusters as there are labels, or as different embeddings if those are fewer.
+    The number of clusters is that of the labels, or of the distinct embeddings if those are fewer.
 
     Attributes:
-        items: (n_items,) place of each text in `texts`.
-        labels: Their labels, of two kinds at least.
+        items: (n_items,) index of each text in `texts`.
+        labels: Their labels, at least two different ones.
     """
 
     items: NDArray[np.int64]
@@ -328,28 +328,28 @@ class ClusteringTask(Task):
         n_clusters = min(len(kinds), len(np.unique(rows, axis=0)))
         clusters = k_means(n_clusters, n_init=4, random_state=seed).fit(rows).labels_.astype(np.int64)
         once = [str(kind) for kind in kinds[counts == 1]]
-        notes = [f"{_quoted(once)} is on one text alone, which is no cluster."] if once else []
+        notes = [f"{_quoted(once)} has only one text, which is not a cluster."] if once else []
         if n_clusters < len(kinds):
-            notes.append(f"It has {n_clusters:,} different embeddings for {len(kinds):,} labels.")
+            notes.append(f"There are only {n_clusters:,} distinct embeddings for {len(kinds):,} labels.")
         return statistics.v_measure(labels.astype(np.int64), clusters), tuple(notes)
 
 
 @dataclass(frozen=True, eq=False)
 class ParaphraseTask(Task):
-    """Pairs of phrases: can a small network tell paraphrases from the two embeddings, one after the other?
+    """Pairs of phrases: whether a small network can recognize paraphrases from the two concatenated embeddings.
 
-    70 % of the pairs, drawn by the seed, teach it, the next 15 % say when to end, the last 15 % are the test. It has
-    256 hidden units with ReLU and learns by Adam with steps of 1e-4 on 200 pairs at a time, until five epochs have
-    brought no better accuracy, for 100 at most. Of both kinds of pairs each part has its share.
+    70% of the pairs, drawn by the seed, are for training, the next 15% for early stopping, the last 15% for testing,
+    stratified by label. The network has 256 hidden units with ReLU and is trained by Adam with a learning rate of 1e-4
+    and a batch size of 200, until five epochs bring no better accuracy, for at most 100 epochs.
 
     Source: `ProbingModel` and `eval_ppdb` of https://github.com/tigerchen52/PEARL/blob/main/evaluation/eval.py, for its
-    sets PPDB and PPDB filtered; scikit-learn keeps the network of the best epoch, where that script goes on with the
+    sets PPDB and PPDB filtered; scikit-learn keeps the network of the best epoch, while that script keeps that of the
     last one.
 
     Attributes:
-        left: (n_pairs,) place of each first phrase in `texts`.
-        right: (n_pairs,) place of each second one.
-        is_paraphrase: (n_pairs,) bool; `LEAST_OF_A_KIND` at least of each.
+        left: (n_pairs,) index of each first phrase in `texts`.
+        right: (n_pairs,) index of each second phrase.
+        is_paraphrase: (n_pairs,) bool; at least `MIN_PAIRS_PER_LABEL` of each.
     """
 
     left: NDArray[np.int64]
@@ -374,8 +374,8 @@ class ParaphraseTask(Task):
             max_iter=100,
             early_stopping=True,
             validation_fraction=_CHECKED,
-            n_iter_no_change=4,  # it stops after one more
-            tol=1e-9,  # only what is better counts
+            n_iter_no_change=4,  # scikit-learn stops after one more
+            tol=1e-9,  # any improvement counts
             random_state=seed,
         )
         with warnings.catch_warnings():
@@ -384,7 +384,7 @@ class ParaphraseTask(Task):
         return statistics.mean(network.predict(rows[test]) == self.is_paraphrase[test]), ()
 
     def _split(self, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Numbers of the pairs to learn from, those to check on among them, and of those for the test."""
+        """Indices of the training pairs, including those for early stopping, and of the test pairs."""
         generator = np.random.default_rng(seed)
         parts = []
         for kind in (True, False):
@@ -393,10 +393,16 @@ class ParaphraseTask(Task):
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
-def _pair_cosines(
+def pair_cosines(
     embeddings: NDArray[np.float32], left: NDArray[np.int64], right: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """(n_pairs,)."""
+    """(n_pairs,) cosine similarity of each pair of texts.
+
+    Args:
+        embeddings: (n_texts, dim) float32.
+        left: (n_pairs,) position of each pair's first text.
+        right: (n_pairs,) position of the second one.
+    """
     rows = unit_rows(embeddings)
     cosines: NDArray[np.float32] = (rows[left] * rows[right]).sum(axis=1)
     return cosines

@@ -1,1 +1,1 @@
-"""Looking at what a static model has learned."""
+"""Explores what a static model has learned."""

@@ -1,7 +1,8 @@
-"""UMAP in a process of its own: it takes a minute, and its compiled loops would hold up every other thread."""
+"""Runs UMAP in a separate process: it takes a minute, and its compiled loops would block all other threads."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +30,13 @@ _TIMEOUT_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class PendingMap:
-    """A map that is asked for.
+    """State of a requested map.
 
     Attributes:
-        points: (n_rows, 2) float32; None until it is ready.
-        seconds: Since it was asked for.
-        share: How much of the layout is done, 0 to 1; None before that has begun.
-        seconds_left: Until it is done, at the pace so far; None before that is known.
+        points: (n_rows, 2) float32; None until the map is ready.
+        seconds: Seconds since the request.
+        share: Finished share of the layout, 0 to 1; None before the layout starts.
+        seconds_left: Estimated seconds until the layout is finished; None if unknown.
     """
 
     points: NDArray[np.float32] | None
@@ -44,64 +46,116 @@ class PendingMap:
 
 
 class MapMaker:
-    """Makes UMAPs one after another in processes of their own, and keeps them in a folder.
+    """Computes UMAPs in separate processes and caches them in a folder.
+
+    One process computes the maps that users wait for, one after another, and another those that are prepared.
 
     Args:
-        folder: Where maps are kept; made when absent.
+        folder: Folder of the cached maps; created if missing.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="map-maker")
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="map-preparer")
         self._pending: dict[Path, tuple[Future[None], float]] = {}
+        self._prepared: set[Path] = set()  # pending maps that no user waits for
         self._lock = threading.Lock()
+        self._pace = folder / "umap-pace.json"
 
-    def get(self, rows: NDArray[np.float32], key: str | None = None) -> PendingMap:
-        """The UMAP of these rows if it is there; asks for it if nobody has. Returns at once.
+    def get(self, rows: NDArray[np.float32], key: str | None = None, is_prepared: bool = False) -> PendingMap:
+        """Return the state of the UMAP of these rows, and start computing it if needed; does not block.
 
         Args:
             rows: (n_rows, dim) float32, unit rows.
-            key: Their `umap_key`, for callers who ask often.
+            key: Their `umap_key`, for callers that poll.
+            is_prepared: Whether the map is computed in advance. Maps that users wait for are not queued behind these.
 
         Raises:
             MissingExtraError: umap-learn is not installed.
-            LimitError: Too many maps are asked for already.
-            M2VError: It was tried, and failed; the next call tries again.
+            LimitError: Too many maps are already waiting.
+            M2VError: Computing the map failed; the next call tries again.
         """
-        path = self._folder / f"{key or umap_key(rows)}.npy"
+        key = key or umap_key(rows)
+        path = self._path(key)
         with self._lock:
+            self._drop_finished(path)
             future, asked_at = self._pending.get(path, (None, time.monotonic()))
+            # Once a user waits for a prepared map, it leaves the queue of prepared maps.
+            if future is not None and not is_prepared and path in self._prepared:
+                self._prepared.remove(path)
+                if future.cancel():
+                    del self._pending[path]
+                    future = None
             if future is not None and future.done():
                 del self._pending[path]
                 future.result()
-            points = read_map(path)
-            if points is not None and len(points) == len(rows):
+            points = self.cached(key, len(rows))
+            if points is not None:
                 return PendingMap(points, time.monotonic() - asked_at)
             if future is None or future.done():
                 if find_spec("umap") is None:
                     raise MissingExtraError("umap-learn", "app")
                 if len(self._pending) >= _MAX_WAITING:
-                    raise LimitError(f"{_MAX_WAITING} maps wait to be made, as many as are allowed. Try again later.")
-                self._pending[path] = self._pool.submit(self._make, rows, path), time.monotonic()
-        return PendingMap(None, time.monotonic() - asked_at, *_read_progress(_progress_file(path)))
+                    raise LimitError(f"{_MAX_WAITING} maps are already waiting, the maximum. Try again later.")
+                pool = self._preparing if is_prepared else self._pool
+                self._pending[path] = pool.submit(self._make, rows, path), time.monotonic()
+                if is_prepared:
+                    self._prepared.add(path)
+        seconds = time.monotonic() - asked_at
+        share, left = _read_progress(_progress_file(path))
+        if left is None and len(self._pending) == 1:
+            left = self._seconds_left(len(rows), seconds)
+        return PendingMap(None, seconds, share, left)
+
+    def _drop_finished(self, kept: Path) -> None:
+        """Drop finished maps other than `kept`, so that they no longer count as waiting."""
+        for path in [path for path, (future, _) in self._pending.items() if path != kept and future.done()]:
+            del self._pending[path]
+        self._prepared &= self._pending.keys()
+
+    def cached(self, key: str, n_rows: int) -> NDArray[np.float32] | None:
+        """Return a UMAP that has been computed, (n_rows, 2) float32; None if it has not been.
+
+        Args:
+            key: `umap_key` of the rows.
+            n_rows: Their number.
+        """
+        points = read_map(self._path(key))
+        return points if points is not None and len(points) == n_rows else None
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.npy"
+
+    def _seconds_left(self, n_rows: int, seconds: float) -> float | None:
+        """By the last map that this machine made; None if it had another size, or once this one takes longer."""
+        try:
+            last = json.loads(self._pace.read_text())
+            n_last, left = last["n_rows"], last["seconds"] / last["n_rows"] * n_rows - seconds
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        # A small map is mostly start-up, and umap-learn makes fewer passes over a large one.
+        return left if left > 0 and n_last / 2 <= n_rows <= 2 * n_last else None
 
     def _make(self, rows: NDArray[np.float32], path: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._folder, prefix=".making-") as scratch:
             np.save(Path(scratch) / "rows.npy", rows)
-            progress = str(_progress_file(path))
+            progress, started = str(_progress_file(path)), time.monotonic()
             command = [sys.executable, "-m", "m2v_core.exploration.background", scratch, str(self._folder), progress]
             try:
                 subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_SECONDS, env=_environment())
             except subprocess.TimeoutExpired as error:
-                raise M2VError(f"The UMAP took over {_TIMEOUT_SECONDS:.0f} seconds. Look at the PCA map.") from error
+                raise M2VError(f"The UMAP took over {_TIMEOUT_SECONDS:.0f} seconds. Use the PCA map.") from error
             except subprocess.CalledProcessError as error:
                 raise M2VError(
-                    "The UMAP could not be made: its process ended early, perhaps for lack of memory. "
-                    "Look at the PCA map, or try again."
+                    "The UMAP could not be computed: its process ended early, possibly for lack of memory. "
+                    "Use the PCA map, or try again."
                 ) from error
             finally:
                 _progress_file(path).unlink(missing_ok=True)
+            with contextlib.suppress(OSError), replacing_file(self._pace, is_synced=False) as unfinished:
+                unfinished.write_text(json.dumps({"n_rows": len(rows), "seconds": time.monotonic() - started}))
 
 
 def _progress_file(map_path: Path) -> Path:
@@ -109,17 +163,17 @@ def _progress_file(map_path: Path) -> Path:
 
 
 def _read_progress(file: Path) -> tuple[float | None, float | None]:
-    """Share and seconds left of a layout that is being made; None for what isn't known."""
+    """Share and seconds left of a layout in progress; None for unknown values."""
     try:
         progress = json.loads(file.read_text())
         return float(progress["share"]), progress["seconds_left"]
-    except (OSError, ValueError, KeyError, TypeError):  # not begun, or just over
+    except (OSError, ValueError, KeyError, TypeError):  # not started, or just finished
         return None, None
 
 
 def _progress_writer(file: Path) -> Callable[[int, int], None]:
-    """Writes into a file how far a layout is, twice a second at most."""
-    first: list[tuple[int, float]] = []  # the pace is that since the first epoch, in which loops are compiled
+    """Return a function that writes the progress of a layout to a file, at most twice per second."""
+    first: list[tuple[int, float]] = []  # the rate excludes the first epoch, which compiles the loops
     written = 0.0
 
     def note(done: int, total: int) -> None:
@@ -140,15 +194,31 @@ def _progress_writer(file: Path) -> Callable[[int, int], None]:
 
 
 def _environment() -> dict[str, str]:
-    # The package may run from a checkout that is not installed.
+    # The package may be imported from a checkout that is not installed.
     root = str(Path(__file__).resolve().parents[2])
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
+def _cache_compiled_code() -> None:
+    """Let numba store the compiled code of umap-learn and reuse it in later processes.
+
+    umap-learn compiles most of its functions again in every process, which takes longer than a small map. Call this
+    before importing umap. Functions that numba can't store are compiled as before.
+    """
+    import numba
+
+    def njit(*args: Any, **options: Any) -> Any:
+        return plain_njit(*args, **(options | {"cache": True}))
+
+    plain_njit = numba.njit
+    numba.njit = njit
+
+
 def main(scratch: str, folder: str, progress: str) -> None:
-    """Make the map of the rows in `scratch`, and keep it in `folder`; in the file `progress` stands how far it is."""
+    """Compute the map of the rows in `scratch` and cache it in `folder`; write the progress to the file `progress`."""
     if hasattr(os, "nice"):
-        os.nice(10)  # searches go first
+        os.nice(5)  # searches have priority, jobs have not
+    _cache_compiled_code()
     cached_umap_map(np.load(Path(scratch) / "rows.npy"), Path(folder), _progress_writer(Path(progress)))
 
 

@@ -1,8 +1,8 @@
-"""Why two texts are as similar as they are: each piece's share of the cosine.
+"""Explains the similarity of two texts: each piece's share of the cosine.
 
-A text's embedding is the mean of its pieces' rows, so the cosine of two texts is a sum with one term a piece:
-for a piece with row r in a text whose rows sum to S, and the other text's unit embedding u, that is r·u / |S|.
-The shares are exact, not an estimate, and those of either text sum to the cosine.
+A text's embedding is the mean of its pieces' rows, so the cosine of two texts is a sum with one term per piece:
+for a piece with row r in a text whose rows sum to S, and the other text's unit embedding u, it is r·u / |S|.
+The shares are exact, and those of either text sum to the cosine.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ SpanKind = Literal["known", "unknown", "unread", "between"]
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a text.
+    """A part of a text.
 
     Attributes:
         text: The characters.
-        kind: `"known"`: it has rows. `"unknown"`: the model has no row for it. `"unread"`: it lies behind what the
-            model reads of a text. `"between"`: white space, or what the tokenizer drops.
-        share: Its part of the cosine; 0 unless known.
+        kind: `"known"`: it has rows. `"unknown"`: the model has no row for it. `"unread"`: it is beyond the part of a
+            text that the model encodes. `"between"`: whitespace, or text that the tokenizer drops.
+        share: Its share of the cosine; 0 unless known.
     """
 
     text: str
@@ -37,12 +37,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A similarity and where it comes from.
+    """A similarity and its parts.
 
     Attributes:
         similarity: Cosine of the two texts, -1 to 1; 0 if one has no known piece.
-        a: The first text in spans; their texts joined are the text, their shares sum to the similarity.
-        b: The second, likewise.
+        a: The spans of the first text: their texts concatenate to the text, their shares sum to the similarity.
+        b: The spans of the second text, likewise.
     """
 
     similarity: float
@@ -51,7 +51,7 @@ class Explanation:
 
 
 def explain_similarity(model: StaticModel, a: str, b: str) -> Explanation:
-    """The cosine of two texts, and the share that each piece of either has in it."""
+    """Compute the cosine of two texts, and the share of each piece in it."""
     texts = well_formed(checked_texts([a, b]))
     rows = [_known_rows(model, text) for text in texts]
     sums = [known.sum(axis=0) for known in rows]  # (dim,) float64 each
@@ -67,13 +67,13 @@ def explain_similarity(model: StaticModel, a: str, b: str) -> Explanation:
 
 
 def _known_rows(model: StaticModel, text: str) -> NDArray[np.float64]:
-    """The rows that the text's mean is taken of: (n_known, dim)."""
+    """The rows that are averaged for the text, (n_known, dim)."""
     sequence = model.encode_as_sequence(text, max_length=model.max_length)
     return np.asarray(sequence, dtype=np.float64).reshape(-1, model.dim)
 
 
 def _spans(model: StaticModel, text: str, shares: NDArray[np.float64]) -> tuple[Span, ...]:
-    """The text cut at its pieces, of which the known ones have the `shares`, (n_known,), in their order."""
+    """Split the text at its pieces; the known ones get the `shares`, (n_known,), in order."""
     read = text[: model.max_characters]
     encoding = model.tokenizer.encode(read, add_special_tokens=False)
     tokens = list(zip(encoding.ids, encoding.offsets, strict=True))[: model.max_length]
@@ -83,10 +83,10 @@ def _spans(model: StaticModel, text: str, shares: NDArray[np.float64]) -> tuple[
         is_known = token_id != model.unk_token_id
         share = float(next(rest)) if is_known else 0.0
         while start < end and text[start].isspace():
-            start += 1  # byte-level pieces take the space before them along
+            start += 1  # byte-level pieces include the space before them
         is_empty_before = bool(stretches) and stretches[-1][0] == stretches[-1][1]
         if stretches and (start < stretches[-1][1] or start == end or is_empty_before):
-            # The bytes of one character may be several pieces, and a mark of a space has no character at all.
+            # The bytes of one character may be several pieces, and a space mark corresponds to no character.
             first, last, kind, so_far = stretches[-1]
             merged: SpanKind = "known" if is_known or kind == "known" else "unknown"
             stretches[-1] = (start if is_empty_before else first, max(last, end), merged, so_far + share)

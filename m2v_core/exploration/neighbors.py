@@ -1,9 +1,10 @@
-"""Nearest neighbours by cosine: the words of a model, and documents; and how far two encoders agree on them."""
+"""Nearest neighbors by cosine: words of a model, documents, and the agreement of two encoders on neighbors."""
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from m2v_core.exploration.rows import RowIndex, top_k
 from m2v_core.model import StaticModel
 from m2v_core.native.cosines import row_lengths, unit_rows
 from m2v_core.progress import ProgressCallback, ProgressReporter
-from m2v_core.tokenization.spelling import readable_tokens
+from m2v_core.tokenization.spelling import added_words, fragments_of_added_words, readable_tokens
 
 OVERLAP_NEIGHBORS = 10
 _BLOCK_ROWS = 512
@@ -23,10 +24,10 @@ _BLOCK_ROWS = 512
 
 @dataclass(frozen=True)
 class Neighbor:
-    """One entry of a vocabulary, or one document, and how near it is.
+    """An entry of a vocabulary, or a document, and its similarity.
 
     Attributes:
-        text: The document; the entry as people write it, without the tokenizer's marks.
+        text: The document, or the entry as readable text, without the tokenizer's marks.
         similarity: Cosine with the query, -1 to 1.
         rank: Its 0-based position in the vocabulary, or among the documents.
     """
@@ -37,12 +38,12 @@ class Neighbor:
 
 
 class VectorNeighbors:
-    """Finds the texts nearest to a vector, among texts whose vectors are there already.
+    """Finds the texts nearest to a vector, given the vectors of the texts.
 
     Args:
-        texts: What is searched.
+        texts: The texts to search.
         rows: Their vectors, (n_texts, dim) float32, unit rows or zeros; may be mapped from a file.
-        ranks: What stands as each one's rank, (n_texts,) int64; their places when None.
+        ranks: Ranks for the results, (n_texts,) int64; None for the indices.
     """
 
     def __init__(self, texts: Sequence[str], rows: NDArray[np.float32], ranks: NDArray[np.int64] | None = None) -> None:
@@ -54,13 +55,13 @@ class VectorNeighbors:
     def __len__(self) -> int:
         return len(self._texts)
 
-    def search(self, query: NDArray[np.float32], k: int = 10, without: str | None = None) -> list[Neighbor]:
-        """The `k` texts nearest to a vector, the nearest first; texts whose vector is zero are left out.
+    def search(self, query: NDArray[np.float32], k: int = 10, without: Collection[str] = ()) -> list[Neighbor]:
+        """Return the `k` nearest texts, nearest first; texts with a zero vector are skipped.
 
         Args:
-            query: (dim,) float32, of any length; nothing is near a vector of zeros.
-            k: How many to return.
-            without: Leave this text out, in capitals and not.
+            query: (dim,) float32, of any length; a zero vector has no neighbors.
+            k: Number of results.
+            without: Exclude these texts, ignoring case.
 
         Raises:
             InputError: `k` is below 1, or the widths differ.
@@ -69,14 +70,14 @@ class VectorNeighbors:
         unit = unit_rows(query[None])
         if not unit.any() or not len(self):
             return []
-        wanted = None if without is None else without.strip().casefold()
-        # The text itself may stand there more than once.
-        n_same = 0 if wanted is None else sum(text.casefold() == wanted for text in self._texts)
-        indices, similarities = self._index.search(unit, k + n_same)
+        excluded = {text.strip().casefold() for text in without}
+        # An excluded text may occur more than once.
+        n_excluded = sum(text.casefold() in excluded for text in self._texts) if excluded else 0
+        indices, similarities = self._index.search(unit, k + n_excluded)
         found = [
             Neighbor(self._texts[index], float(similarity), int(index if self._ranks is None else self._ranks[index]))
             for index, similarity in zip(indices[0], similarities[0], strict=True)
-            if self._rows[index].any() and (wanted is None or self._texts[index].casefold() != wanted)
+            if self._rows[index].any() and self._texts[index].casefold() not in excluded
         ]
         return found[:k]
 
@@ -84,18 +85,18 @@ class VectorNeighbors:
 class WordNeighbors:
     """Finds the entries of a model's vocabulary nearest to a text.
 
-    Holds the vocabulary's vectors once more, as float32: 4 x dim bytes an entry. What the tokenizer marks as special
-    is no entry, such as "[PAD]".
+    Stores a copy of the vocabulary's vectors as float32: 4 x dim bytes per entry. Special tokens such as "[PAD]" are
+    not entries.
 
     Args:
-        model: The model to look into.
-        whole_words: Leave out pieces that only continue a word, such as "##ing".
+        model: The model to explore.
+        whole_words: Exclude pieces that only continue a word, such as "##ing".
 
     Attributes:
-        model: The model looked into.
-        ranks: (n_entries,) int64 each entry's rank, rising.
-        texts: The entries as people write them, by rank.
-        rows: (n_entries, dim) float32, unit rows. Read them, don't change them.
+        model: The explored model.
+        ranks: (n_entries,) int64 rank of each entry, ascending.
+        texts: The entries as readable text, by rank.
+        rows: (n_entries, dim) float32, unit rows. Read-only by convention.
     """
 
     def __init__(self, model: StaticModel, whole_words: bool = True) -> None:
@@ -105,9 +106,10 @@ class WordNeighbors:
         vectors = table if model.token_mapping is None else table[model.token_mapping]  # (n_vocabulary, dim)
         keep = np.array([bool(text) for text in texts], dtype=bool)
         if whole_words:
+            starts_word[list(added_words(model.tokenizer).values())] = True  # without the mark that others begin with
             keep &= starts_word
         keep[model.special_token_ids] = False
-        # Weights scale rows and change no cosine, but for a row that they silence.
+        # Weights scale rows without changing cosines, except for weights of zero.
         keep &= np.any(vectors, axis=1)
         if model.weights is not None:
             keep &= model.weights != 0
@@ -120,7 +122,7 @@ class WordNeighbors:
         return len(self.ranks)
 
     def norms(self) -> NDArray[np.float32]:
-        """How much each entry counts in a mean, (n_entries,) float32, above 0: its row's length times its weight."""
+        """Weight of each entry in a mean, (n_entries,) float32, above 0: its row's length times its weight."""
         table, mapping = self.model.token_embeddings, self.model.token_mapping
         lengths = row_lengths(table.astype(np.float32))
         lengths = lengths[self.ranks if mapping is None else mapping[self.ranks]]
@@ -129,24 +131,39 @@ class WordNeighbors:
         return np.asarray(lengths, dtype=np.float32)
 
     def search(self, text: str, k: int = 10) -> list[Neighbor]:
-        """The `k` entries nearest to `text`, the nearest first, never `text` itself.
+        """Return the `k` entries nearest to `text`, nearest first, without those of `spelled_alike`.
 
-        Empty if the model knows no part of the text.
+        Empty if the text contains no known token.
 
         Raises:
             InputError: `k` is below 1.
         """
-        return self._index.search(self.model.encode([text])[0], k, without=text)
+        return self._index.search(self.model.encode([text])[0], k, self.spelled_alike(text))
+
+    def spelled_alike(self, text: str) -> set[str]:
+        """What is near a text by spelling alone: itself, pieces of added words in it, words of which it is a piece.
+
+        A teacher reads an added word such as "aspirin" as pieces, and so finds it similar to "as".
+        """
+        tokens, key = self.model.tokens, text.strip().casefold()
+        ids = self.model.tokenizer.encode(text, add_special_tokens=False).ids if self._fragments else []
+        pieces = {piece for token_id in ids for piece in self._fragments.get(tokens[token_id], ())}
+        return {text, *pieces, *(word for word, parts in self._fragments.items() if key in parts)}
+
+    @functools.cached_property
+    def _fragments(self) -> dict[str, frozenset[str]]:
+        found = fragments_of_added_words(self.model.tokenizer)
+        return {word: frozenset(part.casefold() for part in parts) for word, parts in found.items()}
 
 
 class DocumentNeighbors:
     """Finds the documents nearest to a text.
 
-    Holds the documents' embeddings: 4 x dim bytes each, 100 MB for 100,000 of 256 dimensions.
+    Stores the documents' embeddings: 4 x dim bytes each, 100 MB for 100,000 documents with 256 dimensions.
 
     Args:
-        model: Encodes the documents, at once, and every query.
-        documents: The texts to search; their place is their rank.
+        model: Encodes the documents immediately, and every query.
+        documents: The texts to search; their index is their rank.
     """
 
     def __init__(self, model: StaticModel, documents: Sequence[str]) -> None:
@@ -155,9 +172,9 @@ class DocumentNeighbors:
         self._index = VectorNeighbors(texts, unit_rows(model.encode(texts)))
 
     def search(self, text: str, k: int = 10) -> list[Neighbor]:
-        """The `k` documents nearest to `text`, the nearest first; a document that equals it comes first.
+        """Return the `k` documents nearest to `text`, nearest first; a document that equals it comes first.
 
-        Documents of which the model knows no part are left out; empty if it knows no part of the text.
+        Documents without known tokens are skipped; empty if the text contains no known token.
 
         Raises:
             InputError: `k` is below 1.
@@ -166,7 +183,7 @@ class DocumentNeighbors:
 
 
 def found_by_both(a: Sequence[Neighbor], b: Sequence[Neighbor]) -> frozenset[int]:
-    """The ranks that stand in both lists."""
+    """The ranks that are in both lists."""
     return frozenset(neighbor.rank for neighbor in a) & {neighbor.rank for neighbor in b}
 
 
@@ -178,17 +195,17 @@ def neighbor_overlap(
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> NDArray[np.float32]:
-    """For each row, the share of its `k` nearest that are among its `k` nearest in the other space too.
+    """For each row, the share of its `k` nearest rows that are also among its `k` nearest in the other space.
 
-    Neighbours come from full vectors, by matrix product over all rows; a row is no neighbour of itself.
+    Neighbors are computed from full vectors by matrix products; a row is not a neighbor of itself.
 
     Args:
         rows: (n_rows, dim) float32, unit rows.
-        teacher_rows: The same texts by the teacher, (n_rows, teacher_dim) float32, unit rows.
-        k: How many neighbours are looked at; all others if there are fewer.
-        of: For which rows, (n_asked,) int64; all when None.
+        teacher_rows: The teacher's vectors of the same texts, (n_rows, teacher_dim) float32, unit rows.
+        k: Number of neighbors to compare; all other rows if there are fewer.
+        of: Indices of the rows to compare, (n_asked,) int64; None for all.
         progress: Receives `Progress` events of the stage `compare`, in rows.
-        cancel: Set it from another thread to stop the work within a block.
+        cancel: Set it from another thread to stop within one block.
 
     Returns:
         (n_asked,) float32, 0 to 1.
@@ -199,10 +216,10 @@ def neighbor_overlap(
     """
     if len(rows) != len(teacher_rows):
         raise InputError(
-            f"{len(rows)} rows can't be compared with {len(teacher_rows)}; both must be of the same texts, in order."
+            f"{len(rows)} rows can't be compared with {len(teacher_rows)}; both must be of the same texts in order."
         )
     if k < 1:
-        raise InputError(f"k is {k}; ask for at least 1 neighbour.")
+        raise InputError(f"k is {k}; it must be at least 1.")
     asked = np.arange(len(rows), dtype=np.int64) if of is None else of
     k = min(k, len(rows) - 1)
     overlap = np.zeros(len(asked), dtype=np.float32)
@@ -213,7 +230,7 @@ def neighbor_overlap(
     for start in range(0, len(asked), _BLOCK_ROWS):
         block = asked[start : start + _BLOCK_ROWS]
         nearest = [_others(top_k(space[block], space, k + 1)[0], block, k) for space in (rows, teacher_rows)]
-        # (block, k, k): each neighbour here against each there, and neither list repeats itself
+        # (block, k, k): compares all pairs of neighbors; neither list has duplicates
         same = nearest[0][:, :, None] == nearest[1][:, None, :]
         overlap[start : start + len(block)] = same.sum(axis=(1, 2)) / k
         reporter.advance(len(block))
@@ -221,7 +238,7 @@ def neighbor_overlap(
 
 
 def _others(found: NDArray[np.int64], own: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """The first `k` of each list that are not the row itself, (n_own, k); of k + 1, one at most is."""
+    """The first `k` of each list of k + 1 that are not the row itself, (n_own, k)."""
     is_other = found != own[:, None]
     order = np.argsort(~is_other, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(found, order, axis=1)

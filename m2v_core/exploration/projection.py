@@ -1,7 +1,7 @@
-"""Maps: the rows of a model in two dimensions, by PCA at once or by UMAP, and groups of rows that lie together.
+"""Maps: the rows of a model in two dimensions by PCA (fast) or UMAP, and clusters of similar rows.
 
-A map is for looking around. Distances on it are not those of the model: ask `neighbors` for what is near. Groups are
-found by k-means over full vectors.
+Maps are for orientation. Distances on a map are not those of the model: use `neighbors` to find similar rows. Clusters
+are found by k-means over full vectors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,22 @@ from m2v_core.errors import InputError, NeedsExtra
 from m2v_core.exploration.rows import top_k
 from m2v_core.storage.cache import content_key, read_array, write_array
 
-MAX_POINTS = 50_000  # more are slow in a browser, and no eye tells them apart
-UMAP_NEIGHBORS = 15  # umap-learn's own default
+MAX_POINTS = 50_000  # more are slow in a browser, and not distinguishable
+UMAP_NEIGHBORS = 15  # umap-learn's default
 _SEED = 0
-_VERSION = 1  # to be raised whenever the same rows would give another map or other groups
-_INITIAL_SPREAD = 10.0  # umap-learn scales its own starts to this
-N_CLUSTERS = 10  # as many colours as eyes tell apart
-_MIN_LETTERS = 3  # a vocabulary begins with punctuation and single letters, which name nothing
+_VERSION = 1  # increase it when the same rows would give another map
+_INITIAL_SPREAD = 10.0  # umap-learn scales its initial layouts to this
+N_CLUSTERS = 10  # as many colors as are easily distinguishable
+_CLUSTER_SAMPLE = 6_000  # rows that the centers are fitted to
+_CLUSTER_ROUNDS = 20
+_CLUSTER_VERSION = 2  # increase it when the same rows would give other clusters
 
 
 def sample_rows(n_rows: int, max_points: int = MAX_POINTS) -> NDArray[np.int64]:
-    """Which rows a map shows: all of them, or an even draw of `max_points`, the same each time.
+    """Indices of the rows on a map: all rows, or an even sample of `max_points`, the same each time.
 
     Returns:
-        Row numbers, rising, (min(n_rows, max_points),) int64.
+        Row indices, ascending, (min(n_rows, max_points),) int64.
 
     Raises:
         InputError: `max_points` is below 1.
@@ -45,40 +47,41 @@ def sample_rows(n_rows: int, max_points: int = MAX_POINTS) -> NDArray[np.int64]:
     return np.sort(drawn.astype(np.int64))
 
 
-def pca_map(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The rows on their two leading principal components.
+def pca_map(rows: NDArray[np.float32], n_axes: int = 2) -> NDArray[np.float32]:
+    """Project the rows onto their leading principal components.
 
     Args:
         rows: (n_rows, dim) float32.
+        n_axes: Number of components.
 
     Returns:
-        (n_rows, 2) float32, centred on 0; a column of zeros where there is no such component. Each component's
-        sign is such that its largest score is positive.
+        (n_rows, n_axes) float32, centered on 0; a column of zeros for a missing component. The sign of each component
+        is such that its largest score is positive.
     """
-    points = np.zeros((len(rows), 2), dtype=np.float32)
+    points = np.zeros((len(rows), n_axes), dtype=np.float32)
     if len(rows) < 2:
         return points
-    centred = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    _, components = np.linalg.eigh((centred.T @ centred).astype(np.float64))  # smallest first
-    leading = components[:, ::-1][:, :2].astype(np.float32)
-    points[:, : leading.shape[1]] = centred @ leading
-    peaks = points[np.abs(points).argmax(axis=0), [0, 1]]
+    centered = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    _, components = np.linalg.eigh((centered.T @ centered).astype(np.float64))  # smallest first
+    leading = components[:, ::-1][:, :n_axes].astype(np.float32)
+    points[:, : leading.shape[1]] = centered @ leading
+    peaks = points[np.abs(points).argmax(axis=0), np.arange(n_axes)]
     points *= np.where(peaks < 0, -1, 1).astype(np.float32)
     return points
 
 
 def umap_map(rows: NDArray[np.float32], on_epoch: Callable[[int, int], None] | None = None) -> NDArray[np.float32]:
-    """The rows laid out so that near ones stay together: UMAP by cosine, the same each time on one machine.
+    """Lay out the rows so that similar rows are close together: UMAP by cosine, reproducible on one machine.
 
-    It starts from the PCA map and from exact neighbours, so that nothing in it is drawn by lot but the order
-    of its steps, and that is seeded.
+    It starts from the PCA map and from exact neighbors, so only the order of its steps is random, with a
+    fixed seed.
 
     Args:
         rows: (n_rows, dim) float32, unit rows.
-        on_epoch: Called with the number of epochs done, and of all, several times a second while they go on.
+        on_epoch: Called with the number of finished epochs and of all epochs, several times per second.
 
     Returns:
-        (n_rows, 2) float32. The PCA map if there are too few rows to have neighbours.
+        (n_rows, 2) float32. The PCA map if there are too few rows for UMAP.
 
     Raises:
         MissingExtraError: umap-learn is not installed.
@@ -93,16 +96,16 @@ def umap_map(rows: NDArray[np.float32], on_epoch: Callable[[int, int], None] | N
     neighbors, similarities = top_k(rows, rows, UMAP_NEIGHBORS)
     start = pca_map(rows)
     start *= _INITIAL_SPREAD / max(float(np.abs(start).max()), 1e-9)
-    # Equal rows would start, and so stay, on one spot.
+    # Otherwise equal rows would start, and stay, at the same point.
     start += np.random.default_rng(_SEED).normal(scale=1e-4, size=start.shape).astype(np.float32)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a seed means one thread, and that new rows can't be added
+        warnings.simplefilter("ignore")  # warnings that a seed implies one thread, and that new rows can't be added
         layout = UMAP(
             n_neighbors=UMAP_NEIGHBORS,
             metric="cosine",
             init=start,
             random_state=_SEED,
-            # Its progress bar is written to whoever wants to know; umap-learn offers no other way to follow it.
+            # umap-learn only reports progress by a progress bar, which is written to this object.
             tqdm_kwds={"disable": on_epoch is None, "file": _Bar(on_epoch), "bar_format": "{n_fmt}/{total_fmt}"},
             precomputed_knn=(neighbors.astype(np.int32), (1 - similarities).clip(min=0), None),
         )
@@ -111,7 +114,7 @@ def umap_map(rows: NDArray[np.float32], on_epoch: Callable[[int, int], None] | N
 
 
 class _Bar(io.StringIO):
-    """A file to which a progress bar is written as "3/200"; `on_epoch` gets the numbers."""
+    """A file that receives a progress bar as "3/200", and passes the numbers to `on_epoch`."""
 
     def __init__(self, on_epoch: Callable[[int, int], None] | None) -> None:
         super().__init__()
@@ -124,12 +127,12 @@ class _Bar(io.StringIO):
 
 
 def umap_key(rows: NDArray[np.float32]) -> str:
-    """The name under which the UMAP of exactly these rows is kept; depends on their content alone."""
+    """The cache key of the UMAP of exactly these rows; depends only on their content."""
     return content_key("umap", rows, _VERSION, UMAP_NEIGHBORS, _SEED)
 
 
 def read_map(path: Path) -> NDArray[np.float32] | None:
-    """A cached map, (n_rows, 2) float32; None if there is none, or no whole one."""
+    """A cached map, (n_rows, 2) float32; None if it is missing or incomplete."""
     points = read_array(path)
     if points is None or points.ndim != 2 or points.shape[1] != 2 or points.dtype != np.float32:
         return None
@@ -139,7 +142,7 @@ def read_map(path: Path) -> NDArray[np.float32] | None:
 def cached_umap_map(
     rows: NDArray[np.float32], folder: Path, on_epoch: Callable[[int, int], None] | None = None
 ) -> NDArray[np.float32]:
-    """As `umap_map`, at once where the map of these rows is in `folder` already.
+    """Like `umap_map`, but return a map cached in `folder` if there is one.
 
     Raises:
         MissingExtraError: umap-learn is not installed.
@@ -154,68 +157,66 @@ def cached_umap_map(
 
 
 def cluster_rows(rows: NDArray[np.float32], n_clusters: int = N_CLUSTERS) -> NDArray[np.int32]:
-    """The group of each row, the same each time: (n_rows,) int32, 0 for the largest group.
+    """Assign each row to a cluster by k-means, reproducibly: (n_rows,) int32, 0 for the largest cluster.
+
+    Of many rows, the centers are fitted to an even sample.
 
     Args:
         rows: (n_rows, dim) float32, unit rows.
-        n_clusters: How many groups; as many as there are different rows if these are fewer.
+        n_clusters: Number of clusters; limited to the number of distinct rows.
 
     Raises:
         InputError: `n_clusters` is below 1.
-        MissingExtraError: scikit-learn is not installed.
     """
     if n_clusters < 1:
-        raise InputError(f"n_clusters is {n_clusters}; ask for at least 1 group.")
+        raise InputError(f"n_clusters is {n_clusters}; it must be at least 1.")
     n_clusters = min(n_clusters, len(np.unique(rows, axis=0)) if len(rows) < 1000 else n_clusters)
     if n_clusters < 2:
         return np.zeros(len(rows), dtype=np.int32)
-    with NeedsExtra("scikit-learn", "app"):
-        from sklearn.cluster import KMeans
-    labels = KMeans(n_clusters, n_init=1, max_iter=50, random_state=_SEED).fit_predict(rows)
-    by_size = np.argsort(-np.bincount(labels, minlength=n_clusters), kind="stable")
+    labels = _nearest_centers(rows, _cluster_centers(rows[sample_rows(len(rows), _CLUSTER_SAMPLE)], n_clusters))
+    counts = np.bincount(labels, minlength=n_clusters)
+    by_size = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     place = np.empty(n_clusters, dtype=np.int32)
-    place[by_size] = np.arange(n_clusters, dtype=np.int32)
+    place[by_size] = np.arange(len(by_size), dtype=np.int32)
     groups: NDArray[np.int32] = place[labels]
     return groups
 
 
-def cluster_names(
-    labels: NDArray[np.int32], texts: Sequence[str], ranks: NDArray[np.int64], n_words: int = 3
-) -> list[str]:
-    """What each group is called: its most frequent words, "king, queen, throne".
+def _cluster_centers(rows: NDArray[np.float32], n_clusters: int) -> NDArray[np.float32]:
+    """Centers by k-means, (n_clusters, dim) float32, started by k-means++.
 
-    Args:
-        labels: (n_texts,) int32, from 0.
-        texts: The words.
-        ranks: (n_texts,) int64.
-        n_words: How many words make a name.
+    Source: https://theory.stanford.edu/~sergei/papers/kMeansPP-soda.pdf
     """
-    names: list[list[str]] = [[] for _ in range(int(labels.max(initial=-1)) + 1)]
-    spare: list[list[str]] = [[] for _ in names]
-    for place in np.argsort(ranks, kind="stable"):
-        text, label = texts[place], labels[place]
-        is_word = text.isalpha() and len(text) >= _MIN_LETTERS
-        group = names[label] if is_word or _is_wordless_script(text) else spare[label]
-        if len(group) < n_words:
-            group.append(text)
-    return [", ".join((own + rest)[:n_words]) for own, rest in zip(names, spare, strict=True)]
+    rng = np.random.default_rng(_SEED)
+    centers = rows[[rng.integers(len(rows))]]
+    distances = np.full(len(rows), np.inf)
+    while len(centers) < n_clusters:
+        distances = np.minimum(distances, np.square(rows - centers[-1]).sum(axis=1, dtype=np.float64))
+        centers = np.vstack([centers, rows[rng.choice(len(rows), p=distances / distances.sum())]])
+    labels = _nearest_centers(rows, centers)
+    for _ in range(_CLUSTER_ROUNDS):
+        for label in np.unique(labels):  # the center of an empty cluster stays
+            centers[label] = rows[labels == label].mean(axis=0)
+        last, labels = labels, _nearest_centers(rows, centers)
+        if np.array_equal(last, labels):
+            break
+    return centers
 
 
-def _is_wordless_script(text: str) -> bool:
-    """Whether a word of this script may be one or two letters long, as in Chinese or Japanese."""
-    return text.isalpha() and len(text) > 1 and not text.isascii()
+def _nearest_centers(rows: NDArray[np.float32], centers: NDArray[np.float32]) -> NDArray[np.intp]:
+    nearest: NDArray[np.intp] = np.argmax(rows @ centers.T - np.square(centers).sum(axis=1) / 2, axis=1)
+    return nearest
 
 
 def cached_clusters(rows: NDArray[np.float32], folder: Path, n_clusters: int = N_CLUSTERS) -> NDArray[np.int32]:
-    """As `cluster_rows`, at once where the groups of these rows are in `folder` already.
+    """Like `cluster_rows`, but return clusters cached in `folder` if there are any.
 
     Raises:
-        MissingExtraError: scikit-learn is not installed.
-        SaveError: The groups can't be written to `folder`.
+        SaveError: The clusters can't be written to `folder`.
     """
-    path = folder / f"{content_key('clusters', rows, _VERSION, n_clusters, _SEED)}.npy"
+    path = folder / f"{content_key('clusters', rows, _CLUSTER_VERSION, n_clusters, _SEED)}.npy"
     labels = read_array(path)
     if labels is None or labels.shape != (len(rows),) or labels.dtype != np.int32:
         labels = cluster_rows(rows, n_clusters)
-        write_array(path, labels, "The groups of words")
+        write_array(path, labels, "The clusters of words")
     return labels

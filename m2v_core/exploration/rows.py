@@ -1,4 +1,4 @@
-"""The rows nearest to a vector by cosine: exact up to a million rows, by an index of usearch above that."""
+"""Nearest rows by cosine: exact for up to a million rows, with a usearch index above that."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from numpy.typing import NDArray
 from m2v_core.errors import InputError
 from m2v_core.exploration.index.engines import UsearchEngine
 
-MAX_EXACT_ROWS = 1_000_000  # above it a matrix product takes longer than people like to wait
-_BLOCK_BYTES = 256 * 2**20  # of similarities held at once, however many queries come
+MAX_EXACT_ROWS = 1_000_000  # above this, a matrix product is too slow for interactive use
+_BLOCK_BYTES = 256 * 2**20  # of similarities in memory, for any number of queries
 
 
 def top_k(
     queries: NDArray[np.float32], rows: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The `k` rows nearest to each query, the nearest first, and of equally near ones the earlier row first.
+    """The `k` rows nearest to each query, nearest first; of equally near rows, the earlier one first.
 
     Args:
         queries: (n_queries, dim) float32, unit rows.
         rows: (n_rows, dim) float32, unit rows.
-        k: How many to return; all rows if there are fewer.
+        k: Number of results; all rows if there are fewer.
 
     Returns:
-        Row numbers (n_queries, min(k, n_rows)) int64 and cosines of the same shape, float32, -1 to 1.
+        Row indices (n_queries, min(k, n_rows)) int64 and cosines of the same shape, float32, -1 to 1.
 
     Raises:
         InputError: `k` is below 1, or the widths differ.
     """
     if k < 1:
-        raise InputError(f"k is {k}; ask for at least 1 neighbour.")
+        raise InputError(f"k is {k}; it must be at least 1.")
     if queries.ndim != 2 or rows.ndim != 2 or queries.shape[1] != rows.shape[1]:
         raise InputError(
-            f"Queries of shape {queries.shape} and rows of shape {rows.shape} don't go together; "
+            f"Queries of shape {queries.shape} don't match rows of shape {rows.shape}; "
             "both must be two-dimensional and equally wide."
         )
     k = min(k, len(rows))
@@ -48,12 +48,12 @@ def top_k(
         for query, row_scores in enumerate(scores, start):
             indices[query] = _largest(row_scores, k)
             similarities[query] = row_scores[indices[query]]
-    np.clip(similarities, -1, 1, out=similarities)  # float32 sums of products overshoot by an ulp or two
+    np.clip(similarities, -1, 1, out=similarities)  # float32 sums of products exceed 1 by an ulp or two
     return indices, similarities
 
 
 def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    # A partition alone would pick at random among rows as near as the k-th.
+    # A partition alone would choose arbitrarily among rows as near as the k-th.
     threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
     candidates = np.flatnonzero(scores >= threshold)
     order = np.argsort(-scores[candidates], kind="stable")[:k]
@@ -61,14 +61,14 @@ def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
 
 class RowIndex:
-    """Finds the rows nearest to a vector: exactly by matrix product up to a million rows, by usearch above that.
+    """Finds the rows nearest to a vector: exactly by matrix product for up to a million rows, with usearch above that.
 
-    The index of usearch is approximate. It takes minutes to build, once, on the first search; searches then take
-    milliseconds. It holds the rows once more, in half precision.
+    The usearch index is approximate. It is built on the first search, which takes minutes; searches then take
+    milliseconds. It stores a copy of the rows in half precision.
 
     Args:
         rows: (n_rows, dim) float32, unit rows or zeros; may be mapped from a file.
-        max_exact_rows: How many rows are searched exactly.
+        max_exact_rows: Maximum number of rows for exact search.
     """
 
     def __init__(self, rows: NDArray[np.float32], max_exact_rows: int = MAX_EXACT_ROWS) -> None:
@@ -78,7 +78,7 @@ class RowIndex:
         self._lock = threading.Lock()
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """As `top_k` of the rows; of equally near ones usearch returns them in any order.
+        """Like `top_k` on the rows; usearch returns equally near rows in any order.
 
         Raises:
             InputError: `k` is below 1, or the widths differ.
@@ -86,7 +86,7 @@ class RowIndex:
         """
         if self._is_exact:
             return top_k(queries, self._rows, k)
-        top_k(queries, self._rows[:1], k)  # refuses what is no query
+        top_k(queries, self._rows[:1], k)  # validates the queries
         with self._lock:
             if self._engine is None:
                 self._engine = UsearchEngine.new(self._rows.shape[1], "float16")

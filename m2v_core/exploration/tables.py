@@ -8,12 +8,12 @@ from pathlib import Path
 
 from m2v_core.storage.atomic import saving
 
-# The wide forms too, which East Asian editions take for the others.
+# Including full-width forms, which East Asian editions treat alike.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def plain_cell(text: str) -> str:
-    """The text so that no spreadsheet runs it as a formula: an apostrophe before what would be taken for one.
+    """Return the text in a form that spreadsheets don't run as a formula: with an apostrophe before formula characters.
 
     Source: https://owasp.org/www-community/attacks/CSV_Injection
     """
@@ -22,12 +22,12 @@ def plain_cell(text: str) -> str:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str | int | float]]) -> None:
-    """Write a table that spreadsheets open as it is: UTF-8 with a mark, texts neutralised, numbers left alone.
+    """Write a table for spreadsheets: UTF-8 with a byte order mark, texts escaped, numbers unchanged.
 
     Raises:
-        SaveError: It can't be written.
+        SaveError: The table can't be written.
     """
-    with saving(f"The table {path}", "Make room there."), path.open("w", encoding="utf-8-sig", newline="") as file:
+    with saving(f"The table {path}", "Free some space."), path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows([plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)

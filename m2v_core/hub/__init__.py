@@ -1,1 +1,1 @@
-"""The Hugging Face Hub: fetching, publishing, accounts, and what is known of a repository. Loaded when needed."""
+"""The Hugging Face Hub: downloading, publishing, accounts, and repository metadata. Imported lazily."""

@@ -1,13 +1,14 @@
-"""Who is signed in to the Hub, where that account may write, and what has a name there already."""
+"""The signed-in Hub account, where it may write, and whether a repository name is taken."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from huggingface_hub import HfApi, constants, get_session, get_token
+from huggingface_hub import HfApi, constants, get_session, get_token, login
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -15,16 +16,17 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from m2v_core.errors import HubError, NotSignedInError
-from m2v_core.hub.download import HTTP_ERROR, explained, is_absent
+from m2v_core.errors import HubError, InputError, NotSignedInError
+from m2v_core.hub.download import HTTP_ERROR, hub_errors, is_absent
 
-Standing = Literal["free", "empty", "taken"]
+NameStatus = Literal["free", "empty", "taken"]
 
 _SECONDS_TO_ANSWER = 3.0
 _READING_ROLES = ("read", "no_access")
-_WRITING = "repo.write"  # what a fine-grained token calls the right to create and change repositories
+_WRITING = "repo.write"  # fine-grained permission to create and change repositories
 _WRITING_SCOPES = frozenset({"contribute-repos", "write-repos", "manage-repos"})
-_SECONDS_OF_A_RUN = 300.0  # a sign-in that ends earlier may end before the upload
+_SECONDS_OF_A_RUN = 300.0  # a sign-in that expires earlier may expire before the upload
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")  # characters of a bearer token, RFC 6750
 _IN_A_NEW_REPO = frozenset({".gitattributes"})
 
 
@@ -33,10 +35,10 @@ class Account:
     """The account of an access token.
 
     Attributes:
-        name: The account.
+        name: Name of the account.
         namespaces: Names that the token may publish under: the account's own first, then its organizations'.
-        may_write: False when the token is for reading alone.
-        repo_ids: Single repositories that a fine-grained token may write to, whosever they are.
+        may_write: False if the token is read-only.
+        repo_ids: Single repositories that a fine-grained token may write to, regardless of the owner.
     """
 
     name: str
@@ -45,10 +47,10 @@ class Account:
     repo_ids: tuple[str, ...] = ()
 
     def refusal(self, repo_id: str) -> str:
-        """Why this account can't publish there, in one or two sentences; empty when it can."""
+        """Why this account can't publish there, in one or two sentences; empty if it can."""
         if not self.may_write:
             return (
-                f"The access token of {self.name} may read, not write. Make one that may write on "
+                f"The access token of {self.name} is read-only. Create one with write access on "
                 "huggingface.co/settings/tokens, and sign in with it: hf auth login"
             )
         namespace = repo_id.rpartition("/")[0] or self.name
@@ -62,17 +64,17 @@ class Account:
         allowed = [*self.namespaces[:5], *self.repo_ids[:5]]
         return (
             f"{self.name} can't write to {namespace} with this access token. Publish under {' or '.join(allowed)}, or "
-            f"let an owner of {namespace} give you write access."
+            f"ask an owner of {namespace} for write access."
         )
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What a person allowed when they signed in by OAuth.
+    """The permissions that a user granted when signing in by OAuth.
 
     Attributes:
-        scopes: The scopes granted; empty where they are not known.
-        expires_at: When the token ends, in seconds since 1970; 0 where that is not known.
+        scopes: The scopes granted; empty if unknown.
+        expires_at: When the token expires, in seconds since the epoch; 0 if unknown.
 
     Source: https://huggingface.co/docs/hub/oauth
     """
@@ -81,16 +83,16 @@ class Grant:
     expires_at: float
 
     def refusal(self, seconds_needed: float = _SECONDS_OF_A_RUN) -> str:
-        """Why nothing can be published with it, in one or two sentences; empty when it can.
+        """Why this grant does not allow publishing, in one or two sentences; empty if it does.
 
         Args:
-            seconds_needed: How long the token still has to be valid.
+            seconds_needed: How long the token must remain valid.
         """
         remaining = self.expires_at - time.time()
         if self.expires_at and remaining <= 0:
             return "Your sign-in has expired. Sign in again."
         if self.expires_at and remaining < seconds_needed:
-            return f"Your sign-in expires in {remaining:.0f} s, maybe before the upload. Sign out, and sign in again."
+            return f"Your sign-in expires in {remaining:.0f} s, possibly before the upload. Sign out and in again."
         if self.scopes and not self.scopes & _WRITING_SCOPES:
             return (
                 "You signed in without allowing this app to create repositories. Sign out, sign in again, and allow it."
@@ -98,27 +100,53 @@ class Grant:
         return ""
 
     def to_text(self) -> str:
-        """The grant as text, for the secrets of a job; `from_text` reads it."""
+        """The grant as text, for the secrets of a job; see `from_text`."""
         return " ".join([str(self.expires_at), *sorted(self.scopes)])
 
     @classmethod
     def from_text(cls, text: str) -> Grant:
-        """The grant that `to_text` wrote."""
+        """Parse the result of `to_text`."""
         expires_at, *scopes = text.split()
         return cls(frozenset(scopes), float(expires_at))
 
 
 def saved_token() -> str | None:
-    """The access token that this machine's user gave huggingface_hub: `hf auth login`, or HF_TOKEN; None without."""
+    """The access token saved by huggingface_hub (`hf auth login` or HF_TOKEN); None without one."""
     return get_token()
+
+
+def store_token(token: str) -> Account:
+    """Store a token on this machine, as `hf auth login` does, and return its account.
+
+    Raises:
+        InputError: This is no access token.
+        NotSignedInError: The token is not valid.
+        HubError: The token is read-only, the Hub can't be reached, or the token can't be written.
+    """
+    token = token.strip()
+    if not _TOKEN.fullmatch(token) or token.startswith("api_org"):
+        raise InputError("This is not an access token of a user. Copy one from huggingface.co/settings/tokens.")
+    account = sign_in(token)
+    if not account.may_write:
+        raise HubError(account.refusal(""))
+    try:
+        login(token=token, add_to_git_credential=False)  # sends another request, to get the token's name
+    except (HfHubHTTPError, OfflineModeIsEnabled, ConnectionError, HTTP_ERROR) as error:
+        raise HubError("The Hub did not confirm the access token. Try again in a minute.") from error
+    except OSError as error:
+        raise HubError(
+            f"The access token can't be written to {constants.HF_TOKEN_PATH} ({error.strerror}). Check the permissions "
+            "of this folder."
+        ) from error
+    return account
 
 
 def sign_in(token: str) -> Account:
     """Return the account of a token.
 
     Raises:
-        NotSignedInError: The Hub says that the token is not valid.
-        HubError: The Hub can't be reached, or it answered something else: nobody can tell.
+        NotSignedInError: The token is not valid.
+        HubError: The Hub can't be reached or returned another error, so that the answer is unknown.
     """
     try:
         known = HfApi(token=token).whoami()
@@ -126,9 +154,9 @@ def sign_in(token: str) -> Account:
         status = error.response.status_code
         if status == 401:
             raise NotSignedInError(
-                "The Hub doesn't know this access token: it has expired or was withdrawn. Sign in again."
+                "This access token is not valid: it has expired or was revoked. Sign in again."
             ) from error
-        raise HubError(f"The Hub answered {status} when asked who is signed in. Try again in a minute.") from error
+        raise HubError(f"The Hub returned status {status} when signing in. Try again in a minute.") from error
     except (OfflineModeIsEnabled, ConnectionError, HTTP_ERROR) as error:
         raise HubError(
             "The Hub can't be reached to sign in. Check the network, HF_ENDPOINT and HF_HUB_OFFLINE."
@@ -138,7 +166,7 @@ def sign_in(token: str) -> Account:
     access = (known.get("auth") or {}).get("accessToken") or {}
     fine_grained = access.get("fineGrained")
     if access.get("role") != "fineGrained" or not isinstance(fine_grained, Mapping):
-        # A role that is not known may be able to write; the upload itself then finds out.
+        # An unknown role may have write access; otherwise the upload fails.
         return Account(name, (name, *orgs), access.get("role") not in _READING_ROLES)
     allowed = list(_writable(fine_grained))
     namespaces = tuple(owner for owner in (name, *orgs) if owner in allowed)
@@ -153,22 +181,22 @@ def _writable(fine_grained: Mapping[str, Any]) -> Iterator[str]:
             yield str((scope.get("entity") or {}).get("name", ""))
 
 
-def standing(repo_id: str, token: str | None, *, revision: str = "main") -> Standing:
-    """Whether a model could be published under this name without touching anything.
+def name_status(repo_id: str, token: str | None, *, revision: str = "main") -> NameStatus:
+    """Check whether a repository name is available, without changing anything.
 
     Args:
         repo_id: `owner/name`.
-        token: Sees private repositories too.
-        revision: The branch; a repository without it is free.
+        token: Also sees the private repositories of this token's account.
+        revision: The branch; a repository without this branch counts as free.
 
     Returns:
-        `"free"` where nothing is, `"empty"` for a repository without files, else `"taken"`.
+        `"free"` without a repository, `"empty"` for a repository without files, otherwise `"taken"`.
 
     Raises:
-        HubError: The Hub can't be reached, or refused.
+        HubError: The Hub can't be reached, or it rejected the request.
     """
     api = HfApi(token=token)
-    with explained(repo_id):
+    with hub_errors(repo_id):
         try:
             info = api.model_info(repo_id)
         except GatedRepoError:
@@ -176,7 +204,7 @@ def standing(repo_id: str, token: str | None, *, revision: str = "main") -> Stan
         except RepositoryNotFoundError as error:
             if not is_absent(error):
                 raise NotSignedInError(
-                    f"The Hub doesn't say whether {repo_id} exists: the access token is not valid. Sign in again."
+                    f"The Hub can't check whether {repo_id} exists: the access token is not valid. Sign in again."
                 ) from error
             return "free"
         if revision != "main":
@@ -186,7 +214,7 @@ def standing(repo_id: str, token: str | None, *, revision: str = "main") -> Stan
 
 
 def is_reachable() -> bool:
-    """Whether the Hub answers at all, within three seconds."""
+    """Whether the Hub responds within three seconds."""
     try:
         get_session().head(constants.ENDPOINT, timeout=_SECONDS_TO_ANSWER)
     except (OfflineModeIsEnabled, ConnectionError, HTTP_ERROR, OSError):

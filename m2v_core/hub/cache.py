@@ -1,31 +1,31 @@
-"""Keeping the Hub's cache within bounds, on a machine that strangers share."""
+"""Limits the size of the Hub's cache on a shared machine."""
 
 from __future__ import annotations
 
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
-from m2v_core.storage.cache import surplus
+from m2v_core.storage.cache import select_evictions
 
 _SECONDS_IN_USE = 3600.0
 
 
 def trim_hub_cache(max_bytes: int, seconds_in_use: float = _SECONDS_IN_USE) -> list[str]:
-    """The repositories removed from the cache: those not used for longest, until the rest fits.
+    """Evict the least recently used repositories from the cache until the rest fits, and return their names.
 
-    What this process or another has used a moment ago stays, even if the rest then doesn't fit. It is for a Space: on
-    one's own machine the cache belongs to other programs too.
+    Repositories that this or another process has just used are kept, even if the rest then doesn't fit. Intended for
+    Spaces: on a personal machine, other programs share the cache.
 
     Args:
-        max_bytes: Of all repositories in the cache of this process's environment.
-        seconds_in_use: How long a use counts; see `hub.download`, which notes it.
+        max_bytes: Maximum total size of the repositories in this process's cache.
+        seconds_in_use: How long a use counts; `hub.download` records uses.
     """
     try:
         cache = scan_cache_dir()
     except CacheNotFound:
         return []
     repos = [(repo.repo_path.stat().st_mtime, repo, repo.size_on_disk) for repo in cache.repos]
-    removed = surplus(repos, max_size=max_bytes, in_use_seconds=seconds_in_use)
+    removed = select_evictions(repos, max_size=max_bytes, in_use_seconds=seconds_in_use)
     if removed:
         cache.delete_revisions(*(revision.commit_hash for repo in removed for revision in repo.revisions)).execute()
     return [repo.repo_id for repo in removed]

@@ -1,4 +1,4 @@
-"""Fetching models and teachers from the Hub, with errors that say what to do next."""
+"""Downloads models and teachers from the Hub; error messages state what to do next."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from m2v_core.storage.formats import all_paths
 
 _T = TypeVar("_T")
 
-# The root of the HTTP library's errors; which library that is differs between releases of huggingface_hub.
+# Base class of the HTTP library's errors; releases of huggingface_hub use different HTTP libraries.
 HTTP_ERROR: type[BaseException] = HfHubHTTPError.__bases__[0]
 _REPO_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
@@ -40,15 +40,15 @@ _OTHER_RUNTIMES = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "*.h5", "*.msgp
 
 
 def is_repo_id(name: str) -> bool:
-    """Whether `name` could be a repository: `owner/name` or `name`, and no path."""
+    """Whether `name` could be a repository id, `owner/name` or `name`, rather than a path."""
     return _REPO_ID.fullmatch(name) is not None
 
 
 def is_absent(error: RepositoryNotFoundError | RevisionNotFoundError) -> bool:
-    """Whether the Hub said that there is no such repository or revision, as far as this token can see.
+    """Whether the Hub reported that the repository or revision does not exist or is not visible to this token.
 
     huggingface_hub raises the same error for a gated repository, which exists, and for a 401 without a valid token,
-    where the Hub says nothing of the repository.
+    which does not tell whether the repository exists.
     """
     return error.response.status_code == 404 and not isinstance(error, GatedRepoError)
 
@@ -62,19 +62,19 @@ def download_model(
     endpoint: str | None = None,
     force_download: bool = False,
 ) -> Path:
-    """The folder with a static model's files, fetched where they aren't cached.
+    """Download the files of a static model unless they are cached, and return their folder.
 
     Args:
         repo_id: `owner/name`.
         token: For private and gated repositories.
         revision: Branch, tag or commit.
-        subfolder: Fetch what is in it alone; the returned folder is still the repository's root.
-        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
-        force_download: Download what is cached again.
+        subfolder: Only download this folder; the returned folder is still the root of the repository.
+        endpoint: URL of another Hub than huggingface.co or `HF_ENDPOINT`.
+        force_download: Whether to download cached files again.
 
     Raises:
         NotFoundError: No such repository or revision, or `repo_id` can't be one.
-        HubError: The Hub can't be reached and nothing is cached, or it refused.
+        HubError: The Hub can't be reached and nothing is cached, or it rejected the request.
     """
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     patterns = [prefix + path for path in all_paths()]
@@ -89,26 +89,26 @@ def download_model(
 
 
 def check_model_bytes(repo_id: str, max_bytes: int) -> None:
-    """Refuse a repository whose model is too large, before anything of it is fetched.
+    """Reject a repository whose model is too large, before downloading anything.
 
     Raises:
-        LimitError: The files that `download_model` would fetch have more than `max_bytes`.
+        LimitError: The files that `download_model` would download exceed `max_bytes`.
         NotFoundError: No such repository, or `repo_id` can't be one.
-        HubError: The Hub refused to say how large they are.
+        HubError: The Hub rejected the request for their size.
     """
     if not is_repo_id(repo_id):
-        raise NotFoundError(f"{repo_id!r} is no Hub repository, which is called 'owner/name'. Check the spelling.")
+        raise NotFoundError(f"{repo_id!r} is not a Hub repository such as 'owner/name'. Check the spelling.")
     try:
-        with explained(repo_id):
+        with hub_errors(repo_id):
             files = HfApi().model_info(repo_id, files_metadata=True).siblings or ()
     except HubError as error:
         if isinstance(error.__cause__, HfHubHTTPError):
             raise
-        return  # without a connection only the cache can be used, and whoever takes a copy of it counts the bytes again
+        return  # offline only the cache can be used, and copying from it checks the size again
     wanted = set(all_paths())
     n_bytes = sum(file.size or 0 for file in files if file.rfilename in wanted)
     if n_bytes > max_bytes:
-        raise LimitError(f"{repo_id} has {n_bytes:,} bytes, and {max_bytes:,} are allowed here for a model.")
+        raise LimitError(f"{repo_id} has {n_bytes:,} bytes, but at most {max_bytes:,} are allowed here for a model.")
 
 
 def download(
@@ -121,29 +121,28 @@ def download(
     reporter: ProgressReporter | None = None,
     force_download: bool = False,
 ) -> Path:
-    """The folder with the files of a repository that match, fetched where they aren't cached.
+    """Download the matching files of a repository unless they are cached, and return their folder.
 
-    Files for other runtimes than PyTorch (ONNX, OpenVINO, TensorFlow, ...) are left out.
+    Files for other runtimes than PyTorch (ONNX, OpenVINO, TensorFlow, ...) are skipped.
 
     Args:
         repo_id: `owner/name`.
         allow_patterns: Shell-style patterns; `*` also matches slashes.
         token: For private and gated repositories.
         revision: Branch, tag or commit.
-        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
-        reporter: Gets the stage `"download"`, in bytes, where any have to be fetched. When it is cancelled this call
-            ends; the files under way still arrive in the cache, as long as the process lives.
-        force_download: Download what is cached again.
+        endpoint: URL of another Hub than huggingface.co or `HF_ENDPOINT`.
+        reporter: Receives the stage `"download"`, in bytes, if there is anything to download. When it is cancelled,
+            this call ends; downloads in progress continue in the background while the process lives.
+        force_download: Whether to download cached files again.
 
     Raises:
         NotFoundError: No such repository or revision, or `repo_id` can't be one.
-        HubError: The Hub can't be reached and nothing is cached, or it refused.
-        Cancelled: By the reporter.
+        HubError: The Hub can't be reached and nothing is cached, or it rejected the request.
+        Cancelled: The reporter was cancelled.
     """
     if not is_repo_id(repo_id):
         raise NotFoundError(
-            f"There is no folder {repo_id}, and it can't be a Hub repository, which is called 'owner/name'. "
-            "Check the path."
+            f"Folder not found: {repo_id}. It can't be a Hub repository such as 'owner/name' either. Check the path."
         )
     fetch = partial(
         snapshot_download,
@@ -155,25 +154,25 @@ def download(
         ignore_patterns=_OTHER_RUNTIMES,
         force_download=force_download,
     )
-    with explained(repo_id, revision):
+    with hub_errors(repo_id, revision):
         try:
             if reporter is None:
                 folder = Path(fetch())
             else:
                 known = partial(_blob_sizes, HfApi(endpoint, token), repo_id, revision, allow_patterns)
-                folder = Path(_counted(fetch, known, _cached(repo_id) / "blobs", reporter))
+                folder = Path(_report_bytes(fetch, known, _cached(repo_id) / "blobs", reporter))
         except HfHubHTTPError:
             raise
         except HTTP_ERROR:
-            # huggingface_hub looks into its cache only when it can't connect, not when a connection breaks.
+            # huggingface_hub uses its cache only if it can't connect, not if a connection breaks.
             folder = Path(fetch(local_files_only=True))
-    with contextlib.suppress(OSError):  # a cache that may only be read needs no trimming
+    with contextlib.suppress(OSError):  # a read-only cache is never evicted
         os.utime(_cached(repo_id))
     return folder
 
 
 def matching(paths: Iterable[str], allow_patterns: Sequence[str]) -> list[str]:
-    """Those of a repository's files that `download` would fetch."""
+    """The files of a repository that `download` would download."""
     return [
         path
         for path in paths
@@ -182,17 +181,17 @@ def matching(paths: Iterable[str], allow_patterns: Sequence[str]) -> list[str]:
     ]
 
 
-def _counted(
+def _report_bytes(
     fetch: Callable[[], _T], sizes: Callable[[], Mapping[str, int]], blobs: Path, reporter: ProgressReporter
 ) -> _T:
-    """What `fetch` returns, while its bytes are counted as they come to lie in the cache.
+    """Return the result of `fetch`, and meanwhile report the bytes of its files in the cache.
 
-    The client's own bars are no help: which of them count bytes, and which bytes, differs between its releases.
+    The client's own progress bars can't be used: what they count differs between its releases.
 
     Args:
-        fetch: Fetches the files.
-        sizes: The size of each by the name of its blob; asked for meanwhile, and not missed if it can't be had.
-        blobs: The folder they come to lie in, those under way with a longer name.
+        fetch: Downloads the files.
+        sizes: Returns the size of each file by the name of its blob; runs concurrently, and errors are ignored.
+        blobs: The folder of the blobs; incomplete ones have a longer name.
         reporter: As for `download`.
     """
     fetched, known = _in_thread(fetch), _in_thread(sizes)
@@ -201,7 +200,7 @@ def _counted(
     n_before: int | None = None
     while not wait([fetched], _SECONDS_BETWEEN_LOOKS).done:
         if not known.done() or known.exception() is not None:
-            reporter.advance(0)  # at least it may be told to stop
+            reporter.advance(0)  # reports nothing, but allows cancelling
             continue
         wanted = known.result()
         present = {name: min(size, _largest(blobs, name)) for name, size in wanted.items()}
@@ -217,13 +216,13 @@ def _counted(
 
 
 def _in_thread(work: Callable[[], _T]) -> Future[_T]:
-    """What `work` gives, done in a thread that keeps no process alive."""
+    """Run `work` in a daemon thread, which does not keep the process alive, and return its future."""
     outcome: Future[_T] = Future()
 
     def run() -> None:
         try:
             outcome.set_result(work())
-        except BaseException as error:  # raised again where the result is asked for
+        except BaseException as error:  # raised again by `result()`
             outcome.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
@@ -231,7 +230,7 @@ def _in_thread(work: Callable[[], _T]) -> Future[_T]:
 
 
 def _blob_sizes(api: HfApi, repo_id: str, revision: str | None, allow_patterns: Sequence[str]) -> dict[str, int]:
-    """Bytes of the files that match, by the names that the cache gives to their content."""
+    """Sizes of the matching files in bytes, by the names of their blobs in the cache."""
     files = api.model_info(repo_id, revision=revision, files_metadata=True).siblings or ()
     wanted = set(matching([file.rfilename for file in files], allow_patterns))
     return {
@@ -242,69 +241,69 @@ def _blob_sizes(api: HfApi, repo_id: str, revision: str | None, allow_patterns: 
 
 
 def _cached(repo_id: str) -> Path:
-    """Where the cache has a repository; the date of the folder tells `trim_hub_cache` when it was used."""
+    """The repository's folder in the cache; its modification time tells `trim_hub_cache` when it was last used."""
     return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo_id, repo_type="model"))
 
 
 def _largest(blobs: Path, name: str) -> int:
-    """Bytes of the blob, or of the longest of its beginnings."""
+    """Size of the blob in bytes, or of the largest incomplete one."""
     sizes = [0]
     for path in blobs.glob(f"{name}*"):
-        with contextlib.suppress(OSError):  # it may just have got its final name
+        with contextlib.suppress(OSError):  # it may just have been renamed
             sizes.append(path.stat().st_size)
     return max(sizes)
 
 
 @contextlib.contextmanager
-def explained(repo_id: str, revision: str | None = None) -> Iterator[None]:
-    """Turns what huggingface_hub raises about `repo_id` into this library's errors.
+def hub_errors(repo_id: str, revision: str | None = None) -> Iterator[None]:
+    """Convert the errors of huggingface_hub about `repo_id` to this library's errors.
 
     Raises:
         NotFoundError: No such repository or revision.
-        HubError: The Hub can't be reached, or refused.
+        HubError: The Hub can't be reached, or it rejected the request.
     """
     try:
         yield
-    except M2VError:  # a HubError is a ConnectionError too
+    except M2VError:  # a HubError is also a ConnectionError
         raise
     except HFValidationError as error:
         raise NotFoundError(f"{repo_id!r} can't be a Hub repository: {error}") from error
     except GatedRepoError as error:
         raise HubError(
-            f"{repo_id} is gated. Ask for access on its page, then pass a token of the account that was granted it."
+            f"{repo_id} is gated. Request access on its page, then pass a token of the account with access."
         ) from error
     except RevisionNotFoundError as error:
         raise NotFoundError(f"{repo_id} has no revision {revision!r}; check its branches and tags.") from error
     except RepositoryNotFoundError as error:
-        # The Hub answers 401 for a repository that isn't there as well as for one that is private.
+        # The Hub returns 401 both for missing and for private repositories.
         raise NotFoundError(
-            f"There is no folder {repo_id}, and no such repository on the Hub. Check the spelling; if it is "
-            "private, pass a token that may read it."
+            f"{repo_id} is neither a folder nor a repository on the Hub. Check the spelling; if it is private, pass a "
+            "token with read access."
         ) from error
     except HfHubHTTPError as error:
-        raise _refused(repo_id, error) from error
+        raise _rejected(repo_id, error) from error
     except LocalEntryNotFoundError as error:
-        # huggingface_hub tries its cache whenever asking the Hub fails, and then hides why in the cause.
+        # huggingface_hub falls back to its cache whenever a request fails, and puts the reason into the cause.
         if isinstance(error.__cause__, HfHubHTTPError):
-            raise _refused(repo_id, error.__cause__) from error
+            raise _rejected(repo_id, error.__cause__) from error
         raise _unreachable(repo_id) from error
     except (OfflineModeIsEnabled, ConnectionError, HTTP_ERROR) as error:
         raise _unreachable(repo_id) from error
 
 
-def _refused(repo_id: str, error: HfHubHTTPError) -> HubError:
+def _rejected(repo_id: str, error: HfHubHTTPError) -> HubError:
     status = error.response.status_code
     if status in (401, 403):
-        remedy = "The token is invalid or may not do this; pass one that has the right to."
+        remedy = "The token is invalid or lacks permission; pass one with access."
     elif status == 429:
-        remedy = "Too many requests; wait a few minutes, or pass a token to be allowed more."
+        remedy = "Too many requests; wait a few minutes, or pass a token for a higher limit."
     else:
         remedy = "Try again in a few minutes."
-    return HubError(f"The Hub answered {status} for {repo_id}. {remedy}")
+    return HubError(f"The Hub returned status {status} for {repo_id}. {remedy}")
 
 
 def _unreachable(repo_id: str) -> HubError:
     return HubError(
-        f"There is no folder {repo_id}, it is not in the Hub's cache, and the Hub can't be reached. Check "
+        f"{repo_id} is neither a folder nor in the Hub's cache, and the Hub can't be reached. Check "
         "the network, HF_ENDPOINT and HF_HUB_OFFLINE, or pass a local folder."
     )

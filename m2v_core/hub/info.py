@@ -1,4 +1,4 @@
-"""What the Hub says of a repository, before any of its weights are fetched."""
+"""Metadata of a repository on the Hub, without downloading weights."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
 from m2v_core.errors import NotFoundError
-from m2v_core.hub.download import explained, is_repo_id
+from m2v_core.hub.download import hub_errors, is_repo_id
 
 Access = Literal["public", "gated", "private"]
 
 _TEACHER_TAG = "sentence-transformers"
-_MAX_METADATA_BYTES = 64 << 20  # the largest tokenizer.json in use is half of that
+_MAX_METADATA_BYTES = 64 << 20  # the largest tokenizer.json in use has half of that
 
 
 @dataclass(frozen=True)
 class RepoFacts:
-    """What the Hub knows of a model's repository.
+    """Metadata of a model's repository.
 
     Attributes:
         repo_id: `owner/name`, as the Hub spells it.
-        commit: The hash that its revision stands for.
+        commit: The hash of its revision.
         access: Who may read it.
-        sizes: Bytes of each file, by path; 0 where the Hub doesn't say.
-        n_parameters: Of its safetensors files; None where the Hub hasn't counted them.
-        license: As its card states it; None where it doesn't.
-        languages: Codes that its card states.
+        sizes: Size of each file in bytes, by path; 0 if unknown.
+        n_parameters: Parameters in its safetensors files; None if unknown.
+        license: The license in its card; None if it states none.
+        languages: Language codes in its card.
     """
 
     repo_id: str
@@ -45,12 +45,12 @@ class RepoFacts:
 
 @dataclass(frozen=True)
 class FoundTeacher:
-    """One hit of a search.
+    """One result of a search.
 
     Attributes:
         repo_id: `owner/name`.
-        downloads: In the last 30 days.
-        likes: Ever.
+        downloads: Downloads in the last 30 days.
+        likes: Number of likes.
     """
 
     repo_id: str
@@ -59,22 +59,22 @@ class FoundTeacher:
 
 
 def repo_facts(repo_id: str, *, token: str | None = None, endpoint: str | None = None) -> RepoFacts:
-    """What the Hub knows of a model; one request, and no file.
+    """Request the metadata of a model; one request, no files.
 
     Args:
         repo_id: `owner/name`.
         token: For private repositories.
-        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+        endpoint: URL of another Hub than huggingface.co or `HF_ENDPOINT`.
 
     Raises:
         NotFoundError: No such repository, or `repo_id` can't be one.
-        HubError: The Hub can't be reached, or it refused.
+        HubError: The Hub can't be reached, or it rejected the request.
     """
     if not is_repo_id(repo_id):
         raise NotFoundError(
-            f"{repo_id!r} is no folder here, and no Hub repository, which is called 'owner/name'. Check the spelling."
+            f"{repo_id!r} is neither a folder here nor a Hub repository such as 'owner/name'. Check the spelling."
         )
-    with explained(repo_id):
+    with hub_errors(repo_id):
         info = HfApi(endpoint=endpoint, token=token).model_info(repo_id, files_metadata=True)
     card = vars(info.card_data) if info.card_data else {}
     languages = card.get("language") or ()
@@ -96,17 +96,17 @@ def repo_facts(repo_id: str, *, token: str | None = None, endpoint: str | None =
 def read_files(
     facts: RepoFacts, paths: Sequence[str], *, token: str | None = None, endpoint: str | None = None
 ) -> dict[str, bytes] | None:
-    """The contents of those `paths` that the repository has; None when its gate is closed to this token.
+    """Return the contents of those `paths` that exist in the repository; None if access to it is restricted.
 
-    What is not for everyone is not left in the cache, where it would be another person's hit.
+    Files of restricted repositories are not left in the cache, where other users could read them.
 
     Raises:
-        NotFoundError: The commit is gone.
-        HubError: The Hub can't be reached, or it refused.
+        NotFoundError: The commit no longer exists.
+        HubError: The Hub can't be reached, or it rejected the request.
     """
     wanted = [path for path in paths if path in facts.sizes and facts.sizes[path] <= _MAX_METADATA_BYTES]
     contents = {}
-    with tempfile.TemporaryDirectory(prefix="m2v-metadata-") as folder, explained(facts.repo_id, facts.commit):
+    with tempfile.TemporaryDirectory(prefix="m2v-metadata-") as folder, hub_errors(facts.repo_id, facts.commit):
         for path in wanted:
             try:
                 file = hf_hub_download(
@@ -119,7 +119,7 @@ def read_files(
                 )
             except GatedRepoError:
                 return None
-            except LocalEntryNotFoundError:  # the file couldn't be fetched, which says nothing of whether it exists
+            except LocalEntryNotFoundError:  # the download failed, but the file may exist
                 raise
             except EntryNotFoundError:
                 continue
@@ -128,17 +128,17 @@ def read_files(
 
 
 def search_teachers(query: str, limit: int = 10, *, endpoint: str | None = None) -> list[FoundTeacher]:
-    """The Sentence Transformers on the Hub whose name holds `query`, the most downloaded first.
+    """Search the Hub for Sentence Transformers whose name contains `query`, the most downloaded first.
 
     Args:
-        query: Part of a name; empty for any.
-        limit: At most so many.
-        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+        query: Part of a name; empty for all.
+        limit: Maximum number of results.
+        endpoint: URL of another Hub than huggingface.co or `HF_ENDPOINT`.
 
     Raises:
-        HubError: The Hub can't be reached, or it refused.
+        HubError: The Hub can't be reached, or it rejected the request.
     """
-    with explained("the list of models"):
+    with hub_errors("the list of models"):
         found = HfApi(endpoint=endpoint).list_models(
             filter=_TEACHER_TAG, search=query.strip() or None, sort="downloads", limit=limit
         )

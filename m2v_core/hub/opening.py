@@ -1,4 +1,4 @@
-"""Opening a model by what people call it: a folder, or else a repository of the Hub."""
+"""Opens a model by its folder or by its repository on the Hub."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ def open_model(
     load_in_memory: bool = False,
     force_download: bool = False,
 ) -> tuple[Path, StoredModel]:
-    """The folder with the model's files, and the parts of the model in it.
+    """Return the folder with the model's files, and the parts of the model.
 
     Args:
         path: A folder, or else a Hub repository.
         token: Hub token, for private and gated repositories.
         revision: Branch, tag or commit of the Hub repository.
-        subfolder: Folder inside `path` that holds the model.
-        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+        subfolder: Folder of the model inside `path`.
+        endpoint: URL of another Hub than huggingface.co or `HF_ENDPOINT`.
         load_in_memory: Copy the table instead of mapping it read-only from its file.
-        force_download: Download what is cached again.
+        force_download: Whether to download cached files again.
 
     Raises:
         NotFoundError: No such folder and no such repository.
-        HubError: There is no such folder, and the Hub can't be reached or refused.
-        ModelFormatError: The folder holds no static model, or a damaged one.
+        HubError: There is no such folder, and the Hub can't be reached or rejected the request.
+        ModelFormatError: The folder contains no static model, or a damaged one.
     """
     folder = Path(path).expanduser()
     if not folder.exists():

@@ -1,7 +1,7 @@
-"""Publishing a model's folder on the Hub: one commit, or none.
+"""Publishes a model's folder on the Hub in one commit, or not at all.
 
-Nothing on the Hub is deleted but files of an older model that this one replaces, in that same commit, and a repository
-that this very push made and left empty when it failed.
+Deletes nothing on the Hub except files of an older model that this one replaces, in the same commit, and a repository
+that this push created and left empty when it failed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
+    constants,
     get_session,
     hf_hub_download,
 )
@@ -33,18 +34,20 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import ModelInfo
-from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]  # no __all__ there
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]  # lacks __all__
 
 from m2v_core.errors import HubError, InputError, NotFoundError, RepoExistsError
 from m2v_core.hub.attempts import Attempts
 from m2v_core.hub.download import HTTP_ERROR, is_absent
 from m2v_core.hub.watched import WatchedFile
 from m2v_core.progress import ProgressCallback, ProgressReporter
+from m2v_core.storage.card import with_thumbnail
 from m2v_core.storage.formats import CARD, all_paths, is_model_folder
 
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9_](?:[\w.-]{0,94}[A-Za-z0-9_])?", re.ASCII)
+THUMBNAIL = "thumbnail.png"
 _IN_A_NEW_REPO = frozenset({".gitattributes"})
 
 
@@ -54,13 +57,13 @@ class Pushed:
 
     Attributes:
         repo_id: `owner/name`.
-        url: Its page.
-        commit: The commit that holds it.
-        revision: The branch, or the pull request's reference, that has this commit.
-        pr_url: The pull request's page; None without one.
-        verified: Whether every file was fetched again and is what was sent; False only where the Hub could not
-            be asked, for a difference is an error.
-        private: Whether only its owner and those they let in may see the repository.
+        url: URL of its page.
+        commit: The commit with the model.
+        revision: The branch, or the reference of the pull request, with this commit.
+        pr_url: URL of the pull request; None without one.
+        verified: Whether every file was downloaded again and equals the one sent; False only if the Hub could not be
+            reached, because a difference is an error.
+        private: Whether only its owner and those with granted access can see the repository.
     """
 
     repo_id: str
@@ -73,10 +76,10 @@ class Pushed:
 
 
 def check_repo_id(repo_id: str) -> str:
-    """`repo_id`, if a repository can be called so.
+    """Return `repo_id` if it is a valid name for a repository.
 
     Raises:
-        InputError: It can't.
+        InputError: The name is not valid.
     """
     owner, slash, name = repo_id.rpartition("/")
     if (slash and not _NAME.fullmatch(owner)) or not _is_name(name):
@@ -88,10 +91,10 @@ def check_repo_id(repo_id: str) -> str:
 
 
 def check_model_name(name: str) -> str:
-    """`name`, if a model can be called so everywhere: as a file, in its card, and as a repository without its owner.
+    """Return `name` if it is valid as a file name, in a card, and as the name of a repository without its owner.
 
     Raises:
-        InputError: It can't.
+        InputError: The name is not valid.
     """
     if not _is_name(name):
         raise InputError(
@@ -116,43 +119,46 @@ def push_folder(
     overwrite: bool = False,
     commit_message: str | None = None,
     card: str | None = None,
+    thumbnail: bytes | None = None,
     subfolder: str | None = None,
     endpoint: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> Pushed:
-    """Publish a model's folder, all files in one commit; the folder itself stays as it is.
+    """Publish a model's folder with all files in one commit; the folder itself is not changed.
 
-    A passing failure (no connection, 429, 5xx) is met with a few more attempts. Whoever calls this again after an
-    error continues where it ended.
+    Temporary failures (no connection, 429, 5xx) are retried a few times. After an error, calling this again resumes the
+    upload.
 
     Args:
-        folder: The model; hidden files stay behind.
-        repo_id: `owner/name`, or `name` for the token's own account; made when it doesn't exist.
-        token: Hub token that may write there; None for the one that huggingface_hub has.
-        private: Whether a new repository is private; an existing one keeps what it is.
-        revision: Branch to commit to, made from `main` when it doesn't exist; None for `main`.
-        create_pr: Propose the model as a pull request, and change no branch.
-        overwrite: Whether to replace a model that is on this branch already.
-        commit_message: What the commit is called.
+        folder: The model; hidden files are not uploaded.
+        repo_id: `owner/name`, or `name` for the token's own account; created if it doesn't exist.
+        token: Hub token with write access; None for the saved token of huggingface_hub.
+        private: Whether a new repository is private; existing ones keep their visibility.
+        revision: Branch to commit to, created from `main` if it doesn't exist; None for `main`.
+        create_pr: Open a pull request instead of committing to a branch.
+        overwrite: Whether to replace an existing model on this branch.
+        commit_message: Title of the commit.
         card: README.md to publish instead of the folder's own.
+        thumbnail: PNG that links to the repository show; published as `THUMBNAIL`, with its address in the card, if
+            `repo_id` contains the owner.
         subfolder: Folder of the repository to publish to; None for its root.
-        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+        endpoint: URL of another Hub than huggingface.co or `HF_ENDPOINT`.
         progress: Receives the stages `"connect"`, `"upload"` (bytes) and `"verify"` (bytes).
-        cancel: Set it to stop; once the commit is under way it is waited for.
+        cancel: Set it to stop; a commit in progress is completed.
 
     Raises:
-        InputError: `repo_id` can't be a name, the card's front matter is refused, or `revision` with `create_pr`.
-        NotFoundError: No such folder, or no model in it.
-        RepoExistsError: There is a model already, and nobody said to overwrite it.
-        HubError: The Hub can't be reached, or refused; the message says what it holds now.
+        InputError: `repo_id` is not a valid name, the card's front matter is rejected, or `revision` with `create_pr`.
+        NotFoundError: The folder does not exist or contains no model.
+        RepoExistsError: The repository contains a model, and `overwrite` is False.
+        HubError: The Hub can't be reached, or rejected a request; the message states what is on the Hub now.
         Cancelled: `cancel` was set.
     """
     check_repo_id(repo_id)
     if create_pr and revision not in (None, "main"):
-        raise InputError(f"A pull request goes to main, not to {revision!r}. Leave out revision or create_pr.")
+        raise InputError(f"Pull requests always target main, not {revision!r}. Omit revision or create_pr.")
     if not is_model_folder(folder):
-        raise NotFoundError(f"{folder} holds no model. Save one there first: model.save_pretrained({str(folder)!r})")
+        raise NotFoundError(f"{folder} contains no model. Save one there first: model.save_pretrained({str(folder)!r})")
     prefix = f"{subfolder.strip('/')}/" if subfolder else ""
     files: dict[str, Path | bytes] = {
         prefix + path.relative_to(folder).as_posix(): path
@@ -161,6 +167,11 @@ def push_folder(
     }
     if card is not None:
         files[prefix + CARD] = card.encode()
+    elif isinstance(own := files.get(prefix + CARD), Path):
+        card = own.read_text(encoding="utf-8")
+    if thumbnail is not None and card is not None and "/" in repo_id:
+        address = f"{endpoint or constants.ENDPOINT}/{repo_id}/resolve/{revision or 'main'}/{prefix}{THUMBNAIL}"
+        files |= {prefix + THUMBNAIL: thumbnail, prefix + CARD: with_thumbnail(card, address).encode()}
     reporter = ProgressReporter(progress, cancel)
     is_watched = progress is not None or cancel is not None
     push = _Push(HfApi(endpoint=endpoint, token=token), repo_id, prefix, revision or "main", reporter, cancel)
@@ -169,7 +180,7 @@ def push_folder(
         push.open(files.get(prefix + CARD, b""), private=private, create_pr=create_pr, overwrite=overwrite)
         done = push.commit(files, create_pr, commit_message or "Upload a static embedding model", is_watched)
     except BaseException:
-        push.withdraw()
+        push.delete_if_empty()
         raise
     verified = push.verify(files, done.oid, token)
     target = f"refs/pr/{done.pr_num}" if done.pr_num is not None else push.revision
@@ -178,7 +189,7 @@ def push_folder(
 
 
 class _Push:
-    """One push: the repository, and how far it has come."""
+    """The repository and the progress of one push."""
 
     def __init__(
         self,
@@ -194,22 +205,22 @@ class _Push:
         self._prefix = prefix
         self.revision = revision
         self._reporter = reporter
-        self._attempts = Attempts(repo_id, cancel, self.withdraw)
+        self._attempts = Attempts(repo_id, cancel, self.delete_if_empty)
         self._parent: str | None = None
         self._is_new = False
         self.is_private = True
 
     def _check_card(self, card: Path | bytes) -> None:
-        """Have the Hub check the front matter of a card, before anything is made there.
+        """Validate the front matter of a card on the Hub, before creating anything there.
 
         Raises:
-            InputError: The Hub refuses it.
-            HubError: The Hub can't be asked.
+            InputError: The Hub rejects it.
+            HubError: The Hub can't be reached.
         """
         text = (card if isinstance(card, bytes) else card.read_bytes()).decode("utf-8", "replace")
 
         def ask() -> list[str]:
-            # Not ModelCard.validate, which asks huggingface.co whatever the endpoint is.
+            # Not ModelCard.validate, which always uses huggingface.co, whatever the endpoint.
             response = get_session().post(
                 f"{self.api.endpoint}/api/validate-yaml",
                 json={"repoType": "model", "content": text},
@@ -221,70 +232,68 @@ class _Push:
 
         if errors := self._attempts.run(ask, "check the model card"):
             raise InputError(
-                f"{self.repo_id} could not be published: the Hub refuses its model card. {'; '.join(errors)} "
-                f"{self._attempts.state} Your copy is untouched."
+                f"{self.repo_id} could not be published: the Hub rejects its model card. {'; '.join(errors)} "
+                f"{self._attempts.state} Your local copy is unchanged."
             )
 
-    def withdraw(self) -> None:
-        """Delete the repository if this push made it and nothing is in it."""
+    def delete_if_empty(self) -> None:
+        """Delete the repository if this push created it and it is empty."""
         if not self._is_new:
             return
         self._is_new = False
-        # Once is enough: an empty repository does no harm, and the state already says that it stays.
+        # No retries: an empty repository does no harm, and `state` already mentions it.
         with contextlib.suppress(HTTP_ERROR, ConnectionError, json.JSONDecodeError):
             found = self.api.model_info(self.repo_id)
             if {file.rfilename for file in found.siblings or ()} <= _IN_A_NEW_REPO:
                 self.api.delete_repo(self.repo_id)
-                self._attempts.state = "Nothing was sent, and the Hub is as it was."
-            else:  # the answer to the commit was lost
-                self._attempts.state = (
-                    f"{self.repo_id} is on the Hub and has files; look at them before you push again."
-                )
+                self._attempts.state = "Nothing was sent, and nothing on the Hub was changed."
+            else:  # the response to the commit was lost
+                self._attempts.state = f"{self.repo_id} is on the Hub and has files; check them before you push again."
 
     def open(self, card: Path | bytes, *, private: bool, create_pr: bool, overwrite: bool) -> None:
-        """Make sure that there is a repository, and a branch with room for the model."""
+        """Create the repository and the branch if needed, and check that the model may be written there."""
         if "/" not in self.repo_id:
             account = self._attempts.run(lambda: self.api.whoami(), "sign in")
             self.repo_id = f"{account['name']}/{self.repo_id}"
-            self._attempts.renamed(self.repo_id)
+            self._attempts.set_repo_id(self.repo_id)
         known = self._info(None)
         self._check_card(card)
         if known is None:
             if create_pr:
                 raise NotFoundError(
-                    f"There is no {self.repo_id} to open a pull request on, or this token may not see it. Leave out "
-                    "create_pr to make it."
+                    f"There is no {self.repo_id} to open a pull request on, or it is not visible to this token. Omit "
+                    "create_pr to create it."
                 )
-            self._is_new = self._attempts.run(self._create(private), "make it")
-            self._attempts.state = f"{self.repo_id} stays on the Hub, empty; the next push goes into it."
+            self._is_new = self._attempts.run(self._create(private), "create it")
+            self._attempts.state = f"{self.repo_id} remains on the Hub, empty; the next push uses it."
             known = self._info(None)
         self.is_private = private if known is None else bool(known.private)
         if self.revision != "main" and self._info(self.revision) is None:
             self._attempts.run(
-                lambda: self.api.create_branch(self.repo_id, branch=self.revision, exist_ok=True), "make the branch"
+                lambda: self.api.create_branch(self.repo_id, branch=self.revision, exist_ok=True), "create the branch"
             )
-            return  # it has what main has, which is lost to nobody
+            return  # the new branch only has the files of main, which are not lost
         present = self._info(self.revision)
         self._parent = present.sha if present else None
         paths = {file.rfilename for file in (present.siblings if present else None) or ()}
         if paths <= _IN_A_NEW_REPO:
             return
-        self._attempts.state = f"What {self.repo_id} held before is as it was."
+        self._attempts.state = f"The existing files of {self.repo_id} are unchanged."
         if not overwrite and not create_pr:
             raise RepoExistsError(
-                f"{self.repo_id} exists already and has files on {self.revision!r}. Choose another name, or say what "
-                "you want: a pull request (create_pr), a branch of its own (revision), or a new version in place of "
-                "the old one (overwrite)."
+                f"{self.repo_id} already exists and has files on {self.revision!r}. Choose another name, or one of: "
+                "a pull request (create_pr), another branch (revision), or a new version that replaces the old one "
+                "(overwrite)."
             )
 
     def _create(self, private: bool) -> Callable[[], bool]:
-        """An action that makes the repository, and returns whether it is known that this push made it."""
+        """Return an action that creates the repository and returns whether this push certainly created it."""
 
         def create() -> bool:
             try:
                 self.api.create_repo(self.repo_id, private=private)
             except HfHubHTTPError as error:
-                # It is there: made by an attempt whose answer was lost, or by someone else. What it holds decides.
+                # It exists: created by an attempt whose response was lost, or by someone else. Its files decide.
                 if error.response.status_code != 409 or self._ask(None) is None:
                     raise
                 return False
@@ -293,7 +302,7 @@ class _Push:
         return create
 
     def _info(self, revision: str | None) -> ModelInfo | None:
-        """What the Hub knows of the repository; None where it, or its revision, doesn't exist."""
+        """The repository's metadata; None if the repository or its revision doesn't exist."""
         return self._attempts.run(lambda: self._ask(revision), "look it up")
 
     def _ask(self, revision: str | None) -> ModelInfo | None:
@@ -304,12 +313,12 @@ class _Push:
                 raise
             return None
 
-    def _remnants(self, files: Mapping[str, Path | bytes]) -> list[str]:
-        """Files of another model that would be read beside, or instead of, this one's."""
+    def _stale_files(self, files: Mapping[str, Path | bytes]) -> list[str]:
+        """Files of another model that would be loaded together with, or instead of, this one's."""
         present = self._ask(self.revision)
         paths = [file.rfilename for file in (present.siblings if present else None) or ()]
         layouts = [self._prefix + path for path in all_paths()]
-        # Models in folders below this one, as with `subfolder`, are others and stay.
+        # Models in subfolders of this one, as with `subfolder`, are separate and are kept.
         others = {path.removesuffix("tokenizer.json") for path in paths if path.endswith("/tokenizer.json")}
         return [
             path
@@ -326,7 +335,7 @@ class _Push:
         ]
 
     def commit(self, files: Mapping[str, Path | bytes], create_pr: bool, message: str, is_watched: bool) -> CommitInfo:
-        """Upload what the Hub doesn't have, and commit."""
+        """Upload the files that are not on the Hub yet, and commit."""
         sizes = {path: _size(content) for path, content in files.items()}
 
         def attempt() -> CommitInfo:
@@ -335,43 +344,43 @@ class _Push:
                 additions = []
                 for path, content in files.items():
                     source: Any = content
-                    # A file that we hand over opened tells how far it is read. Without anyone to tell, the path
-                    # is better: then the client may choose Xet.
+                    # An open file reports how far it is read. Without a progress callback, the path is better:
+                    # then the client can use Xet.
                     if is_watched:
                         source = opened.enter_context(WatchedFile(content, self._reporter))
                     additions.append(CommitOperationAdd(path, source))
                     if isinstance(source, WatchedFile):
                         source.is_counting = True
-                deletions = [CommitOperationDelete(path) for path in self._remnants(files)]
+                deletions = [CommitOperationDelete(path) for path in self._stale_files(files)]
                 return self.api.create_commit(
                     self.repo_id,
                     [*additions, *deletions],
                     commit_message=message,
                     revision=None if create_pr else self.revision,
                     create_pr=create_pr,
-                    # Whoever pushes meanwhile is not overwritten: the Hub refuses.
+                    # The Hub rejects the commit if another was pushed in the meantime.
                     parent_commit=None if create_pr else self._parent,
                 )
 
-        # A second pull request would be one too many, should the answer to the first have been lost.
-        what = "open the pull request (look there whether it did, before you push again)" if create_pr else "upload"
+        # Not retried, because if the response to the first request was lost, a second one would open another.
+        what = "open the pull request (check whether it exists before you push again)" if create_pr else "upload"
         return self._attempts.run(attempt, what, may_repeat=not create_pr)
 
     def verify(self, files: Mapping[str, Path | bytes], commit: str, token: str | None) -> bool:
-        """Whether the commit holds these files, which are fetched for it."""
+        """Download the files of the commit and return whether they equal those that were sent."""
         self._attempts.state = f"The model is on the Hub, in commit {commit[:7]} of {self.repo_id}."
         self._reporter.start("verify", sum(_size(content) for content in files.values()))
         with tempfile.TemporaryDirectory(prefix="m2v-verify-") as folder:
             for path, content in files.items():
                 fetch = _Fetch(self.api, self.repo_id, path, commit, token, folder)
                 try:
-                    fetched = self._attempts.run(fetch, "fetch it again")
+                    fetched = self._attempts.run(fetch, "download it again")
                 except HubError as error:
                     logger.warning("%s was pushed but could not be verified: %s", self.repo_id, error)
                     return False
                 if _sha256(fetched) != _sha256(content):
                     raise HubError(
-                        f"{path} came back from {self.repo_id} other than it was sent. Push again with overwrite, and "
+                        f"{path} on {self.repo_id} differs from the file that was sent. Push again with overwrite, and "
                         "don't use that copy until then."
                     )
                 fetched.unlink()
@@ -381,7 +390,7 @@ class _Push:
 
 @dataclass(frozen=True)
 class _Fetch:
-    """Fetches one file past every cache."""
+    """Downloads one file, bypassing every cache."""
 
     api: HfApi
     repo_id: str

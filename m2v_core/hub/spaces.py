@@ -1,4 +1,4 @@
-"""Deploying a rendered Space on the Hub."""
+"""Deploys a rendered Space on the Hub."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class PushedSpace:
 
     Attributes:
         repo_id: `owner/name`.
-        url: Its page.
-        commit: The commit that holds it.
+        url: URL of its page.
+        commit: The commit with its files.
     """
 
     repo_id: str
@@ -42,27 +42,27 @@ def push_space(
     overwrite: bool = False,
     endpoint: str | None = None,
 ) -> PushedSpace:
-    """Deploy a rendered Space: afterwards it holds the files of `folder` and no others, in one commit.
+    """Deploy a rendered Space in one commit; afterwards it contains exactly the files of `folder`.
 
     Args:
-        folder: As `m2v space build` writes it.
-        repo_id: `owner/name`; made when it doesn't exist.
-        sdk: What runs a new Space.
-        token: Hub token that may write there; None for the one that huggingface_hub has.
-        private: Whether a new Space is private; an existing one keeps what it is.
-        overwrite: Whether to replace a Space that has files already.
-        endpoint: Another Hub than huggingface.co or `HF_ENDPOINT`.
+        folder: As written by `m2v space build`.
+        repo_id: `owner/name`; created if it doesn't exist.
+        sdk: SDK of a new Space.
+        token: Hub token with write access; None for the saved token of huggingface_hub.
+        private: Whether a new Space is private; existing ones keep their visibility.
+        overwrite: Whether to replace a Space that has files.
+        endpoint: URL of another Hub than huggingface.co or `HF_ENDPOINT`.
 
     Raises:
-        InputError: `repo_id` can't be a name, or the front matter is refused.
-        NotFoundError: `folder` holds no Space.
-        RepoExistsError: There is a Space with files, and nobody said to overwrite it.
-        HubError: The Hub can't be reached, or refused; the message says what it holds now.
+        InputError: `repo_id` is not a valid name, or the front matter is rejected.
+        NotFoundError: `folder` contains no Space.
+        RepoExistsError: The Space has files, and `overwrite` is False.
+        HubError: The Hub can't be reached, or rejected a request; the message states what is on the Hub now.
     """
     if "/" not in check_repo_id(repo_id):
-        raise InputError(f"{repo_id!r} names no owner. Give both, such as 'your-name/{repo_id}'.")
+        raise InputError(f"{repo_id!r} has no owner. Pass both, such as 'your-name/{repo_id}'.")
     if not (folder / "README.md").is_file() or not (folder / "requirements.txt").is_file():
-        raise NotFoundError(f"{folder} holds no Space. Render one there first: m2v space build {folder}")
+        raise NotFoundError(f"{folder} contains no Space. Render one there first: m2v space build {folder}")
     api = HfApi(endpoint=endpoint, token=token)
     attempts = Attempts(repo_id, None)
 
@@ -78,36 +78,36 @@ def push_space(
         try:
             api.create_repo(repo_id, repo_type="space", space_sdk=sdk, private=private)
         except HfHubHTTPError as error:
-            # It is there: made by an attempt whose answer was lost, or by someone else. What it holds decides.
+            # It exists: created by an attempt whose response was lost, or by someone else. Its files decide.
             if error.response.status_code != 409 or ask() is None:
                 raise
 
     if attempts.run(ask, "look it up") is None:
-        attempts.run(create, "make it")
-        attempts.state = f"The Space {repo_id} is on the Hub, empty; the next push goes into it."
+        attempts.run(create, "create it")
+        attempts.state = f"The Space {repo_id} is on the Hub, empty; the next push uses it."
     present = attempts.run(ask, "look it up")
     if present is None:
-        raise HubError(f"The Space {repo_id} was made, but the Hub doesn't find it yet. Push again in a minute.")
+        raise HubError(f"The Space {repo_id} was created, but the Hub doesn't list it yet. Push again in a minute.")
     there = {file.rfilename for file in present.siblings or ()}
     if not there <= _IN_A_NEW_SPACE:
-        attempts.state = f"The Space {repo_id} is as it was."
+        attempts.state = f"The Space {repo_id} is unchanged."
         if not overwrite:
             raise RepoExistsError(
-                f"The Space {repo_id} exists already and has files. Choose another name, or add --overwrite to "
-                "replace all that is in it."
+                f"The Space {repo_id} already exists and has files. Choose another name, or add --overwrite to "
+                "replace all of its files."
             )
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    remnants = sorted(there - files.keys() - {".gitattributes"})
+    stale = sorted(there - files.keys() - {".gitattributes"})
     commit = attempts.run(
         lambda: api.create_commit(
             repo_id,
             [
                 *(CommitOperationAdd(name, path) for name, path in files.items()),
-                *(CommitOperationDelete(name) for name in remnants),
+                *(CommitOperationDelete(name) for name in stale),
             ],
             commit_message="Deploy M2V Studio",
             repo_type="space",
-            # Whoever changes it meanwhile is not overwritten: the Hub refuses.
+            # The Hub rejects the commit if the Space was changed in the meantime.
             parent_commit=present.sha,
         ),
         "upload",

@@ -1,4 +1,4 @@
-"""Files that tell how far they have been read."""
+"""Files that report how far they have been read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from m2v_core.progress import ProgressReporter
 
 
 class WatchedFile(io.BufferedReader):
-    """A file or bytes that report how far they were read, each byte once however often it is sent."""
+    """A file or bytes that report how far they have been read; bytes sent again are not counted twice."""
 
     def __init__(self, content: Path | bytes, reporter: ProgressReporter) -> None:
         super().__init__(io.FileIO(content) if isinstance(content, Path) else _BytesIO(content))
@@ -19,7 +19,7 @@ class WatchedFile(io.BufferedReader):
         self.is_counting = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """The next bytes; stops the upload when it is cancelled."""
+        """Read the next bytes; raises an error to stop the upload when it is cancelled."""
         content = super().read(size)
         if self.is_counting:
             n_new = max(0, self.tell() - self._reported)

@@ -49,12 +49,12 @@ class M2VEmbeddingFunction(EmbeddingFunction[Documents]):
         return "m2v"
 
     def get_config(self) -> dict[str, Any]:
-        """What Chroma stores beside the name."""
+        """The configuration that Chroma stores with the name."""
         return {"model_name": self.model_name}
 
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> M2VEmbeddingFunction:
-        """The function of a stored configuration."""
+        """Create the function from a stored configuration."""
         return M2VEmbeddingFunction(config["model_name"])
 
     def default_space(self) -> Space:

@@ -1,7 +1,7 @@
 """LlamaIndex: embeddings for indexes and query engines.
 
-LlamaIndex's own `HuggingFaceEmbedding` opens no static model: its `max_length` must be finite, and that of Sentence
-Transformers' `StaticEmbedding` never is, whatever the model's files say.
+LlamaIndex's own `HuggingFaceEmbedding` can't load static models: it requires a finite `max_length`, and that of
+Sentence Transformers' `StaticEmbedding` is always infinite.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 
 from m2v_core.model import StaticModel
 
-_MOST_TEXTS = 2048  # that LlamaIndex allows in one batch
+_MAX_TEXTS = 2048  # LlamaIndex's limit per batch
 
 
 class M2VEmbedding(BaseEmbedding):
@@ -20,7 +20,7 @@ class M2VEmbedding(BaseEmbedding):
 
     Args:
         model_name: The model's folder, or its Hub repository.
-        options: Of `BaseEmbedding`.
+        options: Options of `BaseEmbedding`.
 
     Raises:
         M2VError: As `StaticModel.from_pretrained`.
@@ -29,7 +29,7 @@ class M2VEmbedding(BaseEmbedding):
     _model: StaticModel
 
     def __init__(self, model_name: str, **options: Any) -> None:
-        super().__init__(**{"model_name": str(model_name), "embed_batch_size": _MOST_TEXTS} | options)
+        super().__init__(**{"model_name": str(model_name), "embed_batch_size": _MAX_TEXTS} | options)
         self._model = StaticModel.from_pretrained(model_name)
 
     @classmethod

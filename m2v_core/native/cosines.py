@@ -1,4 +1,4 @@
-"""Cosines of embeddings, the lengths of their rows, and their rows at unit length."""
+"""Cosine similarity, row lengths and normalization of embeddings."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def cosines(a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
-    """(n, m) float32 in [-1, 1], each row of `a` with each of `b`; 0 where either is zero.
+    """Return the cosine of each row of `a` with each row of `b`, (n, m) float32 in [-1, 1]; 0 for zero rows.
 
     Args:
         a: (n, dim) or (dim,).
         b: (m, dim) or (dim,).
 
     Raises:
-        InputError: The two don't have the same width.
+        InputError: The widths differ.
     """
     left, right = unit_rows(a), unit_rows(b)
     if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
@@ -30,11 +30,11 @@ def cosines(a: ArrayLike, b: ArrayLike) -> NDArray[np.float32]:
 
 
 def unit_rows(vectors: ArrayLike, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """The rows at length one, `(n, dim) float32`; a row of zeros stays a row of zeros.
+    """Return the rows scaled to unit length, `(n, dim) float32`; rows of zeros stay unchanged.
 
     Args:
         vectors: (n, dim) or (dim,).
-        out: Where to write them, which may be `vectors`; None for a new array.
+        out: Output array, which may be `vectors`; None for a new array.
     """
     rows = np.atleast_2d(np.asarray(vectors, np.float32))
     lengths = row_lengths(rows)[:, None]
@@ -45,7 +45,7 @@ def unit_rows(vectors: ArrayLike, out: NDArray[np.float32] | None = None) -> NDA
 
 
 def row_lengths(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The Euclidean length of each row, `(n,) float32`, without the second table that `np.linalg.norm` makes.
+    """Return the Euclidean length of each row, `(n,) float32`, without the temporary table of `np.linalg.norm`.
 
     Args:
         rows: `(n, dim) float32`.

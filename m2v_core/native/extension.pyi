@@ -5,7 +5,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 available_instructions: tuple[str, ...]
-"""Instruction sets that this processor runs, of "plain C", "AVX2", "AVX-512" and "NEON"; the last is used."""
+"""Instruction sets that this processor supports, of "plain C", "AVX2", "AVX-512" and "NEON"; the last one is used."""
 
 _Rest = tuple[ChunkTable | None, list[int], list[int]]
 
@@ -19,19 +19,19 @@ class ChunkTable:
     def __len__(self) -> int: ...
     @property
     def counts(self) -> tuple[int, int, int, int]:
-        """Slots, chunks, token ids of chunks with more than two, bytes of chunks with more than 16."""
+        """Number of slots, chunks, token ids of chunks with more than two, and bytes of chunks longer than 16."""
 
     def add(self, chunk: bytes, ids: list[int], marks: int, /) -> None:
-        """Insert a chunk unless it is there."""
+        """Insert a chunk unless the table contains it."""
 
     def get(self, chunk: bytes, /) -> tuple[list[int], int] | None:
-        """Ids and marks of a chunk."""
+        """Ids and marks of a chunk; None if the table does not contain it."""
 
     def awaiting(self) -> list[str]:
         """The chunks that have no tokens yet."""
 
     def fill(self, sequences: list[list[int]], marks: list[int], /) -> None:
-        """Give the chunks of `awaiting`, in its order, their tokens and marks."""
+        """Set the tokens and marks of the chunks that `awaiting` returns, in the same order."""
 
     def merged(
         self,
@@ -42,9 +42,9 @@ class ChunkTable:
         max_chunk_bytes: int,
         /,
     ) -> ChunkTable:
-        """This table with the chunks of another: itself where it has room, else a larger one.
+        """Return this table with the chunks of another added: this one if it has room, otherwise a larger copy.
 
-        When the limits are reached, chunks that were not looked up since the table was made are left out.
+        When the limits are reached, chunks that were not looked up since the table was created are evicted.
         """
 
 class Subwords:
@@ -70,10 +70,10 @@ class Subwords:
         prefers_whole_words: bool = ...,
     ) -> Subwords: ...
     def ids(self, chunk: bytes, /) -> list[int] | None:
-        """The chunk's token ids; None where the tokenizer has to judge."""
+        """The chunk's token ids; None if the tokenizer must process the chunk."""
 
 class Encoder:
-    """A model's table and the way its texts fall into chunks. Keeps the arrays it is given."""
+    """A model's table and the rules by which its texts are split into chunks. Keeps references to its arrays."""
 
     def __new__(
         cls,
@@ -102,9 +102,9 @@ class Encoder:
     ) -> _Rest | None:
         """Write the embeddings of `texts[start:stop]`, `(stop - start, dim) float32`.
 
-        Returns None when all are written and no chunk was new. Otherwise: a table of the new chunks, the places of
-        texts with chunks that `awaiting` lists, and the places of texts that the tokenizer must read whole; both are
-        counted from `start`, and their embeddings are not written.
+        Returns None if all are written and no chunk was new. Otherwise: a table of the new chunks, the indices of
+        texts with chunks that `awaiting` returns, and the indices of texts that must be tokenized whole; indices
+        are relative to `start`, and the embeddings of these texts are not written.
         """
 
     def token_ids(
@@ -124,10 +124,10 @@ class Encoder:
 def parts(
     texts: list[str], max_characters: int, n_parts: int, min_part: int, max_part: int, max_texts: int, /
 ) -> list[int]:
-    """Where to cut a list into about `n_parts` parts: the end of each.
+    """Split a list into about `n_parts` parts and return the end of each.
 
-    A part has from `min_part` to `max_part` characters, of which `max_characters` count of each text, and at most
-    `max_texts` texts; the last one may be shorter.
+    A part has from `min_part` to `max_part` characters, counting at most `max_characters` of each text, and at most
+    `max_texts` texts; the last part may be shorter.
     """
 
 def multiply_by_gram(

@@ -1,1 +1,1 @@
-"""Models on disk: every layout ever published, read, checked, compressed, exported and written in one go."""
+"""Models on disk: reading every published layout, validating, compressing, exporting, and atomic writes."""

@@ -1,4 +1,4 @@
-"""Writing files and folders so that readers see all of them or none, and locks between processes."""
+"""Atomic writes of files and folders, and locks between processes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def exclusive(path: Path, timeout: float = -1.0, *, busy: str = "", is_removed: 
     """Hold the lock file `path` against other threads and processes; a crash releases it.
 
     Args:
-        path: The lock file; its folder exists.
-        timeout: Seconds to wait for others, without end if negative.
-        busy: What to say when others still hold it then.
+        path: The lock file; its folder must exist.
+        timeout: Seconds to wait for the lock; without limit if negative.
+        busy: Error message if the lock can't be acquired in time.
         is_removed: Whether to remove the lock file afterwards.
 
     Raises:
-        SaveError: Others hold it.
-        OSError: It can't be created.
+        SaveError: The lock was not acquired in time.
+        OSError: The lock file can't be created.
     """
     lock = FileLock(path, timeout=timeout, poll_interval=0.01)
     try:
@@ -41,7 +41,7 @@ def exclusive(path: Path, timeout: float = -1.0, *, busy: str = "", is_removed: 
     try:
         yield
     finally:
-        if is_removed:  # while it is held: filelock tries again when the file it has locked is gone
+        if is_removed:  # while still locked: filelock retries if the locked file has been removed
             with contextlib.suppress(OSError):
                 path.unlink()
         lock.release()
@@ -49,11 +49,11 @@ def exclusive(path: Path, timeout: float = -1.0, *, busy: str = "", is_removed: 
 
 @contextlib.contextmanager
 def saving(what: object, remedy: str = "Free some space and try again.") -> Iterator[None]:
-    """Turn a failed write in the block into an error that says what could not be written.
+    """Convert a failed write in the block into an error that names what could not be written.
 
     Args:
-        what: What people call it, or its path.
-        remedy: What to do then.
+        what: A description or path, for the message.
+        remedy: What to do next, for the message.
 
     Raises:
         SaveError: The block raised OSError.
@@ -68,16 +68,16 @@ def saving(what: object, remedy: str = "Free some space and try again.") -> Iter
 
 @contextlib.contextmanager
 def replacing_file(path: Path, *, is_alone: bool = False, is_synced: bool = True) -> Iterator[Path]:
-    """A path to write to; when the block ends without an error, that file replaces `path` in one rename.
+    """Yield a path to write to; when the block ends without an error, that file replaces `path` in one rename.
 
-    The new file gets the permissions that the umask allows. When the block fails, `path` is as before and the new file
+    The new file gets the permissions that the umask allows. If the block fails, `path` is unchanged and the new file
     is removed.
 
     Args:
-        path: The file to replace; its folder exists.
-        is_alone: Whether the caller holds a lock. The new file is then called `<path>.part`, so that it replaces what a
-            killed process left; else it has a hidden name that no other process uses.
-        is_synced: Whether the new file must be safe on disk first, so that it also survives a power failure.
+        path: The file to replace; its folder must exist.
+        is_alone: Whether the caller holds a lock. The new file is then named `<path>.part`, which overwrites what a
+            killed process left behind; otherwise it has a hidden, unique name.
+        is_synced: Whether to flush the new file to disk first, so that it also survives a power failure.
 
     Raises:
         OSError: Writing failed.
@@ -87,7 +87,7 @@ def replacing_file(path: Path, *, is_alone: bool = False, is_synced: bool = True
         part.open("wb").close()
         mode = part.stat().st_mode
         yield part
-        _allow(part, mode)
+        _add_permissions(part, mode)
         if is_synced:
             _sync_file(part)
         part.replace(path)
@@ -98,15 +98,15 @@ def replacing_file(path: Path, *, is_alone: bool = False, is_synced: bool = True
 
 @contextlib.contextmanager
 def replacing(target: Path, n_bytes: int) -> Iterator[Path]:
-    """A staging folder to fill; when the block ends well, its files take their places in `target`.
+    """Yield a staging folder to fill; when the block succeeds, move its files into `target`.
 
-    A new `target` appears in one rename. In an existing one each file is replaced by a rename, once all are
-    safely on disk; files of other names are left alone. The files get the permissions that the umask allows. When the
-    block fails, `target` is as before and the staging folder is gone.
+    A new `target` appears in one rename. In an existing folder, each file is replaced by a rename once all files are
+    flushed to disk; other files are left alone. The files get the permissions that the umask allows. If the block
+    fails, `target` is unchanged and the staging folder is removed.
 
     Args:
         target: The folder to write.
-        n_bytes: About what will be written, for the message when the disk is full.
+        n_bytes: Approximate size of the files, for the message when the disk is full.
 
     Raises:
         SaveError: Writing failed.
@@ -119,12 +119,12 @@ def replacing(target: Path, n_bytes: int) -> Iterator[Path]:
         mode = staging.stat().st_mode
         yield staging
         for file in _files(staging):
-            _allow(file, mode)
+            _add_permissions(file, mode)
         _sync(staging)
         _publish(staging, target)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(staging, ignore_errors=True)
-        raise SaveError(_explain(target, n_bytes, error)) from error
+        raise SaveError(_error_message(target, n_bytes, error)) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if not target.exists():
@@ -138,18 +138,18 @@ def _publish(staging: Path, target: Path) -> None:
         try:
             staging.rename(target)
         except OSError:
-            # Someone else may have made the folder meanwhile; then it is one that exists.
+            # Another process may have created the folder in the meantime.
             if not target.is_dir():
                 raise
         else:
             _sync_folder(target.parent)
             return
     files = [path.relative_to(staging) for path in _files(staging)]
-    # Looked at before the first rename: half of a model replaced would be a broken one.
+    # Checked before the first rename, so that a model is never replaced halfway.
     for file in files:
         if (target / file).is_dir():
-            raise IsADirectoryError(errno.EISDIR, "a folder stands where a file must go", str(target / file))
-    # Windows refuses to replace a table that a loaded model maps. Tables go first, so that nothing is replaced then.
+            raise IsADirectoryError(errno.EISDIR, "a folder has the name of a file", str(target / file))
+    # Windows refuses to replace a table that a loaded model maps. Tables go first, so that a refusal changes nothing.
     files.sort(key=lambda file: (file.suffix != ".safetensors", -(staging / file).stat().st_size))
     for file in files:
         (target / file).parent.mkdir(parents=True, exist_ok=True)
@@ -161,11 +161,11 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def _allow(file: Path, mode: int) -> None:
-    """Give `file` the read and write permissions in `mode` that it lacks.
+def _add_permissions(file: Path, mode: int) -> None:
+    """Add the read and write permissions in `mode` that `file` lacks.
 
-    `mode` is that of a file or folder just created there, because reading the umask means changing it for all threads.
-    Libraries that write to a temporary file first (safetensors since 0.8) leave it readable by its owner alone.
+    `mode` is that of a file or folder just created there, because reading the umask changes it for all threads.
+    Libraries that write to a temporary file first (safetensors since 0.8) make it readable by its owner only.
     """
     own = file.stat().st_mode
     if missing := mode & 0o666 & ~own:
@@ -184,7 +184,7 @@ def _sync_file(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Elsewhere a folder can't be opened, and its entries are journalled anyway.
+    # On other systems a folder can't be opened, and its entries are journaled anyway.
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -194,7 +194,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _explain(target: Path, n_bytes: int, error: Exception) -> str:
+def _error_message(target: Path, n_bytes: int, error: Exception) -> str:
     nearest = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
     n_free_bytes = shutil.disk_usage(nearest).free
     if _IS_WINDOWS and isinstance(error, PermissionError):
@@ -205,5 +205,5 @@ def _explain(target: Path, n_bytes: int, error: Exception) -> str:
         )
     return (
         f"Could not write {target}: {error}. It needs {n_bytes:,} bytes, and {n_free_bytes:,} are free "
-        "there. Nothing was changed; make room or choose another folder."
+        "there. Nothing was changed; free some space or choose another folder."
     )

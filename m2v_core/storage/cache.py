@@ -1,4 +1,4 @@
-"""Caches with limits: items in memory, arrays on disk named by what they were made of, and which files must go."""
+"""Caches with limits: objects in memory, arrays on disk with names from their content, and which files to evict."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_MAX_ARRAYS = 200  # of one kind; maps take at most 400 kB, groups half of that
+_MAX_ARRAYS = 200  # per kind; maps take at most 400 kB, groups half of that
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
 
 class RecentlyUsed(Generic[Key, Item]):
-    """The items that were used last, in memory; every thread gets the same object for the same key.
+    """An in-memory LRU cache; all threads get the same object for the same key.
 
     Args:
-        max_items: How many are kept.
+        max_items: Maximum number of items.
     """
 
     def __init__(self, max_items: int) -> None:
@@ -40,14 +40,14 @@ class RecentlyUsed(Generic[Key, Item]):
             return key in self._items
 
     def get(self, key: Key) -> Item | None:
-        """An item, which counts as used; None if it is not in memory."""
+        """Return an item and mark it as used; None if it is not cached."""
         with self._lock:
             if key in self._items:
                 self._items.move_to_end(key)
             return self._items.get(key)
 
     def put(self, key: Key, item: Item) -> Item:
-        """The item under this key: this one, unless another thread was faster."""
+        """Add an item unless another thread was faster, and return the cached item."""
         with self._lock:
             item = self._items.setdefault(key, item)
             self._items.move_to_end(key)
@@ -55,13 +55,13 @@ class RecentlyUsed(Generic[Key, Item]):
                 self._items.popitem(last=False)
         return item
 
-    def forget(self, key: Key) -> None:
-        """Drop an item."""
+    def remove(self, key: Key) -> None:
+        """Remove an item."""
         with self._lock:
             self._items.pop(key, None)
 
 
-def surplus(
+def select_evictions(
     entries: Iterable[tuple[float, Item, int]],
     *,
     max_size: float | None = None,
@@ -69,14 +69,14 @@ def surplus(
     in_use_seconds: float = 0.0,
     held: int = 0,
 ) -> list[Item]:
-    """The entries to remove, the ones unused for longest first.
+    """Return the entries to remove, least recently used first.
 
     Args:
-        entries: When each was used last (seconds since the epoch), what it is, and its size in bytes or in entries.
-        max_size: What all may have together; None for no limit.
-        max_age_seconds: An entry unused for longer is removed in any case; None for no limit.
-        in_use_seconds: An entry used within so many seconds stays, even if the rest then doesn't fit.
-        held: The size of what counts but is not to be removed.
+        entries: Time of last use (seconds since the epoch), item, and size in bytes or entries.
+        max_size: Maximum total size; None for no limit.
+        max_age_seconds: Remove entries unused for longer in any case; None for no limit.
+        in_use_seconds: Keep entries used within this many seconds, even above `max_size`.
+        held: Size of what counts but can't be removed.
     """
     by_age = sorted(entries, key=lambda entry: entry[0])
     size = held + sum(entry_size for _, _, entry_size in by_age)
@@ -92,20 +92,20 @@ def surplus(
 
 
 def age_seconds(path: Path) -> float:
-    """Seconds since a file or folder was last changed; 0 for one that is gone."""
+    """Seconds since a file or folder was last modified; 0 if it no longer exists."""
     try:
         return time.time() - path.stat().st_mtime
-    except OSError:  # gone meanwhile
+    except OSError:  # removed in the meantime
         return 0.0
 
 
 def content_key(kind: str, rows: NDArray[np.float32], *settings: int) -> str:
-    """The name under which what was made of exactly these rows is kept; depends on their content alone.
+    """Return a cache key that depends only on the content of the rows, the kind and the settings.
 
     Args:
-        kind: What was made: letters only, as it begins the name.
+        kind: Kind of result, which starts the name: letters only.
         rows: (n_rows, dim) float32.
-        settings: Whatever else decides about it.
+        settings: Everything else that determines the result.
     """
     import numpy as np
 
@@ -115,7 +115,7 @@ def content_key(kind: str, rows: NDArray[np.float32], *settings: int) -> str:
 
 
 def read_array(path: Path) -> NDArray[Any] | None:
-    """A kept array; None if there is none, or no whole one."""
+    """Return a cached array; None if it is missing or incomplete."""
     import numpy as np
 
     try:
@@ -126,24 +126,24 @@ def read_array(path: Path) -> NDArray[Any] | None:
 
 
 def write_array(path: Path, array: NDArray[Any], what: str) -> None:
-    """Keep an array: all of it or nothing. The oldest of its kind go once there are over 200.
+    """Write an array to the cache atomically, and evict the oldest of its kind beyond 200.
 
     Args:
-        path: Where to; its name begins with the kind and a hyphen.
-        array: What to keep.
-        what: What people call it, with a capital.
+        path: Where to write; its name starts with the kind and a hyphen.
+        array: The array.
+        what: Description for the message, capitalized.
 
     Raises:
-        SaveError: It can't be written.
+        SaveError: The array can't be written.
     """
     import numpy as np
 
-    with saving(f"{what} at {path}", "Make room there."):
+    with saving(f"{what} at {path}", "Free some space there."):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing_file(path) as unfinished, unfinished.open("wb") as file:
             np.save(file, array)
     kind = path.name.partition("-")[0]
     with contextlib.suppress(OSError):  # another process may be doing the same
         kept = [(file.stat().st_mtime, file, 1) for file in path.parent.glob(f"{kind}-*.npy")]
-        for old in surplus(kept, max_size=_MAX_ARRAYS):
+        for old in select_evictions(kept, max_size=_MAX_ARRAYS):
             old.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The model card: front matter that the Hub reads, and how to use the model."""
+"""The model card: front matter for the Hub, and how to use the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from m2v_core.storage.formats import MODEL2VEC, SENTENCE_TRANSFORMERS, Form
 from m2v_core.storage.front_matter import as_list
 
-# What the Hub takes as a license; anything else is "other" with a name.
+# Licenses that the Hub accepts; others are "other" with a name.
 # Source: https://huggingface.co/docs/hub/repositories-licenses
 HUB_LICENSES = frozenset(
     """
@@ -29,7 +29,7 @@ HUB_LICENSES = frozenset(
     """.split()  # noqa: SIM905 - sixty lines otherwise
 )
 
-# Source: https://www.loc.gov/standards/iso639-2/php/code_list.php, those with two letters
+# Source: https://www.loc.gov/standards/iso639-2/php/code_list.php, those of two letters
 _ISO_639_1 = frozenset(
     """
     aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo
@@ -40,11 +40,11 @@ _ISO_639_1 = frozenset(
     """.split()  # noqa: SIM905 - two hundred lines otherwise
 )
 _FORMER_LANGUAGES = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "mo": "ro", "mul": "multilingual"}
-_NO_LANGUAGES = re.compile("mis|und|zxx|q[a-t][a-z]")  # of ISO 639-3: uncoded, unknown, none, and for local use
+_NO_LANGUAGES = re.compile("mis|und|zxx|q[a-t][a-z]")  # ISO 639-3: uncoded, undetermined, none, local use
 _HUB_ID = re.compile(r"[a-z0-9][\w.-]*/[a-z0-9][\w.-]*", re.ASCII | re.IGNORECASE)
 
 _LABELS_SHOWN = 20
-_MOST_LICENSE_CHARS = 96
+_MAX_LICENSE_CHARS = 96
 TAGS = ("embeddings", "static-embeddings", "sentence-transformers", "m2v-studio")
 
 _BODY = """\
@@ -55,7 +55,7 @@ tokens' rows. There is no neural network to run, so it is fast on any CPU.
 
 {facts}
 {recipe}{classify}
-## Use it
+## Usage
 
 With M2V Studio:
 
@@ -89,9 +89,9 @@ embeddings = model.encode(["A first sentence.", "A second one."])
 _CONVERSION = ".float()  # in float16, texts without known tokens would give NaN"
 
 _CLASSIFY = """
-## Classify
+## Classification
 
-A head on top of the model tells labels apart; the sections after this one give the embeddings alone.
+A classification head on top of the model predicts labels; the sections below return only embeddings.
 
 ```python
 from m2v_core.classification import StaticClassifier
@@ -113,13 +113,13 @@ labels = classifier.predict(["A first sentence.", "A second one."])
 
 @dataclass(frozen=True)
 class Classifier:
-    """What a head tells apart, and how well.
+    """Labels and accuracy of a classification head.
 
     Attributes:
         labels: The labels, as text.
-        is_multi_label: Whether a text has any number of them, and not exactly one.
-        accuracy: Share of the texts held out that got exactly the right label, or labels, 0 to 1; None where unknown.
-        n_held_out: How many those were; 0 where unknown.
+        is_multi_label: Whether a text can have any number of labels instead of exactly one.
+        accuracy: Share of held-out texts with exactly the right labels, 0 to 1; None if unknown.
+        n_held_out: Number of held-out texts; 0 if unknown.
         is_fine_tuned: Whether the table was trained with the head.
     """
 
@@ -130,28 +130,28 @@ class Classifier:
     is_fine_tuned: bool = False
 
     def lines(self) -> list[str]:
-        """One line for each fact."""
+        """One line per fact."""
         shown = ", ".join(f"`{_one_line(label)}`" for label in self.labels[:_LABELS_SHOWN])
         more = f", and {len(self.labels) - _LABELS_SHOWN:,} more" if len(self.labels) > _LABELS_SHOWN else ""
-        kind = "any number a text" if self.is_multi_label else "one a text"
+        kind = "any number per text" if self.is_multi_label else "one per text"
         found = [f"Labels, {kind}: {shown}{more}"]
         if self.is_fine_tuned:
             found.append("The table was fine-tuned with the head")
         if self.accuracy is not None:
-            found.append(f"Accuracy: {self.accuracy:.3f} on {self.n_held_out:,} texts held out of training")
+            found.append(f"Accuracy: {self.accuracy:.3f} on {self.n_held_out:,} texts held out from training")
         return found
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a model; None for what was not.
+    """Measurements of a model; None for missing ones.
 
     Attributes:
         fidelity: Rank correlation with the teacher's similarities, -1 to 1.
-        fidelity_on: What it was measured on: "all pairs of 600 sentences".
-        fidelity_interval: Both ends of its 95 % interval.
-        sentences_per_second: Encoding speed, tokenizing included.
-        hardware: What the speed was measured on: "2 cores of an Intel Xeon".
+        fidelity_on: The data it was measured on: "all pairs of 600 sentences".
+        fidelity_interval: Bounds of its 95% confidence interval.
+        sentences_per_second: Encoding speed, including tokenization.
+        hardware: The hardware the speed was measured on: "2 cores of an Intel Xeon".
     """
 
     fidelity: float | None = None
@@ -161,29 +161,29 @@ class Measured:
     fidelity_interval: tuple[float, float] | None = None
 
     def lines(self) -> list[str]:
-        """One line for fidelity, which says so where it was not measured, and one for speed where that was."""
+        """One line for fidelity, measured or not, and one for speed if it was measured."""
         found = ["Fidelity: not measured"]
         if self.fidelity is not None:
             on = f", on {self.fidelity_on}" if self.fidelity_on else ""
             within = ""
             if self.fidelity_interval is not None:
                 low, high = self.fidelity_interval
-                within = f"; 95 % interval {low:.3f} to {high:.3f}"
+                within = f"; 95% confidence interval {low:.3f} to {high:.3f}"
             found = [f"Fidelity: {self.fidelity:.3f} (rank correlation with the teacher's similarities{on}{within})"]
         if self.sentences_per_second is not None:
             on = f" on {self.hardware}" if self.hardware else ""
-            found.append(f"Speed: {self.sentences_per_second:,.0f} sentences a second{on}, tokenizing included")
+            found.append(f"Speed: {self.sentences_per_second:,.0f} sentences/s{on}, including tokenization")
         return found
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model was distilled, as far as its configuration tells.
+    """How a model was distilled, as far as its configuration states.
 
     Attributes:
         facts: The choices, one line each.
-        command: What runs it again.
-        teacher: The teacher's name on the Hub, or that of its folder.
+        command: The command that repeats the distillation.
+        teacher: The teacher's name on the Hub, or the name of its folder.
     """
 
     facts: tuple[str, ...]
@@ -192,12 +192,12 @@ class Recipe:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], dtype: str, n_shared_rows: int | None) -> Recipe | None:
-        """The recipe in a model's `config.json`; None for a model that was not distilled here.
+        """Read the recipe from a model's `config.json`; None for a model that was not distilled with this library.
 
         Args:
-            config: As loaded.
+            config: The loaded configuration.
             dtype: Number format of the table.
-            n_shared_rows: Rows that all tokens share; None for one row a token.
+            n_shared_rows: Number of rows shared by all tokens; None for one row per token.
         """
         settings = config.get("m2v")
         if not isinstance(settings, Mapping) or "recipe" not in settings:
@@ -209,7 +209,10 @@ class Recipe:
         weighting = settings.get("weighting") if settings.get("apply_zipf", True) else None
         dims, pattern = config.get("apply_pca"), settings.get("token_remove_pattern")
         options = {"model-name": teacher, "save-path": "my-model", "recipe": settings["recipe"]}
-        if mode != "output":
+        source = str(settings.get("vocabulary_source", ""))
+        if source.startswith("auto"):
+            options |= {"vocabulary": source, "vocabulary-size": settings.get("vocabulary_size", 30_000)}
+        elif mode != "output":
             options["vocabulary-path"] = "words.txt"
         if settings.get("n_corpus_texts"):
             options["corpus"] = "sentences.txt"
@@ -218,7 +221,7 @@ class Recipe:
             options["weighting"] = weighting
         if weighting == "sif" and config.get("sif_coefficient") is not None:
             options["sif-coefficient"] = config["sif_coefficient"]
-        for name in ("prompt_name", "dictionary"):
+        for name in ("prompt_name", "dictionary", "effort"):
             if settings.get(name):
                 options[name.replace("_", "-")] = settings[name]
         options |= {"token-remove-pattern": pattern or "", "quantize-to": dtype}
@@ -229,7 +232,9 @@ class Recipe:
         command = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items()]
         facts = [f"Recipe: {settings['recipe']}, mode: {mode}, weighting: {weighting or 'none'}"]
         if settings.get("n_entries"):
-            facts.append(f"Vocabulary: {settings['n_entries']:,} entries, {settings['n_entry_rows']:,} rows")
+            what = settings.get("vocabulary_summary") or ("with counts" if source == "counts" else "")
+            entries = f"{settings['n_entries']:,} entries, {settings['n_entry_rows']:,} rows"
+            facts.append(f"Vocabulary: {'; '.join(filter(None, [_one_line(what), entries]))}")
         if settings.get("n_dictionary_lines"):
             facts.append(f"Fitted to {settings['n_dictionary_lines']:,} definitions and examples of WordNet 3.1")
         if settings.get("prompt"):
@@ -258,23 +263,23 @@ def model_card(
     classifier: Classifier | None = None,
     default_prompt: str | None = None,
 ) -> str:
-    """The text of README.md.
+    """Build the text of README.md.
 
     Args:
         model_name: Repository or folder, as users would load it.
         dim: Width of the embeddings.
         n_tokens: Size of the vocabulary.
-        form: Decides which releases of other programs open it.
-        base_model_name: The teacher's name on the Hub; anything else is mentioned in the text alone, without a path.
-        language: ISO 639 codes or BCP 47 tags; what is neither is left out.
-        license: SPDX id; left out when None, for a license is its owner's to give.
-        n_bytes: Of the tensors; left out when None.
-        recipe: How it was distilled; left out when None.
-        measured: What was measured; what was not is left out.
-        classifier: What the head on top tells apart; None without one.
-        default_prompt: The prompt that is put before each text by default; None without one.
+        form: Determines which releases of other libraries can load the model.
+        base_model_name: The teacher's name on the Hub; other names only appear in the text, without a path.
+        language: ISO 639 codes or BCP 47 tags; others are omitted.
+        license: SPDX id; omitted if None, because only the owner can choose a license.
+        n_bytes: Size of the tensors; omitted if None.
+        recipe: How the model was distilled; omitted if None.
+        measured: Measurements of the model; missing ones are omitted.
+        classifier: The classification head; None without one.
+        default_prompt: The prompt inserted before each text by default; None without one.
     """
-    from huggingface_hub import ModelCard, ModelCardData  # takes a while, and whoever loads a model needs it not
+    from huggingface_hub import ModelCard, ModelCardData  # slow to import, and not needed to load a model
 
     data = ModelCardData(
         base_model=hub_id(base_model_name),
@@ -291,8 +296,8 @@ def model_card(
     facts.append(f"{n_tokens:,} tokens, {dim} dimensions, {form.dtype}{size}")
     if default_prompt is not None:
         facts.append(
-            f"Default prompt: `{_one_line(default_prompt)}`; M2V Studio and Sentence Transformers put it before each "
-            "text, model2vec does not"
+            f"Default prompt: `{_one_line(default_prompt)}`; M2V Studio and Sentence Transformers insert it before "
+            "each text; model2vec does not"
         )
     commands: list[str] = []
     if recipe is not None:
@@ -305,7 +310,7 @@ def model_card(
         usage = _CLASSIFY.format(name=model_name)
         training = "m2v train my-model --data train.tsv --output my-classifier"
         commands.append(f"{training} --finetune" if classifier.is_fine_tuned else training)
-    again = "\n".join(["", "To make it again:", "", "```bash", *commands, "```", ""]) if commands else ""
+    again = "\n".join(["", "To reproduce it:", "", "```bash", *commands, "```", ""]) if commands else ""
     body = _BODY.format(
         name=model_name,
         facts="\n".join(f"- {fact}" for fact in facts),
@@ -319,14 +324,14 @@ def model_card(
 
 
 def hub_id(name: object) -> str | None:
-    """The name, if it can be a repository's full name on the Hub: `owner/name`; else None."""
+    """Return the name if it can be the full name of a repository on the Hub, `owner/name`; otherwise None."""
     return name if isinstance(name, str) and _HUB_ID.fullmatch(name) else None
 
 
 def normalized_languages(languages: Iterable[str]) -> list[str]:
-    """The languages as the Hub lists them: `zh` for `zh-CN`; names and unknown codes are left out.
+    """Convert languages to the Hub's form: `zh` for `zh-CN`; names and unknown codes are dropped.
 
-    Codes of three letters are taken for ISO 639-3; whether there is such a language is the Hub's to check.
+    Three-letter codes are assumed to be ISO 639-3; only the Hub checks whether the language exists.
     """
     found: dict[str, None] = {}
     for tag in languages:
@@ -339,7 +344,7 @@ def normalized_languages(languages: Iterable[str]) -> list[str]:
 
 
 def _last_part(path: str) -> str:
-    """What a path ends in, on any system; the same for a plain name."""
+    """The last component of a path of any system; a plain name is returned unchanged."""
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
@@ -347,21 +352,21 @@ def _one_line(text: str) -> str:
     return " ".join(text.replace("`", "'").split())
 
 
-def retitled(text: str, name: str, license: str | None) -> str:
-    """A card of ours under another name and license; all else that stands in it stays.
+def rename_card(text: str, name: str, license: str | None) -> str:
+    """Change the name and license of a model card written by this library; the rest stays unchanged.
 
     Args:
-        text: A card; whatever is no front matter counts as text.
+        text: A card; anything that is not front matter counts as text.
         name: The repository, as users would load it.
-        license: SPDX id, or any other license's name; what the card states when None.
+        license: SPDX id, or the name of another license; None to keep the card's license.
     """
     metadata, body = _parts(text)
     old = metadata.get("model_name")
     if isinstance(old, str) and old:
         body = body.replace(f"# {old}\n", f"# {name}\n", 1).replace(f'("{old}")', f'("{name}")')
     metadata["model_name"] = name
-    _keep_usable(metadata, "base_model", lambda names: [one for one in names if hub_id(one)])
-    _keep_usable(metadata, "language", normalized_languages)
+    _filter_field(metadata, "base_model", lambda names: [one for one in names if hub_id(one)])
+    _filter_field(metadata, "language", normalized_languages)
     if license is not None:
         metadata.pop("license_name", None)
         metadata |= _license_fields(license)
@@ -369,8 +374,20 @@ def retitled(text: str, name: str, license: str | None) -> str:
     return f"---\n{front}---\n{body}"
 
 
-def _keep_usable(metadata: dict[str, Any], key: str, usable: Callable[[list[str]], list[str]]) -> None:
-    """Leave out of a field what the Hub can't use."""
+def with_thumbnail(text: str, address: str) -> str:
+    """Add the image that links to the repository show to a model card that has none.
+
+    Args:
+        text: A card.
+        address: URL of the image.
+    """
+    metadata, body = _parts(text)
+    front = yaml.safe_dump({"thumbnail": address} | metadata, sort_keys=False, allow_unicode=True)
+    return f"---\n{front}---\n{body}"
+
+
+def _filter_field(metadata: dict[str, Any], key: str, usable: Callable[[list[str]], list[str]]) -> None:
+    """Remove values that the Hub does not accept from a field."""
     if key in metadata:
         stated = as_list(metadata.pop(key))
         if kept := usable(stated):
@@ -378,7 +395,7 @@ def _keep_usable(metadata: dict[str, Any], key: str, usable: Callable[[list[str]
 
 
 def stated_license(metadata: Mapping[str, Any]) -> str | None:
-    """The license in a card's front matter; None where it states none, or an unknown one."""
+    """The license in a card's front matter; None if it is missing or unknown."""
     license = metadata.get("license")
     if license == "other":
         license = metadata.get("license_name")
@@ -386,22 +403,22 @@ def stated_license(metadata: Mapping[str, Any]) -> str | None:
 
 
 def card_body(text: str) -> str:
-    """What people read of a card: all but its front matter."""
+    """The text of a card without its front matter."""
     return _parts(text)[1]
 
 
 def _license_fields(license: str | None) -> dict[str, Any]:
-    """The front matter for a license by its SPDX id, in any spelling, or by another name."""
+    """The front matter for a license, given its SPDX id in any spelling, or another name."""
     words = "-".join((license or "").lower().split())
     if words in HUB_LICENSES:
         return {"license": words}
-    # What the Hub takes as a name: lower case, and no spaces.
-    name = re.sub(r"[^a-z0-9.]+", "-", words).strip("-.")[:_MOST_LICENSE_CHARS]
+    # The Hub only accepts lowercase names without spaces.
+    name = re.sub(r"[^a-z0-9.]+", "-", words).strip("-.")[:_MAX_LICENSE_CHARS]
     return {"license": "other", "license_name": name} if name else {}
 
 
 def _parts(text: str) -> tuple[dict[str, Any], str]:
-    """Front matter and body; a front matter that can't be read is left out."""
+    """Split a card into front matter and body; unreadable front matter is dropped."""
     if not text.startswith("---\n"):
         return {}, f"\n{text}"
     front, end, body = text[4:].partition("\n---")

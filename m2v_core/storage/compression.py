@@ -1,4 +1,4 @@
-"""Tables of token embeddings: what they must be, and how to make them smaller."""
+"""Validating and compressing tables of token embeddings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "float16", "int8")
 INT8_MAX = 127
-_NUMBERS_AT_ONCE = 2**17  # in a block of a table, which then stays in the cache between the two passes over it
+_NUMBERS_AT_ONCE = 2**17  # per block of a table, which stays in the CPU cache between the two passes
 
 
 def compressed(
@@ -26,15 +26,15 @@ def compressed(
     dimensionality: int | None,
     vocabulary_quantization: int | None,
 ) -> tuple[NDArray[Any], NDArray[np.float32] | None, NDArray[np.int32] | None]:
-    """The table, the weights and the mapping of a smaller model.
+    """Return the table, weights and mapping of a compressed model.
 
     Args:
         token_embeddings: (n_rows, dim) float32, float16 or int8.
-        weights: (n_vocabulary,) float32, or None for ones.
-        token_mapping: (n_vocabulary,) int32 row of each token, or None where token i has row i.
+        weights: (n_vocabulary,) float32, or None if all are 1.
+        token_mapping: (n_vocabulary,) int32 row of each token, or None if token i has row i.
         quantize_to: As in `quantize`; None keeps the number format.
-        dimensionality: As in `truncate`; None for all.
-        vocabulary_quantization: As `n_clusters` in `quantize_vocabulary`; None for the rows there are.
+        dimensionality: As in `truncate`; None keeps all dimensions.
+        vocabulary_quantization: `n_clusters` in `quantize_vocabulary`; None keeps all rows.
 
     Raises:
         InputError: An argument is out of range, or the vocabulary is quantized already.
@@ -46,7 +46,7 @@ def compressed(
     if vocabulary_quantization is not None:
         if token_mapping is not None:
             raise InputError(
-                f"This model's vocabulary is quantized already, to {len(table):,} rows; start from the full model."
+                f"This model's vocabulary is already quantized to {len(table):,} rows; start from the full model."
             )
         table, token_mapping, weights = quantize_vocabulary(table, weights, vocabulary_quantization)
     dtype = quantize_to if quantize_to is not None else str(token_embeddings.dtype)
@@ -60,15 +60,15 @@ def quantize(
     token_mapping: NDArray[np.int32] | None,
     dtype: str,
 ) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
-    """The table in another number format, and the weights that keep its meaning.
+    """Convert the table to another number format, with weights that preserve its values.
 
-    Rows are scaled one by one to fill int8, and the scale goes into the weights, where every reader of the
-    format applies it. With one scale for the whole table most rows would get a handful of levels.
+    Each row is scaled to fill the range of int8, and the scale goes into the weights, which every reader of the
+    format applies. With one scale for the whole table, most rows would get only a few levels.
 
     Args:
         token_embeddings: (n_rows, dim) float64, float32, float16 or int8.
-        weights: (n_vocabulary,) float32, or None for ones.
-        token_mapping: (n_vocabulary,) int32 row of each token, or None where token i has row i.
+        weights: (n_vocabulary,) float32, or None if all are 1.
+        token_mapping: (n_vocabulary,) int32 row of each token, or None if token i has row i.
         dtype: `"float32"`, `"float16"` or `"int8"`.
 
     Returns:
@@ -76,7 +76,7 @@ def quantize(
         None. A token's vector is `weights[token] * table[row]`.
 
     Raises:
-        InputError: `dtype` is not offered, or float16 can't hold the values.
+        InputError: `dtype` is not supported, or values exceed the range of float16.
     """
     _check_dtype(dtype)
     if token_embeddings.dtype == dtype:
@@ -86,18 +86,18 @@ def quantize(
 
     table = token_embeddings.astype(np.float32)
     if token_embeddings.dtype == np.int8 and weights is not None and token_mapping is None:
-        # The weights hold the scale: with one row a token they fit back into the rows.
+        # The weights contain the scale: with one row per token they can be multiplied into the rows.
         table *= weights[:, None]
         weights = None
     if dtype == "float16" and (peak := float(np.abs(table).max(initial=0.0))) > 65504:
         raise InputError(
-            f"float16 holds values up to 65504, but this table reaches {peak:.4g}; use quantize_to='float32'."
+            f"float16 supports values up to 65504, but this table reaches {peak:.4g}; use quantize_to='float32'."
         )
     return np.ascontiguousarray(table, dtype=dtype), weights
 
 
 def truncate(token_embeddings: NDArray[Any], dimensionality: int) -> NDArray[Any]:
-    """The first dimensions of every row: after PCA they are those that vary most.
+    """Keep the first dimensions of every row: after PCA, those with the highest variance.
 
     Args:
         token_embeddings: (n_rows, dim), any dtype.
@@ -121,19 +121,19 @@ def quantize_vocabulary(
     n_clusters: int,
     seed: int = 42,
 ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[np.float32]]:
-    """A table of `n_clusters` shared rows, and for each token its row and its weight.
+    """Replace the rows by `n_clusters` shared rows; return these and the row and weight of each token.
 
-    k-means over the rows. As in Model2Vec, a table without weights is first brought to unit rows, whose
-    former lengths become the weights: tokens are then grouped by direction, and frequent ones stay short.
+    Runs k-means over the rows. As in Model2Vec, rows of a table without weights are first scaled to unit length, and
+    their lengths become the weights: tokens are then clustered by direction, and frequent tokens keep small weights.
 
     Args:
-        token_embeddings: (n_vocabulary, dim) float32, float16 or int8; one row a token.
-        weights: (n_vocabulary,) float32, or None for ones.
-        n_clusters: Rows to keep, 1 to n_vocabulary.
-        seed: Fixes the starting centres, so that equal input gives equal output.
+        token_embeddings: (n_vocabulary, dim) float32, float16 or int8; one row per token.
+        weights: (n_vocabulary,) float32, or None if all are 1.
+        n_clusters: Number of rows to keep, 1 to n_vocabulary.
+        seed: Seed of the initial centers, so that equal input gives equal output.
 
     Returns:
-        Centroids (n_clusters, dim) of the dtype that came in, float32 for int8; token_mapping (n_vocabulary,)
+        Centroids (n_clusters, dim) of the input dtype, float32 for int8; token_mapping (n_vocabulary,)
         int32 in [0, n_clusters); weights (n_vocabulary,) float32.
 
     Raises:
@@ -143,7 +143,7 @@ def quantize_vocabulary(
     n_vocabulary = len(token_embeddings)
     if not _is_count(n_clusters) or not 1 <= n_clusters <= n_vocabulary:
         raise InputError(
-            f"vocabulary_quantization must be a whole number from 1 to {n_vocabulary:,}, the rows of this "
+            f"vocabulary_quantization must be a whole number from 1 to {n_vocabulary:,}, the number of rows of this "
             f"table, not {n_clusters!r}."
         )
     with NeedsExtra("scikit-learn", "distill"):
@@ -153,7 +153,7 @@ def quantize_vocabulary(
     if weights is None:
         weights = row_lengths(table)  # (n_vocabulary,)
         np.divide(table, weights[:, None], out=table, where=weights[:, None] > 0)
-    # Few centres depend on where they start. Of a thousand, the best of three starts gains 0.05% of inertia.
+    # With few centers, the start hardly matters. With a thousand, the best of three starts gains 0.05% of inertia.
     n_starts = 10 if n_clusters < 100 else 1
     kmeans = KMeans(n_clusters, init="random", n_init=n_starts, random_state=seed).fit(table)
 
@@ -163,11 +163,11 @@ def quantize_vocabulary(
 
 
 def checked_table(token_embeddings: NDArray[Any]) -> NDArray[Any]:
-    """The table, (n_rows, dim) float32, float16 or int8.
+    """Return the table, (n_rows, dim) float32, float16 or int8, after validating it.
 
     Raises:
         InputError: Not such an array.
-        ModelFormatError: It holds NaN or infinity.
+        ModelFormatError: It contains NaN or infinity.
     """
     if not isinstance(token_embeddings, np.ndarray) or token_embeddings.ndim != 2 or not token_embeddings.size:
         shape = getattr(token_embeddings, "shape", type(token_embeddings).__name__)
@@ -175,15 +175,15 @@ def checked_table(token_embeddings: NDArray[Any]) -> NDArray[Any]:
     if str(token_embeddings.dtype) not in DTYPES:
         raise InputError(f"token_embeddings must be {', '.join(DTYPES)}, not {token_embeddings.dtype}.")
     if token_embeddings.dtype != np.int8 and (row := _first_row_not_finite(token_embeddings)) is not None:
-        raise ModelFormatError(f"The table of token embeddings holds NaN or infinity, first in row {row:,}.")
+        raise ModelFormatError(f"The table of token embeddings contains NaN or infinity, first in row {row:,}.")
     return token_embeddings
 
 
 def _first_row_not_finite(table: NDArray[Any]) -> int | None:
-    """The first row of a float16 or float32 table that holds NaN or infinity; None if there is none.
+    """The first row of a float16 or float32 table that contains NaN or infinity; None if there is none.
 
-    Compares bit patterns, since NumPy tests float16 one number at a time: NaN and infinity are the largest of the
-    positive numbers when read as signed integers, and the largest of the negative ones when read as unsigned integers.
+    Compares bit patterns, because NumPy tests float16 one number at a time: NaN and infinity are the largest positive
+    numbers when read as signed integers, and the largest negative ones when read as unsigned integers.
     """
     signed, unsigned = (np.dtype(f"{kind}{table.itemsize}") for kind in "iu")
     infinities = np.array([np.inf, -np.inf], table.dtype)
@@ -197,38 +197,38 @@ def _first_row_not_finite(table: NDArray[Any]) -> int | None:
 
 
 def checked_weights(weights: NDArray[Any] | None, n_vocabulary: int) -> NDArray[np.float32] | None:
-    """The weights, (n_vocabulary,) float32.
+    """Return the weights, (n_vocabulary,) float32, after validating them.
 
     Raises:
-        ModelFormatError: Another shape, or NaN or infinity.
+        ModelFormatError: Wrong shape, or NaN or infinity.
     """
     if weights is None:
         return None
     weights = np.asarray(weights, dtype=np.float32)
     if weights.shape != (n_vocabulary,):
-        raise ModelFormatError(f"There must be {n_vocabulary:,} weights, one a token; their shape is {weights.shape}.")
+        raise ModelFormatError(f"weights must be of shape ({n_vocabulary},), one per token, not {weights.shape}.")
     if not np.isfinite(weights).all():
-        raise ModelFormatError("The weights hold NaN or infinity.")
+        raise ModelFormatError("The weights contain NaN or infinity.")
     return weights
 
 
 def checked_mapping(token_mapping: NDArray[Any] | None, n_vocabulary: int, n_rows: int) -> NDArray[np.int32] | None:
-    """The row of each token, (n_vocabulary,) int32 in [0, n_rows).
+    """Return the row of each token, (n_vocabulary,) int32 in [0, n_rows), after validating it.
 
     Raises:
-        ModelFormatError: Another shape or dtype, or a row outside the table.
+        ModelFormatError: Wrong shape or dtype, or a row outside the table.
     """
     if token_mapping is None:
         return None
     token_mapping = np.asarray(token_mapping)
     if token_mapping.shape != (n_vocabulary,) or not np.issubdtype(token_mapping.dtype, np.integer):
         raise ModelFormatError(
-            f"token_mapping must be {n_vocabulary:,} integers, one a token, not {token_mapping.dtype} of "
+            f"token_mapping must be {n_vocabulary:,} integers, one per token, not {token_mapping.dtype} of "
             f"shape {token_mapping.shape}."
         )
     if token_mapping.min() < 0 or token_mapping.max() >= n_rows:
         raise ModelFormatError(
-            f"token_mapping must point at rows 0 to {n_rows - 1:,}, but spans {token_mapping.min()} to "
+            f"token_mapping must contain rows 0 to {n_rows - 1:,}, but spans {token_mapping.min()} to "
             f"{token_mapping.max()}."
         )
     return token_mapping.astype(np.int32, copy=False)
@@ -239,13 +239,13 @@ def _to_int8(
     weights: NDArray[np.float32] | None,
     token_mapping: NDArray[np.int32] | None,
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """The rows in 255 levels each, and the weights with each row's scale folded in."""
+    """Quantize each row to 255 levels; return the rows, and the weights multiplied by each row's scale."""
     table = token_embeddings.astype(np.float32)
     scales = np.abs(table).max(axis=1, initial=0.0) / INT8_MAX  # (n_rows,)
     # A zero row stays zero under any scale; 1.0 avoids 0 / 0.
     scales[scales == 0.0] = 1.0
     table /= scales[:, None]
-    # Subnormal scales round coarsely, so a quotient may end a little above 127.
+    # Subnormal scales round coarsely, so a quotient may be slightly above 127.
     levels = np.clip(np.rint(table, out=table), -INT8_MAX, INT8_MAX, out=table).astype(np.int8)
     token_scales = scales if token_mapping is None else scales[token_mapping]  # (n_vocabulary,)
     return levels, token_scales if weights is None else weights * token_scales
@@ -254,7 +254,7 @@ def _to_int8(
 def _check_dtype(dtype: str) -> None:
     if dtype == "float64":
         raise InputError(
-            "float64 is not offered: other readers of the format refuse it, and it adds no accuracy; use 'float32'."
+            "float64 is not supported: other readers of the format reject it, and it adds no accuracy; use 'float32'."
         )
     if dtype not in DTYPES:
         raise InputError(f"quantize_to must be one of {', '.join(map(repr, DTYPES))}, not {dtype!r}.")

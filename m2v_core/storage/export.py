@@ -1,4 +1,4 @@
-"""A saved model in the forms that others take: a ZIP archive, an ONNX folder, word vectors as text."""
+"""Exports a saved model: ZIP archive, ONNX folder, word vectors as text."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 ExportFormat = Literal["onnx", "word2vec"]
 
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # of a ZIP's dates: the same files make the same archive
-_INCOMPRESSIBLE = frozenset({".safetensors", ".onnx"})  # weights: deflating costs seconds and saves next to nothing
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # date of ZIP entries, so that the same files give the same archive
+_INCOMPRESSIBLE = frozenset({".safetensors", ".onnx"})  # weights: deflating takes seconds and saves almost nothing
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|endoftext|>", "</s>")
-_NO_LIMIT = 10**12  # tokens; transformers wants some number
+_NO_LIMIT = 10**12  # tokens; transformers needs a number
 
 _ONNX_CARD = """\
 ---
@@ -68,8 +68,8 @@ const extractor = await pipeline("feature-extraction", "{name}");
 const embeddings = await extractor(["A first sentence.", "A second one."], {{ pooling: "mean", normalize: true }});
 ```
 
-A text without any known token has no direction: the pipeline makes it NaN. The model's own output `embeddings`, which
-is also called `sentence_embedding`, makes it zeros, and is{not_normalized} of unit length otherwise:
+For a text without any known token, the pipeline returns NaN, because such a text has no direction. The model's own
+output `embeddings`, also named `sentence_embedding`, is zero for it, and is{not_normalized} of unit length otherwise:
 
 ```js
 import {{ AutoModel, AutoTokenizer }} from "@huggingface/transformers";
@@ -97,14 +97,14 @@ const labels = await classifier(["A first sentence.", "A second one."]); // top_
 
 
 def write_zip(model_folder: str | Path, zip_path: str | Path, *, card: str | None = None) -> Path:
-    """The path of a new archive that holds one folder, named as the archive is, with every file of the model.
+    """Write an archive with every file of the model, in a folder named after the archive, and return its path.
 
-    It is written beside and renamed, so that `zip_path` never holds half an archive.
+    The archive is written to a temporary file and renamed, so `zip_path` never contains an incomplete archive.
 
     Args:
         model_folder: A saved model.
-        zip_path: Where to write; an archive that stands there is replaced. Its folder is made when missing.
-        card: Text of README.md, in place of the model's own; None for that.
+        zip_path: Where to write; an existing archive is replaced. Its folder is created if missing.
+        card: Text that replaces the model's README.md; None keeps it.
 
     Raises:
         NotFoundError: No such model folder.
@@ -129,22 +129,22 @@ def write_zip(model_folder: str | Path, zip_path: str | Path, *, card: str | Non
 def write_onnx(
     stored: StoredModel, folder: str | Path, *, unk_token_id: int | None, head: OnnxHead | None = None
 ) -> Path:
-    """The path of a folder that transformers.js and onnxruntime open; all of it is written, or nothing.
+    """Write a folder that transformers.js and onnxruntime can load, atomically, and return its path.
 
         onnx/model.onnx         see `onnx_graph.build_onnx`
-        tokenizer.json          cuts at the model's `max_length`, pads, adds no special tokens
+        tokenizer.json          truncates at the model's `max_length`, pads, adds no special tokens
         tokenizer_config.json   the same for transformers.js
         config.json
         README.md               how to use it
 
-    Texts are cut at `max_length` tokens. `StaticModel.encode` cuts them at `StaticModel.max_characters` before, so of
-    very long texts a little more may be read here.
+    Texts are truncated at `max_length` tokens. `StaticModel.encode` truncates them at `StaticModel.max_characters`
+    first, so the exported model may read slightly more of very long texts.
 
     Args:
         stored: The model.
-        folder: The folder to write; made when missing, and other files in it are left alone.
-        unk_token_id: Token that is left out of every mean; None when there is none.
-        head: Of a classifier or a regression; None for embeddings alone.
+        folder: The folder to write; created if missing. Other files in it are left alone.
+        unk_token_id: Token excluded from every mean; None if there is none.
+        head: Head of a classifier or regression; None for embeddings only.
 
     Raises:
         InputError: The table is too large for one ONNX file.
@@ -174,7 +174,7 @@ def write_onnx(
                 "hidden_size": stored.token_embeddings.shape[1],
                 "normalize": stored.normalize,
                 "max_length": stored.max_length,
-                # In a browser it would look for model_quantized.onnx.
+                # In browsers, transformers.js would look for model_quantized.onnx.
                 "transformers.js_config": {"dtype": "fp32"},
             }
             | (_label_config(head) if head is not None and head.labels else {})
@@ -190,15 +190,16 @@ def write_onnx(
 
 
 def write_word2vec(words: Sequence[str], vectors: NDArray[np.float32], path: str | Path) -> Path:
-    """The path of a new text file in the format of word2vec, which gensim and spaCy read.
+    """Write a text file in word2vec format, which gensim and spaCy read, and return its path.
 
-    A word that holds white space gets "_" for it, as the format parts with spaces: "new york" is `new_york`. Of words
-    that are then the same, the later ones get more of it: a second `new_york` is `new_york_`. Numbers keep 7 digits.
+    The format separates fields with spaces, so whitespace in a word becomes "_": "new york" is `new_york`. If words
+    become equal, later ones get additional underscores: a second `new_york` is `new_york_`. Numbers have 7 significant
+    digits.
 
     Args:
-        words: None of them empty.
+        words: Non-empty words.
         vectors: (n_words, dim).
-        path: Where to write; a file that stands there is replaced. Its folder is made when missing.
+        path: Where to write; an existing file is replaced. Its folder is created if missing.
 
     Raises:
         InputError: There are no words.
@@ -207,7 +208,7 @@ def write_word2vec(words: Sequence[str], vectors: NDArray[np.float32], path: str
     path = Path(path)
     if not words:
         raise InputError(
-            "This model's vocabulary holds no whole words, so there is nothing to write. Export it as ONNX."
+            "This model's vocabulary contains no whole words, so there is nothing to write. Export it as ONNX."
         )
     form = " ".join(["%.7g"] * vectors.shape[1])
     with saving(path):
@@ -228,7 +229,7 @@ def _add(archive: zipfile.ZipFile, source: IO[bytes], name: str) -> None:
 
 
 def _spaceless(words: Sequence[str]) -> Iterator[str]:
-    # Words that need no change keep their spelling, wherever they stand.
+    # Words that need no change keep their spelling, whatever their position.
     changed = ["".join("_" if character.isspace() else character for character in word) for word in words]
     taken = {word for word, other in zip(words, changed, strict=True) if word == other}
     seen: set[str] = set()
@@ -240,7 +241,7 @@ def _spaceless(words: Sequence[str]) -> Iterator[str]:
 
 
 def _padding_tokenizer(stored: StoredModel) -> tuple[Tokenizer, str]:
-    """The tokenizer as runtimes need it, and the token it pads with: any will do, as it is masked."""
+    """Return the tokenizer as ONNX runtimes need it, and its padding token: any token works, as padding is masked."""
     spec = json.loads(stored.tokenizer.to_str())
     spec["post_processor"] = None
     tokenizer = Tokenizer.from_str(json.dumps(spec))
@@ -256,9 +257,9 @@ def _padding_tokenizer(stored: StoredModel) -> tuple[Tokenizer, str]:
 
 
 def _label_config(head: OnnxHead) -> dict[str, Any]:
-    """What `config.json` holds of a head."""
+    """The entries of `config.json` that describe a head."""
     return {
-        # transformers.js classifies only with model types that it knows; what it runs is the graph, whatever the type.
+        # transformers.js only classifies with known model types; it runs the graph whatever the type.
         "model_type": "bert",
         "architectures": ["BertForSequenceClassification"],
         "problem_type": f"{'multi' if head.is_multi_label else 'single'}_label_classification",
@@ -273,7 +274,7 @@ def _onnx_card(name: str, normalize: bool, head: OnnxHead | None) -> str:
         javascript = _EMBED.format(name=name, not_normalized="" if normalize else " not")
     else:
         task, output = "text-classification", "probabilities"
-        kind = "A text has any number of labels" if head.is_multi_label else "A text has one label"
+        kind = "A text can have any number of labels" if head.is_multi_label else "A text has one label"
         javascript = _CLASSIFY.format(name=name, n_labels=len(head.labels), kind=kind)
     return _ONNX_CARD.format(name=name, task=task, output=output, javascript=javascript)
 

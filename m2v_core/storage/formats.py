@@ -1,4 +1,4 @@
-"""Every layout that a static model was ever published in."""
+"""All published layouts of static models."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ if TYPE_CHECKING:
 
     from m2v_core.storage.front_matter import FrontMatter
 
-# Releases before 0.10 did not write it, and always cut at this.
+# Releases before 0.10 did not write it, and always truncated at this length.
 DEFAULT_MAX_LENGTH = 512
 
 MODULES = "modules.json"
 CARD = "README.md"
 PROMPTS = "config_sentence_transformers.json"
-# A classifier's head, beside its static model: as model2vec has it since 0.9, and before.
+# The head of a classifier, next to its static model: file names of model2vec since 0.9, and before.
 HEAD = "head.safetensors"
 SKOPS_HEAD = "pipeline.skops"
-# The modules that a Sentence Transformer may consist of and still be a static model.
+# The modules that a static model in Sentence Transformers format may have.
 STATIC_MODULES = frozenset({"StaticEmbedding", "Normalize"})
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where one family of releases keeps the parts of a model.
+    """File layout of one family of releases.
 
     Attributes:
-        name: Who wrote it.
+        name: The library and releases that write it.
         tensors: Path of the safetensors file, relative to the model's folder.
+        table: Name of the table in that file.
         table: Name of the table inside that file.
         tokenizer: Path of the tokenizer.
         config: Path of the configuration.
@@ -47,15 +48,15 @@ class Layout:
 
     @property
     def files(self) -> tuple[str, str, str]:
-        """The paths that must be there."""
+        """The required paths."""
         return self.tensors, self.tokenizer, self.config
 
     def is_in(self, folder: Path) -> bool:
-        """Whether those are there; what is in them is not looked at."""
+        """Whether the required files exist; their content is not validated."""
         return all((folder / file).is_file() for file in self.files)
 
 
-# The first is what we write, and the first that a folder satisfies is the one it is read as.
+# Models are written in the first layout, and read in the first layout whose files exist.
 LAYOUTS: tuple[Layout, ...] = (
     Layout("model2vec 0.2 on", "model.safetensors", "embeddings", "tokenizer.json", "config.json"),
     Layout("model2vec 0.1", "embeddings.safetensors", "embeddings", "tokenizer.json", "config.json"),
@@ -78,14 +79,15 @@ LAYOUTS: tuple[Layout, ...] = (
 
 @dataclass(frozen=True)
 class Reader:
-    """A program of others that opens what we save, and the releases that are supported.
+    """A third-party library that loads our models, and its supported releases.
 
     Attributes:
         package: Its name on the package index.
+        oldest: Oldest supported release.
         oldest: Oldest release supported.
         oldest_with_weights: Oldest release that applies `weights` and `mapping`.
-        oldest_for_long_texts: Oldest release that reads more than `DEFAULT_MAX_LENGTH` tokens of a text; None if there
-            is none.
+        oldest_for_long_texts: Oldest release that encodes more than `DEFAULT_MAX_LENGTH` tokens of a text; None if
+            there is none.
     """
 
     package: str
@@ -94,8 +96,8 @@ class Reader:
     oldest_for_long_texts: str | None
 
 
-# The only place that names these releases. Judged by tests/contracts/test_reader_releases.py, in environments with the
-# oldest and the newest release of each reader.
+# The only place with these release numbers. tests/contracts/test_reader_releases.py verifies them in environments with
+# the oldest and the newest release of each reader.
 MODEL2VEC = Reader("model2vec", "0.8", "0.8", "0.10")
 SENTENCE_TRANSFORMERS = Reader("sentence-transformers", "5.0", "6.2", "5.0")
 LAGHU = Reader("laghu", "0.2", "0.2", None)
@@ -104,15 +106,15 @@ READERS = (MODEL2VEC, SENTENCE_TRANSFORMERS, LAGHU)
 
 @dataclass(frozen=True)
 class Form:
-    """The part of a saved model that decides which releases of its readers open it correctly.
+    """The properties of a saved model that determine which releases can load it correctly.
 
     Attributes:
         dtype: Number format of the table.
         normalize: Whether embeddings have unit length.
-        max_length: Tokens read of each text; None for all.
-        has_weights: Whether there are `weights`, as int8 models have.
+        max_length: Maximum number of tokens per text; None for no limit.
+        has_weights: Whether there are `weights`, as in int8 models.
         has_mapping: Whether tokens share rows.
-        has_default_prompt: Whether a prompt is put before each text by default.
+        has_default_prompt: Whether a prompt is inserted before each text by default.
     """
 
     dtype: str
@@ -124,7 +126,7 @@ class Form:
 
     @classmethod
     def of(cls, stored: StoredModel) -> Form:
-        """The form of a model's parts."""
+        """Return the form of a stored model."""
         return cls(
             str(stored.token_embeddings.dtype),
             stored.normalize,
@@ -138,13 +140,13 @@ class Form:
     def is_converted(self) -> bool:
         """Whether Sentence Transformers must convert the model with `.float()`.
 
-        In float16 its `Normalize` divides the zero vector of a text without known tokens by a norm that is rounded to
-        0, and returns NaN. Releases that apply `weights` convert the table to float32 to do so.
+        In float16, its `Normalize` divides the zero vector of a text without known tokens by a norm that rounds to
+        0, which returns NaN. Releases that apply `weights` convert the table to float32 for that.
         """
         return self.dtype == "float16" and self.normalize and not self.has_weights
 
     def oldest_release(self, reader: Reader) -> str | None:
-        """The oldest release of a reader whose embeddings are ours; None if there is none."""
+        """The oldest release of a reader with the same embeddings; None if there is none."""
         release = reader.oldest_with_weights if self.has_weights or self.has_mapping else reader.oldest
         if self.max_length is not None and self.max_length <= DEFAULT_MAX_LENGTH:
             return release
@@ -155,7 +157,7 @@ class Form:
         )
 
     def readers(self) -> dict[str, str]:
-        """What opens the model, by package: `">= 6.2"`, `">= 5.0, with .float()"` or `"no release"`."""
+        """Releases that load the model, by package: `">= 6.2"`, `">= 5.0, with .float()"` or `"no release"`."""
         found = {}
         for reader in READERS:
             release = self.oldest_release(reader)
@@ -168,58 +170,58 @@ class Form:
         return found
 
     def notes(self) -> list[str]:
-        """One sentence for each reader that needs more than its oldest supported release."""
+        """One sentence for each reader with requirements beyond its oldest supported release."""
         found = []
         for reader in READERS:
             release = self.oldest_release(reader)
             if release is None:
-                found.append(f"{reader.package} reads at most {DEFAULT_MAX_LENGTH} tokens of each text.")
+                found.append(f"{reader.package} truncates each text at {DEFAULT_MAX_LENGTH} tokens.")
             elif release != reader.oldest:
-                found.append(f"It needs {reader.package} >= {release}.")
+                found.append(f"This model requires {reader.package} >= {release}.")
         if self.is_converted:
             found.append(
-                "In sentence-transformers, open it with SentenceTransformer(...).float(): in float16, texts without "
-                "known tokens give NaN."
+                "In sentence-transformers, load it with SentenceTransformer(...).float(): in float16, texts without "
+                "known tokens become NaN."
             )
         if self.has_default_prompt:
             found.append(
-                "model2vec and laghu apply no prompts; put the model's default prompt before each text yourself."
+                "model2vec and laghu apply no prompts; insert the model's default prompt before each text yourself."
             )
         return found
 
 
 def all_paths() -> list[str]:
-    """Every path that any layout uses, sorted: what to fetch of a repository."""
+    """Every path that a layout uses, sorted: the files to download from a repository."""
     return sorted({MODULES, CARD, PROMPTS, *(path for layout in LAYOUTS for path in layout.files)})
 
 
 def is_model_folder(folder: Path) -> bool:
-    """Whether the files of some layout are in `folder`, damaged or not."""
+    """Whether `folder` contains the files of a layout, damaged or not."""
     return any(layout.is_in(folder) for layout in LAYOUTS)
 
 
 def is_classifier_folder(folder: Path) -> bool:
-    """Whether there is a head beside the model, damaged or not."""
+    """Whether there is a head next to the model, damaged or not."""
     return any((folder / head).is_file() for head in (HEAD, SKOPS_HEAD))
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """The parts of a model as they stand on disk.
+    """The parts of a model as stored on disk.
 
     Attributes:
         token_embeddings: (n_rows, dim) float32, float16 or int8.
-        tokenizer: Its ids index `weights` and `token_mapping`, or the rows where there is no mapping.
-        weights: (n_vocabulary,) float32, or None for ones.
-        token_mapping: (n_vocabulary,) int32, or None where token i has row i.
+        tokenizer: Its ids are indices into `weights` and `token_mapping`, or into the rows without a mapping.
+        weights: (n_vocabulary,) float32, or None if all are 1.
+        token_mapping: (n_vocabulary,) int32, or None if token i has row i.
         normalize: Whether embeddings have unit length.
-        max_length: Tokens read of each text; None for all.
-        config: `config.json`, keys that nobody here knows included.
+        max_length: Maximum number of tokens per text; None for no limit.
+        config: `config.json`, including unknown keys.
         base_model_name: The card's `base_model`, when saving.
         language: The card's `language`, when saving.
-        prompts: Texts to put before each text, by name; as in Sentence Transformers.
-        default_prompt_name: The one that is put there by default; None for none.
-        front_matter: Of the card, when loading.
+        prompts: Prompts by name, inserted before texts; as in Sentence Transformers.
+        default_prompt_name: The prompt used by default; None for none.
+        front_matter: The card's front matter, when loading.
     """
 
     token_embeddings: NDArray[Any]

@@ -1,6 +1,6 @@
-"""What stands above the text of a model card, in YAML.
+"""The YAML front matter of a model card.
 
-A card is for people: a damaged one is logged, and never keeps a model from loading.
+Cards are documentation: a damaged card is logged, and never prevents a model from loading.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FrontMatter:
-    """The front matter of a card, parsed when asked: importing a parser takes as long as loading a model.
+    """The front matter of a card, parsed lazily: importing a parser takes as long as loading a model.
 
     Attributes:
-        path: Of the card.
-        text: Empty where there is no card, no front matter, or none that can be read.
+        path: Path of the card.
+        text: Empty if the card is missing, unreadable or has no front matter.
     """
 
     path: Path
@@ -27,7 +27,7 @@ class FrontMatter:
 
     @classmethod
     def of(cls, path: Path) -> FrontMatter:
-        """That of the card in a file."""
+        """Read the front matter of the card at `path`."""
         text = ""
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -38,7 +38,7 @@ class FrontMatter:
         return cls(path, text.split("\n---", 1)[0] if text.startswith("---") else "")
 
     def fields(self) -> dict[str, Any]:
-        """What it states; nothing where it is no mapping in YAML."""
+        """Its fields; empty if it is not a YAML mapping."""
         import yaml
 
         try:
@@ -50,6 +50,6 @@ class FrontMatter:
 
 
 def as_list(value: object) -> list[str]:
-    """A field that may hold one name, several or none."""
+    """Convert a field with one name, several names or none to a list."""
     names = value if isinstance(value, list) else [value]
     return [name for name in names if isinstance(name, str)]

@@ -1,4 +1,4 @@
-"""A model in a folder: read from any layout ever published, written in one go."""
+"""Loads a model from a folder in any published layout, and saves it atomically."""
 
 from __future__ import annotations
 
@@ -35,37 +35,35 @@ if TYPE_CHECKING:
 
     from m2v_core.storage import card
 
-_REMEDY = "Fetch or distil the model again."
+_REMEDY = "Download or distill the model again."
 _MAX_PROMPT_CHARS = 10_000  # copied into every text, so a longer one could exhaust memory
 _TABLE_DTYPES = {"F64": np.float32, "F32": np.float32, "F16": np.float16, "I8": np.int8}
 
 
 def load(folder: Path, *, load_in_memory: bool = False) -> StoredModel:
-    """The parts of the model in `folder`.
+    """Load the parts of the model in `folder`.
 
-    Where nothing says whether to normalize, the answer is no, as in Model2Vec; a missing `max_length` is 512. Sentence
-    Transformers keeps the limit in the tokenizer alone: without truncation there, all tokens are read.
+    If `normalize` is not stated, it is False, as in Model2Vec; a missing `max_length` is 512. Sentence Transformers
+    stores the limit only in the tokenizer: without truncation there, all tokens are used.
 
     Args:
-        folder: Holds a model in any of `formats.LAYOUTS`.
-        load_in_memory: Copy the table instead of mapping it read-only from its file (see `mapped_file`). A table of
-            float64, which is converted, or not aligned to its numbers is always copied.
+        folder: A folder with a model in any of `formats.LAYOUTS`.
+        load_in_memory: Copy the table instead of mapping it read-only from its file (see `mapped_file`). Tables of
+            float64, which are converted, and unaligned tables are always copied.
 
     Raises:
         NotFoundError: No such folder.
-        ModelFormatError: A file is missing or damaged, or this is another kind of model; the message says
-            which.
+        ModelFormatError: A file is missing or damaged, or this is another kind of model; the message names the
+            cause.
     """
     if not folder.is_dir():
-        raise NotFoundError(
-            f"There is no folder {folder}; pass a model's folder or a Hub repository such as 'org/name'."
-        )
+        raise NotFoundError(f"Folder not found: {folder}. Pass a model folder or a Hub repository such as 'org/name'.")
     layout = _find_layout(folder)
     normalizes = _normalizes(folder / MODULES)
     table, weights, mapping = _read_tensors(folder / layout.tensors, layout, load_in_memory)
     tokenizer = _read_tokenizer(folder / layout.tokenizer)
     prompts, default_prompt_name = _prompts(folder / PROMPTS)
-    # Sentence Transformers keeps prompts and versions in its file, and nothing that belongs into ours.
+    # Sentence Transformers stores prompts and versions in its file, and nothing that belongs in ours.
     config = _read_config(folder / layout.config) if layout.config == "config.json" else {}
     normalize = config.get("normalize")
     if layout.config == "config.json":
@@ -95,24 +93,24 @@ def save(
     license: str | None = None,
     measured: card.Measured | None = None,
     classifier: card.Classifier | None = None,
-    beside: Mapping[str, bytes] | None = None,
+    extra_files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write a model that model2vec, Sentence Transformers and this library open, and agree on.
+    """Write a model that model2vec, Sentence Transformers and this library load with the same results.
 
     Args:
-        folder: The folder to write; made when missing.
+        folder: The folder to write; created if missing.
         stored: The parts.
-        unk_token_id: Token whose row is written as zero when normalizing: readers that keep unknown tokens
+        unk_token_id: Token whose row is written as zeros if the model normalizes: readers that keep unknown tokens
             then agree with those that drop them.
-        model_name: Name in the card; the folder's own when None.
-        license: SPDX id for the card; none is stated when None.
-        measured: What was measured of the model, for the card.
-        classifier: What the head on top of the model tells apart, for the card; None without one.
-        beside: Other files to write in the same go, by name.
+        model_name: Name in the card; None for the name of the folder.
+        license: SPDX id for the card; None states no license.
+        measured: Measurements of the model, for the card.
+        classifier: The classification head on top of the model, for the card; None without one.
+        extra_files: Other files to write in the same step, by name.
 
     Raises:
-        SaveError: Writing failed; what stood in `folder` still stands.
-        InputError: `stored.config` holds something that JSON can't.
+        SaveError: Writing failed; existing files in `folder` are unchanged.
+        InputError: `stored.config` contains a value that JSON can't represent.
     """
     from m2v_core.storage import card
     from m2v_core.storage.atomic import replacing
@@ -125,7 +123,7 @@ def save(
         "config.json": _json(_config(stored, table)),
         MODULES: _json(_modules(stored.normalize)),
         "tokenizer.json": _tokenizer_json(stored),
-        # Without prompts the file is only needed to replace the one of another model.
+        # Without prompts, the file is only needed to overwrite that of another model.
         **({PROMPTS: _prompts_json(stored)} if stored.prompts or (folder / PROMPTS).exists() else {}),
         CARD: card.model_card(
             model_name=model_name or folder.absolute().name,
@@ -142,7 +140,7 @@ def save(
             classifier=classifier,
         ),
     }
-    others = dict(beside or {})
+    others = dict(extra_files or {})
     n_bytes = sum(array.nbytes for array in tensors.values()) + sum(len(text.encode()) for text in texts.values())
     n_bytes += sum(map(len, others.values()))
     with replacing(folder, n_bytes) as staging:
@@ -159,15 +157,15 @@ def _find_layout(folder: Path) -> Layout:
         nearest = max(LAYOUTS, key=lambda layout: sum((folder / file).is_file() for file in layout.files))
         missing = [file for file in nearest.files if not (folder / file).is_file()]
         raise ModelFormatError(
-            f"{folder} holds no static model: {', '.join(missing)} missing (as {nearest.name} writes them). {_REMEDY}"
+            f"{folder} contains no static model: {', '.join(missing)} missing (layout of {nearest.name}). {_REMEDY}"
         )
     for layout in complete:
         if layout.table in _tensor_names(folder / layout.tensors):
             return layout
     names = ", ".join(_tensor_names(folder / complete[0].tensors)[:3])
     raise ModelFormatError(
-        f"{folder / complete[0].tensors} holds no table of token embeddings, but {names}, ... "
-        "If this is a Sentence Transformer, distil it first."
+        f"{folder / complete[0].tensors} contains no table of token embeddings, but {names}, ... "
+        "If this is a Sentence Transformer, distill it first."
     )
 
 
@@ -202,13 +200,13 @@ def _read_tensors(
         raise ModelFormatError(f"{path}: the table must be of shape (n_rows, dim), not {table.shape}. {_REMEDY}")
     if mapping is not None:
         if not np.issubdtype(mapping.dtype, np.integer):
-            raise ModelFormatError(f"{path}: `mapping` must hold integers, not {mapping.dtype}. {_REMEDY}")
+            raise ModelFormatError(f"{path}: `mapping` must contain integers, not {mapping.dtype}. {_REMEDY}")
         mapping = mapping.astype(np.int32, copy=False)
     return table, weights, mapping
 
 
 def _mapped_table(path: Path, name: str) -> NDArray[Any] | None:
-    """One tensor of a safetensors file that `safe_open` has validated, mapped; None if it is not aligned.
+    """Map one tensor of a safetensors file that `safe_open` has validated; None if it is not aligned.
 
     Source: https://github.com/huggingface/safetensors#format.
     """
@@ -230,20 +228,20 @@ def _read_tokenizer(path: Path) -> Tokenizer:
         raise ModelFormatError(f"{path} can't be read ({error}). {_REMEDY}") from error
     try:
         return Tokenizer.from_str(text)
-    # The bindings raise a bare Exception, of no class of their own, for whatever they can't parse.
+    # The bindings raise a bare Exception for anything they can't parse.
     except Exception as error:
         if type(error) is not Exception:
             raise
-        raise ModelFormatError(f"{path} is no tokenizer that can be read ({error}). {_REMEDY}") from error
+        raise ModelFormatError(f"{path} is not a readable tokenizer ({error}). {_REMEDY}") from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     config = _read_json(path)
     if not isinstance(config, dict):
-        raise ModelFormatError(f"{path} must hold a JSON object, not {type(config).__name__}. {_REMEDY}")
+        raise ModelFormatError(f"{path} must contain a JSON object, not {type(config).__name__}. {_REMEDY}")
     normalize = config.get("normalize")
     if not isinstance(normalize, (bool, NoneType)):
-        raise ModelFormatError(f"{path}: normalize is {normalize!r}, not true or false. Correct it there.")
+        raise ModelFormatError(f"{path}: normalize is {normalize!r}; it must be true or false. Correct the file.")
     return config
 
 
@@ -251,32 +249,32 @@ def _checked_max_length(max_length: Any, path: Path) -> int | None:
     if max_length is None or (type(max_length) is int and max_length >= 1):
         return max_length
     raise ModelFormatError(
-        f"{path}: max_length is {max_length!r}; it must be a number of tokens, 1 or more, or null. Correct it there."
+        f"{path}: max_length is {max_length!r}; it must be a number of tokens, 1 or more, or null. Correct the file."
     )
 
 
 def _normalizes(path: Path) -> bool:
-    """Whether the modules of a Sentence Transformer end in unit length; False where they aren't listed."""
+    """Whether a Sentence Transformer's modules include normalization; False if they aren't listed."""
     if not path.is_file():
         return False
     modules = _read_json(path)
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise ModelFormatError(f"{path} must hold a list of modules. {_REMEDY}")
+        raise ModelFormatError(f"{path} must contain a list of modules. {_REMEDY}")
     kinds = [str(module.get("type")).rpartition(".")[2] for module in modules]
     if others := [kind for kind in kinds if kind not in STATIC_MODULES]:
         raise ModelFormatError(
-            f"{path} lists {', '.join(others)}: a static model has StaticEmbedding and perhaps Normalize, "
-            "no more. A Sentence Transformer must be distilled first."
+            f"{path} lists {', '.join(others)}: a static model only has StaticEmbedding and optionally Normalize. "
+            "A Sentence Transformer must be distilled first."
         )
     return "Normalize" in kinds
 
 
 def _prompts(path: Path) -> tuple[dict[str, str], str | None]:
-    """The prompts in Sentence Transformers' file, by name, and the name of the default one."""
+    """The prompts in Sentence Transformers' file, by name, and the name of the default prompt."""
     config = _read_json(path) if path.is_file() else {}
     prompts = (config.get("prompts") or {}) if isinstance(config, dict) else None
     if not isinstance(prompts, dict) or not all(isinstance(prompt, (str, NoneType)) for prompt in prompts.values()):
-        raise ModelFormatError(f"{path} must hold a JSON object whose `prompts` are texts by name. {_REMEDY}")
+        raise ModelFormatError(f"{path} must contain a JSON object whose `prompts` are texts by name. {_REMEDY}")
     if too_long := [name for name, prompt in prompts.items() if len(prompt or "") > _MAX_PROMPT_CHARS]:
         raise ModelFormatError(
             f"{path}: the prompt {too_long[0]!r} has more than {_MAX_PROMPT_CHARS:,} characters. {_REMEDY}"
@@ -284,7 +282,7 @@ def _prompts(path: Path) -> tuple[dict[str, str], str | None]:
     default = config.get("default_prompt_name")
     if default is not None and default not in {"query", "document", *prompts}:
         names = ", ".join(prompts) or "none"
-        raise ModelFormatError(f"{path}: default_prompt_name is {default!r}; prompts: {names}. Correct it there.")
+        raise ModelFormatError(f"{path}: default_prompt_name is {default!r}; prompts: {names}. Correct the file.")
     return {name: prompt or "" for name, prompt in prompts.items()}, default
 
 
@@ -292,16 +290,16 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise ModelFormatError(f"{path} is no valid JSON ({error}). {_REMEDY}") from error
+        raise ModelFormatError(f"{path} is not valid JSON ({error}). {_REMEDY}") from error
 
 
 def _tensors(stored: StoredModel, unk_token_id: int | None) -> dict[str, NDArray[Any]]:
-    """The tensors to write; `weights` only where they change an embedding.
+    """The tensors to write; `weights` only if they change an embedding.
 
-    Weights of ones would slow model2vec 0.10 down, up to 1.6 times. Their one use would be that newer releases of
-    Sentence Transformers convert a float16 table to float32 to apply them, which keeps Normalize from returning NaN
-    (see `Form.is_converted`). A row shared with the unknown token can't be zeroed: its weight is, and model2vec loses
-    no time, since shared rows are on the slower path already.
+    Weights of ones would slow model2vec 0.10 down by up to 1.6 times. Their only benefit would be that newer releases
+    of Sentence Transformers convert a float16 table to float32 to apply them, which keeps Normalize from returning NaN
+    (see `Form.is_converted`). A row shared with the unknown token can't be set to zero, so its weight is; model2vec is
+    not slowed down, because shared rows are already on the slower path.
     """
     table, weights, mapping = stored.token_embeddings, stored.weights, stored.token_mapping
     is_idle = weights is None or bool(np.all(np.delete(weights, [] if unk_token_id is None else unk_token_id) == 1.0))
@@ -330,7 +328,7 @@ def _config(stored: StoredModel, table: NDArray[Any]) -> dict[str, Any]:
     named = {"tokenizer_name": stored.base_model_name} if hub_id(stored.base_model_name) else {}
     config = {
         **named,
-        # What Model2Vec writes: the length that its teachers are taken to read.
+        # Same as Model2Vec: the assumed length of the teacher's input.
         "seq_length": 1_000_000,
         **stored.config,
         "model_type": "model2vec",
@@ -359,7 +357,7 @@ def _prompts_json(stored: StoredModel) -> str:
 
 
 def _tokenizer_json(stored: StoredModel) -> str:
-    """The tokenizer with the model's limit inside, for readers that have no other."""
+    """The tokenizer with the model's maximum length, for readers that only use that."""
     tokenizer = Tokenizer.from_str(stored.tokenizer.to_str())
     tokenizer.no_padding()
     if stored.max_length is None:

@@ -64,7 +64,7 @@ class MappedFile(mmap.mmap):
         Raises:
             ModelFormatError: The file is shorter now, so reading the mapping could kill the process.
         """
-        size = self.size()  # of the file behind the mapping's own descriptor, whatever stands at the path now
+        size = self.size()  # of the mapping's own file descriptor; the path may be another file by now
         if size < len(self):
             raise ModelFormatError(
                 f"{self.path} was truncated from {len(self):,} to {size:,} bytes while a model was using it. Another "

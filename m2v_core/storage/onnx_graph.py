@@ -1,12 +1,12 @@
-"""A static model as an ONNX graph: built node by node, so that neither torch nor a tracer is needed.
+"""Builds the ONNX graph of a static model node by node, without torch or tracing.
 
     input_ids (batch, sequence) -> rows -> last_hidden_state (batch, sequence, dim)
     attention_mask                      -> embeddings, sentence_embedding (batch, dim)
                                            -> layers of the head -> logits, probabilities (batch, n_labels)
 
-Source: the one output of model2vec 0.10's exports is `embeddings`, or `probabilities` of a classifier, so that programs
-for it take the first output; Sentence Transformers' own ONNX models call the pooled output `sentence_embedding`; the
-pipelines of transformers.js take `last_hidden_state` or `logits`.
+Source: the only output of model2vec 0.10's exports is `embeddings`, or `probabilities` for a classifier, so programs
+for it use the first output; Sentence Transformers' own ONNX models name the pooled output `sentence_embedding`; the
+pipelines of transformers.js use `last_hidden_state` or `logits`.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-# Old enough for every runtime of the last years; nothing here is newer.
+# Old enough for every runtime of recent years; the graph needs nothing newer.
 _OPSET = 17
 _IR_VERSION = 8
-_MAX_BYTES = 2 * 10**9  # of one protocol buffer, with room for the nodes
+_MAX_BYTES = 2 * 10**9  # limit of one protocol buffer, minus room for the nodes
 
 
 @dataclass(frozen=True)
 class OnnxHead:
-    """The head of a classifier or of a regression, for the graph.
+    """The head of a classifier or regression, for the graph.
 
     Attributes:
-        layers: (n_outputs, n_inputs) weights and (n_outputs,) biases of each, float32, with ReLU between them.
-        labels: What the last outputs stand for, as text; empty for numbers.
-        is_multi_label: Whether a sigmoid follows and not softmax.
+        layers: (n_outputs, n_inputs) weights and (n_outputs,) biases of each layer, float32, with ReLU between them.
+        labels: Labels of the outputs, as text; empty for numbers.
+        is_multi_label: Whether the output activation is a sigmoid instead of softmax.
     """
 
     layers: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -47,18 +47,19 @@ class OnnxHead:
 
 
 def build_onnx(stored: StoredModel, unk_token_id: int | None, head: OnnxHead | None = None) -> ModelProto:
-    """The graph that gives what `StaticModel.encode` gives, and with a head what `predict_proba` gives, from token ids.
+    """Build a graph that computes `StaticModel.encode` from token ids, and `predict_proba` with a head.
 
     Its inputs are `input_ids` and `attention_mask`, both (batch, sequence) int64; a `sequence` of 0 is allowed. Its
-    outputs are float32, whatever the table is: `embeddings` (batch, dim), the mean over known tokens, at unit length if
-    the model normalizes and zeros without known tokens; `sentence_embedding`, the same; and `last_hidden_state` (batch,
-    sequence, dim), each token's weighted row and zeros for padding and for unknown tokens. With a head, `probabilities`
-    and `logits`, both (batch, n_labels), come before these, or `predictions` (batch, n_outputs) where it has no labels.
+    outputs are float32, whatever the dtype of the table: `embeddings` (batch, dim), the mean over known tokens, of unit
+    length if the model normalizes and zeros without known tokens; `sentence_embedding`, the same; and
+    `last_hidden_state` (batch, sequence, dim), each token's weighted row, zeros for padding and unknown tokens. With a
+    head, `probabilities` and `logits`, both (batch, n_labels), come first, or `predictions` (batch, n_outputs) without
+    labels.
 
     Args:
-        stored: The model. Its table, weights and mapping go into the graph as they are.
-        unk_token_id: Token that is left out of every mean; None when there is none.
-        head: Of a classifier; None for embeddings alone.
+        stored: The model. Its table, weights and mapping go into the graph unchanged.
+        unk_token_id: Token excluded from every mean; None if there is none.
+        head: Head of a classifier or regression; None for embeddings only.
 
     Raises:
         InputError: The table is too large for a graph in one file.
@@ -75,8 +76,8 @@ def build_onnx(stored: StoredModel, unk_token_id: int | None, head: OnnxHead | N
     n_bytes = sum(array.nbytes for array in arrays.values())
     if n_bytes > _MAX_BYTES:
         raise InputError(
-            f"The table takes {n_bytes:,} bytes, and an ONNX file holds {_MAX_BYTES:,}. Load the model with "
-            "quantize_to='int8', or with fewer dimensions (dimensionality), save that, and export it."
+            f"The table has {n_bytes:,} bytes, but an ONNX file can have at most {_MAX_BYTES:,}. Load the model with "
+            "quantize_to='int8' or fewer dimensions (dimensionality), save it, and export that."
         )
     arrays |= {
         "none": np.array(-1 if unk_token_id is None else unk_token_id, dtype=np.int64),
@@ -91,7 +92,7 @@ def build_onnx(stored: StoredModel, unk_token_id: int | None, head: OnnxHead | N
         nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 
-    # Which tokens count: (batch, sequence, 1) of 0 and 1.
+    # Mask of the tokens that count: (batch, sequence, 1) of 0 and 1.
     is_unknown = node("Equal", ["input_ids", "none"], "is_unknown")
     is_known = node("Not", [is_unknown], "is_known")
     is_attended = node("Cast", ["attention_mask"], "is_attended", to=TensorProto.BOOL)

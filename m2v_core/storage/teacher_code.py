@@ -1,4 +1,4 @@
-"""Code that comes with a Sentence Transformer: whether loading it would run some, and its refusal."""
+"""Detects and rejects Sentence Transformers that require code from their own repository."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from m2v_core.errors import RemoteCodeError, TeacherError
 
 
 def read_modules(folder: Path, name: str) -> list[dict[str, str]]:
-    """The modules that a Sentence Transformer lists, each with type and path; none where there is no list.
+    """The modules that a Sentence Transformer lists, each with type and path; empty without a list.
 
     Raises:
         TeacherError: The list is damaged.
@@ -27,8 +27,8 @@ def parse_modules(content: bytes, name: str) -> list[dict[str, str]]:
     """The modules in a modules.json, each with type and path.
 
     Args:
-        content: Of the file.
-        name: The teacher's, for the error.
+        content: Content of the file.
+        name: The teacher's name, for the error message.
 
     Raises:
         TeacherError: The list is damaged.
@@ -41,7 +41,7 @@ def parse_modules(content: bytes, name: str) -> list[dict[str, str]]:
 
 @functools.cache
 def _known_types() -> frozenset[str]:
-    """The model types that transformers loads with its own code, read from its sources: importing it takes seconds."""
+    """The model types that transformers implements, read from its source: importing it takes seconds."""
     spec = find_spec("transformers")
     if spec is None or spec.origin is None:
         return frozenset()
@@ -50,12 +50,12 @@ def _known_types() -> frozenset[str]:
     return frozenset(name for source in sources for name in re.findall(r'"([^"]+)"\s*[,:]\s*"\w+Config"', source))
 
 
-def own_code(config: Mapping[str, Any], modules: Sequence[Mapping[str, str]] = ()) -> str | None:
-    """The first class that can't be loaded without code from the teacher's repository; None if there is none.
+def find_custom_code(config: Mapping[str, Any], modules: Sequence[Mapping[str, str]] = ()) -> str | None:
+    """The first class that requires code from the teacher's repository; None if there is none.
 
     Args:
         config: The transformer's config.json.
-        modules: As `read_modules` returns them. Before version 6, sentence-transformers runs any module that lies in
+        modules: As returned by `read_modules`. sentence-transformers before version 6 runs the code of any module in
             a local folder.
     """
     others = [module["type"] for module in modules if not module["type"].startswith("sentence_transformers.")]
@@ -67,11 +67,11 @@ def own_code(config: Mapping[str, Any], modules: Sequence[Mapping[str, str]] = (
     return str(auto_map.get("AutoModel", "auto_map")) if isinstance(auto_map, dict) else "auto_map"
 
 
-def refuse_own_code(name: str, code: str | None, remedy: str) -> None:
-    """Refuse what `own_code` found.
+def reject_custom_code(name: str, code: str | None, remedy: str) -> None:
+    """Raise an error if `find_custom_code` found any.
 
     Raises:
-        RemoteCodeError: There is some.
+        RemoteCodeError: The teacher requires custom code.
     """
     if code is not None:
-        raise RemoteCodeError(f"{name} needs code of its own ({code}). {remedy}")
+        raise RemoteCodeError(f"{name} requires custom code ({code}). {remedy}")

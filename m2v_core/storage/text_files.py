@@ -1,4 +1,4 @@
-"""Text files that people made: read whole, their encoding found out."""
+"""Reads text files and detects their encoding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SIGNATURES = (
     (b"%PDF", "a PDF document", "save its text as a plain text file"),
     (b"PAR1", "a Parquet table", "export it as CSV"),
 )
-# What spreadsheets and editors write without a byte order mark. charset-normalizer also knows the encodings of
+# Encodings that spreadsheets and editors write without a byte order mark. charset-normalizer also supports encodings of
 # terminals and old Macs, and prefers them for lists of a few words.
 _USUAL = "cp1252"
 _LATIN = (_USUAL, "cp1250", "cp1254", "cp1257")
@@ -46,38 +46,38 @@ _COMMON_LEADS = {
 _WITHOUT_NUL = [*_ONE_BYTE, *_COMMON_LEADS]
 _WITH_NUL = ["utf_16_le", "utf_16_be"]
 SAMPLE_BYTES = 1 << 22
-"""What the encoding of a file that is not read whole is told by."""
+"""Bytes used to detect the encoding of a file that is not read whole."""
 _JUDGED_BYTES = 1 << 16
-_MOST_ODD_WORDS = 0.03
-_MOST_RARE_LETTERS = 0.05  # share outside the common characters of an encoding
-_SOME_COHERENCE, _COHERENCE_GAP = 0.3, 0.2  # of charset-normalizer: how well the letters fit a language
-_ENOUGH_LETTERS = 40  # of Japanese, which then has syllables among its characters
+_MAX_ODD_WORDS = 0.03
+_MAX_RARE_LETTERS = 0.05  # share of characters outside the common ones of an encoding
+_SOME_COHERENCE, _COHERENCE_GAP = 0.3, 0.2  # charset-normalizer's score of how well the letters fit a language
+_ENOUGH_LETTERS = 40  # in Japanese, so many letters always include kana
 _VOWELS = re.compile(
     "[\u0430\u0435\u0438\u043e\u0443\u044b\u044d-\u044f\u0451\u0454\u0456\u0457\u045e\u03b1\u03b5\u03b7\u03b9\u03bf\u03c5\u03c9\u03ac-\u03ce\u0390]"
 )
 _ACCENTS = re.compile("[\u0386\u0388-\u0390\u03ac-\u03b0\u03cc-\u03ce]")
-# Brackets and quotation marks inside a word, control characters, signs.
+# Brackets and quotation marks inside a word, control characters, symbols.
 _ODD_CATEGORIES = frozenset({"Pi", "Pf", "Ps", "Pe", "Cc", "Cn", "Co", "Sm", "Sc", "So", "Sk", "No"})
 _KANA = re.compile("[\u3041-\u30ff]")
 _WORD = re.compile(r"[^\s!-/:-@\[-`{-~]+")
 _ODD = re.compile(
     # a capital inside a word
     "[a-z\u00df-\u00f6\u00f8-\u00ff\u0430-\u045f][A-Z\u00c0-\u00d6\u00d8-\u00de\u0400-\u042f]"
-    "|[\uff61-\uff9f\u0192]"  # half-width katakana, and a lead byte of the other katakana
-    "|(?:^|[^\u0e01-\u0e4e])[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]"  # a Thai mark without its letter
+    "|[\uff61-\uff9f\u0192]"  # half-width katakana, and a lead byte of full-width katakana
+    "|(?:^|[^\u0e01-\u0e4e])[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]"  # a Thai mark without a letter
     "|[\u0e40-\u0e44](?:$|[^\u0e01-\u0e2e])|[\u0e30\u0e32-\u0e3a]{2}|\u0e3f"
-    "|^\u00ff$|^[\u00c0-\u017f]{2,}$|[\u00c0-\u017f]{4}"  # accented letters alone, or so many in a row
+    "|^\u00ff$|^[\u00c0-\u017f]{2,}$|[\u00c0-\u017f]{4}"  # only accented letters, or many in a row
     "|[\u03c2\u05da\u05dd\u05df\u05e3\u05e5]\\w"  # a final letter inside a word
 )
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a text file is to be decoded.
+    """The encoding of a text file.
 
     Attributes:
         codec: Its name in Python.
-        is_guessed: Nothing in the file proves it.
+        is_guessed: Whether the encoding was guessed rather than proven by the content.
     """
 
     codec: str
@@ -85,11 +85,11 @@ class Encoding:
 
     @property
     def shown(self) -> str:
-        """What people call it."""
+        """The name for users."""
         return self.codec.replace("cp12", "Windows-12").replace("_", "-").removesuffix("-sig")
 
     def warning(self, name: str) -> str | None:
-        """What a person should know about how the file `name` was decoded; None if there is no doubt."""
+        """A warning about how the file `name` was decoded; None if there is no doubt."""
         if not self.is_guessed:
             return None
         return f"{name} is not valid UTF-8 and was read as {self.shown}. If letters look wrong, save the file as UTF-8."
@@ -100,9 +100,9 @@ class DecodedText:
     """The text of a file.
 
     Attributes:
-        name: What messages call the file.
-        text: Without a byte order mark.
-        encoding: What it was decoded with.
+        name: Name of the file in messages.
+        text: The text, without a byte order mark.
+        encoding: The encoding of the file.
     """
 
     name: str
@@ -111,20 +111,20 @@ class DecodedText:
 
     @property
     def warning(self) -> str | None:
-        """What a person should know about how the file was decoded; None if there is no doubt."""
+        """A warning about how the file was decoded; None if there is no doubt."""
         return self.encoding.warning(self.name)
 
 
 def decode_text(content: bytes, name: str) -> DecodedText:
-    """The text of a file: UTF-8, anything with a byte order mark, or else what charset-normalizer takes it for.
+    """Decode a file as UTF-8, by its byte order mark, or in the encoding that charset-normalizer detects.
 
     Args:
         content: All bytes of the file.
-        name: What messages call it.
+        name: Name of the file in messages.
 
     Raises:
-        InputError: It isn't text, is damaged, or could be in several encodings.
-        MissingExtraError: It isn't UTF-8, and charset-normalizer is not installed.
+        InputError: The file isn't text, is damaged, or could be in several encodings.
+        MissingExtraError: The file isn't UTF-8, and charset-normalizer is not installed.
     """
     encoding = detect_encoding(content, name)
     try:
@@ -135,17 +135,17 @@ def decode_text(content: bytes, name: str) -> DecodedText:
 
 
 def detect_encoding(content: bytes, name: str, *, is_whole: bool = True, may_have_nul: bool = False) -> Encoding:
-    """The encoding of a text file.
+    """Detect the encoding of a text file.
 
     Args:
-        content: Its bytes, or those that it begins with.
-        name: What messages call it.
-        is_whole: Whether these are all.
-        may_have_nul: Whether UTF-8 with NUL is text too, and not binary.
+        content: Its bytes, or the first part of them.
+        name: Name of the file in messages.
+        is_whole: Whether `content` is the whole file.
+        may_have_nul: Whether UTF-8 with NUL counts as text instead of binary.
 
     Raises:
-        InputError: It isn't text, is damaged, or could be in several encodings.
-        MissingExtraError: It isn't UTF-8, and charset-normalizer is not installed.
+        InputError: The file isn't text, is damaged, or could be in several encodings.
+        MissingExtraError: The file isn't UTF-8, and charset-normalizer is not installed.
     """
     for signature, found, remedy in _SIGNATURES:
         if content.startswith(signature):
@@ -160,7 +160,7 @@ def detect_encoding(content: bytes, name: str, *, is_whole: bool = True, may_hav
     with NeedsExtra("charset-normalizer", "distill"):
         from charset_normalizer import from_bytes
 
-    judged = content[:_JUDGED_BYTES] if has_nul else _telling_lines(content)
+    judged = content[:_JUDGED_BYTES] if has_nul else _non_ascii_lines(content)
     matches = from_bytes(judged, cp_isolation=_WITH_NUL if has_nul else _WITHOUT_NUL)
     if has_nul:
         best = matches.best()
@@ -175,7 +175,7 @@ def detect_encoding(content: bytes, name: str, *, is_whole: bool = True, may_hav
             raise _damaged(name, Encoding("utf-8"), line, bad)
     if bad is None or not len(matches):
         raise InputError(f"{name} is binary, or text in an unknown encoding. Save it as text in UTF-8.")
-    # Encodings that give the same text are one match.
+    # Encodings that decode to the same text are one match.
     readings = {
         codec: (str(match), match.coherence)
         for match in matches
@@ -187,21 +187,21 @@ def detect_encoding(content: bytes, name: str, *, is_whole: bool = True, may_hav
     if only is None:
         could_be = ", ".join(Encoding(each).shown for each in likely or readings)
         raise InputError(
-            f"{name} is not UTF-8 in line {line:,} (byte {bad:,}), and too little of it tells its encoding: it could "
-            f"be {could_be}. Convert it to UTF-8, for example with iconv or an editor."
+            f"{name} is not UTF-8 in line {line:,} (byte {bad:,}), and has too little text to detect its encoding: it "
+            f"could be {could_be}. Convert it to UTF-8, for example with iconv or an editor."
         )
     return Encoding(only, is_guessed=True)
 
 
 def _only_codec(likely: dict[str, tuple[str, float]]) -> str | None:
-    """The one that a text must be in; None where that can't be told."""
+    """The only possible encoding of a text; None if it is ambiguous."""
     most = max((coherence for _, coherence in likely.values()), default=0.0)
     codecs_of: dict[str, list[str]] = {}
     for codec, (text, coherence) in likely.items():
         if most < _SOME_COHERENCE or coherence > most - _COHERENCE_GAP:
             codecs_of.setdefault(text, []).append(codec)
     latin = {text: named for text, named in codecs_of.items() if _is_latin(text)}
-    # Texts in other scripts have few letters of ASCII.
+    # Texts in other scripts have few ASCII letters.
     if any(sum(map(str.isalpha, text)) <= 2 * sum(map(_is_ascii_letter, text)) for text in latin):
         codecs_of = latin
     if len(codecs_of) == 1 or (codecs_of and codecs_of == latin):
@@ -209,7 +209,7 @@ def _only_codec(likely: dict[str, tuple[str, float]]) -> str | None:
         return _USUAL if _USUAL in named else named[0]
     chosen = {named[0]: text for text, named in codecs_of.items()}
     if set(chosen) == {"cp1251", "koi8_r"}:
-        # Each reads the other's small letters as capitals: the language must agree with the case.
+        # Each decodes the other's lowercase letters as uppercase: the better language score must agree with the case.
         small, large = sorted(chosen, key=lambda codec: -sum(map(str.islower, chosen[codec])))
         return small if likely[small][1] > likely[large][1] else None
     return None
@@ -224,20 +224,20 @@ def _is_ascii_letter(character: str) -> bool:
 
 
 def _is_likely(codec: str, text: str) -> bool:
-    """Whether a decoded text looks like one that people write: few words of it are odd."""
+    """Whether a decoded text looks plausible: few of its words are odd."""
     words = [word for word in _WORD.findall(text) if not word.isascii()]
     if not words:
-        return codec in _LATIN  # quotation marks and signs alone
+        return codec in _LATIN  # only quotation marks and symbols
     n_odd = sum(map(_is_odd, words))
     if codec in _COMMON_LEADS:
         first, last = _COMMON_LEADS[codec]
         leads = [character.encode(codec)[0] for character in text if character.isalpha() and character > "\x7f"]
         n_rare = sum(not first <= lead <= last for lead in leads)
-        if n_rare > _MOST_RARE_LETTERS * len(leads):
+        if n_rare > _MAX_RARE_LETTERS * len(leads):
             return False
         if codec in ("cp932", "euc_jp") and len(leads) >= _ENOUGH_LETTERS and not _KANA.search(text):
             return False
-    return n_odd <= _MOST_ODD_WORDS * len(words)
+    return n_odd <= _MAX_ODD_WORDS * len(words)
 
 
 def _is_odd(word: str) -> bool:
@@ -257,7 +257,7 @@ def _is_odd(word: str) -> bool:
         return True
     if scripts <= {"CYRILLIC", "GREEK"} and len(letters) > 2 and not _VOWELS.search(letters.casefold()):
         return True
-    # Greek words of several syllables have one accent, unless they are in capitals.
+    # Greek words of several syllables have one accent, unless they are in uppercase.
     return scripts == {"GREEK"} and len(letters) > 3 and not letters.isupper() and len(_ACCENTS.findall(letters)) != 1
 
 
@@ -266,8 +266,8 @@ def _script(letter: str) -> str:
     return "CJK" if name in ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "IDEOGRAPHIC") else name
 
 
-def _telling_lines(content: bytes) -> bytes:
-    """The first lines that are more than ASCII, some ten thousand bytes of them."""
+def _non_ascii_lines(content: bytes) -> bytes:
+    """The first non-ASCII lines, about as many bytes as are used for detection."""
     lines, n_bytes = [], 0
     for line in content.split(b"\n"):
         if not line.isascii():
@@ -279,7 +279,7 @@ def _telling_lines(content: bytes) -> bytes:
 
 
 def _first_bad_byte(content: bytes, is_whole: bool) -> int | None:
-    """Where the bytes stop being UTF-8; None where they don't."""
+    """The index of the first byte that is not UTF-8; None if there is none."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(content, is_whole)
     except UnicodeDecodeError as error:
@@ -289,17 +289,17 @@ def _first_bad_byte(content: bytes, is_whole: bool) -> int | None:
 
 def _damaged(name: str, encoding: Encoding, line: int, place: int) -> InputError:
     return InputError(
-        f"{name} is {encoding.shown}, but damaged in line {line:,} (byte {place:,}). Mend that line, or convert the "
+        f"{name} is {encoding.shown}, but damaged in line {line:,} (byte {place:,}). Repair that line, or convert the "
         "file to UTF-8."
     )
 
 
 class Transcoded(io.RawIOBase):
-    """A text file as UTF-8, decoded as it is read.
+    """A text file as a stream of UTF-8, converted while it is read.
 
     Args:
-        file: Its bytes, from the start.
-        name: What messages call it.
+        file: The file, at its start.
+        name: Name of the file in messages.
         encoding: Its encoding.
     """
 
@@ -311,18 +311,18 @@ class Transcoded(io.RawIOBase):
 
     @property
     def n_read(self) -> int:
-        """Bytes of the file that were read."""
+        """Number of bytes read from the file."""
         return self._n_read
 
     def readable(self) -> bool:
-        """True, as `io.RawIOBase` asks for."""
+        """True, as required by `io.RawIOBase`."""
         return True
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer with UTF-8.
 
         Raises:
-            InputError: The file is damaged; names the line.
+            InputError: The file is damaged; the message names the line.
         """
         while not self._rest:
             content = self._file.read(_JUDGED_BYTES)
@@ -350,27 +350,27 @@ class Transcoded(io.RawIOBase):
 
 
 def read_text(path: str | Path, name: str | None = None) -> DecodedText:
-    """The text of the file at `path`, decoded by `decode_text`.
+    """Read the text of the file at `path`, decoded by `decode_text`.
 
     Args:
-        path: Of the file.
-        name: What messages call it; the path when None.
+        path: Path of the file.
+        name: Name of the file in messages; None for the path.
 
     Raises:
         NotFoundError: There is no such file.
-        InputError: It can't be read, isn't text, or is damaged.
+        InputError: The file can't be read, isn't text, or is damaged.
     """
     name = name or str(path)
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise NotFoundError(f"There is no file {name}. Check the path.") from error
+        raise NotFoundError(f"File not found: {name}. Check the path.") from error
     except OSError as error:
-        raise InputError(f"{name} can't be read ({error.strerror or error}). Give the path of a text file.") from error
+        raise InputError(f"{name} can't be read ({error.strerror or error}). Pass the path of a text file.") from error
     return decode_text(content, name)
 
 
 def log_warnings(*warnings: str | None) -> None:
-    """Log what a person should know about how files were decoded."""
+    """Log warnings about how files were decoded, if any."""
     for warning in filter(None, warnings):
         logger.warning("%s", warning)

@@ -1,1 +1,1 @@
-"""What the app needs and the library does not: background jobs, kept models, warm teachers, the Space."""
+"""App-only code: background jobs, the model library, teachers for queries, and the Space."""

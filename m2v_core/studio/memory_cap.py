@@ -1,4 +1,4 @@
-"""The memory cap of a worker, and telling when it was met."""
+"""The memory limit of a worker, and detection of errors caused by it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if sys.platform != "win32":
     import resource
 
 _NEARLY = 0.9
-# What libraries say when an allocation fails; not a GPU's "CUDA out of memory", which no cap of ours caused.
+# Messages of failed allocations, excluding "CUDA out of memory", which this limit does not cause.
 _SHORTAGE = re.compile(
     r"can't allocate memory|cannot allocate memory|unable to allocate|bad_alloc|can't start new thread"
     r"|thread creation failed|failed to map segment|MemoryError",
@@ -20,11 +20,11 @@ _SHORTAGE = re.compile(
 
 
 def cap(memory_bytes: int | None) -> None:
-    """Let this process have no more private memory than that, on Linux; elsewhere nothing happens.
+    """Limit the private memory of this process on Linux; other systems have no limit.
 
-    The cap is RLIMIT_DATA: private writable memory, used or not. Importing torch and transformers takes half
-    a GiB of it, distilling all-MiniLM-L6-v2 0.85 GiB. RLIMIT_AS would also count what torch merely reserves
-    or maps from files, twice as much; RLIMIT_RSS does nothing. Other systems take the number and ignore it.
+    Sets RLIMIT_DATA: private writable memory, used or not. Importing torch and transformers takes 0.5 GiB of it,
+    distilling all-MiniLM-L6-v2 0.85 GiB. RLIMIT_AS would also count address space that torch reserves or maps from
+    files, twice as much; RLIMIT_RSS has no effect. Other systems accept RLIMIT_DATA and ignore it.
 
     Source: getrlimit(2).
     """
@@ -33,19 +33,19 @@ def cap(memory_bytes: int | None) -> None:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error, or one that led to it, tells of an allocation that failed."""
+    """Whether an error, or one of its causes, is a failed allocation."""
     link: BaseException | None = error
-    # Along the chain, since a library that can't be loaded for lack of memory looks like one not installed.
+    # The causes matter because a library that fails to load for lack of memory raises ImportError.
     while link is not None:
         is_enomem = isinstance(link, OSError) and link.errno == errno.ENOMEM
-        if isinstance(link, MemoryError) or is_enomem or tells_of_shortage(str(link)):
+        if isinstance(link, MemoryError) or is_enomem or reports_shortage(str(link)):
             return True
         link = link.__cause__ or link.__context__
     return False
 
 
-def is_nearly_met() -> bool:
-    """Whether this process uses nine tenths of its cap: libraries that find no memory then raise errors of any kind."""
+def is_nearly_reached() -> bool:
+    """Whether this process uses 90% of its limit, where libraries may raise unrelated errors for lack of memory."""
     if not sys.platform.startswith("linux"):
         return False
     limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
@@ -54,12 +54,12 @@ def is_nearly_met() -> bool:
     return limit != resource.RLIM_INFINITY and used is not None and int(used[1]) * 1024 >= _NEARLY * limit
 
 
-def tells_of_shortage(text: str) -> bool:
-    """Whether a message, or the end of a log, tells of an allocation that failed."""
+def reports_shortage(text: str) -> bool:
+    """Whether a message or the end of a log reports a failed allocation."""
     return _SHORTAGE.search(text) is not None
 
 
 def message(memory_bytes: int | None) -> str:
-    """The sentence for a job that ran out of memory."""
-    limit = "there is" if memory_bytes is None else f"the {memory_bytes / 2**30:.3g} GiB that a job may use here"
-    return f"The job needed more memory than {limit}. A smaller teacher or vocabulary needs less."
+    """The error message for a job that ran out of memory."""
+    limit = "available" if memory_bytes is None else f"the limit of {memory_bytes / 2**30:.3g} GiB for a job"
+    return f"The job needed more memory than {limit}. Choose a smaller teacher or vocabulary."

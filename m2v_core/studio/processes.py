@@ -1,4 +1,4 @@
-"""Processes that are told apart for good, and the environment they get."""
+"""Unique process identities, and the environment of workers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pathlib import Path
 
 from m2v_core.native.cpus import TEACHER_ENVIRONMENT
 
-# What a worker may know of the app's environment: where things are, never who we are. HF_TOKEN is missing on
-# purpose.
+# Environment variables that workers inherit: paths and settings, but no credentials such as HF_TOKEN.
 _INHERITED = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|TMPDIR|TZ|LANG|LANGUAGE|LC_\w+|XDG_CACHE_HOME"
     r"|PYTHONPATH|VIRTUAL_ENV|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH"
@@ -26,11 +25,11 @@ _INHERITED = re.compile(
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process that no later one can be mistaken for.
+    """A process identity that stays unique when the system reuses the process id.
 
     Attributes:
-        pid: The number, which the system uses again.
-        started: When it started, in whatever form the system tells.
+        pid: The process id.
+        started: The start time, in a system-specific format.
     """
 
     pid: int
@@ -38,20 +37,20 @@ class ProcessId:
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
-        """The process that has this number now; None when there is none, or only its zombie."""
+        """The running process with this id; None if there is none, or if it is a zombie."""
         started = _started(pid)
         return None if started is None else cls(pid, started)
 
     @classmethod
     def own(cls) -> ProcessId:
-        """This very process."""
+        """The current process."""
         own = cls.of(os.getpid())
-        # A system that won't tell the start time of this process won't tell that of another either.
+        # A system that does not report this process's start time does not report any.
         return own if own is not None else cls(os.getpid(), "")
 
     @property
     def is_alive(self) -> bool:
-        """Whether this process, and not a later one of the same number, is running."""
+        """Whether this process, rather than a later one with the same id, is running."""
         return _started(self.pid) == self.started
 
 
@@ -62,7 +61,7 @@ def _started(pid: int) -> str | None:
             capture_output=True,
             text=True,
             check=False,
-            # The same words for the same time, whatever the settings of the app that asks.
+            # The same output for the same time, independent of the app's locale.
             env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
         )
         status, _, started = answer.stdout.strip().partition(" ")
@@ -71,8 +70,8 @@ def _started(pid: int) -> str | None:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    # The second field is the program's name in brackets, which may hold anything; the state is the third, and
-    # the start, in clock ticks since boot, the 22nd. Source: proc_pid_stat(5).
+    # The second field is the program's name in parentheses, which may contain any character; the third is the state,
+    # and the 22nd the start time in clock ticks since boot. Source: proc_pid_stat(5).
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else f"{fields[19]}@{_boot_id()}"
 
@@ -85,13 +84,13 @@ def _boot_id() -> str:
 
 
 def worker_environment() -> dict[str, str]:
-    """The few variables a worker needs; it finds this very copy of the package first."""
+    """The environment of a worker, in which this copy of the package is imported."""
     environment = {name: value for name, value in os.environ.items() if _INHERITED.fullmatch(name)}
     package_root = str(Path(__file__).resolve().parents[2])
     inherited = environment.get("PYTHONPATH", "")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_root, inherited]))
-    environment["PYTHONSAFEPATH"] = "1"  # nothing is imported from wherever the app was started
-    environment["PYTHONUNBUFFERED"] = "1"  # what a killed worker printed last is in its log
+    environment["PYTHONSAFEPATH"] = "1"  # don't import from the working directory
+    environment["PYTHONUNBUFFERED"] = "1"  # keep the last output of a killed worker
     environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
-    environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # they would fill the log
+    environment["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # keep them out of the log
     return environment | TEACHER_ENVIRONMENT

@@ -1,8 +1,8 @@
-"""Tokenizers of static models: trimmed from the teacher's, with passed words joined in or standing alone.
+"""Tokenizers of static models, trimmed from the teacher's tokenizer, with added words or with passed words only.
 
-Every edit is made on the tokenizer's JSON form and checked afterwards: ids are contiguous, there is one row
-per id, the unknown id is the unknown string, each kept piece is found where the teacher finds it, and each
-passed word is one token when it stands alone and never part of another word.
+Edits are made on the tokenizer's JSON form and validated afterwards: ids are contiguous, each id has one row, the
+unknown id is that of the unknown token, each kept piece is matched where the teacher matches it, and each passed word
+is one token when it stands alone and never part of another word.
 
 Source: the three modes are those of https://github.com/MinishLab/model2vec; the JSON form is that of
 https://github.com/huggingface/tokenizers.

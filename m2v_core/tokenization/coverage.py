@@ -1,4 +1,4 @@
-"""How well a vocabulary covers texts: a model of another language reads single letters, or nothing."""
+"""Measures how well a vocabulary covers texts: with another language, most tokens are single letters or unknown."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tokenizers import Tokenizer
 
 from m2v_core.tokenization.spelling import readable_tokens
 
-_MOST_TEXTS = 200
-_MOST_CHARACTERS = 1_000  # of a text
+_MAX_TEXTS = 200
+_MAX_CHARACTERS = 1_000  # of a text
 _POOR_SHARE = 0.5
-_FEWEST_IDEOGRAPHS = 3_000  # in a vocabulary that was made for Chinese or Japanese, where single ones are words
+_MIN_IDEOGRAPHS = 3_000  # in vocabularies made for Chinese or Japanese, where single ideographs are words
 _IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
 
@@ -22,7 +22,7 @@ class Coverage:
     """How well a vocabulary covers some texts.
 
     Attributes:
-        n_tokens: Tokens that are unknown or hold a letter.
+        n_tokens: Number of tokens that are unknown or contain a letter.
         unknown_share: Share of these that are unknown, 0 to 1.
         letter_share: Share of these that are a single letter or less, 0 to 1.
     """
@@ -33,14 +33,14 @@ class Coverage:
 
     @property
     def is_poor(self) -> bool:
-        """Whether the model can't be expected to tell these texts apart."""
+        """Whether coverage is too low for the model to distinguish these texts."""
         return self.n_tokens > 0 and self.unknown_share + self.letter_share >= _POOR_SHARE
 
     def warning(self, what: str = "these texts") -> str | None:
-        """A sentence for users; None where the texts are covered.
+        """A warning for users; None if the vocabulary covers the texts.
 
         Args:
-            what: The texts, as the sentence calls them.
+            what: How to refer to the texts.
         """
         if not self.is_poor:
             return None
@@ -57,9 +57,9 @@ class CoverageMeter:
     Chinese or Japanese they are words.
 
     Args:
-        tokenizer: Neither truncates nor pads.
-        tokens: Its vocabulary; a token's place is its id.
-        unk_token_id: The unknown token; None where there is none.
+        tokenizer: No truncation or padding.
+        tokens: Its vocabulary, in the order of the ids.
+        unk_token_id: The unknown token; None if there is none.
     """
 
     def __init__(self, tokenizer: Tokenizer, tokens: Sequence[str], unk_token_id: int | None) -> None:
@@ -67,11 +67,11 @@ class CoverageMeter:
         self._unk_token_id = unk_token_id
         self._words, _ = readable_tokens(tokens)
         ideographs = {word for word in self._words if len(word) == 1 and _IDEOGRAPH.match(word)}
-        self._words_of_one = ideographs if len(ideographs) >= _FEWEST_IDEOGRAPHS else frozenset()
+        self._words_of_one = ideographs if len(ideographs) >= _MIN_IDEOGRAPHS else frozenset()
 
     def measure(self, texts: Sequence[str]) -> Coverage:
         """Coverage of the first 200 texts."""
-        some = [text[:_MOST_CHARACTERS] for text in texts[:_MOST_TEXTS]]
+        some = [text[:_MAX_CHARACTERS] for text in texts[:_MAX_TEXTS]]
         n_unknown = n_letters = n_other = 0
         for encoding in self._tokenizer.encode_batch_fast(some, add_special_tokens=False):
             for token_id in encoding.ids:

@@ -1,4 +1,4 @@
-"""The ids of a tokenizer: which is the unknown one, and whether each has its row."""
+"""The unknown id of a tokenizer, and whether its ids match the rows of a table."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _UNK_ID = re.compile(rb'"unk_id":\s*(\d+)')
 
 
 def unknown_token_id(tokenizer: Tokenizer) -> int | None:
-    """The id that text without any known piece gets; None if the tokenizer has no such id."""
+    """The id assigned to text without any known piece; None if the tokenizer has no such id."""
     model = tokenizer.model
     if hasattr(model, "unk_token"):  # WordPiece, WordLevel, BPE
         return None if model.unk_token is None else tokenizer.token_to_id(model.unk_token)
-    # Unigram keeps it in its JSON form alone, in front of a vocabulary that takes long to parse.
+    # Unigram models store it only in their JSON form, before a vocabulary that is slow to parse.
     found = _UNK_ID.search(model.__getstate__(), 0, 100)
     return int(found[1]) if found else None
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> dict[str, int]:
-    """The id of each token, added ones included: what `get_vocab` returns, in half its time."""
+    """The id of each token, including added tokens: same as `get_vocab`, in half the time."""
     pieces = json.loads(tokenizer.model.__getstate__())["vocab"]
     if isinstance(pieces, list):  # of Unigram models, with scores
         pieces = {piece: token_id for token_id, (piece, _) in enumerate(pieces)}
@@ -33,14 +33,14 @@ def vocabulary_of(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def check_tokenizer(tokenizer: Tokenizer, n_rows: int) -> tuple[str, ...]:
-    """The tokens, a token's place its id, of a tokenizer that fits the rows of its table.
+    """Validate a tokenizer against the number of rows, and return its tokens in the order of the ids.
 
     Args:
-        tokenizer: To check.
-        n_rows: Rows of the table.
+        tokenizer: Tokenizer to validate.
+        n_rows: Number of rows of the table.
 
     Raises:
-        ModelFormatError: ids have gaps, the rows don't fit the vocabulary, or the unknown id is out of range.
+        ModelFormatError: Ids have gaps, the number of rows differs, or the unknown id is out of range.
     """
     vocabulary = vocabulary_of(tokenizer)
     tokens = tuple(sorted(vocabulary, key=vocabulary.__getitem__))
@@ -48,7 +48,7 @@ def check_tokenizer(tokenizer: Tokenizer, n_rows: int) -> tuple[str, ...]:
         raise ModelFormatError(f"Token ids are not contiguous: id {min(missing)} is missing.")
     if len(tokens) != n_rows:
         raise ModelFormatError(
-            f"The tokenizer knows {len(tokens)} tokens but there are {n_rows} rows; the tokenizer and the table "
+            f"The tokenizer has {len(tokens)} tokens but the table has {n_rows} rows; the tokenizer and the table "
             "come from different models, or a file is damaged. Save or download the model again."
         )
     unk_id = unknown_token_id(tokenizer)

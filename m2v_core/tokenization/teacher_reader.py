@@ -1,4 +1,4 @@
-"""What the teacher reads for a piece or a word, and how it spells one."""
+"""Converts pieces and words to the teacher's input, and groups words by the teacher's spelling."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from tokenizers import Tokenizer, normalizers
 
 from m2v_core.errors import TeacherError, VocabularyError
 from m2v_core.tokenization.ids import unknown_token_id
-from m2v_core.tokenization.spec import Spec, lead
+from m2v_core.tokenization.spec import Spec, leading_space
 
 
 class TeacherReader:
-    """Turns pieces and words into what the teacher reads for them."""
+    """Converts pieces and words to the teacher's token ids."""
 
     def __init__(self, tokenizer: Tokenizer, spec: Spec, max_length: int) -> None:
         self._tokenizer = Tokenizer.from_str(json.dumps({**spec, "truncation": None, "padding": None}))
         self._prefix, self._suffix = self._special_ids()
         self._body_length = max(1, max_length - len(self._prefix) - len(self._suffix))
-        # Words stand inside a sentence far more often than at its start, and a byte-level tokenizer that adds
-        # no space of its own tells the two apart.
-        self._lead = lead(spec)
+        # Words are far more frequent inside a sentence than at its start, and byte-level tokenizers that don't add a
+        # space distinguish the two.
+        self._leading_space = leading_space(spec)
 
     @property
     def unknown_token(self) -> str | None:
-        """The string of the unknown token, if the teacher has one."""
+        """The string of the unknown token; None if the teacher has none."""
         unk_id = unknown_token_id(self._tokenizer)
         return None if unk_id is None else self._tokenizer.id_to_token(unk_id)
 
     @property
     def n_special(self) -> tuple[int, int]:
-        """Special tokens before and after what is read."""
+        """Number of special tokens before and after the input."""
         return len(self._prefix), len(self._suffix)
 
     def _special_ids(self) -> tuple[list[int], list[int]]:
@@ -40,26 +40,27 @@ class TeacherReader:
         for start in range(len(dressed) - len(bare) + 1):
             if dressed[start : start + len(bare)] == bare:
                 return dressed[:start], dressed[start + len(bare) :]
-        raise TeacherError(f"The teacher's tokenizer rewrites text when it adds special tokens: {bare} -> {dressed}.")
+        raise TeacherError(f"The teacher's tokenizer changes text when it adds special tokens: {bare} -> {dressed}.")
 
     def around(self, bodies: Iterable[list[int]]) -> list[list[int]]:
-        """The bodies, cut to what the teacher reads, each between the teacher's special tokens."""
+        """Truncate the bodies to the teacher's maximum length and put each between the special tokens."""
         return [[*self._prefix, *body[: self._body_length], *self._suffix] for body in bodies]
 
     def read(self, words: Iterable[str]) -> list[list[int]]:
-        """The words as the teacher reads each alone."""
-        encodings = self._tokenizer.encode_batch([self._lead + word for word in words], add_special_tokens=False)
+        """Tokenize each word on its own, with the teacher's special tokens."""
+        texts = [self._leading_space + word for word in words]
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         return self.around(encoding.ids for encoding in encodings)
 
 
-def as_the_teacher_spells(
+def group_by_spelling(
     vocabulary: Sequence[str], normalizer: normalizers.Normalizer | None
 ) -> dict[str, dict[str, None]]:
-    """Passed words as the teacher spells them (uncased, say), in the order passed, each with its entries.
+    """Normalize passed words as the teacher does (such as lowercase), in order, and map each to its entries.
 
     Args:
-        vocabulary: The words, of which several may come to the same.
-        normalizer: The teacher's; None where it must not be applied beforehand.
+        vocabulary: The words, several of which may normalize to the same word.
+        normalizer: The teacher's normalizer; None if it must not be applied in advance.
 
     Raises:
         VocabularyError: No word is left.
@@ -69,14 +70,14 @@ def as_the_teacher_spells(
         word = " ".join(entry.split())
         if normalizer is not None:
             spelled = normalizer.normalize_str(word).strip()
-            # A normalizer that puts spaces around Chinese characters would do so again: leave that to it.
+            # Normalizers that put spaces around Chinese characters would add more: leave those words to the tokenizer.
             if not spelled or normalizer.normalize_str(spelled).strip() == spelled:
                 word = spelled
         if word:
             words.setdefault(word, {}).setdefault(entry)
     if not words:
         raise VocabularyError(
-            f"None of the {len(vocabulary)} entries of the vocabulary holds any text that the teacher "
-            "can read; pass at least one word."
+            f"None of the {len(vocabulary)} entries of the vocabulary contains text that the teacher "
+            "can process; pass at least one word."
         )
     return words

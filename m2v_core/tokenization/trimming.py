@@ -1,4 +1,4 @@
-"""A teacher's tokenizer without some of its tokens."""
+"""Removes tokens from a teacher's tokenizer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from m2v_core.tokenization.spec import Spec
 def removable_tokens(
     spec: Spec, tokenizer: Tokenizer, token_remove_pattern: str | None, pad_token: str | None
 ) -> set[str]:
-    """The special tokens and those that match, but for the unknown and the padding token.
+    """Return the special tokens and those that match the pattern, except for the unknown and the padding token.
 
     Raises:
-        VocabularyError: It matches every token.
+        VocabularyError: The pattern matches every token.
     """
     pattern = None if token_remove_pattern is None else re.compile(token_remove_pattern)
     kept = {pad_token}
@@ -29,23 +29,23 @@ def removable_tokens(
     matching = {token for token in tokenizer.get_vocab(with_added_tokens=True) if pattern and pattern.match(token)}
     if pattern is not None and len(matching - kept) == len(set(tokenizer.get_vocab()) - kept):
         raise VocabularyError(
-            f"The pattern of tokens to leave out, {token_remove_pattern!r}, takes every token. Narrow it, or leave it "
-            "out (token_remove_pattern)."
+            f"The pattern of tokens to remove, {token_remove_pattern!r}, matches every token. Narrow it, or omit it "
+            "(token_remove_pattern)."
         )
     return (special | matching) - kept
 
 
 def prune(spec: Spec, tokenizer: Tokenizer, removed: set[str]) -> Spec:
-    """The tokenizer without some tokens, ids renumbered without gaps in their old order."""
+    """Remove tokens from the tokenizer and renumber the rest without gaps in the same order."""
     model = dict(spec["model"])
     if model["type"] == "Unigram":
-        # <unk> moves when the special tokens before it go, and its id has to move along.
+        # The position of <unk> changes when special tokens before it are removed, so its id must be updated.
         unknown = None if model["unk_id"] is None else model["vocab"][model["unk_id"]][0]
         model["vocab"] = [entry for entry in model["vocab"] if entry[0] not in removed]
         pieces = [piece for piece, _ in model["vocab"]]
         model["unk_id"] = None if unknown is None else pieces.index(unknown)
     else:
-        # Added tokens go into the vocabulary at their place, or those after them would change their rank.
+        # Added tokens are inserted at their position, because otherwise the rank of those after them would change.
         every_id = tokenizer.get_vocab(with_added_tokens=True)
         pieces = [piece for piece in sorted(every_id, key=every_id.__getitem__) if piece not in removed]
         model["vocab"] = {piece: i for i, piece in enumerate(pieces)}
@@ -59,7 +59,7 @@ def prune(spec: Spec, tokenizer: Tokenizer, removed: set[str]) -> Spec:
 
 
 def _possible_merges(model: Spec) -> list[Any]:
-    """The merges whose two sides and outcome are still pieces."""
+    """The merges whose two sides and result are still pieces."""
     prefix = model.get("continuing_subword_prefix") or ""
     possible = []
     for merge in model["merges"]:

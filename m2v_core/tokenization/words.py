@@ -1,4 +1,4 @@
-"""Passed words in a tokenizer: joined to the teacher's pieces, or on their own."""
+"""Adds passed words to a tokenizer, or builds a tokenizer of these words only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
 from m2v_core.errors import VocabularyError
 from m2v_core.tokenization.ids import unknown_token_id
-from m2v_core.tokenization.spec import Spec, lead, marks_spaces, parts_of, sees_spaces
+from m2v_core.tokenization.spec import Spec, leading_space, parts_of, pieces_include_spaces, replaces_spaces
 
 logger = logging.getLogger(__name__)
 
@@ -23,27 +23,27 @@ _WITHOUT_SPACES = re.compile(
 )
 
 
-def stands_without_spaces(word: str) -> bool:
-    """Whether a word is written in a script that puts no spaces between words, so that it has to be found inside text.
+def is_unspaced_script(word: str) -> bool:
+    """Whether a word is in a script without spaces between words, so that it must be matched inside text.
 
-    A word that is only partly in such a script, such as "T恤", is matched only between spaces and punctuation: inside
-    text it could be a part of a longer word.
+    A word that is only partly in such a script, such as "T恤", is only matched between spaces and punctuation: inside
+    text it could be part of a longer word.
     """
     return _WITHOUT_SPACES.fullmatch(word) is not None
 
 
 def mixes_scripts(word: str) -> bool:
-    """Whether a word is partly in a script without spaces, and partly not."""
-    return _WITHOUT_SPACES.search(word) is not None and not stands_without_spaces(word)
+    """Whether a word is only partly in a script without spaces."""
+    return _WITHOUT_SPACES.search(word) is not None and not is_unspaced_script(word)
 
 
 def _added_token(word: str, token_id: int, spec: Spec, normalized: bool) -> Spec:
     return {
         "id": token_id,
         "content": word,
-        # Elsewhere "ice cream" would be found in "nice creamy".
-        "single_word": not stands_without_spaces(word),
-        "lstrip": sees_spaces(spec),
+        # Otherwise "ice cream" would be matched in "nice creamy".
+        "single_word": not is_unspaced_script(word),
+        "lstrip": pieces_include_spaces(spec),
         "rstrip": False,
         "normalized": normalized,
         "special": False,
@@ -51,19 +51,19 @@ def _added_token(word: str, token_id: int, spec: Spec, normalized: bool) -> Spec
 
 
 def join_words(spec: Spec, pruned: Tokenizer, words: list[str]) -> tuple[Tokenizer, dict[str, int], set[str]]:
-    """The tokenizer with the words after the teacher's pieces, the words that got a row with their ranks, and the lost.
+    """Add words after the teacher's pieces; return the tokenizer, the words with a row and their ranks, and the lost.
 
-    A word that is a single piece of the teacher everywhere gets no new row, and does not count as lost.
+    A word that is always a single piece of the teacher gets no new row, and is not lost.
     """
     pieces: dict[str, int] = pruned.get_vocab(with_added_tokens=True)
-    as_piece = _single_pieces(pruned, lead(spec), words)
-    # Where spaces are part of pieces, a word has one piece after a space, and others after a bracket.
-    anywhere = [_single_pieces(pruned, opening, words) for opening in ("", "(")]
+    as_piece = single_pieces(pruned, leading_space(spec), words)
+    # If spaces are part of pieces, a word is one piece after a space, but several after a bracket.
+    anywhere = [single_pieces(pruned, opening, words) for opening in ("", "(")]
     words = [word for word in words if not (word in as_piece and all(word in found for found in anywhere))]
-    logger.info("%d of the words join the teacher's pieces; the others are among them already.", len(words))
+    logger.info("%d of the words are added to the teacher's pieces, which already include the others.", len(words))
     if not words:
         return pruned, {}, set()
-    normalized = not marks_spaces(pruned.normalizer)
+    normalized = not replaces_spaces(pruned.normalizer)
 
     def build(words: list[str]) -> Tokenizer:
         ids = dict(pieces)
@@ -80,10 +80,10 @@ def join_words(spec: Spec, pruned: Tokenizer, words: list[str]) -> tuple[Tokeniz
 
 
 def _without_spaces_after_words(spec: Spec) -> Spec:
-    """The tokenizer as XLM-R has it, told apart from one that sees a space wherever a text is cut.
+    """Change an XLM-R tokenizer to mark spaces instead of parts, so that no mark follows an added word.
 
-    It splits at white space and writes a mark before every part. A passed word cuts the text too, and the comma after
-    it would become a marked comma, another piece. Marking spaces instead of parts comes to the same elsewhere.
+    XLM-R splits at whitespace and puts a mark before every part. An added word splits the text too, so a comma after
+    it would become a marked comma, a different piece. Marking spaces instead of parts gives the same result elsewhere.
     """
     parts = parts_of(spec["pre_tokenizer"], "pretokenizers")
     if [part["type"] for part in parts] != ["WhitespaceSplit", "Metaspace"] or parts[1]["prepend_scheme"] != "always":
@@ -102,8 +102,8 @@ def _without_spaces_after_words(spec: Spec) -> Spec:
     }
 
 
-def _single_pieces(tokenizer: Tokenizer, opening: str, words: list[str]) -> dict[str, int]:
-    """The words that, after this opening, are one known piece, with its id."""
+def single_pieces(tokenizer: Tokenizer, opening: str, words: list[str]) -> dict[str, int]:
+    """Return the words that, after this opening, are one known piece, and its id."""
     unk_id = unknown_token_id(tokenizer)
     found = {}
     for word, encoding in zip(
@@ -118,9 +118,9 @@ def _single_pieces(tokenizer: Tokenizer, opening: str, words: list[str]) -> dict
 def word_level(
     spec: Spec, words: list[str], unknown: str, normalizer: normalizers.Normalizer | None
 ) -> tuple[Tokenizer, list[str]]:
-    """The tokenizer of the words alone, and those it finds: their ids are their ranks; the unknown token comes last."""
+    """Build a tokenizer of the words only; return it and the matched words. Id = rank; the unknown token is last."""
     words = [word for word in words if word != unknown]
-    splitter = pre_tokenizers.BertPreTokenizer()  # at white space and punctuation
+    splitter = pre_tokenizers.BertPreTokenizer()  # splits at whitespace and punctuation
     spec = {
         **spec,
         "normalizer": None if normalizer is None else spec["normalizer"],
@@ -137,7 +137,7 @@ def word_level(
         added = [
             _added_token(word, ids[word], spec, normalized=True)
             for word in words
-            if is_phrase(word) or stands_without_spaces(word)
+            if is_phrase(word) or is_unspaced_script(word)
         ]
         model = {"type": "WordLevel", "vocab": ids, "unk_token": unknown}
         return Tokenizer.from_str(json.dumps({**spec, "added_tokens": added, "model": model}))
@@ -146,16 +146,16 @@ def word_level(
 
 
 def _build_with(words: list[str], build: Callable[[list[str]], Tokenizer]) -> tuple[Tokenizer, list[str]]:
-    """A tokenizer with the words, less those that it would not find even when they stand alone."""
+    """Build a tokenizer with the words, except those that it would not match even on their own."""
     static = build(words)
     alone = static.encode_batch(words, add_special_tokens=False)
     found = [w for w, encoding in zip(words, alone, strict=True) if encoding.ids == [static.token_to_id(w)]]
     if not found:
         raise VocabularyError(
-            f"The tokenizer finds none of the {len(words)} words of the vocabulary; check its encoding."
+            f"The tokenizer matches none of the {len(words)} words of the vocabulary; check the encoding of its file."
         )
     if len(found) == len(words):
         return static, words
     lost = sorted(set(words) - set(found))
-    logger.warning("%d words are left out: no tokenizer finds them whole, such as %r.", len(lost), lost[:3])
+    logger.warning("Skipped %d words that the tokenizer can't match as one token, such as %r.", len(lost), lost[:3])
     return _build_with(found, build)

@@ -1,4 +1,4 @@
-"""What an evaluation found: verdict, scores, leaderboard, charts and downloads, below the page's form."""
+"""Results of an evaluation: verdict, scores, leaderboard, charts and downloads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _QUALITY = {True: "mean score on your test data", False: "fidelity x 100"}
 
 
 def build_evaluation_results(panel: JobPanel) -> None:
-    """What belongs below the form, in the current Blocks context; alive at once."""
+    """Add the results to the current Blocks context, and connect them."""
     shown: dict[str, Any] = {}
     with gr.Column(visible=False, elem_classes="m2v-measured") as shown["measured"]:
         shown["fidelity"], shown["scores"] = html(visible=False), html(visible=False)
@@ -68,7 +68,7 @@ def _nothing(message: str = "") -> Values:
 
 @shows_errors("This evaluation can't be shown", _nothing)
 def show(owner: str | None, job_id: str) -> Values:
-    """What the page shows of a finished evaluation; see `build_evaluation_results`."""
+    """Show a finished evaluation; see `build_evaluation_results`."""
     job = find_job(owner, job_id)
     if job is None or job.state != "done":
         return _nothing()
@@ -85,7 +85,7 @@ def show(owner: str | None, job_id: str) -> Values:
     quality = _QUALITY[evaluation is not None]
     versions = [FrontierRow(**row) for row in outcome["frontier"] or []]
     few = few_text(evaluation) if evaluation else next(iter((fidelity or {"": {"warning": ""}}).values()))["warning"]
-    # What is best of its size is not known then, nor is it where an earlier version made no intervals.
+    # Without enough data, or without intervals (earlier versions), no version can be marked as best of its size.
     versions = [replace(row, is_best=row.is_best and not few and row.low is not None) for row in versions]
     if versions:
         shown["frontier_plot"] = figures.frontier_figure(versions, quality)
@@ -110,14 +110,14 @@ def _html(content: str) -> Any:
 
 
 def _bubbles(owner: str, job: Job, evaluation: Evaluation | None) -> Any:
-    """Speed against quality, where Compare has measured the speed of two of these encoders or more."""
+    """Plot speed versus quality, if the speed of at least two of these encoders was measured on Compare."""
     encoders = [EncoderFacts(**facts) for facts in job.outcome["encoders"]]
     speeds = measured_speeds(owner, job)
     if evaluation is not None:
         quality = {row.name: row.average for row in leaderboard(evaluation) if row.average is not None}
     elif fidelity := enough_fidelity(job.outcome):
         quality = {name: float(one["correlation"]["value"]) for name, one in fidelity.items()}
-        quality |= {facts.name: 1.0 for facts in encoders if facts.role == "teacher"}  # it agrees with itself
+        quality |= {facts.name: 1.0 for facts in encoders if facts.role == "teacher"}  # by definition
     else:
         return None
     if sum(facts.name in speeds and facts.name in quality for facts in encoders) < 2:
@@ -126,7 +126,7 @@ def _bubbles(owner: str, job: Job, evaluation: Evaluation | None) -> Any:
 
 
 def measured_speeds(owner: str, job: Job) -> dict[str, EncoderSpeed]:
-    """The speeds of the encoders of an evaluation, from the newest measurement on Compare that has each."""
+    """Return the speed of each encoder of an evaluation, from its newest measurement on Compare."""
     names = {model["path"]: model["name"] for model in job.parameters["models"]}
     teacher = job.parameters.get("teacher")
     speeds: dict[str, EncoderSpeed] = {}
@@ -143,10 +143,10 @@ def measured_speeds(owner: str, job: Job) -> dict[str, EncoderSpeed]:
 
 
 def write_board(sheet: Sheet) -> tuple[Any, Any]:
-    """The leaderboard as files to download: for a spreadsheet, and for a README.
+    """Write the leaderboard as CSV and Markdown for download.
 
     Raises:
-        SaveError: They can't be written.
+        SaveError: A file can't be written.
     """
     escaped = replace(sheet, rows=tuple((str(escape(name)), *cells) for name, *cells in sheet.rows))
 
@@ -161,10 +161,10 @@ def write_board(sheet: Sheet) -> tuple[Any, Any]:
 
 
 def write_frontier(sheet: Sheet) -> Any:
-    """The smaller versions as a file to download.
+    """Write the frontier as CSV for download.
 
     Raises:
-        SaveError: It can't be written.
+        SaveError: The file can't be written.
     """
     rows = [[_number(cell) for cell in row] for row in sheet.rows]
     return gr.DownloadButton(value=str(serve("versions.csv", lambda path: write_csv(path, sheet.headings, rows))))

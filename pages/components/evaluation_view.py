@@ -1,4 +1,4 @@
-"""What an evaluation found, as HTML."""
+"""HTML views of evaluations."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from pages.figures import plain_name
 from pages.html import Markup, escape, render
 
 NEAR = 0.98
-"""How much of the best quality a smaller version must keep to be as good for most."""
+"""Share of the best quality that a smaller version must reach to be recommended."""
 
 _ORIGIN = """<span class="m2v-tag{{ " m2v-is-own" if origin == "measured" }}">{{ origin }}</span>"""
 _INTERVAL = """{{ value }}<small class="m2v-interval">{{ interval }}</small>"""
 
 
 def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_name: str) -> Markup:
-    """The verdict on the first encoder, and what all of them keep of the teacher's view.
+    """Show the verdict on the first encoder and the fidelity of all encoders.
 
     Args:
-        found: By encoder's name, `Fidelity.to_json`.
-        texts_name: What they read.
+        found: `Fidelity.to_json` by encoder name.
+        teacher: Name of the teacher.
+        texts_name: Name of the texts.
     """
     name, first = next(iter(found.items()))
     rows = [
@@ -38,21 +39,21 @@ def fidelity_html(found: Mapping[str, Mapping[str, Any]], teacher: str, texts_na
         ]
         for one in found.values()
     ]
-    headings = ["Rank correlation", f"% of {int(first['n_neighbours'])} neighbours kept"]
+    headings = ["Rank correlation", f"% of {int(first['n_neighbours'])} neighbors shared"]
     table = _table(["Encoder", *headings], list(found), rows, "Fidelity to the teacher", {0})
     notes = render("fidelity_notes.html", name=name, teacher=teacher, first=first, texts_name=texts_name)
-    warning = _warning("Don't rely on this figure", first["warning"])
+    warning = _warning("This value is unreliable", first["warning"])
     return _card(str(first["verdict"]), warning + table + notes, css=" m2v-card m2v-verdict")
 
 
 def enough_fidelity(outcome: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What an evaluation found of fidelity, if it rests on enough texts; it may be of an earlier version."""
+    """Return the fidelity in an evaluation, possibly of an earlier version, if it is based on enough texts."""
     found: Mapping[str, Any] = outcome.get("fidelity") or {}
     return found if found and all(has_enough_texts(one["n_texts"]) for one in found.values()) else None
 
 
 def scores_html(evaluation: Evaluation, first: str) -> Markup:
-    """Every encoder on every set of one's own, with intervals, the best mean first."""
+    """Show the scores of all encoders on all test sets, with intervals, the best mean first."""
     tasks, small, few = evaluation.tasks, small_tasks(evaluation), few_text(evaluation)
     means = {facts.name: mean_score(evaluation, facts.name) for facts in evaluation.encoders}
     names = sorted(means, key=lambda name: -means[name])
@@ -67,27 +68,27 @@ def scores_html(evaluation: Evaluation, first: str) -> Markup:
     what = "; ".join(f"{metric} on {', '.join(sets)}" for metric, sets in by_metric.items())
     notes = [f"{score.encoder} on {score.task}: {note}" for score in evaluation.scores for note in score.notes]
     headline = "Scores on your test data" if few else f"{first} scores {fixed(means[first], 2)} on your test data"
-    how = "Below each score its 95 % interval, from drawing your lines anew 1,000 times"
+    how = "The 95% interval below each score is from 1,000 bootstrap samples of your lines"
     roles = {facts.name: facts.role for facts in evaluation.encoders}
     headings = ["Encoder", *(["Mean"] if len(tasks) > 1 else []), *tasks]
     table = _table(headings, [plain_name(name, roles[name]) for name in names], rows, "Scores", {names.index(first)})
-    said = [f"{what}. {how}{', or how few there were' if few else ''}.", *notes]
-    return _card(headline, _warning("Too little test data to rely on", few) + table, said)
+    missing = " Sets that are too small have no interval." if few else ""
+    return _card(headline, _warning("Too little test data", few) + table, [f"{what}. {how}.{missing}", *notes])
 
 
 def few_text(evaluation: Evaluation) -> str:
-    """What to know of test data too small to tell models apart; empty where all of it is large enough."""
+    """A warning about test sets that are too small to compare models; empty if all are large enough."""
     few = small_tasks(evaluation)
     if not few:
         return ""
     return (
-        f"{', '.join(f'{n_items} in “{task}”' for task, n_items in few.items())} are too few to tell models apart: "
-        f"others of the kind may turn their order round. Give {MIN_TEST_ITEMS} at least, better some hundreds."
+        f"{', '.join(f'{n_items} in “{task}”' for task, n_items in few.items())} are too few to compare models: the "
+        f"order may change with other data. Use at least {MIN_TEST_ITEMS}, preferably several hundred."
     )
 
 
 def leaderboard_html(rows: Sequence[LeaderboardRow], evaluation: Evaluation) -> Markup:
-    """Measured and published rows in the columns of the published tables, each marked, the measured ones first."""
+    """Show measured and published scores in one table, measured scores first."""
     roles = {facts.name: facts.role for facts in evaluation.encoders}
     groups = [group for group in GROUPS if any(group in row.groups for row in rows)]
     cells = [
@@ -100,7 +101,7 @@ def leaderboard_html(rows: Sequence[LeaderboardRow], evaluation: Evaluation) -> 
     ]
     measured = {place for place, row in enumerate(rows) if row.origin == "measured"}
     few = few_text(evaluation)
-    # Without scheme and path: the repository is what tells them apart.
+    # Only the repository, without scheme and path.
     sources = dict.fromkeys("/".join(row.source.split()[0].split("/")[2:5]) for row in rows if row.source)
     table = _table(
         ["Encoder", "Origin", "Mean", *groups],
@@ -108,7 +109,7 @@ def leaderboard_html(rows: Sequence[LeaderboardRow], evaluation: Evaluation) -> 
         cells,
         "Leaderboard",
         measured,
-        (len(measured), "Others, on other tasks: not ranked with these"),
+        (len(measured), "Published scores on other tasks, not comparable"),
     )
     return _card(
         "Leaderboard",
@@ -123,13 +124,13 @@ def leaderboard_html(rows: Sequence[LeaderboardRow], evaluation: Evaluation) -> 
 
 
 def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str, few: str = "") -> Markup:
-    """Every smaller version, the smallest first.
+    """Show all compressed versions, smallest first.
 
     Args:
-        rows: The versions; none is marked as best where the data is too little to tell.
-        quality_name: What their quality is.
-        dtype: The number format that the model is kept in.
-        few: Why the data is too little for a conclusion; empty where it is enough.
+        rows: The versions; none is marked as best if there is too little data.
+        quality_name: Name of the quality measure.
+        dtype: The number format of the model.
+        few: Why there is too little data for a conclusion; empty if there is enough.
     """
     names = [f"{row.dim:,} dimensions, {row.precision}" for row in rows]
     cells = [
@@ -142,20 +143,20 @@ def frontier_html(rows: Sequence[FrontierRow], quality_name: str, dtype: str, fe
         ]
         for row in rows
     ]
-    table = _table(["Version", "Rows", "Size", "Quality", "Sentences a second", ""], names, cells, "Smaller versions")
+    table = _table(["Version", "Rows", "Size", "Quality", "Sentences/s", ""], names, cells, "Smaller versions")
     notes = render("frontier_notes.html", rows=rows, quality_name=quality_name, dtype=dtype)
     return _card(
-        "Quality against size" if few else _frontier_headline(rows),
-        _warning("No conclusion from these texts", few) + table + notes,
+        "Quality versus size" if few else _frontier_headline(rows),
+        _warning("Too little data for a conclusion", few) + table + notes,
         css="",
     )
 
 
 def smallest_near_best(rows: Sequence[FrontierRow]) -> FrontierRow | None:
-    """The smallest version whose quality is near the best one's; None where the data is not enough to tell."""
+    """Return the smallest version with nearly the best quality; None if there is too little data."""
     best = max(row.average for row in rows)
     near = next((row for row in rows if row.average >= NEAR * best), None)
-    # An earlier version made no intervals.
+    # Evaluations of earlier versions have no intervals.
     return near if near is not None and near.is_best and near.low is not None and best > 0 else None
 
 
@@ -163,21 +164,21 @@ def _frontier_headline(rows: Sequence[FrontierRow]) -> str:
     best = max(rows, key=lambda row: row.average)
     near = smallest_near_best(rows)
     if best.average <= 0:
-        return "Quality against size"
-    share = f"{100 * NEAR:.0f}\N{NO-BREAK SPACE}%"
+        return "Quality versus size"
+    share = f"{100 * NEAR:.0f}%"
     if near is None:
-        return f"{NOT_ENOUGH_DATA} how small a version can be and keep {share} of the best quality"
+        return f"{NOT_ENOUGH_DATA} which smaller version keeps {share} of the best quality"
     if near.n_bytes >= 0.9 * best.n_bytes:
         version = f"{near.dim:,} dimensions in {near.precision}"
-        return f"Nothing smaller than {version} keeps {share} of the best quality"
-    share = f"{100 * near.average / best.average:.0f}\N{NO-BREAK SPACE}%"
+        return f"No version smaller than {version} keeps {share} of the best quality"
+    share = f"{100 * near.average / best.average:.0f}%"
     return (
         f"{near.dim:,} dimensions in {near.precision} keep {share} of the best quality at {format_bytes(near.n_bytes)}"
     )
 
 
 def conditions_html(outcome: Mapping[str, Any], has_speed: bool) -> Markup:
-    """When and where it was measured, and where speed is."""
+    """Show the date and machine of the measurement, and a link to Compare."""
     return render("evaluation_conditions.html", outcome=outcome, has_speed=has_speed)
 
 
@@ -197,15 +198,15 @@ def _table(
     marked: Collection[int] = (),
     part: tuple[int, str] | None = None,
 ) -> Markup:
-    """A table whose first column names what each row is about.
+    """Render a table with row headings.
 
     Args:
-        headings: One a column.
-        names: One a row.
-        cells: The other cells, a row each.
-        label: What it is called for those who don't see it.
-        marked: The places of the rows that stand out.
-        part: The place where a second part begins, and its heading.
+        headings: Headings of the columns.
+        names: Headings of the rows.
+        cells: The other cells, row by row.
+        label: Accessible label.
+        marked: Indices of highlighted rows.
+        part: Index of the first row of a second part, and its heading.
     """
     rows = list(zip(map(_breakable, names), cells, strict=True))
     return render("table.html", headings=headings, rows=rows, label=label, marked=marked, part=part)
@@ -220,7 +221,7 @@ def _score(score: TaskScore, few: Mapping[str, str]) -> str:
 
 
 def _with_interval(estimate: Estimate, digits: int, end_digits: int) -> str:
-    """A figure, and its interval below it where there is one."""
+    """Render a value with its interval, if there is one, below it."""
     value = fixed(estimate.value, digits)
     if math.isnan(estimate.low):
         return value
@@ -229,5 +230,5 @@ def _with_interval(estimate: Estimate, digits: int, end_digits: int) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """The name as HTML, which may break after its owner's."""
+    """Escape a name, and allow a line break after each slash."""
     return escape(name).replace("/", Markup("/<wbr>"))

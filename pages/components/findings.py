@@ -1,4 +1,4 @@
-"""What a search or an explanation found, as HTML."""
+"""HTML views of search results and explanations."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ _WORDS_HEAD = Markup('<p class="m2v-neighbors-head"><span>Word</span><span>Cosin
 
 
 def words_html(found: Sequence[Neighbor], query: str, both: Collection[int] = ()) -> Markup:
-    """As `neighbors_html`, under a heading that says what the numbers are."""
-    return (_WORDS_HEAD if found else Markup()) + neighbors_html(found, query, both)
+    """List similar words under a heading that explains the numbers; a click searches for a word."""
+    return (_WORDS_HEAD if found else Markup()) + neighbors_html(found, query, both, is_searchable=True)
 
 
 def documents_html(
     found: Sequence[Neighbor], query: str, both: Collection[int] = (), places: Sequence[str] = ()
 ) -> Markup:
-    """Documents, each with its place, its cosine as a number and a bar; those in `both` are marked.
+    """List documents with their ranks, and cosines as numbers and bars.
 
     Args:
-        both: Ranks of those to mark.
-        places: Where each of them lies, to be shown below it; empty for nothing.
+        both: Ranks of the documents to mark.
+        places: Location of each document, shown below it; empty for none.
     """
     if not found:
-        return notice("info", "The model knows no part of this.", ["Try other words."])
+        return notice("info", "None of these words are in the model's vocabulary", ["Try other words."])
     return render("neighbors.html", kind="documents", neighbors=found, query=query, both=both, places=places)
 
 
-def beside_html(
+def comparison_html(
     listed: Callable[[Sequence[Neighbor], str, Collection[int]], Markup],
     found: Sequence[Neighbor],
     by_teacher: Sequence[Neighbor],
     teacher: str,
     query: str,
 ) -> Markup:
-    """What the static model and its teacher found, side by side, what both found marked.
+    """Show the results of the static model and its teacher side by side, marking common results.
 
     Args:
         listed: `words_html` or `documents_html`.
     """
     both = found_by_both(found, by_teacher)
     n_listed = max(len(found), len(by_teacher))
-    share = f"{len(both)} of {n_listed} in both" if n_listed else "Neither found anything"
+    share = f"{len(both)} of {n_listed} in both" if n_listed else "No results"
     return _columns(listed(found, query, both), teacher, listed(by_teacher, query, both), share)
 
 
-def beside_waiting_html(found: Markup, teacher: str, message: Markup) -> Markup:
-    """What the static model found, beside why there is nothing of the teacher's."""
+def pending_comparison_html(found: Markup, teacher: str, message: Markup) -> Markup:
+    """Show the results of the static model, and a message instead of the teacher's."""
     return _columns(found, teacher, message)
 
 
@@ -61,7 +61,7 @@ def _columns(found: Markup, teacher: str, by_teacher: Markup, share: str = "") -
 
 
 def explanation_html(explanation: Explanation) -> Markup:
-    """A similarity and its two texts, each piece with its share."""
+    """Show a similarity and its two texts with the contribution of each token."""
     spans = (*explanation.a, *explanation.b)
     largest = max((abs(span.share) for span in spans), default=0.0) or 1.0
     has_unknown = any(span.kind == "unknown" for span in spans)

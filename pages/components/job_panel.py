@@ -1,4 +1,4 @@
-"""The panel that follows a run: its progress, its Cancel button, and what came out."""
+"""The panel of a run: progress, Cancel button and result."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from pages.components.served_files import model_zip, result_file
 from pages.gradio_patches import current_page
 
 _TICK_SECONDS = 0.5
-_LINGER_SECONDS = 0.25  # less than a tick, or the next would be left out
+_LINGER_SECONDS = 0.25  # less than a tick, or the next tick would be skipped
 
-# The pressed button is gone; whoever uses the keyboard stands on the one that took its place, and on what comes after
-# that once the run is over. Either takes a moment to be there.
+# The clicked button is hidden, so keyboard focus moves to the Cancel button, and after the run to the result. Both
+# appear with a delay.
 _KEEP_FOCUS = """() => {
   const started = performance.now();
   let isOnCancel = false;
@@ -60,24 +60,35 @@ _SHOWN = ["job_id", "view", "start", "cancel", "message", "result", "facts", "do
 
 
 def newest_job(owner: str, kind: str = "distill") -> Job | None:
-    """What a page shows when it opens: the newest job of its kind that is going on, else the newest."""
+    """Return the job to show when a page opens: the newest unfinished job of its kind, else the newest."""
     kinds = ("distill", "publish") if kind == ONE_CLICK else (kind,)
     jobs = [job for job in job_store().list_jobs(owner) if job.kind in kinds]
     return next((job for job in jobs if not job.is_finished), jobs[0] if jobs else None)
 
 
+def published_repos(owner: str | None) -> dict[str, str]:
+    """URLs of the repositories to which this browser's jobs published models, by name."""
+    jobs = job_store().list_jobs(owner) if owner else []
+    all_published = [job.outcome.get("published") for job in reversed(jobs)]
+    return {
+        str(published["repo_id"]): str(published["url"])
+        for published in all_published
+        if published and not published["pr_url"] and str(published["url"]).startswith(("https://", "http://"))
+    }
+
+
 def retry_upload(owner: str, who: Visitor, job_id: str) -> str:
-    """The id of a new job that sends the model of an earlier one again, wherever that one was to send it.
+    """Submit a job that retries the upload of an earlier job, and return its id.
 
     Raises:
-        M2VError: There is nothing to send, no one is signed in, or they may not write there.
+        M2VError: There is nothing to upload, or the visitor is not signed in or has no write access.
     """
     job = find_job(owner, job_id)
     if job is None or not (is_unpublished(job) or job.kind == "publish"):
-        raise NotFoundError("There is no upload to try again. Publish the model on the Publish page.")
+        raise NotFoundError("There is no upload to retry. Publish the model on the Publish page.")
     destination = job.parameters["publish"] if job.kind == "distill" else job.parameters
     parameters = {name: destination[name] for name in DESTINATION if name in destination}
-    # Whatever happened to the repository meanwhile, the job itself looks before it writes.
+    # The job checks the repository again before it writes.
     permitted(who, parameters["repo_id"])
     model_id = job.id if job.kind == "distill" else job.parameters["model_id"]
     parameters |= {"model_id": model_id, "model": str(model_library().folder(model_id, owner))}
@@ -86,10 +97,10 @@ def retry_upload(owner: str, who: Visitor, job_id: str) -> str:
 
 
 def find_job(owner: str | None, job_id: str, timeout_seconds: float = 0.0) -> Job | None:
-    """The job that a page shows; None if there is none, or it has been removed.
+    """Return the job that a page shows; None if there is none, or it was deleted.
 
     Args:
-        timeout_seconds: How long to wait for its end.
+        timeout_seconds: Maximum time to wait for its end.
     """
     if not (owner and job_id):
         return None
@@ -100,10 +111,10 @@ def find_job(owner: str | None, job_id: str, timeout_seconds: float = 0.0) -> Jo
 
 
 def finished_model(owner: str | None, job_id: str) -> WordNeighbors:
-    """The vocabulary of a finished model, ready to be searched; the last few stay in memory.
+    """Return the searchable vocabulary of a finished model, with a cache of the last few.
 
     Raises:
-        NotFoundError: No such job, not this owner's, or not done.
+        NotFoundError: The job does not exist, has another owner, or is not done.
     """
     return _word_neighbors(job_store().result_folder(job_id, owner or "nobody"))
 
@@ -115,17 +126,17 @@ def _word_neighbors(model_folder: Path) -> WordNeighbors:
 
 @dataclass(frozen=True)
 class JobPanel:
-    """The panel's components, and the events between them.
+    """The panel's components and events.
 
     Attributes:
-        owner: Whose jobs are shown.
-        job_id: The job that is shown; empty for none.
-        start: Starts a run; gives way to `cancel` while one is going on.
+        owner: Owner of the jobs.
+        job_id: The displayed job; empty for none.
+        start: Starts a run; replaced by `cancel` during a run.
         message: Why a run could not be started.
-        result: Shown once the job is done; a page may put more into it.
-        retry: Sends a model again whose upload failed.
-        done_id: The job that is shown once it is done, else empty; its change tells a page to show more.
-        kind: The kind of job it follows.
+        result: Visible when the job is done; pages can add components.
+        retry: Retries a failed upload.
+        done_id: The displayed job if it is done, else empty; its change event triggers updates of the page.
+        kind: The kind of job.
     """
 
     owner: gr.BrowserState
@@ -148,13 +159,13 @@ class JobPanel:
         inputs: Components | Mapping[str, gr.components.Component],
         with_visitor: bool = False,
     ) -> None:
-        """Bring the panel to life.
+        """Connect the events of the panel.
 
         Args:
-            submit: Called as `submit(owner, *values of inputs)` when the start button is pressed; returns the
-                id of a new job, or raises, and the panel says why.
-            inputs: The components whose values it takes; in a mapping, by keyword.
-            with_visitor: Call `submit(owner, visitor, *values)` instead.
+            submit: Called as `submit(owner, *values of inputs)` when the start button is clicked; returns the id of a
+                new job, or raises an error, which the panel shows.
+            inputs: The input components; in a mapping, passed by keyword.
+            with_visitor: Whether to call `submit(owner, visitor, *values)` instead.
         """
         names = list(inputs) if isinstance(inputs, Mapping) else []
         components = list(inputs.values() if isinstance(inputs, Mapping) else inputs)
@@ -164,7 +175,7 @@ class JobPanel:
             return submit(*args[:n_named], **dict(zip(names, args[n_named:], strict=True)))
 
         def pressed(submit: Callable[..., str], with_visitor: bool) -> Callable[..., Values]:
-            @shows_errors("This can't run yet", lambda message: {"message": message})
+            @shows_errors("The run can't be started", lambda message: {"message": message})
             def start(request: gr.Request, oauth: gr.OAuthToken | None, owner: str | None, *values: Any) -> Values:
                 owner = known_owner(owner)
                 who = (visitor(oauth, request, ask_again=True),) if with_visitor else ()
@@ -190,7 +201,7 @@ class JobPanel:
 
 
 def attach(owner: str | None, kind: str = "distill") -> Values:
-    """What a page shows when it opens: this browser's id, and its newest job."""
+    """Values of a page when it opens: the browser's id, and its newest job."""
     owner = known_owner(owner)
     if kind == "distill":
         job_store().expect_job()
@@ -198,15 +209,15 @@ def attach(owner: str | None, kind: str = "distill") -> Values:
 
 
 def catch_up(owner: str | None, job_id: str, kind: str = "distill") -> Values:
-    """What the panel shows once its page is open: whoever pressed the button before that has a newer run by now."""
+    """Values of the panel after the page has loaded, as a user may have started a run in the meantime."""
     job = newest_job(owner or "", kind)
     return panel_values(owner or "", job, kind) if job is not None and job.id != job_id else {}
 
 
 def follow(owner: str | None, job_id: str, kind: str = "distill") -> Values:
-    """What the panel shows half a second later; while the job goes on only its view changes.
+    """Update the panel on a timer tick; during the job only its view changes.
 
-    An end that comes within a moment is waited for: many a job is over in two seconds.
+    Waits briefly for the end of the job, as many jobs take only two seconds.
     """
     job = find_job(owner, job_id, _LINGER_SECONDS)
     if job is None or job.is_finished:
@@ -214,9 +225,9 @@ def follow(owner: str | None, job_id: str, kind: str = "distill") -> Values:
     return {"view": job_html(job, kind)}
 
 
-@shows_errors("It can't be cancelled now", lambda message: {"message": message})
+@shows_errors("The run can't be cancelled", lambda message: {"message": message})
 def cancel(owner: str | None, job_id: str, kind: str = "distill") -> Values:
-    """What the panel shows when its job is told to stop."""
+    """Cancel the job and update the panel."""
     job = find_job(owner, job_id)
     if job is not None and owner:
         job = job_store().cancel(job_id, owner)
@@ -224,7 +235,7 @@ def cancel(owner: str | None, job_id: str, kind: str = "distill") -> Values:
 
 
 def panel_values(owner: str, job: Job | None, kind: str = "distill") -> Values:
-    """A value for each of `_SHOWN`."""
+    """Return a value for each of `_SHOWN`."""
     is_running = job is not None and not job.is_finished
     is_done = job is not None and job.state == "done"
     is_failed = job is not None and job.state in ("failed", "cancelled")
@@ -234,19 +245,19 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> Values:
     if kind == "publish":
         start = gr.Button("Retry upload" if is_failed else "Publish", visible=not is_running, variant=variant)
     download, facts = gr.DownloadButton(value=None), ""
-    unmade = unshown = ""
+    download_error = facts_error = ""
     if job is not None and kind == "publish":
         download = gr.DownloadButton(visible=False)
     elif job is not None and is_done:
-        download, unmade = _download(owner, job)
+        download, download_error = _download(owner, job)
     if job is not None and is_done:
-        facts, unshown = _facts(job)
+        facts, facts_error = _facts(job)
     return {
         "job_id": job.id if job else "",
         "view": job_html(job, kind),
         "start": start,
         "cancel": gr.Button(visible=is_running, interactive=job is not None and job.state != "cancelling"),
-        "message": unmade + unshown,
+        "message": download_error + facts_error,
         "result": gr.Column(visible=is_done),
         "facts": facts,
         "download": download,
@@ -256,8 +267,8 @@ def panel_values(owner: str, job: Job | None, kind: str = "distill") -> Values:
     }
 
 
-# The result is there even if it can't be downloaded.
-@shows_errors("The download could not be made", lambda message: (gr.DownloadButton(value=None), message))
+# The result is shown even if the download fails.
+@shows_errors("The download could not be prepared", lambda message: (gr.DownloadButton(value=None), message))
 def _download(owner: str, job: Job) -> tuple[gr.DownloadButton, str]:
     is_model = job.kind in ("distill", "publish")
     file = model_zip(owner, job) if is_model else result_file(owner, job)
@@ -265,18 +276,18 @@ def _download(owner: str, job: Job) -> tuple[gr.DownloadButton, str]:
     return gr.DownloadButton(label=label, value=str(file), visible=True), ""
 
 
-# The job's record may be damaged, or written by an older version.
-@shows_errors("What came out can't be shown here", lambda message: ("", message))
+# The job's record may be damaged or from an older version.
+@shows_errors("The result can't be shown", lambda message: ("", message))
 def _facts(job: Job) -> tuple[str, str]:
     return result_html(job), ""
 
 
 def build_job_panel(start_label: str, kind: str = "distill") -> JobPanel:
-    """A new panel in the current Blocks context; `connect` it once the page's inputs exist.
+    """Add a panel to the current Blocks context; `connect` it once the page's inputs exist.
 
     Args:
-        start_label: What the button says.
-        kind: The kind of job it follows; see `m2v_core.studio.jobs.kinds`.
+        start_label: Label of the start button.
+        kind: The kind of job; see `m2v_core.studio.jobs.kinds`.
     """
     owner, job_id = owner_state(), gr.State("")
     start = gr.Button(start_label, variant="primary", size="lg", elem_classes="m2v-start")

@@ -1,25 +1,30 @@
-"""How a run looks: its title, bar, numbers and stages, as HTML."""
+"""HTML view of a run: title, progress bar, numbers and stages."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from m2v_core.evaluation.speed import rate_text
+from m2v_core.progress import Progress
 from m2v_core.studio.jobs import Job, Stage
+from m2v_core.studio.work.measuring import speed_encoders
 from pages.components import ASK_FOR_HELP, format_bytes, format_seconds, notice
+from pages.figures import plain_name
 from pages.html import Markup, render
 
 
 @dataclass(frozen=True)
 class _Look:
-    """How one kind of job is shown.
+    """The display of a kind of job.
 
     Attributes:
-        stages: Every stage, what people call it, and its usual share of the whole time.
+        stages: Label and typical share of the total time of each stage.
         counted: The stage whose units are shown.
-        unit: What these units are.
-        loss: What a failure means.
+        unit: Name of these units.
+        loss: The consequence of a failure.
     """
 
     stages: Mapping[str, tuple[str, float]]
@@ -29,22 +34,22 @@ class _Look:
 
 
 _PUBLISHING = {
-    "check": ("Open it as others will", 0.30),
-    "connect": ("Find the repository", 0.10),
+    "check": ("Check in other libraries", 0.30),
+    "connect": ("Connect to the Hub", 0.10),
     "upload": ("Upload", 0.40),
-    "verify": ("Fetch it again to compare", 0.15),
+    "verify": ("Verify the upload", 0.15),
 }
 _LOOKS: Mapping[str, _Look] = {
     "distill": _Look(
         {
-            "start": ("Start up", 0.05),
-            "download": ("Fetch the teacher", 0.10),
-            "load": ("Load the teacher", 0.15),
-            "encode": ("Read the vocabulary", 0.57),
+            "start": ("Start up", 0.005),
+            "download": ("Download the teacher", 0.005),
+            "load": ("Load the teacher", 0.005),
+            "encode": ("Embed the vocabulary", 0.855),
             "reduce": ("Reduce dimensions", 0.06),
             "finish": ("Weight and quantize", 0.02),
             "save": ("Save the model", 0.02),
-            "check": ("Open it again", 0.03),
+            "check": ("Check the saved model", 0.03),
         },
         "encode",
         "tokens",
@@ -55,10 +60,10 @@ _LOOKS: Mapping[str, _Look] = {
             "start": ("Start up", 0.05),
             "load": ("Load the encoders", 0.30),
             "warm": ("Warm up", 0.10),
-            "measure": ("Measure in turn", 0.55),
+            "measure": ("Measure the speed", 0.55),
         },
         "measure",
-        "turns",
+        "measurements",
         "Nothing was measured.",
     ),
     "evaluate": _Look(
@@ -67,7 +72,7 @@ _LOOKS: Mapping[str, _Look] = {
             "load": ("Load the encoders", 0.20),
             "fidelity": ("Compare with the teacher", 0.35),
             "tasks": ("Score on the test data", 0.20),
-            "frontier": ("Try smaller versions", 0.20),
+            "frontier": ("Evaluate smaller versions", 0.20),
         },
         "fidelity",
         "texts",
@@ -77,21 +82,33 @@ _LOOKS: Mapping[str, _Look] = {
         {"start": ("Start up", 0.05), **_PUBLISHING}, "upload", "bytes", "The model is still in your library."
     ),
 }
-_SECONDS_TO_TELL = 1.5
-_AGAIN = f"{{{{ loss }}}} Change what is needed and run it again. {ASK_FOR_HELP}"
-_RETRY = f"“Retry upload” sends it again without making it anew. {ASK_FOR_HELP}"
+_MIN_ESTIMATE_SECONDS = 1.5
+_MIN_BAR = 0.006  # two pixels: a teacher is often a thousand times slower, and its bar must remain visible
+_AGAIN = f"{{{{ loss }}}} Fix the problem and run it again. {ASK_FOR_HELP}"
+_RETRY = f"“Retry upload” uploads it without distilling again. {ASK_FOR_HELP}"
 ONE_CLICK = "one click"
-"""The kind of a panel that follows a distillation, the upload that belongs to it, and a second try of that."""
-_CALIBRATING = {"read": ("Read sentences", 4.5), "calibrate": ("Calibrate", 0.20)}
-"""Comes between `reduce` and `finish`; the sentences take eight times as long as the vocabulary."""
+"""The kind of a panel that shows a distillation with its upload, and retries of the upload."""
+_CALIBRATING = {"read": ("Embed texts", 4.5), "calibrate": ("Calibrate", 0.20)}
+"""Stages between `reduce` and `finish`."""
+_ROWS = {
+    "pooling": "encode",
+    "bags": "read",
+    "dictionary": "read",
+    "corpus": "read",
+    "prepare": "calibrate",
+    "descend": "calibrate",
+}
+"""Stages of a distillation that share a row with others."""
+_UNITS = {"bags": "word bags", "dictionary": "dictionary lines", "corpus": "sentences"}
 _MEASURE = {"measure": ("Measure", 0.15)}
 
 
 def _idle_look(kind: str) -> _Look:
-    """What a run of this kind goes through as a rule: on Home the quick recipe, on Distill the best one."""
-    if kind == ONE_CLICK:
-        return replace(_LOOKS["distill"], stages={**_LOOKS["distill"].stages, **_MEASURE})
-    return _calibrating(_LOOKS["distill"]) if kind == "distill" else _LOOKS[kind]
+    """The default stages of a run of this kind; on Home they include the measurement."""
+    look = _LOOKS["distill" if kind == ONE_CLICK else kind]
+    if kind in ("distill", ONE_CLICK):
+        look = _calibrating(look)
+    return replace(look, stages={**look.stages, **_MEASURE}) if kind == ONE_CLICK else look
 
 
 def _calibrating(look: _Look) -> _Look:
@@ -102,15 +119,15 @@ def _calibrating(look: _Look) -> _Look:
 
 
 def _look_of(job: Job) -> _Look:
-    """How this very job is shown: a distillation may go on to measure and to publish."""
+    """The display of a job, including optional measurement and publishing."""
     look = _LOOKS[job.kind]
     if job.kind == "evaluate":
         return _evaluation_look(look, job)
     reached = {stage.name for stage in job.stages}
-    if job.kind == "distill" and (job.parameters.get("recipe") == "calibrated" or "read" in reached):
+    if job.kind == "distill" and (job.parameters.get("recipe") == "calibrated" or reached & _UNITS.keys()):
         look = _calibrating(look)
-        if not job.is_finished and "read" in reached:
-            look = replace(look, counted="read", unit="sentences")
+        if not job.is_finished and job.stages and job.stages[-1].name in _UNITS:
+            look = replace(look, counted="read", unit=_UNITS[job.stages[-1].name])
     if job.stages and job.stages[-1].name == "download" and not job.is_finished:
         look = replace(look, counted="download", unit="bytes")
     more = {
@@ -119,48 +136,48 @@ def _look_of(job: Job) -> _Look:
     }
     if not more:
         return look
-    # What is published is opened as others will, instead.
+    # The check of a published model replaces that of a saved model.
     is_checked = not job.parameters.get("publish")
     shares = {
         name: (label, 0.6 * share) for name, (label, share) in look.stages.items() if is_checked or name != "check"
     }
     scale = 0.4 / sum(share for _, share in more.values())
     shares |= {name: (label, scale * share) for name, (label, share) in more.items()}
-    # The tokens are what there is to count until there are bytes.
+    # Show tokens until the upload, then bytes.
     if "upload" in reached:
         return replace(look, stages=shares, counted="upload", unit="bytes")
     return replace(look, stages=shares)
 
 
 def _evaluation_look(look: _Look, job: Job) -> _Look:
-    """An evaluation with the stages that were asked for, and the count of the one that is going on."""
-    left_out = {
+    """The requested stages of an evaluation, and the count of the current one."""
+    skipped = {
         stage
-        for stage, asked in (
+        for stage, is_requested in (
             ("fidelity", job.parameters.get("with_fidelity")),
             ("tasks", job.parameters.get("with_tasks")),
             ("frontier", job.parameters.get("with_frontier")),
         )
-        if not asked
+        if not is_requested
     }
-    kept = {name: entry for name, entry in look.stages.items() if name not in left_out}
-    whole = sum(share for _, share in kept.values())
+    stages = {name: entry for name, entry in look.stages.items() if name not in skipped}
+    whole = sum(share for _, share in stages.values())
     counted = job.stages[-1].name if job.stages and job.stages[-1].total else look.counted
     return replace(
         look,
-        stages={name: (label, share / whole) for name, (label, share) in kept.items()},
+        stages={name: (label, share / whole) for name, (label, share) in stages.items()},
         counted=counted,
         unit="versions" if counted == "frontier" else "texts",
     )
 
 
 def is_unpublished(job: Job) -> bool:
-    """Whether a model was made that should have been published too, and was not."""
+    """Whether a model was distilled but its upload failed."""
     return job.state == "done" and bool(job.parameters.get("publish")) and "published" not in job.outcome
 
 
 def job_html(job: Job | None, kind: str = "distill") -> Markup:
-    """The run as HTML: title, bar, numbers, stages; as high in every state, so that nothing jumps."""
+    """Render a run with title, progress bar, numbers and stages, at the same height in every state."""
     if job is None:
         return _panel(
             _idle_look(kind),
@@ -168,23 +185,72 @@ def job_html(job: Job | None, kind: str = "distill") -> Markup:
             "Ready",
             "No run yet",
             (),
-            _Numbers("Press the button, and this follows:"),
+            _Numbers("Steps"),
+            race=_idle_race(kind),
         )
     look = _look_of(job)
     stages = _all_stages(job)
     if job.state == "queued":
         place = "Next in the queue" if job.queue_position == 1 else f"Number {job.queue_position} in the queue"
-        return _panel(look, "queued", place, job.title, (), _Numbers("Waiting for a free place"))
+        return _panel(look, "queued", place, _title(job), (), _Numbers("Waiting for other runs"), race=_race(job))
     numbers = _numbers(look, job, stages)
     if job.state == "failed":
-        return _panel(look, "failed", "Failed", job.title, stages, numbers) + _failure(look, job, stages)
+        return _panel(look, "failed", "Failed", _title(job), stages, numbers, job.progress, _race(job)) + _failure(
+            look, job, stages
+        )
     if kind == ONE_CLICK and is_unpublished(job):
         stages = (*stages[:-1], replace(stages[-1], is_finished=False))
-        return _panel(look, "failed", "Made, but not published", job.title, stages, numbers) + _unpublished(job)
+        return _panel(
+            look, "failed", "Distilled, but not published", _title(job), stages, numbers, job.progress
+        ) + _unpublished(job)
     if job.is_finished:
-        return _panel(look, job.state, job.state.capitalize(), job.title, stages, numbers)
+        return _panel(look, job.state, job.state.capitalize(), _title(job), stages, numbers, job.progress, _race(job))
     headline = "Cancelling" if job.state == "cancelling" else _label(look, stages[-1])
-    return _panel(look, "running", headline, job.title, stages, numbers)
+    return _panel(look, "running", headline, _title(job), stages, numbers, job.progress, _race(job))
+
+
+@dataclass(frozen=True)
+class _Racer:
+    """One encoder of a speed comparison.
+
+    Attributes:
+        name: Display name.
+        is_teacher: Whether it is the teacher.
+        count: Sentences encoded so far; empty before the first.
+        rate: Mean number of sentences per second so far; empty before the first.
+        share: Length of the bar, the rate as a share of the highest rate, 0 to 1.
+    """
+
+    name: str
+    is_teacher: bool
+    count: str = ""
+    rate: str = ""
+    share: float = 0.0
+
+
+def _idle_race(kind: str) -> Sequence[_Racer]:
+    """The rows of a comparison of one model with its teacher, so that the panel has the same height before a run."""
+    return (_Racer("Model", False), _Racer("Teacher", True)) if kind == "speed" else ()
+
+
+def _race(job: Job) -> Sequence[_Racer]:
+    """The encoders of a speed comparison with the counters of its latest event, in the order of measurement."""
+    if job.kind != "speed":
+        return ()
+    counters = job.progress.counters if job.progress is not None else {}
+    if job.state == "done" and not counters:  # measured by an earlier version
+        return ()
+    rates = {name: n_texts / seconds for name, (n_texts, seconds) in counters.items() if seconds > 0}
+    racers = []
+    for name in speed_encoders(job.parameters):
+        is_teacher = name == job.parameters.get("teacher")
+        racer = _Racer(plain_name(name, "teacher" if is_teacher else "static"), is_teacher)
+        if name in rates:
+            count, rate = f"{counters[name][0]:,}", rate_text(rates[name])
+            share = max(rates[name] / max(rates.values()), _MIN_BAR)
+            racer = replace(racer, count=count, rate=rate, share=share)
+        racers.append(racer)
+    return racers
 
 
 @dataclass(frozen=True)
@@ -198,26 +264,26 @@ class _Numbers:
 def _numbers(look: _Look, job: Job, stages: Sequence[Stage]) -> _Numbers:
     counted = next((stage for stage in stages if stage.name == look.counted and stage.total), None)
     if counted is not stages[-1] and not job.is_finished:
-        counted = None  # what was counted is over
+        counted = None  # the counted stage is finished
     count = rate = ""
     if counted is not None:
         count = f"{counted.done:,} of {counted.total:,} {look.unit}"
         if look.unit == "bytes":
             count = f"{format_bytes(counted.done)} of {format_bytes(counted.total)}"
-    if counted is not None and look.unit in ("tokens", "sentences"):  # nobody cares how many turns a second there are
+    if counted is not None and look.unit in ("tokens", *_UNITS.values()):  # rates of other units are not useful
         per_second = counted.done / counted.seconds if counted.seconds else 0.0
-        if not counted.is_finished and job.progress is not None and job.progress.stage == look.counted:
-            per_second = job.progress.rate  # that of the last batch: it does not sink while the next is under way
-        rate = f"{per_second:,.0f} a second" if per_second else ""
+        if not counted.is_finished and job.progress is not None:
+            per_second = job.progress.rate  # of the last batch, as the mean rate drops between batches
+        rate = f"{per_second:,.0f} per second" if per_second else ""
     elapsed, time_left = format_seconds(job.elapsed_seconds), ""
     if job.is_finished:
-        return _Numbers(f"{elapsed} in all", "", count, rate)
-    left = _seconds_left(look, job, stages)
+        return _Numbers(f"{elapsed} in total", "", count, rate)
+    left = seconds_left(job)
     if left:
         time_left = _time_left(left)
     elif job.progress is not None and job.progress.stage == "download" and job.progress.eta_seconds:
-        time_left = _time_left(job.progress.eta_seconds, "to fetch")
-    return _Numbers(f"{elapsed} so far", time_left, count, rate)
+        time_left = _time_left(job.progress.eta_seconds, "to download")
+    return _Numbers(f"{elapsed} elapsed", time_left, count, rate)
 
 
 def _label(look: _Look, stage: Stage) -> str:
@@ -225,14 +291,22 @@ def _label(look: _Look, stage: Stage) -> str:
 
 
 def _all_stages(job: Job) -> tuple[Stage, ...]:
-    """The job's stages, with the start of its process, which the job itself can't time, before them."""
-    begun = [stage for stage in job.stages if stage.name != "start"]
+    """Return a stage for each row, preceded by the start of the process, which the job can't measure itself."""
+    begun: list[Stage] = []
+    for stage in job.stages:
+        row = replace(stage, name=_ROWS.get(stage.name, stage.name))
+        if begun and begun[-1].name == row.name:
+            row = replace(row, seconds=row.seconds + begun.pop().seconds)
+        if row.name != "start":
+            begun.append(row)
     start_seconds = max(0.0, job.elapsed_seconds - sum(stage.seconds for stage in begun))
     return (Stage("start", 0, 0, start_seconds, bool(begun) or job.state == "done"), *begun)
 
 
-def _fraction(shares: Mapping[str, tuple[str, float]], stages: Sequence[Stage]) -> float:
-    """How much of a run is behind it, 0 to 1, what was kept from an earlier one included."""
+def _fraction(shares: Mapping[str, tuple[str, float]], stages: Sequence[Stage], progress: Progress | None) -> float:
+    """Completed share of a run, 0 to 1, including cached stages."""
+    if progress is not None and progress.left_seconds is not None:
+        return min(progress.share, 0.99)
     known = [stage for stage in stages if stage.name in shares]
     if not known:
         return 0.0
@@ -243,16 +317,23 @@ def _fraction(shares: Mapping[str, tuple[str, float]], stages: Sequence[Stage]) 
 
 
 def seconds_left(job: Job) -> float | None:
-    """Seconds until the whole run ends, as far as its stages take their usual shares of it; None while unknown."""
-    return None if job.is_finished else _seconds_left(_look_of(job), job, _all_stages(job))
+    """Remaining seconds of the run; None while unknown.
+
+    Distillations estimate them; for other jobs they follow from the typical shares of the stages.
+    """
+    if job.is_finished:
+        return None
+    if job.kind == "distill":
+        return None if job.progress is None else job.progress.left_seconds
+    return _seconds_left(_look_of(job), job, _all_stages(job))
 
 
 def _seconds_left(look: _Look, job: Job, stages: Sequence[Stage]) -> float | None:
     shares, names, stage = look.stages, list(look.stages), stages[-1]
     eta = None if job.progress is None else job.progress.eta_seconds
-    if stage.seconds < _SECONDS_TO_TELL:
-        eta = None  # the first units take longer, as all is new
-    if stage.name not in shares or stage.name in ("start", "download"):  # which say nothing of the others
+    if stage.seconds < _MIN_ESTIMATE_SECONDS:
+        eta = None  # the first units take longer
+    if stage.name not in shares or stage.name in ("start", "download"):  # unrelated to the speed of other stages
         return None
     counted = [ended for ended in stages[:-1] if ended.total and ended.name in shares and ended.name != "download"]
     if eta is not None:
@@ -269,11 +350,31 @@ def _seconds_left(look: _Look, job: Job, stages: Sequence[Stage]) -> float | Non
 def _time_left(seconds: float, what: str = "left") -> str:
     if seconds < 60:
         return f"about {math.ceil(seconds)} s {what}"
-    return f"about {math.ceil(seconds / 60)} min {what}"
+    tens = math.ceil(seconds / 10)
+    if tens % 6 and seconds < 300:
+        return f"about {tens // 6} min {tens % 6}0 s {what}"
+    return f"about {round(tens / 6)} min {what}"
 
 
-def _panel(look: _Look, state: str, headline: str, title: str, stages: Sequence[Stage], numbers: _Numbers) -> Markup:
-    fraction = 1.0 if state == "done" else _fraction(look.stages, stages)
+def _title(job: Job) -> str:
+    """The job's title; for a distillation with its teacher, as the form may already show another one."""
+    if job.kind != "distill" or "model_name" not in job.parameters:
+        return job.title
+    teacher = re.split(r"[/\\]", str(job.parameters["model_name"]).rstrip("/\\"))[-1]
+    return f"{job.title} from {teacher}"
+
+
+def _panel(
+    look: _Look,
+    state: str,
+    headline: str,
+    title: str,
+    stages: Sequence[Stage],
+    numbers: _Numbers,
+    progress: Progress | None = None,
+    race: Sequence[_Racer] = (),
+) -> Markup:
+    fraction = 1.0 if state == "done" else _fraction(look.stages, stages, progress)
     percent = math.floor(100 * fraction)
     return render(
         "job.html",
@@ -282,32 +383,33 @@ def _panel(look: _Look, state: str, headline: str, title: str, stages: Sequence[
         headline=headline,
         percent=percent,
         fraction=fraction,
-        # A stage that can't be counted shows that it is alive, and claims no more.
+        # A stage without a count has an indeterminate progress bar.
         is_counted=state != "running" or (stages and stages[-1].done > 0),
         numbers=numbers,
+        race=race,
         stages=_stage_list(look, stages, state),
     )
 
 
 def _stage_list(look: _Look, stages: Sequence[Stage], state: str) -> list[tuple[str, str, str, str]]:
-    """Each stage's name, mark, label and time."""
+    """Return each stage's name, mark, label and time."""
     reached = {stage.name: stage for stage in stages}
-    ended = {"failed": "failed here", "cancelled": "stopped here"}.get(state, "going on")
+    ended = {"failed": "failed", "cancelled": "cancelled"}.get(state, "running")
     rows, names = [], list(look.stages)
     n_begun = 1 + max((names.index(name) for name in reached if name in look.stages), default=-1)
     for place, (name, (label, _)) in enumerate(look.stages.items()):
         stage = reached.get(name)
         if stage is not None:
             mark, seconds = "finished" if stage.is_finished else ended, format_seconds(stage.seconds)
-        else:  # what the teacher has read once is taken from where it is kept
-            mark, seconds = ("finished", "kept") if place < n_begun else ("not begun", "")
+        else:  # earlier stages without an event used the cache
+            mark, seconds = ("finished", "cached") if place < n_begun else ("not started", "")
         rows.append((name, mark, label, seconds))
     return rows
 
 
 def _failure(look: _Look, job: Job, stages: Sequence[Stage]) -> Markup:
     where = next((f" at “{_label(look, stage)}”" for stage in stages if not stage.is_finished), "")
-    return notice("error", f"It stopped{where}", [job.message, render(_AGAIN, loss=look.loss, id=job.id)])
+    return notice("error", f"The run stopped{where}", [job.message, render(_AGAIN, loss=look.loss, id=job.id)])
 
 
 def _unpublished(job: Job) -> Markup:

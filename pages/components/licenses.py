@@ -1,4 +1,4 @@
-"""The licences that the app offers; any other can be typed."""
+"""Common licenses that the app offers; others can be entered."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ _COMMON = [
     ("MIT", "mit"),
     ("CC BY 4.0", "cc-by-4.0"),
     ("CC BY-SA 4.0", "cc-by-sa-4.0"),
-    ("CC BY-NC 4.0 · not for business", "cc-by-nc-4.0"),
-    ("CC BY-NC-SA 4.0 · not for business", "cc-by-nc-sa-4.0"),
+    ("CC BY-NC 4.0 · noncommercial", "cc-by-nc-4.0"),
+    ("CC BY-NC-SA 4.0 · noncommercial", "cc-by-nc-sa-4.0"),
     ("BSD 3-Clause", "bsd-3-clause"),
     ("GPL 3.0", "gpl-3.0"),
     ("AGPL 3.0", "agpl-3.0"),
@@ -18,7 +18,7 @@ _COMMON = [
 
 
 def license_choices(also: str | None = None) -> list[tuple[str, str]]:
-    """Label and id of each licence; `also` is among them, whatever it is."""
+    """Return the label and id of each license, including `also`."""
     if also and also not in {name for _, name in _COMMON}:
         return [(also, also), *_COMMON]
     return _COMMON

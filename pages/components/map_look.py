@@ -1,9 +1,10 @@
-"""What a map of a vocabulary shows: its points, what their colours say, and the legend."""
+"""Data of a map of a vocabulary: its words, the colors of its points, its topics, and the legend."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,30 +13,33 @@ from numpy.typing import NDArray
 
 from m2v_core.errors import InputError
 from m2v_core.exploration.neighbors import OVERLAP_NEIGHBORS, WordNeighbors
-from m2v_core.exploration.projection import cached_clusters, cluster_names
+from m2v_core.exploration.topics import CLUSTER_COLORS, Topics, find_topics
 from pages.components import data_folder, notice
 from pages.components.teacher_side import failed_html, reading_html, teacher_of, words_overlap
-from pages.figures import CLUSTER_COLORS, PointColors
+from pages.figures import SCALE_COLORS, PointColors
 from pages.html import Markup, render
 
 ColorBy = Literal["rank", "norm", "cluster", "overlap"]
 
-_NO_OVERLAP = "Coloured by rank for now"
-_SOON = "The colours change once the teacher has read the words."
-_NOT_READ = "The teacher has not read this model's words yet. Once it has, the colours show where both agree."
+_MAX_TABLE_ROWS = 100
+_CACHED_SECONDS = 0.4  # cached topics are read within this time
+_NO_OVERLAP = "Colored by rank for now"
+_SOON = "The colors change when the teacher has encoded the words."
+_NOT_READ = "The teacher has not encoded this model's words yet. Encode them to color each word by teacher overlap."
+_OVERLAP_SHARE = "On average, {share} of a word's {n} nearest words are also the teacher's nearest."
 
 
 @dataclass(frozen=True, eq=False)
 class MapData:
-    """What a map of one model shows.
+    """The words on the map of one model.
 
     Attributes:
         words: The whole vocabulary.
-        shown: Which of its entries are on the map, (n_shown,) int64.
+        shown: Indices of its entries on the map, (n_shown,) int64.
         rows: Their vectors, (n_shown, dim) float32.
         norms: (n_shown,) float32.
         pca: (n_shown, 2) float32.
-        key: Of their UMAP.
+        key: Cache key of their UMAP.
     """
 
     words: WordNeighbors
@@ -47,7 +51,7 @@ class MapData:
 
     @property
     def texts(self) -> list[str]:
-        """The entries on the map, as people write them."""
+        """The entries on the map, as readable text."""
         return [self.words.texts[index] for index in self.shown]
 
     @property
@@ -58,73 +62,127 @@ class MapData:
 
 @dataclass(frozen=True)
 class Look:
-    """What the colours of a map say.
+    """Colors of a map.
 
     Attributes:
-        colors: For the figure.
-        shows: What they show, which may not be what was asked for.
-        groups: What each group is called; empty where the colours are no groups.
-        waiting: What is still waited for, as HTML; empty for nothing.
-        message: What there is to say, as HTML.
-        may_ask: Whether the teacher could be asked to read the words.
+        colors: Colors of the points; None while they are computed.
+        shows: What the colors show, which may differ from what was requested.
+        topics: Topics of the words; None while they are computed.
+        waiting: Progress of a computation, as HTML; empty for none.
+        message: A message about the colors, as HTML.
+        may_ask: Whether to offer that the teacher encodes the words.
     """
 
-    colors: PointColors
+    colors: PointColors | None
     shows: ColorBy
-    groups: Sequence[str] = ()
+    topics: Topics | None = None
     waiting: str = ""
     message: str = ""
     may_ask: bool = False
 
     def column(self) -> tuple[str, list[str | float]] | None:
-        """Each point's value, under a heading, for a table with rank and norm; None where it adds nothing to them."""
-        if self.shows == "cluster":
-            return "cluster", [self.groups[label] for label in self.colors.values]
-        if self.shows == "overlap":
-            return "shared neighbours", [round(float(share), 4) for share in self.colors.values]
+        """Heading and values of a table column for these colors; None if they show rank or norm."""
+        if self.shows == "cluster" and self.topics is not None:
+            return "topic", [self.topics.names[label] for label in self.topics.labels]
+        if self.shows == "overlap" and self.colors is not None:
+            return "shared neighbors", [round(float(share), 4) for share in self.colors.values]
         return None
 
 
 def look_of(data: MapData, owner: str | None, model_id: str | None, color_by: ColorBy) -> Look:
-    """How to colour a map; by rank where what was asked for is not there.
+    """Colors and topics of a map; colors by rank if the requested ones are not available.
 
     Raises:
-        M2VError: What the teacher read is gone, or the model is.
+        M2VError: The model or the teacher's result was deleted, or the topics can't be cached.
     """
-    by_rank = PointColors("Rank", data.ranks.astype(np.float32), ",~r")
+    topics = topics_of(data)
+    by_rank = PointColors("Rank", data.ranks.astype(np.float32))
     if color_by == "norm":
-        return Look(PointColors("Norm", data.norms), "norm")
+        return Look(PointColors("Norm", data.norms), "norm", topics)
     if color_by == "cluster":
-        labels, names = clusters(data)
-        return Look(PointColors("Cluster", labels, are_groups=True), "cluster", names)
+        colors = None if topics is None else PointColors("Cluster", topics.clusters, are_groups=True)
+        return Look(colors, "cluster", topics)
     if color_by == "overlap":
         overlap, job = words_overlap(owner, model_id)
         if overlap is not None and len(overlap) == len(data.shown):
-            share = f"{100 * overlap.mean():.0f} %"
-            mean = f"On average {share} of a word's {OVERLAP_NEIGHBORS} nearest are the teacher's too."
-            colors = PointColors("Overlap", overlap, ".0%", is_share=True)
-            return Look(colors, "overlap", message=render('<p class="m2v-next">{{ mean }}</p>', mean=mean))
+            mean = _OVERLAP_SHARE.format(share=f"{overlap.mean():.0%}", n=OVERLAP_NEIGHBORS)
+            message = render('<p class="m2v-next">{{ mean }}</p>', mean=mean)
+            return Look(PointColors("Teacher overlap", overlap, is_share=True), "overlap", topics, message=message)
         if job is not None and not job.is_finished:
-            return Look(by_rank, "rank", waiting=reading_html(job), message=notice("info", _NO_OVERLAP, [_SOON]))
+            message = notice("info", _NO_OVERLAP, [_SOON])
+            return Look(by_rank, "rank", topics, waiting=reading_html(job), message=message)
         try:
             teacher_of(owner or "", model_id or "")
         except InputError as error:
-            return Look(by_rank, "rank", message=notice("info", _NO_OVERLAP, [str(error)]))
+            return Look(by_rank, "rank", topics, message=notice("info", _NO_OVERLAP, [str(error)]))
         message = notice("info", _NO_OVERLAP, [_NOT_READ])
         if job and job.state == "failed":
-            message = failed_html(job, "The teacher could not read the words") + message
-        return Look(by_rank, "rank", message=message, may_ask=True)
-    return Look(by_rank, "rank")
+            message = failed_html(job, "The teacher could not encode the words") + message
+        return Look(by_rank, "rank", topics, message=message, may_ask=True)
+    return Look(by_rank, "rank", topics)
+
+
+def topics_of(data: MapData) -> Topics | None:
+    """The topics of the shown words; starts computing them in the background, and returns None until they are ready.
+
+    Raises:
+        SaveError: They can't be cached.
+    """
+    future = _pending_topics(data)
+    if not wait([future], _CACHED_SECONDS).done:
+        return None
+    if future.exception() is not None:
+        _pending_topics.cache_clear()  # the next call tries again
+    return future.result()
 
 
 @functools.lru_cache(maxsize=4)
-def clusters(data: MapData) -> tuple[NDArray[np.int32], list[str]]:
-    """Each shown word's group, and what the groups are called."""
-    labels = cached_clusters(data.rows, data_folder() / "maps")
-    return labels, cluster_names(labels, data.texts, data.ranks)
+def _pending_topics(data: MapData) -> Future[Topics]:
+    return _topics_pool().submit(find_topics, data.rows, data.texts, data.ranks, data_folder() / "maps")
 
 
-def legend_html(groups: Sequence[str]) -> Markup:
-    """What the colours of groups mean; empty without any."""
-    colored = [(CLUSTER_COLORS[place % len(CLUSTER_COLORS)], name) for place, name in enumerate(groups)]
-    return render("legend.html", groups=colored) if groups else Markup()
+@functools.cache
+def _topics_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="topics")
+
+
+def legend_html(colors: PointColors | None, groups: Sequence[str]) -> Markup:
+    """The legend of the colors, as HTML: clusters with their names, or the scale with the values at its ends.
+
+    Args:
+        colors: None for no legend.
+        groups: Names of the clusters.
+    """
+    if colors is None:
+        return Markup()
+    if colors.are_groups:
+        colored = [(CLUSTER_COLORS[place % len(CLUSTER_COLORS)], name) for place, name in enumerate(groups)]
+        return render("legend.html", groups=colored)
+    low, high = map(functools.partial(_scale_number, colors), colors.limits())
+    return render("legend.html", groups=(), title=colors.title, low=low, high=high, scale=SCALE_COLORS)
+
+
+def _scale_number(colors: PointColors, value: float) -> str:
+    if colors.is_share:
+        return f"{value:.0%}"
+    return f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:.2f}"
+
+
+def selection_html(columns: Sequence[str], rows: Sequence[Sequence[str | int | float]]) -> Markup:
+    """The first hundred selected words as a table.
+
+    Args:
+        columns: Headings: word, rank, norm, and a column for the map's colors.
+        rows: A value for each column.
+    """
+    cells = [list(map(_cell, columns, row)) for row in rows[:_MAX_TABLE_ROWS]]
+    return render("selection.html", columns=columns, rows=cells, n_more=len(rows) - _MAX_TABLE_ROWS)
+
+
+def _cell(column: str, value: str | int | float) -> tuple[str, str]:
+    """The class of a cell, and its text."""
+    if isinstance(value, str):
+        return "word" if column == "word" else "group", value
+    if isinstance(value, int):
+        return "number", f"{value:,}"
+    return "number", f"{value:.0%}" if column == "shared neighbors" else f"{value:.2f}"

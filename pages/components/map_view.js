@@ -1,17 +1,41 @@
-// The map: draws `value`, a plotly figure as JSON, and sends "select" with the numbers of the points in a lasso.
+// The map: draws the data in `props`, and sends "select" with the points in a lasso and "click" with one point.
+const find = (selector) => element.querySelector(selector);
+const frame = find(".m2v-map-frame");
+const surface = find(".m2v-plot");
+const MORPH_MS = 600; // between two layouts
+const FLY_MS = 450;
+const MAX_ZOOM = 400;
+const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+let layer; // see pointLayer
+let points; // { model, name, method, x, y }
+let words = { texts: [], order: [] };
+let topics;
+let placedTopics = [];
+let colors;
+let clusterOf; // of each point, where the colors are clusters
+let bounds;
+let view = { x: 0, y: 0, zoom: 1 };
+let marks = [];
+let selected = -1;
+let lassoed = null;
+let hoveredCluster = null;
+let isShown = () => true;
+let isMorphing = false;
+let scheduled = 0;
 let queue = Promise.resolve();
-// On a phone the scale lies below the map, where it takes no width.
-const FLAT_SCALE = { orientation: "h", x: 0.5, xanchor: "center", len: 1, yref: "container", y: 0, yanchor: "bottom",
-  tickangle: 0, nticks: 5 };
+let measure = textMeasurer(getComputedStyle(element).fontFamily);
+const filter = new Set();
+const paint = labelPainter(find(".m2v-labels"));
 
 function plotly() {
   window.m2vPlotly ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    script.src = plot().dataset.script;
+    script.src = frame.dataset.script;
     script.onload = () => resolve(window.Plotly);
     script.onerror = () => {
       window.m2vPlotly = undefined;
-      plot().textContent = "The map could not be loaded. Reload the page.";
+      find(".m2v-skeleton span").textContent = "The map could not be loaded. Reload the page.";
       reject(new Error("plotly.js did not load"));
     };
     document.head.append(script);
@@ -19,135 +43,243 @@ function plotly() {
   return window.m2vPlotly;
 }
 
-const plot = () => element.querySelector(".m2v-plot");
-const isNarrow = () => element.clientWidth < 480;
+// View
 
-function themed(layout) {
-  const style = getComputedStyle(element);
-  const color = (name) => style.getPropertyValue(name).trim();
-  const axis = { gridcolor: color("--border-color-primary"), linecolor: color("--border-color-primary") };
-  return {
-    ...layout,
-    autosize: true,
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: style.fontFamily, size: 13, color: color("--body-text-color") },
-    hoverlabel: { bgcolor: color("--m2v-card"), bordercolor: color("--border-color-primary"),
-      font: { family: style.fontFamily, color: color("--body-text-color") } },
-    xaxis: { ...layout.xaxis, ...axis },
-    yaxis: { ...layout.yaxis, ...axis },
-  };
+const width = () => surface.clientWidth;
+const height = () => surface.clientHeight;
+// Pixels per unit; both axes have the same scale.
+const scale = () => view.zoom * 0.94 * Math.min(width() / bounds.width, height() / bounds.height);
+const range = () => {
+  const [w, h] = [width() / scale() / 2, height() / scale() / 2];
+  return [view.x - w, view.y - h, view.x + w, view.y + h];
+};
+function projection() {
+  const k = scale();
+  const [left, middle] = [width() / 2 - view.x * k, height() / 2 + view.y * k];
+  return { toX: (x) => left + x * k, toY: (y) => middle - y * k };
 }
 
-async function draw() {
-  const target = plot();
-  if (!target || !props.value) return;
-  const Plotly = await plotly();
-  const figure = JSON.parse(props.value);
-  const layout = themed(figure.layout);
-  const marker = figure.data[0].marker;
-  // Plotly leaves the old scale behind where the new one lies otherwise.
-  if (target.data && target.m2vIsNarrow !== isNarrow()) {
-    Plotly.purge(target);
-    target.m2vListens = false;
-  }
-  target.m2vIsNarrow = isNarrow();
-  if (isNarrow() && marker.colorbar) {
-    marker.colorbar = { ...marker.colorbar, ...FLAT_SCALE };
-    layout.margin = { ...layout.margin, b: 96 };
-  }
-  layout.dragmode = element.dataset.tool || "pan";
-  await Plotly.react(target, figure.data, layout, { displayModeBar: false, scrollZoom: true, responsive: true });
-  mark();
-  if (!target.m2vListens) {
-    target.m2vListens = true;
-    target.on("plotly_selected", (event) => {
-      if (!event) return;
-      trigger("select", { points: event.points.map((point) => point.pointNumber) });
+function drawFrame() {
+  scheduled = 0;
+  if (!points || !layer) return;
+  const [from, to] = [Math.max(2.2, 5.2 - 0.75 * Math.log10(points.x.length)), 11];
+  layer.setSize(Math.min(to, from * 1.3 * Math.pow(view.zoom, 0.4)));
+  layer.draw(range());
+  find(".m2v-labels").hidden = isMorphing;
+  if (!isMorphing) paint(labelsInView(), view.zoom);
+}
+const redraw = () => (scheduled ||= requestAnimationFrame(drawFrame));
+
+// Where the tools, the legend and the panel lie over the map.
+function coveredBoxes() {
+  return [".m2v-map-legend", ".m2v-map-word", ...[1, 2, 3].map((n) => `.m2v-map-tools > :nth-child(${n})`)]
+    .map(find).filter((one) => one.offsetWidth)
+    .map((one) => {
+      const [left, top] = one.offsetParent === frame ? [one.offsetLeft, one.offsetTop]
+        : [one.offsetLeft + one.offsetParent.offsetLeft, one.offsetTop + one.offsetParent.offsetTop];
+      return { left, top, right: left + one.offsetWidth, bottom: top + one.offsetHeight };
     });
-    target.on("plotly_deselect", () => trigger("select", { points: [] }));
-    // Another zoom or width has room for other labels.
-    target.on("plotly_relayout", (change) => {
-      if (target.m2vIsNarrow !== isNarrow()) redraw();
-      else if (Object.keys(change).some((key) => /axis|autosize/.test(key))) mark();
-    });
-  }
-  target.dataset.drawn = String(Number(target.dataset.drawn || 0) + 1);
 }
 
-const overlap = (a, b) =>
-  Math.abs(a.x - b.x) < (a.width + b.width) / 2 && Math.abs(a.y - b.y) < (a.height + b.height) / 2;
-
-const within = (value, low, high) => Math.max(low, Math.min(high, value));
-
-// Where labels go so that none hides another or a mark, the best first, around its point: boxes in pixels.
-// The first has its label in any case; of the others, those that find no room have none.
-function placed(words, width, height) {
-  const taken = words.map(({ x, y }) => ({ x, y, width: 8, height: 8 }));
-  return words.map((word) => {
-    const half = word.width / 2;
-    const boxes = [[0, -word.distance], [0, word.distance], [half + 12, 0], [-half - 12, 0]]
-      .map(([dx, dy]) => [within(word.x + dx, half, width - half), word.y + dy])
-      .map(([x, y]) => ({ x, y, width: word.width, height: 24 }))
-      .filter((box) => box.y > 12 && box.y < height - 12);
-    const free = boxes.find((one) => !taken.some((other) => overlap(one, other)));
-    const box = free ?? (word.isFirst ? boxes[0] : undefined);
-    if (box) taken.push(box);
-    return box;
+function labelsInView() {
+  const isInFilter = ({ cluster }) => !filter.size || filter.has(cluster);
+  return chooseLabels({
+    width: width(), height: height(), zoom: view.zoom, ...projection(), measure,
+    marks: words.texts.length ? marks.map((point, place) => ({
+      point, text: words.texts[point], isFirst: place === 0, x: points.x[point], y: points.y[point] })) : [],
+    blocked: coveredBoxes(), topics: placedTopics.filter(isInFilter), words: { ...words, x: points.x, y: points.y, isShown },
   });
 }
 
-// The words looked for, as dots and labels: those lie above the points, where a second trace would lie below.
-function mark() {
-  const target = plot();
-  if (!target?.data || !window.Plotly) return;
-  const style = getComputedStyle(element);
-  const color = (name) => style.getPropertyValue(name).trim();
-  const found = props.found || { points: [], text: [] };
-  const { x, y } = target._fullData[0];
-  const { xaxis, yaxis } = target._fullLayout;
-  const pen = document.createElement("canvas").getContext("2d");
-  pen.font = `13px ${style.fontFamily}`;
-  const words = found.points.map((point, place) => ({
-    point, text: found.text[place], isFirst: place === 0, x: xaxis.d2p(x[point]), y: yaxis.d2p(y[point]),
-    width: pen.measureText(found.text[place]).width + 10, distance: place ? 20 : 30,
-  })).filter((word) => word.x >= 0 && word.x <= xaxis._length && word.y >= 0 && word.y <= yaxis._length);
-  const boxes = placed(words, xaxis._length, yaxis._length);
-  const annotations = words.flatMap((word, place) => boxes[place] ? [{
-    x: x[word.point], y: y[word.point], text: word.text, ax: boxes[place].x - word.x, ay: boxes[place].y - word.y,
-    borderpad: 2, arrowhead: 0, arrowwidth: 1, arrowcolor: color("--body-text-color"),
-    bgcolor: color(word.isFirst ? "--m2v-strong" : "--m2v-card"), bordercolor: color("--border-color-primary"),
-    font: { size: 13, color: color(word.isFirst ? "--m2v-card" : "--body-text-color") },
-  }] : []).reverse();
-  const shapes = found.points.map((point, place) => {
-    const size = place ? 4 : 5;
-    return { type: "circle", xref: "x", yref: "y", xsizemode: "pixel", ysizemode: "pixel", xanchor: x[point],
-      yanchor: y[point], x0: -size, x1: size, y0: -size, y1: size, fillcolor: color("--body-text-color"),
-      line: { width: 1.5, color: color("--m2v-card") } };
-  }).reverse();
-  window.Plotly.relayout(target, { annotations, shapes });
+function setView(next) {
+  view = { ...view, ...next };
+  view.zoom = Math.max(0.5, Math.min(MAX_ZOOM, view.zoom));
+  redraw();
 }
 
-function use(tool) {
-  element.dataset.tool = tool;
-  for (const button of element.querySelectorAll("[data-tool-of]"))
-    button.setAttribute("aria-pressed", String(button.dataset.toolOf === tool));
-  if (plot()?.data) window.Plotly.relayout(plot(), { dragmode: tool });
+// Calls `step` with a share from 0 to 1 on each frame.
+function animate(milliseconds, step) {
+  const begun = performance.now();
+  return new Promise((resolve) => {
+    const next = () => {
+      const share = isStill ? 1 : Math.min(1, (performance.now() - begun) / milliseconds);
+      step(share < 0.5 ? 4 * share ** 3 : 1 - (2 - 2 * share) ** 3 / 2);
+      share < 1 ? requestAnimationFrame(next) : resolve();
+    };
+    next();
+  });
 }
 
-element.addEventListener("click", (event) => {
-  const button = event.target.closest("button");
-  if (!button) return;
-  if (button.dataset.toolOf) use(button.dataset.toolOf);
-  if (button.dataset.reset !== undefined && plot()?.data) {
-    window.Plotly.update(plot(), { selectedpoints: [null] },
-      { "xaxis.autorange": true, "yaxis.autorange": true, selections: [] }).then(mark);
-    trigger("select", { points: [] });
+function flyTo(target) {
+  const from = { ...view };
+  const to = { ...view, ...target };
+  animate(FLY_MS, (share) => setView({
+    x: from.x + share * (to.x - from.x), y: from.y + share * (to.y - from.y),
+    zoom: from.zoom * Math.pow(to.zoom / from.zoom, share),
+  }));
+}
+
+// Zooms by a factor around a pixel, which keeps its place.
+function zoomAt(factor, px = width() / 2, py = height() / 2) {
+  const before = scale();
+  const zoom = Math.max(0.5, Math.min(MAX_ZOOM, view.zoom * factor));
+  const change = 1 / before - 1 / (before * (zoom / view.zoom));
+  setView({ zoom, x: view.x + (px - width() / 2) * change, y: view.y - (py - height() / 2) * change });
+}
+
+// Data
+
+async function drawPoints() {
+  const next = JSON.parse(props.points);
+  [next.x, next.y] = [decode(next.x, Float32Array), decode(next.y, Float32Array)];
+  const Plotly = await plotly();
+  const old = points;
+  if (old?.model === next.model && layer) return morph(old, next);
+  [topics, placedTopics, words] = old ? [undefined, [], { texts: [], order: [] }] : [topics, placedTopics, words];
+  points = next;
+  bounds = boundsOf(points.x, points.y);
+  view = linkedView() ?? { x: bounds.x, y: bounds.y, zoom: 1 };
+  layer = pointLayer(surface, Plotly);
+  await layer.create(points.x, points.y, range());
+  filter.clear();
+  [lassoed, marks, selected] = [null, [], -1];
+  drawFrame();
+  frame.dataset.drawn = Number(frame.dataset.drawn || 0) + 1;
+  frame.dataset.method = points.method;
+}
+
+// Moves the points from one layout to another.
+async function morph(old, next) {
+  const positions = new Float32Array(2 * next.x.length);
+  const [from, to] = [{ ...bounds, view }, boundsOf(next.x, next.y)];
+  isMorphing = true;
+  // Both layouts are scaled to the new one, which has other units.
+  const fit = Math.min(to.width / from.width, to.height / from.height);
+  bounds = to;
+  points = next;
+  view = { x: to.x + (view.x - from.x) * fit, y: to.y + (view.y - from.y) * fit, zoom: view.zoom };
+  const begun = { ...view };
+  await animate(MORPH_MS, (share) => {
+    for (let point = 0; point < next.x.length; point++) {
+      const [x, y] = [to.x + (old.x[point] - from.x) * fit, to.y + (old.y[point] - from.y) * fit];
+      positions[2 * point] = x + share * (next.x[point] - x);
+      positions[2 * point + 1] = y + share * (next.y[point] - y);
+    }
+    view = { x: begun.x + share * (to.x - begun.x), y: begun.y + share * (to.y - begun.y),
+      zoom: begun.zoom * Math.pow(1 / begun.zoom, share) };
+    layer.move(positions, next.x, next.y, share === 1);
+    drawFrame();
+  });
+  isMorphing = false;
+  view = linkedView() ?? view;
+  if (topics) placedTopics = placeTopics(topics, points.x, points.y);
+  frame.dataset.method = points.method;
+  redraw();
+}
+
+function readWords() {
+  if (!props.words) return;
+  const { texts, order, ranks, norms } = JSON.parse(props.words);
+  words = { texts, order: decode(order, Int32Array), ranks: decode(ranks, Int32Array), norms: decode(norms, Float32Array) };
+  frame.dataset.words = texts.length;
+  redraw();
+}
+
+function readTopics() {
+  topics = props.topics ? JSON.parse(props.topics) : undefined;
+  placedTopics = [];
+  if (topics) {
+    [topics.labels, topics.clusters] = [decode(topics.labels, Int32Array), decode(topics.clusters, Int32Array)];
+    if (points?.x.length === topics.labels.length) placedTopics = placeTopics(topics, points.x, points.y);
   }
-});
-// One drawing at a time, or a slow one would end on top of its successor.
-const redraw = () => { queue = queue.then(draw).catch((error) => console.error(error)); };
-watch("value", redraw);
-watch("found", mark);
-use(element.dataset.tool || "pan");
-redraw();
+  redraw();
+}
+
+function readColors() {
+  colors = props.colors ? JSON.parse(props.colors) : undefined;
+  clusterOf = colors?.areGroups ? decode(colors.values, Float32Array) : undefined;
+  filter.clear();
+  hoveredCluster = null;
+  if (layer && (!colors || decode(colors.values, Float32Array).length === points.x.length)) {
+    layer.setColors(colors ? pointColors(colors) : null);
+    frame.dataset.colored = colors ? "true" : "";
+  }
+  applySubset();
+}
+
+// Which points are drawn in full: those of a hovered cluster, else those in the lasso, else those of chosen clusters.
+function applySubset() {
+  const isIn = (point) => hoveredCluster !== null ? clusterOf[point] === hoveredCluster : filter.has(clusterOf[point]);
+  let subset = null;
+  if (points && clusterOf && (hoveredCluster !== null || (filter.size && !lassoed)))
+    subset = [...points.x.keys()].filter(isIn);
+  else if (lassoed) subset = lassoed;
+  const shown = subset && new Set(subset);
+  isShown = shown ? (point) => shown.has(point) : () => true;
+  layer?.setSubset(subset);
+  frame.dataset.subset = subset ? subset.length : "";
+  for (const button of element.querySelectorAll("[data-cluster]"))
+    button.setAttribute("aria-pressed", String(filter.has(Number(button.dataset.cluster))));
+  redraw();
+}
+
+function select(point, isFlight) {
+  const isSame = point === selected;
+  selected = point;
+  marks = [point];
+  if (isFlight) flyTo({ x: points.x[point], y: points.y[point], zoom: Math.max(view.zoom, 4) });
+  if (isSame) showPanel();
+  else trigger("click", { point });
+  redraw();
+}
+
+function showPanel() {
+  const panel = find(".m2v-map-word");
+  panel.innerHTML = props.panel || ""; // escaped by the server
+  panel.hidden = !props.panel;
+  if (!props.panel) return;
+  marks = [selected, ...[...panel.querySelectorAll("[data-point]")].map((one) => Number(one.dataset.point))]
+    .filter((point) => point >= 0);
+  redraw();
+}
+
+function closePanel() {
+  find(".m2v-map-word").hidden = true;
+  if (selected >= 0) marks = [];
+  redraw();
+}
+
+function showFound() {
+  marks = props.found?.points ?? [];
+  selected = -1;
+  find(".m2v-map-word").hidden = true;
+  // The view of a link includes the words found.
+  const isLinked = linked.has("zoom") && linked.get("q") === props.found?.query;
+  linked.delete("q");
+  if (marks.length && points && !isLinked) {
+    const [x, y] = [marks.map((point) => points.x[point]), marks.map((point) => points.y[point])];
+    const spread = Math.max(Math.max(...x) - Math.min(...x), Math.max(...y) - Math.min(...y), bounds.width / 40);
+    const zoom = Math.max(1, Math.min(8, (0.5 * Math.min(bounds.width, bounds.height)) / spread));
+    flyTo({ x: median(Float32Array.from(x)), y: median(Float32Array.from(y)), zoom });
+  }
+  redraw();
+}
+
+// One drawing at a time, in the order of the data.
+const enqueue = (work) => (queue = queue.then(work).catch((error) => console.error(error)));
+watch("points", () => enqueue(drawPoints));
+watch("words", () => enqueue(readWords));
+watch("topics", () => enqueue(readTopics));
+watch("colors", () => enqueue(readColors));
+watch("legend", () => enqueue(() => {
+  find(".m2v-map-legend").innerHTML = props.legend || ""; // escaped by the server
+}));
+watch("found", () => enqueue(showFound));
+watch("panel", () => enqueue(showPanel));
+plotly().catch((error) => console.error(error)); // loads while the server computes the points
+if (props.points) for (const work of [drawPoints, readWords, readTopics, readColors, showFound]) enqueue(work);
+new ResizeObserver(() => enqueue(async () => {
+  if (!layer || !width() || (surface._fullLayout.width === width() && surface._fullLayout.height === height())) return;
+  await layer.resize(range());
+  drawFrame();
+})).observe(surface);

@@ -1,19 +1,19 @@
-"""What a speed measurement found, as HTML."""
+"""HTML views of speed comparisons."""
 
 from __future__ import annotations
 
 from m2v_core.evaluation import evidence
 from m2v_core.evaluation.evidence import NOT_ENOUGH_DATA, NOT_MEASURED
 from m2v_core.evaluation.speed import EncoderSpeed, SpeedComparison, rate_text
-from pages.components import format_bytes
+from pages.components import format_bytes, is_space, notice
 from pages.figures import plain_name
 from pages.html import Markup, render
 
 _HEADINGS = (
     "Encoder",
-    "Sentences a second",
+    "Sentences/s",
     "Slowest to fastest round",
-    "Against teacher",
+    "Compared with teacher",
     "Fidelity",
     "On disk",
     "Runs on",
@@ -21,31 +21,45 @@ _HEADINGS = (
 
 
 def numbers_html(comparison: SpeedComparison) -> Markup:
-    """The finding, and all that was measured, as a sentence and a table."""
+    """Show a comparison as a headline and a table."""
     by_speed = sorted(comparison.encoders, key=lambda speed: -speed.sentences_per_second)
     rows = [(_name(speed), _cells(speed, comparison)) for speed in by_speed]
     table = render("table.html", headings=_HEADINGS, rows=rows, label="Measured speeds", marked=(), part=None)
-    return render("numbers.html", headline=_headline(comparison), body=table, sentences=(), css=" m2v-card")
+    shown = render("numbers.html", headline=_headline(comparison), body=table, sentences=(), css=" m2v-card")
+    return busy_html(comparison) + shown
+
+
+def busy_html(comparison: SpeedComparison) -> Markup:
+    """Warn that other programs slowed down a measurement; empty if they did not, or if that is unknown."""
+    if not comparison.is_busy:
+        return Markup()
+    ratio = "; the ratio is less affected" if comparison.teacher is not None else ""
+    again = "Measure again later." if is_space() else "Close other programs and measure again."
+    return notice(
+        "info",
+        f"This machine was busy during the measurement, so the rates are too low{ratio}.",
+        [f"Other programs used {comparison.other_load:.0%} of the processors. {again}"],
+    )
 
 
 def _headline(comparison: SpeedComparison) -> str:
     teacher, best = comparison.teacher, _fastest_model(comparison)
     if best is None:
-        return "What was measured"
+        return "Measured speeds"
     name = best.facts.name
     times = comparison.times_the_teacher(best)
     if teacher is None or times is None:
-        return f"{name} reads {rate_text(best.sentences_per_second)} sentences a second"
+        return f"{name} encodes {rate_text(best.sentences_per_second)} sentences per second"
     how = ", whose speed is extrapolated" if teacher.is_extrapolated else ""
-    return f"{name} reads {times_text(*times)} as fast as {_name(teacher)}{how}"
+    return f"{name} is {times_text(*times)} as fast as {_name(teacher)}{how}"
 
 
 def speed_facts(comparison: SpeedComparison) -> list[tuple[str, str]]:
-    """What matters most, as names and values: how fast the fastest model is, and how faithful."""
+    """Return the speed and fidelity of the fastest model, as names and values."""
     teacher, best = comparison.teacher, _fastest_model(comparison)
     if best is None:
         return []
-    facts = [("Sentences a second", rate_text(best.sentences_per_second))]
+    facts = [("Sentences/s", rate_text(best.sentences_per_second))]
     if teacher is not None:
         how = ", extrapolated" if teacher.is_extrapolated else ""
         times = comparison.times_the_teacher(best)
@@ -65,7 +79,7 @@ def _name(speed: EncoderSpeed) -> str:
 
 
 def times_text(least: float, most: float) -> str:
-    """How many times as fast, as people read it: "12 times", "1.8 times", "174 to 3,361 times"."""
+    """Format a speed ratio: "12 times", "1.8 times", "174 to 3,361 times"."""
     shown = [f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}" for ratio in (least, most)]
     return f"{' to '.join(dict.fromkeys(shown))} times"
 
@@ -84,5 +98,5 @@ def _cells(speed: EncoderSpeed, comparison: SpeedComparison) -> list[str]:
 
 
 def conditions_html(comparison: SpeedComparison) -> Markup:
-    """How it was measured, in a few sentences."""
+    """Describe the measurement in a few sentences."""
     return render("speed_conditions.html", comparison=comparison, evidence=evidence)

@@ -1,4 +1,4 @@
-"""What the library says of a model: a line, its facts, and how it is used from Python."""
+"""HTML views of a model in the library: facts, date and Python code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from m2v_core.studio.library import ModelRecord
 from pages.components import format_bytes, rows_html
-from pages.components.model_picker import details, recipe_name
+from pages.components.model_picker import recipe_name
 from pages.components.served_files import file_name
 from pages.gradio_patches import current_address
 from pages.html import Markup, render
@@ -25,31 +25,22 @@ _SETTINGS = {
     "pooling": "pooling",
     "quantize_to": "precision",
     "vocabulary_quantization": "shared rows",
-    "token_remove_pattern": "left out",
+    "token_remove_pattern": "dropped tokens",
     "device": "device",
 }
 
 
-def model_labels(records: Sequence[ModelRecord]) -> list[str]:
-    """Each model in two lines: its name, and what tells it from others.
+def model_dates(records: Sequence[ModelRecord]) -> list[str]:
+    """Return the date of each model.
 
-    Where models of one name are of one day, the time of day too; the "(2)" that the library adds makes no other name.
+    Models with the same name (ignoring a "(2)" added by the library) and date also show the time.
     """
     same = Counter((_NUMBER.sub("", record.name), _date(record)) for record in records)
-    return [_label(record, same[_NUMBER.sub("", record.name), _date(record)] > 1) for record in records]
-
-
-def _label(record: ModelRecord, with_time: bool) -> str:
-    parts = details(record)
-    if record.teacher:
-        parts.append(record.teacher.rstrip("/\\").rpartition("/")[2])
-    time = datetime.fromtimestamp(record.added_at, UTC).strftime(", %H:%M UTC") if with_time else ""
-    parts.append(_date(record) + time)
-    return f"{record.name}\n{' · '.join(parts)}"
+    return [_date(record, same[_NUMBER.sub("", record.name), _date(record)] > 1) for record in records]
 
 
 def facts_html(record: ModelRecord) -> Markup:
-    """The picked model: name, teacher, numbers, recipe, and where to go with it."""
+    """Show the selected model: name, teacher, numbers, recipe and links."""
     numbers = [
         ("Size", format_bytes(record.n_bytes)),
         ("Tokens", f"{record.n_tokens:,}"),
@@ -57,9 +48,8 @@ def facts_html(record: ModelRecord) -> Markup:
         ("Precision", record.dtype),
     ]
     lines = [("Teacher", record.teacher or "Not stated")]
-    recipe = " · ".join(filter(None, [recipe_name(record), _settings_text(record.recipe, record.dim)]))
-    if recipe or record.source == "job":
-        lines.append(("Recipe", recipe or "The usual settings"))
+    if recipe := recipe_text(record):
+        lines.append(("Recipe", recipe))
     if record.source != "job":
         lines.append(("From", f"the Hub, {record.origin}" if record.source == "hub" else record.origin or "files"))
     lines.append(("Added", _date(record)))
@@ -73,25 +63,31 @@ def facts_html(record: ModelRecord) -> Markup:
 
 
 def links_html(model_id: str) -> Markup:
-    """Where to go with a model, which is picked by going there."""
+    """Links to the pages that open this model."""
     return render("links.html", model_id=model_id)
 
 
+def recipe_text(record: ModelRecord) -> str:
+    """The recipe and settings of a distillation in one line; empty if unknown."""
+    recipe = " · ".join(filter(None, [recipe_name(record), _settings_text(record.recipe, record.dim)]))
+    return recipe or ("Default settings" if record.source == "job" else "")
+
+
 def _settings_text(recipe: Mapping[str, Any], dim: int) -> str:
-    """How a distillation differs from the usual, in one line."""
-    words = {True: "subwords and own words", False: "own words only"}.get(recipe.get("use_subword", "none"), "")
-    # The model may have other dimensions than were asked for; they stand among its numbers.
-    asked = recipe.get("pca_dims")
-    known = {**recipe, "pca_dims": None if isinstance(asked, int) and asked != dim else asked}
-    settings = [f"{label} {known[name]}" for name, label in _SETTINGS.items() if known.get(name) not in (None, "")]
+    """The settings of a distillation in one line."""
+    words = {True: "teacher's tokens and own words", False: "own words only"}.get(recipe.get("use_subword", "none"), "")
+    # Omit requested dimensions that differ from the actual ones, which are shown separately.
+    requested = recipe.get("pca_dims")
+    values = {**recipe, "pca_dims": None if isinstance(requested, int) and requested != dim else requested}
+    settings = [f"{label} {values[name]}" for name, label in _SETTINGS.items() if values.get(name) not in (None, "")]
     return " · ".join([words, *settings] if words else settings)
 
 
 def snippet_html(record: ModelRecord, owner: str) -> Markup:
-    """Python that uses the model: from the ZIP, and through this app."""
+    """Python code that uses the model from the ZIP, and through the app's API."""
     local = (
         "from m2v_core import StaticModel\n\n"
-        "# the ZIP, unpacked\n"
+        "# unpack the ZIP first\n"
         f"model = StaticModel.from_pretrained({file_name(record)!r})\n"
         'embeddings = model.encode(["a sentence"])'
     )
@@ -109,9 +105,10 @@ def snippet_html(record: ModelRecord, owner: str) -> Markup:
 
 
 def app_address() -> str:
-    """Where `gradio_client` finds this app: a Space by its name, any other by the address that the browser has."""
+    """The address of this app for `gradio_client`: the name of a Space, or the URL in the browser."""
     return os.environ.get("SPACE_ID") or current_address() or "http://127.0.0.1:7860"
 
 
-def _date(record: ModelRecord) -> str:
-    return datetime.fromtimestamp(record.added_at, UTC).strftime("%d %b %Y").lstrip("0")
+def _date(record: ModelRecord, with_time: bool = False) -> str:
+    added = datetime.fromtimestamp(record.added_at, UTC)
+    return added.strftime("%d %b %Y, %H:%M UTC" if with_time else "%d %b %Y").lstrip("0")

@@ -1,8 +1,8 @@
-"""The name of a model before it is made: a field, what fills it, and the rule."""
+"""The name of a new model: the field, suggestions and validation."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -11,20 +11,40 @@ from pages.components import html, shows_errors
 
 
 def build_name_box() -> tuple[gr.Textbox, gr.HTML]:
-    """A new field in the current Blocks context, and what is said of the name while it is typed."""
-    name = gr.Textbox(label="Name", info="In your library, in the ZIP and on the Hub.", max_lines=1, max_length=200)
+    """Add a field and its validation message to the current Blocks context."""
+    name = gr.Textbox(
+        label="Name", info="Used in your library, in the ZIP and on the Hub.", max_lines=1, max_length=200
+    )
     return name, html(css="m2v-status")
 
 
-def propose(name: str, proposed: str, suggested: str) -> list[Any]:
-    """The name, and what was suggested for it; a name that somebody typed stays."""
-    value: dict[str, Any] = {"value": proposed} if not name or name == suggested else {}
-    return [gr.Textbox(placeholder=proposed, **value), proposed]
+class Suggestion(NamedTuple):
+    """A suggested name.
+
+    Attributes:
+        name: The name; empty for none.
+        basis: The teacher and settings that it was built from.
+    """
+
+    name: str = ""
+    basis: tuple[str | None, ...] = ()
+
+
+def propose(name: str, proposed: Suggestion, suggested: Suggestion) -> list[Any]:
+    """Update the field and the suggestion, keeping a name that the user entered."""
+    value: dict[str, Any] = {"value": proposed.name} if not name or name == suggested.name else {}
+    return [gr.Textbox(placeholder=proposed.name, **value), proposed]
+
+
+def chosen_name(name: str | None, suggested: Suggestion, basis: tuple[str | None, ...]) -> str:
+    """The name in the field; empty if it was suggested for another teacher or other settings, as it is outdated."""
+    name = (name or "").strip()
+    return "" if name == suggested.name and suggested.basis != basis else name
 
 
 @shows_errors("This name can't be used")
 def rule_html(name: str) -> str:
-    """Why a name can't be used, as HTML; empty for one that can."""
+    """Show why a name is invalid; empty if it is valid."""
     if name and name.strip():
         check_model_name(name.strip())
     return ""

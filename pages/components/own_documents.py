@@ -1,4 +1,4 @@
-"""A person's own documents: read, kept until they forget them, and found again."""
+"""Users' documents: parsed, stored on the server for a while, and restored after a page reload."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import gradio as gr
 from m2v_core.distillation.vocabulary import open_vocabulary
 from m2v_core.encoder.texts import well_formed
 from m2v_core.errors import LimitError, M2VError
-from m2v_core.studio.jobs.kept_texts import KeptTexts
+from m2v_core.studio.jobs.text_store import TextStore
 from m2v_core.studio.space.settings import current_limits
 from pages.components import Values, data_folder, error_notice, notice, shows_errors
 from pages.components.column_picker import chosen_column, columns_of, question
 from pages.components.teacher_side import Documents
 
-_MAX_SHOWN_CHARACTERS = 200_000  # of kept texts; more are ready all the same, but no text box likes them
+_MAX_SHOWN_CHARACTERS = 200_000  # of restored texts in the text box; longer texts are searchable but not shown
 _DAY_SECONDS = 24 * 3600
 
 
 @functools.cache
-def kept_texts() -> KeptTexts:
-    """The documents that people have put in, as long as they are kept."""
-    return KeptTexts(data_folder() / "documents", current_limits().documents_kept_days * _DAY_SECONDS)
+def text_store() -> TextStore:
+    """The store of users' documents."""
+    return TextStore(data_folder() / "documents", current_limits().documents_kept_days * _DAY_SECONDS)
 
 
 def take_documents(
@@ -36,73 +36,72 @@ def take_documents(
     column: str | None = None,
     is_emptied: bool = False,
 ) -> tuple[Documents | None, str, Any]:
-    """A person's documents, kept for the next time they open the page; what the page says, and whether to forget.
+    """Parse and store a user's documents; return them, a message, and an update of the Delete button.
 
-    Pasted texts and an uploaded file are kept side by side, so that looking at one way in gives up nothing of the
-    other.
+    Pasted texts and an uploaded file are stored separately, so that switching the source keeps both.
 
     Args:
-        source: The way in that is shown, "paste" or "upload".
-        pasted: What its box holds.
+        source: The selected source, "paste" or "upload".
+        pasted: The pasted text.
         upload: The uploaded file.
-        column: The column that was picked of it, if it is a table.
-        is_emptied: Whether the person has just emptied it, and doesn't merely look at an empty one.
+        column: The selected column, if the file is a table.
+        is_emptied: Whether the user has just cleared the field, as opposed to opening an empty one.
     """
     documents, report = read_documents(source, pasted, upload, column)
     is_empty = documents is None and not report
     try:
         if owner and documents is not None:
-            kept_texts().keep(documents.texts, _slot(owner, source))
-            kept_texts().keep([source], _slot(owner, "source"))
+            text_store().put(documents.texts, _slot(owner, source))
+            text_store().put([source], _slot(owner, "source"))
         elif owner and is_empty and is_emptied:
-            kept_texts().forget(_slot(owner, source))
+            text_store().delete(_slot(owner, source))
         elif owner and is_empty:
-            documents, report = _kept_documents(owner, source)
-    except M2VError as error:  # they can be searched all the same
-        report += error_notice(error, "These documents will be gone after a refresh")
+            documents, report = _stored_documents(owner, source)
+    except M2VError as error:  # they are still searchable
+        report += error_notice(error, "These documents could not be stored and will be lost when you reload the page")
     return documents, report, gr.Button(visible=documents is not None)
 
 
 def find_documents(owner: str | None) -> Values:
-    """What the page shows when it opens: the documents that are still there."""
-    last = kept_texts().find(_slot(owner, "source")) if owner else []
-    said = ""
+    """Restore the documents when the page opens."""
+    last = text_store().get(_slot(owner, "source")) if owner else []
+    message = ""
     for source in ("upload", "paste") if last == ["upload"] else ("paste", "upload"):
-        documents, report = _kept_documents(owner, source) if owner else (None, "")
+        documents, report = _stored_documents(owner, source) if owner else (None, "")
         if documents is not None:
             text = "\n".join(documents.texts)
             is_shown = source == "paste" and len(text) <= _MAX_SHOWN_CHARACTERS
             pasted = {"pasted": text} if is_shown else {}
-            return {"source": source, **pasted, **_taken(documents, report)}
-        said = said or report
-    return _taken(None, said)
+            return {"source": source, **pasted, **_documents_values(documents, report)}
+        message = message or report
+    return _documents_values(None, message)
 
 
-def _taken(documents: Documents | None, report: str) -> Values:
+def _documents_values(documents: Documents | None, report: str) -> Values:
     return {"documents": documents, "report": report, "forget": gr.Button(visible=documents is not None)}
 
 
-def forget_documents(owner: str | None, source: str) -> Values:
-    """What the page shows once the server has removed what came by one way in."""
+def delete_documents(owner: str | None, source: str) -> Values:
+    """Delete the stored documents of one source, and update the page."""
     if owner:
-        kept_texts().forget(_slot(owner, source))
+        text_store().delete(_slot(owner, source))
     emptied: Values = {"pasted": ""} if source == "paste" else {"upload": None, "column": columns_of(None)}
-    return emptied | _taken(None, "")
+    return emptied | _documents_values(None, "")
 
 
 def _slot(owner: str, source: str) -> str:
-    """Under whose name texts are kept that came by one way; no owner's name has a stroke in it."""
+    """Key of the documents of a source; owners' ids contain no slash."""
     return owner if source == "paste" else f"{owner}/{source}"
 
 
-def _kept_documents(owner: str, source: str) -> tuple[Documents | None, str]:
+def _stored_documents(owner: str, source: str) -> tuple[Documents | None, str]:
     try:
-        documents = as_documents(kept_texts().find(_slot(owner, source)))
-    except M2VError as error:  # the limit was higher once
-        return None, error_notice(error, "The documents kept from the last time can't be used")
+        documents = as_documents(text_store().get(_slot(owner, source)))
+    except M2VError as error:  # the limit may have been lowered
+        return None, error_notice(error, "Your stored documents can't be used")
     if documents is None:
         return None, ""
-    return documents, _ready(documents, ["Kept from the last time you were here."])
+    return documents, _ready(documents, ["Restored from your last visit."])
 
 
 def _ready(documents: Documents, more: Sequence[str]) -> str:
@@ -114,7 +113,7 @@ def _ready(documents: Documents, more: Sequence[str]) -> str:
 def read_documents(
     source: str, pasted: str, upload: str | None, column: str | None = None
 ) -> tuple[Documents | None, str]:
-    """A person's documents, and what the page says of them."""
+    """Parse a user's documents; return them and a message."""
     note = ""
     if source == "paste":
         lines = pasted.splitlines()
@@ -134,7 +133,7 @@ def read_documents(
 
 
 def as_documents(lines: Sequence[str]) -> Documents | None:
-    """The lines that hold text; None if there are none.
+    """Return the lines with text as documents; None if there are none.
 
     Raises:
         LimitError: There are more than `spaces.yaml` allows.
@@ -145,8 +144,8 @@ def as_documents(lines: Sequence[str]) -> Documents | None:
     allowed = current_limits().documents
     if len(texts) > allowed:
         raise LimitError(
-            f"These are {len(texts):,} texts, and {allowed:,} can be searched here at once. Leave some out, "
-            "or search them with m2v_core.exploration.neighbors.DocumentNeighbors, which has no limit."
+            f"The list has {len(texts):,} texts; the limit here is {allowed:,}. Shorten it, or search the texts with "
+            "m2v_core.exploration.neighbors.DocumentNeighbors, which has no limit."
         )
     digest = hashlib.sha256("\n".join(texts).encode())
     return Documents(texts, digest.hexdigest())

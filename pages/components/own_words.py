@@ -1,7 +1,8 @@
-"""People's own words for a model: pasted or uploaded, judged, and cleaned when they agree."""
+"""Users' vocabularies: pasted or uploaded, validated, and cleaned on request."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Literal
 
 import gradio as gr
@@ -10,17 +11,18 @@ from m2v_core.distillation.vocabulary import (
     CleanedVocabulary,
     VocabularyFile,
     check_length,
-    clean_vocabulary,
+    clean_lines,
     open_vocabulary,
     split_entries,
 )
-from m2v_core.errors import VocabularyError
+from m2v_core.distillation.word_lists import languages
+from m2v_core.errors import MissingExtraError, VocabularyError
 from m2v_core.studio.space.settings import current_limits
 from pages.components import notice, shows_errors
 from pages.components.column_picker import chosen_column, columns_of, question
 from pages.html import Markup, render
 
-Source = Literal["paste", "upload"]
+Source = Literal["paste", "upload", "language", "corpus"]
 
 _PREVIEW_WORDS = 12
 
@@ -35,7 +37,7 @@ def _no_words(message: str) -> tuple[Any, str, Any, bool]:
 
 @shows_errors("This file can't be used", _no_file)
 def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
-    """What the page says of a new file: its columns to pick from, and the judgement on the words."""
+    """Validate a new file; update the column field, message and Clean button."""
     if upload is None:
         return _no_file("")
     vocabulary_file = open_vocabulary(upload, current_limits().vocabulary_words)
@@ -48,13 +50,13 @@ def lint_file(upload: str | None) -> tuple[Any, str, Any, bool]:
 
 @shows_errors("These words can't be used", _no_words)
 def lint(source: Source, pasted: str | None, upload: str | None, column: str | None) -> tuple[Any, str, Any, bool]:
-    """What the page says of the words, and whether it offers to clean them."""
+    """Validate the words; update the message and Clean button."""
     cleaned = read_words(source, pasted, upload, column)
     report = "" if cleaned is None else report_html(cleaned, _file_note(source, upload))
     if cleaned is None:
         return _no_words(report)
     n_problems = len(cleaned.problems)
-    button = gr.Button(f"Clean: keep {len(cleaned.words):,}, leave out {n_problems:,}", visible=n_problems > 0)
+    button = gr.Button(f"Clean: keep {len(cleaned.words):,}, skip {n_problems:,}", visible=n_problems > 0)
     return gr.skip(), report, button, False
 
 
@@ -62,66 +64,76 @@ def lint(source: Source, pasted: str | None, upload: str | None, column: str | N
 def clean_words(
     source: Source, pasted: str | None, upload: str | None, column: str | None
 ) -> tuple[Any, str, Any, bool]:
-    """The words without the unusable ones: in the box where they were pasted, or noted for the upload."""
+    """Remove invalid words from the text box, or mark the upload as cleaned."""
     cleaned = read_words(source, pasted, upload, column)
     if cleaned is None:
         return _no_words("")
-    kept = CleanedVocabulary(cleaned.words, [])
-    note = f"{len(cleaned.problems):,} left out." if source == "upload" else ""
-    text = "\n".join(cleaned.words) if source == "paste" else gr.skip()
-    return text, report_html(kept, note), gr.Button(visible=False), True
+    valid = CleanedVocabulary(cleaned.words, [], cleaned.counts_by_word)
+    note = f"{len(cleaned.problems):,} skipped." if source == "upload" else ""
+    text = "\n".join(cleaned.lines()) if source == "paste" else gr.skip()
+    return text, report_html(valid, note), gr.Button(visible=False), True
 
 
 def report_html(cleaned: CleanedVocabulary, note: str = "") -> Markup:
-    """How many words there are, what is wrong with the others, and the first ones to recognise them by."""
+    """Show the number of valid words, the problems of the others, and a preview."""
     n_words = f"{len(cleaned.words):,} " + ("entry" if len(cleaned.words) == 1 else "entries")
-    title = f"{n_words} ready" if not cleaned.problems else f"{n_words} usable, {len(cleaned.problems):,} not"
+    title = f"{n_words} ready" if not cleaned.problems else f"{n_words} valid, {len(cleaned.problems):,} invalid"
     shown = [_short(word) for word in cleaned.words[:_PREVIEW_WORDS]]
     preview = render("words.html", words=shown, has_more=len(cleaned.words) > _PREVIEW_WORDS)
-    paragraphs = [*cleaned.summary(), *([note] if note else [])]
+    counted = "The counts determine the weight of each word." if cleaned.counts_by_word is not None else ""
+    paragraphs = [*cleaned.summary(), *filter(None, [counted, note])]
     kind: Literal["info", "good"] = "info" if cleaned.problems else "good"
     return notice(kind, title, paragraphs) + preview
 
 
-def usable_words(
+def vocabulary_lines(
     source: Source, pasted: str | None, upload: str | None, column: str | None, is_cleaned: bool
 ) -> list[str]:
-    """The words to distil.
+    """Return the vocabulary as lines of a job, `word<TAB>count` if the words have counts.
 
     Raises:
-        VocabularyError: There are none, or they have problems that nobody has agreed to leave out.
+        VocabularyError: There are no words, or some are invalid and the user has not cleaned them.
     """
     cleaned = read_words(source, pasted, upload, column)
     if cleaned is None:
         what = "Paste some words" if source == "paste" else "Upload a file"
-        raise VocabularyError(f"There are no words yet. {what}, or choose the subwords of the teacher.")
+        raise VocabularyError(f"There are no words yet. {what}, or choose the teacher's vocabulary.")
     if cleaned.problems and not is_cleaned:
         n_problems = len(cleaned.problems)
         entries = "1 entry" if n_problems == 1 else f"{n_problems:,} entries"
-        raise VocabularyError(f"{entries} of your vocabulary can't be used. Press Clean to leave them out.")
-    return cleaned.words
+        raise VocabularyError(f"{entries} of your vocabulary can't be used. Click Clean to skip them.")
+    return cleaned.lines()
 
 
 def read_words(source: Source, pasted: str | None, upload: str | None, column: str | None) -> CleanedVocabulary | None:
-    """The words as they are there, cleaned; None where there are none yet.
+    """Parse and clean the words; None if there are none yet, or if the vocabulary is automatic.
 
     Raises:
-        VocabularyError: The file can't be read, or nobody has said which column holds the words.
-        LimitError: There are more than are allowed here.
+        VocabularyError: The file is invalid, or the user has to choose a column.
+        LimitError: There are more words than allowed.
     """
     most = current_limits().vocabulary_words
+    if source in ("language", "corpus"):
+        return None
     if source == "paste":
         if not pasted or not pasted.strip():
             return None
-        cleaned = clean_vocabulary(split_entries(pasted, most))
+        cleaned = clean_lines(split_entries(pasted, most))
     elif upload is None:
         return None
     else:
         vocabulary_file: VocabularyFile = open_vocabulary(upload, most)
-        entries = vocabulary_file.entries(chosen_column(vocabulary_file, column))
-        cleaned = clean_vocabulary(entries, vocabulary_file.first_line)
+        cleaned = vocabulary_file.cleaned(chosen_column(vocabulary_file, column))
     check_length(len(cleaned.words), most)
     return cleaned
+
+
+def language_choices() -> list[tuple[str, str]]:
+    """Choices of languages with word lists; without wordfreq only the teacher's."""
+    choices = [("The teacher's language", "auto")]
+    with suppress(MissingExtraError):
+        choices += [(code, f"auto:{code}") for code in languages()]
+    return choices
 
 
 def _file_note(source: Source, upload: str | None) -> str:

@@ -1,28 +1,37 @@
-"""The pre-flight card: what a run would need and give, before it is started."""
+"""The preflight card: requirements and predicted result of a run."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import gradio as gr
-
+from m2v_core.distillation.cache import VectorCache
 from m2v_core.distillation.entry_pieces import EntryPieces, entry_pieces
 from m2v_core.distillation.preflight import SAMPLED_WORDS, Plan, TeacherFacts, look_up, plan
 from m2v_core.distillation.reduction import dims_note
-from m2v_core.distillation.settings import DEFAULTS, Dictionary, PCADims, Precision, Recipe
+from m2v_core.distillation.settings import DEFAULTS, LIMITS, Dictionary, Effort, PCADims, Pooling, Precision, Recipe
 from m2v_core.errors import HubError, M2VError, NotFoundError
+from m2v_core.studio.jobs.folder import SHARED_CACHE
 from m2v_core.studio.space.settings import current_limits
-from pages.components import checked_teacher, format_bytes, notice, rows_html, shows_errors
+from pages.components import (
+    checked_teacher,
+    data_folder,
+    format_bytes,
+    is_space,
+    notice,
+    rows_html,
+    shows_errors,
+    timings,
+)
 from pages.components.account import has_oauth
 from pages.html import Markup, render
 
-# A Space has two cores and 16 GB for everyone.
-_KEPT_SECONDS = 600.0
-_MAX_KEPT = 32
+_CACHE_SECONDS = 600.0
+_MAX_CACHED = 32
 _ACCESS = {
     "public": "public on the Hub",
     "gated": "gated on the Hub",
@@ -30,66 +39,85 @@ _ACCESS = {
     "folder": "a folder on this machine",
     "bundled": "bundled, works offline",
 }
-# By name and, of what only some may read, the hash of a token, so that no token stays in memory for this.
-_kept: dict[tuple[str, str], tuple[float, TeacherFacts]] = {}
+# Keyed by name and, for restricted teachers, the hash of a token, so that the cache contains no tokens.
+_cache: dict[tuple[str, str], tuple[float, TeacherFacts]] = {}
 
-_UNREAD = "How the teacher reads your entries is not known yet"
-_WHY_UNREAD = "It needs a teacher whose tokenizer can be had; the card above says what is in the way."
+_NOT_TOKENIZED = "Your entries could not be tokenized yet"
+_WHY_NOT_TOKENIZED = "The teacher's tokenizer is not available; the card above shows why."
 
 WAITING = (
     '<section class="m2v-preflight" aria-label="Before you start" aria-busy="true"><h2>Before you start</h2>'
-    "<p>Looking the teacher up</p></section>"
+    "<p>Checking the teacher</p></section>"
 )
 
 
 def teacher_facts(name: str, token: str | None = None) -> TeacherFacts:
-    """What is known of a teacher; for ten minutes it is not asked for again.
+    """Return the metadata of a teacher, with a cache of ten minutes.
 
     Args:
-        name: As `checked_teacher` returned it.
-        token: Of who asks: then what only they may read is found too, and is kept for them alone.
+        name: Result of `checked_teacher`.
+        token: The visitor's access token; metadata of restricted teachers is cached only for them.
 
     Raises:
-        M2VError: As `look_up`.
+        M2VError: As in `look_up`.
     """
     own = "" if token is None else hashlib.sha256(token.encode()).hexdigest()
-    if token is not None and (known := _known(name, own)):
-        return known
+    if token is not None and (cached := _get_cached(name, own)):
+        return cached
     try:
-        facts = _known(name, "") or _asked(name, None, "")
+        facts = _get_cached(name, "") or _fetch(name, None, "")
     except NotFoundError:
         if token is None:
             raise
     else:
         if token is None or facts.access != "gated":
             return facts
-    return _asked(name, token, own)
+    return _fetch(name, token, own)
 
 
-def _known(name: str, own: str) -> TeacherFacts | None:
-    asked_at, facts = _kept.get((name, own), (float("-inf"), None))
-    return facts if time.monotonic() - asked_at < _KEPT_SECONDS else None
+def _get_cached(name: str, own: str) -> TeacherFacts | None:
+    fetched_at, facts = _cache.get((name, own), (float("-inf"), None))
+    return facts if time.monotonic() - fetched_at < _CACHE_SECONDS else None
 
 
-def _asked(name: str, token: str | None, own: str) -> TeacherFacts:
+def _fetch(name: str, token: str | None, own: str) -> TeacherFacts:
     facts = look_up(name, token=token, max_parameters=current_limits().teacher_parameters)
-    # A folder may change, and is read at once; a gate may open.
+    # Folders are fast to read and may change, and problems may be resolved, so neither is cached.
     if not Path(name).is_dir() and not facts.problems:
-        while len(_kept) >= _MAX_KEPT:
-            _kept.pop(next(iter(_kept)), None)
-        _kept[name, own] = (time.monotonic(), facts)
+        while len(_cache) >= _MAX_CACHED:
+            _cache.pop(next(iter(_cache)), None)
+        _cache[name, own] = (time.monotonic(), facts)
     return facts
 
 
-def failed_card(message: Markup) -> tuple[str, Any, str, int | None]:
-    """What `preflight` returns where something went wrong; pressing the button may work all the same."""
-    return _card(message), gr.Button(interactive=True), "", None
+@dataclass(frozen=True)
+class Checked:
+    """The result of a preflight check.
+
+    Attributes:
+        card: The card as HTML.
+        can_start: Whether the start button is enabled.
+        pieces: How the teacher splits the words, as HTML.
+        dim: The dimensions of the model; None if unknown.
+        times: "about 2 min" by effort; empty if unknown, or if the recipe has no effort.
+    """
+
+    card: str
+    can_start: bool = True
+    pieces: str = ""
+    dim: int | None = None
+    times: Mapping[str, str] = field(default_factory=dict)
+
+
+def failed_card(message: Markup) -> Checked:
+    """The result of a failed check; the run may still be started."""
+    return Checked(_card(message))
 
 
 @shows_errors("", failed_card)
 def preflight(
     teacher: str | None,
-    words: Sequence[str] | None,
+    words: Sequence[str] | str | None,
     use_subword: bool,
     pca_dims: PCADims,
     quantize_to: Precision,
@@ -98,40 +126,44 @@ def preflight(
     recipe: Recipe,
     prompt_name: str | None = None,
     dictionary: Dictionary = DEFAULTS.dictionary,
+    pooling: Pooling = DEFAULTS.pooling,
+    effort: Effort | None = None,
+    corpus: Sequence[str] | None = None,
+    vocabulary_size: int | str = DEFAULTS.vocabulary_size,
     without_words: str = "",
     token: str | None = None,
-) -> tuple[str, Any, str, int | None]:
-    """The card as HTML, whether the start button can be pressed, how the teacher reads the words, as HTML, and the dim.
-
-    The last is None where it is not known beforehand.
+) -> Checked:
+    """Check the requirements of a run and predict its result.
 
     Args:
-        teacher: As it stands in the box.
-        words: The words to distil; None for the teacher's own pieces; empty while there are none yet.
-        use_subword: As in `distill`, like those up to `dictionary`.
-        without_words: What the card says where `words` are empty.
-        token: Of who asks, for private and gated teachers.
+        teacher: The name in the field.
+        words: The vocabulary, possibly automatic; None for the teacher's own tokens; empty if there are no words yet.
+        use_subword: As in `distill`, as are the arguments up to `vocabulary_size`.
+        without_words: Text of the card if `words` is empty.
+        token: The visitor's access token, for private and gated teachers.
     """
-    can_start, cannot_start = gr.Button(interactive=True), gr.Button(interactive=False)
-    unread = Markup() if not words else notice("info", _UNREAD, [_WHY_UNREAD])
+    own = () if isinstance(words, str) else words
+    unread = Markup() if not own else notice("info", _NOT_TOKENIZED, [_WHY_NOT_TOKENIZED])
     try:
         name = checked_teacher(teacher)
         facts = teacher_facts(name, token)
     except HubError as error:
-        # It may be in the cache, or the Hub may be back by the time of the run.
-        return _card(notice("info", "Nothing is known of this teacher yet", [str(error)])), can_start, unread, None
+        # The run may still succeed: the teacher may be cached, or the Hub available again.
+        return Checked(_card(notice("info", "This teacher could not be checked", [str(error)])), pieces=unread)
     except M2VError as error:
         may_be_private = isinstance(error, NotFoundError) and token is None and has_oauth()
-        said = [str(error), *(["Is it private? Sign in below."] if may_be_private else [])]
-        return _card(notice("error", "This teacher can't be used", said)), cannot_start, unread, None
+        sentences = [str(error), *(["If it is private, sign in below."] if may_be_private else [])]
+        return Checked(_card(notice("error", "This teacher can't be used", sentences)), can_start=False, pieces=unread)
     if facts.problems:
         why = notice("error", "This teacher can't be distilled here", facts.problems)
-        return _card(why + rows_html(_teacher_rows(facts))), cannot_start, unread, None
+        return Checked(_card(why + rows_html(_teacher_rows(facts))), can_start=False, pieces=unread)
+    times: dict[str, str] = {}
     try:
         if words is not None and not words:
             planned, hint = None, without_words
         else:
-            planned = plan(
+            plan_of = functools.partial(
+                plan,
                 facts,
                 vocabulary=words,
                 use_subword=use_subword,
@@ -142,15 +174,24 @@ def preflight(
                 recipe=recipe,
                 prompt_name=prompt_name,
                 dictionary=dictionary,
+                pooling=pooling,
+                corpus=corpus,
+                vocabulary_size=vocabulary_size if isinstance(words, str) else DEFAULTS.vocabulary_size,
                 most_words=SAMPLED_WORDS,
+                timings=timings(),
+                cache=_vector_cache(facts, own),
             )
-            hint = (
-                "Time is an estimate for the first run on two CPU cores, without the download. What the teacher says "
-                "is kept: other settings then take seconds."
-            )
+            planned = plan_of(effort=effort)
+            if recipe == "calibrated":
+                times = effort_times({effort: plan_of(effort=effort).seconds for effort in LIMITS})
+            hint = "The time is an estimate without the download, based on earlier runs on this machine, if any."
+            if planned.n_cached:
+                hint += f" The vectors of about {planned.n_cached:,} rows are cached and don't need the teacher."
+            else:
+                hint += " Teacher outputs are cached, so changing settings afterwards takes seconds."
             if planned.is_estimate:
-                hint += f" Rows and size are told by {SAMPLED_WORDS:,} of your words."
-        pieces = entry_pieces(facts, words) if words else None
+                hint += f" Rows and size are estimated from {SAMPLED_WORDS:,} of the words."
+        pieces = entry_pieces(facts, own) if own else None
     except M2VError as error:
         planned, hint, pieces = None, str(error), None
     rows = [*_plan_rows(planned), *_teacher_rows(facts)]
@@ -161,44 +202,58 @@ def preflight(
     if note is not None:
         title, _, reason = note.partition(": ")
         unreduced = notice("info", title, [reason[0].upper() + reason[1:]])
-    return _card(unreduced + rows_html(rows) + render("<p>{{ hint }}</p>", hint=hint)), can_start, read, dim
+    cut = "" if planned is None or planned.corpus_note is None else notice("info", "Corpus", [planned.corpus_note])
+    card = _card(unreduced + cut + rows_html(rows) + render("<p>{{ hint }}</p>", hint=hint))
+    return Checked(card, pieces=read, dim=dim, times=times)
+
+
+def effort_times(seconds: Mapping[Effort, float | None]) -> dict[str, str]:
+    """Format the known times of the efforts."""
+    return {effort: about(of_effort) for effort, of_effort in seconds.items() if of_effort is not None}
+
+
+def _vector_cache(facts: TeacherFacts, words: Sequence[str] | None) -> VectorCache | None:
+    """The cache that a run uses; None for restricted teachers, or if it could reveal other users' words."""
+    if facts.access not in ("public", "folder", "bundled") or (is_space() and words is not None):
+        return None
+    return VectorCache(data_folder() / SHARED_CACHE)
 
 
 def _pieces_html(pieces: EntryPieces, use_subword: bool, shared: str | None) -> Markup:
-    said = [*([] if shared is None else [shared]), *pieces.summary(use_subword)]
-    told = notice("info", "How the teacher reads your entries", said)
-    return told + render("pieces.html", examples=pieces.examples) if pieces.examples else told
+    sentences = [*([] if shared is None else [shared]), *pieces.summary(use_subword)]
+    summary = notice("info", "How the teacher splits your entries", sentences)
+    return summary + render("pieces.html", examples=pieces.examples) if pieces.examples else summary
 
 
 def _teacher_rows(facts: TeacherFacts) -> list[tuple[str, str]]:
     tokenizer = "unknown" if facts.family is None else facts.family
     if facts.family is not None and facts.n_pieces is not None:
-        tokenizer += f", {facts.n_pieces:,} pieces"
+        tokenizer += f", {facts.n_pieces:,} tokens"
     parameters = "unknown" if facts.n_parameters is None else short_count(facts.n_parameters)
     if facts.teacher_dim is not None:
-        parameters += f", {facts.teacher_dim:,} wide"
+        parameters += f", {facts.teacher_dim:,} dimensions"
     where = _ACCESS[facts.access] + (f", {facts.commit[:7]}" if facts.commit else "")
     return [
         ("Teacher", where),
         ("Download", format_bytes(facts.download_bytes) if facts.download_bytes else "none"),
         ("Parameters", parameters),
-        ("Reads up to", "unknown" if facts.max_length is None else f"{facts.max_length:,} tokens"),
+        ("Max length", "unknown" if facts.max_length is None else f"{facts.max_length:,} tokens"),
         ("Tokenizer", tokenizer),
-        ("Licence", facts.license or "not stated"),
+        ("License", facts.license or "not stated"),
         *([("Prompts", _prompts(facts))] if facts.prompts else []),
         *([("Not applied", ", ".join(facts.modules.not_applied))] if facts.modules.not_applied else []),
     ]
 
 
 def _prompts(facts: TeacherFacts) -> str:
-    """The names of the teacher's prompts, each with its text, and which is the default."""
+    """Format the teacher's prompts and the name of the default prompt."""
     shown = [f"{name} ({prompt!r})" for name, prompt in facts.prompts.items()]
     return f"{', '.join(shown)}; default: {facts.default_prompt_name or 'none'}"
 
 
 def _plan_rows(planned: Plan | None) -> list[tuple[str, str]]:
     if planned is None:
-        return [("Model size", "not known yet"), ("Time", "not known yet"), ("Table", "not known yet")]
+        return [("Model size", "unknown"), ("Time", "unknown"), ("Table", "unknown")]
     bound = "at most " if planned.is_upper_bound else ""
     estimate = "about " if planned.is_estimate else ""
     size = "unknown" if planned.n_bytes is None else (bound or estimate) + format_bytes(planned.n_bytes)
@@ -206,20 +261,31 @@ def _plan_rows(planned: Plan | None) -> list[tuple[str, str]]:
     dim = "unknown" if planned.dim is None else f"{bound}{planned.dim:,}"
     seconds = "unknown" if planned.seconds is None else about(planned.seconds)
     dictionary = f"WordNet, {planned.n_dictionary_lines:,} lines" if planned.n_dictionary_lines else "none"
-    return [("Model size", size), ("Time", seconds), ("Table", f"{rows} rows of {dim}"), ("Dictionary", dictionary)]
+    corpus = [("Corpus", f"{planned.n_corpus_texts:,} texts")] if planned.n_corpus_texts else []
+    words = [("Vocabulary", planned.vocabulary_summary)] if planned.vocabulary_summary else []
+    return [
+        ("Model size", size),
+        ("Time", seconds),
+        ("Table", f"{rows} rows of {dim}"),
+        *words,
+        ("Dictionary", dictionary),
+        *corpus,
+    ]
 
 
 def about(seconds: float) -> str:
-    """A time that is no more than an estimate: "about 20 s", "about 3 min", "about 2 h"."""
+    """Format an estimated time: "about 20 s", "about 90 s", "about 3 min", "about 2 h"."""
     if seconds < 55:
         return f"about {max(5, 5 * round(seconds / 5))} s"
+    if seconds < 95:
+        return f"about {10 * round(seconds / 10)} s"
     if seconds < 3300:
         return f"about {max(1, round(seconds / 60))} min"
     return f"about {max(1, round(seconds / 3600))} h"
 
 
 def short_count(count: int) -> str:
-    """A large number as people say it: "22.7 million"."""
+    """Format a large number: "22.7 million"."""
     if count < 1_000_000:
         return f"{count:,}"
     if count < 1_000_000_000:

@@ -1,13 +1,19 @@
-"""What came out of a job: where it was published, four numbers, and what was measured."""
+"""The result of a job: where it was published, its main numbers, and measurements."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from m2v_core.distillation.reduction import dims_note
 from m2v_core.evaluation.evidence import NOT_ENOUGH_DATA, NOT_MEASURED, has_enough_texts
+from m2v_core.evaluation.fidelity import with_interval
 from m2v_core.evaluation.frontier import FrontierRow
 from m2v_core.evaluation.report import fixed, mean_score, small_tasks
 from m2v_core.evaluation.run import Evaluation
-from m2v_core.evaluation.speed import SpeedComparison
+from m2v_core.evaluation.speed import SpeedComparison, rate_text
+from m2v_core.evaluation.statistics import Estimate
 from m2v_core.studio.jobs import Job
 from pages.components import format_bytes, format_seconds, rows_html
 from pages.components.evaluation_view import NEAR, enough_fidelity, smallest_near_best
@@ -17,13 +23,13 @@ from pages.html import Markup, render
 
 
 def result_html(job: Job) -> Markup:
-    """The finished model, or the measurement, in four numbers."""
+    """Show the main numbers of a finished job."""
     if job.kind == "publish":
         published = job.outcome["published"]
         facts = [
             ("Size", format_bytes(int(published["n_bytes"]))),
             ("Commit", str(published["commit"])[:7]),
-            ("Visible to", "you alone" if published["private"] else "everyone"),
+            ("Visible to", "only you" if published["private"] else "everyone"),
             ("Published in", format_seconds(job.elapsed_seconds)),
         ]
     elif job.kind == "speed":
@@ -34,14 +40,25 @@ def result_html(job: Job) -> Markup:
     elif job.kind == "evaluate":
         facts = _evaluation_facts(job)
     else:
-        facts = [
-            ("Size", format_bytes(int(job.outcome["n_bytes"]))),
-            ("Tokens", f"{int(job.outcome['n_tokens']):,}"),
-            ("Dimensions", f"{int(job.outcome['dim']):,}"),
-            ("Made in", format_seconds(job.elapsed_seconds)),
-        ]
-    links = links_html(job.id) if job.kind == "distill" else Markup()
-    return published_html(job) + rows_html(facts, "m2v-facts") + _lines(job) + links
+        return _distilled_html(job)
+    return published_html(job) + rows_html(facts, "m2v-facts")
+
+
+def _distilled_html(job: Job) -> Markup:
+    outcome = job.outcome
+    facts = [
+        ("Tokens", f"{int(outcome['n_tokens']):,}"),
+        ("Dimensions", f"{int(outcome['dim']):,}"),
+        ("Distilled in", format_seconds(job.elapsed_seconds)),
+    ]
+    if outcome.get("measured"):
+        strip = render("strip.html", parts=comparisons(outcome, job.id))
+    else:
+        strip = Markup()
+        facts.insert(0, ("Size", format_bytes(int(outcome["n_bytes"]))))
+    note = dims_note(job.parameters.get("pca_dims"), int(outcome["dim"]))
+    lines = rows_html([("Dimensions", note)], "m2v-lines") if note else Markup()
+    return published_html(job) + strip + rows_html(facts, "m2v-facts") + lines + links_html(job.id)
 
 
 def _evaluation_facts(job: Job) -> list[tuple[str, str]]:
@@ -55,18 +72,18 @@ def _evaluation_facts(job: Job) -> list[tuple[str, str]]:
         evaluation = Evaluation.from_json(job.outcome["evaluation"])
         few = small_tasks(evaluation)
         what = "Score" if len(evaluation.tasks) == 1 else "Mean score"
-        rests_on = f" on {', '.join(few.values())}" if few else ""
+        basis = f" on {', '.join(few.values())}" if few else ""
         score = NOT_ENOUGH_DATA if few else fixed(mean_score(evaluation, evaluation.encoders[0].name), 2)
-        facts.append((what + rests_on, score))
+        facts.append((what + basis, score))
     if job.outcome.get("frontier"):
         near = None if few else smallest_near_best([FrontierRow(**row) for row in job.outcome["frontier"]])
         size = NOT_ENOUGH_DATA if near is None else format_bytes(near.n_bytes)
-        facts.append((f"{100 * NEAR:.0f} % of best quality", size))
+        facts.append((f"{100 * NEAR:.0f}% of best quality", size))
     return [*facts, ("Measured in", format_seconds(job.elapsed_seconds))]
 
 
 def published_html(job: Job) -> Markup:
-    """Where a job has published its model, and how to load it from there; empty for one that did not."""
+    """Show where a job published its model, and how to load it; empty if it did not publish."""
     published = job.outcome.get("published")
     if not published:
         return Markup()
@@ -86,7 +103,7 @@ def published_html(job: Job) -> Markup:
     return render(
         "published.html",
         is_pull_request=bool(published["pr_url"]),
-        # An address from a job's outcome is ours, but whoever runs the Hub chose its beginning.
+        # The base of the URL is from the configured Hub endpoint, so its scheme is checked.
         link=url if url.startswith(("https://", "http://")) else "",
         repo_id=published["repo_id"],
         readers=published["readers"],
@@ -95,34 +112,66 @@ def published_html(job: Job) -> Markup:
     )
 
 
-def _lines(job: Job) -> Markup:
-    """Why a new model has other dimensions than asked for, and what was measured of it."""
-    rows = _measured(job)
-    if job.kind == "distill" and (note := dims_note(job.parameters.get("pca_dims"), int(job.outcome["dim"]))):
-        rows = [("Dimensions", note), *rows]
-    return rows_html(rows, "m2v-lines m2v-measured") if rows else Markup()
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity of a teacher and of its static model.
+
+    Attributes:
+        title: Name of the quantity.
+        teacher: Value of the teacher; empty if unknown.
+        model: Value of the model.
+        summary: Meaning of the value in a few words; empty for a missing one.
+        note: Summary with conditions and interval, or a link to what measures a missing value.
+    """
+
+    title: str
+    teacher: str
+    model: str
+    summary: str
+    note: str | Markup
 
 
-def _measured(job: Job) -> list[tuple[str, str]]:
-    measured = job.outcome.get("measured")
-    if not measured:
-        return []
-    # A run of an earlier version may have measured less than is enough now.
-    if has_enough_texts(measured.get("fidelity_texts", 0)):
-        low, high = (100 * max(0.0, end) for end in measured["fidelity_interval"])
-        kept = f"{100 * max(0.0, measured['fidelity']):.0f} % (95 % interval {low:.0f} to {high:.0f} %)"
-        of = f"the teacher's ranking of {measured['fidelity_on']}"
-        rows = [("Keeps", f"{kept} of {of} (rank correlation {measured['fidelity']:.3f})")]
-    else:
-        link = '{{ said }}. <a href="evaluate?model={{ job_id }}">Measure on Evaluate</a>'
-        rows = [("Quality", render(link, said=NOT_MEASURED, job_id=job.id))]
-    if measured["sentences_per_second"] is not None:
-        # As above: without the number of texts nothing says how many the teacher read.
-        times, than = measured["times_the_teacher"] if "fidelity_texts" in measured else None, ""
-        if times is not None:
-            how = ", whose speed is extrapolated" if measured["is_teacher_extrapolated"] else ""
-            than = f", {times_text(*times)} the teacher's{how}"
-        rows.append(
-            ("Speed", f"{measured['sentences_per_second']:,.0f} sentences a second{than} ({measured['hardware']})")
-        )
-    return rows
+def comparisons(outcome: Mapping[str, Any], model_id: str) -> list[Comparison]:
+    """Compare size, speed and quality of a distilled model with its teacher, as far as its run measured them.
+
+    Args:
+        outcome: Outcome of the job.
+        model_id: Id of the model.
+    """
+    measured, n_bytes = outcome.get("measured") or {}, int(outcome["n_bytes"])
+    teacher_bytes, smaller = measured.get("teacher_bytes"), ""
+    if teacher_bytes:
+        ratio = teacher_bytes / n_bytes
+        smaller = f"{times_text(ratio, ratio)} smaller than the teacher" if ratio > 1 else "larger than the teacher"
+    of_teacher = format_bytes(teacher_bytes) if teacher_bytes else ""
+    rows = [Comparison("Size", of_teacher, format_bytes(n_bytes), smaller, smaller)]
+    if (own_rate := measured_speed(outcome)) is not None:
+        # In earlier versions the number of texts that the teacher encoded is unknown.
+        times = measured["times_the_teacher"] if "n_fidelity_texts" in measured else None
+        faster = "" if times is None else f"{times_text(*times)} as fast as the teacher"
+        how = ", whose speed is extrapolated" if measured["is_teacher_extrapolated"] else ""
+        note = f"{faster}{how}; {measured['hardware']}" if faster else measured["hardware"]
+        rate = measured.get("teacher_sentences_per_second")
+        speed = f"{rate_text(own_rate)} sentences/s"
+        rows.append(Comparison("Speed", rate_text(rate) if rate else "", speed, faster or note, note))
+    if (found := measured_quality(outcome)) is not None:
+        note = f"Matches the teacher's similarity ranking: {with_interval(found)}, {measured['fidelity_on']}"
+        summary = "match with the teacher's similarity ranking"
+        return [*rows, Comparison("Quality", "", f"{found.value:.2f}", summary, note)]
+    link = render('<a href="evaluate?model={{ model_id }}">Measure on Evaluate</a>', model_id=model_id)
+    return [*rows, Comparison("Quality", "", NOT_MEASURED, "", link)]
+
+
+def measured_speed(outcome: Mapping[str, Any]) -> float | None:
+    """Return the sentences per second that a model's run measured; None if it did not."""
+    rate = (outcome.get("measured") or {}).get("sentences_per_second")
+    return None if rate is None else float(rate)
+
+
+def measured_quality(outcome: Mapping[str, Any]) -> Estimate | None:
+    """Return the fidelity that a model's run measured; None if it did not, or on too few texts."""
+    measured = outcome.get("measured") or {}
+    # Earlier versions measured fidelity on other pairs or fewer texts, under other keys.
+    if not has_enough_texts(measured.get("n_fidelity_texts", 0)):
+        return None
+    return Estimate(measured["fidelity"], *measured["fidelity_interval"])

@@ -1,4 +1,4 @@
-"""Files for download: what jobs and models made, where the app serves it from, and for how long."""
+"""Files for download: creation, location and expiration."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from m2v_core.hub.cache import trim_hub_cache
 from m2v_core.storage.atomic import saving
-from m2v_core.storage.cache import surplus
-from m2v_core.storage.card import retitled
+from m2v_core.storage.cache import select_evictions
+from m2v_core.storage.card import rename_card
 from m2v_core.storage.export import ExportFormat, write_zip
 from m2v_core.storage.formats import CARD
 from m2v_core.studio.jobs import Job
@@ -31,26 +31,27 @@ logger = logging.getLogger(__name__)
 
 _SERVED_SECONDS = 24 * 3600.0
 _SECONDS_IN_USE = 600.0
-_SECONDS_BETWEEN_LOOKS = 300.0
+_CLEANUP_SECONDS = 300.0
 
 
 def served_folder() -> Path:
-    """Where files for download are put: whoever knows the address of a file in here can fetch it."""
+    """Folder of files for download. Anyone who has the URL of a file can download it."""
     return Path(os.environ.get("GRADIO_TEMP_DIR") or data_folder() / "served")
 
 
 def serve(name: str, make: Callable[[Path], object], key: str | None = None) -> Path:
-    """A file in a place the app serves from; one that is there already stays for another day.
+    """Return a file for download, creating it if necessary; an existing file is kept for another day.
 
-    Its address is the only key to it, so that must not follow from an id, which people pass on.
+    The URL is the only access control, so it must not be derivable from ids, which users may share.
 
     Args:
-        name: What it is called.
-        make: Writes it to a path.
-        key: What it is made of, such as the id of a job: it is made once, as long as the app runs. None for anew.
+        name: Name of the file.
+        make: Writes the file to a path.
+        key: The source of the file, such as the id of a job; the file is then created once per run of the app. None
+            always creates a new file.
 
     Raises:
-        SaveError: Its folder can't be made.
+        SaveError: Its folder can't be created.
     """
     file = served_folder() / (secrets.token_hex(16) if key is None else _served_key(key)) / name
     with suppress(OSError):
@@ -65,15 +66,15 @@ def serve(name: str, make: Callable[[Path], object], key: str | None = None) -> 
 
 @functools.lru_cache(maxsize=1000)
 def _served_key(of: str) -> str:
-    """A name that nobody can guess, the same for one job or model as long as the app runs."""
+    """An unguessable folder name, constant for a job or model while the app runs."""
     return secrets.token_hex(16)
 
 
 def model_zip(owner: str, job: Job) -> Path:
-    """The finished model as a ZIP.
+    """Return the finished model as a ZIP.
 
     Raises:
-        NotFoundError: Not this owner's job, or not done.
+        NotFoundError: The job has another owner, or is not done.
         SaveError: The archive can't be written.
     """
     if job.kind == "publish":
@@ -85,30 +86,30 @@ def model_zip(owner: str, job: Job) -> Path:
 
 
 def result_file(owner: str, job: Job) -> Path:
-    """The one file that a measurement made.
+    """Return the result file of a measurement.
 
     Raises:
-        NotFoundError: Not this owner's job, or not done.
-        SaveError: It can't be copied there.
+        NotFoundError: The job has another owner, or is not done.
+        SaveError: The file can't be copied.
     """
-    made = next(job_store().result_folder(job.id, owner).glob("*.json"))
+    result = next(job_store().result_folder(job.id, owner).glob("*.json"))
 
     def copy(path: Path) -> None:
-        with saving(f"{made.name} for download"):
-            shutil.copyfile(made, path)
+        with saving(f"{result.name} for download"):
+            shutil.copyfile(result, path)
 
-    return serve(made.name, copy, job.id)
+    return serve(result.name, copy, job.id)
 
 
 def archive_of(owner: str, model_id: str, format: ExportFormat | None = None) -> Path:
-    """A model of the library as a ZIP.
+    """Return a model of the library as a ZIP.
 
     Args:
-        format: What `StaticModel.export` writes; None for the model's own files.
+        format: Format of `StaticModel.export`; None for the model's files.
 
     Raises:
-        NotFoundError: Not this owner's model.
-        InputError: The model doesn't fit into this format.
+        NotFoundError: The model has another owner.
+        InputError: The model can't be exported to this format.
         MissingExtraError: `"onnx"` without the package onnx.
         SaveError: The archive can't be written.
     """
@@ -130,11 +131,11 @@ def archive_of(owner: str, model_id: str, format: ExportFormat | None = None) ->
 
 
 def delete_model(owner: str, model_id: str) -> str:
-    """Delete a model for good, with its archive and the job that made it; returns its name.
+    """Permanently delete a model with its archives and job, and return its name.
 
     Raises:
-        NotFoundError: Not this owner's model.
-        SaveError: It can't be removed.
+        NotFoundError: The model has another owner.
+        SaveError: The model can't be deleted.
     """
     name = model_library().get(model_id, owner).name
     model_library().delete(model_id, owner)
@@ -143,50 +144,50 @@ def delete_model(owner: str, model_id: str) -> str:
 
 
 def file_name(record: ModelRecord) -> str:
-    """What the model's files are called: its name, without what some file systems refuse."""
+    """The model's name without characters that are invalid in some file systems."""
     safe = "".join(character if character.isalnum() or character in "._-" else "-" for character in record.name)
     return re.sub("-{2,}", "-", safe).strip("-.") or "model"
 
 
 def _renamed_card(folder: Path, name: str) -> str | None:
-    """The card of a model made here under the name that it has now; None without one."""
+    """The card of a distilled model with its current name; None if it has no card."""
     with suppress(OSError, UnicodeDecodeError):
-        return retitled((folder / CARD).read_text(encoding="utf-8"), name, None)
+        return rename_card((folder / CARD).read_text(encoding="utf-8"), name, None)
     return None
 
 
 def remove_old_files(folder: Path, age_seconds: float = _SERVED_SECONDS) -> None:
-    """Remove what nobody was given for over a day: uploads, and archives that can be made again.
+    """Remove uploads and archives that were not used for a day, then the oldest until the rest fits the limit.
 
-    Then the oldest of the rest until it fits on the disk, but nothing of the last minutes, which may be in use.
+    Files of the last ten minutes are kept, as they may be in use.
     """
     dated = []
     for path in folder.iterdir() if folder.is_dir() else ():
-        with suppress(OSError):  # somebody else may have removed it
+        with suppress(OSError):  # another process may have removed it
             if path.is_dir():
                 dated.append((path.stat().st_mtime, path, sum(file.stat().st_size for file in path.rglob("*"))))
     limit = current_limits().served_bytes
-    for path in surplus(dated, max_size=limit, max_age_seconds=age_seconds, in_use_seconds=_SECONDS_IN_USE):
+    for path in select_evictions(dated, max_size=limit, max_age_seconds=age_seconds, in_use_seconds=_SECONDS_IN_USE):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def tidy_up() -> None:
-    """Keep what is served, and on a Space the Hub's cache, within their limits; never raises."""
+def clean_up() -> None:
+    """Enforce the limits of served files and, on a Space, the Hub cache; never raises."""
     try:
         remove_old_files(served_folder())
-        most_bytes = current_limits().hub_cache_bytes
-        if most_bytes is not None:
-            trim_hub_cache(most_bytes)
-    except Exception:  # the last frame of ours: another time it may work
-        logger.exception("Nothing could be tidied up.")
+        max_bytes = current_limits().hub_cache_bytes
+        if max_bytes is not None:
+            trim_hub_cache(max_bytes)
+    except Exception:  # the thread must continue
+        logger.exception("The cleanup failed.")
 
 
-def keep_tidy() -> None:
-    """Tidy up now and then, in a thread that ends with the app."""
+def start_cleanup() -> None:
+    """Run `clean_up` periodically in a daemon thread."""
 
-    def go_on() -> None:
+    def run() -> None:
         while True:
-            tidy_up()
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            clean_up()
+            time.sleep(_CLEANUP_SECONDS)
 
-    threading.Thread(target=go_on, name="m2v-tidy", daemon=True).start()
+    threading.Thread(target=run, name="m2v-cleanup", daemon=True).start()

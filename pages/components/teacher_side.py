@@ -1,10 +1,10 @@
-"""The switch that sets the teacher beside the static model, and what the teacher finds."""
+"""Comparison with the teacher: the switch, its jobs, and search with the teacher."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from m2v_core.exploration.neighbors import Neighbor, VectorNeighbors, WordNeighb
 from m2v_core.studio.jobs import Job, JobSpec
 from m2v_core.studio.serving.teacher_queries import TeacherQueries
 from m2v_core.studio.space.settings import current_limits
-from m2v_core.studio.work.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
+from m2v_core.studio.work.teacher_side import check_document_count, check_word_count, load_overlap, load_vectors
 from pages.components import ASK_FOR_HELP, Values, checked_teacher, job_store, message_box, notice, on, shows_errors
 from pages.components.model_picker import model_library, picked_words
 from pages.components.waiting import bar_html
@@ -27,26 +27,29 @@ from pages.html import Markup, render
 Kind = Literal["teacher_words", "teacher_documents"]
 
 _TICK_SECONDS = 0.7
-_FAILED = "The teacher can't be set beside it"
-_MAX_KEPT = 5  # readings of documents, each owner
-# Each stage: what people read of it, and its usual share of the whole time.
+_FAILED = "The comparison with the teacher failed"
+_MAX_RESULTS = 5  # stored results for documents, per owner
+# Label and typical share of the total time of each stage.
 _STAGES: dict[Kind, dict[str, tuple[str, float]]] = {
     "teacher_words": {
         "load": ("loading the teacher", 0.15),
-        "encode": ("the teacher reads the words", 0.65),
-        "compare": ("comparing neighbours", 0.2),
+        "encode": ("encoding the words with the teacher", 0.65),
+        "compare": ("comparing neighbors", 0.2),
     },
-    "teacher_documents": {"load": ("loading the teacher", 0.3), "encode": ("the teacher reads the documents", 0.7)},
+    "teacher_documents": {
+        "load": ("loading the teacher", 0.3),
+        "encode": ("encoding the documents with the teacher", 0.7),
+    },
 }
 
 
 @dataclass(frozen=True)
 class Documents:
-    """A person's texts, the same as others of the same key.
+    """A user's documents; equal if their keys are.
 
     Attributes:
-        texts: One document each.
-        key: Digest of their content.
+        texts: The documents.
+        key: Hash of the content.
     """
 
     texts: tuple[str, ...] = field(compare=False, repr=False)
@@ -58,9 +61,9 @@ class TeacherSwitch:
     """The switch's components.
 
     Attributes:
-        ready_id: The job whose vectors are there; empty while there are none. Its change tells a page to search anew.
-        about: What the other values are about. An answer that comes late, about what is shown no more, changes it, and
-            so is followed by a look at what is shown now.
+        ready_id: The job with the teacher's vectors; empty without one. Its change event triggers a new search.
+        about: The model and documents of the other values. A late response for other inputs changes it, which triggers
+            an update for the current inputs.
     """
 
     kind: Kind
@@ -79,12 +82,12 @@ class TeacherSwitch:
     def connect(
         self, owner: Any, model_id: Any, documents: Any, starts: Sequence[Any], looks: Sequence[Any] = ()
     ) -> None:
-        """Bring the switch to life.
+        """Connect the events of the switch.
 
         Args:
-            documents: What the teacher reads besides; a state of None for its words.
-            starts: Events that make the teacher read, where it has not.
-            looks: Events after which it may have read something else.
+            documents: State with the documents to compare; None in the state compares the model's words.
+            starts: Events that start a job, if necessary.
+            looks: Events that update the status.
         """
         inputs = [owner, model_id, documents, self.is_on]
         start = functools.partial(follow, self.kind, may_start=True)
@@ -97,12 +100,12 @@ class TeacherSwitch:
 
 
 def teacher_checkbox() -> gr.Checkbox:
-    """The switch itself."""
-    return gr.Checkbox(False, label="Beside the teacher", elem_classes="m2v-beside-switch")
+    """The switch."""
+    return gr.Checkbox(False, label="Compare with teacher", elem_classes="m2v-beside-switch")
 
 
 def build_teacher_switch(kind: Kind, is_on: gr.Checkbox) -> TeacherSwitch:
-    """What belongs to the switch `is_on`, in the current Blocks context; `connect` it once the page's inputs exist."""
+    """Add the other components of the switch to the current Blocks context; `connect` it once the inputs exist."""
     with gr.Row(elem_classes="m2v-reading-row"):
         status = message_box()
         stop = gr.Button("Cancel", visible=False, size="sm", elem_classes="m2v-cancel-reading")
@@ -112,7 +115,7 @@ def build_teacher_switch(kind: Kind, is_on: gr.Checkbox) -> TeacherSwitch:
 def follow(
     kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool, may_start: bool
 ) -> Values:
-    """What a switch shows; where it `may_start`, the teacher is made to read what it has not."""
+    """Update the switch; if it `may_start`, submit a job for words or documents that are not encoded yet."""
     if not is_on or not (owner and model_id) or (kind == "teacher_documents" and documents is None):
         return _switch_values("")
     values = functools.partial(_switch_values, about=f"{model_id} {documents.key if documents else ''}")
@@ -120,7 +123,7 @@ def follow(
     if failure:
         return values(failure)
     if job is None:
-        return values(notice("info", "The teacher has not read these texts", ["It does when you search."]))
+        return values(notice("info", "These texts are not encoded by the teacher yet", ["Search to encode them."]))
     if job.state == "done":
         return values("", ready_id=job.id)
     if job.state == "failed":
@@ -134,7 +137,7 @@ def follow(
 def _reading(
     kind: Kind, owner: str, model_id: str, documents: Documents | None, may_start: bool
 ) -> tuple[Job | None, str]:
-    """The job in which the teacher reads, started where it may be; or why there can be none, as HTML."""
+    """Return the comparison job, submitting it if permitted, or an error as HTML."""
     teacher = teacher_of(owner, model_id)
     job = find_reading(kind, owner, model_id, documents)
     if may_start and (job is None or job.state in ("failed", "cancelling", "cancelled")):
@@ -145,7 +148,7 @@ def _reading(
 
 
 def switch(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None, is_on: bool) -> Values:
-    """What a switch shows once it is turned on, or off: then the teacher stops reading, which nobody would see."""
+    """Update the switch after it was turned on, or turned off, which cancels its job."""
     if is_on:
         return follow(kind, owner, model_id, documents, is_on, may_start=True)
     shown = cancel(kind, owner, model_id, documents)
@@ -153,9 +156,9 @@ def switch(kind: Kind, owner: str | None, model_id: str | None, documents: Docum
     return shown
 
 
-@shows_errors("This could not be stopped", lambda message: _switch_values(message))
+@shows_errors("The comparison can't be cancelled", lambda message: _switch_values(message))
 def cancel(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None) -> Values:
-    """The switch turned off, and its reading stopped."""
+    """Turn the switch off and cancel its job."""
     job = find_reading(kind, owner or "", model_id or "", documents)
     if job is not None and job.state in ("queued", "running"):
         job_store().cancel(job.id, owner or "")
@@ -173,23 +176,23 @@ def _switch_values(status: str, is_going: bool = False, ready_id: str = "", abou
 
 
 def teacher_of(owner: str, model_id: str) -> str:
-    """The teacher of a model: a name on the Hub or, not on a Space, a folder.
+    """Return the teacher of a model: a name on the Hub or, except on a Space, a folder.
 
     Raises:
-        NotFoundError: No such model, or not this owner's.
-        InputError: The model doesn't say who its teacher was, or names none that may be used here.
+        NotFoundError: The model does not exist, or has another owner.
+        InputError: The model doesn't state its teacher, or the teacher is not permitted here.
     """
     teacher = model_library().get(model_id, owner).teacher
     if not teacher:
         raise InputError(
-            "This model doesn't say which teacher it was made from, so there is nothing to set beside it. "
-            "A model distilled here knows its teacher."
+            "This model doesn't state its teacher, so a comparison is not possible. Choose a model that was distilled "
+            "in this app."
         )
     return checked_teacher(teacher)
 
 
 def find_reading(kind: Kind, owner: str, model_id: str, documents: Documents | None = None) -> Job | None:
-    """The newest job in which the teacher reads these words or documents; None without any."""
+    """Return the newest comparison job for these words or documents; None if there is none."""
     if not (owner and model_id):
         return None
     if kind == "teacher_words":
@@ -215,7 +218,7 @@ def _submit(kind: Kind, owner: str, model_id: str, documents: Documents | None, 
     assert documents is not None
     check_document_count(len(documents.texts), current_limits().teacher_documents)
     finished = [job for job in store.list_jobs(owner) if job.kind == kind and job.is_finished]
-    for old in finished[_MAX_KEPT - 1 :]:
+    for old in finished[_MAX_RESULTS - 1 :]:
         store.delete(old.id, owner)
     spec = JobSpec(kind, {"teacher": teacher, "key": documents.key}, {"documents": documents.texts}, "documents")
     return store.get(store.submit(spec, owner), owner)
@@ -223,22 +226,22 @@ def _submit(kind: Kind, owner: str, model_id: str, documents: Documents | None, 
 
 @functools.cache
 def teacher_queries() -> TeacherQueries:
-    """The app's teachers that are kept warm."""
+    """The app's loaded teachers."""
     return TeacherQueries()
 
 
 class TeacherNeighbors:
-    """What the teacher finds among the words of a model, or among documents.
+    """Search with the teacher among the words of a model or among documents.
 
     Args:
-        teacher: Its name.
-        texts: What it has read.
-        vectors: What it made of them, (n_texts, dim) float32, unit rows.
-        ranks: What stands as each one's rank; their places when None.
-        without_itself: Whether the query is left out of what is found.
+        teacher: Name of the teacher.
+        texts: The words or documents.
+        vectors: The teacher's embeddings of the texts, (n_texts, dim) float32, unit rows.
+        ranks: The rank of each text; None for its index.
+        left_out: Returns the texts to exclude from the results of a query; None to exclude none.
 
     Raises:
-        NotFoundError: The vectors are of other texts.
+        NotFoundError: The number of vectors differs from the number of texts.
     """
 
     def __init__(
@@ -247,38 +250,40 @@ class TeacherNeighbors:
         texts: Sequence[str],
         vectors: NDArray[np.float32],
         ranks: NDArray[np.int64] | None = None,
-        without_itself: bool = False,
+        left_out: Callable[[str], Collection[str]] | None = None,
     ) -> None:
         if len(vectors) != len(texts):
-            raise NotFoundError("What the teacher read is of other texts. Turn “Beside the teacher” off and on again.")
+            raise NotFoundError(
+                "The teacher's embeddings are of other texts. Turn “Compare with teacher” off and on again."
+            )
         self.teacher = teacher
         self._vectors = vectors
         self._places = {text: place for place, text in reversed(list(enumerate(texts)))}
         self._index = VectorNeighbors(texts, vectors, ranks)
-        self._without_itself = without_itself
+        self._left_out = left_out
 
     def is_ready(self, query: str) -> bool:
-        """Whether a search will answer at once."""
+        """Whether a search will return without loading the teacher."""
         return query.strip() in self._places or teacher_queries().is_ready(self.teacher, query)
 
     def search(self, query: str, k: int) -> list[Neighbor]:
-        """The `k` texts that the teacher finds nearest to the query, the nearest first.
+        """Return the `k` texts that are nearest to the query according to the teacher, nearest first.
 
         Raises:
             TeacherError: The teacher can't be loaded or used.
         """
         place = self._places.get(query.strip())
         vector = teacher_queries().embed(self.teacher, query) if place is None else np.array(self._vectors[place])
-        return self._index.search(vector, k, without=query if self._without_itself else None)
+        return self._index.search(vector, k, () if self._left_out is None else self._left_out(query))
 
 
 def ready_neighbors(
     owner: str | None, model_id: str | None, documents: Documents | None, ready_id: str
 ) -> TeacherNeighbors | None:
-    """The documents, or without any the model's words, as the teacher sees them; None where that job is none of theirs.
+    """Return the teacher's search in the documents, or else the model's words; None if the job is for other inputs.
 
     Raises:
-        M2VError: What it read is gone, or the model is.
+        M2VError: The teacher's embeddings or the model were deleted.
     """
     kind: Kind = "teacher_words" if documents is None else "teacher_documents"
     job = find_reading(kind, owner or "", model_id or "", documents) if ready_id else None
@@ -291,40 +296,40 @@ def ready_neighbors(
 @functools.lru_cache(maxsize=8)
 def _neighbors(folder: Path, teacher: str, of: WordNeighbors | Documents) -> TeacherNeighbors:
     if isinstance(of, Documents):
-        return TeacherNeighbors(teacher, of.texts, kept_vectors(folder))
-    return TeacherNeighbors(teacher, of.texts, kept_vectors(folder), of.ranks, without_itself=True)
+        return TeacherNeighbors(teacher, of.texts, load_vectors(folder))
+    return TeacherNeighbors(teacher, of.texts, load_vectors(folder), of.ranks, of.spelled_alike)
 
 
 def words_overlap(owner: str | None, model_id: str | None) -> tuple[NDArray[np.float32] | None, Job | None]:
-    """Each shown word's share of neighbours that the teacher has too, and the job that has measured it or will.
+    """Return the share of common neighbors of each shown word (None if not finished), and the comparison job.
 
     Raises:
-        M2VError: What was measured is gone, or the model is.
+        M2VError: The result or the model was deleted.
     """
     job = find_reading("teacher_words", owner or "", model_id or "")
     if job is None or job.state != "done":
         return None, job
-    return kept_overlap(job_store().result_folder(job.id, owner or "")), job
+    return load_overlap(job_store().result_folder(job.id, owner or "")), job
 
 
 def failed_html(job: Job, title: str) -> Markup:
-    """Why a job failed, with its id."""
+    """Show why a job failed, with its id."""
     return notice("error", title, [job.message, render(ASK_FOR_HELP, id=job.id)])
 
 
 def reading_html(job: Job) -> Markup:
-    """A job that is going on: what it does, how far it is, and for how much longer."""
+    """Show the stage, progress and remaining time of a running job."""
     share = _fraction(job)
     left = job.progress.eta_seconds if job.progress is not None and job.progress.stage == "encode" else None
     time_left = f" · about {math.ceil(left)} s left" if left else ""
-    numbers = f"{math.floor(100 * share)} %{time_left}"
+    numbers = f"{math.floor(100 * share)}%{time_left}"
     return bar_html(reading_text(job), numbers, share if job.state == "running" and share >= 0.01 else None)
 
 
 def reading_text(job: Job) -> str:
-    """What a job does just now, as a sentence: "Once: the teacher reads the words, 1,024 of 23,694"."""
+    """The current stage of a job: "Once: encoding the words with the teacher, 1,024 of 23,694"."""
     if job.state == "queued":
-        return f"Number {job.queue_position} in the queue" if job.queue_position else "Waiting in the queue"
+        return f"Number {job.queue_position} in the queue" if job.queue_position else "Queued"
     if job.state == "cancelling":
         return "Stopping"
     stage = job.stages[-1] if job.stages else None

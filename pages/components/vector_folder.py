@@ -1,4 +1,4 @@
-"""A folder of vectors that `m2v encode` wrote, opened on one's own computer and searched by the index beside them."""
+"""Search in a local folder of vectors written by `m2v encode`, with its index if there is one."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from pages.components import hint, is_space, notice, shows_errors
 from pages.components.findings import documents_html
 from pages.html import Markup
 
-_MAX_SHOWN_CHARACTERS = 1000  # of one text; style.css shows a few lines of it
+_MAX_SHOWN_CHARACTERS = 1000  # per text; style.css shows a few lines
 
 
 def build_folder_box() -> tuple[gr.Column, gr.Textbox, gr.Button]:
-    """A new box that names a folder, hidden, in the current Blocks context: all of it, the path and what opens that."""
+    """Add a hidden form for a folder to the current Blocks context; return its column, path and button."""
     with gr.Column(visible=False, elem_classes="m2v-words") as column:
-        path = gr.Textbox("", label="A folder that m2v encode wrote", placeholder="~/vectors", max_lines=1)
+        path = gr.Textbox("", label="Folder written by m2v encode", placeholder="~/vectors", max_lines=1)
         with gr.Row(elem_classes="m2v-buttons"):
             button = gr.Button("Open")
         hint(
             Markup(
-                "For millions of texts: <code>m2v encode</code> makes vectors of them, <code>m2v index</code> makes "
-                "search in them fast."
+                "For millions of texts: encode them with <code>m2v encode</code>, and build an index for fast search "
+                "with <code>m2v index</code>."
             )
         )
     return column, path, button
@@ -35,26 +35,26 @@ def build_folder_box() -> tuple[gr.Column, gr.Textbox, gr.Button]:
 
 @shows_errors("This folder can't be searched", lambda message: (None, message))
 def open_folder(path: str) -> tuple[str | None, str]:
-    """The folder as it is to be searched, None where it can't be; and what the page says of it."""
+    """Open a folder; return its path, or None if it is invalid, and a message."""
     if not path.strip():
         return None, ""
     search = _opened(path.strip())
     vectors = search.vectors
-    said = [f"In {len(vectors.files):,} {'file' if len(vectors.files) == 1 else 'files'}."]
-    if search.model_name:
-        said = [f"{said[0][:-1]}, made by {search.model_name}."]
+    model = f", encoded by {search.model_name}" if search.model_name else ""
+    sentences = [f"In {len(vectors.files):,} {'file' if len(vectors.files) == 1 else 'files'}{model}."]
     if search.is_exact:
-        said.append(f"There is no index, so each search reads them all. For more speed: m2v index {vectors.path}")
-    return path.strip(), notice(
-        "good", f"{vectors.n_rows:,} {'vector' if vectors.n_rows == 1 else 'vectors'} ready", said
-    )
+        sentences.append(
+            f"There is no index, so each search reads all vectors. To speed it up, run: m2v index {vectors.path}"
+        )
+    title = f"{vectors.n_rows:,} {'vector' if vectors.n_rows == 1 else 'vectors'} ready"
+    return path.strip(), notice("good", title, sentences)
 
 
 def search_folder(model: StaticModel, path: str, query: str, k: int) -> str:
-    """The rows of a folder that are most like `query`, as HTML.
+    """Show the rows of a folder that are most similar to `query`.
 
     Raises:
-        M2VError: The folder can't be searched, or another model made its vectors.
+        M2VError: The folder is invalid, or its vectors are from another model.
     """
     search = _opened(path)
     _check_model(search, model)
@@ -68,23 +68,23 @@ def search_folder(model: StaticModel, path: str, query: str, k: int) -> str:
 
 
 def _opened(path: str) -> VectorSearch:
-    # A stranger must not look around on the server, whatever the page offers.
+    # Visitors of a Space must not access folders of the server.
     if is_space():
-        raise InputError("Folders are opened only where the app runs on your own computer.")
+        raise InputError("Folders can be opened only if the app runs on your own computer.")
     folder = Path(path).expanduser().absolute()
-    beside = [folder, folder / "_manifest.jsonl", folder / "_index.json", folder.with_name(f"{folder.name}.index.json")]
-    return _kept(folder, tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in beside))
+    files = [folder, folder / "_manifest.jsonl", folder / "_index.json", folder.with_name(f"{folder.name}.index.json")]
+    return _open_cached(folder, tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files))
 
 
 @functools.lru_cache(maxsize=3)
-def _kept(folder: Path, times: tuple[int, ...]) -> VectorSearch:
-    """Opened anew when the folder changes."""
+def _open_cached(folder: Path, times: tuple[int, ...]) -> VectorSearch:
+    """Open a folder; `times` invalidates the cache when it changes."""
     return VectorSearch(folder)
 
 
 @functools.lru_cache(maxsize=3)
 def _check_model(search: VectorSearch, model: StaticModel) -> None:
     try:
-        search.check_model(model, "The model picked here")
+        search.check_model(model, "The selected model")
     except InputError as error:
-        raise InputError(f"{error} Open that one on the Library page, and pick it above.") from error
+        raise InputError(f"{error} Add that model on the Library page, and select it above.") from error

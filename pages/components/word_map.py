@@ -1,10 +1,11 @@
-"""The map of a model's vocabulary: PCA at once, UMAP when it is ready, a word found, a lasso to a table."""
+"""The map of a model's vocabulary: PCA first, then UMAP, with topics, a word search, a word panel and a lasso."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -13,155 +14,226 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from m2v_core.errors import InputError, MissingExtraError
+from m2v_core.errors import InputError, M2VError, MissingExtraError
 from m2v_core.exploration.background import MapMaker
 from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.projection import pca_map, sample_rows, umap_key
 from m2v_core.exploration.tables import write_csv
+from m2v_core.exploration.topics import label_order
 from pages.components import (
     Values,
     data_folder,
     format_seconds,
     html,
     message_box,
+    notice,
     on,
     query_box,
     shows_errors,
     teacher_side,
 )
-from pages.components.map_look import ColorBy, Look, MapData, legend_html, look_of
+from pages.components.map_look import ColorBy, Look, MapData, legend_html, look_of, selection_html, topics_of
 from pages.components.model_picker import model_library, picked_words
 from pages.components.served_files import serve
-from pages.components.waiting import bar_html
-from pages.figures import map_figure
-from pages.figures.style import short_name
-from pages.gradio_patches import serve_file
-from pages.html import Markup, escape, render
+from pages.components.waiting import bar_html, following
+from pages.components.word_search import short_query
+from pages.figures import colors_data, points_data, topics_data, words_data
+from pages.gradio_patches import current_page, serve_file
+from pages.html import Markup, render
 
 Method = Literal["PCA", "UMAP"]
 
-_MAX_QUERY_CHARACTERS = 10_000
-_MAX_TABLE_ROWS = 100
-_N_FOUND = 8  # neighbours that are marked on the map beside the word
+_N_FOUND = 8  # neighbors marked on the map together with a found word
+_N_NEIGHBORS = 12  # in the panel of a word
 _TICK_SECONDS = 1.0
-_SCRIPT = Path(__file__).with_name("map_view.js")
-_LASSO_HINT = (
-    '<p class="m2v-next">Choose Lasso and draw around some words: they are listed here, and can be saved as CSV.</p>'
+_data_lock = threading.Lock()
+# One script in four files, which share its scope.
+_SCRIPT = "\n".join(
+    Path(__file__).with_name(name).read_text(encoding="utf-8")
+    for name in ("map_labels.js", "map_points.js", "map_view.js", "map_tools.js")
 )
-_HINT = '<p class="m2v-hint">{{ hint }}</p>'
-_NEAR = "Each dot is a word. Words near each other are mostly similar to the model."
-_INSTEAD = "Coloured by rank for now; below the map stands why."
-_LAYOUTS = "PCA: the widest spread, at once. UMAP: similar words kept together, in a minute."
-_COLORS = (
-    "Rank: place in the vocabulary. Norm: how much a word counts in a text. Cluster: groups of similar words. "
-    "Teacher overlap: nearest words shared with the teacher."
-)
+_STYLE = Path(__file__).with_name("map_view.css").read_text(encoding="utf-8")
+_LASSO_HINT = '<p class="m2v-next">Choose Lasso and draw around words to list them here and download them as CSV.</p>'
 
 
-def build_word_map(owner: gr.BrowserState, model_id: gr.Dropdown, tab: gr.Tab, other_tabs: Sequence[gr.Tab]) -> None:
-    """A new map in the current Blocks context, drawn whenever its tab is opened.
-
-    The tab it stands in is `tab`; the others hide it.
-    """
+def build_word_map(
+    owner: gr.BrowserState, model_id: gr.Dropdown, tabs: gr.Tabs, tab: gr.Tab, other_tabs: Sequence[gr.Tab]
+) -> None:
+    """Build the map in the current Blocks context; it is drawn when `tab` is opened, not while one of the others is."""
     with gr.Row(elem_classes="m2v-map-settings"):
-        method = gr.Radio(["PCA", "UMAP"], value="PCA", label="Layout", info=_LAYOUTS, elem_classes="m2v-switch")
+        method = gr.Radio(["UMAP", "PCA"], value="UMAP", label="Layout", elem_classes="m2v-switch")
         color_by = gr.Radio(
-            [("Rank", "rank"), ("Norm", "norm"), ("Cluster", "cluster"), ("Teacher overlap", "overlap")],
-            value="rank",
-            label="Colour by",
-            info=_COLORS,
+            [("Topic", "cluster"), ("Rank", "rank"), ("Norm", "norm"), ("Teacher overlap", "overlap")],
+            value="cluster",
+            label="Color by",
             elem_classes="m2v-switch",
         )
-        with gr.Column(elem_classes="m2v-find"):
-            find, map_found = query_box("Find a word", button="Find"), html(css="m2v-map-found")
-    # What comes and goes has its room above the map, or stands below it: so the map stays where it is.
+        find = query_box("Find a word", "Find a word", button="Find")
     with gr.Column(elem_classes="m2v-map-area"):
-        map_status = html(css="m2v-map-status")
-        template, script = render("map.html", script=_plotly_address()), _SCRIPT.read_text(encoding="utf-8")
-        word_map = html(None, "m2v-map", html_template=template, js_on_load=script, found=None)
+        map_status, map_found = html(css="m2v-map-status"), html(css="m2v-map-found")
+        template = render("map.html", script=_plotly_address())
+        look = {"html_template": template, "head": f"<style>{_STYLE}</style>", "js_on_load": _SCRIPT}
+        word_map = html(None, "m2v-map", **look, found=None)
     map_notes = html(css="m2v-map-notes")
-    teacher_said = message_box()
-    ask = gr.Button("Let the teacher read the words", visible=False, size="sm", elem_classes="m2v-ask-teacher")
+    teacher_message = message_box()
+    ask = gr.Button("Encode words with the teacher", visible=False, size="sm", elem_classes="m2v-ask-teacher")
     stop = gr.Button("Cancel", visible=False, size="sm", elem_classes="m2v-ask-teacher")
     is_map_open = gr.State(False)
     map_timer = gr.Timer(_TICK_SECONDS, active=False)
     selection = html(_LASSO_HINT, "m2v-selection")
     download = gr.DownloadButton("Download CSV", visible=False, size="lg")
 
-    drawn, asked, selected = gr.State(""), gr.State(0), gr.State([])
+    drawn, asked, selected, linked = gr.State({}), gr.State(0), gr.State([]), gr.State("")
     shown = {"map": word_map, "status": map_status, "notes": map_notes, "timer": map_timer, "drawn": drawn}
-    shown |= {"ask": ask, "stop": stop}
+    shown |= {"ask": ask, "stop": stop, "selection": selection, "download": download, "selected": selected}
+    shown |= {"find": find, "found": map_found}
     model = [owner, model_id]
-    # One handler for all that can change the map, so that no answer comes after a later one's.
+    # One handler for all events that can change the map, so that responses arrive in order.
     changes = [is_map_open.change, model_id.change, method.change, color_by.change, map_timer.tick, asked.change]
-    on(changes, show_map, [*model, method, color_by, is_map_open, drawn], shown)
-    # 30,000 points are not sent before somebody looks at them.
+    on(changes, follow_map, [*model, method, color_by, is_map_open, drawn], shown, latest=True)
+    on(model_id.change, prepare_map, model)
+    # The points are only sent while the map is open.
     on([other.select for other in other_tabs], lambda: False, None, is_map_open)
     on(tab.select, lambda: True, None, is_map_open)
-    on(ask.click, let_teacher_read, [*model, asked], [teacher_said, asked])
-    on(stop.click, stop_teacher, [*model, asked], [teacher_said, asked])
-    on([color_by.change, model_id.change], lambda: "", None, teacher_said)
-    forgotten = {"selection": selection, "download": download, "find": find, "found": map_found, "map": word_map}
-    on(model_id.change, forget_selection, None, {**forgotten, "selected": selected})
+    on(ask.click, let_teacher_read, [*model, asked], [teacher_message, asked])
+    on(stop.click, stop_teacher, [*model, asked], [teacher_message, asked])
+    on([color_by.change, model_id.change], lambda: "", None, teacher_message)
     on(word_map.select, selected_points, None, selected)
-    # What the map shows of a word stands in the table too, once the map shows it.
+    on(word_map.click, show_clicked_word, model, word_map)
+    # The table has a column for the colors of the map.
     chosen = [*model, method, color_by, selected]
     on([selected.change, drawn.change], show_selection, chosen, [selection, download])
     on(find.submit, find_on_map, [*model, find], [word_map, map_found])
+    opened = {"tabs": tabs, "is_open": is_map_open, "find": find, "method": method, "linked": linked}
+    on(current_page().load, open_link, None, opened)
+    on(drawn.change, find_linked, [*model, linked, drawn], {"map": word_map, "found": map_found, "linked": linked})
+
+
+def follow_map(
+    owner: str | None,
+    model_id: str | None,
+    method: Method,
+    color_by: ColorBy,
+    is_open: bool,
+    drawn: Mapping[str, str] | None = None,
+) -> Iterator[Values]:
+    """Yield the values of `show_map`, the points before the words, and progress first if it takes long."""
+    work = functools.partial(show_map, owner, model_id, method, color_by, is_open, drawn)
+    values = yield from following(work, "Drawing the map", "map", lambda sign: {"status": sign})
+    words = values.pop("words", None)
+    yield values
+    if words is not None:
+        yield {"map": words}
 
 
 def _undrawn(message: str) -> Values:
     hidden = gr.Button(visible=False)
-    return {"status": message, "notes": "", "timer": gr.Timer(active=False), "ask": hidden, "stop": hidden}
+    return {"status": "", "notes": message, "timer": gr.Timer(active=False), "ask": hidden, "stop": hidden}
 
 
 @shows_errors("This map can't be drawn", _undrawn)
 def show_map(
-    owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, is_open: bool, drawn: str = ""
+    owner: str | None,
+    model_id: str | None,
+    method: Method,
+    color_by: ColorBy,
+    is_open: bool,
+    drawn: Mapping[str, str] | None = None,
 ) -> Values:
-    """What the map shows, and what stands around it.
+    """Values of the map and of the components around it, by name; `words` is a second update of the map.
 
     Args:
-        method: What lays it out; PCA as long as that waits.
-        is_open: Whether anybody sees it; nothing changes where not.
-        drawn: What the figure there is of; it is not sent again.
+        method: The requested layout; PCA is shown until UMAP is ready.
+        is_open: Whether the tab is open; if not, nothing is sent.
+        drawn: Signature of each part that the browser has; these parts are not sent again.
     """
     if not is_open or not model_id:
         return {"timer": gr.Timer(active=False)}
-    data = _map_data(picked_words(owner, model_id))
-    points, drawn_method, waiting = _layout(data, method)
+    data = map_data(picked_words(owner, model_id))
+    points, drawn_method, waiting, problem = _layout(data, method)
     look = look_of(data, owner, model_id, color_by)
-    wanted = f"{model_id} {drawn_method} {look.shows}"
-    figure = {}
-    if wanted != drawn:
-        name = model_library().get(model_id, owner or "").name
-        title = f"{short_name(name, 'static')}<br>{_count(data)}, laid out by {drawn_method}"
-        made = map_figure(data.texts, data.ranks, data.norms, points, look.colors, drawn_method, title)
-        figure = {"map": made.to_json(), "drawn": wanted}
+    if look.topics is None:
+        waiting = bar_html("Finding topics", "", None) + waiting
+    name = model_library().get(model_id, owner or "").name
+    names = look.topics.cluster_names if look.topics is not None else []
+    parts: dict[str, tuple[str, Callable[[], Any]]] = {
+        "points": (drawn_method, lambda: points_data(model_id, name, drawn_method, points)),
+        "colors": (look.shows if look.colors else "", lambda: look.colors and colors_data(look.colors)),
+        "legend": (look.shows if look.colors else "", lambda: legend_html(look.colors, names)),
+        "topics": ("topics" if look.topics else "", lambda: look.topics and topics_data(look.topics)),
+        "words": ("words", lambda: words_data(data.texts, data.ranks, data.norms, label_order(data.texts, data.ranks))),
+    }
+    signatures = {part: f"{model_id} {signature}" for part, (signature, _) in parts.items()}
+    new: Values = {part: make() for part, (_, make) in parts.items() if signatures[part] != (drawn or {}).get(part)}
+    figure: Values = {"drawn": signatures} if new else {}
+    if "words" in new:
+        figure["words"] = gr.HTML(words=new.pop("words"))
+    if drawn and signatures["words"] != drawn["words"]:  # another model was on the map
+        new |= {"found": None, "panel": ""}
+        figure |= {"find": "", "found": "", "selected": []}
+        figure |= {"selection": _LASSO_HINT, "download": gr.DownloadButton(visible=False)}
+    if new:
+        figure["map"] = gr.HTML(**new)
     return figure | {
-        "status": waiting or render(_HINT, hint=_NEAR if look.shows == color_by else _INSTEAD),
-        "notes": _notes_html(data, look),
+        "status": waiting,
+        "notes": problem + _notes_html(data, look),
         "timer": gr.Timer(active=bool(waiting or look.waiting)),
         "ask": gr.Button(visible=look.may_ask),
         "stop": gr.Button(visible=bool(look.waiting)),
     }
 
 
+def open_link(request: gr.Request) -> Values:
+    """Open the map where the page's address asks for it: `?view=map`, with `q` to find and `layout`."""
+    link = request.query_params
+    if link.get("view") != "map":
+        return {}
+    query = short_query(str(link.get("q", "")))
+    values = {"tabs": gr.Tabs(selected="map"), "is_open": True, "find": query, "linked": query}
+    return values | ({"method": link["layout"]} if link.get("layout") in ("PCA", "UMAP") else {})
+
+
+def find_linked(owner: str | None, model_id: str | None, linked: str, drawn: Mapping[str, str]) -> Values:
+    """Find the word of the page's address, once the map is drawn."""
+    if not linked or not model_id or not drawn:
+        return {}
+    marks, message = find_on_map(owner, model_id, linked)
+    return {"map": marks, "found": message, "linked": ""}
+
+
+def prepare_map(owner: str | None, model_id: str | None) -> None:
+    """Start computing the UMAP and the topics of a newly picked model in the background."""
+    with contextlib.suppress(M2VError):  # `show_map` shows the error
+        data = map_data(picked_words(owner, model_id))
+        topics_of(data)
+        _map_maker().get(data.rows, data.key, is_prepared=True)
+
+
 def let_teacher_read(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
-    """Start what the switch among the words starts: why that failed, empty if not, and how often it was asked."""
+    """Start the job in which the teacher encodes the words: the error as HTML, empty for none, and the next count."""
     status = teacher_side.follow("teacher_words", owner, model_id, None, True, may_start=True)["status"]
     job = teacher_side.find_reading("teacher_words", owner or "", model_id or "")
     is_going = job is not None and job.state in ("queued", "running", "done")
-    return "" if is_going else status, asked + 1  # how it goes on, the map shows
+    return "" if is_going else status, asked + 1  # the map shows its progress
 
 
 def stop_teacher(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
-    """Stop that: why it failed, empty if not, and how often it was asked."""
+    """Cancel that job: the error as HTML, empty for none, and the next count."""
     return teacher_side.cancel("teacher_words", owner, model_id, None)["status"], asked + 1
 
 
+def map_data(words: WordNeighbors) -> MapData:
+    """The words on the map of a model, from memory if it was shown recently.
+
+    Raises:
+        InputError: The model has no whole words.
+    """
+    with _data_lock:  # several handlers ask for it when a page opens
+        return _cached_map_data(words)
+
+
 @functools.lru_cache(maxsize=4)
-def _map_data(words: WordNeighbors) -> MapData:
+def _cached_map_data(words: WordNeighbors) -> MapData:
     if not len(words):
         raise InputError("This model has no whole word to put on a map.")
     shown = sample_rows(len(words))
@@ -174,28 +246,31 @@ def _map_maker() -> MapMaker:
     return MapMaker(data_folder() / "maps")
 
 
-def _layout(data: MapData, method: Method) -> tuple[NDArray[np.float32], Method, str]:
-    """The points to draw, what made them, and what is still waited for as HTML, empty for nothing."""
+def best_points(data: MapData) -> NDArray[np.float32]:
+    """The UMAP of a model, (n_shown, 2) float32; its PCA map while the UMAP has not been computed."""
+    points = _map_maker().cached(data.key, len(data.rows))
+    return data.pca if points is None else points
+
+
+def _layout(data: MapData, method: Method) -> tuple[NDArray[np.float32], Method, Markup, Markup]:
+    """Points to draw, their layout, the progress of a pending one as HTML, and its error as HTML."""
     if method == "PCA":
-        return data.pca, "PCA", ""
-    pending = _map_maker().get(data.rows, data.key)
-    if pending.points is None:
-        left = pending.seconds_left
-        numbers = "about a minute, once" if left is None else f"about {math.ceil(left)} s left"
-        numbers = f"{format_seconds(pending.seconds)} so far · {numbers}"
-        return data.pca, "PCA", bar_html("Making the UMAP", numbers, pending.share)
-    return pending.points, "UMAP", ""
-
-
-def _count(data: MapData) -> str:
-    n_shown, n_all = len(data.shown), len(data.words)
-    return f"{n_shown:,} of {n_all:,} words" if n_shown < n_all else f"{n_all:,} words"
+        return data.pca, "PCA", Markup(), Markup()
+    try:
+        pending = _map_maker().get(data.rows, data.key)
+    except M2VError as error:
+        return data.pca, "PCA", Markup(), notice("error", "UMAP is not available", [str(error)])
+    if pending.points is not None:
+        return pending.points, "UMAP", Markup(), Markup()
+    numbers = format_seconds(pending.seconds)
+    if pending.seconds_left is not None:
+        numbers += f" · about {format_seconds(max(1.0, round(pending.seconds_left)))} left"
+    return data.pca, "PCA", bar_html("Computing UMAP", numbers, pending.share), Markup()
 
 
 def _notes_html(data: MapData, look: Look) -> Markup:
     return render(
         "map_notes.html",
-        legend=legend_html(look.groups),
         n_shown=len(data.shown),
         n_all=len(data.words),
         n_tokens=len(data.words.model.tokens),
@@ -203,27 +278,49 @@ def _notes_html(data: MapData, look: Look) -> Markup:
     )
 
 
+def show_clicked_word(owner: str | None, model_id: str | None, event: gr.EventData) -> Any:
+    """Update of the map with the panel of the word that was clicked; an empty panel for no word."""
+    point = getattr(event, "point", None)
+    return gr.HTML(panel="" if point is None else word_html(owner, model_id, point))
+
+
+@shows_errors("This word can't be shown")
+def word_html(owner: str | None, model_id: str | None, point: object) -> Markup:
+    """Panel of a word on the map, as HTML: facts, and its nearest words by the model's full vectors."""
+    data = map_data(picked_words(owner, model_id))
+    (place,) = checked_points([point], len(data.shown))
+    word, topics = data.texts[place], topics_of(data)
+    places = _places(data)
+    nearest = data.words.search(word, _N_NEIGHBORS)
+    return render(
+        "map_word.html",
+        word=word,
+        rank=int(data.ranks[place]),
+        norm=float(data.norms[place]),
+        topic="" if topics is None else topics.names[topics.labels[place]],
+        pieces=data.words.model.tokenizer.encode(word, add_special_tokens=False).tokens,
+        neighbors=[(neighbor, places.get(neighbor.text.casefold())) for neighbor in nearest],
+    )
+
+
 @shows_errors("This search did not work", lambda message: (gr.skip(), message))
 def find_on_map(owner: str | None, model_id: str | None, text: str) -> tuple[Any, str]:
-    """The marks of a word and its nearest on the map, and what there is to say."""
+    """Update of the map that marks a word and its nearest words, and a message as HTML."""
     if not text.strip():
         return gr.HTML(found=None), ""
-    data = _map_data(picked_words(owner, model_id))
+    data = map_data(picked_words(owner, model_id))
     places = _places(data)
-    nearest = data.words.search(text[:_MAX_QUERY_CHARACTERS], _N_FOUND)
+    nearest = data.words.search(short_query(text), _N_FOUND)
     own = places.get(text.strip().casefold())
     near = [places.get(neighbor.text.casefold()) for neighbor in nearest]
     marked = [place for place in [own, *near] if place is not None]
     if not marked:
-        return gr.HTML(found=None), _found_html("Nothing like it is on this map. Try another word.")
-    texts = [escape(data.words.texts[data.shown[place]]) for place in marked]
-    found = {"points": marked, "text": texts}
+        return gr.HTML(found=None), _found_html("No word on this map is similar to your query. Try another word.")
+    found = gr.HTML(found={"points": marked, "query": short_query(text.strip())})
     if own is None:
         shown = text.strip() if len(text.strip()) <= 40 else f"{text.strip()[:39]}…"
-        return gr.HTML(found=found), _found_html(
-            f"“{shown}” is no word of this map; the words nearest to it are marked."
-        )
-    return gr.HTML(found=found), ""
+        return found, _found_html(f"“{shown}” is not on this map. The words nearest to it are marked.")
+    return found, ""
 
 
 def _found_html(message: str) -> Markup:
@@ -232,7 +329,7 @@ def _found_html(message: str) -> Markup:
 
 @functools.lru_cache(maxsize=4)
 def _places(data: MapData) -> dict[str, int]:
-    """Where on the map each word is; of words that differ in capitals alone, the first."""
+    """Index of each word on the map, by its casefolded text; of words that differ only in case, the first."""
     places: dict[str, int] = {}
     for place, text in enumerate(data.texts):
         places.setdefault(text.casefold(), place)
@@ -240,7 +337,7 @@ def _places(data: MapData) -> dict[str, int]:
 
 
 def selected_points(event: gr.EventData) -> Any:
-    """The points in a lasso, as the browser tells them: nobody has looked at them yet."""
+    """The points in a lasso, as the browser sent them: not validated."""
     return getattr(event, "points", None)
 
 
@@ -248,14 +345,14 @@ def selected_points(event: gr.EventData) -> Any:
 def show_selection(
     owner: str | None, model_id: str | None, method: Method, color_by: ColorBy, selected: object
 ) -> tuple[str, Any]:
-    """The words in a lasso as a table, and the same as CSV; in both, what the map's colours say of them."""
+    """The words in a lasso as a table and as CSV, with a column for the map's colors."""
     hidden = gr.DownloadButton(visible=False)
     if not selected or not model_id:
         return _LASSO_HINT, hidden
-    data = _map_data(picked_words(owner, model_id))
+    data = map_data(picked_words(owner, model_id))
     places = checked_points(selected, len(data.shown))
     column = look_of(data, owner, model_id, color_by).column()
-    points, drawn_method, _ = _layout(data, method)
+    points, drawn_method, *_ = _layout(data, method)
     columns = ["word", "rank", "norm"]
     facts: list[Sequence[Any]] = [data.texts, data.ranks.tolist(), _rounded(data.norms)]
     if column is not None:
@@ -274,51 +371,19 @@ def _rounded(numbers: NDArray[np.float32]) -> list[float]:
     return [round(number, 4) for number in numbers.tolist()]
 
 
-def forget_selection() -> Values:
-    """What stands around the map of another model: nothing that was found in the last one."""
-    return {
-        "selection": _LASSO_HINT,
-        "download": gr.DownloadButton(visible=False),
-        "find": "",
-        "found": "",
-        "map": gr.HTML(found=None),
-        "selected": [],
-    }
-
-
 def checked_points(points: object, n_points: int) -> list[int]:
-    """The numbers of selected points, rising, each once.
+    """The indices of selected points, ascending, without duplicates.
 
     Raises:
-        InputError: They are none of this map's.
+        InputError: They are not points of this map.
     """
     if not isinstance(points, list) or not all(type(point) is int and 0 <= point < n_points for point in points):
-        raise InputError("The selection is none of this map. Select again.")
+        raise InputError("The selection does not belong to this map. Select again.")
     return sorted(set(points))
 
 
-def selection_html(columns: Sequence[str], rows: Sequence[Sequence[str | int | float]]) -> Markup:
-    """The selected words as a table, the first hundred.
-
-    Args:
-        columns: What stands above each: the word, its rank, its norm, and what the map's colours say of it.
-        rows: A value for each column.
-    """
-    cells = [list(map(_cell, columns, row)) for row in rows[:_MAX_TABLE_ROWS]]
-    return render("selection.html", columns=columns, rows=cells, n_more=len(rows) - _MAX_TABLE_ROWS)
-
-
-def _cell(column: str, value: str | int | float) -> tuple[str, str]:
-    """The class of a cell, and its text."""
-    if isinstance(value, str):
-        return "word" if column == "word" else "group", value
-    if isinstance(value, int):
-        return "number", f"{value:,}"
-    return "number", f"{value:.0%}" if column == "shared neighbours" else f"{value:.2f}"
-
-
 def _plotly_address() -> str:
-    """Where the browser finds plotly.js, relative to this page; served as it lies in the plotly package.
+    """Address of plotly.js relative to this page; the file of the plotly package is served.
 
     Raises:
         MissingExtraError: plotly is not installed.

@@ -1,4 +1,4 @@
-"""Measurements of encoders as plotly figures: speed, speed against quality, and quality against size."""
+"""Measurements of encoders as plotly figures: speed, speed versus quality, and quality versus size."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _SYMBOLS = {"float32": "circle", "float16": "diamond", "int8": "square"}
 
 
 def speed_bars(comparison: SpeedComparison) -> Figure:
-    """Each encoder's median sentences a second as a bar, the fastest on top, with its slowest and fastest round.
+    """A bar with the median speed of each encoder, fastest on top, and error bars for its slowest and fastest round.
 
-    An extrapolated one is hatched and says so.
+    Bars of extrapolated speeds are hatched and labeled.
     """
     import plotly.graph_objects as go  # takes a second
 
@@ -80,18 +80,18 @@ def speed_bars(comparison: SpeedComparison) -> Figure:
         {
             **LAYOUT,
             "height": 96 + 62 * len(fastest_last),
-            "title": {"text": "Sentences a second", **TITLE},
+            "title": {"text": "Sentences/s", **TITLE},
             "annotations": labels,
-            "xaxis": {**axis_title("sentences a second, log scale"), **log_axis(*ends), "tickformat": ",~r"},
+            "xaxis": {**axis_title("sentences/s, log scale"), **log_axis(*ends), "tickformat": ",~r"},
             "yaxis": {"range": [-0.6, len(fastest_last) - 0.1], "showticklabels": False, "showgrid": False, **FIXED},
         },
     )
 
 
 def speed_bubbles(comparison: SpeedComparison) -> Figure:
-    """Each encoder as a bubble: speed upwards, fidelity to the right, its area the size on disk.
+    """A bubble for each encoder: speed on the vertical axis, fidelity on the horizontal axis, size on disk as the area.
 
-    Without a teacher in the run, fidelity was not measured; size on disk then takes its place on the axis.
+    Without a teacher, fidelity is unknown, and the horizontal axis shows the size on disk instead.
     """
     shown = []
     for speed in comparison.encoders:
@@ -107,7 +107,7 @@ def speed_bubbles(comparison: SpeedComparison) -> Figure:
     else:
         x_axis = axis_title("size on disk in MB, log scale") | log_axis(*decades(values or [1.0], values or [1.0]))
         what = "size"
-    return _bubble_figure(shown, comparison.encoders, x_axis, f"Speed against {what}")
+    return _bubble_figure(shown, comparison.encoders, x_axis, f"Speed versus {what}")
 
 
 def quality_bubbles(
@@ -117,13 +117,13 @@ def quality_bubbles(
     *,
     is_fidelity: bool,
 ) -> Figure:
-    """Each encoder as a bubble: speed upwards, quality to the right, its area the size on disk.
+    """A bubble for each encoder: speed on the vertical axis, quality on the horizontal axis, size on disk as the area.
 
     Args:
-        encoders: All that were evaluated; those without a speed or a quality are left out.
-        quality: By name: fidelity up to 1, or a mean score up to 100.
-        speeds: By name, one at least; those that are extrapolated are hollow and say so.
-        is_fidelity: Which of the two.
+        encoders: The evaluated encoders; those without a measured speed or quality are omitted.
+        quality: Fidelity (at most 1) or mean score (at most 100), by name of the encoder.
+        speeds: At least one speed, by name of the encoder; bubbles of extrapolated speeds are hollow and labeled.
+        is_fidelity: Whether `quality` contains fidelity.
     """
     shown = []
     for facts in encoders:
@@ -136,7 +136,7 @@ def quality_bubbles(
         x_axis = fidelity_axis(values)
     else:
         x_axis = axis_title("mean score on your test data") | {"range": score_range(values, 2.0), "nticks": 6}
-    return _bubble_figure(shown, [speed for speed, _, _ in shown], x_axis, "Speed against quality", encoders)
+    return _bubble_figure(shown, [speed for speed, _, _ in shown], x_axis, "Speed versus quality", encoders)
 
 
 def _bubble_figure(
@@ -146,14 +146,14 @@ def _bubble_figure(
     title: str,
     colored: Sequence[EncoderFacts] | None = None,
 ) -> Figure:
-    """Speed upwards, something else to the right, area the size on disk.
+    """Bubbles with speed on the vertical axis and size on disk as the area.
 
     Args:
-        shown: Each bubble's encoder, its place to the right, and what is shown beside the pointer, as HTML.
-        speeds: Those that the axis must hold, and that the largest bubble is among.
-        x_axis: What plotly calls the axis to the right.
-        title: Of the figure.
-        colored: The encoders among which colours are given out; those of `speeds` by default.
+        shown: Encoder, horizontal position and hover text (HTML) of each bubble.
+        speeds: All speeds that the vertical axis must contain; they also determine the scale of the areas.
+        x_axis: The horizontal axis in the form that plotly accepts.
+        title: Title of the figure.
+        colored: Encoders that get a color; those of `speeds` by default.
     """
     import plotly.graph_objects as go  # takes a second
 
@@ -187,7 +187,7 @@ def _bubble_figure(
             "title": {"text": title, "subtitle": {"text": "area of a bubble: size on disk"}, **TITLE},
             "xaxis": {**x_axis, **FIXED},
             "yaxis": {**log_axis(low - 0.3, high + 0.3), "tickformat": ",~r"},
-            "annotations": [above_axis("sentences a second, log scale", xshift=-72, yshift=4)],
+            "annotations": [above_axis("sentences/s, log scale", xshift=-72, yshift=4)],
             **LEGEND,
             # A bubble may stand at the end of the axis.
             "margin": {**LAYOUT["margin"], "l": 72, "r": 34, "t": 84, "b": 72 + 22 * len(bubbles)},
@@ -196,9 +196,9 @@ def _bubble_figure(
 
 
 def frontier_figure(rows: Sequence[FrontierRow], quality_name: str) -> Figure:
-    """Quality against size: a line for each number format and kind of table, a point for each number of dimensions.
+    """Quality versus size: a line for each number format and kind of table, a point for each number of dimensions.
 
-    Points that are better than all as small are filled.
+    A point is filled if no version of at most the same size is better.
     """
     import plotly.graph_objects as go  # takes a second
 
@@ -234,7 +234,7 @@ def frontier_figure(rows: Sequence[FrontierRow], quality_name: str) -> Figure:
         {
             **LAYOUT,
             "height": 400 + 22 * len(lines),
-            "title": {"text": "Quality against size", **TITLE},
+            "title": {"text": "Quality versus size", **TITLE},
             "xaxis": {**axis_title("size of the table in MB, log scale"), **ticks, **FIXED},
             "yaxis": {"nticks": 7, "range": score_range([row.average for row in rows], 1.0), **FIXED},
             "annotations": [above_axis(quality_name, xshift=-44, yshift=8)],
@@ -259,13 +259,13 @@ def _frontier_hover(row: FrontierRow) -> Markup:
         f"{row.n_rows:,} rows, {row.n_bytes / 1e6:,.2f} MB",
         f"quality {fixed(row.average, 2)}"
         + ("" if row.low is None else f" ({fixed(row.low, 1)} to {fixed(row.high or 0, 1)})"),
-        *([] if rate is None else [f"{rate_text(rate)} sentences a second here"]),
+        *([] if rate is None else [f"{rate_text(rate)} sentences/s here"]),
         *(["better than all that are as small"] if row.is_best else []),
     )
 
 
 def speed_hover(speed: EncoderSpeed) -> Markup:
-    """What a measured speed is made of, as HTML."""
+    """Hover text of a measured speed, as HTML: rate, rounds and conditions."""
     facts = speed.facts
     lines = [
         *_name_and_rate(speed),
@@ -281,7 +281,7 @@ def speed_hover(speed: EncoderSpeed) -> Markup:
 
 
 def _name_and_rate(speed: EncoderSpeed) -> tuple[str, str]:
-    rate = f"{rate_text(speed.sentences_per_second)} sentences a second{_how(speed)}"
+    rate = f"{rate_text(speed.sentences_per_second)} sentences/s{_how(speed)}"
     return Markup("<b>{}</b>").format(speed.facts.name), rate
 
 
@@ -294,7 +294,7 @@ def _short(facts: EncoderFacts) -> Markup:
 
 
 def _colors(encoders: Sequence[EncoderFacts]) -> dict[str, str]:
-    """The same colour for an encoder in every figure, from its name and role."""
+    """Color of each encoder by name, the same in every figure."""
     others = [facts.name for facts in encoders if facts.role != "teacher"]
     colors = {name: COLORS[place % len(COLORS)] for place, name in enumerate(others)}
     return {facts.name: colors.get(facts.name, TEACHER_COLOR) for facts in encoders}

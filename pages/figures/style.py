@@ -1,4 +1,4 @@
-"""What the figures of measurements have in common: colours, margins and axes."""
+"""Colors, margins and axes shared by the figures of measurements."""
 
 from __future__ import annotations
 
@@ -40,50 +40,50 @@ LEGEND: dict[str, Any] = {
 
 
 def axis_title(text: str) -> dict[str, Any]:
-    """The title of an axis, as plotly takes it."""
+    """The title of an axis in the form that plotly accepts."""
     return {"title": {"text": text, **AXIS_TITLE}}
 
 
 def log_axis(low: float, high: float) -> dict[str, Any]:
-    """An axis from 10**low to 10**high that nobody can drag, with a tick at each power of ten."""
+    """A fixed logarithmic axis from 10**low to 10**high, with a tick at each power of ten."""
     return {"type": "log", "range": [low, high], "dtick": 1, **FIXED}
 
 
 def above_axis(text: str, xshift: int, yshift: int) -> dict[str, Any]:
-    """The title of the upward axis, which plotly would write from below; escaped."""
+    """The escaped title of the vertical axis, written horizontally above it; plotly would rotate it."""
     at = {"x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yref": "paper", "yanchor": "bottom"}
     return {"text": escape(text), **at, "xshift": xshift, "yshift": yshift, "showarrow": False}
 
 
 def marks(hover: Sequence[str]) -> dict[str, Any]:
-    """What is shown beside the pointer at each mark, as HTML."""
+    """The hover text of each mark, given as HTML."""
     return {"customdata": list(hover), "hovertemplate": "%{customdata}<extra></extra>"}
 
 
 def plain_name(name: str, role: str) -> str:
-    """What charts and tables call an encoder: a teacher without its owner on the Hub."""
+    """The name of an encoder in charts and tables: a teacher's name without its owner on the Hub."""
     return name.rpartition("/")[2] if role == "teacher" else name
 
 
 def short_name(name: str, role: str) -> Markup:
-    """The plain name as HTML; of a long one the ends, as names often differ at theirs."""
+    """The plain name as escaped HTML; long names are shortened in the middle, as names often differ at the end."""
     name = plain_name(name, role)
     return escape(name if len(name) <= 36 else f"{name[:14]}…{name[-21:]}")
 
 
 def lines_html(*lines: str) -> Markup:
-    """Lines of a label, one below the other."""
+    """A label of several lines."""
     return Markup("<br>").join(lines)
 
 
 def decades(lows: list[float], highs: list[float]) -> tuple[int, int]:
-    """Whole powers of ten around positive values."""
+    """Exponents of the powers of ten that enclose positive values."""
     low, high = math.floor(math.log10(min(lows))), math.ceil(math.log10(max(highs)))
     return low, max(high, low + 1)
 
 
 def fidelity_axis(values: Sequence[float]) -> dict[str, Any]:
-    """The axis for fidelity, which ends at 1, with all values on it."""
+    """An axis for fidelity that contains all values and ends at 1."""
     left = min(values, default=0.0)
     return {
         **axis_title("fidelity, 1 for the teacher itself"),
@@ -94,11 +94,11 @@ def fidelity_axis(values: Sequence[float]) -> dict[str, Any]:
 
 
 def score_range(values: Sequence[float], least_room: float) -> list[float]:
-    """Ends of an axis around scores, none beyond the -100 and 100 that they can reach.
+    """Ends of an axis around scores, within -100 and 100, the limits of scores.
 
     Args:
         values: The scores.
-        least_room: To leave on either side.
+        least_room: Minimum distance from the outermost scores to the ends.
     """
     low, high = min(values), max(values)
     room = max(least_room, 0.25 * (high - low))

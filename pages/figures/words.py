@@ -1,128 +1,83 @@
-"""The map of a vocabulary, as a plotly figure without colours for text and lines, which follow the page's theme."""
+"""Data of the map of a vocabulary, in the form that map_view.js draws: JSON with arrays in base64."""
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pages.figures.style import AXIS_TITLE, TITLE
-from pages.html import escape
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from m2v_core.exploration.topics import CLUSTER_COLORS, Topics
 
 # Middle tones: they stand out on white and on near-black.
-_SCALE = [[0.0, "#c2571a"], [0.35, "#cf9a2f"], [0.65, "#34a596"], [1.0, "#2b6c9e"]]
-CLUSTER_COLORS = (
-    "#24978a",
-    "#c98a1b",
-    "#4f7fc9",
-    "#c2571a",
-    "#8d62b5",
-    "#6f9e2f",
-    "#c75a8a",
-    "#7d8a86",
-    "#2fa3cf",
-    "#96704e",
-)
+SCALE_COLORS = ("#c2571a", "#cf9a2f", "#34a596", "#2b6c9e")
 
 
 @dataclass(frozen=True, eq=False)
 class PointColors:
-    """What the colours of a map say.
+    """Meaning of the colors of a map.
 
     Attributes:
-        title: What stands above the scale.
-        values: (n_points,) numbers; of groups, the number of each point's group.
-        tick_format: How the scale writes its numbers, in d3's notation.
-        is_share: Whether they are shares, 0 to 1.
-        are_groups: Whether equal values are groups, each with a colour of its own and no scale.
+        title: Title of the color scale.
+        values: (n_points,) numbers; the cluster of each point if `are_groups`.
+        is_share: Whether the values are shares, 0 to 1.
+        are_groups: Whether equal values are clusters, each with its own color.
     """
 
     title: str
     values: NDArray[np.generic]
-    tick_format: str = ".2~f"
     is_share: bool = False
     are_groups: bool = False
 
-    def marker(self) -> dict[str, Any]:
-        """What plotly calls the marker's colours."""
-        if self.are_groups:
-            n_colors = len(CLUSTER_COLORS)
-            edges = [(place + step) / n_colors for place in range(n_colors) for step in (0, 1)]
-            scale = [[edge, CLUSTER_COLORS[place // 2]] for place, edge in enumerate(edges)]
-            values = self.values % n_colors
-            return {"color": values, "colorscale": scale, "cmin": -0.5, "cmax": n_colors - 0.5, "showscale": False}
-        bar = {"title": {"text": self.title}, "tickformat": self.tick_format}
-        limits = {}
-        if self.is_share:
-            # Nearly all shares are high: a scale from 0 would give them one colour.
-            low = np.floor(10 * np.quantile(self.values.astype(np.float32), 0.01)) / 10 if len(self.values) else 0.0
-            limits = {"cmin": min(float(low), 0.9), "cmax": 1.0}
-        return {
-            "color": self.values,
-            "colorscale": _SCALE,
-            "colorbar": {**bar, "thickness": 10, "outlinewidth": 0, "len": 0.9},
-            **limits,
-        }
+    def limits(self) -> tuple[float, float]:
+        """Values at the ends of the scale."""
+        values = self.values.astype(np.float64)
+        if not len(values):
+            return 0.0, 1.0
+        # Nearly all shares are high: a scale from 0 would give them one color.
+        low = float(np.quantile(values, 0.01)) if self.is_share else float(values.min())
+        high = 1.0 if self.is_share else float(values.max())
+        return low, max(high, low + 1e-6)
 
 
-def map_figure(
-    texts: Sequence[str],
-    ranks: NDArray[np.int64],
-    norms: NDArray[np.float32],
-    points: NDArray[np.float32],
-    colors: PointColors,
-    method: str,
-    title: str,
-) -> Figure:
-    """A vocabulary as a scatter of points.
+def points_data(model: str, name: str, method: str, points: NDArray[np.float32]) -> str:
+    """The points of a map, (n_points, 2) float32, as JSON.
 
     Args:
-        texts: Each word, as people write it.
-        ranks: (n_words,) int64.
-        norms: (n_words,) float32, above 0.
-        points: (n_words, 2) float32.
-        colors: What the colours say.
-        method: What made the map: "PCA" or "UMAP".
-        title: Of the figure, as HTML.
+        model: Id of the model.
+        name: Name of the model, for exported files.
+        method: Layout: "PCA" or "UMAP".
     """
-    import plotly.graph_objects as go  # takes a second
+    x, y = (packed(points[:, axis], "<f4") for axis in (0, 1))
+    return json.dumps({"model": model, "name": name, "method": method, "x": x, "y": y})
 
-    # Hundreds of points are to be seen, and tens of thousands not to be one blot.
-    size = float(np.interp(len(texts), [200, 30_000], [9, 3.5]))
-    facts = [ranks.astype(np.float32), norms]
-    hover = "<b>%{text}</b><br>rank %{customdata[0]:,}<br>norm %{customdata[1]:.2f}"
-    if colors.is_share:
-        facts.append(colors.values.astype(np.float32))
-        hover += "<br>shared neighbours %{customdata[2]:.0%}"
-    words = go.Scattergl(
-        x=points[:, 0],
-        y=points[:, 1],
-        text=[str(escape(text)) for text in texts],
-        customdata=np.column_stack(facts).astype(np.float32),
-        mode="markers",
-        marker={**colors.marker(), "size": size, "opacity": 0.75},
-        selected={"marker": {"opacity": 1}},
-        unselected={"marker": {"opacity": 0.08}},
-        hovertemplate=f"{hover}<extra></extra>",
-    )
-    axis = {"showgrid": True, "zeroline": False, "showticklabels": False}
-    spreads = (": widest spread", ": second widest spread") if method == "PCA" else ("", "")  # UMAP's mean nothing
-    return go.Figure(
-        [words],
-        {
-            "title": {"text": title, **TITLE, "pad": {"t": 22}, "font": {"size": 15}},
-            "xaxis": {**axis, "title": {"text": f"{method} 1{spreads[0]}", **AXIS_TITLE}},
-            "yaxis": {**axis, "title": {"text": f"{method} 2{spreads[1]}", **AXIS_TITLE}},
-            "margin": {"l": 28, "r": 8, "t": 60, "b": 32},
-            "dragmode": "pan",
-            "hovermode": "closest",
-            "showlegend": False,
-            "uirevision": method,  # a new colour keeps the zoom
-        },
-    )
+
+def words_data(
+    texts: Sequence[str], ranks: NDArray[np.int64], norms: NDArray[np.float32], order: NDArray[np.int32]
+) -> str:
+    """The words of a map, and the order in which labels show them, as JSON."""
+    arrays = {"ranks": packed(ranks, "<i4"), "norms": packed(norms, "<f4"), "order": packed(order, "<i4")}
+    return json.dumps({"texts": list(texts), **arrays})
+
+
+def topics_data(topics: Topics) -> str:
+    """The topics of a map as JSON."""
+    arrays = {"labels": packed(topics.labels, "<i4"), "clusters": packed(topics.clusters, "<i4")}
+    return json.dumps({"names": topics.names, "cohesion": topics.cohesion.tolist(), **arrays})
+
+
+def colors_data(colors: PointColors) -> str:
+    """The colors of a map as JSON."""
+    palette = CLUSTER_COLORS if colors.are_groups else SCALE_COLORS
+    made: dict[str, Any] = {"areGroups": colors.are_groups, "palette": palette, "values": packed(colors.values, "<f4")}
+    made["low"], made["high"] = colors.limits()
+    return json.dumps(made)
+
+
+def packed(values: NDArray[np.generic], dtype: str) -> str:
+    """Numbers as base64 of their little-endian bytes."""
+    return base64.b64encode(np.ascontiguousarray(values).astype(dtype).tobytes()).decode()

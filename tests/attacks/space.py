@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,8 +19,8 @@ from m2v_core.errors import Cancelled
 from m2v_core.model import StaticModel
 from m2v_core.storage.export import write_zip
 from m2v_core.studio.jobs import JobSpec, JobStore
-from m2v_core.studio.jobs.kept_texts import KeptTexts
 from m2v_core.studio.jobs.kinds import Kind, WorkOrder
+from m2v_core.studio.jobs.text_store import TextStore
 from m2v_core.studio.library import Library
 from tests.static_models import static_model
 
@@ -35,6 +37,14 @@ SPACE = {
 }
 
 
+def _without_data(update: Any) -> Any:
+    """An HTML component's update without the properties that the map's script reads as text, never as HTML."""
+    if not isinstance(update, dict) or "props" not in update:
+        return update
+    props = {name: value for name, value in update["props"].items() if name not in ("found", "words", "topics")}
+    return update | {"props": props}
+
+
 def marked_model(**changes: Any) -> StaticModel:
     """A small model that says its mark."""
     return static_model(base_model_name=f"{MARK}/teacher", **changes)
@@ -46,7 +56,7 @@ def make_model(order: WorkOrder) -> Mapping[str, Any]:
     It takes `n_bytes` of memory.
     """
     np.ones(order.parameters.get("n_bytes", 0), np.uint8)
-    if order.texts.get("vocabulary") and order.cancel.wait(600):
+    if order.texts.get("vocabulary") and order.cancel.wait(86_400):
         raise Cancelled
     model = marked_model()
     model.save_pretrained(order.staging)
@@ -89,7 +99,7 @@ class Victim:
         folder = self.home / f"the {MARK} model"
         marked_model().save_pretrained(folder)
         self.model = self.library().add_from_zip(write_zip(folder, self.home / f"{MARK}.zip"), self.key).id
-        self.texts().keep([f"a {MARK} sings"], self.key)
+        self.texts().put([f"a {MARK} sings"], self.key)
 
     def jobs(self) -> JobStore:
         """The job store of the app, with work that needs no teacher."""
@@ -100,12 +110,17 @@ class Victim:
         """The library of the app."""
         return Library(self.home / "models")
 
-    def texts(self) -> KeptTexts:
+    def texts(self) -> TextStore:
         """The documents of the app."""
-        return KeptTexts(self.home / "documents", 86_400)
+        return TextStore(self.home / "documents", 86_400)
 
     def move_out(self) -> None:
-        """Stop what is going on."""
+        """Stop what is going on, once the app has ended."""
+        known = {self.done, self.waiting, *self.running}
+        for folder in (self.home / "jobs").iterdir():
+            # Strangers' jobs are in the queue, and would run as soon as those of the victim end.
+            if re.fullmatch("[0-9a-f]{32}", folder.name) and folder.name not in known:
+                shutil.rmtree(folder)
         with self.jobs() as jobs:
             for job_id in (self.waiting, *self.running):
                 jobs.cancel(job_id, self.key)
@@ -158,9 +173,9 @@ class Stranger:
         for line in said.splitlines():
             output = json.loads(line).get("output") or {}
             found += [str(output.get("error") or "")]
-            found += [
-                json.dumps(data) for kind, data in zip(kinds, output.get("data") or [], strict=False) if kind == "html"
-            ]
+            for kind, data in zip(kinds, output.get("data") or [], strict=False):
+                if kind == "html":
+                    found += [json.dumps(_without_data(data))]
         return "\n".join(found)
 
     def ask(self, handler: Mapping[str, Any], data: list[Any], event: Any = None) -> str:

@@ -37,14 +37,14 @@ def test_nothing_of_a_model_runs_and_no_token_stays(page: sync_api.Page, space: 
     expect(page.locator(".m2v-model-name")).to_have_text(EVIL)
 
     page.goto(f"{space.address}/explore")
-    page.get_by_placeholder("Type and press Enter").first.fill("river")
+    page.get_by_label("A word or a text").fill("river")
     page.keyboard.press("Enter")
     expect(page.locator(".m2v-neighbors")).to_contain_text(EVIL)
     page.get_by_role("tab", name="Map").click()
-    expect(page.locator(".m2v-plot[data-drawn]")).to_be_visible()
+    expect(page.locator(".m2v-map-frame[data-words]")).to_be_visible()
     page.get_by_label("Find a word").fill(EVIL)
     page.keyboard.press("Enter")
-    expect(page.locator(".m2v-plot .annotation", has_text=EVIL)).to_have_count(1)
+    expect(page.locator(".m2v-label-mark", has_text=EVIL)).to_have_count(1)
 
     for path in [page_.path for page_ in PAGES]:
         page.goto(f"{space.address}/{path}?model={EVIL}")

@@ -56,7 +56,7 @@ def standing(victim: Victim) -> dict[str, Any]:
         "jobs": found,
         "models": models,
         "picked": library.picked(victim.key),
-        "texts": victim.texts().find(victim.key),
+        "texts": victim.texts().get(victim.key),
     }
 
 
@@ -78,7 +78,7 @@ def test_no_handler_gives_away_or_changes_what_is_another_s(stranger: Stranger, 
 def test_the_same_requests_with_the_key_are_answered(space: Server, victim: Victim) -> None:
     """The control of the test above: had anything been given away, it would have been seen."""
     known = Stranger(space.address, victim.key)
-    changing = {"start", "delete", "delete_1", "rename", "rename_1", "cancel", "take_source", "forget_documents"}
+    changing = {"start", "delete", "delete_1", "rename", "rename_1", "cancel", "take_source", "delete_documents"}
     said = everything(known, victim.key, [victim.done, victim.model], changing)
     seen = {name.partition(" ")[2] for name, answer in said.items() if MARK in answer}
     assert seen >= {"list_models", "job", "restore", "attach", "find_documents", "offer", "ask"}
@@ -106,10 +106,10 @@ def test_another_s_model_is_none_to_programs(stranger: Stranger, victim: Victim,
         "similarity_shares": ["x", "y"],
     }
     for model_id in (victim.done, victim.model):
-        assert "No such model among yours" in stranger.call(name, stranger.key, model_id, *rest.get(name, []))
+        assert "Model not found" in stranger.call(name, stranger.key, model_id, *rest.get(name, []))
 
 
 def test_another_s_job_is_none_to_programs(stranger: Stranger, victim: Victim) -> None:
     for job_id in (victim.done, victim.waiting, *victim.running):
         for name in ("job", "cancel"):
-            assert "No such job among yours" in stranger.call(name, stranger.key, job_id)
+            assert "Job not found" in stranger.call(name, stranger.key, job_id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -69,10 +70,10 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH", "")])))
     # As the app makes it, with work that needs no teacher.
     monkeypatch.setattr(components, "JobStore", lambda *args, **kwargs: JobStore(*args, **kwargs, kinds=KINDS))
-    caches: list[Any] = [components.job_store, model_picker.model_library, own_documents.kept_texts]
+    caches: list[Any] = [components.job_store, model_picker.model_library, own_documents.text_store]
     for cache in caches:
         cache.cache_clear()
-    preflight_card._kept.clear()
+    preflight_card._cache.clear()
     made = App(tmp_path, monkeypatch)
     yield made
     store = components.job_store()
@@ -87,7 +88,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[App]:
 
 
 def refused(says: str, call: Callable[..., Any], *args: Any) -> None:
-    with pytest.raises((M2VError, gr.Error), match=says):
+    with pytest.raises((M2VError, gr.Error), match=re.escape(says)):
         call(*args)
 
 
@@ -104,13 +105,13 @@ def waiting_jobs(app: App) -> None:
     app.limit(running_jobs=1, waiting_jobs=1)
     app.job(words=1)
     app.job(BOB, words=1)
-    refused("1 jobs may wait", app.job, CYD, 1)
+    refused("The queue is full (1 jobs)", app.job, CYD, 1)
 
 
 def jobs_per_person(app: App) -> None:
     app.limit(jobs_per_person=1)
     app.job(words=1)
-    refused("1 unfinished job, and 1 may be so at once", app.job, ADA, 1)
+    refused("1 unfinished job; the limit here is 1", app.job, ADA, 1)
 
 
 def job_seconds(app: App) -> None:
@@ -147,7 +148,11 @@ def jobs_kept_days(app: App) -> None:
 
 def vocabulary_words(app: App) -> None:
     app.limit(vocabulary_words=2)
-    refused("3 entries, and 2 are allowed", api.distill, ADA, "a/b", ["a", "b", "c"])
+    refused("3 entries; the limit here is 2", api.distill, ADA, "a/b", ["a", "b", "c"])
+    for size in (3, "40MB"):
+        settings = {"vocabulary": "auto:en", "vocabulary_size": size}
+        refused(f"vocabulary_size is {size!r}; the limit here is 2 words", api.distill, ADA, "a/b", None, settings)
+    refused("vocabulary_size is 30000", api.distill, ADA, "a/b", None, {"vocabulary": "auto"})
 
 
 def corpus_characters(app: App) -> None:
@@ -162,30 +167,28 @@ def corpus_characters(app: App) -> None:
 
 def teacher_parameters(app: App) -> None:
     app.limit(teacher_parameters=1)
-    html, button, *_ = preflight_card.preflight(
-        components.BUNDLED_TEACHER, None, True, 256, "float16", None, None, "fast"
-    )
-    assert "1 are allowed here" in html and button.interactive is False
+    checked = preflight_card.preflight(components.BUNDLED_TEACHER, None, True, 256, "float16", None, None, "fast")
+    assert "limit here is 1" in checked.card and not checked.can_start
     assert components.job_store()._dispatcher._limits.teacher_parameters == 1
 
 
 def teacher_words(app: App) -> None:
     app.limit(teacher_words=1)
     shown = teacher_side.follow("teacher_words", ADA, app.model(), None, True, True)
-    assert "reads up to 1 here" in shown["status"]
+    assert "the limit for the teacher" in shown["status"] and "is 1." in shown["status"]
 
 
 def teacher_documents(app: App) -> None:
     app.limit(teacher_documents=1)
     documents = own_documents.as_documents(["a", "b"])
     shown = teacher_side.follow("teacher_documents", ADA, app.model(), documents, True, True)
-    assert "1 here" in shown["status"]
+    assert "the limit for the teacher" in shown["status"] and "is 1." in shown["status"]
 
 
 def models_per_person(app: App) -> None:
     app.limit(models_per_person=1)
     app.model()
-    refused("holds 1 models, and 1 are allowed", app.model)
+    refused("contains 1 models; the limit here is 1", app.model)
     app.model(BOB)
 
 
@@ -193,14 +196,14 @@ def model_bytes(app: App) -> None:
     n_bytes = model_picker.model_library().get(app.model(), ADA).n_bytes
     model_picker.model_library.cache_clear()
     app.limit(model_bytes=n_bytes - 1)
-    refused(f"{n_bytes:,} bytes, and {n_bytes - 1:,} are allowed", app.model, BOB)
+    refused(f"{n_bytes:,} bytes, but at most {n_bytes - 1:,} are allowed", app.model, BOB)
 
 
 def library_bytes(app: App) -> None:
     n_bytes = model_picker.model_library().get(app.model(), ADA).n_bytes
     model_picker.model_library.cache_clear()
     app.limit(library_bytes=2 * n_bytes - 1)
-    refused("All libraries here together", app.model, BOB)
+    refused("The libraries of all users are full", app.model, BOB)
 
 
 def models_kept_days(app: App) -> None:
@@ -213,23 +216,23 @@ def models_kept_days(app: App) -> None:
 
 def documents(app: App) -> None:
     app.limit(documents=2)
-    refused("3 texts, and 2 can be searched", explore.similar_documents, ADA, app.model(), ["a", "b", "c"], "a")
+    refused("3 texts; the limit here is 2", explore.similar_documents, ADA, app.model(), ["a", "b", "c"], "a")
 
 
 def documents_kept_days(app: App) -> None:
     app.limit(documents_kept_days=1)
-    kept = own_documents.kept_texts()
-    kept.keep(["a"], ADA)
+    kept = own_documents.text_store()
+    kept.put(["a"], ADA)
     [file] = (app.home / "home" / "documents").iterdir()
     os.utime(file, (time.time() - 24 * 3600 - 1,) * 2)
-    assert kept.find(ADA) == []
+    assert kept.get(ADA) == []
 
 
 def speed_models(app: App) -> None:
     app.limit(speed_models=1)
     models = [app.model(), app.model()]
     refused(
-        "2 models are chosen; 1 can be measured",
+        "2 models are selected; the limit here is 1",
         compare.submit,
         ADA,
         models,
@@ -247,22 +250,22 @@ def speed_models(app: App) -> None:
 
 def speed_texts(app: App) -> None:
     app.limit(speed_texts=4)
-    refused("5 texts are more than the 4", compare.usable_texts, "own", "a\nb\nc\nd\ne", None, None, 3)
+    refused("5 texts; the limit here is 4", compare.load_texts, "own", "a\nb\nc\nd\ne", None, None, 3)
 
 
 def evaluation_models(app: App) -> None:
     app.limit(evaluation_models=1)
     picked, other = app.model(), app.model()
     call = functools.partial(evaluate.submit, ADA, picked, ["fidelity"], "a/b")
-    refused("2 models are chosen; 1 can be evaluated", call, [other], "sample", "", None, None, None, 0)
+    refused("2 models are selected; the limit here is 1", call, [other], "sample", "", None, None, None, 0)
 
 
 def evaluation_texts(app: App) -> None:
     app.limit(evaluation_texts=4)
-    refused("5 texts are more than the 4", evaluate.usable_texts, "own", "a\nb\nc\nd\ne", None)
+    refused("5 texts; the limit here is 4", evaluate.load_texts, "own", "a\nb\nc\nd\ne", None)
     table = app.home / "table.csv"
     table.write_text("1,a,b\n2,c,d\n3,a,e\n")
-    refused("5 texts, and 4 are read", evaluate.read_sets, [str(table)])
+    refused("5 texts; the limit here is 4", evaluate.read_sets, [str(table)])
 
 
 def served_bytes(app: App) -> None:
@@ -282,20 +285,20 @@ def hub_cache_bytes(app: App) -> None:
     app.limit(hub_cache_bytes=123)
     asked: list[int] = []
     app._patch.setattr(served_files, "trim_hub_cache", asked.append)
-    served_files.tidy_up()
+    served_files.clean_up()
     assert asked == [123]
 
 
 def api_texts(app: App) -> None:
     app.limit(api_texts=1)
-    refused("2 texts came at once, and 1 are allowed", api.encode, ADA, app.model(), ["a", "b"])
+    refused("The request has 2 texts; the limit here is 1", api.encode, ADA, app.model(), ["a", "b"])
 
 
 def text_characters(app: App) -> None:
     app.limit(text_characters=3)
     model_id = app.model()
     assert api.encode(ADA, model_id, ["abc"])
-    refused("may have 3 characters", api.encode, ADA, model_id, ["abcd"])
+    refused("more than 3 characters", api.encode, ADA, model_id, ["abcd"])
 
 
 ATTACKS = [
@@ -326,11 +329,11 @@ def test_one_byte_more_is_no_upload(stranger: Stranger) -> None:
 
 def test_limits_hold_over_http(stranger: Stranger) -> None:
     said = stranger.call("encode", stranger.key, "0" * 32, ["x"] * (SPACE.api_texts + 1))
-    assert f"{SPACE.api_texts:,} are allowed" in said
+    assert f"limit here is {SPACE.api_texts:,}" in said
     said = stranger.call("encode", stranger.key, "0" * 32, ["x" * (SPACE.text_characters + 1)])
-    assert f"may have {SPACE.text_characters:,} characters" in said
+    assert f"more than {SPACE.text_characters:,} characters" in said
     said = stranger.call("similar_documents", stranger.key, "0" * 32, ["x"] * (SPACE.documents + 1), "x", 3)
-    assert f"{SPACE.documents:,} can be searched" in said
+    assert f"limit here is {SPACE.documents:,}" in said
     assert SPACE.vocabulary_words is not None
     words = [f"w{number}" for number in range(SPACE.vocabulary_words + 1)]
-    assert f"{SPACE.vocabulary_words:,} are allowed" in stranger.call("distill", stranger.key, "a/b", words, None)
+    assert f"limit here is {SPACE.vocabulary_words:,}" in stranger.call("distill", stranger.key, "a/b", words, None)

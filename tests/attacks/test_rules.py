@@ -12,17 +12,20 @@ RULES = {
     "1 What one person may read is in nobody else's cache": [
         "attacks/test_tokens.py: test_what_one_may_read_is_nobody_else_s_cache_hit",
         "core/studio/jobs/test_distill.py: test_a_private_teacher_needs_the_token",
-        "core/distillation/test_preflight.py: test_a_private_teacher_is_read_with_a_token_and_not_kept",
+        "core/distillation/test_preflight.py: test_a_private_teacher_needs_a_token_and_is_not_cached",
     ],
     "2 The owner's token serves nobody; a user's token is passed on, and neither kept nor shown": [
         "attacks/test_tokens.py: test_the_owner_s_token_opens_nothing_for_strangers",
         "attacks/test_tokens.py: test_the_owner_s_token_is_nowhere_to_be_seen",
         "attacks/test_tokens.py: test_a_refusal_tells_no_token",
+        "attacks/test_tokens.py: test_strangers_store_no_token_on_the_space",
+        "browser/test_publish.py: test_signing_in_with_a_token",
+        "pages/test_publish.py: test_a_token_is_accepted_only_at_this_machine",
         "attacks/test_tokens.py: test_a_token_that_is_typed_where_none_belongs_is_not_kept",
         "attacks/test_browser.py: test_nothing_of_a_model_runs_and_no_token_stays",
         "core/studio/jobs/test_secrets.py: test_a_secret_is_nowhere_on_disk",
-        "core/studio/jobs/test_secrets.py: test_a_secret_is_in_no_list_of_processes",
-        "core/studio/jobs/test_secrets.py: test_no_half_of_a_secret_is_left_where_a_long_line_is_cut",
+        "core/studio/jobs/test_secrets.py: test_secrets_are_not_visible_in_the_process_list",
+        "core/studio/jobs/test_secrets.py: test_secrets_in_truncated_lines_are_removed",
     ],
     "3 People are asked for no more rights than are needed": [
         "attacks/test_rules.py: test_no_more_rights_are_asked_for",
@@ -33,9 +36,9 @@ RULES = {
         "attacks/test_foreign_code.py: test_code_of_a_known_kind_is_left_alone",
         "attacks/test_foreign_code.py: test_what_asks_for_code_stays_out",
         "attacks/test_foreign_code.py: test_strangers_have_no_switch_for_code",
-        "core/distillation/test_pipeline.py: test_custom_code_from_the_hub_does_not_run_unasked",
-        "core/distillation/test_pipeline.py: test_a_custom_module_does_not_run_unasked",
-        "core/distillation/test_preflight.py: test_weights_as_a_pickle_alone",
+        "core/distillation/test_pipeline.py: test_custom_code_from_the_hub_does_not_run_by_default",
+        "core/distillation/test_pipeline.py: test_a_custom_module_does_not_run_by_default",
+        "core/distillation/test_preflight.py: test_weights_only_as_a_pickle",
     ],
     "5 A teacher is a Hub id": [
         "attacks/test_paths.py: test_a_path_is_no_teacher",
@@ -52,14 +55,14 @@ RULES = {
         "core/studio/library/test_library.py: test_a_path_out_of_the_archive_is_refused",
         "core/studio/library/test_library.py: test_a_link_or_a_device_is_refused",
         "core/studio/library/test_library.py: test_a_bomb_that_lies_about_its_size_is_cut",
-        "core/studio/jobs/test_endings.py: test_a_message_tells_no_path_of_the_server",
+        "core/studio/jobs/test_endings.py: test_messages_contain_no_path_of_the_server",
     ],
     "7 A job and a model are their owner's, whatever is called by whomever": [
         "attacks/test_foreign_jobs.py: test_no_handler_gives_away_or_changes_what_is_another_s",
         "attacks/test_foreign_jobs.py: test_another_s_model_is_none_to_programs",
         "attacks/test_foreign_jobs.py: test_another_s_job_is_none_to_programs",
         "attacks/test_tokens.py: test_nobody_looks_on_at_what_others_do",
-        "core/studio/jobs/test_store.py: test_another_owner_sees_nothing",
+        "core/studio/jobs/test_store.py: test_other_owners_have_no_access",
         "core/studio/library/test_library.py: test_another_owners_model_is_the_same_as_none",
         "pages/test_api.py: test_agents_get_tools_that_read",
     ],
@@ -80,12 +83,12 @@ RULES = {
         "attacks/test_markup.py: test_the_csv_of_a_map_holds_no_formula",
         "attacks/test_markup.py: test_every_csv_goes_the_same_way",
         "attacks/test_browser.py: test_nothing_of_a_model_runs_and_no_token_stays",
-        "core/exploration/test_explanation.py: test_no_cell_is_a_formula",
+        "core/exploration/test_explanation.py: test_cells_are_never_formulas",
     ],
     "10 A job is a process of its own, with a memory cap and a bare environment": [
         "core/studio/jobs/test_endings.py: test_a_worker_that_dies_is_a_failed_job_with_its_log",
-        "core/studio/jobs/test_endings.py: test_a_worker_stays_below_its_memory",
-        "core/studio/jobs/test_secrets.py: test_a_secret_is_in_no_list_of_processes",
+        "core/studio/jobs/test_endings.py: test_a_worker_is_limited_in_memory",
+        "core/studio/jobs/test_secrets.py: test_secrets_are_not_visible_in_the_process_list",
         "attacks/test_limits.py: test_one_more_is_refused",
     ],
 }
@@ -109,11 +112,12 @@ def test_no_more_rights_are_asked_for() -> None:
 def test_a_slow_pattern_does_not_hold_up_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
     from pages import distill
     from pages.components.distill_settings import DEFAULTS
+    from pages.components.preflight_card import Checked
 
     planned = []
-    monkeypatch.setattr(distill, "preflight", lambda *given, **_: planned.append(given[6]) or ("", None))
-    given = ("a/b", "output", "paste", "", None, None, "256", "float16", "")
+    monkeypatch.setattr(distill, "preflight", lambda *given, **_: planned.append(given[6]) or Checked(""))
+    given = ("a/b", "output", "paste", "", None, None, "auto", "", "256", "float16", "")
     monkeypatch.setenv("SPACE_ID", "someone/m2v-studio")
-    distill.check(*given, r"((\w+)+)+!", "fast", "", "auto")
-    distill.check(*given, DEFAULTS["remove_pattern"], "fast", "", "auto")
+    distill.check(*given, r"((\w+)+)+!", "fast", "", "auto", "auto", None, None)
+    distill.check(*given, DEFAULTS["remove_pattern"], "fast", "", "auto", "auto", None, None)
     assert planned == [None, DEFAULTS["remove_pattern"]]

@@ -42,7 +42,7 @@ def test_the_owner_s_token_opens_nothing_for_strangers(
         assert ("is in your library" in said) == is_open, said
     check = stranger.handler("check_for_visitor")
     said = stranger.ask(check, ["someone/private-teacher", *stranger.untouched(check)[1:]])
-    assert "no such repository" in said
+    assert "neither a folder nor a repository" in said
     assert OWNER_TOKEN not in {request.hf_token for request in users.requests}
 
 
@@ -56,6 +56,16 @@ def test_the_owner_s_token_is_nowhere_to_be_seen(stranger: Stranger, victim: Vic
     assert len(said) > 60 and not [text for text in said if OWNER_TOKEN in text or "HF_TOKEN" in text]
     files = [path for path in victim.home.rglob("*") if path.is_file()]
     assert files and not [path for path in files if OWNER_TOKEN.encode() in path.read_bytes()]
+
+
+def test_strangers_store_no_token_on_the_space(stranger: Stranger, users: LoopbackHub) -> None:
+    handlers = [handler for handler in stranger.handlers if handler["api_name"].startswith("enter_token")]
+    assert handlers and not [one for one in handlers if one["api_visibility"] != "private"]
+    for handler in handlers:
+        said = stranger.ask(handler, [ADAS, 0])
+        assert "only on the machine that runs this app" in said and ADAS not in said
+    assert ADAS not in {request.hf_token for request in users.requests}
+    assert "enter_token" not in stranger.http.get("/gradio_api/info").text
 
 
 def test_nobody_looks_on_at_what_others_do(stranger: Stranger) -> None:
@@ -86,7 +96,7 @@ def test_what_one_may_read_is_nobody_else_s_cache_hit(
     assert done.state == "done", done.message
     for owner, hf_token in (("bob", BOBS), ("cyd", None)):
         failed = distilled(jobs, "ada/secret-teacher", owner, hf_token)
-        assert failed.state == "failed" and "no such repository" in failed.message
+        assert failed.state == "failed" and "neither a folder nor a repository" in failed.message
     # Neither files nor vectors of it are left where other jobs look; nor is a token, anywhere.
     assert not list(Path(os.environ["HF_HOME"]).rglob("*secret-teacher*"))
     assert not list((tmp_path / "teacher_vectors").rglob("*.*"))
@@ -100,7 +110,7 @@ def test_a_refusal_tells_no_token(users: LoopbackHub, tmp_path: Path) -> None:
 
     marked_model().save_pretrained(tmp_path / "model")
     users.add("ada/secret-model", tmp_path / "model", private=True)
-    with pytest.raises(M2VError, match="no such repository") as raised:
+    with pytest.raises(M2VError, match="neither a folder nor a repository") as raised:
         StaticModel.from_pretrained("ada/secret-model", token=BOBS)
     assert BOBS not in repr(raised.value) and BOBS not in str(raised.value.__cause__)
     assert StaticModel.from_pretrained("ada/secret-model", token=ADAS).dim

@@ -74,4 +74,4 @@ def open_library(page: sync_api.Page, studio: Server, query: str = "") -> None:
     """The page of models, once it shows what there is: its first answer would undo what is done before."""
     page.goto(f"{studio.address}/library{query}")
     page.wait_for_function("localStorage.getItem('m2v-studio-owner') !== null")
-    expect(page.locator(".m2v-empty, .m2v-models").first).to_be_visible()
+    expect(page.locator(".m2v-empty, .m2v-model-table tbody").first).to_be_visible()

@@ -23,8 +23,8 @@ def test_a_model_is_measured_beside_its_teacher(
     open_page(page, server, "/compare")
     expect(page.get_by_text("No model yet")).to_be_visible()
     page.get_by_role("button", name="Measure").click()
-    expect(page.get_by_text("No model is chosen")).to_be_visible()
-    page.get_by_role("link", name="Distill your first one").click()
+    expect(page.get_by_text("No model is selected")).to_be_visible()
+    page.get_by_role("link", name="Distill your first model").click()
 
     choose_teacher(page, build_teacher_once("wordpiece"))
     page.get_by_text("My words only").click()
@@ -36,16 +36,23 @@ def test_a_model_is_measured_beside_its_teacher(
     panel = open_page(page, server, "/compare")
     expect(panel).to_have_attribute("data-state", "idle")  # the distillation is not this page's run
     expect(page.locator(".m2v-models input:checked")).to_have_count(1)  # a click before that measures nothing
+    idle_height = panel.bounding_box()["height"]
     page.get_by_role("button", name="Measure").click()
+    racers = panel.locator(".m2v-race li:not([aria-hidden])")
+    expect(racers.last).to_contain_text("sentences/s", timeout=RUN_MS)
+    assert panel.bounding_box()["height"] == idle_height
     expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
+    expect(racers).to_have_count(2)
+    bars = [racer.locator(".m2v-meter > *").get_attribute("style") for racer in racers.all()]
+    assert "translateX(0.00%)" in bars[0] and "translateX(-" in bars[1]  # the model is the fastest
     for opening in ("at once", "later"):
         if opening == "later":
             page.reload()
         figures = page.locator(".m2v-figure .js-plotly-plot")
         expect(figures).to_have_count(2)
-        expect(figures.first).to_contain_text("Sentences a second")
+        expect(figures.first).to_contain_text("Sentences/s")
         expect(figures.first.locator(".bars .point")).to_have_count(2)
-        expect(figures.last).to_contain_text("Speed against fidelity")
+        expect(figures.last).to_contain_text("Speed versus fidelity")
         numbers = page.locator(".m2v-numbers")
         expect(numbers.locator("tbody tr")).to_have_count(2)
         expect(numbers).to_contain_text("as fast as")
@@ -84,12 +91,12 @@ def test_a_model_made_in_another_tab_appears(
     expect(tab.locator(".m2v-models label", has_text="second").locator("input")).not_to_be_checked()
 
     page.get_by_role("button", name="Advanced settings").click()
-    page.get_by_text("Upload mine").click()
+    page.get_by_text("Upload file").click()
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join(f"a text of number {number}" for number in range(40)), encoding="utf-8")
     page.locator("input[type=file]").set_input_files(texts)
-    expect(page.locator(".m2v-form .m2v-good")).to_contain_text("40 different texts ready")
-    page.get_by_label("Measure the teacher too").uncheck()
+    expect(page.locator(".m2v-form .m2v-good")).to_contain_text("40 distinct texts ready")
+    page.get_by_label("Include the teacher").uncheck()
     page.get_by_role("button", name="Measure").click()
     expect(page.locator(".m2v-job")).to_have_attribute("data-state", "done", timeout=RUN_MS)
     expect(page.locator(".m2v-how")).to_contain_text("Texts: own texts")

@@ -46,12 +46,12 @@ def desk(browser: sync_api.Browser, small_studio: Server) -> Iterator[sync_api.P
 
 
 TEACHERS = {
-    "gated": ("lab/gated", "lab/gated is gated", "Ask for access"),
-    "pickle": ("lab/pickle", "no weights in model.safetensors", "convert it"),
-    "tokenizer": ("lab/slow", "tokenizer.json of lab/slow can't be read", "choose another"),
-    "too-large": ("lab/huge", "50,000,000 parameters", "30,000,000 are allowed", "smaller teacher"),
-    "static": ("lab/static", "static model already", "Sentence Transformer that it was made from"),
-    "absent": ("lab/absent", "no such repository", "Check the spelling"),
+    "gated": ("lab/gated", "lab/gated is gated", "Request access"),
+    "pickle": ("lab/pickle", "no model.safetensors", "convert it"),
+    "tokenizer": ("lab/slow", "tokenizer.json of lab/slow is invalid", "choose another"),
+    "too-large": ("lab/huge", "50,000,000 parameters", "limit here is 30,000,000", "smaller teacher"),
+    "static": ("lab/static", "already a static model", "Sentence Transformer that it was distilled from"),
+    "absent": ("lab/absent", "neither a folder nor a repository", "Check the spelling"),
     "no-name": ("a b/c?", "a b/c?", "owner/name"),
 }
 
@@ -92,18 +92,18 @@ def test_words_that_are_too_many_or_in_a_column_nobody_named(
     if start.is_enabled():
         start.click()
     # In the form, and beside it where the button was quicker than that.
-    refusal = page.locator(".m2v-form, .m2v-side").filter(has_text="allowed here").first
-    says(refusal, r"\b21\b", r"\b20 are allowed here")
+    refusal = page.locator(".m2v-form, .m2v-side").filter(has_text="limit here").first
+    says(refusal, r"\b21\b", r"limit here is 20\b")
     expect(page.locator(".m2v-paste textarea")).to_have_value(pasted)
 
-    page.get_by_text("Upload a file").click()
+    page.get_by_text("Upload file").click()
     (tmp_path / "table.csv").write_text("left,right\nriver,lake\nsea,forest\n")
     page.locator("input[type=file]").first.set_input_files(tmp_path / "table.csv")
     report = page.locator(".block.m2v-report")
-    says(report, "Which column", "Pick it above")
+    says(report, "Choose the column", "several columns")
     start.click()
     says(page.locator(".block.m2v-message"), "several columns: 'left', 'right'", "Choose the one to read")
-    page.get_by_label("Column that holds the words").click()
+    page.get_by_label("Column with the words").click()
     page.get_by_role("option", name="right").click()
     says(report, "2 entries ready", "lake")
 
@@ -138,7 +138,7 @@ def test_home_refuses_before_any_work(
     open_page(page, small_studio, "/")
     box = type_teacher(page, "lab/pickle")
     make.click()
-    says(message, "no weights in model.safetensors", "convert it")
+    says(message, "no model.safetensors", "convert it")
     expect(box).to_have_value("lab/pickle")
 
     with signed_in(token_file, WRITER):
@@ -157,13 +157,13 @@ def test_home_refuses_before_any_work(
         expect(name).to_have_value("a b?")
     with signed_in(token_file, READER):
         page.reload()
-        says(page.locator(".m2v-account"), "Signed in as bob", "may only read")
+        says(page.locator(".m2v-account"), "Signed in as bob", "read-only")
         expect(name).to_have_value(re.compile("bob/"))
         make.click()
-        says(message, "token of bob may read, not write", "settings/tokens")
+        says(message, "token of bob is read-only", "settings/tokens")
     with signed_in(token_file, UNKNOWN):
         page.reload()
-        says(problem(page), "Hub doesn't know this access token", "Sign in again")
+        says(problem(page), "access token is not valid", "Sign in again")
         with faulty_hub.failing("whoami", read_bytes=0):
             page.reload()
             says(problem(page), "Hub can't be reached to sign in", "Check the network")
@@ -182,12 +182,12 @@ def test_an_unforeseen_error_gives_an_incident(page: sync_api.Page, small_studio
     (damaged.result / "speed.json").write_text("{}")
     outcome = {"encoders": [{"facts": {WRITER: 1}}], "rounds": 3, "texts_per_round": 4}
     damaged.write_spec(SpecRecord(shelf.name, "speed", "damaged", {}, time.time(), needs_secrets=False))
-    damaged.write_state(StateRecord("queued", "").moved("done", "Done.", time.time(), outcome=outcome))
+    damaged.write_state(StateRecord("queued", "").changed("done", "Done.", time.time(), outcome=outcome))
 
     page.goto(small_studio.address + "/compare")
     expect(problem(page)).to_have_count(2)  # its figures in the card, and its charts
     for shown in problem(page).all():
-        says(shown, "Something went wrong", "Try again", "Incident [0-9a-f]{8}")
+        says(shown, "An unexpected error occurred", "Try again", "Incident [0-9a-f]{8}")
         expect(shown).not_to_contain_text("hf_")
         expect(shown).not_to_contain_text("Error")
     incident = re.search("Incident [0-9a-f]{8}", problem(page).first.inner_text())

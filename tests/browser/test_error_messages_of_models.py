@@ -28,13 +28,13 @@ def write_archive(path: Path, files: dict[str, str]) -> Path:
 
 
 ARCHIVES = {
-    "no-zip": (None, "is no ZIP archive", "Pack the folder as .zip"),
-    "leads-out": ({"../config.json": "{}"}, r"\.\./config\.json", "leads out of it", "Pack the folder anew"),
-    "no-model": ({"notes/letter.json": "{}"}, "no static model", "config.json missing"),
+    "no-zip": (None, "is not a ZIP archive", "Compress the folder as .zip"),
+    "leads-out": ({"../config.json": "{}"}, r"\.\./config\.json", "points outside of it", "Compress the folder again"),
+    "no-model": ({"notes/letter.json": "{}"}, "not a static model", "config.json missing"),
     "damaged": (
         {"m/config.json": "{", "m/model.safetensors": "x", "m/tokenizer.json": "{}"},
-        "openedmodel.safetensors is truncated or damaged",  # and not where the server has it
-        "Fetch or distil the model again",
+        "addedmodel.safetensors is truncated or damaged",  # and not where the server has it
+        "Download or distill the model again",
     ),
 }
 
@@ -48,7 +48,7 @@ def test_an_archive_that_holds_no_model(page: sync_api.Page, small_studio: Serve
         else:
             write_archive(path, files)
         page.locator("input[type=file]").set_input_files(path)
-        says(in_library(page), "This can't be opened", *words)
+        says(in_library(page), "The model can't be added", *words)
     assert not list(small_studio.home.rglob("letter.json"))
     static_model().save_pretrained(tmp_path / "sound")
     page.locator("input[type=file]").set_input_files(write_zip(tmp_path / "sound", tmp_path / "sound.zip"))
@@ -66,18 +66,31 @@ def test_an_upload_that_is_too_large(page: sync_api.Page, small_studio: Server, 
 def test_a_place_where_no_model_is(page: sync_api.Page, small_studio: Server, tmp_path: Path) -> None:
     open_library(page, small_studio)
     for way, label, place, *words in (
-        ("From the Hub", "Hub id", "lab/absent", "lab/absent", "no such repository", "Check the spelling"),
+        (
+            "From the Hub",
+            "Hub id",
+            "lab/absent",
+            "lab/absent",
+            "neither a folder nor a repository",
+            "Check the spelling",
+        ),
         ("From the Hub", "Hub id", "what is this", "what is this", "owner/name"),
         ("From the Hub", "Hub id", "lab/silent", "lab/silent", "the Hub can't be reached", "Check the network"),
-        ("From the Hub", "Hub id", "lab/gated", "lab/gated is gated", "Ask for access"),
-        ("From a folder", "Path of the model's folder", str(tmp_path / "nowhere"), "no folder .*/nowhere", "Check the"),
-        ("From a folder", "Path of the model's folder", str(tmp_path), "no static model", "config.json"),
+        ("From the Hub", "Hub id", "lab/gated", "lab/gated is gated", "Request access"),
+        (
+            "From a folder",
+            "Path of the model's folder",
+            str(tmp_path / "nowhere"),
+            "Folder not found: .*/nowhere",
+            "Check the",
+        ),
+        ("From a folder", "Path of the model's folder", str(tmp_path), "not a static model", "config.json"),
     ):
         page.get_by_text(way).click()
         box = page.get_by_label(label)
         box.fill(place)
         page.get_by_role("button", name="Open", exact=True).click()
-        says(in_library(page), "This can't be opened", *words)
+        says(in_library(page), "The model can't be added", *words)
         expect(box).to_have_value(place)
 
 
@@ -87,10 +100,10 @@ def test_a_name_in_use(page: sync_api.Page, small_studio: Server, tmp_path: Path
     page.get_by_role("button", name="Rename or delete").click()
     name = page.get_by_label("Name", exact=True)
     expect(name).to_have_value("second")  # or what is typed before is overwritten
-    for typed, *words in (("first", "'first' already", "Choose another name"), ("   ", "name is empty", "Type one")):
+    for typed, *words in (("first", "named 'first'", "Choose a different name"), ("   ", "name is empty", "Type one")):
         name.fill(typed)
         page.get_by_role("button", name="Rename", exact=True).click()
-        says(problem(page), "It keeps its name", *words)
+        says(problem(page), "The model can't be renamed", *words)
         expect(name).to_have_value(typed)
     name.fill("third")
     page.get_by_role("button", name="Rename", exact=True).click()
@@ -105,9 +118,9 @@ def test_documents_and_scores_that_can_not_be_used(page: sync_api.Page, small_st
     pasted = "\n".join(f"text {number}" for number in range(6))
     box = page.get_by_label("One text on each line")
     box.fill(pasted)
-    says(report.filter(has_text="texts"), r"\b6 texts\b", r"\b5 can be searched", "Leave some out")
+    says(report.filter(has_text="texts"), r"\b6 texts\b", r"limit here is 5\b", "Shorten it")
     expect(box).to_have_value(pasted)
-    page.get_by_text("Upload a file").click()
+    page.get_by_text("Upload file").click()
     (tmp_path / "sheet.csv").write_bytes(b"PK\x03\x04")
     page.locator("input[type=file]:visible, .m2v-upload input[type=file]").first.set_input_files(tmp_path / "sheet.csv")
     says(report.filter(has_text="sheet.csv"), "sheet.csv is", "not text", "export the sheet as CSV")
@@ -128,8 +141,8 @@ def test_documents_and_scores_that_can_not_be_used(page: sync_api.Page, small_st
 @pytest.mark.parametrize(
     ("teacher", "words"),
     [
-        (None, ("doesn't say which teacher", "A model distilled here knows its teacher")),
-        ("lab/absent", ("lab/absent", "no such repository", "Check the spelling")),
+        (None, ("doesn't state its teacher", "Choose a model that was distilled")),
+        ("lab/absent", ("lab/absent", "neither a folder nor a repository", "Check the spelling")),
     ],
 )
 def test_a_teacher_that_can_not_be_set_beside_it(
@@ -139,8 +152,8 @@ def test_a_teacher_that_can_not_be_set_beside_it(
     page.goto(small_studio.address + "/explore")
     query = page.get_by_label("A word or a text")
     query.fill("fox")
-    page.locator("label:visible", has_text="Beside the teacher").click()
-    says(problem(page), "The teacher can't be set beside it", *words)
+    page.locator("label:visible", has_text="Compare with teacher").click()
+    says(problem(page), "The comparison with the teacher failed", *words)
     query.press("Enter")
     expect(page.locator(".m2v-neighbors li").first).to_be_visible()
     expect(query).to_have_value("fox")
@@ -156,16 +169,16 @@ def test_a_measurement_that_can_not_be_made(page: sync_api.Page, small_studio: S
         box.check()
     start = page.get_by_role("button", name="Measure", exact=True)
     start.click()
-    says(message, "2 models are chosen", "1 can be measured at once", "Untick some")
+    says(message, "2 models are selected", "limit here is 1", "Deselect some")
     expect(page.locator(".m2v-models input:checked")).to_have_count(2)
     boxes.first.uncheck()
     page.get_by_role("button", name="Advanced settings").click()
-    page.get_by_text("Paste mine").click()
+    page.get_by_text("Paste texts").click()
     page.locator(".m2v-paste textarea").fill("one\ntwo\ntwo")
     start.click()
-    says(message, "2 different texts are too few", "for 5 rounds", "Give some hundreds")
+    says(message, "2 distinct texts are too few", "for 5 rounds", "Use several hundred")
     expect(page.locator(".m2v-paste textarea")).to_have_value("one\ntwo\ntwo")
-    page.get_by_text("Upload mine").click()
+    page.get_by_text("Upload file").click()
     (tmp_path / "sheet.csv").write_bytes(b"PK\x03\x04")
     page.locator("input[type=file]").set_input_files(tmp_path / "sheet.csv")
     says(page.locator(".m2v-form .m2v-error"), "sheet.csv is", "not text", "export the sheet as CSV")

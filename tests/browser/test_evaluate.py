@@ -27,7 +27,7 @@ def test_verdict_and_own_test_data(
     expect(page.get_by_text("No model yet")).to_be_visible()
     start = page.get_by_role("button", name="Evaluate", exact=True)
     start.click()
-    expect(page.get_by_text("No model is picked")).to_be_visible()
+    expect(page.get_by_text("No model is selected")).to_be_visible()
 
     static_model().save_pretrained(tmp_path / "mine")
     open_library(page, server)
@@ -36,18 +36,18 @@ def test_verdict_and_own_test_data(
     page.get_by_role("link", name="Evaluate", exact=True).last.click()
     choose_teacher(page, build_teacher_once("wordpiece"))
 
-    page.get_by_text("Paste mine").click()
+    page.get_by_text("Paste texts").click()
     page.locator(".m2v-paste textarea").fill("\n".join(f"the quick fox number {number}" for number in range(512)))
     start.click()
     expect(panel).to_have_attribute("data-state", "done", timeout=RUN_MS)
-    expect(page.locator(".m2v-verdict h2")).to_contain_text("of the teacher's ranking of 10,000 pairs")
+    expect(page.locator(".m2v-verdict h2")).to_contain_text("Matches the teacher's similarity ranking")
 
-    page.get_by_text("My own test data").click()
+    page.get_by_text("My test data").click()
     upload = page.locator(".m2v-sets input[type=file]")
     bad = tmp_path / "bad.csv"
     bad.write_text(f"1,{EVIL},b\nhigh,c,d\n", encoding="utf-8")
     upload.set_input_files(bad)
-    expect(page.locator(".m2v-sets .m2v-error")).to_contain_text("bad.csv, line 2 has 'high' where a score")
+    expect(page.locator(".m2v-sets .m2v-error")).to_contain_text("bad.csv, line 2 has 'high' instead of a score")
     start.click()
     expect(page.locator(".m2v-run .m2v-error")).to_contain_text("line 2 has 'high'")
     page.locator(".m2v-sets").get_by_label("Clear").click()
@@ -65,7 +65,7 @@ def test_verdict_and_own_test_data(
     expect(page.locator(".m2v-numbers", has_text="on your test data").first.locator("tbody tr")).to_have_count(3)
     board = page.locator(".m2v-card.m2v-board")
     expect(board.locator("tbody tr", has_text="measured")).to_have_count(3)
-    expect(board.locator("tbody tr", has_text="published")).to_have_count(15)
+    expect(board.get_by_text("published", exact=True)).to_have_count(15)
     with page.expect_download() as download:
         board.get_by_role("button", name="Download CSV").click()
     assert download.value.suggested_filename == "leaderboard.csv"

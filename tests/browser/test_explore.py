@@ -20,15 +20,6 @@ sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 
 RUN_MS = 240_000
-LASSO = """(target) => {
-  const data = target._fullData[0];
-  const x = [Math.min(...data.x) - 1, 0, 0, Math.min(...data.x) - 1];
-  const y = [Math.min(...data.y) - 1, Math.min(...data.y) - 1, 0, 0];
-  const inside = [...data.x.keys()].filter((i) => data.x[i] < 0 && data.y[i] < 0);
-  target.emit("plotly_selected", { points: inside.map((i) => ({ pointNumber: i })), lassoPoints: { x, y } });
-  return inside.length;
-}"""
-BESIDE = """(bar) => [bar, document.querySelector(".m2v-tools")].map((one) => one.getBoundingClientRect().toJSON())"""
 
 
 def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
@@ -57,30 +48,20 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     query.press("Enter")
     expect(page.locator(".m2v-document").first).to_have_text("How do I reset my password?")
     assert page.locator(".m2v-documents img").count() == 0
-    page.locator("label:visible", has_text="Beside the teacher").click()
+    page.locator("label:visible", has_text="Compare with teacher").click()
     expect(page.locator(".m2v-beside .m2v-documents")).to_have_count(2, timeout=RUN_MS)
     expect(page.get_by_text("3 of 3 in both")).to_be_visible()
     assert page.locator(".m2v-documents img").count() == 0
 
     page.get_by_role("tab", name="Map").click()
-    plot = page.locator(".m2v-plot[data-drawn]")
-    expect(plot).to_be_visible(timeout=60_000)
+    expect(page.locator(".m2v-map-frame[data-drawn]")).to_be_visible(timeout=60_000)
+    expect(page.locator(".m2v-legend li")).to_have_count(10)
     find = page.get_by_label("Find a word")
     find.fill("king")
     find.press("Enter")
-    expect(plot.locator(".annotation-text").get_by_text("king", exact=True)).to_be_visible()
-    labels_are_apart_and_the_scale_is_on_a_phone_too(page)
+    expect(page.locator(".m2v-label-mark").get_by_text("king", exact=True)).to_be_visible()
     page.locator("label", has_text="Teacher overlap").click()
-    expect(page.get_by_text("nearest are the teacher's too")).to_be_visible()
-    page.locator("label", has_text="Cluster").click()
-    expect(page.locator(".m2v-legend li")).to_have_count(10)
-    n_selected = plot.evaluate(LASSO)
-    button = page.get_by_text(f"Download CSV · {n_selected:,} words")
-    expect(button).to_be_visible()
-    with page.expect_download() as download:
-        button.click()
-    download.value.save_as(tmp_path / "words.csv")
-    assert len((tmp_path / "words.csv").read_text(encoding="utf-8-sig").splitlines()) == n_selected + 1
+    expect(page.get_by_text("are also the teacher's nearest")).to_be_visible()
 
     page.get_by_role("tab", name="Scores").click()
     page.get_by_label("One text", exact=True).fill("A dog sleeps \U0001f984")
@@ -97,45 +78,13 @@ def distill_frequent_words(page: sync_api.Page, server: Server, folder: Path) ->
     (folder / "words.txt").write_text("\n".join(chosen))
     page.goto(server.address + "/distill")
     page.get_by_text("My words only").click()
-    page.get_by_text("Upload a file").click()
+    page.get_by_text("Upload file").click()
     page.locator("input[type=file]").set_input_files(folder / "words.txt")
     expect(page.locator(".block.m2v-report")).to_contain_text("entries ready")
     page.get_by_role("button", name="Advanced settings").click()
     page.locator(".m2v-choices label", has_text="Better than Model2Vec").click()
     page.get_by_role("button", name="Distill", exact=True).click()  # at once, while the page still looks for a run
     expect(page.locator(".m2v-job")).to_have_attribute("data-state", "done", timeout=RUN_MS)
-
-
-def labels_are_apart_and_the_scale_is_on_a_phone_too(page: sync_api.Page) -> None:
-    """No label of a found word lies on another, at any zoom; every one of nine words is marked."""
-    plot = page.locator(".m2v-plot[data-drawn]")
-
-    def labels() -> list[str]:
-        expect(plot.locator(".shapelayer path")).to_have_count(9)
-        boxes = plot.locator(".annotation .bg").evaluate_all("all => all.map((one) => one.getBoundingClientRect())")
-        for place, a in enumerate(boxes):
-            for b in boxes[:place]:
-                beside = a["right"] <= b["left"] or b["right"] <= a["left"]
-                assert beside or a["bottom"] <= b["top"] or b["bottom"] <= a["top"]
-        found = plot.locator(".annotation-text").all_text_contents()
-        assert "king" in found
-        return found
-
-    whole = labels()
-    # From so far away, the words looked for lie on one spot.
-    plot.evaluate("t => Plotly.relayout(t, {'xaxis.range': [-900, 900], 'yaxis.range': [-900, 900]})")
-    expect(plot.locator(".annotation-text")).not_to_have_count(len(whole))
-    assert len(labels()) < len(whole)
-    page.get_by_role("button", name="Reset").click()
-    expect(plot.locator(".annotation-text")).to_have_count(len(whole))
-    assert labels() == whole
-    page.set_viewport_size({"width": 390, "height": 844})
-    expect(plot.locator(".annotation-text")).not_to_have_count(len(whole))
-    expect(plot.locator(".cbtitle")).to_have_text("Rank")
-    scale, drawn = plot.locator(".cbfills").bounding_box(), plot.locator(".gridlayer").first.bounding_box()
-    assert scale and drawn and scale["y"] > drawn["y"] + drawn["height"] and scale["width"] > 150
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def looks_at_another_way_in_and_finds_all_again(page: sync_api.Page, tmp_path: Path) -> None:
@@ -148,21 +97,21 @@ def looks_at_another_way_in_and_finds_all_again(page: sync_api.Page, tmp_path: P
             expect(page.get_by_text(says)).to_be_visible()
 
     (tmp_path / "long.txt").write_text("\n".join(f"{'long ' * 50}{number}" for number in range(1000)))
-    look_at("Upload a file", None)
+    look_at("Upload file", None)
     page.locator("input[type=file]:visible, .m2v-upload input[type=file]").first.set_input_files(tmp_path / "long.txt")
     expect(page.get_by_text("1,000 texts ready")).to_be_visible()
     page.reload()
     page.get_by_role("tab", name="Documents").click()
     expect(page.get_by_text("1,000 texts ready")).to_be_visible()  # as there were last
     look_at("Paste texts", "3 texts ready")
-    look_at("Upload a file", "1,000 texts ready")
+    look_at("Upload file", "1,000 texts ready")
     page.get_by_role("button", name="Forget these texts").click()
     look_at("Paste texts", "3 texts ready")
-    look_at("Upload a file", None)
+    look_at("Upload file", None)
     (tmp_path / "two.csv").write_text("question,answer\nhow far,a mile\nhow long,a day\n")
     page.locator("input[type=file]:visible, .m2v-upload input[type=file]").first.set_input_files(tmp_path / "two.csv")
-    expect(page.get_by_text("Which column holds the texts?")).to_be_visible()
-    column = page.get_by_label("Column that holds the texts")
+    expect(page.get_by_text("Choose the column with the texts")).to_be_visible()
+    column = page.get_by_label("Column with the texts")
     column.click()
     page.get_by_role("option", name="answer").click()
     expect(page.get_by_text("From the column 'answer'.")).to_be_visible()
@@ -173,12 +122,12 @@ def looks_at_another_way_in_and_finds_all_again(page: sync_api.Page, tmp_path: P
 
 def stands_beside_its_teacher(page: sync_api.Page) -> None:
     """The switch makes the teacher read the words, once; then both lists stand side by side, on a phone stacked."""
-    page.locator("label:visible", has_text="Beside the teacher").click()
+    page.locator("label:visible", has_text="Compare with teacher").click()
     expect(page.locator(".m2v-reading .m2v-bar")).to_be_visible()
     page.locator("button:visible", has_text="Cancel").click()
-    expect(page.get_by_role("checkbox", name="Beside the teacher").first).not_to_be_checked()
+    expect(page.get_by_role("checkbox", name="Compare with teacher").first).not_to_be_checked()
     expect(page.locator(".m2v-reading")).to_have_count(0)
-    page.locator("label:visible", has_text="Beside the teacher").click()
+    page.locator("label:visible", has_text="Compare with teacher").click()
     columns = page.locator(".m2v-beside > section")
     expect(columns).to_have_count(2, timeout=RUN_MS)
     expect(page.locator(".m2v-overlap strong")).to_have_text(re.compile(r"^\d+ of 15 in both$"))
@@ -221,35 +170,22 @@ def test_the_map_stays_where_it_is(page: sync_api.Page, server: Server, tmp_path
     page.set_viewport_size({"width": width, "height": 900})
     open_model(page, server, tmp_path / "small")
     page.get_by_role("tab", name="Map").click()
-    plot = page.locator(".m2v-plot[data-drawn]")
-    expect(plot).to_be_visible(timeout=60_000)
-    expect(plot.locator(".gtitle")).to_contain_text("small")
-    expect(plot.locator(".gtitle")).to_contain_text(re.compile(r"\d+ words, laid out by PCA"))
-    assert box(plot.locator(".gtitle"))["top"] >= box(plot)["top"]
-    expect(page.get_by_text("Words near each other are mostly similar")).to_be_visible()
-    place = box(plot)
-
+    frame = page.locator(".m2v-map-frame[data-drawn][data-colored=true]")
+    expect(frame).to_be_visible(timeout=60_000)
+    place = box(frame)
     find = page.get_by_label("Find a word")
     find.fill("zzz zzz")
     find.press("Enter")
-    said = page.locator(".m2v-map-found p")
-    expect(said).to_contain_text("“zzz zzz” is no word of this map")
-    assert 0 <= box(said)["top"] - box(find)["bottom"] < 20
-    assert box(plot) == place
-    page.locator("label", has_text="Cluster").click()
-    expect(page.locator(".m2v-legend li")).to_have_count(10)
-    assert box(plot) == place and box(page.locator(".m2v-legend"))["top"] >= place["bottom"]
+    message = page.locator(".m2v-map-found p")
+    expect(message).to_contain_text("“zzz zzz” is not on this map")
+    assert place["top"] < box(message)["top"] < place["top"] + 140 and box(frame) == place
+    page.locator("label", has_text="Rank").click()
+    expect(page.locator(".m2v-scale")).to_be_visible()
+    assert box(frame) == place
     page.locator("label", has_text="Teacher overlap").click()
-    expect(page.get_by_text("doesn't say which teacher")).to_be_visible()
-    expect(page.get_by_text("below the map stands why")).to_be_visible()
-    assert box(plot) == place
-    page.locator("label", has_text="UMAP").click()
-    bar = page.locator(".m2v-map-status .m2v-reading")
-    expect(bar).to_be_visible()
-    waiting, tools = bar.evaluate(BESIDE)
-    assert waiting["left"] >= tools["right"] + 16 or waiting["bottom"] <= tools["top"] - 8
+    expect(page.get_by_text("doesn't state its teacher")).to_be_visible()
+    assert box(frame) == place
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert box(plot) == place
 
 
 def test_a_bar_begins_near_its_word(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
@@ -272,7 +208,7 @@ def test_a_folder_of_vectors(page: sync_api.Page, server: Server, tmp_path: Path
     write_vectors(tmp_path / "vectors", [model.encode(texts)], model=model_fingerprint(model))
     page.get_by_role("tab", name="Documents").click()
     page.locator("label:visible", has_text="Folder").click()
-    path = page.get_by_label("A folder that m2v encode wrote")
+    path = page.get_by_label("Folder written by m2v encode")
     path.fill(str(tmp_path / "absent"))
     path.press("Enter")
     expect(page.get_by_text("This folder can't be searched")).to_be_visible()

@@ -48,7 +48,7 @@ def test_teachers_on_the_hub_are_found_while_one_types(page: sync_api.Page, hub_
     expect(options.first).to_contain_text("all-MiniLM-L6-v2")
     box.fill("little")
     box.press("End")
-    expect(options.first).to_contain_text(re.compile("else/little-gpt · .* downloads a month"))
+    expect(options.first).to_contain_text(re.compile("else/little-gpt · .* downloads per month"))
     options.first.click()
     expect(box).to_have_value(re.compile("else/little-gpt"))
 
@@ -71,8 +71,8 @@ def test_a_model_that_was_deleted_meanwhile_is_not_offered_for_long(
     box.blur()
     tab.get_by_role("button", name="Rename or delete").click()
     tab.get_by_role("button", name="Delete", exact=True).click()
-    tab.get_by_role("button", name="Delete for good").click()
-    expect(tab.get_by_text("second is deleted")).to_be_visible()
+    tab.get_by_role("button", name="Delete model").click()
+    expect(tab.get_by_text("second was deleted")).to_be_visible()
     box.click()
     page.wait_for_timeout(1000)
     expect(options).to_have_count(2)  # an open list does not get shorter
@@ -109,10 +109,10 @@ def test_a_list_closes_behind_whoever_leaves_it_by_keyboard(page: sync_api.Page,
 def test_arrows_choose_between_choices(page: sync_api.Page, server: Server) -> None:
     page.goto(f"{server.address}/distill")
     expect(page.locator(".m2v-job")).to_be_visible()
-    page.get_by_role("radio", name="Subwords of the teacher").focus()
+    page.get_by_role("radio", name="Teacher's vocabulary").first.focus()
     page.keyboard.press("ArrowDown")
-    expect(page.get_by_role("radio", name="Subwords and my words")).to_be_checked()
-    expect(page.get_by_label("One word or phrase on each line")).to_be_visible()
+    expect(page.get_by_role("radio", name="Teacher's vocabulary and my words")).to_be_checked()
+    expect(page.get_by_label("One word or phrase per line")).to_be_visible()
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowUp")
     expect(page.get_by_role("radio", name="My words only")).to_be_checked()

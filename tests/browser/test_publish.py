@@ -15,6 +15,7 @@ import pytest
 
 from m2v_core.model import StaticModel
 from m2v_core.storage.export import write_zip
+from tests.attacks.space import Stranger
 from tests.browser.small_studio import open_library
 from tests.hub.server import LoopbackHub, User, client_environment
 from tests.live_app import Server
@@ -28,7 +29,7 @@ TOKEN = "hf_" + "B" * 34
 TEXTS = ["a small dog", "interest rates"]
 FAULTS = {
     "refused": ("POST", "/api/repos/create", {"read_bytes": 0}, "can't be reached"),
-    "500": ("POST", "/commit/", {"status": 500}, "the Hub answered 500"),
+    "500": ("POST", "/commit/", {"status": 500}, "the Hub returned status 500"),
     "cut": ("PUT", "/upload/", {"read_bytes": 1000}, "can't be reached to upload"),
     "429": ("POST", "/preupload/", {"status": 429, "headers": {"Retry-After": "900"}}, "Too many requests"),
 }
@@ -103,23 +104,23 @@ def test_one_click_to_a_published_model(page: sync_api.Page, studio: Server, hub
     expect(page.get_by_label("Name on the Hub")).to_have_value(re.compile(r"ada/tiny-teacher-\d+"))
 
     page.get_by_label("Name on the Hub").fill("lab/taken")
-    expect(page.get_by_text("lab/taken exists already")).to_be_visible()
+    expect(page.get_by_text("lab/taken already exists")).to_be_visible()
     page.get_by_role("button", name="Make and publish").click()
-    expect(page.locator(".m2v-message .m2v-error")).to_contain_text("nothing there is overwritten")
+    expect(page.locator(".m2v-message .m2v-error")).to_contain_text("already exists")
     page.get_by_label("Name on the Hub").fill("lab/first")
-    expect(page.get_by_text("lab/first is free")).to_be_visible()
+    expect(page.get_by_text("lab/first is available")).to_be_visible()
     page.get_by_role("button", name="Make and publish").click()
-    expect(page.locator(".m2v-message .m2v-error")).to_contain_text("states no licence")
-    choose(page, "Licence", "CC BY 4", "CC BY 4.0")
+    expect(page.locator(".m2v-message .m2v-error")).to_contain_text("states no license")
+    choose(page, "License", "CC BY 4", "CC BY 4.0")
     page.get_by_role("button", name="Make and publish").click()
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()
     expect(page.locator(".m2v-job")).to_have_attribute("data-state", "done", timeout=RUN_MS)
 
     card = page.locator(".m2v-published")
     expect(card).to_contain_text("model2vec")
-    expect(card).to_contain_text("fetched again and compared")
-    expect(page.locator(".m2v-measured")).to_contain_text("of the teacher's ranking of 10,000 pairs of 512")
-    expect(page.locator(".m2v-measured")).to_contain_text("sentences a second")
+    expect(card).to_contain_text("the upload was verified")
+    expect(page.locator(".m2v-strip")).to_contain_text("pairs of 512 English sentences")
+    expect(page.locator(".m2v-strip")).to_contain_text("sentences/s")
     link = page.get_by_role("link", name="lab/first")
     assert link.get_attribute("href") == f"{hub.url}/lab/first"
     with page.expect_popup() as opened:
@@ -128,7 +129,7 @@ def test_one_click_to_a_published_model(page: sync_api.Page, studio: Server, hub
     opened.value.close()
     assert hub.repo("lab/first").private
     readme = hub.files("lab/first")["README.md"].decode()
-    assert "license: cc-by-4.0" in readme and "Fidelity: " in readme and "sentences a second on" in readme
+    assert "license: cc-by-4.0" in readme and "Fidelity: " in readme and "sentences/s on" in readme
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Download ZIP").click()
@@ -151,11 +152,11 @@ def test_an_upload_that_fails_is_tried_again_without_distilling(
     choose(page, "Teacher", "tiny", "lab/tiny-teacher")
     expect(page.get_by_label("Name on the Hub")).to_have_value(re.compile(r"ada/tiny-teacher-\d+"))
     page.get_by_label("Name on the Hub").fill("ada/second")
-    choose(page, "Licence", "mit", "MIT")
+    choose(page, "License", "mit", "MIT")
     method, pattern, fault, said = FAULTS["429"]
     with hub.failing(pattern, methods=(method,), **fault):
         page.get_by_role("button", name="Make and publish").click()
-        expect(page.locator(".m2v-job")).to_contain_text("Made, but not published", timeout=RUN_MS)
+        expect(page.locator(".m2v-job")).to_contain_text("Distilled, but not published", timeout=RUN_MS)
     problem = page.locator(".m2v-job + .m2v-error")
     expect(problem).to_contain_text(said)
     job_id = problem.locator("code").inner_text()
@@ -179,6 +180,7 @@ def test_each_fault_on_the_publish_page(
     add_model(page, studio, tmp_path, f"model-{fault}")
     open_page(page, studio, "/publish")
     expect(page.get_by_label("Repository")).to_have_value(f"ada/model-{fault}")
+    page.wait_for_load_state("networkidle")  # a second answer of the opening page would replace what is typed
     page.get_by_role("button", name="Model card").click()
     editor = page.locator(".m2v-readme textarea")
     editor.fill(editor.input_value() + f"\nMade for {fault}.\n")
@@ -210,10 +212,10 @@ def test_a_second_version_goes_where_one_says(
     add_model(page, studio, tmp_path, "again")
     open_page(page, studio, "/publish")
     page.get_by_label("Repository").fill("lab/taken")
-    expect(page.get_by_text("lab/taken exists already")).to_be_visible()
+    expect(page.get_by_text("lab/taken already exists")).to_be_visible()
     page.get_by_role("button", name="Publish", exact=True).click()
-    expect(page.locator(".m2v-message .m2v-error").last).to_contain_text("Say above how to add this model")
-    page.get_by_text("On a branch of its own").click()
+    expect(page.locator(".m2v-message .m2v-error").last).to_contain_text("Choose how to add this model")
+    page.get_by_text("Create a branch").click()
     page.get_by_role("textbox", name="Branch").fill("v7")
     page.get_by_role("button", name="Publish", exact=True).click()
     expect(page.get_by_role("link", name="lab/taken")).to_be_visible(timeout=RUN_MS)
@@ -227,7 +229,54 @@ def test_without_sign_in_it_says_how(page: sync_api.Page, server: Server) -> Non
     expect(page.locator(".m2v-account")).to_contain_text("hf auth login")
     expect(page.get_by_role("button", name="Make my model")).to_be_visible()
     expect(page.get_by_label("Name on the Hub")).to_have_count(0)
-    assert page.locator("input[type=password]").count() == 0
+
+
+@pytest.mark.parametrize("path", ["/", "/publish"])
+def test_signing_in_with_a_token(
+    page: sync_api.Page, start_server: Callable[..., Server], hub: LoopbackHub, tmp_path: Path, path: str
+) -> None:
+    local = start_server(tmp_path / "local", **client_environment(hub.url, tmp_path / "hf"))
+    if path == "/publish":
+        add_model(page, local, tmp_path, "mine")
+    page.goto("about:blank")  # the answers to another page can't be read
+    answers: list[sync_api.Response] = []
+    page.on("response", lambda answer: answers.append(answer))
+    page.goto(local.address + path)
+    field = page.get_by_label("Access token")
+    expect(field).to_have_attribute("type", "password")
+    expect(page.get_by_role("link", name="huggingface.co/settings/tokens")).to_have_attribute("target", "_blank")
+    field.fill("hf_" + "X" * 34)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    expect(page.locator(".m2v-sign-in .m2v-error")).to_contain_text("not valid")
+    expect(field).to_have_value("")
+    assert not (tmp_path / "hf" / "token").exists()
+
+    field.fill(TOKEN)
+    field.press("Enter")
+    expect(page.locator(".m2v-account").first).to_contain_text("Signed in as ada")
+    expect(field).to_have_count(0)
+    if path == "/publish":
+        expect(page.get_by_label("Repository")).to_have_value("ada/mine")
+        expect(page.get_by_text("ada/mine is available")).to_be_visible()
+    else:
+        expect(page.get_by_role("button", name="Make and publish")).to_be_visible()
+    assert (tmp_path / "hf" / "token").read_text() == TOKEN
+    stored = page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
+    texts = [stored, page.content(), *(answer.text() for answer in answers if is_readable(answer))]
+    texts.append(Stranger(local.address).call("enter_token", TOKEN, 0))
+    assert "process_completed" in texts[-1]
+    assert len(texts) > 10 and not [text for text in texts if TOKEN in text]
+    assert_is_nowhere(TOKEN, local)  # the data folder, which contains the log
+    page.reload()
+    expect(page.locator(".m2v-account").first).to_contain_text("Signed in as ada")
+    expect(field).to_have_count(0)
+    local.stop()
+
+
+def is_readable(answer: sync_api.Response) -> bool:
+    """Whether this is a text of the app; the body of an open stream can't be read."""
+    kind = answer.headers.get("content-type", "")
+    return answer.status == 200 and kind.startswith(("text/html", "application/json"))
 
 
 def test_signing_in_by_oauth(
@@ -248,7 +297,7 @@ def test_signing_in_by_oauth(
     expect(page.locator(".m2v-account")).to_contain_text("Signed in as ada")
     assert page.url.startswith(f"{space.address}/publish")
     hub.requests.clear()
-    expect(page.get_by_text("ada/by-oauth is free")).to_be_visible()  # before that, the form has no name yet
+    expect(page.get_by_text("ada/by-oauth is available")).to_be_visible()  # before that, the form has no name
     page.get_by_role("button", name="Publish", exact=True).click()
     expect(page.get_by_role("link", name="ada/by-oauth")).to_be_visible(timeout=RUN_MS)
     assert {request.hf_token for request in hub.requests} <= {stand_in, None}
@@ -265,7 +314,7 @@ def test_nothing_runs_off_a_phone(browser: sync_api.Browser, studio: Server, tmp
     add_model(page, studio, tmp_path, "a-long-name-" * 5 + "end")
     open_page(page, studio, "/publish")
     page.get_by_label("Repository").fill("lab/taken")
-    expect(page.get_by_text("In place of the model")).to_be_visible()
+    expect(page.get_by_text("Replace the existing model")).to_be_visible()
     page.get_by_role("button", name="Model card").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.goto(studio.address)

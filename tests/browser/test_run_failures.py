@@ -61,9 +61,9 @@ def keeper_of(studio: Server) -> psutil.Process:
         for file in studio.home.glob("jobs/*/state.json"):
             state = json.loads(file.read_text())
             if state["state"] == "running":
-                keeper = psutil.Process(state["worker"]["pid"])
-                if keeper.children():
-                    return keeper
+                supervisor = psutil.Process(state["worker"]["pid"])
+                if supervisor.children():
+                    return supervisor
         time.sleep(0.05)
     raise AssertionError("no job runs")
 
@@ -101,12 +101,12 @@ def test_a_queue_says_ones_place_and_whom_it_has_no_room_for(browser: sync_api.B
         open_page(tab, studio)
     begin(first, "running")
     expect(begin(second, "queued")).to_contain_text("Next in the queue")
-    refuse(third, r"You have 2 unfinished jobs, and 2 may be so at once", "Wait for one to end, or cancel one")
+    refuse(third, r"You have 2 unfinished jobs; the limit here is 2", "Wait until one finishes, or cancel one")
     waiting, refused = bob.new_page(), cyd.new_page()
     open_page(waiting, studio)
     expect(begin(waiting, "queued")).to_contain_text("Number 2 in the queue")
     open_page(refused, studio)
-    refuse(refused, "queue is full", r"\b2 jobs may wait", "Try again later")
+    refuse(refused, "queue is full", r"queue is full \(2 jobs", "Try again later")
 
     cancel(second)
     expect(waiting.locator(".m2v-job")).to_contain_text("Next in the queue")
@@ -133,26 +133,26 @@ def test_a_job_that_was_lost_with_the_app_and_the_limits_of_a_job(
     open_page(page, studio)
     begin(page, "running")
     owner = page.evaluate("localStorage.getItem('m2v-studio-owner')")
-    keeper = keeper_of(studio)
+    supervisor = keeper_of(studio)
     os.kill(studio.process.pid, signal.SIGKILL)  # the machine goes down: nobody can write down how the job ended
-    keeper.send_signal(signal.SIGKILL)
+    supervisor.send_signal(signal.SIGKILL)
     studio.process.wait(20)
 
     second = restarted(page, folder, owner, laptop={**LIMITS, "job_seconds": JOB_SECONDS})
     try:
         check_failed(page, "worker was killed", "or the machine restarted", "Start the job again")
         page.get_by_role("button", name="Distill", exact=True).click()
-        check_failed(page, f"Stopped after {JOB_SECONDS} seconds", "limit for one job here")
+        check_failed(page, f"Stopped after {JOB_SECONDS} seconds", "limit for a job here")
         expect(page.get_by_role("button", name="Distill", exact=True)).to_be_enabled()
     finally:
         second.stop()
     third = restarted(page, folder, owner, space={"job_memory_bytes": MEMORY_BYTES})
     try:
         page.get_by_role("button", name="Distill", exact=True).click()
-        check_failed(page, "more memory than", r"0\.233 GiB that a job may use here", "smaller teacher or vocabulary")
+        check_failed(page, "more memory than", r"limit of 0\.233 GiB for a job", "smaller teacher or vocabulary")
         card = page.locator(".m2v-preflight")
         type_teacher(page, "../../etc")
-        says(card.get_by_role("alert"), r"'\.\./\.\./etc' is no Hub id", "Type an owner and a name")
+        says(card.get_by_role("alert"), r"'\.\./\.\./etc' is not a Hub id", "Enter an owner and a name")
         expect(page.get_by_role("button", name="Distill", exact=True)).to_be_disabled()
         type_teacher(page, BUNDLED)
         expect(card.get_by_role("alert")).to_have_count(0)

@@ -1,4 +1,4 @@
-"""`distill` under `m2v_core.compat`, beside the real model2vec, from the same small teacher."""
+"""`distill` in `m2v_core.compat`, compared with the real model2vec, from the same small teacher."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cosines(model) -> np.ndarray:
     ],
     ids=["coefficient by place", "vocabulary", "enumerations"],
 )
-def test_a_distilled_model_is_that_of_model2vec(arguments, named, build_teacher_once):
+def test_a_distilled_model_equals_that_of_model2vec(arguments, named, build_teacher_once):
     folder = str(build_teacher_once("wordpiece"))
     ours = distill.distill(folder, *arguments, **named)
     plain = {name: getattr(value, "value", value) for name, value in named.items()}
@@ -55,7 +55,7 @@ def test_from_a_model_and_its_tokenizer(build_teacher_once):
     [{"sif_coefficient": 2.0}, {"pooling": "best"}, {"quantize_to": "float8"}, {"pca_dims": "all"}],
     ids=str,
 )
-def test_bad_input_is_refused(arguments, build_teacher_once):
+def test_invalid_input_is_rejected(arguments, build_teacher_once):
     with pytest.raises(ValueError, match=next(iter(map(str, arguments.values())))):
         distill.distill(str(build_teacher_once("wordpiece")), **arguments)
     with pytest.raises(InputError, match="vocabulary"):

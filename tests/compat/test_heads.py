@@ -1,4 +1,4 @@
-"""Heads of labels, numbers, similarities and pairs under `m2v_core.compat`, beside those of the real model2vec."""
+"""Heads for labels, numbers, similarities and pairs in `m2v_core.compat`, compared with those of the real model2vec."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from m2v_core.classification import StaticClassifier
 from m2v_core.compat.model2vec import StaticModel, inference
 from m2v_core.compat.model2vec.onnx import export_model_to_onnx
 from m2v_core.errors import InputError, ModelFormatError, NotFoundError
-from tests.core.classification.texts import TOPICS, labelled, many_labelled, model
+from tests.core.classification.texts import TOPICS, labeled, many_labeled, model
 
 torch = pytest.importorskip("torch")
 model2vec = pytest.importorskip("model2vec")
@@ -23,25 +23,25 @@ their_inference = pytest.importorskip("model2vec.inference")
 
 from m2v_core.compat.model2vec import train  # noqa: E402
 
-TEXTS, LABELS = labelled(150)
-NEW_TEXTS, NEW_LABELS = labelled(90, seed=1)
+TEXTS, LABELS = labeled(150)
+NEW_TEXTS, NEW_LABELS = labeled(90, seed=1)
 CENTERS = {topic: np.eye(5, dtype=np.float32)[number] for number, topic in enumerate(TOPICS)}
 
 
 def vectors(labels: list[str]) -> np.ndarray:
-    """A vector for each label, and a little noise."""
+    """A vector for each label, with a little noise."""
     rng = np.random.default_rng(len(labels))
     return np.stack([CENTERS[label] for label in labels]) + rng.normal(0, 0.05, (len(labels), 5)).astype(np.float32)
 
 
 def others_of(labels: list[str]) -> list[str]:
-    """For each label a text of its topic alone."""
+    """A text with only words of the label's topic, for each label."""
     return [" ".join(np.random.default_rng(number).permutation(TOPICS[label])) for number, label in enumerate(labels)]
 
 
 LEARNED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "labels": ("StaticModelForClassification", (TEXTS, LABELS)),
-    "many labels": ("StaticModelForClassification", many_labelled(150)),
+    "many labels": ("StaticModelForClassification", many_labeled(150)),
     "numbers": ("StaticModelForRegression", (TEXTS, vectors(LABELS))),
     "similarities": ("StaticModelForSimilarity", (TEXTS, torch.from_numpy(vectors(LABELS)))),
     "pairs": ("StaticModelForPairSimilarity", (TEXTS, others_of(LABELS))),
@@ -57,7 +57,7 @@ def trained(package: ModuleType, kind: str, static_model: Any, **arguments: Any)
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Threads cost more than they help with so little data."""
+    """Limits torch to one thread, because threads slow down such small training."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -73,7 +73,7 @@ def static_models(tmp_path_factory) -> tuple[StaticModel, Any]:
 
 @pytest.fixture(scope="module")
 def pipelines(static_models) -> dict[str, tuple[Any, Any]]:
-    """Of each kind ours and theirs."""
+    """Our and model2vec's pipeline of each kind."""
     return {
         kind: (
             trained(train, kind, static_models[0]).to_pipeline(),
@@ -99,7 +99,7 @@ def assert_agree(one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", LEARNED)
-def test_model2vec_opens_what_we_trained(kind, pipelines, tmp_path):
+def test_model2vec_loads_models_trained_here(kind, pipelines, tmp_path):
     ours, _ = pipelines[kind]
     ours.save_pretrained(tmp_path)
     assert_agree(their_inference.StaticModelPipeline.from_pretrained(tmp_path), ours)
@@ -107,18 +107,18 @@ def test_model2vec_opens_what_we_trained(kind, pipelines, tmp_path):
 
 
 @pytest.mark.parametrize("kind", LEARNED)
-def test_we_open_what_model2vec_trained(kind, pipelines, tmp_path):
+def test_models_trained_by_model2vec_load_here(kind, pipelines, tmp_path):
     _, theirs = pipelines[kind]
     theirs.save_pretrained(str(tmp_path))
     assert_agree(inference.StaticModelPipeline.from_pretrained(tmp_path), theirs)
 
 
 def quality(kind: str, pipeline: Any) -> float:
-    """How well a pipeline does on new texts, up to 1."""
+    """Quality of a pipeline on new texts, up to 1."""
     if kind == "labels":
         return pipeline.evaluate(NEW_TEXTS, NEW_LABELS)["accuracy"]
     if kind == "many labels":
-        texts, labels = many_labelled(90, seed=1)
+        texts, labels = many_labeled(90, seed=1)
         return pipeline.evaluate(texts, labels)["macro avg"]["f1-score"]
     found = pipeline.predict(NEW_TEXTS)
     if kind == "numbers":
@@ -132,13 +132,13 @@ def quality(kind: str, pipeline: Any) -> float:
 
 
 @pytest.mark.parametrize("kind", LEARNED)
-def test_what_is_learned_is_as_good_as_in_model2vec(kind, pipelines):
+def test_trained_models_are_as_good_as_those_of_model2vec(kind, pipelines):
     ours, theirs = (quality(kind, pipeline) for pipeline in pipelines[kind])
     assert ours > 0.5
     assert ours > theirs - 0.1
 
 
-def test_a_trainable_model_predicts_as_its_pipeline(static_models):
+def test_a_trainable_model_predicts_the_same_as_its_pipeline(static_models):
     for kind in ("labels", "many labels"):
         trainable = trained(train, kind, static_models[0], max_epochs=2)
         assert_agree(trainable.to_pipeline(), _WithArrays(trainable))
@@ -154,7 +154,7 @@ class _WithArrays:
         self.predict, self.predict_proba, self.classes_ = trainable.predict, trainable.predict_proba, trainable.classes
 
 
-def test_training_is_the_same_each_time_and_starts_over(static_models):
+def test_training_is_deterministic_and_starts_over(static_models):
     first = trained(train, "labels", static_models[0], max_epochs=2)
     again = trained(train, "labels", static_models[0], max_epochs=2)
     expected = first.predict_proba(NEW_TEXTS)
@@ -176,7 +176,7 @@ def test_shared_rows_and_weights_are_kept(static_models):
     np.testing.assert_array_equal(frozen.to_static_model().weights, shared.weights)
 
 
-def test_class_weights_move_the_predictions(static_models):
+def test_class_weights_change_the_predictions(static_models):
     texts = [*TEXTS[:60], *[text for text, label in zip(TEXTS, LABELS, strict=True) if label == "sea"]]
     labels = [*LABELS[:60], *["sea"] * (len(texts) - 60)]
     shares = []
@@ -187,7 +187,7 @@ def test_class_weights_move_the_predictions(static_models):
     assert shares[0] < shares[1] < shares[2]
 
 
-def test_a_label_head_opens_as_a_classifier_and_others_do_not(pipelines, tmp_path):
+def test_only_label_heads_load_as_classifiers(pipelines, tmp_path):
     pipelines["labels"][0].save_pretrained(tmp_path / "labels")
     classifier = StaticClassifier.from_pretrained(tmp_path / "labels")
     assert classifier.predict(NEW_TEXTS).tolist() == pipelines["labels"][0].predict(NEW_TEXTS).tolist()
@@ -196,7 +196,7 @@ def test_a_label_head_opens_as_a_classifier_and_others_do_not(pipelines, tmp_pat
         StaticClassifier.from_pretrained(tmp_path / "numbers")
 
 
-def test_a_model_of_compat_is_one_of_this_library(static_models):
+def test_models_of_compat_are_models_of_this_library(static_models):
     classifier = StaticClassifier(static_models[0]).fit(TEXTS, LABELS)
     assert type(classifier.model) is StaticModel
     assert classifier.training.reads_tokens
@@ -204,7 +204,7 @@ def test_a_model_of_compat_is_one_of_this_library(static_models):
 
 
 @pytest.mark.parametrize("kind", [*LEARNED, "no layers"])
-def test_onnx_gives_what_the_pipeline_does(kind, pipelines, static_models, tmp_path):
+def test_onnx_returns_the_same_as_the_pipeline(kind, pipelines, static_models, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     if kind == "no layers":
         pipeline = train.StaticModelForPairSimilarity.from_static_model(
@@ -224,9 +224,9 @@ def test_onnx_gives_what_the_pipeline_does(kind, pipelines, static_models, tmp_p
     np.testing.assert_allclose(first, expected(NEW_TEXTS), atol=1e-5)
 
 
-def test_a_report_is_that_of_model2vec(pipelines):
-    for kind, labels in (("labels", NEW_LABELS), ("many labels", many_labelled(90, seed=1)[1])):
-        texts = NEW_TEXTS if kind == "labels" else many_labelled(90, seed=1)[0]
+def test_a_report_equals_that_of_model2vec(pipelines):
+    for kind, labels in (("labels", NEW_LABELS), ("many labels", many_labeled(90, seed=1)[1])):
+        texts = NEW_TEXTS if kind == "labels" else many_labeled(90, seed=1)[0]
         predictions = pipelines[kind][0].predict(texts)
         ours = inference.evaluate_single_or_multi_label(predictions, labels)
         theirs = their_inference.evaluate_single_or_multi_label(predictions, labels)
@@ -235,12 +235,12 @@ def test_a_report_is_that_of_model2vec(pipelines):
             assert ours[name] == pytest.approx(scores), name
 
 
-def test_a_pipeline_reaches_the_hub(session_hub, pipelines):
+def test_a_pipeline_is_published_on_the_hub(session_hub, pipelines):
     pipelines["numbers"][0].push_to_hub("tester/numbers", token="hf_loopback")
     assert_agree(inference.StaticModelPipeline.from_pretrained("tester/numbers"), pipelines["numbers"][0])
     static = StaticModel.of(model())
     static.push_to_hub("tester/plain", token="hf_loopback")
-    with pytest.raises(NotFoundError, match="holds no head.safetensors"):
+    with pytest.raises(NotFoundError, match="contains no head.safetensors"):
         inference.StaticModelPipeline.from_pretrained("tester/plain")
 
 
@@ -249,8 +249,8 @@ def test_a_pipeline_reaches_the_hub(session_hub, pipelines):
     [
         ({"X": TEXTS[:3]}, "X and y must have the same length, but have 3 and 150"),
         ({"X": "one text"}, "X must be a list"),
-        ({"X": [*TEXTS[:-1], 5]}, r"All texts in X must be strings, but number 149"),
-        ({"y": [1.5] * 150}, "labels are text or whole numbers"),
+        ({"X": [*TEXTS[:-1], 5]}, r"All texts in X must be strings, but text 149"),
+        ({"y": [1.5] * 150}, "labels must be text or whole numbers"),
         ({"X_val": TEXTS}, "X_val and y_val, or neither"),
         ({"X_val": TEXTS[:1], "y_val": ["sky"]}, "not in y: 'sky'"),
         ({"X_val": TEXTS[:1], "y_val": [["sea"]]}, "multi-label"),
@@ -260,14 +260,14 @@ def test_a_pipeline_reaches_the_hub(session_hub, pipelines):
         ({"X": TEXTS[:1], "y": LABELS[:1]}, "two texts or more"),
     ],
 )
-def test_bad_input_is_refused(arguments, message, static_models):
+def test_invalid_input_is_rejected(arguments, message, static_models):
     trainable = train.StaticModelForClassification.from_static_model(model=static_models[0])
     with pytest.raises(InputError, match=message):
         trainable.fit(**{"X": TEXTS, "y": LABELS, "max_epochs": 1} | arguments)
 
 
 @pytest.mark.parametrize(("activation", "classes"), [("softmax", None), ("sigmoid", None), ("identity", ["a", "b"])])
-def test_classes_go_with_the_activation(activation, classes):
+def test_classes_must_match_the_activation(activation, classes):
     layer = inference.mlp.Layer(np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
     with pytest.raises(InputError, match="Pass classes with softmax"):
         inference.mlp.MLPHead([layer], activation, classes)

@@ -1,4 +1,4 @@
-"""`install()` and `python -m m2v_core.compat`, each in a process of its own, since they change what is imported."""
+"""`install()` and `python -m m2v_core.compat`, each in its own process, because they change what is imported."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lines_of(code: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_install_is_light_harmless_when_repeated_and_found_before_any_import():
+def test_install_imports_little_can_be_repeated_and_works_before_any_import():
     code = """
 import sys, m2v_core.compat
 m2v_core.compat.install(); m2v_core.compat.install()
@@ -46,7 +46,7 @@ print(sorted({"numpy", "torch", "model2vec"} & set(sys.modules)), len(finders))
     assert rest == "[] 1"
 
 
-def test_every_module_is_that_of_this_library():
+def test_every_module_is_provided_by_this_library():
     code = f"""
 import m2v_core.compat; m2v_core.compat.install()
 from importlib import import_module, reload
@@ -73,7 +73,7 @@ def test_encoding_distilling_and_predicting_import_no_torch(statement):
     assert lines_of(code) == ["False"]
 
 
-def test_after_the_real_package_it_is_refused():
+def test_after_the_real_package_it_is_rejected():
     pytest.importorskip("model2vec")
     code = """
 import model2vec, m2v_core.compat
@@ -83,17 +83,17 @@ except ValueError as error:
     print(error)
 assert "m2v_core" not in model2vec.StaticModel.__module__
 """
-    (said,) = lines_of(code)
-    assert "model2vec was imported before install()" in said
-    assert "Call m2v_core.compat.install() before the first import of model2vec" in said
+    (message,) = lines_of(code)
+    assert "model2vec was imported before install()" in message
+    assert "Call m2v_core.compat.install() before the first import of model2vec" in message
 
 
 def test_keybert_and_bertopic_recognize_the_model():
-    # Both test this, for the model that they were given.
+    # Both packages check this for the model that they receive.
     assert "model2vec" in str(type(StaticModel.of(static_model())))
 
 
-def test_a_pickled_model_opens_in_a_process_that_installed_nothing(tmp_path):
+def test_a_pickled_model_loads_in_a_process_without_install(tmp_path):
     model = StaticModel.of(static_model())
     (tmp_path / "model.pickle").write_bytes(pickle.dumps(model))
     code = (
@@ -106,7 +106,7 @@ def test_a_pickled_model_opens_in_a_process_that_installed_nothing(tmp_path):
 
 SCRIPT = """
 import sys
-from beside import TEXT
+from neighbor import TEXT
 from model2vec import StaticModel
 model = StaticModel.from_pretrained(sys.argv[1])
 print(__name__, StaticModel.__module__, sys.argv[1:], model.encode(TEXT).shape)
@@ -116,9 +116,9 @@ print(__name__, StaticModel.__module__, sys.argv[1:], model.encode(TEXT).shape)
 @pytest.mark.parametrize("form", ["script", "module"])
 def test_a_script_and_a_module_run(form, tmp_path):
     StaticModel.of(static_model()).save_pretrained(tmp_path / "model")
-    (tmp_path / "beside.py").write_text(f"TEXT = {TEXTS[0]!r}")
-    (tmp_path / "told.py").write_text(SCRIPT)
-    target = [str(tmp_path / "told.py")] if form == "script" else ["-m", "told"]
+    (tmp_path / "neighbor.py").write_text(f"TEXT = {TEXTS[0]!r}")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    target = [str(tmp_path / "script.py")] if form == "script" else ["-m", "script"]
     folder = str(tmp_path / "model")
     done = run("-m", "m2v_core.compat", *target, folder, "--flag", cwd=ROOT if form == "script" else tmp_path)
     assert done.returncode == 0, done.stderr
@@ -126,7 +126,7 @@ def test_a_script_and_a_module_run(form, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [[], ["-m"], ["--help"]])
-def test_without_a_script_it_says_how(arguments):
+def test_without_a_script_the_usage_is_printed(arguments):
     done = run("-m", "m2v_core.compat", *arguments)
     assert done.returncode == 1
     assert done.stderr == "usage: python -m m2v_core.compat [-m] script_or_module [arguments]\n"

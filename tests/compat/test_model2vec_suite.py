@@ -1,8 +1,8 @@
-"""model2vec 0.10's own tests, run against `m2v_core.compat`.
+"""Runs model2vec 0.10's own tests against `m2v_core.compat`.
 
-The tests are in its source distribution on PyPI, which is kept in the user's cache folder. `differences.tsv` lists
-those that can't pass, each with a reason: a test, or all of its parameters, then a tab, then the reason. The folder
-`tests/integration` needs the Hub and is left out.
+The tests are in its source distribution on PyPI, which is cached in the user's cache folder. `differences.tsv` lists
+those that can't pass, each with a reason: a test, or all of its parameters, a tab, and the reason. The folder
+`tests/integration` needs the Hub and is skipped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ REASONS = {
     "differs on purpose: another message": 11,
     "differs on purpose: the tokenizer of a trainable model has no padding": 1,
 }
-"""The reasons that a test may have, and how many tests have it."""
+"""The allowed reasons, and the number of tests for each."""
 
 pytestmark = pytest.mark.slow
 for name in ("datasets", "onnxruntime", "skeletoken", "skops", "torch", "transformers"):
@@ -42,7 +42,7 @@ for name in ("datasets", "onnxruntime", "skeletoken", "skops", "torch", "transfo
 
 @pytest.fixture
 def tests_of_model2vec(tmp_path) -> Path:
-    """A folder with the folder `tests` of the source distribution, which may be written to."""
+    """A writable folder with the folder `tests` of the source distribution."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "m2v-studio", "tests")
     archive = cache / f"{RELEASE}.tar.gz"
     if not archive.exists():
@@ -56,7 +56,7 @@ def tests_of_model2vec(tmp_path) -> Path:
             pytest.skip(f"pip can't download the source distribution of {RELEASE}: {done.stderr.strip()[-200:]}")
     with tarfile.open(archive) as opened:
         opened.extractall(tmp_path, filter="data")
-    # Without the package beside them, which must not be what they import.
+    # Without the package next to them, which must not be imported.
     shutil.copytree(tmp_path / RELEASE / "tests", tmp_path / "alone" / "tests")
     return tmp_path / "alone"
 
@@ -71,7 +71,7 @@ def outcomes(folder: Path) -> dict[str, bool]:
         env={
             **os.environ,
             "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",  # threads cost more than they help with so little data
+            "OMP_NUM_THREADS": "1",  # threads slow down such small training
             "PYTHONPATH": os.pathsep.join([str(HERE / "plugin"), str(ROOT)]),
             "PYTEST_ADDOPTS": "",
         },
@@ -87,7 +87,7 @@ def outcomes(folder: Path) -> dict[str, bool]:
 
 
 def reasons(names: Iterable[str]) -> dict[str, str]:
-    """The reason of each listed test; a line without parameters is about all of them."""
+    """The reason of each listed test; a line without parameters applies to all of them."""
     lines = [line.split("\t") for line in (HERE / "differences.tsv").read_text("utf-8").splitlines()]
     listed = dict(lines)
     assert len(listed) == len(lines), "a test is listed twice"
@@ -97,8 +97,8 @@ def reasons(names: Iterable[str]) -> dict[str, str]:
     return {name: reason for name, reason in found.items() if reason}
 
 
-# One test, for parallel workers would each run all of them.
-def test_those_that_fail_are_listed(tests_of_model2vec):
+# A single test, because parallel workers would each run the whole suite.
+def test_failing_tests_are_listed(tests_of_model2vec):
     found = outcomes(tests_of_model2vec)
     listed = reasons(found)
     assert len(found) == N_TESTS

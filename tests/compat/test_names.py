@@ -1,4 +1,4 @@
-"""The signatures of `m2v_core.compat.model2vec`, beside those of the real model2vec."""
+"""The signatures in `m2v_core.compat.model2vec`, compared with those of the real model2vec."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ def plain(default: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_each_argument_of_model2vec_is_there(name):
+def test_each_argument_of_model2vec_exists(name):
     ours, theirs = parameters("m2v_core.compat.model2vec", name), parameters("model2vec", name)
     positional = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     for parameter, (kind, default) in theirs.items():
         assert parameter in ours
         assert ours[parameter][1] == default
-        # A keyword argument may be positional besides.
+        # A keyword argument may also be positional here.
         assert ours[parameter][0] == kind or kind == inspect.Parameter.KEYWORD_ONLY
     order = [parameter for parameter, (kind, _) in theirs.items() if kind in positional]
     assert [parameter for parameter, (kind, _) in ours.items() if kind in positional][: len(order)] == order
 
 
-def test_public_names_are_those_of_model2vec():
+def test_public_names_equal_those_of_model2vec():
     for module in ("", ".distill", ".inference", ".train"):
         theirs, ours = import_module(f"model2vec{module}"), import_module(f"m2v_core.compat.model2vec{module}")
         assert set(ours.__all__) == set(theirs.__all__)

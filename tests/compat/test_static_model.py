@@ -1,4 +1,4 @@
-"""`StaticModel` under `m2v_core.compat`, judged by the real model2vec."""
+"""`StaticModel` in `m2v_core.compat`, compared with the real model2vec."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def assert_agree(ours, theirs, **arguments) -> None:
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
-def test_a_saved_model_is_encoded_as_by_model2vec(kind, dtype, tmp_path):
+def test_a_saved_model_encodes_the_same_as_in_model2vec(kind, dtype, tmp_path):
     static_model(kind, dtype=dtype).save_pretrained(tmp_path)
     ours, theirs = StaticModel.from_pretrained(tmp_path), model2vec.StaticModel.from_pretrained(tmp_path)
     np.testing.assert_allclose(ours.encode(TEXTS), theirs.encode(TEXTS), atol=2e-3)
     assert ours.config == theirs.config
-    ours.embedding[:] = 0  # loaded into memory, as model2vec does
+    ours.embedding[:] = 0  # loaded into memory, as in model2vec
     assert not ours.encode("the sea").any()
 
 
@@ -103,7 +103,7 @@ def test_the_tokenizer_can_be_replaced(pair):
     assert ours.tokenize(["THE Fox"]) == theirs.tokenize(["THE Fox"])
 
 
-def test_float64_is_kept_as_float32(parts):
+def test_float64_is_converted_to_float32(parts):
     model = StaticModel(parts["vectors"].astype(np.float64), parts["tokenizer"])
     assert model.embedding.dtype == np.float32
     np.testing.assert_array_equal(model.encode(KNOWN), StaticModel(**parts).encode(KNOWN))
@@ -138,7 +138,7 @@ def test_quantize_model(pair, arguments):
     np.testing.assert_allclose(ours.encode(KNOWN), theirs.encode(KNOWN), rtol=0, atol=0.01)
 
 
-def test_a_subclass_with_a_constructor_of_its_own(parts, tmp_path):
+def test_a_subclass_with_its_own_constructor(parts, tmp_path):
     StaticModel(**parts).save_pretrained(tmp_path)
 
     class Mine(StaticModel):
@@ -151,7 +151,7 @@ def test_a_subclass_with_a_constructor_of_its_own(parts, tmp_path):
     assert model.seen == (len(model.tokens), 8)
 
 
-def test_bad_input_is_refused(parts):
+def test_invalid_input_is_rejected(parts):
     with pytest.raises(ModelFormatError):
         StaticModel(parts["vectors"][:3], parts["tokenizer"])
     model = StaticModel(**parts)
@@ -166,6 +166,6 @@ def test_publishing_to_a_folder_of_a_repository(session_hub):
     for subfolder, dim in ((None, DIM), ("small", 8), ("small", 6)):
         quantize_model(model, dimensionality=dim).push_to_hub("tester/both", False, "hf_loopback", subfolder)
     assert {"model.safetensors", "small/model.safetensors", "small/README.md"} <= set(session_hub.files("tester/both"))
-    model.push_to_hub("tester/both", token="hf_loopback")  # leaves the folder as it is
+    model.push_to_hub("tester/both", token="hf_loopback")  # does not change the folder
     for subfolder, dim in ((None, DIM), ("small", 6)):
         assert StaticModel.from_pretrained("tester/both", subfolder=subfolder).dim == dim

@@ -1,4 +1,4 @@
-"""The npm package that the tests of ONNX folders run."""
+"""The npm package for the tests of ONNX folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS_TO_INSTALL = 180
 
 @pytest.fixture(scope="session")
 def transformers_js() -> Path:
-    """The package's folder; it is installed once into the checkout's build folder."""
+    """The package's folder; installed once into the checkout's build folder."""
     folder = NODE_FOLDER / "node_modules" / "@huggingface" / "transformers"
     if shutil.which("node") is None:
         pytest.skip("node is not installed, so transformers.js can't run")
@@ -24,7 +24,7 @@ def transformers_js() -> Path:
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed, so transformers.js can't be fetched")
     NODE_FOLDER.mkdir(parents=True, exist_ok=True)
-    # Their scripts fetch the GPU libraries of onnxruntime, which nothing here needs.
+    # Install scripts would download the GPU libraries of onnxruntime, which are not needed here.
     options = ["--prefix", str(NODE_FOLDER), "--ignore-scripts", "--no-audit", "--no-fund", "--no-save"]
     try:
         subprocess.run(

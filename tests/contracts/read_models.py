@@ -1,7 +1,7 @@
-"""Reads models with one package and saves its embeddings; runs in that package's own environment, without m2v_core.
+"""Loads models with one package and saves their embeddings; runs in that package's environment, without m2v_core.
 
-Usage: read_models.py PACKAGE FOLDER OUTPUT. FOLDER holds `texts.json`, which lists the texts of each model by the name
-of its folder. OUTPUT becomes an `.npz` of embeddings by name; a model that can't be read is left out. For
+Usage: read_models.py PACKAGE FOLDER OUTPUT. FOLDER contains `texts.json`, which lists the texts of each model by the
+name of its folder. OUTPUT is an `.npz` of embeddings by name; models that can't be loaded are skipped. For
 sentence-transformers there is also `<name> in float32`, after `.float()`.
 """
 

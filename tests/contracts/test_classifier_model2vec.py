@@ -1,4 +1,4 @@
-"""model2vec's own pipeline reads our classifiers and agrees, and we read what it saves."""
+"""model2vec's pipeline loads our classifiers with the same results, and the other way round."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import pytest
 
 from m2v_core.classification import StaticClassifier
 from m2v_core.storage.formats import HEAD
-from tests.core.classification.texts import labelled, many_labelled, model
+from tests.core.classification.texts import labeled, many_labeled, model
 
 inference = pytest.importorskip("model2vec.inference", reason="pip install 'm2v-studio[dev]'")
 mlp = pytest.importorskip("model2vec.inference.mlp")
 
-NEW_TEXTS = [*labelled(40, seed=1)[0], "sea fox rows", ""]
+NEW_TEXTS = [*labeled(40, seed=1)[0], "sea fox rows", ""]
 FORMS = {"one of two": 2, "one of three": 3, "several": None}
 
 
 @pytest.fixture(params=FORMS)
 def classifier(request):
     n_labels = FORMS[request.param]
-    texts, labels = many_labelled() if n_labels is None else labelled(90, n_labels)
+    texts, labels = many_labeled() if n_labels is None else labeled(90, n_labels)
     return StaticClassifier(model()).fit(texts, labels)
 
 
@@ -36,7 +36,7 @@ def assert_agree(theirs, ours):
 
 
 @pytest.mark.parametrize("form", ["safetensors", "skops"])
-def test_model2vec_reads_what_we_save(form, classifier, tmp_path):
+def test_model2vec_loads_saved_classifiers(form, classifier, tmp_path):
     classifier.save_pretrained(tmp_path)
     if form == "skops":
         (tmp_path / HEAD).unlink()
@@ -47,8 +47,8 @@ def test_model2vec_reads_what_we_save(form, classifier, tmp_path):
     assert_agree(theirs, classifier)
 
 
-def test_fine_tuned_too(tmp_path):
-    classifier = StaticClassifier(model(dtype="int8")).fit(*labelled(90), fine_tune=True, max_epochs=3)
+def test_fine_tuned_classifiers(tmp_path):
+    classifier = StaticClassifier(model(dtype="int8")).fit(*labeled(90), fine_tune=True, max_epochs=3)
     assert classifier.training.n_epochs
     classifier.save_pretrained(tmp_path)
     theirs = inference.StaticModelPipeline.from_pretrained(tmp_path)
@@ -56,14 +56,14 @@ def test_fine_tuned_too(tmp_path):
     assert plain(theirs.predict(NEW_TEXTS)) == plain(classifier.predict(NEW_TEXTS))
 
 
-def test_we_read_what_model2vec_saves(classifier, tmp_path):
+def test_classifiers_saved_by_model2vec_load_here(classifier, tmp_path):
     classifier.save_pretrained(tmp_path / "ours")
     theirs = inference.StaticModelPipeline.from_pretrained(tmp_path / "ours")
     theirs.save_pretrained(str(tmp_path / "theirs"))
     assert_agree(theirs, StaticClassifier.from_pretrained(tmp_path / "theirs"))
 
 
-def test_we_read_a_deep_head(tmp_path):
+def test_a_deep_head_loads_here(tmp_path):
     model().save_pretrained(tmp_path / "model")
     static_model = pytest.importorskip("model2vec").StaticModel.from_pretrained(tmp_path / "model")
     rng = np.random.default_rng(0)

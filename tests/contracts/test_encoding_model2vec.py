@@ -1,4 +1,4 @@
-"""A corpus through the compiled loops, beside the real model2vec."""
+"""Encodes a corpus in the compiled loops, compared with the real model2vec."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FAMILIES = ("wordpiece", "wordpiece-cased", "unigram", "bytelevel", "decoder", "
 
 
 def texts_of_corpus(step: int) -> list[str]:
-    """English sentences, paragraphs in many languages, documents of many of them, and texts without words."""
+    """English sentences, paragraphs in many languages, long concatenated documents, and texts without words."""
     sentences = [*corpus_sentences(5_000)[::step], *udhr_paragraphs()]
     documents = ["\n".join(sentences[start : start + 60]) for start in range(0, len(sentences), len(sentences) // 12)]
     return [*sentences, *documents, "", "  \t", "\U0001f984"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_corpus_is_encoded_as_by_model2vec(family, tmp_path: Path, monkeypatch):
+def test_a_corpus_has_the_same_embeddings_as_in_model2vec(family, tmp_path: Path, monkeypatch):
     tokenizer = Tokenizer.from_str(tokenizer_json(family))
     rows = random_table(tokenizer.get_vocab_size(), 64).astype(np.float16)
     StaticModel(rows, tokenizer).save_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""What we push, loaded from the Hub by the programs that others use, each in a process of its own."""
+"""Published models loaded from the Hub by other libraries, each in its own process."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_pushed_model_loads_and_agrees(hub: LoopbackHub, tmp_path: Path, reade
     np.testing.assert_allclose(found, model.encode(TEXTS), atol=2e-6)
 
 
-def test_their_push_loads_here(hub: LoopbackHub, tmp_path: Path):
+def test_a_model_pushed_by_model2vec_loads_here(hub: LoopbackHub, tmp_path: Path):
     pytest.importorskip("model2vec")
     static_model().save_pretrained(tmp_path / "model")
     code = (

@@ -1,4 +1,4 @@
-"""The snippets of docs/integrations.md, run as they stand with the real packages."""
+"""The snippets of docs/integrations.md, run unchanged with the real packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SECTIONS = {
 }
 ALL = "M2V_INTEGRATIONS"  # set by `make integrations`
 
-# Runs before each check: what `StaticModel.encode` gives.
+# Runs before each check: compares with the result of `StaticModel.encode`.
 _EXPECTED = f"""
 import subprocess, sys
 import numpy as np
@@ -41,10 +41,10 @@ def same(theirs, texts=TEXTS, model=ours):
 
 @dataclass(frozen=True)
 class Package:
-    """How a section's snippet is run and judged.
+    """How to run and check the snippet of a section.
 
     Attributes:
-        requirements: To install beside the packages of the environment that runs the tests.
+        requirements: Packages to install in addition to those of the test environment.
         check: Code that runs after the snippet, with its names.
         is_quick: Whether to run it with the other slow tests.
         models: Arguments of `static_model` for each model to run the snippet with.
@@ -57,6 +57,7 @@ class Package:
 
 
 PACKAGES = {
+    "model2vec": Package(("model2vec~=0.10",), "same(model.encode(TEXTS))", is_quick=True),
     "LangChain": Package(
         ("langchain-core~=1.8",),
         """
@@ -74,7 +75,7 @@ PACKAGES = {
         same(embedding.get_query_embedding("a fox"), "a fox")
         same(asyncio.run(embedding.aget_query_embedding("a fox")), "a fox")
         same(M2VEmbedding.from_dict(embedding.to_dict()).get_text_embedding("a fox"), "a fox")
-        # Once this fails, a release of theirs opens static models, and the page should show it.
+        # When this fails, a LlamaIndex release can load static models, and the page should show it.
         from llama_index.embeddings.huggingface import HuggingFaceEmbedding
         try:
             HuggingFaceEmbedding("my-model")
@@ -104,7 +105,7 @@ PACKAGES = {
         [[similarity]] = 1 - np.array(found["distances"])
         expected = ours.encode("a fox") @ ours.encode(found["documents"][0][0])
         np.testing.assert_allclose(similarity, expected, atol=1e-5)
-        # Another program, in another folder.
+        # Another process, in another folder.
         code = "import chromadb, m2v_core.integrations.chroma; "
         code += "collection = chromadb.PersistentClient('models/my-database').get_collection('texts'); "
         code += "print(collection.query(query_texts=['a fox'], n_results=1)['ids'][0][0])"
@@ -119,7 +120,7 @@ PACKAGES = {
         texts = [*TEXTS, ""] if tuned.normalize else TEXTS
         if tuned.max_length is None:
             texts += [" ".join(TEXTS * 20)]
-        elif tuned.max_length < 100:  # we cut characters too
+        elif tuned.max_length < 100:  # we also truncate characters
             texts = ["!,.,!.!!,..,"]
         same(model.encode(texts), texts, tuned)
         assert np.abs(tuned.encode("rivers") - ours.encode("rivers")).max() > 1e-3
@@ -131,6 +132,32 @@ PACKAGES = {
             {"max_length": 5},
             {"max_length": None},
         ),
+    ),
+    "Qdrant": Package(
+        ("qdrant-client~=1.20",),
+        """
+        assert best.payload["text"] == texts[int((model.encode(texts) @ model.encode("a fox")).argmax())]
+        expected = model.encode("a fox") @ model.encode(best.payload["text"])
+        np.testing.assert_allclose(best.score, expected, atol=1e-5)
+        """,
+        is_quick=True,
+    ),
+    "scikit-learn": Package(
+        (),
+        """
+        expected = LogisticRegression().fit(model.encode(TEXTS[:2]), ["a", "b"]).predict_proba(model.encode(TEXTS))
+        classifier.fit(TEXTS[:2], ["a", "b"])
+        np.testing.assert_allclose(classifier.predict_proba(TEXTS), expected)
+        """,
+        is_quick=True,
+    ),
+    "FastAPI": Package(
+        ("fastapi", "httpx"),
+        """
+        from fastapi.testclient import TestClient
+        same(TestClient(app).post("/embeddings", json=TEXTS).json())
+        """,
+        is_quick=True,
     ),
     "Packages that import model2vec": Package(
         ("keybert~=0.9", "bertopic~=0.17", "chonkie~=1.7", "txtai~=9.14"),
@@ -221,13 +248,13 @@ def test_snippet(tmp_path: Path, name: str) -> None:
     if not (package.is_quick or os.environ.get(ALL)):
         pytest.skip("takes long to install or to import; run it with make integrations")
     environment = Environment(tmp_path / "environment")
-    # What is heavy is shared with the environment that runs the tests; pip counts it as installed.
+    # Heavy packages are shared with the test environment; pip treats them as installed.
     paths = [str(ROOT), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     (environment.site_packages / "shared.pth").write_text("\n".join(dict.fromkeys(paths)))
     if package.requirements:
         environment.pip("install", "--no-compile", *package.requirements, variables=environment.variables)
     check = re.sub(r"^ {8}", "", package.check, flags=re.MULTILINE)
-    # For each model the same code again, in one process, as some packages take long to import.
+    # The same code runs again for each model, in one process, because some packages take long to import.
     script = tmp_path / "run.py"
     code = f"{SECTIONS[name]['python']}\n{_EXPECTED}\n{check}"
     script.write_text(

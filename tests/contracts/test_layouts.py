@@ -1,6 +1,6 @@
-"""Every layout that was ever published, rebuilt and opened.
+"""Every published layout, rebuilt and loaded.
 
-Source: the releases of https://github.com/MinishLab/model2vec, and what sentence-transformers writes.
+Source: the releases of https://github.com/MinishLab/model2vec, and the files that sentence-transformers writes.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ V0_10 = {**V0_7, "max_length": 256}
 
 
 def as_published(tokenizer: Tokenizer) -> Tokenizer:
-    """With the truncation and padding that many published files carry."""
+    """Add the truncation and padding of many published files."""
     tokenizer.enable_truncation(512)
     tokenizer.enable_padding(pad_id=0, pad_token=next(iter(tokenizer.get_vocab())))
     return tokenizer
 
 
 def renamed_unigram() -> Tokenizer:
-    """As 0.6 and 0.7 wrote every tokenizer: Unigram, its special tokens called [PAD] and [UNK]."""
+    """As written by 0.6 and 0.7 for every tokenizer: Unigram, with special tokens named [PAD] and [UNK]."""
     spec = json.loads(TOKENIZERS["Unigram"]().to_str())
     names = {"<pad>": "[PAD]", "<unk>": "[UNK]"}
     spec["model"]["vocab"] = [[names.get(piece, piece), score] for piece, score in spec["model"]["vocab"]]
@@ -193,14 +193,14 @@ def test_written_by_sentence_transformers(tmp_path: Path, kind, normalize, max_l
     theirs = sentence_transformers.SentenceTransformer(modules=modules, device="cpu")
     theirs.save(str(tmp_path))
     model = StaticModel.from_pretrained(tmp_path)
-    # We cut characters too, in most lines before 5 tokens.
+    # We also truncate characters, in most lines before 5 tokens.
     short = "sea fox run the sea fox run" if kind == "WordLevel" else "!,.,!.!!,..,"
     texts = [short] if max_length else [*LINES, " ".join(LINES * 20)]
     np.testing.assert_allclose(model.encode(texts), theirs.encode(texts), atol=2e-5)
     assert (model.normalize, model.max_length) == (normalize, max_length)
     assert "prompts" not in model.config
 
-    # Earlier releases gave the first module a folder too.
+    # Earlier releases also wrote the first module to a folder.
     inner = tmp_path / "0_StaticEmbedding"
     inner.mkdir()
     for name in ("model.safetensors", "tokenizer.json"):
@@ -214,7 +214,7 @@ def test_written_by_sentence_transformers(tmp_path: Path, kind, normalize, max_l
     np.testing.assert_allclose(nested.encode(texts), theirs.encode(texts), atol=2e-5)
 
 
-def test_a_sentence_transformer_that_reads_no_tokens_is_refused(tmp_path: Path):
+def test_a_sentence_transformer_with_max_length_zero_is_rejected(tmp_path: Path):
     tokenizer = TOKENIZERS["WordPiece"]()
     tokenizer.enable_truncation(0)
     modules = [st_modules.StaticEmbedding(tokenizer, embedding_weights=random_table(tokenizer.get_vocab_size()))]
@@ -223,7 +223,7 @@ def test_a_sentence_transformer_that_reads_no_tokens_is_refused(tmp_path: Path):
         StaticModel.from_pretrained(tmp_path)
 
 
-def test_a_sentence_transformer_with_more_modules_is_refused(tmp_path: Path):
+def test_a_sentence_transformer_with_more_modules_is_rejected(tmp_path: Path):
     tokenizer = TOKENIZERS["WordPiece"]()
     table = random_table(tokenizer.get_vocab_size())
     modules = [st_modules.StaticEmbedding(tokenizer, embedding_weights=table), st_modules.Dense(DIM, 4)]
@@ -232,12 +232,12 @@ def test_a_sentence_transformer_with_more_modules_is_refused(tmp_path: Path):
         StaticModel.from_pretrained(tmp_path)
 
 
-def test_a_teacher_is_refused(build_teacher_once: Callable[[str], Path]):
+def test_a_teacher_is_rejected(build_teacher_once: Callable[[str], Path]):
     with pytest.raises(ModelFormatError, match="Sentence Transformer"):
         StaticModel.from_pretrained(build_teacher_once("wordpiece"))
 
 
-def test_our_own_layout_wins_over_a_stale_one(tmp_path: Path):
+def test_our_layout_has_priority_over_an_outdated_one(tmp_path: Path):
     tokenizer = TOKENIZERS["WordPiece"]()
     stale = random_table(tokenizer.get_vocab_size(), dim=3)
     write(tmp_path, {"embeddings": stale}, tokenizer, V0_1, file="embeddings.safetensors")

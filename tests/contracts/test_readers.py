@@ -1,4 +1,4 @@
-"""What we save, opened by the programs that others use: the real packages are the judges."""
+"""Saved models loaded by the real packages of other libraries."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.static_models import LINES, TEXTS, TOKENIZERS, static_model
 model2vec = pytest.importorskip("model2vec")
 sentence_transformers = pytest.importorskip("sentence_transformers")
 
-# float16 rows are averaged in float16 by model2vec, so that its last digits differ.
+# model2vec averages float16 rows in float16, so the last digits differ.
 TOLERANCE = {"float32": 2e-6, "float16": 2e-3, "int8": 2e-6}
 
 
 def sentence_transformer(folder: Path, dtype: str = "float32") -> Any:
-    """The model as its card says to open it."""
+    """Load the model as its card instructs."""
     theirs = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
     return theirs.float() if dtype == "float16" else theirs
 
@@ -55,8 +55,8 @@ def test_sentence_transformers_agrees(tmp_path: Path, kind, dtype, n_clusters, n
     model = static_model(kind, dtype=dtype, n_clusters=n_clusters, normalize=normalize)
     model.save_pretrained(tmp_path)
     theirs = sentence_transformer(tmp_path, dtype)
-    # It cuts tokens but no characters, so the long text at the end differs. Without normalizing, unknown
-    # tokens count in its mean; nothing that is saved could change that.
+    # It truncates tokens but not characters, so the long text at the end differs. Without normalizing, unknown
+    # tokens count in its mean, which no saved file could change.
     texts = list(TEXTS[:-1]) if normalize else list(LINES)
     tolerance = TOLERANCE[dtype] * (1 if normalize else 20)
     np.testing.assert_allclose(theirs.encode(texts), model.encode(texts), atol=tolerance)
@@ -83,7 +83,7 @@ def test_the_card_converts_where_sentence_transformers_must(tmp_path: Path, dtyp
     theirs = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
     embeddings = np.asarray(theirs.encode(["", "the"]), dtype=np.float32)
     assert np.isfinite(embeddings[1]).all()
-    # Once this fails for a release, its float16 is safe and the card need not convert for it.
+    # When this fails for a release, its float16 is correct, and the card need not convert for it.
     assert np.isnan(embeddings[0]).any() == ((dtype, normalize, n_clusters) == ("float16", True, None))
     is_converted = f'SentenceTransformer("{tmp_path.name}").float()' in (tmp_path / "README.md").read_text()
     assert is_converted == np.isnan(embeddings[0]).any()
@@ -100,7 +100,7 @@ def test_a_float16_model_takes_the_fast_path_of_model2vec(tmp_path: Path, kind):
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("max_length", [1, 5, None])
-def test_readers_cut_where_we_do(tmp_path: Path, kind, max_length):
+def test_readers_truncate_where_we_do(tmp_path: Path, kind, max_length):
     model = static_model(kind, max_length=max_length)
     model.save_pretrained(tmp_path)
     theirs = model2vec.StaticModel.from_pretrained(tmp_path)
@@ -109,7 +109,7 @@ def test_readers_cut_where_we_do(tmp_path: Path, kind, max_length):
 
 
 @pytest.mark.parametrize("max_length", [3, 5])
-def test_sentence_transformers_cuts_where_we_do(tmp_path: Path, max_length):
+def test_sentence_transformers_truncates_where_we_do(tmp_path: Path, max_length):
     model = static_model("WordLevel", max_length=max_length)
     model.save_pretrained(tmp_path)
     theirs = sentence_transformers.SentenceTransformer(str(tmp_path), device="cpu")
@@ -121,7 +121,7 @@ def test_sentence_transformers_cuts_where_we_do(tmp_path: Path, max_length):
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("max_length", [1, 3, 40, None])
-def test_limits_mean_the_same(tmp_path: Path, kind, max_length):
+def test_limits_have_the_same_meaning(tmp_path: Path, kind, max_length):
     model = static_model(kind)
     model.save_pretrained(tmp_path)
     theirs = model2vec.StaticModel.from_pretrained(tmp_path)
@@ -138,7 +138,7 @@ def test_limits_mean_the_same(tmp_path: Path, kind, max_length):
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("normalize", [True, False])
-def test_what_they_save_again_is_read(tmp_path: Path, kind, normalize):
+def test_models_saved_by_other_libraries_load_here(tmp_path: Path, kind, normalize):
     model = static_model(kind, dtype="int8", n_clusters=20, normalize=normalize)
     model.save_pretrained(tmp_path / "ours")
     model2vec.StaticModel.from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "model2vec")

@@ -1,4 +1,4 @@
-"""The recipe `model2vec` against the real package, from the same teacher."""
+"""The recipe `model2vec` compared with the real package, from the same teacher."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def unit(embeddings: np.ndarray) -> np.ndarray:
     return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
 
 
-def test_sentences_are_as_similar_as_in_model2vec(ours: StaticModel, theirs):
+def test_similarities_equal_those_of_model2vec(ours: StaticModel, theirs):
     texts = [*corpus_sentences(1_500), *udhr_paragraphs()]
     mine, real = unit(ours.encode(texts)), unit(theirs.encode(texts))
     assert ours.tokens == theirs.tokens
@@ -46,7 +46,7 @@ def test_sentences_are_as_similar_as_in_model2vec(ours: StaticModel, theirs):
 
 
 def human_agreement(model: StaticModel, folder: str) -> float:
-    """Mean over the sets of 100 x Spearman's rho of the cosine against the human score."""
+    """Mean over the tasks of 100 x Spearman's rho of cosine and human score."""
     rhos = []
     for path in sorted((EVAL / folder).glob("*.tsv")):
         scores, left, right = zip(*rows(path), strict=True)
@@ -56,7 +56,7 @@ def human_agreement(model: StaticModel, folder: str) -> float:
 
 
 def accuracy(model: StaticModel) -> float:
-    """Mean over the sets of the percentage that a standardised logistic regression gets right."""
+    """Mean over the tasks of the accuracy in percent of logistic regression on standardized embeddings."""
     percentages = []
     for folder in sorted((EVAL / "classification").iterdir()):
         (train_labels, train_texts), (labels, texts) = (
@@ -68,19 +68,19 @@ def accuracy(model: StaticModel) -> float:
     return float(np.mean(percentages))
 
 
-# The figures are those of model2vec 0.10 with this teacher at 256 dimensions, on that data.
+# The scores of model2vec 0.10 with this teacher at 256 dimensions on this data.
 
 
 @needs_eval
-def test_sentence_similarity_scores_as_model2vec(ours: StaticModel):
+def test_sentence_similarity_reaches_model2vec(ours: StaticModel):
     assert human_agreement(ours, "sts") == pytest.approx(63.71, abs=0.1)
 
 
 @needs_eval
-def test_word_similarity_scores_as_model2vec(ours: StaticModel):
+def test_word_similarity_reaches_model2vec(ours: StaticModel):
     assert human_agreement(ours, "wordsim") == pytest.approx(45.85, abs=0.1)
 
 
 @needs_eval
-def test_classification_scores_as_model2vec(ours: StaticModel):
+def test_classification_reaches_model2vec(ours: StaticModel):
     assert accuracy(ours) == pytest.approx(79.01, abs=0.1)

@@ -1,4 +1,4 @@
-"""The calls of Model2Vec's first README, with this package's name in place of its own."""
+"""The code of Model2Vec's first README, with the name of this package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SENTENCES = ["It's dangerous to go alone!", "It's a secret to everyone."]
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Runs lines of Python in a folder of their own, and returns the names that they leave."""
+    """Run lines of Python in a temporary folder, and return the names that they define."""
     monkeypatch.chdir(tmp_path)
 
     def run(*lines: str) -> dict[str, object]:
@@ -81,8 +81,8 @@ def test_distilling_from_the_command_line(teacher, tmp_path):
     assert {"word1", "word2", "word3"} <= set(StaticModel.from_pretrained(tmp_path / "model2vec_model").tokens)
 
 
-def test_the_module_is_the_function_too():
-    """Whichever was imported first, in processes of their own."""
+def test_the_module_is_callable():
+    """Regardless of which is imported first, in separate processes."""
     lines = ["import m2v_core.distill", "from m2v_core.distill import distill, distill_from_model", "import m2v_core"]
     check = (
         "; import inspect, pickle, m2v_core; from m2v_core import distill as d;"
@@ -98,9 +98,9 @@ def test_the_module_is_the_function_too():
 
 
 def test_evaluating(script, tmp_path, capsys):
-    """The tasks are mteb's own test tasks, as those of the benchmark are on the Hub.
+    """The tasks are mteb's own test tasks, because those of the benchmark are on the Hub.
 
-    mteb 2 has `ModelMeta` in another place, and asks for all of its fields.
+    In mteb 2, `ModelMeta` is in another module, and requires all of its fields.
     """
     pytest.importorskip("mteb.mocks.mock_tasks", reason="pip install 'm2v-studio[mteb]'")
     static_model().save_pretrained(tmp_path / "m2v_model")

@@ -1,4 +1,4 @@
-"""The ONNX folders in transformers.js: the real npm package, local files only."""
+"""ONNX folders in transformers.js: the real npm package, local files only."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from m2v_core.classification import StaticClassifier
 from m2v_core.model import StaticModel
-from tests.core.classification.texts import labelled, many_labelled
+from tests.core.classification.texts import labeled, many_labeled
 from tests.static_models import LINES, TEXTS, random_table, static_model
 
 
 def words_only() -> StaticModel:
-    """A model of whole words alone, split as distillation without subwords splits."""
+    """A model of whole words only, which splits like models distilled without subwords."""
     splitter = pre_tokenizers.BertPreTokenizer()
     words = sorted({word for line in LINES for word, _ in splitter.pre_tokenize_str(line.lower())})
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*words, "[UNK]"])}, unk_token="[UNK]"))
@@ -45,7 +45,7 @@ def run_node(package: Path, folder: Path, texts: list[str]) -> Any:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_pipeline_gives_what_encode_gives(transformers_js: Path, tmp_path: Path, name: str) -> None:
+def test_the_pipeline_returns_the_same_as_encode(transformers_js: Path, tmp_path: Path, name: str) -> None:
     model = MODELS[name]()
     model.export(tmp_path / name, "onnx")
     texts = [text[: model.max_characters] for text in TEXTS]
@@ -56,7 +56,7 @@ def test_pipeline_gives_what_encode_gives(transformers_js: Path, tmp_path: Path,
     np.testing.assert_allclose(found["embeddings"], expected, atol=1e-5)
     np.testing.assert_allclose(found["typed"], expected, atol=1e-5)
     assert not np.any(found["empty"])
-    # A text without known tokens has no direction: the pipeline divides zero by zero.
+    # A text without known tokens has a zero embedding: the pipeline divides zero by zero.
     known = expected.any(axis=1)
     assert known.any()
     pooled = np.array(found["pooled"], dtype=float)
@@ -64,9 +64,9 @@ def test_pipeline_gives_what_encode_gives(transformers_js: Path, tmp_path: Path,
     assert np.isnan(pooled[~known]).all()
 
 
-@pytest.mark.parametrize("labelled_texts", [labelled(90), many_labelled()], ids=["one of three", "several"])
-def test_pipeline_classifies_as_predict_proba_does(transformers_js: Path, tmp_path: Path, labelled_texts: Any) -> None:
-    classifier = StaticClassifier(static_model()).fit(*labelled_texts)
+@pytest.mark.parametrize("labeled_texts", [labeled(90), many_labeled()], ids=["one of three", "several"])
+def test_the_pipeline_equals_predict_proba(transformers_js: Path, tmp_path: Path, labeled_texts: Any) -> None:
+    classifier = StaticClassifier(static_model()).fit(*labeled_texts)
     classifier.export(tmp_path / "classifier", "onnx")
     texts = [text[: classifier.model.max_characters] for text in TEXTS]
     found = run_node(transformers_js, tmp_path / "classifier", texts)

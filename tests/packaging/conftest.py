@@ -36,6 +36,8 @@ class Environment:
 
     def pip(self, *arguments: str | Path, variables: dict[str, str]) -> None:
         command = [sys.executable, "-m", "pip", "--python", self.python, *arguments]
+        if arguments[0] == "install":
+            command.append("--no-compile")  # the few modules that are imported are compiled then
         done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=self.python.parent)
         if done.returncode and "NewConnectionError" in done.stderr:
             pytest.skip(f"the packages can't be fetched here: {done.stderr.strip().splitlines()[-1]}")

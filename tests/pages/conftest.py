@@ -37,7 +37,8 @@ def make_job(state: str = "running", **changes: Any) -> Job:
 
 def encoding_job(done: int, total: int = 1000, **changes: Any) -> Job:
     stages = (Stage("load", 1, 1, 2.0, True), Stage("encode", done, total, 4.0, False))
-    progress = Progress("encode", done, total, done / 4, (total - done) / (done / 4) if done else None)
+    eta = (total - done) / (done / 4) if done else None
+    progress = Progress("encode", done, total, done / 4, eta, None if eta is None else eta + 4, done / total)
     return make_job(**({"stages": stages, "progress": progress, "elapsed_seconds": 7.0} | changes))
 
 

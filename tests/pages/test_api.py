@@ -81,14 +81,14 @@ def test_a_distillation_is_submitted_as_told(store: FakeStore, library: Library)
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((OWNER, ""), "No teacher is chosen"),
+        ((OWNER, ""), "No teacher is selected"),
         ((OWNER, 7), "teacher is a int"),
         ((OWNER, "t", "words"), "vocabulary must be a list of strings"),
         ((OWNER, "t", [1]), "vocabulary must be a list of strings"),
         ((OWNER, "t", None, ["pca_dims"]), "settings is a list"),
-        ((OWNER, "t", None, {"dims": 3}), "no setting 'dims'; there are .*pca_dims"),
-        ((OWNER, "t", None, {"trust_remote_code": True}), "no setting 'trust_remote_code'"),
-        ((OWNER, "t", None, {"model_name": "u"}), "no setting 'model_name'"),
+        ((OWNER, "t", None, {"dims": 3}), "Unknown setting 'dims'; use .*pca_dims"),
+        ((OWNER, "t", None, {"trust_remote_code": True}), "Unknown setting 'trust_remote_code'"),
+        ((OWNER, "t", None, {"model_name": "u"}), "Unknown setting 'model_name'"),
         (("ada", "t"), "owner must be a key"),
         ((None, "t"), "owner must be a key"),
     ],
@@ -103,7 +103,7 @@ def test_a_distillation_that_can_not_be_is_refused(
 
 def test_on_a_space_no_folder_is_a_teacher(monkeypatch: pytest.MonkeyPatch, store: FakeStore, library: Library) -> None:
     monkeypatch.setenv("SPACE_ID", "someone/space")
-    with pytest.raises(gr.Error, match="no Hub id"):
+    with pytest.raises(gr.Error, match="not a Hub id"):
         page.distill(OWNER, "/etc")
 
 
@@ -142,7 +142,7 @@ def test_nothing_is_anybody_elses(store: FakeStore, record: ModelRecord) -> None
         lambda: page.download(OTHER, record.id),
         lambda: page.delete(OTHER, record.id),
     ):
-        with pytest.raises(gr.Error, match="no such job|No such model"):
+        with pytest.raises(gr.Error, match="no such job|Model not found"):
             call()
     assert store.get(JOB_ID, OWNER).state == "running"
     assert page.list_models(OWNER)
@@ -199,7 +199,7 @@ def test_the_whole_way_by_a_client(server: Server, build_teacher_once: Callable[
     failing = client.predict(owner=owner, teacher=str(tmp_path / "absent"), api_name="/distill")
     failed = finished(client, owner, failing)
     assert failed["state"] == "failed" and "absent" in failed["message"]
-    with pytest.raises(AppError, match="No such job among yours"):
+    with pytest.raises(AppError, match="Job not found"):
         client.predict(owner=OTHER, job_id=job_id, api_name="/job")
     assert client.predict(owner=owner, model_id=model_id, api_name="/delete") == model["name"]
     assert client.predict(owner=owner, api_name="/list_models") == []
@@ -234,7 +234,7 @@ def test_agents_get_tools_that_read(server: Server, tmp_path: Path) -> None:
                 result = await session.call_tool(name, arguments)
                 assert not result.isError and answer in result.content[0].text, name
             refused = await session.call_tool("encode", {**mine, "owner": OTHER, "texts": ["the fox"]})
-            assert refused.isError and "No such model among yours" in refused.content[0].text
+            assert refused.isError and "Model not found" in refused.content[0].text
             for name in PUBLIC - page.READ_ONLY:
                 refused = await session.call_tool(name, mine)
                 assert refused.isError and "Unknown tool" in refused.content[0].text

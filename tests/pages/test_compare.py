@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +13,17 @@ import pytest
 from m2v_core.errors import InputError, LimitError, M2VError, NotFoundError
 from m2v_core.evaluation.encoders import EncoderFacts
 from m2v_core.evaluation.speed import EncoderSpeed, Machine, SpeedComparison
+from m2v_core.progress import Progress
 from m2v_core.studio.jobs import Job, Stage
 from m2v_core.studio.library import Contents, ModelRecord
 from m2v_core.studio.space.settings import current_limits
 from pages import compare
-from pages.compare import offer, refresh, show, submit, their_teacher, unique_names, usable_texts
+from pages.compare import load_texts, offer, refresh, show, submit, their_teacher, unique_names
 from pages.components import BUNDLED_TEACHER, model_picker
 from pages.components.job_panel import newest_job, panel_values
 from pages.components.job_view import job_html
 from pages.components.measurements import conditions_html, numbers_html
-from pages.components.own_texts import judge_file
+from pages.components.own_texts import check_file
 from pages.components.result_card import result_html
 from pages.figures import speed_bars, speed_bubbles
 from pages.figures.style import fidelity_axis
@@ -80,7 +82,7 @@ class Shelf:
 
     def pick(self, model_id: str, owner: str) -> None:
         if model_id not in {record.id for record in self.list_models(owner)}:
-            raise NotFoundError("No such model among yours.")
+            raise NotFoundError("Model not found.")
         self.picked_id = model_id
 
     def contents(self, owner: str) -> Contents:
@@ -123,7 +125,9 @@ def request(**query: str) -> Any:
 def test_without_a_model_the_page_says_what_to_do_first(jobs: FakeStore) -> None:
     shown = offer(OWNER, request())
     boxes, empty = shown["models"], shown["empty"]
-    assert not boxes.visible and "Distill your first one" in empty and '<a href="library">open one you have' in empty
+    assert (
+        not boxes.visible and "Distill your first model" in empty and '<a href="library">open an existing one' in empty
+    )
     with pytest.raises(InputError, match="distill one first"):
         start()
 
@@ -163,7 +167,7 @@ def test_the_address_and_other_pages_say_which_model_is_ticked(jobs: FakeStore) 
     assert (shown["models"].value, shown["empty"], shown["teacher"]) == (["a" * 32], "", TEACHER)
     assert offer(OWNER, request())["models"].value == ["a" * 32]  # picked once, picked everywhere
     shown = offer(OWNER, request(model="c" * 32))
-    assert shown["models"].value == ["a" * 32] and "No such model among yours" in shown["empty"]
+    assert shown["models"].value == ["a" * 32] and "Model not found" in shown["empty"]
 
 
 def test_models_come_and_go_while_the_page_is_open(jobs: FakeStore) -> None:
@@ -187,7 +191,7 @@ def test_models_come_and_go_while_the_page_is_open(jobs: FakeStore) -> None:
     assert refresh(OWNER, ["a" * 32], now_listed, TEACHER, TEACHER)["models"].value == ["b" * 32]
     jobs.jobs.clear()
     shown = refresh(OWNER, ["b" * 32], now_listed, TEACHER, TEACHER)
-    assert not shown["models"].visible and "Distill your first one" in shown["empty"]
+    assert not shown["models"].visible and "Distill your first model" in shown["empty"]
 
 
 def test_a_model_that_is_deleted_just_then_is_left_out(jobs: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +223,7 @@ def test_own_texts_come_from_a_file_too(jobs: FakeStore, vocabulary_file: Callab
     jobs.add(OWNER, model_job())
     lines = [f"a text of number {number}" for number in range(12)]
     path = vocabulary_file("texts.txt", "\n".join([*lines, "", lines[0]]))
-    assert "12 different texts ready" in judge_file(usable_texts, path)
+    assert "12 distinct texts ready" in check_file(load_texts, path)
     start(source="upload", upload=path)
     assert jobs.submitted[0][0].texts == {"texts": lines}
     table = vocabulary_file("texts.csv", "id,text\n" + "\n".join(f"{n},{line}" for n, line in enumerate(lines)))
@@ -228,18 +232,18 @@ def test_own_texts_come_from_a_file_too(jobs: FakeStore, vocabulary_file: Callab
     assert jobs.submitted[1][0].texts == {"texts": lines}
 
     jobs.add(OWNER, model_job())
-    assert judge_file(usable_texts, None) == ""
+    assert check_file(load_texts, None) == ""
     two = vocabulary_file("two.csv", "question,answer\n" + "".join(f"q{n},a{n}\n" for n in range(9)))
-    assert "Which column holds the texts?" in judge_file(usable_texts, two)
-    assert "9 different texts ready" in judge_file(usable_texts, two, "answer")
+    assert "Choose the column with the texts" in check_file(load_texts, two)
+    assert "9 distinct texts ready" in check_file(load_texts, two, "answer")
     start(source="upload", upload=two, column="answer")
     assert jobs.submitted[-1][0].texts == {"texts": [f"a{n}" for n in range(9)]}
     jobs.add(OWNER, model_job())
     with pytest.raises(M2VError, match="several columns: 'question', 'answer'. Choose the one to read"):
         start(source="upload", upload=two)
-    assert "m2v-error" in judge_file(usable_texts, vocabulary_file("empty.txt", ""))
+    assert "m2v-error" in check_file(load_texts, vocabulary_file("empty.txt", ""))
     for changes in ({"upload": None}, {"upload": vocabulary_file("few.txt", "one\ntwo")}):
-        with pytest.raises(M2VError, match=r"no file yet|2 different texts are too few"):
+        with pytest.raises(M2VError, match=r"No file was uploaded|2 distinct texts are too few"):
             start(source="upload", **changes)
 
 
@@ -260,7 +264,7 @@ def test_what_is_submitted(jobs: FakeStore) -> None:
 
 def test_anothers_model_is_none(jobs: FakeStore) -> None:
     jobs.add("another-another-another-1", model_job())
-    with pytest.raises(InputError, match="No model is chosen"):
+    with pytest.raises(InputError, match="No model is selected"):
         start()
 
 
@@ -268,7 +272,7 @@ def test_anothers_model_is_none(jobs: FakeStore) -> None:
     ("changes", "message"),
     [
         ({"teacher": " "}, "No teacher"),
-        ({"source": "own", "own_texts": "one\none\ntwo"}, "2 different texts are too few for 5 rounds"),
+        ({"source": "own", "own_texts": "one\none\ntwo"}, "2 distinct texts are too few for 5 rounds"),
     ],
 )
 def test_what_is_refused(jobs: FakeStore, changes: dict[str, Any], message: str) -> None:
@@ -281,15 +285,15 @@ def test_what_is_refused(jobs: FakeStore, changes: dict[str, Any], message: str)
 def test_no_paths_on_a_space(jobs: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs.add(OWNER, model_job())
     monkeypatch.setenv("SPACE_ID", "some/space")
-    with pytest.raises(InputError, match="no Hub id"):
+    with pytest.raises(InputError, match="not a Hub id"):
         start(teacher="/etc")
 
 
 def test_too_many_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = replace(current_limits(), speed_texts=10)
     monkeypatch.setattr(compare, "current_limits", lambda: limits)
-    with pytest.raises(LimitError, match="11 texts are more than the 10"):
-        usable_texts("own", "\n".join(map(str, range(11))), None, None, 5)
+    with pytest.raises(LimitError, match="11 texts; the limit here is 10"):
+        load_texts("own", "\n".join(map(str, range(11))), None, None, 5)
 
 
 def test_names_are_told_apart(jobs: FakeStore) -> None:
@@ -312,7 +316,7 @@ def test_a_measurement_is_shown(jobs: FakeStore) -> None:
     bars, conditions, bubbles = (shown[name] for name in ("bars", "conditions", "bubbles"))
     assert measured_box.visible and charts.visible and len(bars.data) == 1 and len(bubbles.data) == 2
     for text in (
-        "my model reads 1,250 times as fast as teacher, whose speed is extrapolated",
+        "my model is 1,250 times as fast as teacher, whose speed is extrapolated",
         "10,000",
         "5,000 to 15,000",
         "15.7 MB",
@@ -323,7 +327,7 @@ def test_a_measurement_is_shown(jobs: FakeStore) -> None:
         "Median of 3 rounds",
         "the same 300 texts",
         "Some CPU, 2 CPUs",
-        "some/teacher read 200 of the 300 texts",
+        "some/teacher encoded 200 of the 300 texts",
         "all pairs of 512 texts",
     ):
         assert text in conditions
@@ -351,7 +355,7 @@ def test_bars_have_units_spread_and_marks() -> None:
         "my model",
         "<b>10,000</b>",
     ]
-    assert figure.layout.xaxis.type == "log" and "sentences a second" in figure.layout.xaxis.title.text
+    assert figure.layout.xaxis.type == "log" and "sentences/s" in figure.layout.xaxis.title.text
     assert figure.layout.xaxis.range == (0, 5)
     assert "rounds: 5,000 to 15,000" in bars.customdata[1]
 
@@ -378,11 +382,11 @@ def test_the_chart_says_what_the_size_of_a_bubble_means() -> None:
 def test_the_card_has_the_verdict() -> None:
     said = text_of(result_html(speed_job()))
     assert said == (
-        "Sentences a second 10,000 Times as fast as the teacher, extrapolated 1,250 Fidelity 0.800 Measured in 20 s"
+        "Sentences/s 10,000 Times as fast as the teacher, extrapolated 1,250 Fidelity 0.800 Measured in 20 s"
     )
     alone = json.loads(json.dumps(measured(with_teacher=False).to_json()))
-    assert text_of(result_html(speed_job(outcome=alone))) == "Sentences a second 10,000 Measured in 20 s"
-    assert "my model reads 10,000 sentences a second" in numbers_html(measured(with_teacher=False))
+    assert text_of(result_html(speed_job(outcome=alone))) == "Sentences/s 10,000 Measured in 20 s"
+    assert "my model encodes 10,000 sentences per second" in numbers_html(measured(with_teacher=False))
 
 
 def test_what_rests_on_too_little_is_not_shown() -> None:
@@ -390,12 +394,12 @@ def test_what_rests_on_too_little_is_not_shown() -> None:
     short = EncoderSpeed(teacher.facts, 3, teacher.round_seconds, True)
     comparison = replace(measured(), encoders=(replace(static, fidelity=None), short), judged_texts=0)
     numbers, conditions = numbers_html(comparison), text_of(conditions_html(comparison))
-    assert "my model reads 10,000 sentences a second" in numbers and "times" not in numbers
-    assert "read 9 texts, fewer than 3 batches of 32" in conditions
-    assert "Fidelity was not measured: it takes 512 texts" in conditions
+    assert "my model encodes 10,000 sentences per second" in numbers and "times" not in numbers
+    assert "encoded 9 texts, fewer than 3 batches of 32" in conditions
+    assert "Fidelity was not measured: it requires 512 texts" in conditions
     job = speed_job(outcome=json.loads(json.dumps(comparison.to_json())))
     assert text_of(result_html(job)) == (
-        "Sentences a second 10,000 Times as fast as the teacher, extrapolated Not enough data to tell "
+        "Sentences/s 10,000 Times as fast as the teacher, extrapolated Not enough data to tell "
         "Fidelity Not measured Measured in 20 s"
     )
 
@@ -411,6 +415,60 @@ def test_names_are_text_and_never_markup() -> None:
     assert "<img" not in speed_bars(comparison).to_json() + speed_bubbles(comparison).to_json()
 
 
+@pytest.mark.parametrize("with_teacher", [True, False])
+def test_a_busy_machine_is_reported(with_teacher: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = replace(measured(with_teacher=with_teacher), other_load=0.62)
+    said = text_of(numbers_html(comparison))
+    assert "This machine was busy during the measurement, so the rates are too low" in said
+    assert ("the ratio is less affected" in said) is with_teacher
+    assert "Other programs used 62% of the processors. Close other programs and measure again." in said
+    monkeypatch.setenv("SPACE_ID", "some/space")
+    assert "Close" not in numbers_html(comparison) and "Measure again later." in numbers_html(comparison)
+    for idle in (0.1, None):
+        assert "busy" not in numbers_html(replace(comparison, other_load=idle))
+
+
+def racing_job(**changes: Any) -> Job:
+    parameters = {"models": [{"name": EVIL, "path": "p"}], "teacher": TEACHER, "with_peer": True}
+    counters = {EVIL: (654, 0.01), f"{EVIL} (model2vec)": (327, 0.02), TEACHER: (96, 1.0)}
+    return make_job(
+        **{
+            "kind": "speed",
+            "parameters": parameters,
+            "stages": (Stage("measure", 4, 15, 3.0, False),),
+            "progress": Progress("measure", 4, 15, 1.3, 8.0, counters=counters),
+            "elapsed_seconds": 4.0,
+            **changes,
+        }
+    )
+
+
+def test_each_encoder_has_a_counter_while_it_is_measured() -> None:
+    html = job_html(racing_job(), "speed")
+    assert "<img" not in html
+    evil = EVIL.replace("<", "&lt;").replace(">", "&gt;")
+    for words in (
+        f"{evil} 654 sentences, 65,400 sentences/s",
+        f"{evil} (model2vec) 327 sentences, 16,350 sentences/s",
+        "teacher 96 sentences, 96 sentences/s",
+    ):
+        assert words in text_of(html)
+    assert re.findall(r"translateX\((\S+)%\)", html)[1:] == ["0.00", "-75.00", "-99.40"]
+    race = html[html.index('<ul class="m2v-race"') : html.index("</ul>")]
+    assert "aria-live" not in race and "role=" not in race
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "cancelling", "cancelled", "failed", "done"])
+def test_the_counters_take_the_same_space_in_every_state(state: Any) -> None:
+    parameters = {"models": [{"name": "a", "path": "p"}], "teacher": TEACHER}
+    job = racing_job(state=state, parameters=parameters, queue_position=1)
+    idle = job_html(None, "speed")
+    assert job_html(job, "speed").count("<li") == idle.count("<li")
+    assert job_html(replace(job, parameters=parameters | {"teacher": None}), "speed").count("<li") < idle.count("<li")
+    old = replace(job, progress=Progress("measure", 4, 15, 1.3, 8.0))
+    assert ("m2v-race" in job_html(old, "speed")) is (state != "done")  # of an earlier version
+
+
 def test_the_panel_follows_its_own_kind(jobs: FakeStore) -> None:
     jobs.add(OWNER, model_job(id="a" * 32, created_at=1.0))
     job = jobs.add(OWNER, speed_job(created_at=2.0))
@@ -418,9 +476,7 @@ def test_the_panel_follows_its_own_kind(jobs: FakeStore) -> None:
     assert newest_job(OWNER, "speed") == job
     (jobs.result / "config.json").rename(jobs.result / "speed.json")
     values = panel_values(OWNER, job, "speed")
-    assert (
-        values["done_id"] == JOB_ID and "JSON" in values["download"].label and "Sentences a second" in values["facts"]
-    )
+    assert values["done_id"] == JOB_ID and "JSON" in values["download"].label and "Sentences/s" in values["facts"]
     running = make_job(kind="speed", stages=(Stage("measure", 2, 10, 3.0, False),), elapsed_seconds=4.0)
-    assert "2 of 10 turns" in job_html(running) and "Measure in turn" in job_html(running)
+    assert "2 of 10 measurements" in job_html(running) and "Measure the speed" in job_html(running)
     assert "Warm up" in job_html(None, "speed")

@@ -70,8 +70,8 @@ def test_foreign_text_is_escaped() -> None:
 
 
 def test_a_deliberate_error_speaks_for_itself() -> None:
-    html = error_notice(InputError("pca_dims is 0. Give 1 or more."), "This can't run yet")
-    assert "This can&#39;t run yet" in html
+    html = error_notice(InputError("pca_dims is 0. Give 1 or more."), "The run can't be started")
+    assert "The run can&#39;t be started" in html
     assert "pca_dims is 0. Give 1 or more." in html
 
 
@@ -89,7 +89,7 @@ def test_neighbors_show_word_bar_and_number() -> None:
     assert html.index("queen") < html.index("cabbage")
     assert "width:87.6%" in html and "0.88" in html
     assert "width:0.0%" in html and "-0.20" in html
-    assert "knows no part of this" in neighbors_html([], "xyzzy")
+    assert "None of these words are in" in neighbors_html([], "xyzzy")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_any_teacher_is_good_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SPACE_ID", raising=False)
     assert checked_teacher(" ./mine ") == "./mine"
     for nothing in (None, "", "  "):
-        with pytest.raises(InputError, match="No teacher is chosen"):
+        with pytest.raises(InputError, match="No teacher is selected"):
             checked_teacher(nothing)
 
 
@@ -124,7 +124,7 @@ def test_a_space_takes_hub_ids_alone(monkeypatch: pytest.MonkeyPatch, name: str)
     if name == "a/b\n":
         assert checked_teacher(name) == "a/b"
     else:
-        with pytest.raises(InputError, match="no Hub id"):
+        with pytest.raises(InputError, match="not a Hub id"):
             checked_teacher(name)
 
 
@@ -160,14 +160,14 @@ def test_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert components.data_folder() == tmp_path / "m2v-studio"
 
 
-@shows_errors("It stopped", lambda message: ("", message))
+@shows_errors("The run stopped", lambda message: ("", message))
 def divided(request: gr.Request, number: int) -> tuple[str, str]:
     if number < 0:
         raise InputError(f"{number} is negative. Give 0 or more.")
     return str(1 / number), ""
 
 
-@shows_errors("It stopped")
+@shows_errors("The run stopped")
 def counted(to: int) -> Iterator[str]:
     yield "0"
     if to < 0:
@@ -179,10 +179,10 @@ def test_an_error_of_a_handler_is_shown_in_place_of_its_answer(caplog: pytest.Lo
     request = gr.Request()
     assert divided(request, 2) == ("0.5", "")
     answer, message = divided(request, -3)
-    assert answer == "" and "It stopped" in message and "-3 is negative. Give 0 or more." in message
+    assert answer == "" and "The run stopped" in message and "-3 is negative. Give 0 or more." in message
     assert not caplog.records
     answer, message = divided(request, 0)
-    assert answer == "" and "It stopped" not in message and "division by zero" not in message
+    assert answer == "" and "The run stopped" not in message and "division by zero" not in message
     assert caplog.records[0].getMessage().split()[1] in message
     assert "ZeroDivisionError" in caplog.text and "return str(1 / number)" in caplog.text
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pytest
 from gradio.context import LocalContext
 
@@ -15,11 +17,13 @@ from m2v_core.exploration.neighbors import Neighbor
 from m2v_core.studio.work.distilling import default_name
 from pages import distill
 from pages.api import _SETTINGS
-from pages.components import own_words, preflight_card
+from pages.components import BUNDLED_TEACHER, own_words, preflight_card
 from pages.components.account import Visitor
 from pages.components.distill_settings import DEFAULTS as FORM_DEFAULTS
 from pages.components.distill_settings import (
     DEVICES,
+    EFFORT_INFO,
+    EFFORTS,
     POOLINGS,
     PRECISIONS,
     RECIPES,
@@ -29,8 +33,8 @@ from pages.components.distill_settings import (
     parse_dims,
     parse_pattern,
 )
-from pages.components.model_name import propose, rule_html
-from pages.components.own_words import clean_words, lint, lint_file, read_words, usable_words
+from pages.components.model_name import Suggestion, propose, rule_html
+from pages.components.own_words import clean_words, lint, lint_file, read_words, vocabulary_lines
 from pages.components.preflight_card import teacher_facts
 from pages.distill import build, restore, search, submit
 from tests.hub.server import LoopbackHub, User
@@ -58,6 +62,7 @@ DEFAULTS: dict[str, Any] = {
     "dictionary": "auto",
     "device": "auto",
     "recipe": "fast",
+    "effort": None,
     "corpus": None,
 }
 
@@ -88,6 +93,7 @@ def test_the_defaults_are_those_of_distill(store: FakeStore) -> None:
         "prompt_name": None,
         "dictionary": "auto",
         "recipe": "fast",
+        "effort": None,
         "quantize_to": "float16",
         "token_remove_pattern": r"\[unused\d+\]",
         "vocabulary_quantization": None,
@@ -100,10 +106,10 @@ def test_the_defaults_are_those_of_distill(store: FakeStore) -> None:
     assert not spec.texts
 
 
-def test_a_model_has_a_name_and_its_teachers_licence(
+def test_a_model_has_a_name_and_its_teachers_license(
     store: FakeStore, vocabulary_file: WriteFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts = SimpleNamespace(license="apache-2.0", access="public")
+    facts = SimpleNamespace(license="apache-2.0", access="public", teacher_dim=384)
     monkeypatch.setattr(distill, "teacher_facts", lambda name, token: facts)
     words = {
         "mode": "word",
@@ -127,11 +133,32 @@ def test_a_model_has_a_name_and_its_teachers_licence(
 
 
 def test_what_is_typed_as_a_name_stays() -> None:
+    proposed = Suggestion("a-256", ("a",))
     for name, suggested in (("", ""), ("", "a-128"), ("a-128", "a-128")):
-        box, now_suggested = propose(name, "a-256", suggested)
-        assert (box.value, box.placeholder, now_suggested) == ("a-256", "a-256", "a-256")
-    box, now_suggested = propose("mine", "a-256", "a-128")
-    assert box.value is None and (box.placeholder, now_suggested) == ("a-256", "a-256")
+        box, now_suggested = propose(name, proposed, Suggestion(suggested))
+        assert (box.value, box.placeholder, now_suggested) == ("a-256", "a-256", proposed)
+    box, now_suggested = propose("mine", proposed, Suggestion("a-128"))
+    assert box.value is None and (box.placeholder, now_suggested) == ("a-256", proposed)
+
+
+def test_a_name_that_was_suggested_for_other_settings_is_not_used(
+    store: FakeStore, build_teacher_once: Callable[[str], Path]
+) -> None:
+    form = DEFAULTS | {"teacher": BUNDLED_TEACHER}
+    names = ["source", "pasted", "upload", "column", "dims", "precision", "clusters", "remove_pattern", "recipe"]
+    checked = {name: form[name] for name in ("teacher", "mode", *names, "prompt", "dictionary", "pooling")}
+    checked |= {"language": "auto", "size": "", "effort": None, "corpus": None}
+    suggested = distill.check(**checked)["proposed"]
+    assert suggested.name == "minilm-l6-256"
+    width = teacher_facts(str(build_teacher_once("wordpiece"))).teacher_dim
+    for changes, expected in (
+        ({}, "minilm-l6-256"),
+        ({"teacher": str(build_teacher_once("wordpiece"))}, f"wordpiece-{width}"),
+        ({"dims": "128"}, "minilm-l6-128"),
+        ({"dims": "128", "name": "mine"}, "mine"),
+    ):
+        submit(OWNER, **form | {"name": suggested.name, "suggested": suggested} | changes)
+        assert store.submitted[-1][0].parameters["name"] == expected
 
 
 def test_the_name_says_how_wide_the_model_will_be(
@@ -141,7 +168,8 @@ def test_the_name_says_how_wide_the_model_will_be(
     settings = {
         name: DEFAULTS[name] for name in ("source", "pasted", "column", "precision", "clusters", "remove_pattern")
     }
-    settings |= {"teacher": teacher, "recipe": "fast", "prompt": "", "dictionary": "auto"}
+    settings |= {"teacher": teacher, "recipe": "fast", "prompt": "", "dictionary": "auto", "pooling": "auto"}
+    settings |= {"effort": None, "corpus": None, "language": "auto", "size": ""}
     width = teacher_facts(teacher).teacher_dim
     file = vocabulary_file("few.txt", "sea\nriver")
     for changes, ending in (
@@ -149,7 +177,41 @@ def test_the_name_says_how_wide_the_model_will_be(
         ({"mode": "word", "source": "upload", "upload": file, "dims": "8"}, f"-few-{width}"),
         ({"mode": "output", "upload": None, "dims": "none"}, f"-{width}"),
     ):
-        assert distill.check(**settings | changes)[3] == default_name(teacher) + ending
+        assert distill.check(**settings | changes)["proposed"].name == default_name(teacher) + ending
+
+
+def test_each_effort_has_its_time_and_is_for_one_recipe(
+    build_teacher_once: Callable[[str], Path], vocabulary_file: WriteFile
+) -> None:
+    settings = {"teacher": str(build_teacher_once("wordpiece")), "mode": "output", "source": "paste", "pasted": ""}
+    settings |= {name: FORM_DEFAULTS[name] for name in ("dims", "precision", "clusters", "remove_pattern")}
+    settings |= {
+        "upload": None,
+        "column": None,
+        "language": "auto",
+        "size": "",
+        "prompt": "",
+        "dictionary": "english",
+        "pooling": "auto",
+    }
+    corpus = vocabulary_file("corpus.txt", "\n".join(f"sentence {number}" for number in range(5_001)))
+    shown = distill.check(**settings, recipe="calibrated", effort="quick", corpus=corpus)
+    assert [label.split(", about")[0] for label, _ in shown["effort"].choices] == ["Quick", "Balanced", "Best"]
+    assert "5,001 distinct texts; 5,000 of them are used, evenly spaced" in shown["card"]
+    assert "WordNet, 10,000 lines" in shown["card"]
+    shown = distill.check(**settings, recipe="calibrated", effort="best", corpus=corpus)
+    assert "5,001 texts" in shown["card"] and "evenly spaced" not in shown["card"]
+    shown = distill.check(**settings, recipe="fast", effort="best", corpus=None)
+    assert ", about" not in str(shown["effort"].choices) and "m2v-error" not in shown["card"]
+    hidden, back = distill.show_effort("fast", "quick"), distill.show_effort("calibrated", None)
+    assert not hidden["box"].visible and hidden["effort"].value is None
+    assert back["box"].visible and back["effort"].value == "best"
+    assert distill.show_effort("calibrated", "quick")["effort"].value == "quick"
+
+
+def test_a_hidden_effort_does_not_stop_a_run(store: FakeStore) -> None:
+    submit(OWNER, **DEFAULTS | {"recipe": "fast", "effort": "quick"})
+    assert store.submitted[-1][0].parameters.get("effort") is None
 
 
 @pytest.mark.parametrize(("mode", "use_subword"), [("subword", True), ("word", False)])
@@ -178,15 +240,15 @@ def test_weighting(store: FakeStore, weighting: str, expected: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"teacher": " "}, "No teacher is chosen"),
+        ({"teacher": " "}, "No teacher is selected"),
         ({"mode": "word"}, "no words yet. Paste some words"),
         ({"mode": "word", "source": "upload"}, "Upload a file"),
-        ({"mode": "word", "pasted": "a\n\nb"}, "1 entry .* Press Clean"),
+        ({"mode": "word", "pasted": "a\n\nb"}, "1 entry .* Click Clean"),
         ({"mode": "word", "pasted": "\n \n"}, "no words yet"),
         ({"dims": "many"}, "Dimensions is 'many'"),
         ({"sif_coefficient": "0"}, "SIF coefficient is '0'"),
         ({"clusters": "-3"}, "Shared rows is '-3'"),
-        ({"remove_pattern": "(["}, "no regular expression"),
+        ({"remove_pattern": "(["}, "not a valid regular expression"),
     ],
 )
 def test_what_can_not_run_is_refused_before_the_queue(store: FakeStore, change: dict[str, Any], says: str) -> None:
@@ -235,9 +297,9 @@ def test_other_settings() -> None:
 def test_pasted_words_are_judged_and_cleaned() -> None:
     pasted = "heart attack\naspirin\n\naspirin"
     _, report, button, is_cleaned = lint("paste", pasted, None, None)
-    assert "2 entries usable, 2 not" in report
-    assert "1 blank line (line 3): left out." in report
-    assert button.visible and button.value == "Clean: keep 2, leave out 2"
+    assert "2 entries valid, 2 invalid" in report
+    assert "1 blank line (line 3): skipped." in report
+    assert button.visible and button.value == "Clean: keep 2, skip 2"
     assert not is_cleaned
     text, report, button, is_cleaned = clean_words("paste", pasted, None, None)
     assert text == "heart attack\naspirin"
@@ -260,26 +322,26 @@ def test_an_uploaded_table(vocabulary_file: WriteFile) -> None:
     assert [name for name, _ in column.choices] == ["rank", "word"]
     assert column.value == "word" and column.visible
     assert "1 blank line (line 3)" in report and button.visible
-    with pytest.raises(VocabularyError, match="Press Clean"):
-        usable_words("upload", "", path, "word", False)
-    assert usable_words("upload", "", path, "word", True) == ["the", "of"]
-    assert "1 left out." in clean_words("upload", "", path, "word")[1]
+    with pytest.raises(VocabularyError, match="Click Clean"):
+        vocabulary_lines("upload", "", path, "word", False)
+    assert vocabulary_lines("upload", "", path, "word", True) == ["the", "of"]
+    assert "1 skipped." in clean_words("upload", "", path, "word")[1]
 
 
 def test_a_table_whose_column_only_a_person_knows(vocabulary_file: WriteFile) -> None:
     path = vocabulary_file("words.csv", "rang,Wort\n1,der\n2,die\n")
     column, report, button, _ = lint_file(path)
-    assert column.value is None and "Which column" in report and not button.visible
+    assert column.value is None and "Choose the column" in report and not button.visible
     assert "2 entries ready" in lint("upload", "", path, "Wort")[1]
     with pytest.raises(VocabularyError, match="several columns"):
-        usable_words("upload", "", path, None, False)
+        vocabulary_lines("upload", "", path, None, False)
 
 
 def test_an_uploaded_text_needs_no_column(vocabulary_file: WriteFile) -> None:
     path = vocabulary_file("words.txt", "the\nof\n")
     column, report, _, _ = lint_file(path)
     assert not column.visible and "2 entries ready" in report
-    assert usable_words("upload", "", path, "left over from another file", False) == ["the", "of"]
+    assert vocabulary_lines("upload", "", path, "left over from another file", False) == ["the", "of"]
 
 
 def test_a_guessed_encoding_is_told(tmp_path: Path) -> None:
@@ -344,14 +406,14 @@ def test_the_defaults_are_what_the_form_begins_with() -> None:
     shown = {getattr(block, "label", None): getattr(block, "value", None) for block in page.blocks.values()}
     names = ("Dimensions", "Weighting", "SIF coefficient", "Pooling", "Precision", "Shared rows")
     assert tuple(
-        shown[name] for name in (*names, "Tokens to leave out", "Prompt", "Dictionary", "Device", "Recipe")
+        shown[name] for name in (*names, "Tokens to drop", "Prompt", "Dictionary", "Device", "Recipe", "Effort")
     ) == tuple(FORM_DEFAULTS.values())
 
 
 def test_a_file_without_a_sentence_is_refused(store: FakeStore, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text("{not json\n" * 20, encoding="utf-8")
-    with pytest.raises(InputError, match="holds none that can be read"):
+    with pytest.raises(InputError, match="has no text"):
         submit(OWNER, **DEFAULTS | {"corpus": str(broken)})
     assert not store.submitted
 
@@ -367,7 +429,7 @@ def test_sentences_go_along(store: FakeStore, tmp_path: Path) -> None:
     corpus.write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
     submit(OWNER, **DEFAULTS | {"corpus": str(corpus)})
     assert store.submitted[0][0].texts["corpus"] == ["one", "two"]
-    with pytest.raises(InputError, match="reads no sentences"):
+    with pytest.raises(InputError, match="does not use sentences"):
         submit(OWNER, **DEFAULTS | {"corpus": str(corpus), "recipe": "model2vec"})
 
 
@@ -390,6 +452,58 @@ def test_words_come_back_with_the_job(store: FakeStore, mode: str) -> None:
     for pasted, upload in (("fever", None), ("", "words.txt")):
         assert not restore(OWNER, job_id, pasted, upload).keys() & expected.keys()
     assert restore("somebody-else-entirely-1", job_id, "", None) == {}
+
+
+@pytest.mark.parametrize(
+    ("shown", "parameters"),
+    [
+        ({"source": "language", "language": "auto:de", "size": "1,000"}, ("auto:de", 1000)),
+        ({"source": "language", "language": "auto", "size": "40MB"}, ("auto", "40MB")),
+        ({"source": "language", "size": ""}, ("auto", 30_000)),
+        ({"source": "corpus", "size": "500"}, ("auto:corpus", 500)),
+    ],
+)
+def test_automatic_words_go_along_and_come_back(
+    store: FakeStore, tmp_path: Path, shown: dict[str, str], parameters: tuple[str, int | str]
+) -> None:
+    corpus = tmp_path / "sentences.txt"
+    corpus.write_text("A sentence.\n" * 9)
+    form = {"mode": "subword", "pasted": "left over", "corpus": str(corpus), **shown}
+    job_id = submit(OWNER, **DEFAULTS | form)
+    spec = store.submitted[0][0]
+    assert (spec.parameters["vocabulary"], spec.parameters["vocabulary_size"]) == parameters
+    assert "vocabulary" not in spec.texts
+    store.jobs[job_id] = (OWNER, make_job(parameters=spec.parameters))
+    reload()
+    expected = {"mode": "subword", "source": shown["source"], "size": str(parameters[1])}
+    if shown["source"] == "language":
+        expected["language"] = parameters[0]
+    assert expected.items() <= restore(OWNER, job_id, "", None).items()
+
+
+def test_words_of_sentences_need_sentences(store: FakeStore) -> None:
+    with pytest.raises(InputError, match="no sentences to extract words from. Upload a file of sentences"):
+        submit(OWNER, **DEFAULTS | {"mode": "word", "source": "corpus"})
+    assert not store.submitted
+
+
+def test_counts_go_along_and_come_back(store: FakeStore, vocabulary_file: WriteFile) -> None:
+    lines = ["aspirin\t9.0", "heart attack\t7.5"]
+    uploads = [vocabulary_file("words.csv", "word,count\nheart attack,7.5\naspirin,9\n")]
+    uploads.append(vocabulary_file("words.txt", "heart attack\t7.5\naspirin\t9\n"))
+    for upload in uploads:
+        submit(OWNER, **DEFAULTS | {"mode": "word", "source": "upload", "upload": upload})
+    job_id = submit(OWNER, **DEFAULTS | {"mode": "word", "pasted": "heart attack\t7.5\naspirin\t9"})
+    assert [spec.texts["vocabulary"] for spec, *_ in store.submitted] == [lines] * 3
+    assert "The counts determine" in lint("upload", "", uploads[0], None)[1]
+    store.jobs[job_id] = (OWNER, make_job(parameters=store.submitted[2][0].parameters))
+    reload()
+    assert restore(OWNER, job_id, "", None)["pasted"] == "\n".join(lines)
+
+
+def test_a_bad_count_is_named(vocabulary_file: WriteFile) -> None:
+    upload = vocabulary_file("words.csv", "word,count\naspirin,9\nfever,-2\n")
+    assert "The count of &#39;fever&#39; in line 3 is &#39;-2&#39;" in lint("upload", "", upload, None)[1]
 
 
 def test_a_job_without_words_brings_back_its_mode(store: FakeStore) -> None:
@@ -439,17 +553,17 @@ def test_search(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     model = SimpleNamespace(search=lambda query, k: [Neighbor("queen", 0.9, 0)] if query == "king" else [])
     monkeypatch.setattr(distill, "finished_model", lambda owner, job_id: model)
     assert "queen" in search(OWNER, "id", "king")
-    assert "knows no part" in search(OWNER, "id", "xyzzy")
+    assert "None of these words are in" in search(OWNER, "id", "xyzzy")
     assert search(OWNER, "id", "  ") == ""
 
 
 def test_search_in_a_model_that_is_gone(store: FakeStore) -> None:
-    assert "This search did not work" in search(OWNER, "0" * 32, "king")
+    assert "The search failed" in search(OWNER, "0" * 32, "king")
 
 
 def test_a_box_that_nobody_touched_holds_no_words() -> None:
     with pytest.raises(VocabularyError, match="no words yet"):
-        usable_words("paste", None, None, None, False)
+        vocabulary_lines("paste", None, None, None, False)
 
 
 TOKEN, OTHER = "hf_" + "R" * 34, "hf_" + "X" * 34
@@ -460,7 +574,7 @@ def closed_hub(
     session_hub: LoopbackHub, build_teacher_once: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> LoopbackHub:
     """A Hub with a private, a gated and a public teacher, and one account that may read them."""
-    monkeypatch.setattr(preflight_card, "_kept", {})
+    monkeypatch.setattr(preflight_card, "_cache", {})
     monkeypatch.setattr(
         session_hub, "users", {**session_hub.users, TOKEN: User("ada", orgs=("lab",)), OTHER: User("eve")}
     )
@@ -472,12 +586,13 @@ def closed_hub(
 
 
 def card_for(teacher: str, token: str | None) -> tuple[str, bool]:
-    card, button, *_ = distill.check_for_visitor(
+    shown = distill.check_for_visitor(
         gr.Request(),
         None if token is None else gr.OAuthToken(token, "", 0),
-        *(teacher, "output", "paste", "", None, None, "256", "float16", "", "", "fast", "", "auto"),
+        *(teacher, "output", "paste", "", None, None, "auto", "", "256", "float16", "", "", "fast", "", "auto"),
+        *("auto", None, None),
     )
-    return card, button.interactive
+    return shown["card"], shown["start"].interactive
 
 
 def test_who_may_read_a_teacher_sees_it(closed_hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -486,12 +601,12 @@ def test_who_may_read_a_teacher_sees_it(closed_hub: LoopbackHub, monkeypatch: py
     for teacher, is_open_to_others in (("lab/closed-private", False), ("lab/closed-gated", True)):
         for token, can_read in ((None, False), (TOKEN, True), (None, False), (OTHER, is_open_to_others)):
             card, can_start = card_for(teacher, token)
-            assert ("Sign in below" in card) is (token is None and teacher == "lab/closed-private")
+            assert ("sign in below" in card) is (token is None and teacher == "lab/closed-private")
             assert can_start is can_read and ("rows of" in card) is can_read, (teacher, token)
         closed_hub.requests.clear()
         card_for(teacher, TOKEN)
         assert closed_hub.requests == []
-    assert TOKEN not in repr(preflight_card._kept)
+    assert TOKEN not in repr(preflight_card._cache)
 
 
 @pytest.mark.parametrize(
@@ -515,7 +630,7 @@ def test_a_handler_that_fails_unforeseen_says_so(monkeypatch: pytest.MonkeyPatch
     def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(own_words, "clean_vocabulary", fail)
+    monkeypatch.setattr(own_words, "clean_lines", fail)
     for handler in (lint, clean_words):
         _, report, button, is_cleaned = handler("paste", "a\n\nb", None, None)
         assert "Incident" in report and not button.visible and not is_cleaned
@@ -524,3 +639,17 @@ def test_a_handler_that_fails_unforeseen_says_so(monkeypatch: pytest.MonkeyPatch
 def test_words_that_are_gone_can_not_be_cleaned(tmp_path: Path) -> None:
     _, report, button, is_cleaned = clean_words("upload", "", str(tmp_path / "gone.txt"), None)
     assert "can&#39;t be cleaned" in report and not button.visible and not is_cleaned
+
+
+def test_the_expected_scores_of_efforts_are_the_measured_ones() -> None:
+    measured = (Path(__file__).parents[2] / "benchmarks" / "quality.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (?:\*\*`(\w+)`: .*?|(model2vec) 0\.10) \|((?: [\d.]+ \|){6})$", measured, flags=re.MULTILINE
+    )
+    scores = {
+        effort or recipe: np.mean([float(score) for score in cells.split("|")[:-1]]) for effort, recipe, cells in rows
+    }
+    assert scores.keys() == {"quick", "balanced", "best", "model2vec"}
+    for label, effort in EFFORTS:
+        assert f"Expected score: {scores[effort]:.1f}." in label
+    assert f"Model2Vec reaches {scores['model2vec']:.1f}." in EFFORT_INFO

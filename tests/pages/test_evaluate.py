@@ -28,9 +28,9 @@ from pages.components.evaluation_results import measured_speeds, show
 from pages.components.evaluation_view import frontier_html
 from pages.components.job_panel import panel_values
 from pages.components.job_view import job_html
-from pages.components.own_texts import judge_file
+from pages.components.own_texts import check_file
 from pages.components.result_card import result_html
-from pages.evaluate import judge_sets, offer, read_sets, submit, usable_texts
+from pages.evaluate import check_sets, load_texts, offer, read_sets, submit
 from pages.figures import frontier_figure, quality_bubbles
 from tests.core.evaluation.sets import SETS, LetterEncoder, write_sets
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
@@ -158,17 +158,17 @@ def test_no_teacher_is_asked_for_where_none_is_needed(
 ) -> None:
     start(what=["tasks"], teacher="", sets=[vocabulary_file("mine.csv", PAIRS)])
     assert models.submitted[0][0].parameters["teacher"] is None
-    with pytest.raises(InputError, match="No teacher is chosen"):
+    with pytest.raises(InputError, match="No teacher is selected"):
         start(what=["frontier"], teacher="")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"what": []}, "Nothing is to be measured"),
-        ({"what": ["tasks"]}, "no test data yet"),
+        ({"what": []}, "Nothing is selected"),
+        ({"what": ["tasks"]}, "no test data"),
         ({"source": "own", "own_texts": "one\ntwo\none"}, "there are 2"),
-        ({"source": "upload"}, "no file yet"),
+        ({"source": "upload"}, "No file was uploaded"),
     ],
 )
 def test_what_is_refused(models: FakeStore, changes: dict[str, Any], message: str) -> None:
@@ -187,19 +187,19 @@ def test_anothers_model_is_none(models: FakeStore) -> None:
 
 def test_no_paths_on_a_space(models: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPACE_ID", "some/space")
-    with pytest.raises(InputError, match="no Hub id"):
+    with pytest.raises(InputError, match="not a Hub id"):
         start(teacher="/etc")
 
 
 def test_files_are_judged(vocabulary_file: Callable[[str, str], str]) -> None:
     good, bad = vocabulary_file("mine.csv", PAIRS), vocabulary_file("bad.csv", "1,a,b\nx,c,d\n")
-    assert "12 pairs with scores" in judge_sets([good])
-    said = judge_sets([good, bad])
+    assert "12 pairs with scores" in check_sets([good])
+    said = check_sets([good, bad])
     assert "m2v-error" in said and "line 2" in said and "bad.csv" in said
-    assert judge_sets(None) == ""
+    assert check_sets(None) == ""
     texts = vocabulary_file("texts.txt", "\n".join(MANY))
-    assert "512 different texts ready" in judge_file(usable_texts, texts)
-    assert judge_file(usable_texts, None) == ""
+    assert "512 distinct texts ready" in check_file(load_texts, texts)
+    assert check_file(load_texts, None) == ""
 
 
 def packed(folder: Path, **changes: str) -> str:
@@ -208,7 +208,7 @@ def packed(folder: Path, **changes: str) -> str:
 
 def test_a_packed_folder_of_tasks_is_taken(models: FakeStore, tmp_path: Path) -> None:
     archive = packed(tmp_path)
-    said = judge_sets([archive])
+    said = check_sets([archive])
     assert f"{len(SETS) - 3} sets ready" in said and "search: 21 texts, scored by nDCG@10 x 100" in said
     assert said.count("scored by") == 8 and "and 5 more" in said
     (tmp_path / "mine.csv").write_text(PAIRS)
@@ -224,7 +224,7 @@ def test_a_packed_folder_of_tasks_is_taken(models: FakeStore, tmp_path: Path) ->
         ({"sts__tiny": "1\ta\tb\n2\ta\n"}, "sts/tiny.tsv, line 2 has 2 fields; expected: score, text, text"),
         ({"clustering__groups": ""}, "clustering/groups.tsv is empty"),
         ({"sts__tiny": "1\ta\tb\n1\tc\td\n"}, "All 2 scores in sts/tiny.tsv are 1"),
-        ({"sts__tiny": f"1\ta\tb\n2\t{'c' * 20_001}\td\n"}, "20,001 characters, and 20,000 are read here"),
+        ({"sts__tiny": f"1\ta\tb\n2\t{'c' * 20_001}\td\n"}, "20,001 characters; the limit here is 20,000"),
     ],
 )
 def test_a_packed_folder_that_is_refused(
@@ -232,7 +232,7 @@ def test_a_packed_folder_that_is_refused(
 ) -> None:
     monkeypatch.setattr(page, "current_limits", lambda: replace(current_limits(), text_characters=20_000))
     archive = packed(tmp_path, **changes)
-    assert says in judge_sets([archive])
+    assert says in check_sets([archive])
     with pytest.raises(M2VError, match=re.escape(says)):
         start(what=["tasks"], sets=[archive])
     assert not models.submitted
@@ -242,7 +242,7 @@ def test_an_archive_is_no_way_out(tmp_path: Path) -> None:
     path = tmp_path / "evil.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("sts/../../../evil.tsv", "1\ta\tb\n2\tc\td\n")
-    assert "leads out of it" in judge_sets([str(path)])
+    assert "points outside of it" in check_sets([str(path)])
 
 
 def test_tables_of_one_name_are_told_apart(tmp_path: Path) -> None:
@@ -257,9 +257,9 @@ def test_tables_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 def test_texts_that_are_too_long(monkeypatch: pytest.MonkeyPatch, vocabulary_file: Callable[[str, str], str]) -> None:
     monkeypatch.setattr(page, "current_limits", lambda: replace(current_limits(), text_characters=10))
-    with pytest.raises(M2VError, match="11 characters, and 10"):
-        usable_texts("own", "a\nb\n" + "c" * 11, None)
-    with pytest.raises(M2VError, match="11 characters, and 10"):
+    with pytest.raises(M2VError, match="11 characters; the limit here is 10"):
+        load_texts("own", "a\nb\n" + "c" * 11, None)
+    with pytest.raises(M2VError, match="11 characters; the limit here is 10"):
         read_sets([vocabulary_file("mine.csv", f"1,a,b\n2,a,{'c' * 11}\n")])
 
 
@@ -272,12 +272,12 @@ def test_an_evaluation_is_shown(jobs: FakeStore) -> None:
     figure_box, figure = shown["frontier_figure_box"], shown["frontier_plot"]
     frontier_box, frontier, versions = (shown[name] for name in ("frontier_box", "frontier", "frontier_csv"))
     assert box.visible and board.visible and figure_box.visible
-    assert "Keeps 100 %" in fidelity.value and "rely on this figure" not in fidelity.value
+    assert "similarity ranking: 1.00" in fidelity.value and "value is unreliable" not in fidelity.value
     assert "mine scores " in scores.value and " to " in scores.value and "too few" not in scores.value + table
     assert table.count(">measured<") == 3 and table.count(">published<") == 15
-    assert table.rindex(">measured<") < table.index("not ranked with these") < table.index(">published<")
+    assert table.rindex(">measured<") < table.index("not comparable") < table.index(">published<")
     assert table.count('scope="row">teacher<') == 1  # as the chart calls it
-    assert frontier_box.visible and "best of its size" in frontier and "kept as float16" in frontier
+    assert frontier_box.visible and "best of its size" in frontier and "stored as float16" in frontier
     assert "<td>1,234</td>" in frontier and "<td>4,938</td>" in frontier and "on this machine" in frontier
     with Path(versions.value["path"]).open(encoding="utf-8-sig", newline="") as file:
         assert [row["sentences/s"] for row in csv.DictReader(file)] == ["1234.0", "4938.0", "1234.0", "4938.0"]
@@ -304,25 +304,25 @@ def test_from_too_little_test_data_nothing_is_concluded(jobs: FakeStore) -> None
     scores, table = shown["scores"], shown["table"]
     figure, frontier = shown["frontier_plot"], shown["frontier"]
     for html in (scores.value, table, frontier):
-        assert "12 pairs in “mine” are too few to tell models apart" in html
+        assert "12 pairs in “mine” are too few to compare models" in html
     assert "of 12 pairs</small>" in scores.value and "mine scores" not in scores.value
-    assert "Quality against size" in frontier and "best of its size" not in frontier.lower()
+    assert "Quality versus size" in frontier and "best of its size" not in frontier.lower()
     assert shown["bubbles"] is None
     assert all(symbol.endswith("-open") for trace in figure.data for symbol in trace.marker.symbol)
     said = text_of(result_html(job))
-    assert "Score on 12 pairs Not enough data to tell 98 % of best quality Not enough data to tell" in said
+    assert "Score on 12 pairs Not enough data to tell 98% of best quality Not enough data to tell" in said
 
 
 def test_versions_within_chance_are_not_ranked() -> None:
     near = frontier_html(frontier_rows(), "Score", "float32")
-    assert "Nothing smaller than 256 dimensions in int8 keeps 98" in near
+    assert "No version smaller than 256 dimensions in int8 keeps 98" in near
     *smaller, largest = frontier_rows()
     near = frontier_html([*smaller, replace(largest, average=64.2)], "Score", "float32")
-    assert "256 dimensions in int8 keep 100\N{NO-BREAK SPACE}% of the best quality at 25.6 MB" in near
+    assert "256 dimensions in int8 keep 100% of the best quality at 25.6 MB" in near
     rows = [replace(row, low=row.average - 30, high=row.average + 30, is_best=False) for row in frontier_rows()]
     html = frontier_html(rows, "Score", "float32")
-    assert "Not enough data to tell how small a version can be and keep 98" in html and "30.5 to 90.5" in html
-    assert "best of its size" not in html.lower() and "Nothing smaller" not in html
+    assert "Not enough data to tell which smaller version keeps 98" in html and "30.5 to 90.5" in html
+    assert "best of its size" not in html.lower() and "No version smaller" not in html
 
 
 def test_what_an_earlier_version_measured_on_too_little_is_not_shown(jobs: FakeStore) -> None:
@@ -331,12 +331,12 @@ def test_what_an_earlier_version_measured_on_too_little_is_not_shown(jobs: FakeS
     job = jobs.add(OWNER, evaluated(evaluation=None, fidelity=few, frontier=rows))
     shown = show(OWNER, JOB_ID)
     assert not shown["fidelity"].visible and "best of its size" not in shown["frontier"].lower()
-    assert text_of(result_html(job)).startswith("Fidelity Not measured 98 % of best quality Not enough data to tell")
+    assert text_of(result_html(job)).startswith("Fidelity Not measured 98% of best quality Not enough data to tell")
 
 
 def test_the_card_has_the_main_figures() -> None:
     said = text_of(result_html(evaluated(n_pairs=60)))
-    assert said.startswith("Fidelity 1.000 Score ") and "98 % of best quality 25.6 MB" in said
+    assert said.startswith("Fidelity 1.000 Score ") and "98% of best quality 25.6 MB" in said
     assert "Scores" not in said and "Versions" not in said
 
 
@@ -381,7 +381,7 @@ def test_speed_comes_from_compare(jobs: FakeStore) -> None:
     assert bubbles_box.visible and [trace.name for trace in bubbles.data] == ["mine", "teacher, extrapolated"]
     assert [trace.marker.symbol for trace in bubbles.data] == ["circle", "circle-open-dot"]
     assert [trace.y[0] for trace in bubbles.data] == pytest.approx([10_000, 8.0])
-    assert "test data" in bubbles.layout.xaxis.title.text and "you measured" in conditions
+    assert "test data" in bubbles.layout.xaxis.title.text and "your measurements" in conditions
 
     jobs.add(OWNER, evaluated(evaluation=None))
     bubbles = show(OWNER, JOB_ID)["bubbles"]
@@ -397,14 +397,14 @@ def test_the_frontier_as_a_figure() -> None:
     assert list(figure.data[0].y) == pytest.approx([60.5, 64.0])
     assert list(figure.data[0].marker.symbol) == ["circle-open"] * 2  # int8 is as good, and smaller
     assert list(figure.data[1].marker.symbol) == ["square-open", "square"]  # nothing is smaller than the first
-    assert "4,938 sentences a second" in figure.data[0].customdata[0]
+    assert "4,938 sentences/s" in figure.data[0].customdata[0]
     assert "second" not in frontier_figure([replace(rows[0], sentences_per_second=None)], "q").data[0].customdata[0]
     assert "MB" in figure.layout.xaxis.title.text and "<b>" not in figure.layout.annotations[0].text
 
 
 def test_versions_worse_than_chance_are_shown_too() -> None:
     html = frontier_html([replace(row, average=-row.average) for row in frontier_rows()], "Score", "float32")
-    assert "Quality against size" in html and "of the best quality" not in html and "-60.50" in html
+    assert "Quality versus size" in html and "of the best quality" not in html and "-60.50" in html
 
 
 def test_names_are_text_and_never_markup_or_formulas(jobs: FakeStore) -> None:
@@ -430,6 +430,6 @@ def test_the_panel_follows_its_own_kind(jobs: FakeStore) -> None:
     stages = (Stage("fidelity", 10, 10, 1.0, True), Stage("frontier", 2, 12, 3.0, False))
     parameters = {"with_fidelity": True, "with_frontier": True}
     running = job_html(make_job(kind="evaluate", stages=stages, parameters=parameters, elapsed_seconds=4.0))
-    assert "2 of 12 versions" in running and "Try smaller versions" in running
+    assert "2 of 12 versions" in running and "Evaluate smaller versions" in running
     assert "Score on the test data" not in running  # nobody asked for it
     assert "Score on the test data" in job_html(None, "evaluate")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,15 +22,16 @@ from m2v_core.exploration.background import PendingMap
 from m2v_core.exploration.explanation import Explanation, Span
 from m2v_core.exploration.index.building import build_index
 from m2v_core.exploration.neighbors import Neighbor, WordNeighbors, neighbor_overlap
+from m2v_core.exploration.topics import CLUSTER_COLORS
 from m2v_core.native.cosines import unit_rows
 from m2v_core.studio.jobs import Job, JobSpec, JobState
-from m2v_core.studio.jobs.kept_texts import KeptTexts
+from m2v_core.studio.jobs.text_store import TextStore
 from m2v_core.studio.space.settings import current_limits
 from pages import explore
 from pages.components import findings, map_look, own_documents, teacher_side, word_map
 from pages.components.column_picker import columns_of_upload
 from pages.components.teacher_side import Documents
-from pages.figures import CLUSTER_COLORS, PointColors, map_figure
+from pages.figures import PointColors
 from tests.core.exploration.index.oracle import write_vectors
 from tests.pages.conftest import JOB_ID, FakeStore, make_job
 from tests.static_models import static_model
@@ -41,7 +44,7 @@ TEXTS = "The quick fox\n\n  Rivers run to the sea \nSea shells by the sea shore\
 
 
 @pytest.fixture
-def model(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[WordNeighbors]:
+def model(store: FakeStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WordNeighbors]:
     """A small model as the only one of its owner."""
     words = WordNeighbors(static_model("WordPiece"))
 
@@ -54,11 +57,13 @@ def model(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[WordNei
         monkeypatch.setattr(module, "picked_words", picked)
     library = SimpleNamespace(get=lambda model_id, owner: SimpleNamespace(name="<b>mine</b>"))
     monkeypatch.setattr(word_map, "model_library", lambda: library)
+    monkeypatch.setattr(map_look, "data_folder", lambda: tmp_path)
+    monkeypatch.setattr(map_look, "_CACHED_SECONDS", 60.0)  # wait for the topics
     yield words
     for cached in (
-        word_map._map_data,
+        word_map._cached_map_data,
         word_map._places,
-        map_look.clusters,
+        map_look._pending_topics,
         explore._document_index,
         teacher_side._neighbors,
     ):
@@ -66,7 +71,7 @@ def model(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[WordNei
 
 
 def test_without_a_model_there_are_no_tabs() -> None:
-    tabs, *_ = explore.show_model(OWNER, None, "", 10)
+    tabs, *_ = explore.show_model(OWNER, None, "")
     assert tabs.visible is False
 
 
@@ -77,7 +82,8 @@ def test_another_owners_model_answers_nothing(model: WordNeighbors, owner: str |
         explore.search_words(owner, JOB_ID, "sea", 5),
         explore.search_documents(owner, JOB_ID, documents, "sea", 5),
         explore.explain(owner, JOB_ID, "sea", "shell"),
-        word_map.show_map(owner, JOB_ID, "PCA", "rank", True)["status"],
+        word_map.show_map(owner, JOB_ID, "PCA", "rank", True)["notes"],
+        word_map.word_html(owner, JOB_ID, 0),
         word_map.find_on_map(owner, JOB_ID, "sea")[1],
         word_map.show_selection(owner, JOB_ID, "PCA", "rank", [0])[0],
     ]
@@ -91,7 +97,7 @@ def test_words(model: WordNeighbors) -> None:
     assert html.count("<li>") == 5 and "Cosine similarity, -1 to 1" in html
     assert "Cosine" not in findings.words_html([], "xyzzy")
     assert explore.search_words(*MODEL, "  ", 5) == explore._WORDS_HINT
-    assert "Ask for 1 to 100" in explore.search_words(*MODEL, "sea", 101)
+    assert "Request 1 to 100" in explore.search_words(*MODEL, "sea", 101)
     found = explore.similar_words(*MODEL, "sea", 3)
     assert found == [{"word": n.text, "similarity": n.similarity, "rank": n.rank} for n in model.search("sea", 3)]
 
@@ -117,7 +123,7 @@ def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], s
 
     two = vocabulary_file("two.csv", "question,answer\nhow far,a mile\nhow long,a day\n")
     documents, report = own_documents.read_documents("upload", "", two)
-    assert documents is None and "Which column holds the texts?" in report
+    assert documents is None and "Choose the column with the texts" in report
     picker = columns_of_upload(two)
     assert picker.visible and picker.value is None and [value for _, value in picker.choices] == ["question", "answer"]
     documents, report = own_documents.read_documents("upload", "", two, "answer")
@@ -136,8 +142,8 @@ def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], s
 
 
 def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    kept = KeptTexts(tmp_path, 60)
-    monkeypatch.setattr(own_documents, "kept_texts", lambda: kept)
+    kept = TextStore(tmp_path, 60)
+    monkeypatch.setattr(own_documents, "text_store", lambda: kept)
     assert own_documents.find_documents(OWNER)["documents"] is None
     documents, report, forget = own_documents.take_documents(OWNER, "paste", TEXTS, None)
     assert "3 texts ready" in report and forget.visible
@@ -145,7 +151,7 @@ def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tm
     source, text, found = shown["source"], shown["pasted"], shown["documents"]
     report, forget = shown["report"], shown["forget"]
     assert source == "paste" and found == documents and text.splitlines() == list(found.texts)
-    assert "Kept from the last time" in report and forget.visible
+    assert "Restored from your last visit" in report and forget.visible
     assert (
         own_documents.find_documents("B" * 32)["documents"] is None
         and own_documents.find_documents(None)["documents"] is None
@@ -155,7 +161,7 @@ def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tm
     own_documents.take_documents(OWNER, "paste", " ", None, is_emptied=True)
     assert own_documents.find_documents(OWNER)["documents"] is None
     own_documents.take_documents(OWNER, "paste", TEXTS, None)
-    own_documents.forget_documents(OWNER, "paste")
+    own_documents.delete_documents(OWNER, "paste")
     assert list(tmp_path.glob("*.json")) and own_documents.find_documents(OWNER)["documents"] is None
 
 
@@ -166,8 +172,8 @@ def test_looking_at_another_way_in_gives_nothing_up(
     vocabulary_file: Callable[[str, str], str],
     target: type[gr.Radio] | None,
 ) -> None:
-    kept = KeptTexts(tmp_path / "kept", 60)
-    monkeypatch.setattr(own_documents, "kept_texts", lambda: kept)
+    kept = TextStore(tmp_path / "kept", 60)
+    monkeypatch.setattr(own_documents, "text_store", lambda: kept)
     looks: Any = SimpleNamespace(target=target(["a"]) if target else None)
     gives: Any = SimpleNamespace(target=gr.File(render=False))
     types: Any = SimpleNamespace(target=gr.Textbox(render=False))
@@ -215,12 +221,12 @@ def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPat
     )
     assert "000.parquet, row 0" in html and "m2v-beside" not in html
     assert list(search(" ", 5, "")) == [explore._DOCUMENTS_HINT]
-    assert "Ask for 1 to 100" in next(search("sea", 101, ""))
-    assert "knows no part" in next(search("\U0001f984", 5, ""))
+    assert "Request 1 to 100" in next(search("sea", 101, ""))
+    assert "None of these words are in" in next(search("\U0001f984", 5, ""))
 
     write_vectors(tmp_path / "others", [model.model.encode(texts)], model="another")
     (html,) = explore.follow_documents_search(*MODEL, None, str(tmp_path / "others"), "sea", 5, "")
-    assert "is another model than the one that made these vectors" in html and "Library page" in html
+    assert "is not the model that computed these vectors" in html and "Library page" in html
     absent = str(tmp_path / "<b>absent")
     documents, opened, report, _ = explore.take_source(OWNER, "folder", "", None, None, absent, LOOKS)
     assert opened is None and "does not exist" in report and "<b>" not in report
@@ -232,87 +238,151 @@ def test_on_a_space_no_folder_is_opened(model: WordNeighbors, monkeypatch: pytes
     folder = write_vectors(tmp_path / "vectors", [model.model.encode(["the sea"])])
     monkeypatch.setenv("SPACE_ID", "somebody/space")
     _, opened, report, _ = explore.take_source(OWNER, "folder", "", None, None, str(folder), LOOKS)
-    assert opened is None and "only where the app runs on your own computer" in report
+    assert opened is None and "only if the app runs on your own computer" in report
     (html,) = explore.follow_documents_search(*MODEL, None, str(folder), "sea", 5, "")
-    assert "only where the app runs on your own computer" in html
+    assert "only if the app runs on your own computer" in html
 
 
 def test_the_limit_on_documents_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = replace(current_limits(), documents=2)
     monkeypatch.setattr(own_documents, "current_limits", lambda: limits)
-    with pytest.raises(LimitError, match="3 texts, and 2 can be searched"):
+    with pytest.raises(LimitError, match="3 texts; the limit here is 2"):
         own_documents.as_documents(["a", "b", "c"])
     assert own_documents.as_documents(["a", " ", "b"]) is not None
+
+
+def unpacked(text: str, dtype: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype=dtype)
+
+
+def points_of(shown: dict[str, Any]) -> tuple[str, np.ndarray]:
+    """The layout that is sent, and its points."""
+    data = json.loads(shown["map"].props["points"])
+    return data["method"], np.column_stack([unpacked(data[axis], "<f4") for axis in "xy"])
 
 
 def test_the_map_is_drawn_when_it_is_open(model: WordNeighbors) -> None:
     assert list(word_map.show_map(*MODEL, "PCA", "rank", False)) == ["timer"]
     assert list(word_map.show_map(OWNER, None, "PCA", "rank", True)) == ["timer"]
     shown = word_map.show_map(*MODEL, "PCA", "norm", True)
-    figure, status, notes, timer, drawn = (shown[name] for name in ("map", "status", "notes", "timer", "drawn"))
     words = model
-    (trace,), layout = (json.loads(figure)[part] for part in ("data", "layout"))
-    assert trace["type"] == "scattergl" and len(trace["text"]) == len(words)
-    assert layout["title"]["text"] == f"&lt;b&gt;mine&lt;/b&gt;<br>{len(words)} words, laid out by PCA"
-    assert layout["xaxis"]["title"]["text"] == "PCA 1: widest spread"
-    assert f"{len(words)} words of {len(words.model.tokens)} tokens; pieces of words" in notes
-    assert len(words) < len(words.model.tokens) and "sampled" not in notes
-    assert "Words near each other are mostly similar" in status and timer.active is False
-    again = word_map.show_map(*MODEL, "PCA", "norm", True, drawn)  # 30,000 points are not sent twice
-    assert not again.keys() & {"map", "drawn"} and (again["status"], again["notes"]) == (status, notes)
-    assert "map" in word_map.show_map(*MODEL, "PCA", "rank", True, drawn)
-    assert word_map.show_map(*MODEL, "PCA", "norm", True, drawn.replace(JOB_ID, "b" * 32))["map"] == figure
+    method, points = points_of(shown)
+    assert method == "PCA"
+    np.testing.assert_array_equal(points, word_map.map_data(model).pca)
+    assert json.loads(shown["map"].props["points"])["name"] == "<b>mine</b>"  # the browser never parses it as HTML
+    sent = json.loads(shown["words"].props["words"])
+    assert sent["texts"] == model.texts
+    np.testing.assert_array_equal(unpacked(sent["ranks"], "<i4"), model.ranks)
+    np.testing.assert_array_equal(unpacked(sent["norms"], "<f4"), model.norms())
+    np.testing.assert_array_equal(np.sort(unpacked(sent["order"], "<i4")), np.arange(len(words)))
+    colors = json.loads(shown["map"].props["colors"])
+    np.testing.assert_array_equal(unpacked(colors["values"], "<f4"), model.norms())
+    assert f"{len(words)} words of {len(words.model.tokens)} tokens; pieces of words" in shown["notes"]
+    assert len(words) < len(words.model.tokens) and "sampled" not in shown["notes"]
+    assert shown["status"] == "" and shown["timer"].active is False
+
+
+def test_the_browser_gets_each_part_of_the_map_once(model: WordNeighbors) -> None:
+    drawn = word_map.show_map(*MODEL, "PCA", "norm", True)["drawn"]
+    assert not word_map.show_map(*MODEL, "PCA", "norm", True, drawn).keys() & {"map", "words", "drawn"}
+    shown = word_map.show_map(*MODEL, "PCA", "rank", True, drawn)
+    assert set(shown["map"].props) == {"colors", "legend"} and "words" not in shown
+    other = {part: signature.replace(JOB_ID, "b" * 32) for part, signature in drawn.items()}
+    shown = word_map.show_map(*MODEL, "PCA", "norm", True, other)
+    assert set(shown["map"].props) == {"points", "colors", "legend", "topics", "found", "panel"} and "words" in shown
+    # What was found or selected on the map of another model is cleared.
+    assert (shown["find"], shown["found"], shown["selected"]) == ("", "", []) and not shown["download"].visible
+
+
+def test_a_link_opens_the_map_and_finds_its_word(model: WordNeighbors) -> None:
+    def opened(**link: str) -> dict[str, Any]:
+        return word_map.open_link(SimpleNamespace(query_params=link))  # type: ignore[arg-type]
+
+    assert opened() == opened(view="words", q="sea") == {}
+    values = opened(view="map", q="sea", layout="PCA")
+    assert (values["is_open"], values["find"], values["method"]) == (True, "sea", "PCA")
+    assert values["tabs"].selected == "map" and "method" not in opened(view="map", layout="<b>")
+    assert word_map.find_linked(*MODEL, "sea", {}) == word_map.find_linked(*MODEL, "", {"words": "a"}) == {}
+    found = word_map.find_linked(*MODEL, values["linked"], {"words": "a"})
+    assert found["map"].props["found"]["query"] == "sea" and found["linked"] == ""
+
+
+def test_the_points_are_sent_before_the_words(model: WordNeighbors) -> None:
+    first, second = list(word_map.follow_map(*MODEL, "PCA", "rank", True))[-2:]
+    assert set(first["map"].props) >= {"points", "colors"} and "words" not in first["map"].props
+    assert list(second) == ["map"] and list(second["map"].props) == ["words"]
 
 
 def test_a_map_of_too_many_words_says_that_it_is_sampled(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(word_map, "sample_rows", lambda n_rows: np.arange(0, n_rows, 2))
     shown = word_map.show_map(*MODEL, "PCA", "rank", True)
-    figure, notes = shown["map"], shown["notes"]
     n_words, n_shown = len(model), -(-len(model) // 2)
-    assert len(json.loads(figure)["data"][0]["text"]) == n_shown
-    assert f"sampled from {n_words}" in notes and f"{n_shown} of {n_words} words, laid out" in figure
+    assert len(points_of(shown)[1]) == len(json.loads(shown["words"].props["words"])["texts"]) == n_shown
+    assert f"sampled from {n_words}" in shown["notes"]
 
 
 def test_umap_comes_when_it_is_ready(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = word_map._map_data(model)
+    data = word_map.map_data(model)
     waits = [PendingMap(None, 3.0), PendingMap(None, 40.0, 0.25, 29.5)]
-    answers = [*waits, *[PendingMap(data.pca * 2, 5.0)] * 2]
+    answers = [*waits, PendingMap(data.pca * 2, 5.0)]
     monkeypatch.setattr(word_map, "_map_maker", lambda: SimpleNamespace(get=lambda rows, key: answers.pop(0)))
     shown = word_map.show_map(*MODEL, "UMAP", "rank", True)
-    figure, status, timer, drawn = (shown[name] for name in ("map", "status", "timer", "drawn"))
-    assert "PCA 1" in figure and "3.0 s so far" in status and "data-busy" in status and timer.active is True
+    drawn = shown["drawn"]
+    assert points_of(shown)[0] == "PCA" and "Computing UMAP" in shown["status"] and "3.0 s" in shown["status"]
+    assert "data-busy" in shown["status"] and shown["timer"].active is True
     shown = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
-    status = shown["status"]
-    assert "map" not in shown and 'aria-valuenow="25"' in status and "about 30 s left" in status
+    assert "map" not in shown and 'aria-valuenow="25"' in shown["status"] and "about 30 s left" in shown["status"]
     shown = word_map.show_map(*MODEL, "UMAP", "rank", True, drawn)
-    figure, status, timer = shown["map"], shown["status"], shown["timer"]
-    assert (
-        "UMAP 1" in figure
-        and "spread" not in figure
-        and "laid out by UMAP" in figure
-        and "so far" not in status
-        and timer.active is False
-    )
+    method, points = points_of(shown)
+    assert method == "UMAP" and shown["status"] == "" and shown["timer"].active is False
+    np.testing.assert_array_equal(points, data.pca * 2)
 
     def fail(rows: object, key: str) -> None:
         raise M2VError("its process ended early")
 
     monkeypatch.setattr(word_map, "_map_maker", lambda: SimpleNamespace(get=fail))
     shown = word_map.show_map(*MODEL, "UMAP", "rank", True)
-    assert "its process ended early" in shown["status"] and shown["timer"].active is False
+    assert "its process ended early" in shown["notes"] and points_of(shown)[0] == "PCA"
+    assert shown["timer"].active is False
 
 
-def test_a_word_is_found_with_its_neighbours_in_full_space(model: WordNeighbors) -> None:
+def test_a_newly_picked_model_is_prepared_in_the_background(
+    model: WordNeighbors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, bool]] = []
+    maker = SimpleNamespace(get=lambda rows, key, is_prepared: asked.append((key, is_prepared)))
+    monkeypatch.setattr(word_map, "_map_maker", lambda: maker)
+    word_map.prepare_map(OWNER, None)  # no model is picked
+    assert not asked
+    word_map.prepare_map(*MODEL)
+    assert asked == [(word_map.map_data(model).key, True)]
+    assert map_look._pending_topics(word_map.map_data(model)).result().names
+
+
+def test_a_word_is_found_with_its_neighbors_in_full_space(model: WordNeighbors) -> None:
     marks, message = word_map.find_on_map(*MODEL, " SEA ")
     found = marks.props["found"]
+    data = word_map.map_data(model)
     nearest = [neighbor.text for neighbor in model.search("sea", 8)]
-    assert found["text"] == ["sea", *nearest] and message == ""
-    data = word_map._map_data(model)
-    assert [data.texts[point] for point in found["points"]] == found["text"]
+    assert [data.texts[point] for point in found["points"]] == ["sea", *nearest] and message == ""
+    assert found["query"] == "SEA"
     marks, message = word_map.find_on_map(*MODEL, "the lazy sea")
-    assert "“the lazy sea” is no word of this map" in message and len(marks.props["found"]["text"]) == 8
-    assert "Nothing like it" in word_map.find_on_map(*MODEL, "\u4e2d")[1]
+    assert "“the lazy sea” is not on this map" in message and len(marks.props["found"]["points"]) == 8
+    assert "No word on this map is similar" in word_map.find_on_map(*MODEL, "\u4e2d")[1]
     assert word_map.find_on_map(*MODEL, "")[0].props["found"] is None
+
+
+def test_a_clicked_word_has_a_panel_with_its_neighbors_in_full_space(model: WordNeighbors) -> None:
+    data = word_map.map_data(model)
+    place = data.texts.index("sea")
+    panel = word_map.show_clicked_word(*MODEL, SimpleNamespace(point=place)).props["panel"]  # type: ignore[arg-type]
+    rows = model.rows @ model.rows[place]
+    nearest = [index for index in np.argsort(-rows, kind="stable") if index != place][: word_map._N_NEIGHBORS]
+    assert [int(point) for point in re.findall(r'data-point="(\d+)"', panel)] == nearest
+    assert "<h3>sea</h3>" in panel and f"<dd>{data.ranks[place]:,}</dd>" in panel
+    assert f"<dd>{data.norms[place]:.2f}</dd>" in panel and f">{rows[nearest[0]]:.2f}<" in panel
+    assert "does not belong to this map" in word_map.word_html(*MODEL, len(data.shown))
+    assert word_map.show_clicked_word(*MODEL, SimpleNamespace()).props["panel"] == ""  # type: ignore[arg-type]
 
 
 def lasso(points: object, color_by: str = "rank", model: tuple[str, str | None] = MODEL) -> tuple[str, list[list[str]]]:
@@ -325,7 +395,7 @@ def lasso(points: object, color_by: str = "rank", model: tuple[str, str | None] 
 
 
 def test_a_lasso_becomes_a_table_and_a_csv(model: WordNeighbors) -> None:
-    data = word_map._map_data(model)
+    data = word_map.map_data(model)
     table, rows = lasso([7, 3, 7])
     assert re.findall(r'class="m2v-word">(.*?)<', table) == [data.texts[3], data.texts[7]]
     assert re.findall("<th>(.*?)<", table) == ["Word", "Rank", "Norm"]
@@ -334,32 +404,31 @@ def test_a_lasso_becomes_a_table_and_a_csv(model: WordNeighbors) -> None:
     np.testing.assert_allclose([[float(cell) for cell in row[3:]] for row in rows[1:]], data.pca[[3, 7]], atol=1e-4)
     assert lasso([]) == lasso([1], model=(OWNER, None)) == (word_map._LASSO_HINT, [])
     table, rows = lasso([len(data.shown)])
-    assert "none of this map" in table and not rows
+    assert "does not belong to this map" in table and not rows
     assert word_map.selected_points(SimpleNamespace(points=[1])) == [1]  # type: ignore[arg-type]
     assert word_map.selected_points(SimpleNamespace()) is None  # type: ignore[arg-type]
 
 
-def test_the_table_of_a_lasso_says_what_the_colours_say(
-    model: WordNeighbors, jobs: Jobs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(map_look, "data_folder", lambda: tmp_path)
-    labels, names = map_look.clusters(word_map._map_data(model))
+def test_the_table_of_a_lasso_has_a_column_for_the_colors(model: WordNeighbors, jobs: Jobs) -> None:
+    topics = map_look.topics_of(word_map.map_data(model))
+    assert topics is not None
+    labels, names = topics.labels, topics.names
     table, rows = lasso([3, 7], "cluster")
-    assert rows[0][3] == "cluster" and [row[3] for row in rows[1:]] == [names[labels[3]], names[labels[7]]]
-    assert ">Cluster</th>" in table and names[labels[3]] in table
+    assert rows[0][3] == "topic" and [row[3] for row in rows[1:]] == [names[labels[3]], names[labels[7]]]
+    assert ">Topic</th>" in table and names[labels[3]] in table
     assert lasso([3], "overlap") == lasso([3])  # the teacher has not read them
     words_switch(True)
     jobs.finish("done")
     overlap = np.load(jobs.folder / "overlap.npy")
     table, rows = lasso([3, 7], "overlap")
-    assert rows[0][3] == "shared neighbours"
+    assert rows[0][3] == "shared neighbors"
     np.testing.assert_allclose([float(row[3]) for row in rows[1:]], overlap[[3, 7]], atol=1e-4)
     assert f'class="m2v-number">{overlap[3]:.0%}<' in table
 
 
 @pytest.mark.parametrize("points", [None, "abc", [1.5], [-1], [10], [True], [[1]]])
 def test_a_selection_that_is_none_is_refused(points: object) -> None:
-    with pytest.raises(InputError, match="none of this map"):
+    with pytest.raises(InputError, match="does not belong to this map"):
         word_map.checked_points(points, 10)
 
 
@@ -367,7 +436,7 @@ def test_why(model: WordNeighbors) -> None:
     html = explore.explain(*MODEL, "the lazy dog \U0001f984", "the quick fox")
     answer = explore.similarity_shares(*MODEL, "the lazy dog", "the quick fox")
     assert sum(span["share"] for span in answer["a"]) == pytest.approx(answer["similarity"])
-    assert "count for nothing" in html and ">unknown<" in html
+    assert "ignored" in html and ">unknown<" in html
     assert "Two texts are needed" in explore.explain(*MODEL, "a", " ")
 
 
@@ -376,14 +445,11 @@ def test_foreign_text_is_escaped() -> None:
     htmls = [
         findings.explanation_html(Explanation(0.5, spans, spans)),
         findings.documents_html([Neighbor(EVIL, 0.5, 0)], EVIL, places=[EVIL]),
-        findings.beside_html(findings.words_html, [Neighbor(EVIL, 0.5, 0)], [Neighbor(EVIL, 0.5, 0)], EVIL, EVIL),
-        word_map.selection_html(["word", "rank", "norm", "cluster"], [[EVIL, 1, 1.0, EVIL]]),
-        map_look.legend_html([EVIL]),
+        findings.comparison_html(findings.words_html, [Neighbor(EVIL, 0.5, 0)], [Neighbor(EVIL, 0.5, 0)], EVIL, EVIL),
+        map_look.selection_html(["word", "rank", "norm", "cluster"], [[EVIL, 1, 1.0, EVIL]]),
+        map_look.legend_html(PointColors("Cluster", np.zeros(1), are_groups=True), [EVIL]),
     ]
     assert not any("<img" in html for html in htmls)
-    colors = PointColors("Rank", np.zeros(1))
-    figure = map_figure([EVIL], np.array([0]), np.ones(1, np.float32), np.zeros((1, 2), np.float32), colors, "PCA", "")
-    assert "<img" not in figure.data[0].text[0]
 
 
 class Jobs:
@@ -512,13 +578,13 @@ def test_an_answer_that_comes_late_is_told_apart(jobs: Jobs) -> None:
 
 def test_a_model_without_a_teacher_says_so(jobs: Jobs) -> None:
     teacher_side.model_library().record.teacher = None  # type: ignore[attr-defined]
-    assert "doesn&#39;t say which teacher" in words_switch(True)[0] and not jobs.jobs
+    assert "doesn&#39;t state its teacher" in words_switch(True)[0] and not jobs.jobs
 
 
 def test_on_a_space_a_teacher_is_a_name_on_the_hub(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPACE_ID", "somebody/space")
     teacher_side.model_library().record.teacher = "/etc"  # type: ignore[attr-defined]
-    assert "is no Hub id" in words_switch(True)[0] and not jobs.jobs
+    assert "is not a Hub id" in words_switch(True)[0] and not jobs.jobs
 
 
 def test_words_of_both_stand_side_by_side_and_what_both_found_is_marked(jobs: Jobs, model: WordNeighbors) -> None:
@@ -536,16 +602,16 @@ def test_words_of_both_stand_side_by_side_and_what_both_found_is_marked(jobs: Jo
     assert f"{n_both} of 10 in both" in html and html.count('class="m2v-both"') == 2 * n_both
     assert html.count("<li") == 20 and "Teacher <small>teacher</small>" in html
     assert "m2v-beside" not in explore.search_words(*MODEL, "sea", 10, "another job")
-    first, second = explore.follow_words_search(*MODEL, "the sea and the fox", 5, ready)
+    first, second = explore.follow_words_search(*MODEL, "the sea and the fox", ready)
     assert "Loading the teacher" in first and "data-busy" in first and "in both" in second
-    assert len(list(explore.follow_words_search(*MODEL, "sea", 5, ready))) == 1  # it has read this word
+    assert len(list(explore.follow_words_search(*MODEL, "sea", ready))) == 1  # it has read this word
 
 
 def test_documents_beside_the_teacher(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     documents, _ = own_documents.read_documents("paste", TEXTS, None)
     assert documents is not None
     switch = partial(teacher_side.follow, "teacher_documents", *MODEL)
-    assert "It does when you search" in switch(documents, True, False)["status"] and not jobs.jobs
+    assert "Search to encode them" in switch(documents, True, False)["status"] and not jobs.jobs
     assert switch(None, True, True)["status"] == ""
     switch(documents, True, True)
     assert jobs.jobs[0].parameters == {"teacher": "somebody/teacher", "key": documents.key}
@@ -559,54 +625,87 @@ def test_documents_beside_the_teacher(jobs: Jobs, monkeypatch: pytest.MonkeyPatc
     for number in range(7):
         switch(Documents(("a",), str(number)), True, True)
         jobs.finish("done")
-    assert len(jobs.jobs) == teacher_side._MAX_KEPT
+    assert len(jobs.jobs) == teacher_side._MAX_RESULTS
 
 
-def test_clusters_have_a_legend(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(map_look, "data_folder", lambda: tmp_path)
+def test_clusters_have_a_legend(model: WordNeighbors, tmp_path: Path) -> None:
+    props = word_map.show_map(*MODEL, "PCA", "cluster", True)["map"].props
+    topics = map_look.topics_of(word_map.map_data(model))
+    assert topics is not None
+    n_clusters = len(topics.cluster_names)
+    assert re.findall(r'data-cluster="(\d+)"', props["legend"]) == [str(number) for number in range(n_clusters)]
+    colors = json.loads(props["colors"])
+    assert colors["palette"] == list(CLUSTER_COLORS) and colors["areGroups"] is True
+    np.testing.assert_array_equal(unpacked(colors["values"], "<f4"), topics.clusters)
+    sent = json.loads(props["topics"])
+    assert sent["names"] == topics.names
+    np.testing.assert_array_equal(unpacked(sent["labels"], "<i4"), topics.labels)
+    assert list((tmp_path / "maps").glob("clusters-*.npy")) and list((tmp_path / "maps").glob("topics-*.npy"))
+
+
+def test_the_map_does_not_wait_for_topics(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch) -> None:
+    pending: Future[Any] = Future()
+    monkeypatch.setattr(map_look, "_pending_topics", lambda data: pending)
+    monkeypatch.setattr(map_look, "_CACHED_SECONDS", 0.0)
     shown = word_map.show_map(*MODEL, "PCA", "cluster", True)
-    figure, notes = shown["map"], shown["notes"]
-    _, names = map_look.clusters(word_map._map_data(model))
-    assert notes.count("<li>") == len(names) == 10
-    (trace,) = json.loads(figure)["data"]
-    scale = dict(map(tuple, trace["marker"]["colorscale"]))
-    assert list(dict.fromkeys(scale.values())) == list(CLUSTER_COLORS)
-    assert trace["marker"]["showscale"] is False and list((tmp_path / "maps").glob("clusters-*.npy"))
+    assert "Finding topics" in shown["status"] and shown["timer"].active is True
+    assert shown["map"].props["colors"] is shown["map"].props["topics"] is None and not shown["map"].props["legend"]
+    pending.set_exception(M2VError("no room"))
+    monkeypatch.setattr(map_look, "_pending_topics", _Cached(pending))
+    assert "no room" in word_map.show_map(*MODEL, "PCA", "cluster", True)["notes"]
+    assert map_look._pending_topics.n_cleared == 1  # type: ignore[attr-defined]
 
 
-def test_overlap_colours_need_the_teacher_and_say_so(jobs: Jobs) -> None:
-    def shown(drawn: str = "") -> list[Any]:
+class _Cached:
+    """A cached function with one result."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+        self.n_cleared = 0
+
+    def __call__(self, data: object) -> Any:
+        return self.result
+
+    def cache_clear(self) -> None:
+        self.n_cleared += 1
+
+
+def test_overlap_colors_need_the_teacher(jobs: Jobs) -> None:
+    drawn: dict[str, str] = {}
+
+    def shown() -> list[Any]:
         values = word_map.show_map(*MODEL, "PCA", "overlap", True, drawn)
-        names = ("map", "status", "notes", "timer", "drawn", "ask", "stop")
-        return [values.get(name, gr.skip()) for name in names]
+        drawn.update(values.get("drawn", {}))
+        return [values.get(name, gr.skip()) for name in ("map", "notes", "timer", "ask", "stop")]
 
-    figure, status, notes, timer, drawn, ask, stop = shown()
-    assert "Coloured by rank for now" in status and "The teacher has not read" in notes
-    assert json.loads(figure)["data"][0]["marker"]["colorbar"]["title"]["text"] == "Rank"
+    figure, notes, timer, ask, stop = shown()
+    assert "Colored by rank for now" in notes and "The teacher has not encoded" in notes
+    assert "<strong>Rank</strong>" in figure.props["legend"]
     assert (timer.active, ask.visible, stop.visible) == (False, True, False)
     assert word_map.let_teacher_read(*MODEL, 0) == ("", 1) and len(jobs.jobs) == 1
-    figure, status, notes, timer, _, ask, stop = shown(drawn)
-    assert "Once:" in notes and "Coloured by rank for now" in status and figure == gr.skip()
+    figure, notes, timer, ask, stop = shown()
+    assert "The colors change" in notes and "Colored by rank for now" in notes and figure == gr.skip()
     assert (timer.active, ask.visible, stop.visible) == (True, False, True)
     assert word_map.stop_teacher(*MODEL, 1) == ("", 2) and jobs.jobs[-1].state == "cancelled"
-    assert shown(drawn)[5].visible
+    assert shown()[3].visible
     word_map.let_teacher_read(*MODEL, 2)
     jobs.finish("failed", f"It broke. {EVIL}")
-    _, _, notes, *_, ask, stop = shown(drawn)
+    _, notes, _, ask, stop = shown()
     assert "It broke." in notes and "<img" not in notes and ask.visible and not stop.visible
     word_map.let_teacher_read(*MODEL, 3)
     jobs.finish("done")
-    figure, status, notes, timer, _, ask, stop = shown(drawn)
+    figure, notes, timer, ask, stop = shown()
     overlap = np.load(jobs.folder / "overlap.npy")
-    assert f"On average {100 * overlap.mean():.0f} %" in notes and "for now" not in status
+    assert f"On average, {overlap.mean():.0%} of" in notes and "for now" not in notes
     assert (timer.active, ask.visible, stop.visible) == (False, False, False)
-    trace = json.loads(figure)["data"][0]
-    assert "shared neighbours" in trace["hovertemplate"] and trace["marker"]["colorbar"]["title"]["text"] == "Overlap"
+    colors = json.loads(figure.props["colors"])
+    np.testing.assert_allclose(unpacked(colors["values"], "<f4"), overlap)
+    assert "<strong>Teacher overlap</strong>" in figure.props["legend"] and "100%" in figure.props["legend"]
 
 
 def test_where_no_teacher_can_read_the_words_nobody_is_asked_to_let_it(jobs: Jobs) -> None:
     teacher_side.model_library().record.teacher = None  # type: ignore[attr-defined]
     shown = word_map.show_map(*MODEL, "PCA", "overlap", True)
-    assert "doesn&#39;t say which teacher" in shown["notes"] and not shown["ask"].visible
+    assert "doesn&#39;t state its teacher" in shown["notes"] and not shown["ask"].visible
     said, _ = word_map.let_teacher_read(*MODEL, 0)  # a click that came late
-    assert "doesn&#39;t say which teacher" in said and not jobs.jobs
+    assert "doesn&#39;t state its teacher" in said and not jobs.jobs

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 import gradio.mcp
 import gradio.queueing
+import gradio.routes
 import gradio.utils
 import httpx
 import pytest
@@ -26,6 +27,7 @@ from pages.gradio_patches import (
     current_request,
     current_session,
     disable_heartbeat,
+    replace_preview,
     restrict_tools,
     serve_file,
     start_queue,
@@ -99,6 +101,23 @@ def test_a_served_file_can_be_fetched_and_its_neighbor_cannot(
     address = launch(app)
     assert httpx.get(f"{address}/{relative}").text == "let a"
     assert httpx.get(f"{address}/gradio_api/file={secret}").status_code == 403
+
+
+def test_a_link_to_the_app_is_shown_as_ours(
+    launch: Callable[[gr.Blocks], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = gradio.routes.templates.env
+    monkeypatch.setattr(environment, "loader", environment.loader)
+    monkeypatch.setattr(environment, "cache", environment.cache)
+    with gr.Blocks() as blocks:
+        gr.Textbox()
+    address = launch(blocks)
+    assert "header-image.jpg" in httpx.get(address).text
+    replace_preview("Studio", 'Small "static" models')
+    page = httpx.get(address).text
+    assert page.count("og:title") == 1 and '<meta property="og:title" content="Studio" />' in page
+    assert "Small &#34;static&#34; models" in page and "gradio_config" in page
+    assert "og:image" not in page and "twitter:image" not in page and "@Gradio" not in page
 
 
 def test_no_page_keeps_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:

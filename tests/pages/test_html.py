@@ -26,6 +26,7 @@ from m2v_core.evaluation.encoders import EncoderFacts
 from m2v_core.evaluation.report import LeaderboardRow
 from m2v_core.evaluation.run import Evaluation, TaskScore
 from m2v_core.evaluation.speed import EncoderSpeed, Machine, SpeedComparison
+from m2v_core.exploration.differences import ChangedWord, NeighborChanges
 from m2v_core.exploration.explanation import Explanation, Span
 from m2v_core.exploration.neighbors import Neighbor
 from m2v_core.hub.account import Account
@@ -40,8 +41,10 @@ from pages.components import (
     job_view,
     map_look,
     measurements,
+    model_difference,
     model_facts,
     model_picker,
+    model_table,
     own_words,
     preflight_card,
     result_card,
@@ -51,6 +54,7 @@ from pages.components import (
 )
 from pages.components.account import Visitor
 from pages.figures import encoders, style
+from pages.glossary import GLOSSARY
 from pages.html import render
 from tests.pages.conftest import done_job, make_job
 from tests.pages.test_evaluate import frontier_rows
@@ -129,10 +133,10 @@ CASES: dict[str, Callable[[str], str]] = {
     "neighbors_html": lambda text: components.neighbors_html(_found(text), text, {0}),
     "words_html": lambda text: findings.words_html(_found(text), text),
     "documents_html": lambda text: findings.documents_html(_found(text), text, {1200}, [text, text]),
-    "beside_html": lambda text: findings.beside_html(
+    "comparison_html": lambda text: findings.comparison_html(
         findings.words_html, _found(text), _found(text), f"a/{text}", text
     ),
-    "beside_waiting_html": lambda text: findings.beside_waiting_html(
+    "pending_comparison_html": lambda text: findings.pending_comparison_html(
         findings.words_html(_found(text), text), text, waiting.waiting_html(text, 2.0)
     ),
     "explanation_html": lambda text: findings.explanation_html(
@@ -158,13 +162,25 @@ CASES: dict[str, Callable[[str], str]] = {
     "numbers_html": lambda text: measurements.numbers_html(_speeds(text)),
     "conditions_html": lambda text: measurements.conditions_html(_speeds(text)),
     "_found_html": word_map._found_html,
-    "selection_html": lambda text: word_map.selection_html(
-        ["word", "rank", "norm", "cluster"], [[text, 1200, 0.5, text]] * 101
+    "selection_html": lambda text: map_look.selection_html(
+        ["word", "rank", "norm", "topic"], [[text, 1200, 0.5, text]] * 101
     ),
-    "selection_html, shares": lambda text: word_map.selection_html(
-        ["word", "rank", "norm", "shared neighbours"], [[text, 1200, 0.5, 0.25]]
+    "selection_html, shares": lambda text: map_look.selection_html(
+        ["word", "rank", "norm", "shared neighbors"], [[text, 1200, 0.5, 0.25]]
     ),
-    "legend_html": lambda text: map_look.legend_html([text, "two"]),
+    "legend_html": lambda text: map_look.legend_html(
+        figures.PointColors("Cluster", np.zeros(1), are_groups=True), [text, "two"]
+    ),
+    "legend_html, scale": lambda text: map_look.legend_html(figures.PointColors(text, np.zeros(1)), []),
+    "map_word.html": lambda text: render(
+        "map_word.html",
+        word=text,
+        rank=3,
+        norm=0.5,
+        topic=text,
+        pieces=[text, text],
+        neighbors=[(Neighbor(text, 0.5, 0), 0), (Neighbor(text, 0.4, 1), None)],
+    ),
     "failed_html": lambda text: teacher_side.failed_html(make_job("failed", id=text, message=text), text),
     "job_html, running": lambda text: job_view.job_html(
         make_job("running", title=text, stages=(*STAGES, Stage(text, 0, 0, 1.0, False))), "distill"
@@ -178,6 +194,11 @@ CASES: dict[str, Callable[[str], str]] = {
     ),
     "facts_html": lambda text: model_facts.facts_html(_record(text)),
     "facts_html, Hub": lambda text: model_facts.facts_html(_record(text, source="hub", origin=text, recipe={})),
+    "table_html": lambda text: model_table.table_html([_record(text), _record("other")], []),
+    "facts of two models": lambda text: model_difference._facts_html([_record(text), _record(text, source="zip")], []),
+    "words of two models": lambda text: model_difference._words_html(
+        NeighborChanges(60, 50, 10, 0.5, [ChangedWord(text, 1, [text, "sea"], [text, "fox"])]), [text, text]
+    ),
     "links_html": lambda text: model_facts.links_html(text),
     "snippet_html": lambda text: model_facts.snippet_html(_record(text), text),
     "result_html": lambda text: result_card.result_html(
@@ -223,19 +244,6 @@ LABELS: dict[str, Callable[[str], str]] = {
     "hover of a speed": lambda text: encoders.speed_hover(_speeds(text).encoders[0]),
     "frontier": lambda text: figures.frontier_figure(frontier_rows(), text).layout.annotations[0].text,
     "bubbles": lambda text: figures.speed_bubbles(_speeds(text)).data[0].customdata[0],
-    "words": lambda text: (
-        figures.map_figure(
-            [text],
-            np.zeros(1, np.int64),
-            np.ones(1, np.float32),
-            np.zeros((1, 2), np.float32),
-            figures.PointColors("Rank", np.zeros(1)),
-            "PCA",
-            "title",
-        )
-        .data[0]
-        .text[0]
-    ),
 }
 
 
@@ -320,8 +328,17 @@ def _makers() -> set[tuple[str, str]]:
 
 # They need a model or a page, and pass on what the others make of text, or there is no text of others in them.
 ELSEWHERE = {
-    *{"show_map", "_notes_html", "find_on_map", "look_of", "build", "build_word_map", "_said", "preflight"},
-    *{"search_words", "search_documents", "name_html", "write_board", "empty_html", "reading_html"},
+    *{"_notes_html", "word_html", "look_of", "build", "build_word_map", "_messages", "preflight"},
+    *{
+        "search_words",
+        "search_documents",
+        "name_html",
+        "write_board",
+        "empty_html",
+        "empty_library_html",
+        "reading_html",
+        "replace_preview",
+    },
 }
 
 
@@ -336,6 +353,13 @@ def test_every_function_that_makes_html_is_tried() -> None:
     assert {name for place, name in _makers() if (place, name) not in tried} == ELSEWHERE
 
 
+def test_a_term_is_explained_where_it_first_appears() -> None:
+    head = components.page_head("Teachers", "A Teacher <of> shared rows; the teacher.").value
+    terms = f'A <abbr title="{GLOSSARY["teacher"]}">Teacher</abbr> &lt;of&gt; '
+    terms += f'<abbr title="{GLOSSARY["shared rows"]}">shared rows</abbr>; the teacher.'
+    assert f"<h1>Teachers</h1><p>{terms}</p>" in head
+
+
 def test_a_template_that_lacks_a_value_is_an_error() -> None:
     with pytest.raises(UndefinedError):
         render("{{ absent }}")
@@ -343,6 +367,6 @@ def test_a_template_that_lacks_a_value_is_an_error() -> None:
 
 
 def test_the_layout_of_a_template_adds_no_white_space_between_tags() -> None:
-    assert render("<p>\n  one {{ 2 }}\n  three\n  <b>4</b>\n  {% if 5 %}\n  five{% endif %}\n</p>\n") == (
+    assert render("<p>\n  one {{ 2 }}\n  three\n  <b>4</b>\n  {% if 5%}\n  five{% endif %}\n</p>\n") == (
         "<p>one 2 three<b>4</b>five</p>"
     )

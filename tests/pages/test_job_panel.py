@@ -26,7 +26,7 @@ from pages.components.job_panel import (
     panel_values,
 )
 from pages.components.job_view import ONE_CLICK, job_html, seconds_left
-from pages.components.result_card import result_html
+from pages.components.result_card import comparisons, result_html
 from pages.components.served_files import model_zip, remove_old_files
 from tests.pages.conftest import JOB_ID, FakeStore, done_job, encoding_job, make_job
 
@@ -62,7 +62,7 @@ def text_of(html: str) -> str:
 def test_dimensions_that_are_not_those_asked_for_are_explained() -> None:
     outcome = done_job().outcome | {"dim": 768, "n_tokens": 127}
     said = text_of(result_html(done_job(outcome=outcome, parameters={"pca_dims": 256})))
-    assert "Dimensions 768" in said and "768 dimensions, not 256: PCA needs more rows" in said
+    assert "Dimensions 768" in said and "768 dimensions instead of 256: PCA requires more rows" in said
     for parameters in ({"pca_dims": 768}, {"pca_dims": 0.9}, {"pca_dims": None}, {}):
         assert ", not " not in result_html(done_job(outcome=outcome, parameters=parameters))
 
@@ -72,7 +72,7 @@ def test_quality_and_ratio_rest_on_enough_data_or_are_not_shown() -> None:
         "fidelity": 0.571,
         "fidelity_interval": [0.54, 0.6],
         "fidelity_on": "10,000 pairs of 512 English sentences",
-        "fidelity_texts": 512,
+        "n_fidelity_texts": 512,
         "sentences_per_second": 51234.0,
         "times_the_teacher": [862.0, 862.0],
         "is_teacher_extrapolated": False,
@@ -80,20 +80,48 @@ def test_quality_and_ratio_rest_on_enough_data_or_are_not_shown() -> None:
     }
     outcome = done_job().outcome
     said = unescape(text_of(result_html(done_job(outcome=outcome | {"measured": measured}))))
-    assert "Keeps 57 % (95 % interval 54 to 60 %) of the teacher's ranking of 10,000 pairs of 512" in said
-    assert "862 times the teacher's" in said
-    few = {"fidelity": None, "fidelity_interval": None, "fidelity_texts": 0, "times_the_teacher": None}
+    assert "Matches the teacher's similarity ranking: 0.57 (95% interval 0.54 to 0.60), 10,000 pairs of 512" in said
+    assert "862 times as fast as the teacher; 2 cores" in said
+    few = {"fidelity": None, "fidelity_interval": None, "n_fidelity_texts": 0, "times_the_teacher": None}
     html = result_html(done_job(outcome=outcome | {"measured": measured | few}))
     assert "Quality Not measured" in text_of(html) and f'href="evaluate?model={JOB_ID}"' in html
-    assert "51,234 sentences a second (2 cores)" in text_of(html)
-    del measured["fidelity_texts"]  # as an earlier version measured it, on 9 texts
+    assert "51,234 sentences/s 2 cores" in text_of(html)
+    del measured["n_fidelity_texts"]  # as an earlier version measured it, on 9 texts
     said = text_of(result_html(done_job(outcome=outcome | {"measured": measured})))
-    assert "Quality Not measured" in said and "57 %" not in said and "862" not in said
+    assert "Quality Not measured" in said and "0.57" not in said and "862" not in said
+
+
+def test_the_result_compares_the_model_with_its_teacher() -> None:
+    outcome = done_job().outcome | {"n_bytes": 16_000_000}
+    measured = {
+        "fidelity": None,
+        "fidelity_interval": None,
+        "n_fidelity_texts": 0,
+        "sentences_per_second": 51234.0,
+        "times_the_teacher": [100.0, 110.0],
+        "teacher_sentences_per_second": 487.0,
+        "teacher_bytes": 88_000_000,
+        "is_teacher_extrapolated": False,
+        "hardware": "2 cores",
+    }
+    job = done_job(outcome=outcome | {"measured": measured})
+    said = text_of(result_html(job))
+    assert "88.0 MB for the teacher, → 16.0 MB 5.5 times smaller than the teacher" in said
+    assert "487 for the teacher, → 51,234 sentences/s 100 to 110 times as fast as the teacher; 2 cores" in said
+    claims = [(row.model, row.summary) for row in comparisons(job.outcome, job.id)]
+    assert claims[:2] == [
+        ("16.0 MB", "5.5 times smaller than the teacher"),
+        ("51,234 sentences/s", "100 to 110 times as fast as the teacher"),
+    ]
+    assert claims[2] == ("Not measured", "")  # so it is not on the share card
 
 
 @pytest.mark.parametrize("name", JOBS)
 def test_every_state_has_the_same_parts_so_that_nothing_jumps(name: str) -> None:
-    for kind, parameters in (("distill", {"recipe": "calibrated"}), (ONE_CLICK, {"recipe": "fast", "measure": True})):
+    for kind, parameters in (
+        ("distill", {"recipe": "calibrated"}),
+        (ONE_CLICK, {"recipe": "calibrated", "measure": True}),
+    ):
         job = JOBS[name]
         section = job_html(job and replace(job, parameters=parameters), kind).partition("</section>")[0]
         idle = job_html(None, kind).partition("</section>")[0]
@@ -105,12 +133,18 @@ def test_every_state_has_the_same_parts_so_that_nothing_jumps(name: str) -> None
     [
         ("none", ["Ready", "No run yet"]),
         ("queued", ["Number 3 in the queue", "m2v-teacher"]),
-        ("starting", ["Start up", "2.0 s so far", "0 %"]),
-        ("running", ["Read the vocabulary", "250 of 1,000 tokens", "62 a second", "7.0 s so far", "about 16 s left"]),
+        ("starting", ["Start up", "2.0 s elapsed", "0%"]),
+        (
+            "running",
+            ["Embed the vocabulary", "250 of 1,000 tokens", "62 per second", "7.0 s elapsed", "about 16 s left"],
+        ),
         ("cancelling", ["Cancelling"]),
-        ("cancelled", ["Cancelled", "7.0 s in all"]),
-        ("failed", ["Failed", "It stopped at “Read the vocabulary”", "Try float32.", "Nothing was saved", JOB_ID]),
-        ("done", ["Done", "100 %", "9.4 s in all"]),
+        ("cancelled", ["Cancelled", "7.0 s in total"]),
+        (
+            "failed",
+            ["Failed", "The run stopped at “Embed the vocabulary”", "Try float32.", "Nothing was saved", JOB_ID],
+        ),
+        ("done", ["Done", "100%", "9.4 s in total"]),
     ],
 )
 def test_what_each_state_says(name: str, says: list[str]) -> None:
@@ -121,28 +155,32 @@ def test_what_each_state_says(name: str, says: list[str]) -> None:
 
 def test_next_in_the_queue_and_minutes_left() -> None:
     assert "Next in the queue" in job_html(make_job("queued", queue_position=1))
-    assert "about 5 min left" in job_html(encoding_job(20, total=1000))
+    assert "about 3 min 20 s left" in job_html(encoding_job(20, total=1000))
+    assert "about 7 min left" in job_html(encoding_job(10, total=1000))
+    assert "about 1 min left" in job_html(encoding_job(20, total=300))
 
 
 def test_the_time_left_is_that_of_the_whole_run() -> None:
-    """In a calibrated run what comes after the vocabulary takes eight times as long."""
     stages = (Stage("load", 0, 0, 4.0, True), Stage("encode", 750, 1000, 6.0, False))
-    progress = Progress("encode", 750, 1000, 125.0, 2.0)
-    calibrated = {"model_name": "a/b", "recipe": "calibrated"}
-    at_encode = seconds_left(make_job(parameters=calibrated, stages=stages, progress=progress))
-    assert at_encode is not None and 60 < at_encode < 80
-    # Where a stage can't be counted, those before it tell.
-    stages = (*stages[:1], Stage("encode", 1000, 1000, 8.0, True), Stage("reduce", 0, 0, 0.2, False))
-    at_reduce = seconds_left(
-        make_job(parameters=calibrated, stages=stages, progress=Progress("reduce", 0, 0, 0.0, None))
+    progress = Progress("encode", 750, 1000, 125.0, 2.0, 70.0, 0.125)
+    encoding = make_job(stages=stages, progress=progress)
+    assert seconds_left(encoding) == 70.0
+    assert "about 1 min 10 s left" in text_of(job_html(encoding)) and "12%" in text_of(job_html(encoding))
+    # Where nothing is known of the teacher, there is no guess.
+    assert seconds_left(make_job(stages=stages, progress=Progress("encode", 750, 1000, 125.0, 2.0))) is None
+    # Other kinds of work take their usual shares.
+    measuring = make_job(
+        kind="speed",
+        stages=(Stage("load", 0, 0, 4.0, True), Stage("measure", 1, 2, 6.0, False)),
+        progress=Progress("measure", 1, 2, 0.2, 6.0),
     )
-    assert at_reduce is not None and 60 < at_reduce < 70
+    assert seconds_left(measuring) == 6.0
     fetching = make_job(
         stages=(Stage("download", 10**6, 10**7, 3.0, False),),
         progress=Progress("download", 10**6, 10**7, 333_333.0, 27.0),
     )
     assert seconds_left(fetching) is None
-    for text in ("about 27 s to fetch", "1.0 MB of 10.0 MB", "Fetch the teacher"):
+    for text in ("about 27 s to download", "1.0 MB of 10.0 MB", "Download the teacher"):
         assert text in text_of(job_html(fetching))
 
 
@@ -170,19 +208,24 @@ def test_what_was_kept_counts_as_finished() -> None:
     marks = dict(
         zip(re.findall(r"</span><span>([^<]+)</span>", html), re.findall(r'data-mark="([^"]+)"', html), strict=True)
     )
-    assert marks["Read the vocabulary"] == "finished" and "kept" in text_of(html)
-    assert marks["Save the model"] == "not begun"
+    assert marks["Embed the vocabulary"] == "finished" and "cached" in text_of(html)
+    assert marks["Save the model"] == "not started"
 
 
 def test_a_calibrated_run_shows_what_it_reads() -> None:
     calibrated = make_job(parameters={"model_name": "a/b", "recipe": "calibrated"})
-    for label in ("Read sentences", "Calibrate"):
+    for label in ("Embed texts", "Calibrate"):
         assert label in job_html(calibrated)
         assert label not in job_html(make_job())
-    stages = (Stage("encode", 29_525, 29_525, 9.0, True), Stage("read", 42_000, 84_000, 20.0, False))
+    stages = (
+        Stage("encode", 29_525, 29_525, 9.0, True),
+        Stage("bags", 80_000, 80_000, 20.0, True),
+        Stage("dictionary", 42_000, 75_000, 25.0, False),
+    )
     reading = make_job(parameters={"model_name": "a/b", "recipe": "calibrated"}, stages=stages)
-    assert "42,000 of 84,000 sentences" in text_of(job_html(reading))
-    done = replace(reading, state="done", stages=(stages[0], replace(stages[1], is_finished=True)))
+    assert "42,000 of 75,000 dictionary lines" in text_of(job_html(reading))
+    assert "Embed texts 45 s" in text_of(job_html(reading))
+    done = replace(reading, state="done", stages=(*stages[:2], replace(stages[2], is_finished=True)))
     assert "29,525 of 29,525 tokens" in text_of(job_html(done))
 
 
@@ -199,7 +242,7 @@ def test_foreign_text_is_escaped() -> None:
 
 def test_result_in_four_numbers() -> None:
     found = result_html(done_job())
-    assert text_of(found).startswith("Size 15.1 MB Tokens 29,525 Dimensions 256 Made in 9.4 s Explore ")
+    assert text_of(found).startswith("Size 15.1 MB Tokens 29,525 Dimensions 256 Distilled in 9.4 s Explore ")
     # The very model, whichever is picked now.
     links = re.findall(r'href="([^"]*)"', found)
     assert links == [f"{name}?model={done_job().id}" for name in ("explore", "compare", "evaluate", "publish")]
@@ -338,3 +381,11 @@ def test_old_files_go(tmp_path: Path) -> None:
     remove_old_files(tmp_path)
     remove_old_files(tmp_path / "nowhere")
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_run_names_its_teacher() -> None:
+    for model_name in ("BAAI/bge-base-en-v1.5", "/models/bge-base-en-v1.5/"):
+        job = make_job("running", title="mine-256", parameters={"model_name": model_name})
+        assert "mine-256 from bge-base-en-v1.5</p>" in job_html(job, ONE_CLICK)
+    published = make_job("done", kind="publish", title="ada/mine", parameters={"model_name": "mine"})
+    assert "ada/mine</p>" in job_html(replace(published, outcome={}), ONE_CLICK)

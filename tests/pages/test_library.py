@@ -19,8 +19,17 @@ from m2v_core.storage.export import write_zip
 from m2v_core.studio.jobs import Job
 from m2v_core.studio.library import Library, ModelRecord
 from pages import library as page
-from pages.components import model_facts, model_picker, served_files, waiting, zip_button
-from tests.pages.conftest import FakeStore, make_job
+from pages.components import (
+    model_difference,
+    model_facts,
+    model_picker,
+    model_table,
+    served_files,
+    waiting,
+    zip_button,
+)
+from tests.pages.conftest import FakeStore, done_job, make_job
+from tests.pages.test_share_card import MEASURED
 from tests.static_models import static_model
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -65,12 +74,26 @@ def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)).strip()
 
 
+def ids_of(table: str) -> list[str]:
+    """The models of the table, in order."""
+    return re.findall(r'<tr data-model="(\w+)"', table)
+
+
+def update_of(component: Any) -> dict[str, Any]:
+    """What a handler's answer changes of a component in the browser."""
+    return component._constructor_args[0]
+
+
+def picked_of(shown: dict[str, Any]) -> str | None:
+    return update_of(shown[MODELS])["picked"]
+
+
 def test_an_empty_library_says_what_to_do_first(library: Library) -> None:
     shown = page.attach(None, request())
     assert len(shown["owner"]) >= 22
-    assert "Distill your first one" in text_of(shown[PROGRESS])
+    assert "Distill your first model" in text_of(shown[PROGRESS])
     assert 'href="distill"' in shown[PROGRESS]
-    assert (shown[MODELS].visible, shown[DETAIL].visible, shown[TIMER].active) == (False, False, False)
+    assert (update_of(shown[MODELS])["rows"], shown[DETAIL].visible, shown[TIMER].active) == ("", False, False)
 
 
 def test_a_running_job_is_waited_for(library: Library, store: FakeStore) -> None:
@@ -96,7 +119,7 @@ def test_what_was_said_stays_while_a_model_is_made(
     second = add("second")
     store.add(OWNER, make_job("running"))
     shown = page.delete(OWNER, second.id)
-    assert "second is deleted" in shown[MESSAGE] and "being made" in shown[PROGRESS]
+    assert "second was deleted" in shown[MESSAGE] and "being made" in shown[PROGRESS]
     again = page.refresh(OWNER, shown[SHOWN], shown[LISTED])
     assert MESSAGE not in again and "being made" in again[PROGRESS]
 
@@ -115,14 +138,19 @@ def test_a_full_library_says_which_model_is_left_out_and_takes_it_in_once_there_
     static_model().save_pretrained(store.result)
     finished(store, f"m2v-{EVIL}", "a")
     shown = page.values(OWNER, record.id)
-    assert [model_id for _, model_id in shown[LISTED]] == [record.id]
+    assert ids_of(shown[LISTED]) == [record.id]
     for html in (shown[PROGRESS], model_picker.attach(OWNER, request())["message"]):
-        for says in ("Not in your library: m2v-<img", "1 are allowed", "Download the ZIP", "comes in by itself"):
+        for says in (
+            "Not in your library: m2v-<img",
+            "the limit here is 1 ",
+            "Download the ZIP",
+            "is then added automatically",
+        ):
             assert says in unescape(html)
         assert EVIL not in html
     page.delete(OWNER, record.id)
     shown = page.values(OWNER)
-    assert [model_id for _, model_id in shown[LISTED]] == ["a" * 32] and shown[PROGRESS] == ""
+    assert ids_of(shown[LISTED]) == ["a" * 32] and shown[PROGRESS] == ""
 
 
 def test_a_finished_model_that_can_not_be_read_says_so(
@@ -134,7 +162,7 @@ def test_a_finished_model_that_can_not_be_read_says_so(
         monkeypatch.setattr(module, "job_store", lambda: store)
     finished(store, "m2v-broken", "a")  # of which there is a config.json alone
     shown = page.values(OWNER)
-    assert "Not in your library: m2v-broken" in shown[PROGRESS] and "comes in by itself" not in shown[PROGRESS]
+    assert "Not in your library: m2v-broken" in shown[PROGRESS] and "is then added automatically" not in shown[PROGRESS]
     [refused] = library.contents(OWNER).refused
     assert (refused.id, refused.is_for_room) == ("a" * 32, False) and refused.reason
 
@@ -143,8 +171,8 @@ def test_the_models_are_listed_and_the_newest_is_picked(add: Callable[..., Model
     first, second = add("first"), add("second")
     add("not mine", OTHER)
     shown = page.attach(OWNER, request())
-    assert [model_id for _, model_id in shown[MODELS].choices] == [second.id, first.id]
-    assert shown[MODELS].value == second.id
+    assert ids_of(update_of(shown[MODELS])["rows"]) == [second.id, first.id]
+    assert picked_of(shown) == second.id
     assert shown[NAME] == "second"
     for says in ("someone/teacher", "24", "134", "float32", "From small"):
         assert says in text_of(shown[FACTS])
@@ -153,11 +181,11 @@ def test_the_models_are_listed_and_the_newest_is_picked(add: Callable[..., Model
 
 def test_the_address_picks_a_model_for_good(add: Callable[..., ModelRecord], library: Library) -> None:
     first, second, others = add("first"), add("second"), add("not mine", OTHER)
-    assert page.attach(OWNER, request(model=first.id))[MODELS].value == first.id
+    assert picked_of(page.attach(OWNER, request(model=first.id))) == first.id
     assert library.picked(OWNER) == first
     shown = page.attach(OWNER, request(model=others.id))
-    assert "No such model among yours" in shown[MESSAGE]
-    assert shown[MODELS].value == first.id
+    assert "Model not found" in shown[MESSAGE]
+    assert picked_of(shown) == first.id
     page.pick(OWNER, second.id)
     assert library.picked(OWNER) == second
 
@@ -191,7 +219,7 @@ def test_what_an_upload_may_be(library: Library, tmp_path: Path) -> None:
     message = shown["added"]
     assert "model is in your library" in text_of(message)
     for paths in ([], [str(tmp_path / "a.zip"), str(tmp_path / "b.zip")]):
-        assert "Upload one ZIP archive" in last(page.add_upload(OWNER, paths))["added"]
+        assert "Upload either one ZIP archive" in last(page.add_upload(OWNER, paths))["added"]
     (tmp_path / "config.json").write_text("{}")
     assert "missing" in last(page.add_upload(OWNER, [str(tmp_path / "config.json")]))["added"]
 
@@ -201,7 +229,7 @@ def test_a_folder_is_opened_at_home_and_never_on_a_space(
 ) -> None:
     static_model().save_pretrained(tmp_path / "mine")
     assert "mine is in your library" in text_of(last(page.add_named(OWNER, "folder", str(tmp_path / "mine")))["added"])
-    assert "Nothing is named yet" in last(page.add_named(OWNER, "hub", " "))["added"]
+    assert "The field is empty" in last(page.add_named(OWNER, "hub", " "))["added"]
     monkeypatch.setenv("SPACE_ID", "someone/space")
     for way in ("folder", "hub"):
         message = last(page.add_named(OWNER, way, str(tmp_path / "mine")))["added"]
@@ -212,20 +240,20 @@ def test_a_folder_is_opened_at_home_and_never_on_a_space(
 def test_rename_and_delete(add: Callable[..., ModelRecord], library: Library) -> None:
     first, second = add("first"), add("second")
     shown = page.rename(OWNER, first.id, "third")
-    assert shown[NAME] == "third" and "It is called third now" in text_of(shown[DONE])
-    assert "called &#39;second&#39; already" in page.rename(OWNER, first.id, "second")[DONE]
-    assert "can't be brought back" in text_of(page.ask(OWNER, first.id)[1]).replace("&#39;", "'")
+    assert shown[NAME] == "third" and "Renamed to third" in text_of(shown[DONE])
+    assert "named &#39;second&#39;" in page.rename(OWNER, first.id, "second")[DONE]
+    assert "can't be undone" in text_of(page.ask(OWNER, first.id)[1]).replace("&#39;", "'")
     shown = page.delete(OWNER, first.id)
-    assert "third is deleted" in text_of(shown[MESSAGE])
-    assert shown[MODELS].value == second.id
-    assert "could not be deleted" in page.delete(OTHER, second.id)[MESSAGE]
+    assert "third was deleted" in text_of(shown[MESSAGE])
+    assert picked_of(shown) == second.id
+    assert "can&#39;t be deleted" in page.delete(OTHER, second.id)[MESSAGE]
     assert library.list_models(OWNER) == [second]
 
 
 def test_a_name_that_is_too_long_is_refused_and_not_cut(add: Callable[..., ModelRecord]) -> None:
     record = add()
     shown = page.rename(OWNER, record.id, "n" * 103)
-    assert "It keeps its name" in shown[DONE] and "103 characters, and 96 are allowed" in shown[DONE]
+    assert "can&#39;t be renamed" in shown[DONE] and "103 characters, and at most 96 are allowed" in shown[DONE]
     assert page.values(OWNER, record.id)[NAME] == "small"
     assert page.rename(OWNER, record.id, "n" * 96)[NAME] == "n" * 96
 
@@ -244,7 +272,7 @@ def test_a_model_from_elsewhere_tells_its_recipe(library: Library, tmp_path: Pat
         record = way()
         shown = page.values(OWNER, record.id)
         assert f"Recipe {says} From mine" in text_of(shown[FACTS])
-        assert f"\n{says} · " in {model_id: label for label, model_id in shown[LISTED]}[record.id]
+        assert f'data-column="Recipe" data-value="{says}"' in shown[LISTED]
     config.write_text(json.dumps(json.loads(config.read_text()) | {"m2v": {"recipe": 7}}))
     record = library.add_from_folder(tmp_path / "mine", OWNER)
     assert "Recipe" not in page.facts_html(record)
@@ -254,20 +282,75 @@ def test_models_of_one_name_and_day_are_told_apart_by_the_time() -> None:
     def record(name: str, added_at: float) -> ModelRecord:
         return ModelRecord(f"{added_at:032.0f}", name, None, added_at=added_at)
 
-    labels = model_facts.model_labels([record("m", 60.0), record("m (2)", 7260.0), record("o", 0), record("m", 90_000)])
-    times = [re.findall(r"\d\d:\d\d UTC", label) for label in labels]
-    assert times == [["00:01 UTC"], ["02:01 UTC"], [], []]
-    assert labels[0].endswith("1 Jan 1970, 00:01 UTC")
+    dates = model_facts.model_dates([record("m", 60.0), record("m (2)", 7260.0), record("o", 0), record("m", 90_000)])
+    assert dates == ["1 Jan 1970, 00:01 UTC", "1 Jan 1970, 02:01 UTC", "1 Jan 1970", "2 Jan 1970"]
 
 
 def test_a_model_is_called_the_same_wherever_it_is_offered() -> None:
     recipe = {"recipe": "fast", "use_subword": False}
     record = ModelRecord("0" * 32, "m", None, recipe, dim=256, dtype="float16", n_bytes=15_700_000)
-    told = "Fast · own words · 256 dimensions · float16 · 15.7 MB"
-    assert model_picker.choice_label(record) == f"m · {told}"
-    [label] = model_facts.model_labels([record])
-    assert label == f"m\n{told} · 1 Jan 1970"
+    assert model_picker.choice_label(record) == "m · Fast · own words · 256 dimensions · float16 · 15.7 MB"
+    assert (
+        text_of(model_table.table_html([record], [])).count("Fast · own words · 256 dimensions") == 1
+    )  # below the name
     assert model_picker.choice_label(replace(record, recipe={})).startswith("m · 256 dimensions")
+
+
+def cells_of(table: str) -> list[dict[str, tuple[str, str]]]:
+    """Of each row, the text and the value to sort by of each column."""
+    rows = re.findall(r"<tr data-model=.*?</tr>", table)
+    cell = r'data-column="(\w+)" data-value="(.*?)".*?>(.*?)</t[dh]>'
+    return [{name: (text_of(text), value) for name, value, text in re.findall(cell, row)} for row in rows]
+
+
+def test_speed_and_quality_are_those_that_the_models_run_measured() -> None:
+    jobs = [
+        done_job(id=letter * 32, outcome={"n_bytes": 1, "measured": MEASURED | changes})
+        for letter, changes in (("a", {}), ("b", {"n_fidelity_texts": 511, "sentences_per_second": None}))
+    ]
+    records = [
+        ModelRecord(letter * 32, letter, "someone/teacher", dim=1_256, n_bytes=15_700_000, added_at=60)
+        for letter in "abc"
+    ]
+    measured, too_few, foreign = cells_of(model_table.table_html(records, [*jobs, done_job(id="d" * 32)]))
+    assert measured == {
+        "Name": (measured["Name"][0], "a"),
+        "Teacher": ("teacher", "teacher"),
+        "Recipe": ("&ndash; Not stated", ""),
+        "Dimensions": ("1,256", "1256"),
+        "Size": ("15.7 MB", "15700000"),
+        "Speed": ("51,234/s", "51234.0"),
+        "Quality": ("0.85", "0.851"),
+        "Date": ("1 Jan 1970", "60"),
+    }
+    for row in (too_few, foreign):
+        assert row["Speed"] == row["Quality"] == ("&ndash; Not measured", "")
+
+
+@pytest.mark.parametrize("field", ["name", "teacher", "recipe"])
+def test_markup_in_the_table_is_text(field: str) -> None:
+    value = {"recipe": EVIL} if field == "recipe" else EVIL
+    table = model_table.table_html([replace(ModelRecord("0" * 32, "m", None), **{field: value})], [])
+    assert "<img" not in table and "&lt;img" in table
+
+
+@pytest.mark.parametrize("value", [None, "text", 7, [], {}, {"picked": 7, "ticked": "ab"}, {"picked": [], "ticked": 7}])
+def test_what_a_program_sends_as_the_tables_value_is_checked(
+    add: Callable[..., ModelRecord], library: Library, value: object
+) -> None:
+    record = add()
+    assert model_table.picked_row(value) is None and len(model_table.ticked_rows(value)) == 0
+    shown = page.pick_clicked(OWNER, value)
+    assert "No model is selected" in shown[MESSAGE] and shown[SHOWN] == record.id
+    assert not last(model_difference.compare_ticked(OWNER, value))["panel"].visible
+
+
+def test_a_click_selects_only_a_model_of_ones_own(add: Callable[..., ModelRecord], library: Library) -> None:
+    first, second, others = add("first"), add("second"), add("not mine", OTHER)
+    shown = page.pick_clicked(OWNER, {"picked": first.id, "ticked": [second.id]})
+    assert (shown[SHOWN], library.picked(OWNER)) == (first.id, first)
+    shown = page.pick_clicked(OWNER, {"picked": others.id, "ticked": []})
+    assert "Model not found" in shown[MESSAGE] and picked_of(shown) == first.id
 
 
 def test_the_snippet_names_the_app_where_it_is(
@@ -291,7 +374,7 @@ def test_the_zip_is_its_owners_and_goes_with_the_model(add: Callable[..., ModelR
     assert zip_path.name == "my-model.zip"
     assert record.id not in str(zip_path)
     button, said = last(zip_button.make_zip(OTHER, record.id))
-    assert button.value is None and "No such model among yours" in said
+    assert button.value is None and "Model not found" in said
     page.delete(OWNER, record.id)
     assert not zip_path.exists()
 
@@ -323,7 +406,7 @@ def test_other_formats_come_as_archives(add: Callable[..., ModelRecord], format:
     assert [entry.name for entry in path.parent.iterdir()] == [f"my-model-{format}.zip"]
     assert path.parent == served_files.archive_of(OWNER, record.id).parent
     button, said = last(zip_button.make_zip(OTHER, record.id, format))
-    assert button.value is None and "No such model among yours" in said
+    assert button.value is None and "Model not found" in said
     assert last(zip_button.make_zip(OWNER, record.id, format))[0].value["path"] == str(path)
     page.delete(OWNER, record.id)
     assert not path.exists()
@@ -334,13 +417,8 @@ def test_refreshing_leaves_alone_what_one_types(add: Callable[..., ModelRecord],
     listed = page.values(OWNER)[LISTED]
     shown = page.refresh(OWNER, record.id, listed)
     assert not shown.keys() & {NAME, FACTS, CONFIRM, DONE, SHOWN}
-    shown = page.refresh(OWNER, None, [])
-    assert (shown[NAME], shown[MODELS].value, shown[SHOWN]) == ("small", record.id, record.id)
-
-
-def update_of(component: Any) -> dict[str, Any]:
-    """What a handler's answer changes of a component in the browser."""
-    return component._constructor_args[0]
+    shown = page.refresh(OWNER, None, "")
+    assert (shown[NAME], picked_of(shown), shown[SHOWN]) == ("small", record.id, record.id)
 
 
 def test_a_refresh_does_not_take_back_what_is_clicked_meanwhile(
@@ -350,15 +428,15 @@ def test_a_refresh_does_not_take_back_what_is_clicked_meanwhile(
     shown = page.values(OWNER, second.id)
     # A refresh begins; the first is clicked and answered; then the refresh is.
     picked = page.pick(OWNER, first.id)
-    assert (picked[NAME], picked[SHOWN]) == ("first", first.id) and "value" not in update_of(picked[MODELS])
+    assert (picked[NAME], picked[SHOWN]) == ("first", first.id) and "picked" not in update_of(picked[MODELS])
     assert page.refresh(OWNER, second.id, shown[LISTED]).get(MODELS) is None
     add("third")  # a list that has changed is shown, but nothing is chosen by it
     late = page.refresh(OWNER, second.id, shown[LISTED])
-    assert "value" not in update_of(late[MODELS]) and len(update_of(late[MODELS])["choices"]) == 3
+    assert "picked" not in update_of(late[MODELS]) and len(ids_of(update_of(late[MODELS])["rows"])) == 3
     assert not late.keys() & {FACTS, SHOWN}
     page.delete(OWNER, second.id)  # in another tab
     gone = page.refresh(OWNER, second.id, late[LISTED])
-    assert gone[MODELS].value == gone[SHOWN] == first.id and "first" in gone[FACTS]
+    assert picked_of(gone) == gone[SHOWN] == first.id and "first" in gone[FACTS]
 
 
 def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], store: FakeStore) -> None:
@@ -372,8 +450,8 @@ def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], stor
     shown = model_picker.attach(OWNER, request())
     assert (shown["model_id"].value, shown["message"], shown["n_offered"]) == (first.id, "", 2)
     assert model_picker.pick(OWNER, second.id) == ""
-    assert page.values(OWNER)[MODELS].value == second.id
-    assert "No such model" in model_picker.attach(OTHER, request(model=first.id))["message"]
+    assert picked_of(page.values(OWNER)) == second.id
+    assert "Model not found" in model_picker.attach(OTHER, request(model=first.id))["message"]
     assert model_picker.refresh(OWNER, first.id, 2)["model_id"].value == first.id
     assert model_picker.shorten(OWNER, first.id, 2) == {}
     # The list may be open: it gets shorter only when it is closed.
@@ -387,7 +465,7 @@ def test_the_picker_on_other_pages_follows(add: Callable[..., ModelRecord], stor
 @pytest.mark.parametrize(
     ("recipe", "says"),
     [
-        ({}, "The usual settings"),
+        ({}, "Default settings"),
         ({"pca_dims": 256, "pooling": "mean", "device": None}, "dimensions 256 · pooling mean"),
         ({"use_subword": False, "weighting": "sif"}, "own words only · weighting sif"),
         ({"recipe": "model2vec", "pca_dims": 256}, "Recipe Model2Vec · dimensions 256"),
@@ -422,7 +500,7 @@ def test_an_archive_that_fails_unforeseen_names_its_incident(
 
 def test_work_that_takes_long_shows_that_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "_TICK_SECONDS", 0.01)
-    monkeypatch.setattr(waiting, "_BEFORE_SECONDS", 0.01)
+    monkeypatch.setattr(waiting, "_DELAY_SECONDS", 0.01)
     may_end = threading.Event()
     frames = waiting.following(lambda: may_end.wait(60), f"Opening {EVIL}", "test", lambda sign: [sign])
     first = next(frames)[0]
@@ -432,7 +510,7 @@ def test_work_that_takes_long_shows_that_it_goes_on(monkeypatch: pytest.MonkeyPa
     assert drained(frames) is True
     may_end.clear()
     frames = waiting.following(lambda: may_end.wait(60), "Opening", "test", lambda sign: [sign])
-    assert "the last time" in next(frames)[0]
+    assert "last time" in next(frames)[0]
     may_end.set()
     drained(frames)
     may_end.clear()

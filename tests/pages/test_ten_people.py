@@ -128,10 +128,10 @@ def test_ten_people_at_once(app: Server, people: list[Person], build_teacher_onc
         assert {model["id"] for model in person.ask("/list_models")} == {person.model_id, person.job_id} - {""}
         for other in people:
             if other is not person:
-                with pytest.raises(AppError, match="No such model among yours"):
+                with pytest.raises(AppError, match="Model not found"):
                     person.ask("/encode", model_id=other.model_id, texts=["the fox"])
             if other is not person and other.job_id:
-                with pytest.raises(AppError, match="No such job among yours"):
+                with pytest.raises(AppError, match="Job not found"):
                     person.ask("/job", job_id=other.job_id)
     assert distilling[0].ask("/encode", model_id=distilling[0].job_id, texts=["the fox"]) != [[0.0] * 16]
     assert "Traceback" not in (app.home / "server.log").read_text()

@@ -32,6 +32,7 @@ def running_space(
         "HOME": str(home),
         "HF_HOME": str(home / ".cache" / "huggingface"),
         "HF_HUB_OFFLINE": "1",
+        "M2V_STUDIO_DEMO": "0",
         "HF_TOKEN": "hf_the_owner",
         "GRADIO_SERVER_NAME": "127.0.0.1",  # on the Hub 0.0.0.0
         "GRADIO_SERVER_PORT": str(port),

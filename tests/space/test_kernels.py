@@ -50,7 +50,7 @@ def kernels_of(space: Path) -> str:
     [
         (True, False, None),
         (False, True, "The kernels were compiled in "),
-        (False, False, "The kernels are not compiled, because there is no C compiler."),
+        (False, False, "The kernels are not compiled because there is no C compiler."),
     ],
 )
 def test_which_path_a_space_takes(

@@ -11,13 +11,12 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from m2v_core.studio.space.build import build_space
-from tests.space.starting import answers, running_space
+from tests.space.starting import running_space
 
 pytestmark = pytest.mark.slow
 
@@ -29,10 +28,10 @@ SECONDS_TO_INSTALL = 1200
 CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
-@pytest.fixture(scope="module")
-def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def space(tmp_path: Path) -> Iterator[Path]:
     """The rendered Space, beside an environment that holds its requirements and nothing else."""
-    root = tmp_path_factory.mktemp("deployed")
+    root = tmp_path / "deployed"
     build_space(root / "space")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / "env"], check=True)
     command = [sys.executable, "-m", "pip", "--python", str(root / "env" / "bin" / "python"), "install", "--quiet"]
@@ -46,15 +45,24 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.rmtree(root, ignore_errors=True)  # a gigabyte
 
 
-@pytest.fixture(scope="module")
-def running(space: Path) -> Iterator[tuple[str, psutil.Process, Path]]:
-    """Its address, its process and its log."""
-    with running_space(space, space.parent / "env" / "bin" / "python", space.parent / "home") as started:
-        yield started
+def test_the_rendered_space_installs_starts_and_answers(space: Path) -> None:
+    """One test, so that its environment is built once, however many processes run the tests."""
+    assert unlisted_packages(space) == set()
+    python, home = space.parent / "env" / "bin" / "python", space.parent / "home"
+    with running_space(space, python, home) as (address, process, log):
+        for page in PAGES:
+            with urllib.request.urlopen(f"{address}/{page}", timeout=60) as answer:
+                text = answer.read().decode()
+            assert answer.status == 200 and "M2V Studio" in text and "hf_the_owner" not in text
+        time.sleep(3)  # what starts in the background has started
+        used = {each.pid: each.memory_info().rss for each in [process, *process.children(recursive=True)]}
+        print(f"idle: {sum(used.values()) / 2**20:.0f} MiB in {len(used)} processes")  # noqa: T201
+        assert sum(used.values()) < MAX_IDLE_BYTES
+        assert "hf_the_owner" not in log.read_text()
 
 
-def test_requirements_leave_nothing_unpinned(space: Path) -> None:
-    """What pip had to fetch beside the listed packages would come in any version."""
+def unlisted_packages(space: Path) -> set[str]:
+    """Installed packages that the requirements don't list: pip would install them in any version."""
     lines = (space / "requirements.txt").read_text().splitlines()
     listed = {canonicalize_name(Requirement(line).name) for line in lines}
     command = [sys.executable, "-m", "pip", "--python", str(space.parent / "env" / "bin" / "python")]
@@ -63,29 +71,4 @@ def test_requirements_leave_nothing_unpinned(space: Path) -> None:
     )
     installed = {canonicalize_name(line.partition("==")[0]) for line in frozen.stdout.split()}
     # The libraries that torch needs differ between its builds.
-    beside = {name for name in installed - listed - OWN_TOOLS if not name.startswith(("nvidia-", "cuda-", "triton"))}
-    assert beside == set()
-
-
-def test_every_page_answers(running: tuple[str, psutil.Process, Path]) -> None:
-    address, _, _ = running
-    for page in PAGES:
-        with urllib.request.urlopen(f"{address}/{page}", timeout=60) as answer:
-            assert answer.status == 200
-            assert "M2V Studio" in answer.read().decode()
-
-
-def test_it_idles_below_two_gibibytes(running: tuple[str, psutil.Process, Path]) -> None:
-    address, process, _ = running
-    assert answers(address)
-    time.sleep(3)  # what starts in the background has started
-    used = {each.pid: each.memory_info().rss for each in [process, *process.children(recursive=True)]}
-    print(f"idle: {sum(used.values()) / 2**20:.0f} MiB in {len(used)} processes")  # noqa: T201
-    assert sum(used.values()) < MAX_IDLE_BYTES
-
-
-def test_the_owners_token_is_nowhere(running: tuple[str, psutil.Process, Path]) -> None:
-    address, _, log = running
-    with urllib.request.urlopen(address, timeout=60) as answer:
-        assert "hf_the_owner" not in answer.read().decode()
-    assert "hf_the_owner" not in log.read_text()
+    return {name for name in installed - listed - OWN_TOOLS if not name.startswith(("nvidia-", "cuda-", "triton"))}

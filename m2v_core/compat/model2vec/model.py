@@ -19,7 +19,7 @@ from m2v_core import model as ours
 from m2v_core.compat.model2vec import persistence
 from m2v_core.compat.model2vec.quantization import DType, offered
 from m2v_core.encoder.engine import Engine
-from m2v_core.encoder.plain import Table, token_ids, without
+from m2v_core.encoder.plain import Table, drop_token, token_ids
 from m2v_core.encoder.texts import checked_max_length, checked_texts, well_formed
 from m2v_core.errors import ModelFormatError
 from m2v_core.storage import compression
@@ -37,25 +37,25 @@ _PARTS = ("token_embeddings", "token_mapping", "tokenizer", "weights")
 
 
 class StaticModel(ours.StaticModel):
-    """A static model whose parts can be replaced, as in model2vec: the next call of a method uses the new ones.
+    """A static model with replaceable parts, as in model2vec: the next method call uses the new ones.
 
     `embedding`, `weights`, `token_mapping`, `tokenizer`, `normalize` and `max_length` can be set; replacing one while
     another thread is encoding is not supported.
 
     Args:
-        vectors: (n_rows, dim) float32, float16 or int8; float64 is kept as float32.
+        vectors: (n_rows, dim) float32, float16 or int8; float64 is converted to float32.
         tokenizer: Its ids are 0 to n_vocabulary - 1. Copied.
-        config: What `config.json` is to hold. Copied.
+        config: The content of `config.json`. Copied.
         normalize: Whether embeddings have unit length; also written to `config`.
         base_model_name: Name of the teacher.
         language: Languages of the model, as ISO codes.
-        weights: (n_vocabulary,) factor for each token's row; None for ones.
-        token_mapping: (n_vocabulary,) row of each token; None where token i has row i.
-        max_length: Tokens read of each text; None for all. Also written to `config`.
+        weights: (n_vocabulary,) factor for each token's row; None if all are 1.
+        token_mapping: (n_vocabulary,) row of each token; None if token i has row i.
+        max_length: Maximum number of tokens per text; None for no limit. Also written to `config`.
 
     Raises:
         InputError: An argument has the wrong type, dtype, shape or range.
-        ModelFormatError: The parts don't fit together, or hold NaN or infinity.
+        ModelFormatError: The parts are inconsistent, or contain NaN or infinity.
     """
 
     _reading_tokenizer: Tokenizer
@@ -88,8 +88,8 @@ class StaticModel(ours.StaticModel):
 
     @classmethod
     def of(cls, model: ours.StaticModel) -> Self:
-        """The same model as one of this class, which shares the table and the tokenizer."""
-        if cls.__init__ is not StaticModel.__init__:  # a subclass that is to see the parts
+        """Convert a model to this class; table and tokenizer are shared."""
+        if cls.__init__ is not StaticModel.__init__:  # a subclass whose constructor should receive the parts
             made = cls(
                 vectors=model.token_embeddings,
                 tokenizer=model.tokenizer,
@@ -122,20 +122,20 @@ class StaticModel(ours.StaticModel):
         max_length: int | EllipsisType | None = ...,
         force_download: bool = True,
     ) -> Self:
-        """The model in a folder or a Hub repository; see `m2v_core.StaticModel.from_pretrained`.
+        """Load a model from a folder or a Hub repository; see `m2v_core.StaticModel.from_pretrained`.
 
-        The table is in this process's memory and can be written to.
+        The table is in this process's memory and writable.
 
         Args:
             path: A folder, or else a Hub repository.
             token: Hub token, for private and gated repositories.
-            normalize: Overrules the model's own setting.
-            subfolder: Folder inside `path` that holds the model.
+            normalize: Overrides the model's setting.
+            subfolder: Folder of the model inside `path`.
             quantize_to: `"float32"`, `"float16"` or `"int8"`; `"float64"` gives float32.
-            dimensionality: Leading dimensions to keep; None for all.
-            vocabulary_quantization: Rows to share between all tokens; None for one row a token.
-            max_length: Overrules the model's own limit in tokens; None for no limit.
-            force_download: Accepted: files of the Hub are downloaded where they changed, and only then.
+            dimensionality: Number of leading dimensions to keep; None for all.
+            vocabulary_quantization: Number of rows shared by all tokens; None for one row per token.
+            max_length: Overrides the model's maximum number of tokens; None for no limit.
+            force_download: Accepted, but ignored: files of the Hub are downloaded only if they changed.
         """
         return cls.of(
             ours.StaticModel.from_pretrained(
@@ -157,7 +157,7 @@ class StaticModel(ours.StaticModel):
         weights: NDArray[np.float32] | None = None,
         token_mapping: NDArray[np.int32] | None = None,
     ) -> Self:
-        """The same model with another table; the arguments are those of `m2v_core.StaticModel`."""
+        """Return the same model with another table; see `m2v_core.StaticModel` for the arguments."""
         found = copy.copy(self)
         found.config = copy.deepcopy(self.config)
         found.embedding, found.weights, found.token_mapping = token_embeddings, weights, token_mapping
@@ -166,12 +166,12 @@ class StaticModel(ours.StaticModel):
     def push_to_hub(  # type: ignore[override]  # model2vec's order
         self, repo_id: str, private: bool = False, token: str | None = None, subfolder: str | None = None
     ) -> Pushed:
-        """Publish the model on the Hub, in place of a model that is there.
+        """Publish the model on the Hub, replacing an existing model.
 
         Args:
             repo_id: `owner/name`, or `name` for the token's own account.
             private: Whether a new repository is private.
-            token: Hub token that may write.
+            token: Hub token with write access.
             subfolder: Folder of the repository to publish to; None for its root.
         """
         with TemporaryDirectory(prefix="m2v-push-") as temporary:
@@ -212,7 +212,7 @@ class StaticModel(ours.StaticModel):
 
     @tokenizer.setter
     def tokenizer(self, tokenizer: Tokenizer) -> None:
-        # The engine reads with a tokenizer that neither truncates nor pads; most callers never ask for the other.
+        # The engine needs a tokenizer without truncation and padding; this one is created lazily, as it is rarely used.
         if tokenizer.truncation is not None or tokenizer.padding is not None:
             tokenizer = Tokenizer.from_str(tokenizer.to_str())
             tokenizer.no_truncation()
@@ -222,7 +222,7 @@ class StaticModel(ours.StaticModel):
 
     @property
     def embedding(self) -> NDArray[Any]:
-        """(n_rows, dim) the table."""
+        """The table, (n_rows, dim)."""
         return self.token_embeddings
 
     @embedding.setter
@@ -236,13 +236,13 @@ class StaticModel(ours.StaticModel):
 
     @property
     def vocabulary_quantization(self) -> int | None:
-        """Rows that all tokens share; None where each has its own."""
+        """Number of rows shared by all tokens; None if each has its own."""
         is_shared = self.token_mapping is not None or len(self.embedding) != len(self.tokens)
         return len(self.embedding) if is_shared else None
 
     @property
     def median_token_length(self) -> int:
-        """Characters of the token of median length."""
+        """Length of the token of median length in characters."""
         return self._median_token_length
 
     @property
@@ -256,7 +256,7 @@ class StaticModel(ours.StaticModel):
 
     @property
     def max_length(self) -> int | None:
-        """Tokens read of each text; None for all."""
+        """Maximum number of tokens per text; None for no limit."""
         return self._max_length
 
     @max_length.setter
@@ -277,15 +277,15 @@ class StaticModel(ours.StaticModel):
         multiprocessing_threshold: int = 10_000,
         **kwargs: Any,
     ) -> NDArray[np.float32]:
-        """One embedding a text; see `m2v_core.StaticModel.encode`.
+        """Compute one embedding per text; see `m2v_core.StaticModel.encode`.
 
         Args:
             sentences: One text, or any number of them.
-            show_progress_bar: Show one on stderr.
-            max_length: Tokens to read of each text; None for all; the model's own limit when not passed.
-            normalize: Overrules the model's own setting for this call.
-            batch_size: Accepted; texts are taken in blocks of some megabytes.
-            use_multiprocessing: Accepted; every core is used anyway.
+            show_progress_bar: Show a progress bar on stderr.
+            max_length: Maximum number of tokens per text; None for no limit; the model's own limit if not passed.
+            normalize: Overrides the model's setting for this call.
+            batch_size: Accepted, but ignored; texts are processed in blocks of some megabytes.
+            use_multiprocessing: Accepted, but ignored; every core is always used.
             multiprocessing_threshold: As `use_multiprocessing`.
             **kwargs: `convert_to_tensor`, `device`, `normalize_embeddings`, `prompt` and `prompt_name`, as in
                 `m2v_core.StaticModel.encode`; all others are ignored.
@@ -298,19 +298,19 @@ class StaticModel(ours.StaticModel):
         return super().encode(sentences, max_length, batch_size, show_progress_bar, normalize=normalize, **kwargs)
 
     def tokenize(self, sentences: str | Iterable[str], max_length: int | EllipsisType | None = ...) -> list[list[int]]:
-        """The ids of each text's known tokens.
+        """Return the ids of each text's known tokens.
 
         Args:
             sentences: One text, or any number of them.
-            max_length: Tokens to read of each text; None for all; the model's own limit when not passed.
+            max_length: Maximum number of tokens per text; None for no limit; the model's own limit if not passed.
         """
         if not isinstance(max_length, EllipsisType):
             return super().tokenize(sentences, max_length)
         texts = well_formed(checked_texts(sentences))
-        return without(token_ids(self._reading_tokenizer, texts, self.max_length), self.unk_token_id)
+        return drop_token(token_ids(self._reading_tokenizer, texts, self.max_length), self.unk_token_id)
 
     def stored(self) -> StoredModel:
-        """The parts of the model, to be saved."""
+        """The parts of the model for saving."""
         name: Any = self.base_model_name
         names = as_list(name)
         return replace(super().stored(), base_model_name=names[0] if names else None)
@@ -325,16 +325,16 @@ def quantize_model(
     quantize_to: str | DType | None = None,
     dimensionality: int | None = None,
 ) -> _Model:
-    """A smaller model; the one passed stays as it is.
+    """Return a smaller model; the one passed is unchanged.
 
     Args:
-        model: To compress.
-        vocabulary_quantization: Rows to share between all tokens; None for those there are.
+        model: Model to compress.
+        vocabulary_quantization: Number of rows shared by all tokens; None keeps all rows.
         quantize_to: `"float32"`, `"float16"` or `"int8"`; `"float64"` gives float32. None keeps the number format.
-        dimensionality: Leading dimensions to keep; None for all.
+        dimensionality: Number of leading dimensions to keep; None for all.
 
     Raises:
-        InputError: An argument is out of range, or the vocabulary is quantized already.
+        InputError: An argument is out of range, or the vocabulary is already quantized.
     """
     return model.compressed(
         None if quantize_to is None else offered(quantize_to), dimensionality, vocabulary_quantization

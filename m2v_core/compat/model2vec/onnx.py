@@ -19,15 +19,15 @@ def export_model_to_onnx(
     remove_post_processor: bool = True,
     source_model_name: str | None = None,
 ) -> None:
-    """Write `model.onnx`, and what `m2v export` writes: `onnx/model.onnx` for transformers.js, the tokenizer's files.
+    """Write `model.onnx` and the files of `m2v export`: `onnx/model.onnx` for transformers.js and the tokenizer.
 
-    The first output is `embeddings`; of a pipeline `probabilities`, or `predictions` where it has no labels.
+    The first output is `embeddings`; for a pipeline `probabilities`, or `predictions` without labels.
 
     Args:
         model: A model or a pipeline.
-        save_path: The folder to write; made when missing.
-        remove_post_processor: Accepted; the written tokenizer never adds special tokens.
-        source_model_name: Accepted; the card names the folder.
+        save_path: The folder to write; created if missing.
+        remove_post_processor: Accepted, but ignored; the written tokenizer never adds special tokens.
+        source_model_name: Accepted, but ignored; the card has the name of the folder.
 
     Raises:
         InputError: The model is too large for one ONNX file.

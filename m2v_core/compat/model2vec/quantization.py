@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class DType(str, Enum):  # noqa: UP042  # model2vec's own, whose str() is that of an Enum
-    """A number format; float64 is accepted and kept as float32."""
+    """A number format; float64 is accepted and converted to float32."""
 
     Float16 = "float16"
     Float32 = "float32"
@@ -15,10 +15,10 @@ class DType(str, Enum):  # noqa: UP042  # model2vec's own, whose str() is that o
 
 
 def offered(dtype: DType | str) -> str:
-    """The name of a number format, float32 for float64.
+    """Return the name of a number format, float32 for float64.
 
     Raises:
-        ValueError: There is no such format.
+        ValueError: The format is not supported.
     """
     name = DType(dtype).value
     return "float32" if name == "float64" else name

@@ -1,4 +1,4 @@
-"""Editing a teacher's tokenizer, given and returned as a `TokenizerModel` of the package skeletoken."""
+"""Editing a teacher's tokenizer, in the form of a `TokenizerModel` of the package skeletoken."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _Model = TypeVar("_Model", bound=Any)
 def clean_and_create_vocabulary(
     model: _Model, vocabulary_to_add: Sequence[str], token_remove_regex: re.Pattern[str] | None
 ) -> _Model:
-    """The tokenizer of a static model.
+    """Build the tokenizer of a static model.
 
     Args:
-        model: The teacher's.
+        model: The teacher's tokenizer.
         vocabulary_to_add: Words and phrases to add.
-        token_remove_regex: The teacher's pieces that begin with a match are dropped; None drops none.
+        token_remove_regex: Remove the teacher's pieces that begin with a match; None removes none.
 
     Raises:
-        VocabularyError: Nothing is left.
-        TeacherError: The tokenizer is of a kind that can't be edited.
+        VocabularyError: No token is left.
+        TeacherError: Tokenizers of this kind can't be edited.
     """
     pattern = None if token_remove_regex is None else token_remove_regex.pattern
     built = build_static_vocabulary(
@@ -39,7 +39,7 @@ def clean_and_create_vocabulary(
 
 
 def turn_tokens_into_ids(tokens: Sequence[str], model: Any) -> list[list[int]]:
-    """What the teacher reads for each token: its id between the special tokens, or the ids of its pieces.
+    """Return the teacher's input for each token: its id between the special tokens, or the ids of its pieces.
 
     Args:
         tokens: Pieces of the tokenizer, or words.

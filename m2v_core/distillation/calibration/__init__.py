@@ -1,1 +1,1 @@
-"""Calibration: fitting the table to what the teacher says of whole texts."""
+"""Calibration: fitting the table to the teacher's embeddings of whole texts."""

@@ -1,7 +1,7 @@
-"""The rows of a table in context: the mean of the teacher's hidden states wherever a token stands in a text.
+"""Contextual token vectors: the mean of the teacher's hidden states over a token's occurrences in texts.
 
-A piece read by itself is nothing that a teacher was trained on; the states of its occurrences in texts, which are read
-anyway to calibrate with, say more about it. What is seldom or never met keeps, by so much, the vector it was given.
+Teachers are not trained on isolated tokens. The states of a token's occurrences in the calibration texts represent it
+better. The vectors of rare tokens are smoothed towards the vector of the isolated token.
 
 Source: Bommasani, Davis and Cardie, "Interpreting Pretrained Contextualized Representations via Reductions to Static
     Embeddings", 2020.
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
-from m2v_core.distillation.cache import Readings
+from m2v_core.distillation.cache import TextOutputs
 from m2v_core.distillation.reduction import reduce_dims
 from m2v_core.distillation.settings import PCADims
 from m2v_core.native.cosines import unit_rows
@@ -24,17 +24,17 @@ from m2v_core.native.cosines import unit_rows
 if TYPE_CHECKING:
     import torch
 
-_FEW_CONTEXTS = 3.0  # occurrences that count as much as the vector read alone; 1 to 10 differ little
-_TEXTS_AT_ONCE = 20_000
+_PRIOR_COUNT = 3.0  # weight of the isolated token's vector, in occurrences; 1 to 10 differ little
+_BATCH_TEXTS = 20_000
 _NONE = -1
 
 
 class StateCollector:
-    """Adds up the hidden states of each row's occurrences while a teacher reads texts.
+    """Sums the hidden states of each row's occurrences during the teacher's forward passes.
 
     Args:
-        tokenizer: The static model's; neither truncates nor pads.
-        n_rows: Tokens of the static model.
+        tokenizer: The static model's tokenizer, without truncation and padding.
+        n_rows: Number of tokens of the static model.
     """
 
     def __init__(self, tokenizer: Tokenizer, n_rows: int) -> None:
@@ -45,31 +45,31 @@ class StateCollector:
         self._sums: torch.Tensor | None = None
         self._counts = np.zeros(n_rows, np.float32)
 
-    def begin(self, texts: Sequence[str], read: Sequence[Encoding], n_characters_before: int) -> None:
-        """Find the row that each of the teacher's tokens belongs to.
+    def begin(self, texts: Sequence[str], encodings: Sequence[Encoding], n_characters_before: int) -> None:
+        """Find the row of each of the teacher's tokens.
 
         Args:
-            texts: What is to be read.
-            read: The teacher's encoding of each, with its special tokens.
-            n_characters_before: Characters of the prompt before each text.
+            texts: The texts to embed.
+            encodings: The teacher's encoding of each, with special tokens.
+            n_characters_before: Number of characters of the prompt before each text.
         """
         rows = [
             rows_of_tokens(
-                self._tokenizer.encode_batch(list(texts[start : start + _TEXTS_AT_ONCE]), add_special_tokens=False),
-                read[start : start + _TEXTS_AT_ONCE],
+                self._tokenizer.encode_batch(list(texts[start : start + _BATCH_TEXTS]), add_special_tokens=False),
+                encodings[start : start + _BATCH_TEXTS],
                 n_characters_before,
             )
-            for start in range(0, len(texts), _TEXTS_AT_ONCE)
+            for start in range(0, len(texts), _BATCH_TEXTS)
         ]
         self._rows = np.concatenate(rows)
         self._rows[self._rows >= self._n_rows] = _NONE
-        self._starts = np.cumsum([0, *(len(encoding) for encoding in read)])
+        self._starts = np.cumsum([0, *(len(encoding) for encoding in encodings)])
 
     def add(self, indices: npt.NDArray[np.int64], states: torch.Tensor) -> None:
         """Add a batch.
 
         Args:
-            indices: `(n_texts,)`, which texts it holds.
+            indices: Indices of its texts, `(n_texts,)`.
             states: `(n_texts, length, teacher_dim)`, the last hidden states.
         """
         import torch
@@ -83,35 +83,35 @@ class StateCollector:
         self._sums.index_add_(0, into, states.reshape(-1, states.shape[2])[where].float())
         self._counts += np.bincount(rows[kept], minlength=self._n_rows).astype(np.float32)
 
-    def readings(self, embeddings: npt.NDArray[np.float32]) -> Readings:
-        """What was added, beside what the teacher made of the texts.
+    def outputs(self, embeddings: npt.NDArray[np.float32]) -> TextOutputs:
+        """Return the sums and counts together with the texts' embeddings.
 
         Args:
             embeddings: `(n_texts, embedding_dim) float32`.
         """
-        assert self._sums is not None, "there is always something to read"
-        return Readings(embeddings, self._sums.cpu().numpy(), self._counts)
+        assert self._sums is not None, "at least one batch was added"
+        return TextOutputs(embeddings, self._sums.cpu().numpy(), self._counts)
 
 
 def rows_of_tokens(
-    ours: Sequence[Encoding], read: Sequence[Encoding], n_characters_before: int = 0
+    ours: Sequence[Encoding], theirs: Sequence[Encoding], n_characters_before: int = 0
 ) -> npt.NDArray[np.int64]:
-    """The static token in which each of the teacher's tokens ends, -1 for none.
+    """Return the static token in which each of the teacher's tokens ends, -1 for none.
 
     Args:
-        ours: Each text as the static tokenizer cuts it.
-        read: The same texts as the teacher's cuts them, special tokens included.
-        n_characters_before: Characters of the prompt before each text.
+        ours: The static tokenizer's encoding of each text.
+        theirs: The teacher's encoding of each text, with special tokens.
+        n_characters_before: Number of characters of the prompt before each text.
 
     Returns:
-        (n_tokens of all texts,) int64, row after row of `read`.
+        (total number of tokens in `theirs`,) int64, text by text.
     """
     our_text, our_spans = _spans(ours)
-    text, spans = _spans(read)
+    text, spans = _spans(theirs)
     ids = np.array([token for encoding in ours for token in encoding.ids], np.int64)
-    last = spans[:, 1] - 1 - n_characters_before  # of the token's characters
+    last = spans[:, 1] - 1 - n_characters_before  # last character of each token
     longest = 1 + int(max(our_spans.max(initial=0), last.max(initial=0)))
-    # One number orders all characters of all texts.
+    # Text number and character position combined into one sort key.
     found = np.searchsorted(our_text * longest + our_spans[:, 0], text * longest + last, side="right") - 1
     place = np.maximum(found, 0)
     is_special = spans[:, 1] <= spans[:, 0]
@@ -122,23 +122,23 @@ def rows_of_tokens(
 
 
 def _spans(encodings: Sequence[Encoding]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Number of each token's text, and `(n_tokens, 2)` first and one past last of its characters."""
+    """Return each token's text number, and its character span (first, one past last), `(n_tokens, 2)`."""
     spans = np.array([span for encoding in encodings for span in encoding.offsets], np.int64).reshape(-1, 2)
     return np.repeat(np.arange(len(encodings)), [len(encoding) for encoding in encodings]), spans
 
 
-def in_context(vectors: npt.NDArray[np.float32], kinds: Sequence[Readings]) -> npt.NDArray[np.float32]:
-    """Each row's mean state over its contexts, drawn towards the vector that was read without any.
+def in_context(vectors: npt.NDArray[np.float32], kinds: Sequence[TextOutputs]) -> npt.NDArray[np.float32]:
+    """Return each row's mean state over its contexts, smoothed towards the vector of the isolated token.
 
     Args:
-        vectors: `(n_rows, teacher_dim) float32`.
-        kinds: Texts of one kind each; every kind is centred by itself.
+        vectors: Vectors of isolated tokens, `(n_rows, teacher_dim) float32`.
+        kinds: Outputs for each kind of text; each kind is centered separately.
 
     Returns:
-        `(n_rows, teacher_dim) float32`, centred.
+        `(n_rows, teacher_dim) float32`, centered.
     """
-    total = _FEW_CONTEXTS * (vectors - vectors.mean(axis=0))
-    counts = np.full(len(vectors), _FEW_CONTEXTS, np.float32)
+    total = _PRIOR_COUNT * (vectors - vectors.mean(axis=0))
+    counts = np.full(len(vectors), _PRIOR_COUNT, np.float32)
     for kind in kinds:
         mean = kind.state_sums.sum(axis=0, dtype=np.float64) / max(float(kind.state_counts.sum()), 1.0)
         total += kind.state_sums - kind.state_counts[:, None] * mean.astype(np.float32)
@@ -147,18 +147,18 @@ def in_context(vectors: npt.NDArray[np.float32], kinds: Sequence[Readings]) -> n
 
 
 def contextual_directions(
-    vectors: npt.NDArray[np.float32], kinds: Sequence[Readings], pca_dims: PCADims, dim: int
+    vectors: npt.NDArray[np.float32], kinds: Sequence[TextOutputs], pca_dims: PCADims, dim: int
 ) -> npt.NDArray[np.float32] | None:
-    """The directions that tokens have within texts.
+    """Return the directions of tokens within texts.
 
     Args:
-        vectors: `(n_rows, teacher_dim) float32`, of tokens alone.
+        vectors: Vectors of isolated tokens, `(n_rows, teacher_dim) float32`.
         kinds: As for `in_context`.
         pca_dims: As for `distill`.
-        dim: Of the table that is to be fitted.
+        dim: Width of the table to fit.
 
     Returns:
-        `(n_rows, dim) float32`, unit rows; None where they can't have that width, as with rows too few for PCA.
+        `(n_rows, dim) float32`, unit rows; None if this width is not possible, as with too few rows for PCA.
     """
     found = reduce_dims(in_context(vectors, kinds), pca_dims if pca_dims in (None, "auto") else dim)
     if found.shape[1] != dim:

@@ -1,4 +1,4 @@
-"""The descent of calibrating: gradient steps on the cosines that matter in the end."""
+"""Gradient descent on cosine losses, the second step of calibration."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from m2v_core.progress import ProgressReporter
 
 _BATCH = 1024
 _EPOCHS = 5
-_STEP = 1e-2  # the largest of a one-cycle schedule
+_STEP = 1e-2  # maximum of a one-cycle schedule
 _PAIR_WEIGHT = 20.0
 
 
 def n_descent_steps(n_sentences: int) -> int:
-    """Batches that `descend` needs for so many sentences."""
+    """Number of batches for `descend`."""
     return max(1, _EPOCHS * n_sentences // _BATCH)
 
 
@@ -28,24 +28,25 @@ def descend(
     n_steps: int,
     reporter: ProgressReporter,
 ) -> npt.NDArray[np.float32]:
-    """The table after Adam has gone down the two losses of the module's description.
+    """Minimize the two losses described in `fit` with Adam.
 
     Args:
-        token_embeddings: `(n_rows, dim) float32` to begin with.
+        token_embeddings: Initial table, `(n_rows, dim) float32`.
         counts: `(n_sentences, n_rows)` sparse float32.
         wanted: `(n_sentences, dim) float32`, unit rows: the targets in the space of the table.
-        targets: `(n_sentences, embedding_dim) float32`, unit rows: pairs are compared at full width.
-        n_steps: Batches of 1,024 sentences.
-        reporter: Advanced by each column's steps.
+        targets: `(n_sentences, embedding_dim) float32`, unit rows, for the similarities of pairs.
+        n_steps: Number of batches of 1,024 sentences.
+        reporter: Gets the stage `"descend"`, in steps; cancellable between steps.
 
     Returns:
         `(n_rows, dim) float32`.
     """
-    import torch  # a table from a cache is calibrated without it where there is no text
+    import torch  # cached tables and calibration without text don't need it
 
+    reporter.start("descend", n_steps)
     random = np.random.default_rng(0)
     table = torch.nn.Parameter(torch.from_numpy(token_embeddings.copy()))
-    optimizer = torch.optim.Adam([table], lr=_STEP, fused=True)  # one pass over the table, not eight
+    optimizer = torch.optim.Adam([table], lr=_STEP, fused=True)  # one pass over the table instead of eight
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_STEP, total_steps=n_steps)
     order = np.empty(0, np.int64)
     for _ in range(n_steps):
@@ -69,5 +70,5 @@ def descend(
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-        reporter.advance(table.shape[1])
+        reporter.advance(1)
     return table.detach().numpy()

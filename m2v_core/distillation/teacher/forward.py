@@ -1,8 +1,8 @@
-"""Forward passes through a teacher, as fast as short texts allow.
+"""Fast forward passes through a teacher for short texts.
 
-A vocabulary's sequences are tiny, three tokens for a single piece, and that decides how they are run: batches of one
-length need no padding, plain matrix attention beats the fused kernels, and half the bits are enough wherever the
-processor is faster with them, which is measured at the start.
+Batches contain sequences of equal length, so there is no padding, and eager attention is faster than fused kernels on
+sequences of a few tokens. Linear layers take most of the time. Variants with weights packed by oneDNN (on CPUs) or
+with products in bfloat16 are timed at the start, and the fastest one that returns the same vectors is used.
 """
 
 from __future__ import annotations
@@ -31,53 +31,54 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CPU_BATCH_TOKENS = 1536  # 512 single pieces between two special tokens: the best of 256 to 2,048 on two cores
+_CPU_BATCH_TOKENS = 1536  # 512 single tokens with two special tokens; the fastest of 256 to 2,048 texts on two cores
 _GPU_BATCH_TOKENS = 49152
-_PROBE_PARAMETERS = 4_000_000  # a smaller teacher is done in no time, and always in full precision
+_PROBE_PARAMETERS = 4_000_000  # smaller teachers are fast enough without a probe
 _PROBE_SEQUENCES = 256
-_MEAN_TEXTS = 32  # of a batch are enough for a mean to take away
-_PROBE_COSINE = 0.999  # least cosine of a row, the mean row taken away, between half and full precision
+_MEAN_TEXTS = 32  # texts of a batch to estimate the mean from
+_PROBE_COSINE = 0.999  # minimum cosine between the centered rows of a variant and of the unchanged model
 
 Pool = Callable[[Any, torch.Tensor], torch.Tensor]
-"""From a model's output for ids of shape (n_sequences, length) to `(n_sequences, dim)` vectors."""
+"""Maps a model's output and its token ids, `(n_sequences, length)`, to vectors, `(n_sequences, dim)`."""
 
 Watch = Callable[["npt.NDArray[np.int64]", torch.Tensor], None]
-"""Gets which sequences a batch holds, `(n_sequences,)`, and their last states, `(n_sequences, length, teacher_dim)`."""
+"""Gets the indices of a batch, `(n_sequences,)`, and its last hidden states, `(n_sequences, length, teacher_dim)`."""
 
-Precisions = dict[int, bool]
-"""Whether half precision was found to be better for sequences of a length."""
+Variants = dict[int, str]
+"""The fastest variant of the linear layers by sequence length: a key of `_VARIANTS`, or "" for none."""
 
 
-def read_sequences(
+def embed_sequences(
     model: PreTrainedModel,
     device: str,
     sequences: Sequence[Sequence[int]],
     pool: Pool,
     reporter: ProgressReporter,
     watch: Watch | None = None,
-    precisions: Precisions | None = None,
+    variants: Variants | None = None,
 ) -> npt.NDArray[np.float32]:
-    """One vector for each sequence of ids.
+    """Compute one vector per sequence of token ids.
 
     Args:
-        model: Comes back as it was found.
-        device: Where to run it.
-        sequences: Teacher ids, the special tokens included; none empty.
-        pool: Turns a batch's output into vectors.
-        reporter: Advances by sequences; the work can be cancelled between batches.
-        watch: Called with each batch, once.
-        precisions: What was found for this model and device before, which is added to.
+        model: The transformer; its state is restored afterwards.
+        device: Device to run on.
+        sequences: Token ids including special tokens; none empty.
+        pool: Maps a batch's output to vectors.
+        reporter: Advances by sequences; cancellable between batches.
+        watch: Called once with each batch.
+        variants: Cache of the probes of this model on this device; updated.
 
     Returns:
         `(n_sequences, dim) float32`.
 
     Raises:
-        TeacherOutputError: NaN or infinity came back.
-        Cancelled: the caller asked to stop.
+        TeacherOutputError: the output contains NaN or infinity.
+        Cancelled: the run was cancelled.
     """
     with _prepared(model, device) as model:
-        encoder = _fastest_precision(model, _probe(sequences), pool, {} if precisions is None else precisions)
+        encoder = _fastest(model, _probe(sequences), pool, {} if variants is None else variants)
         vectors: npt.NDArray[np.float32] | None = None
+        n_tokens, n_done, started = sum(map(len, sequences)), 0, time.perf_counter()
         for indices in _batches(sequences, _CPU_BATCH_TOKENS if device == "cpu" else _GPU_BATCH_TOKENS):
             batch, states = _forward(encoder, [sequences[i] for i in indices], pool)
             if encoder is not model and not np.isfinite(batch).all():
@@ -85,23 +86,26 @@ def read_sequences(
             if not np.isfinite(batch).all():
                 broken = int(np.flatnonzero(~np.isfinite(batch).all(axis=1))[0])
                 raise TeacherOutputError(
-                    f"The teacher returned NaN or infinity for the ids {list(sequences[indices[broken]])[:8]}; "
-                    "its weights are damaged, or it needs another precision. Nothing was distilled."
+                    f"The teacher returned NaN or infinity for the token ids {list(sequences[indices[broken]])[:8]}; "
+                    "its weights are damaged, or it requires another precision. Nothing was distilled."
                 )
             if vectors is None:
                 vectors = np.empty((len(sequences), batch.shape[1]), dtype=np.float32)
             vectors[indices] = batch
             if watch is not None:
                 watch(indices, states)
-            reporter.advance(len(indices))
-    assert vectors is not None, "there is always something to read"
+            # The shortest sequences come first, so an estimate in sequences per second would be too optimistic.
+            n_done += len(indices) * len(sequences[indices[0]])
+            seconds_per_token = (time.perf_counter() - started) / n_done
+            reporter.advance(len(indices), eta_seconds=seconds_per_token * (n_tokens - n_done))
+    assert vectors is not None, "sequences is not empty"
     return vectors
 
 
 @contextmanager
 def _prepared(model: PreTrainedModel, device: str) -> Iterator[PreTrainedModel]:
-    """The model in evaluation mode on its device with plain attention, and afterwards as it was."""
-    was_training, was_on = model.training, model.device
+    """Put the model into evaluation mode on a device with eager attention, and restore its state afterwards."""
+    was_training, original_device = model.training, model.device
     attention = model.config._attn_implementation
     cast(torch.nn.Module, model).eval().to(device)
     try:
@@ -113,11 +117,11 @@ def _prepared(model: PreTrainedModel, device: str) -> Iterator[PreTrainedModel]:
     finally:
         if model.config._attn_implementation != attention:
             model.set_attn_implementation(attention)
-        model.train(was_training).to(was_on)
+        model.train(was_training).to(original_device)
 
 
 def _batches(sequences: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Indices of sequences of one length, shortest first."""
+    """Yield the indices of batches of sequences of equal length, shortest first."""
     by_length: dict[int, list[int]] = defaultdict(list)
     for i, sequence in enumerate(sequences):
         by_length[len(sequence)].append(i)
@@ -128,54 +132,71 @@ def _batches(sequences: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[
 
 
 def _probe(sequences: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-    """A sample of the commonest length, spread over the vocabulary."""
+    """Sample sequences of the most common length, evenly spaced."""
     by_length: dict[int, list[Sequence[int]]] = defaultdict(list)
     for sequence in sequences:
         by_length[len(sequence)].append(sequence)
-    commonest = max(by_length.values(), key=len)
-    return commonest[:: max(1, len(commonest) // _PROBE_SEQUENCES)][:_PROBE_SEQUENCES]
+    candidates = max(by_length.values(), key=len)
+    return candidates[:: max(1, len(candidates) // _PROBE_SEQUENCES)][:_PROBE_SEQUENCES]
 
 
 @torch.inference_mode()
 def _forward(
     model: PreTrainedModel, sequences: Sequence[Sequence[int]], pool: Pool
 ) -> tuple[npt.NDArray[np.float32], torch.Tensor]:
-    """Of sequences of one length, `(n_sequences, dim) float32` vectors and the last hidden states."""
+    """Return the vectors, `(n_sequences, dim) float32`, and last hidden states of sequences of equal length."""
     input_ids = torch.tensor(sequences, device=model.device)  # (n_sequences, length)
     output = model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids))
     if getattr(output, "last_hidden_state", None) is None:
-        raise TeacherError(f"{type(model).__name__} returns no hidden states; it can't be a teacher.")
+        raise TeacherError(f"{type(model).__name__} returns no hidden states, so it is not supported as a teacher.")
     vectors: npt.NDArray[np.float32] = pool(output, input_ids).float().cpu().numpy()
     return vectors, output.last_hidden_state
 
 
-def _fastest_precision(
-    model: PreTrainedModel, probe: Sequence[Sequence[int]], pool: Pool, precisions: Precisions
-) -> PreTrainedModel:
-    """The model itself or, where that is faster and gives the same vectors, its twin with half-width products."""
+def _fastest(model: PreTrainedModel, probe: Sequence[Sequence[int]], pool: Pool, variants: Variants) -> PreTrainedModel:
+    """Return the model, or a copy with faster linear layers that returns the same vectors."""
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
     if model.dtype != torch.float32 or n_parameters < _PROBE_PARAMETERS or len(probe) < _PROBE_SEQUENCES:
         return model
     length = len(probe[0])
-    if length in precisions:
-        return _with_half_products(model) if precisions[length] else model
-    twin = _with_half_products(model)
-    expected, seconds = _timed(model, probe, pool)
-    found, twin_seconds = _timed(twin, probe, pool)
-    expected, found = (unit_rows(each - each.mean(axis=0)) for each in (expected, found))  # what PCA will see
-    cosines = (expected * found).sum(axis=1)  # 0 for NaN
-    logger.info("bfloat16 is %.1f times as fast; least cosine %.5f.", seconds / twin_seconds, cosines.min())
-    agree = bool(cosines.min() >= _PROBE_COSINE)
-    precisions[length] = agree and twin_seconds < seconds
-    return twin if precisions[length] else model
+    if length in variants:
+        return _with_linears(model, _VARIANTS[variants[length]]) if variants[length] else model
+    full, seconds = _timed(model, probe, pool)
+    expected, fastest, chosen = unit_rows(full - full.mean(axis=0)), seconds, model  # centered, as PCA does
+    variants[length] = ""
+    for name, layer in _VARIANTS.items():
+        has_packing = model.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        if name == "packed" and not has_packing:
+            continue
+        variant = _with_linears(model, layer)
+        found, variant_seconds = _timed(variant, probe, pool)
+        cosines = (expected * unit_rows(found - found.mean(axis=0))).sum(axis=1)  # 0 for NaN
+        ratio = seconds / variant_seconds
+        logger.info("Linear layers %s: %.2f times as fast; minimum cosine %.5f.", name, ratio, cosines.min())
+        if variant_seconds < fastest and cosines.min() >= _PROBE_COSINE:
+            variants[length], fastest, chosen = name, variant_seconds, variant
+    return chosen
+
+
+class _PackedLinear(torch.nn.Module):
+    """A linear layer with weights packed by oneDNN, in full precision on a CPU."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
+        self._bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, self._weight, self._bias, "none", [], "none")
+        return product
 
 
 class _HalfProduct(torch.nn.Module):
-    """A linear layer that multiplies in bfloat16 what differs between the texts of a batch.
+    """A linear layer that computes the differences between the texts of a batch in bfloat16.
 
-    W x = W m + W (x - m), where m is the mean of the batch's first texts at each position. The first part is the same
-    for all texts and is done in full precision; what rounding loses is a share of the second alone, so the outcome is
-    more than twice as close to full precision as with a model in bfloat16, and sums stay in float32.
+    W x = W m + W (x - m), where m is the mean of the batch's first texts at each position. The first term is the same
+    for all texts and computed in full precision; only the second is rounded. The error is less than half of that of a
+    model in bfloat16, and sums are in float32.
     """
 
     def __init__(self, linear: torch.nn.Linear) -> None:
@@ -186,27 +207,34 @@ class _HalfProduct(torch.nn.Module):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         mean = states[:_MEAN_TEXTS].mean(dim=0, keepdim=True)  # (1, length, width)
         varying = torch.empty_like(states, dtype=torch.bfloat16)
-        torch.sub(states, mean, out=varying)  # rounds on the way, where a conversion would be another pass
+        torch.sub(states, mean, out=varying)  # subtracts and rounds in one pass
         return self._linear(mean) + torch.nn.functional.linear(varying, self._half_weight)
 
 
-def _with_half_products(model: PreTrainedModel) -> PreTrainedModel:
-    # deepcopy takes what its memo holds as copied already: the twin shares every weight with the model.
+_VARIANTS: dict[str, Callable[[torch.nn.Linear], torch.nn.Module]] = {
+    "packed": _PackedLinear,
+    "in bfloat16": _HalfProduct,
+}
+
+
+def _with_linears(model: PreTrainedModel, layer: Callable[[torch.nn.Linear], torch.nn.Module]) -> PreTrainedModel:
+    """Copy the model with its linear layers replaced; all other weights are shared."""
+    # deepcopy reuses the objects in its memo instead of copying them.
     shared = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
-    twin: PreTrainedModel = copy.deepcopy(model, shared)
-    linears = [(parent, name, child) for parent in twin.modules() for name, child in parent.named_children()]
+    variant: PreTrainedModel = copy.deepcopy(model, shared)
+    linears = [(parent, name, child) for parent in variant.modules() for name, child in parent.named_children()]
     for parent, name, child in linears:
         if type(child) is torch.nn.Linear:
-            setattr(parent, name, _HalfProduct(child))
-    return twin
+            setattr(parent, name, layer(child))
+    return variant
 
 
 def _timed(
     model: PreTrainedModel, sequences: Sequence[Sequence[int]], pool: Pool
 ) -> tuple[npt.NDArray[np.float32], float]:
-    _forward(model, sequences[:8], pool)  # the first call sets up kernels
+    _forward(model, sequences[:8], pool)  # warm-up
     seconds = []
-    for _ in range(2):  # the better of two, as another program may have had the processor
+    for _ in range(2):  # the minimum of two, as other processes may use the CPU
         started = time.perf_counter()
         vectors, _ = _forward(model, sequences, pool)
         seconds.append(time.perf_counter() - started)

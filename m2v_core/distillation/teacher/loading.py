@@ -1,4 +1,4 @@
-"""Loading a teacher's tokenizer and weights, without running what comes with them unless it is trusted."""
+"""Loading of a teacher's tokenizer, weights and modules, without running untrusted code."""
 
 from __future__ import annotations
 
@@ -35,44 +35,44 @@ LOADING_ERRORS = (
 
 
 def load_tokenizer(folder: Path, model_name: str, trust_remote_code: bool) -> Any:
-    """The fast tokenizer in a folder, converted where there is no tokenizer.json.
+    """Load the fast tokenizer in a folder, converting it if there is no tokenizer.json.
 
     Raises:
-        TeacherError: there is none that can be loaded.
+        TeacherError: the tokenizer can't be loaded.
     """
     has_fast = (folder / "tokenizer.json").is_file()
     if not has_fast and any((folder / name).is_file() for name in SENTENCEPIECE_FILES):
         missing = [package for package, module in _TO_CONVERT.items() if not _is_installed(module)]
         if missing:
             raise TeacherError(
-                f"{model_name} has no tokenizer.json, and converting its sentencepiece model takes "
-                f"{' and '.join(missing)}. Install what is missing: pip install {' '.join(missing)}"
+                f"{model_name} has no tokenizer.json, and converting its sentencepiece model requires "
+                f"{' and '.join(missing)}. Install the missing packages: pip install {' '.join(missing)}"
             )
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code, use_fast=True)
     except LOADING_ERRORS as error:
         raise _no_fast_tokenizer(model_name, first_line(error)) from error
     if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
-        raise _no_fast_tokenizer(model_name, f"a {type(tokenizer).__name__} runs in Python only")
+        raise _no_fast_tokenizer(model_name, f"{type(tokenizer).__name__} is a slow tokenizer")
     return tokenizer
 
 
 def _no_fast_tokenizer(model_name: str, why: str) -> TeacherError:
     return TeacherError(
-        f"The tokenizer of {model_name} can't be loaded as a fast one ({why}). Ask its authors for a tokenizer.json, "
-        "or choose another teacher."
+        f"The tokenizer of {model_name} can't be loaded as a fast tokenizer ({why}). Ask its authors for a "
+        "tokenizer.json, or choose another teacher."
     )
 
 
 def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package around it
+    except ModuleNotFoundError:  # the parent package is missing
         return False
 
 
 def load_config(folder: Path, model_name: str, trust_remote_code: bool) -> Any:
-    """The configuration of the transformer in a folder.
+    """Load the configuration of the transformer in a folder.
 
     Raises:
         TeacherError: it can't be loaded.
@@ -84,14 +84,14 @@ def load_config(folder: Path, model_name: str, trust_remote_code: bool) -> Any:
 
 
 def load_model(folder: Path, model_name: str, trust_remote_code: bool, config: Any) -> PreTrainedModel:
-    """The transformer in a folder; of an encoder-decoder such as T5, the encoder alone.
+    """Load the transformer in a folder; for an encoder-decoder such as T5, only the encoder.
 
     Raises:
         TeacherError: it can't be loaded.
     """
     factory = AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else AutoModel
     try:
-        # Safetensors alone: a pickle can run code when it is opened.
+        # Safetensors only: loading a pickle can run code.
         model = factory.from_pretrained(
             str(folder), config=config, trust_remote_code=trust_remote_code, use_safetensors=True
         )
@@ -101,17 +101,17 @@ def load_model(folder: Path, model_name: str, trust_remote_code: bool, config: A
 
 
 def load_module(folder: Path, path: str, type_name: str, model_name: str, device: str) -> Any:
-    """A module of a Sentence Transformer beside its transformer, in evaluation mode on a device.
+    """Load a module of a Sentence Transformer, in evaluation mode on a device.
 
     Args:
-        folder: The teacher's.
-        path: The module's folder within it.
-        type_name: Its class in sentence-transformers, as modules.json has it.
-        model_name: The teacher's, for the error.
-        device: As `teacher.resolve_device` returns it.
+        folder: Folder of the teacher.
+        path: Folder of the module within it.
+        type_name: Class of the module in modules.json.
+        model_name: Name of the teacher, for the error.
+        device: Result of `teacher.resolve_device`.
 
     Raises:
-        TeacherError: It can't be loaded.
+        TeacherError: The module can't be loaded.
     """
     with NeedsExtra(None, "distill"):
         from sentence_transformers.util import import_from_string
@@ -128,6 +128,6 @@ def load_module(folder: Path, path: str, type_name: str, model_name: str, device
 
 def _not_loaded(model_name: str, error: Exception) -> TeacherError:
     return TeacherError(
-        f"{model_name} can't be loaded ({first_line(error)}). Is it a Sentence Transformer, and is it complete? "
-        "Delete it from the cache and download it again."
+        f"{model_name} can't be loaded ({first_line(error)}). Check that it is a complete Sentence Transformer; "
+        "delete it from the cache to download it again."
     )

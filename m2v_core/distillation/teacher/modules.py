@@ -1,7 +1,7 @@
-"""The modules of a Sentence Transformer after its transformer, as a static model can apply them.
+"""The modules after the transformer of a Sentence Transformer, and which of them a static model can apply.
 
-A static model has one vector per token, so it can apply what maps one vector to one vector: dense layers and layer
-norms. Modules that look at the whole sequence (CNN, LSTM, word weights) can't be applied to a single token.
+Modules that map one vector to one vector (dense layers, layer norms) can be applied to token vectors. Modules that
+depend on the whole sequence (CNN, LSTM, word weights) can't.
 
 Source: the module classes and the keys of their config.json are those of
     https://github.com/huggingface/sentence-transformers
@@ -19,12 +19,12 @@ _WITHOUT_EFFECT = ("Transformer", "Pooling", "Dropout")
 
 @dataclass(frozen=True)
 class SentenceModules:
-    """What follows the transformer in a teacher.
+    """The modules after a teacher's transformer. Widths are None if the configuration doesn't state them.
 
     Attributes:
         applied: Type and path of each module that is applied to token vectors, in order.
         not_applied: Class names of the modules that are not, in order.
-        hidden_dim: Width of the transformer's hidden states; None where the configuration doesn't say, like the others.
+        hidden_dim: Width of the transformer's hidden states.
         token_dim: Width of a token's vector after `applied`.
         output_dim: Width of the teacher's sentence embeddings.
     """
@@ -42,18 +42,17 @@ class SentenceModules:
         read_config: Callable[[str], Mapping[str, Any]],
         hidden_dim: int | None,
     ) -> SentenceModules:
-        """Decide from the configuration files alone.
+        """Classify the modules from their configuration files.
 
         Args:
-            modules: Type and path of each module, as `teacher_code.parse_modules` returns them; empty for a bare
-                transformer.
-            read_config: Returns the configuration of the module in a path.
-            hidden_dim: Width of the transformer's hidden states; None where unknown.
+            modules: Type and path of each module, from `teacher_code.parse_modules`; empty for a bare transformer.
+            read_config: Returns the configuration of the module at a path.
+            hidden_dim: Width of the transformer's hidden states; None if unknown.
         """
         applied: list[tuple[str, str]] = []
         not_applied: list[str] = []
         token_dim = output_dim = hidden_dim
-        is_same_space = True  # whether a token's vector still lies where the next module expects its input
+        is_same_space = True  # whether a token's vector is a valid input of the next module
         for module in modules:
             name, path = module["type"].rpartition(".")[2], module["path"]
             config = read_config(path)
@@ -69,23 +68,23 @@ class SentenceModules:
                 token_dim = output_dim
             else:
                 not_applied.append(name)
-                is_same_space = is_same_space and name == "WordWeights"  # which scales vectors and no more
-        while applied and applied[-1][0].endswith(".Normalize"):  # the static model's own weights set the lengths
+                is_same_space = is_same_space and name == "WordWeights"  # which only scales vectors
+        while applied and applied[-1][0].endswith(".Normalize"):  # the static model's weights determine the lengths
             applied.pop()
         not_applied = [name for name in not_applied if name != "Normalize"]
         return cls(tuple(applied), tuple(not_applied), hidden_dim, token_dim, output_dim)
 
     def names_not_applied(self, applies_modules: bool) -> tuple[str, ...]:
-        """Class names of the modules that a model has no part of.
+        """Class names of the modules that are not part of a model.
 
         Args:
-            applies_modules: Whether `applied` are applied, as the recipe decides.
+            applies_modules: Whether the recipe applies modules.
         """
-        left_out = () if applies_modules else tuple(name for name in self.names_applied if name != "Normalize")
-        return (*left_out, *self.not_applied)
+        skipped = () if applies_modules else tuple(name for name in self.names_applied if name != "Normalize")
+        return (*skipped, *self.not_applied)
 
     def model_dim(self, applies_modules: bool) -> int | None:
-        """The most dimensions that a model can have; None where the configuration doesn't say.
+        """Maximum number of dimensions of a model; None if unknown.
 
         Args:
             applies_modules: As for `names_not_applied`.
@@ -100,7 +99,7 @@ class SentenceModules:
 
 
 def _n_pooling_modes(config: Mapping[str, Any]) -> int:
-    """How many poolings are concatenated."""
+    """Number of concatenated poolings."""
     mode = config.get("pooling_mode")
     if mode is not None:
         return len(mode) if isinstance(mode, (list, tuple)) else 1
@@ -108,7 +107,7 @@ def _n_pooling_modes(config: Mapping[str, Any]) -> int:
 
 
 def _output_dim(name: str, config: Mapping[str, Any], input_dim: int | None) -> int | None:
-    """Width of what a module returns."""
+    """Width of a module's output."""
     if name == "Dense":
         return _count(config.get("out_features"))
     if name == "CNN":

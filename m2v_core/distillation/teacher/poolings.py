@@ -1,4 +1,4 @@
-"""Choosing how a teacher's hidden states become the vector of a word, where nothing was asked for."""
+"""Automatic choice of the pooling of a vocabulary entry's hidden states."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CANDIDATES: tuple[Pooling, ...] = ("piece_cls", "mean", "last", "first")
-_MOST_WORDS = 500
+CANDIDATES: tuple[Pooling, ...] = ("piece_cls", "mean", "last", "first")
+_MAX_WORDS = 500
+_MAX_BAGS = 2_000
 
 
 def choose_pooling(teacher: Teacher, vocabulary: StaticVocabulary, reporter: ProgressReporter) -> Pooling:
-    """The pooling whose sums of words come closest to the teacher's own embeddings of bags of them.
+    """Choose the pooling whose sums of word vectors agree best with the teacher's embeddings of bags of words.
 
-    For a teacher that pools by the mean this was measured to be `piece_cls`, and nothing is tried.
+    For teachers with mean pooling this is known to be `piece_cls`, so nothing is computed.
 
     Args:
-        teacher: Ready to read.
-        vocabulary: What it is going to read.
-        reporter: Gets the stages of what is tried: a few hundred words and a thousand bags.
+        teacher: The loaded teacher.
+        vocabulary: The vocabulary to embed.
+        reporter: Gets the stage `"pooling"`, once for the bags and once for each candidate.
 
     Returns:
-        One of `piece_cls`, `mean`, `last` and `first`; `piece_cls` where there are too few words to try.
+        One of `piece_cls`, `mean`, `last` and `first`; `piece_cls` if there are too few words to compare.
     """
     if teacher.sentence_pooling == "mean":
         return "piece_cls"
     words, ids = whole_words(vocabulary.tokenizer)
-    words, ids = words[:_MOST_WORDS], ids[:_MOST_WORDS]
-    bags = synthetic_bags(words, np.arange(len(words)))
+    words, ids = words[:_MAX_WORDS], ids[:_MAX_WORDS]
+    bags = synthetic_bags(words, np.arange(len(words)), _MAX_BAGS)
     if not bags:
         return "piece_cls"
     places = {word: i for i, word in enumerate(words)}
@@ -48,10 +49,11 @@ def choose_pooling(teacher: Teacher, vocabulary: StaticVocabulary, reporter: Pro
     for i, bag in enumerate(bags):
         for word in bag.split():
             counts[i, places[word]] += 1
-    expected = _similarities(teacher.embed_texts(bags, reporter))
+    expected = _similarities(teacher.embed_texts(bags, reporter, stage="pooling"))
     agreements: dict[Pooling, float] = {}
-    for pooling in _CANDIDATES:
-        vectors = teacher.embed([vocabulary.sequences[i] for i in ids], pooling, reporter, vocabulary.n_special)
+    for pooling in CANDIDATES:
+        sequences = [vocabulary.sequences[i] for i in ids]
+        vectors = teacher.embed(sequences, pooling, reporter, vocabulary.n_special, "pooling")
         found = _similarities(counts @ (vectors - vectors.mean(axis=0)))
         agreements[pooling] = float(np.corrcoef(expected, found)[0, 1])
     logger.info("Agreement of each pooling with the teacher: %s", agreements)
@@ -59,7 +61,7 @@ def choose_pooling(teacher: Teacher, vocabulary: StaticVocabulary, reporter: Pro
 
 
 def _similarities(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Cosines of all pairs about the mean, `(n_pairs,)`."""
-    centred = unit_rows(embeddings - embeddings.mean(axis=0))
-    pairs: npt.NDArray[np.float32] = (centred @ centred.T)[np.triu_indices(len(centred), 1)]
+    """Cosines of all pairs after centering, `(n_pairs,)`."""
+    centered = unit_rows(embeddings - embeddings.mean(axis=0))
+    pairs: npt.NDArray[np.float32] = (centered @ centered.T)[np.triu_indices(len(centered), 1)]
     return pairs

@@ -1,4 +1,4 @@
-"""What a folder or repository must have to be a teacher: the only place where this is decided."""
+"""Requirements for teachers, checked from their configuration files."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ from collections.abc import Mapping
 from m2v_core.distillation.teacher.files import TeacherFiles
 from m2v_core.distillation.teacher.source import SLOW_TOKENIZER_FILES
 from m2v_core.errors import RemoteCodeError, TeacherError
-from m2v_core.storage.teacher_code import own_code
+from m2v_core.storage.teacher_code import find_custom_code
 
 _WEIGHTS = frozenset({"model.safetensors", "model.safetensors.index.json"})
 _WITH_WEIGHTS = ("Dense", "LayerNorm", "CNN", "LSTM")
 
 
 def find_problems(files: TeacherFiles, trust_remote_code: bool = False) -> list[TeacherError]:
-    """Why these files are no teacher, found without loading them; empty if they are one.
-
-    Whether the tokenizer can be read is found by `TeacherFiles.tokenizer`.
+    """Check the requirements without loading weights; whether the tokenizer loads is checked by `TeacherFiles`.
 
     Args:
-        files: A folder's or a repository's.
-        trust_remote_code: Whether code that comes with the teacher may run.
+        files: Files of a folder or repository.
+        trust_remote_code: Whether code from the teacher's repository may run.
 
     Returns:
-        Errors, the gravest first, each with what to do; a `RemoteCodeError` for code of the teacher's own.
+        Errors, most severe first, each with a remedy; empty if the teacher is supported. Custom code is a
+        `RemoteCodeError`.
     """
     config = files.json("config.json")
     if not config:
         return [
             TeacherError(
-                f"{files.name} has no config.json that can be read, so it is no Sentence Transformer. Choose a "
-                "repository or folder with config.json, tokenizer.json and model.safetensors."
+                f"{files.name} has no valid config.json, so it is not a Sentence Transformer. Choose a repository or "
+                "folder with config.json, tokenizer.json and model.safetensors."
             )
         ]
     if config.get("model_type") == "model2vec":
         return [
             TeacherError(
-                f"{files.name} is a static model already. Choose the Sentence Transformer that it was made from."
+                f"{files.name} is already a static model. Choose the Sentence Transformer that it was distilled from."
             )
         ]
     found: list[TeacherError] = []
@@ -44,27 +43,27 @@ def find_problems(files: TeacherFiles, trust_remote_code: bool = False) -> list[
         modules = files.modules
     except TeacherError as error:
         return [error]
-    code = None if trust_remote_code else own_code(config, modules)
+    code = None if trust_remote_code else find_custom_code(config, modules)
     if code is not None:
         found.append(
             RemoteCodeError(
-                f"{files.name} needs code of its own ({code}), which could do anything. Choose another teacher; or "
-                "read that code and, if you trust it, pass trust_remote_code=True (--trust-remote-code)."
+                f"{files.name} requires custom code ({code}), which can do anything. Choose another teacher; or "
+                "review the code and, if you trust it, pass trust_remote_code=True (--trust-remote-code)."
             )
         )
     found += _missing_weights(files)
     if not any(files.has(name) for name in ("tokenizer.json", *SLOW_TOKENIZER_FILES)):
         found.append(
             TeacherError(
-                f"{files.name} has no tokenizer (none of tokenizer.json, {', '.join(SLOW_TOKENIZER_FILES)}), so it "
-                "can't read text. Choose a model for text."
+                f"{files.name} has no tokenizer (none of tokenizer.json, {', '.join(SLOW_TOKENIZER_FILES)}). Choose a "
+                "text model."
             )
         )
     return found
 
 
 def check_requirements(files: TeacherFiles, trust_remote_code: bool = False) -> None:
-    """Refuse files that are no teacher.
+    """Raise the first problem of a teacher, if any.
 
     Raises:
         TeacherError: The first of `find_problems`.
@@ -74,7 +73,7 @@ def check_requirements(files: TeacherFiles, trust_remote_code: bool = False) -> 
 
 
 def _missing_weights(files: TeacherFiles) -> list[TeacherError]:
-    """The transformer and other modules that have no weights that can be opened without running code."""
+    """Find the transformer and modules without safetensors weights."""
     paths = {"": files.encoder_path}
     paths |= {
         f"{module['path']} of ": module["path"]
@@ -83,8 +82,8 @@ def _missing_weights(files: TeacherFiles) -> list[TeacherError]:
     }
     return [
         TeacherError(
-            f"{whose}{files.name} has no weights in model.safetensors. Pickled weights such as pytorch_model.bin can "
-            "run code when they are opened and are not loaded. Choose another teacher; or, if you trust this one, "
+            f"{whose}{files.name} has no model.safetensors. Pickled weights such as pytorch_model.bin can run code "
+            "when loaded, so they are not supported. Choose another teacher; or, if you trust this one, "
             'convert it and use the new folder: python -c "from sentence_transformers import SentenceTransformer as S; '
             f"S('{files.name}').save_pretrained('converted-teacher')\""
         )
@@ -94,6 +93,6 @@ def _missing_weights(files: TeacherFiles) -> list[TeacherError]:
 
 
 def _names_in(sizes: Mapping[str, int], path: str) -> list[str]:
-    """The names of the files in one folder, which is the root where the path is empty."""
+    """Names of the files in one folder; an empty path is the root."""
     found = (file.rpartition("/") for file in sizes)
     return [name for folder, _, name in found if folder == path.strip("/.")]

@@ -1,4 +1,4 @@
-"""Where a teacher is: in a folder, on the Hub or, where the Hub can't be reached, bundled."""
+"""Sources of teachers: a folder, the Hub, or the bundled teacher as the offline fallback."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SENTENCEPIECE_FILES = (
     "sentencepiece.model",
     "tokenizer.model",
 )
-"""What tokenizers trained by sentencepiece are called, by family of models."""
+"""File names of sentencepiece models in different model families."""
 
 SLOW_TOKENIZER_FILES = ("vocab.txt", "vocab.json", *SENTENCEPIECE_FILES)
-"""A tokenizer is converted from any of these where there is no tokenizer.json."""
+"""Files that a tokenizer can be converted from without a tokenizer.json."""
 
 TEACHER_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "README.md")
 
@@ -33,9 +33,9 @@ class TeacherSource:
     """The files of a teacher.
 
     Attributes:
-        name: As it was asked for: a folder, or a repository on the Hub.
-        folder: Where its files are.
-        revision: Its commit on the Hub; None for a local or bundled one.
+        name: Requested folder or repository on the Hub.
+        folder: Local folder of its files.
+        revision: Commit on the Hub; None for a local or bundled teacher.
     """
 
     name: str
@@ -44,19 +44,19 @@ class TeacherSource:
 
     @property
     def repo_id(self) -> str | None:
-        """Its name on the Hub; None for a folder of one's own."""
+        """Name on the Hub; None for a local folder."""
         if is_bundled(self.name) and not Path(self.name).is_dir():
             return BUNDLED_TEACHER
         return None if self.revision is None else self.name
 
     @property
     def title(self) -> str:
-        """Its name on the Hub, or else that of its folder: where that lies is nobody else's business."""
+        """Name on the Hub, or else the name of its folder, without the parent path, which may be private."""
         return self.repo_id or self.folder.resolve().name
 
     @property
     def fingerprint(self) -> str:
-        """What changes when the teacher does: its commit, or its files' sizes and times."""
+        """Cache key that changes with the teacher: its commit, or its files' sizes and modification times."""
         if self.revision is not None:
             return f"{self.name}@{self.revision}"
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
@@ -66,7 +66,7 @@ class TeacherSource:
 
     @property
     def listing(self) -> str:
-        """What every machine that has the same teacher has in common: its commit, or its files' names and sizes."""
+        """Identity of the teacher across machines: its commit, or its files' names and sizes."""
         if self.revision is not None:
             return self.revision
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
@@ -76,18 +76,18 @@ class TeacherSource:
 def locate_teacher(
     model_name: str | Path, revision: str | None = None, reporter: ProgressReporter | None = None
 ) -> TeacherSource:
-    """The teacher's files, downloaded where they have to be.
+    """Return the teacher's files, downloading them if necessary.
 
     Args:
         model_name: A folder, or a repository on the Hub.
         revision: Branch, tag or commit on the Hub; None for `main`.
-        reporter: Gets the stage `"download"`, in bytes, where there is anything to fetch.
+        reporter: Gets the stage `"download"`, in bytes, if anything is downloaded.
 
     Raises:
-        InputError: the name is no string, or a folder has no revisions.
+        InputError: the name is not a string, or a revision is given for a folder.
         NotFoundError: neither a folder nor a repository of this name exists.
         HubError: the Hub can't be reached, and the teacher is not the bundled one.
-        TeacherError: the bundled teacher's files were changed.
+        TeacherError: the bundled teacher's files were modified.
     """
     if not isinstance(model_name, (str, Path)):
         raise InputError(
@@ -98,8 +98,8 @@ def locate_teacher(
     if Path(model_name).is_dir():
         if revision is not None:
             raise InputError(
-                f"{model_name} is a folder, which has no revision {revision!r}. Leave out revision, or name a "
-                "repository on the Hub."
+                f"{model_name} is a folder, which has no revision {revision!r}. Omit revision, or pass a repository "
+                "on the Hub."
             )
         return TeacherSource(model_name, Path(model_name))
     try:
@@ -110,8 +110,8 @@ def locate_teacher(
         try:
             folder = bundled_folder()
         except MissingExtraError as missing:
-            raise HubError(f"{error} To have {BUNDLED_TEACHER} without the Hub: {missing}") from error
-        logger.warning("The Hub can't be reached; the bundled copy of %s is used.", BUNDLED_TEACHER)
-        logger.info("What the Hub said: %s", error)
+            raise HubError(f"{error} To use {BUNDLED_TEACHER} without the Hub: {missing}") from error
+        logger.warning("The Hub can't be reached; using the bundled copy of %s.", BUNDLED_TEACHER)
+        logger.info("Hub error: %s", error)
         return TeacherSource(model_name, folder)
     return TeacherSource(model_name, folder, revision=folder.name)

@@ -1,4 +1,4 @@
-"""The teacher: loading a Sentence Transformer, and what it makes of pieces, words and sentences."""
+"""The teacher: a Sentence Transformer that embeds vocabulary entries and sentences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from m2v_core.distillation.calibration.contexts import StateCollector
 from m2v_core.distillation.settings import CLS_SHARES, Pooling
 from m2v_core.distillation.teacher import loading
 from m2v_core.distillation.teacher.files import TeacherFiles, files_of_folder, number
-from m2v_core.distillation.teacher.forward import Pool, Precisions, read_sequences
+from m2v_core.distillation.teacher.forward import Pool, Variants, embed_sequences
 from m2v_core.distillation.teacher.requirements import check_requirements
 from m2v_core.distillation.teacher.source import TeacherSource, locate_teacher
 from m2v_core.errors import (
@@ -28,7 +28,7 @@ from m2v_core.errors import (
     TeacherError,
 )
 from m2v_core.progress import ProgressReporter
-from m2v_core.storage.teacher_code import own_code, refuse_own_code
+from m2v_core.storage.teacher_code import find_custom_code, reject_custom_code
 
 with NeedsExtra(None, "distill"):
     import torch
@@ -36,25 +36,25 @@ with NeedsExtra(None, "distill"):
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_MAX_LENGTH = 512  # no entry of a vocabulary needs more
+_MAX_LENGTH = 512  # tokens; enough for any vocabulary entry
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A Sentence Transformer's encoder, ready to read a vocabulary.
+    """A Sentence Transformer.
 
     Attributes:
-        load_model: Gives the transformer, the same each time; it is used in evaluation mode and left as it was found.
+        load_model: Returns the transformer, the same object each time; its state is restored after use.
         tokenizer: Its tokenizer.
         pad_token: Its padding token, if it has one.
-        max_length: Longest sequence it reads, in tokens.
-        max_text_length: Longest sentence it reads, in tokens.
-        device: Where it runs: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`.
-        teacher_dim: Width of the vectors that it gives for entries; None where its configuration doesn't say.
-        folder: The whole Sentence Transformer; None for a bare transformer, whose sentence embedding is then the
-            mean of its hidden states, of unit length.
-        files: The small files in that folder.
-        prompt: Text that it reads before each sentence.
+        max_length: Maximum number of tokens of a vocabulary entry.
+        max_text_length: Maximum number of tokens of a sentence.
+        device: Device to run on: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`.
+        teacher_dim: Width of the vectors of entries; None if its configuration doesn't state it.
+        folder: Folder of the Sentence Transformer; None for a bare transformer, whose sentence embedding is the
+            normalized mean of its hidden states.
+        files: Configuration files in the folder.
+        prompt: Text that is prepended to each sentence.
         applies_modules: Whether its modules after pooling are applied to each entry's vector.
     """
 
@@ -69,7 +69,7 @@ class Teacher:
     files: TeacherFiles | None = None
     prompt: str = ""
     applies_modules: bool = True
-    _precisions: dict[str, Precisions] = field(default_factory=dict)  # by pooling
+    _variants: dict[str, Variants] = field(default_factory=dict)  # by pooling
 
     @property
     def model(self) -> PreTrainedModel:
@@ -78,13 +78,13 @@ class Teacher:
 
     @classmethod
     def from_model(cls, model: PreTrainedModel, tokenizer: Any, device: str | None = None) -> Teacher:
-        """A teacher from a transformers model and its fast tokenizer, both already loaded.
+        """Build a teacher from a loaded transformers model and its fast tokenizer.
 
         Raises:
-            TeacherError: the tokenizer is not a fast one.
-            DeviceError: the device isn't there.
+            TeacherError: the tokenizer is not a fast tokenizer.
+            DeviceError: the device is not available.
         """
-        return cls._made(lambda: model, model.config, tokenizer, device)
+        return cls._build(lambda: model, model.config, tokenizer, device)
 
     @classmethod
     def load(
@@ -96,21 +96,21 @@ class Teacher:
         prompt_name: str | None = None,
         applies_modules: bool = True,
     ) -> Teacher:
-        """The teacher in a folder.
+        """Load the teacher in a folder.
 
         Args:
             source: Its files.
             device: See `resolve_device`.
-            trust_remote_code: Whether code that comes with the teacher may run.
-            is_lazy: Whether its weights are loaded, and found to be damaged, only when something is to be read.
-            prompt_name: The prompt to read before each sentence; None for the teacher's default.
+            trust_remote_code: Whether code from the teacher's repository may run.
+            is_lazy: Whether to load the weights on first use; damaged weights then raise later.
+            prompt_name: The prompt to prepend to each sentence; None for the teacher's default.
             applies_modules: Whether its modules after pooling are applied to each entry's vector.
 
         Raises:
             InputError: the teacher has no prompt of that name.
-            RemoteCodeError: the teacher needs its own code, and that is not trusted.
-            TeacherError: what is there is no Sentence Transformer, or its files are damaged.
-            DeviceError: the device isn't there.
+            RemoteCodeError: the teacher requires custom code, and that is not trusted.
+            TeacherError: the folder is not a Sentence Transformer, or its files are damaged.
+            DeviceError: the device is not available.
         """
         resolved_device = resolve_device(device)
         files = files_of_folder(source.name, source.folder, "folder")
@@ -125,7 +125,7 @@ class Teacher:
         if not is_lazy:
             load_model()
         max_length = number(files.json("sentence_bert_config.json"), "max_seq_length") or _MAX_LENGTH
-        return cls._made(
+        return cls._build(
             load_model,
             config,
             tokenizer,
@@ -138,7 +138,7 @@ class Teacher:
         )
 
     @classmethod
-    def _made(
+    def _build(
         cls,
         load_model: Callable[[], PreTrainedModel],
         config: Any,
@@ -150,9 +150,9 @@ class Teacher:
         backend = tokenizer if isinstance(tokenizer, Tokenizer) else getattr(tokenizer, "backend_tokenizer", None)
         if not isinstance(backend, Tokenizer):
             raise TeacherError(
-                f"The tokenizer is a {type(tokenizer).__name__}; a fast tokenizer is needed: one with a tokenizer.json."
+                f"The tokenizer is a {type(tokenizer).__name__}; pass a fast tokenizer (one with a tokenizer.json)."
             )
-        # RoBERTa counts positions from 2: two fewer than the table holds is safe for every model.
+        # RoBERTa counts positions from 2, so two fewer than the table size is safe for every model.
         positions = (getattr(config, "max_position_embeddings", None) or _MAX_LENGTH) - 2
         longest = getattr(tokenizer, "model_max_length", _MAX_LENGTH)
         max_length = max(3, min(positions, longest, _MAX_LENGTH))
@@ -176,58 +176,65 @@ class Teacher:
         pooling: Pooling,
         reporter: ProgressReporter,
         n_special: tuple[int, int],
+        stage: str = "encode",
     ) -> npt.NDArray[np.float32]:
-        """One vector for each entry of a vocabulary, pooled from the last hidden state, through the teacher's modules.
+        """Embed vocabulary entries: pool the last hidden states and apply the teacher's modules.
 
         Args:
-            sequences: Teacher ids, the special tokens included; none empty.
+            sequences: Token ids including special tokens; none empty.
             pooling: See `Pooling`; not `"auto"`.
-            reporter: Gets the stage `"encode"`, in sequences; the work can be cancelled between batches.
-            n_special: Special tokens before and after each entry.
+            reporter: Gets the stage, in sequences; cancellable between batches.
+            n_special: Number of special tokens before and after each entry.
+            stage: Name of the stage.
 
         Returns:
             `(n_sequences, teacher_dim) float32`.
 
         Raises:
-            InputError: an unknown pooling.
-            TeacherError: the teacher has no pooler, or no hidden states.
-            TeacherOutputError: NaN or infinity came back.
-            Cancelled: the caller asked to stop.
+            InputError: the pooling is unknown.
+            TeacherError: the teacher has no pooler, or returns no hidden states.
+            TeacherOutputError: the output contains NaN or infinity.
+            Cancelled: the run was cancelled.
         """
         if pooling not in get_args(Pooling) or pooling == "auto":
             raise InputError(f"pooling is {pooling!r}; use one of {', '.join(get_args(Pooling)[1:])}.")
-        reporter.start("encode", len(sequences))
-        pool, precisions = self._pool_entries(pooling, *n_special), self._precisions.setdefault(pooling, {})
-        return read_sequences(self.model, self.device, sequences, pool, reporter, precisions=precisions)
+        reporter.start(stage, len(sequences))
+        pool, variants = self._pool_entries(pooling, *n_special), self._variants.setdefault(pooling, {})
+        return embed_sequences(self.model, self.device, sequences, pool, reporter, variants=variants)
 
     def embed_texts(
-        self, texts: Sequence[str], reporter: ProgressReporter, collector: StateCollector | None = None
+        self,
+        texts: Sequence[str],
+        reporter: ProgressReporter,
+        collector: StateCollector | None = None,
+        stage: str = "read",
     ) -> npt.NDArray[np.float32]:
-        """What the Sentence Transformer itself gives for each text: its pooling, dense layers and normalization.
+        """Embed texts like the Sentence Transformer, with its own pooling and all of its modules.
 
         Args:
-            texts: Any number above 0; what is beyond the teacher's longest sequence is not read.
-            reporter: Gets the stage `"read"`, in texts; the work can be cancelled between batches.
-            collector: Gets the hidden states on the way.
+            texts: At least one text; long texts are truncated to the teacher's maximum length.
+            reporter: Gets the stage, in texts; cancellable between batches.
+            collector: Gets the hidden states.
+            stage: Name of the stage.
 
         Returns:
             `(n_texts, embedding_dim) float32`.
 
         Raises:
             TeacherError: its modules can't be loaded.
-            TeacherOutputError: NaN or infinity came back.
-            Cancelled: the caller asked to stop.
+            TeacherOutputError: the output contains NaN or infinity.
+            Cancelled: the run was cancelled.
         """
-        reporter.start("read", len(texts))
+        reporter.start(stage, len(texts))
         modules, prompt = self._modules_after, self.prompt
-        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())  # a copy: settings are state
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())  # a copy, as the next lines modify it
         tokenizer.no_padding()
         tokenizer.enable_truncation(self.max_text_length)
         prompt_length: dict[str, int] = {}
         if prompt:
             alone = tokenizer.encode(prompt)
             prompt_length["prompt_length"] = len(alone) - alone.special_tokens_mask[-1]
-        encodings = tokenizer.encode_batch([prompt + text for text in texts])  # the fast one finds no places in texts
+        encodings = tokenizer.encode_batch([prompt + text for text in texts])  # encode_batch_fast has no offsets
         sequences = [encoding.ids for encoding in encodings]
         if collector is not None:
             collector.begin(texts, encodings, len(prompt))
@@ -249,11 +256,11 @@ class Teacher:
             if collector is not None:
                 collector.add(indices, self._project(states))
 
-        return read_sequences(self.model, self.device, sequences, pool, reporter, watch)
+        return embed_sequences(self.model, self.device, sequences, pool, reporter, watch)
 
     @property
     def sentence_pooling(self) -> str:
-        """How the Sentence Transformer pools a text: `"mean"`, `"cls"`, `"lasttoken"`, ...; `"mean"` for a bare one.
+        """Pooling of the Sentence Transformer: `"mean"`, `"cls"`, `"lasttoken"`, ...; `"mean"` for a bare transformer.
 
         Source: the `pooling_mode` keys of `1_Pooling/config.json`, as sentence-transformers writes them.
         """
@@ -272,7 +279,7 @@ class Teacher:
         )
 
     def _pool_entries(self, pooling: Pooling, n_before: int, n_after: int) -> Pool:
-        """How a vocabulary entry's hidden states become one vector."""
+        """Return the function that pools a vocabulary entry's hidden states."""
 
         def pool(output: Any, input_ids: torch.Tensor) -> torch.Tensor:
             hidden: torch.Tensor = output.last_hidden_state.float()  # (n_sequences, length, hidden_dim)
@@ -290,14 +297,14 @@ class Teacher:
             if not n_before:
                 return piece
             share = CLS_SHARES[pooling]
-            # A mean, not a sum, as what follows may depend on the length of its input.
+            # A mean instead of a sum, as the output of later modules may depend on the length of the vector.
             return (piece + share * hidden[:, 0]) / (1 + share)
 
         return lambda output, input_ids: self._project(pool(output, input_ids))
 
     @functools.cached_property
     def _modules_after(self) -> list[Any]:
-        """The modules after the transformer, on the device; for a bare transformer its mean, normalized."""
+        """The modules after the transformer, on the device; mean pooling and normalization for a bare transformer."""
         with NeedsExtra(None, "distill"):
             from sentence_transformers.sentence_transformer.modules import Normalize
             from sentence_transformers.sentence_transformer.modules import Pooling as PoolingModule
@@ -308,8 +315,8 @@ class Teacher:
 
     def _load_modules(self, modules: Sequence[tuple[str, str]]) -> list[Any]:
         assert self.folder is not None and self.files is not None
-        remedy = "It is not run here: distill with recipe='fast' and without a corpus, or choose another teacher."
-        refuse_own_code(self.files.name, own_code({}, [{"type": name} for name, _ in modules]), remedy)
+        remedy = "Custom code is not run: use recipe='fast' without a corpus, or choose another teacher."
+        reject_custom_code(self.files.name, find_custom_code({}, [{"type": name} for name, _ in modules]), remedy)
         return [loading.load_module(self.folder, path, name, self.files.name, self.device) for name, path in modules]
 
     @functools.cached_property
@@ -321,7 +328,7 @@ class Teacher:
 
     @torch.inference_mode()
     def _project(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Hidden states `(..., hidden_dim)` in the space of the teacher's embeddings, `(..., teacher_dim)`."""
+        """Map hidden states `(..., hidden_dim)` to the space of the teacher's embeddings, `(..., teacher_dim)`."""
         for module in self._token_modules:
             name = getattr(module, "module_input_name", "sentence_embedding")
             vectors = module({name: vectors})[getattr(module, "module_output_name", name)]
@@ -329,14 +336,14 @@ class Teacher:
 
 
 def trusted_folder(model_name: str, revision: str | None = None) -> Path:
-    """The teacher's folder on this machine, downloaded where need be; one that needs its own code is refused.
+    """Return the teacher's local folder, downloading it if necessary; custom code is rejected.
 
     Args:
         model_name: A folder, or a repository on the Hub.
         revision: Branch, tag or commit on the Hub; None for `main`.
 
     Raises:
-        M2VError: as `locate_teacher` and `Teacher.load`.
+        M2VError: as in `locate_teacher` and `Teacher.load`.
     """
     folder = locate_teacher(model_name, revision).folder
     check_requirements(files_of_folder(model_name, folder, "folder"))
@@ -344,14 +351,14 @@ def trusted_folder(model_name: str, revision: str | None = None) -> Path:
 
 
 def resolve_device(device: str | None) -> str:
-    """The device to run on.
+    """Return the device to run on.
 
     Args:
-        device: `"cpu"`, `"cuda"` (or `"cuda:1"`), `"mps"`; None or `"auto"` for CUDA where there is one, else
-            the CPU. MPS is never chosen unasked: recent releases of torch run these models slower on it.
+        device: `"cpu"`, `"cuda"` (or `"cuda:1"`), `"mps"`; None or `"auto"` for CUDA if available, else the CPU. MPS is
+            never chosen automatically, as recent releases of torch run these models slower on it.
 
     Raises:
-        DeviceError: the device is unknown or isn't there.
+        DeviceError: the device is unknown or not available.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device is None or device == "auto":
@@ -361,6 +368,6 @@ def resolve_device(device: str | None) -> str:
     if exists and index:
         exists = kind == "cuda" and index.isdecimal() and int(index) < torch.cuda.device_count()
     if not exists:
-        here = ", ".join(name for name, is_here in available.items() if is_here)
-        raise DeviceError(f"device is {device!r}, which isn't there; here are: auto, {here}.")
+        choices = ", ".join(name for name, is_available in available.items() if is_available)
+        raise DeviceError(f"device is {device!r}, which is not available; use one of auto, {choices}.")
     return device

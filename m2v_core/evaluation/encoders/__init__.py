@@ -1,6 +1,7 @@
-"""One face for everything that turns text into vectors, so that all are measured in the same way."""
+"""One interface for everything that converts text to vectors, so that all are measured in the same way."""
 
 from m2v_core.evaluation.encoders.base import (
+    BatchReporter,
     Encoder,
     EncoderFacts,
     Role,
@@ -21,6 +22,7 @@ from m2v_core.evaluation.encoders.teacher import OnnxTeacherEncoder, TeacherEnco
 __all__ = [
     "SPECS",
     "BPEmbEncoder",
+    "BatchReporter",
     "Encoder",
     "EncoderFacts",
     "Model2VecEncoder",

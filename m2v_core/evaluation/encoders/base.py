@@ -1,12 +1,12 @@
-"""What everything that turns text into vectors has in common: its face, and the facts about it."""
+"""The interface of encoders, and metadata about them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,15 @@ _MODEL_FILES = {".safetensors", ".json", ".txt", ".model"}  # weights, tokenizer
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What is known of an encoder before it has read anything.
+    """Metadata of an encoder.
 
     Attributes:
-        name: What people call it.
+        name: Display name.
         role: `"static"`: one of this library's; `"teacher"`; `"peer"`: another library's.
         dim: Width of its embeddings.
-        device: Where it computes: `"cpu"`, or `"cuda:0 (NVIDIA H200)"`.
-        n_threads: Processor threads it may use.
-        size_bytes: Its weights, tokenizer and settings on disk; None where it lies on none.
+        device: Device of the computation: `"cpu"`, or `"cuda:0 (NVIDIA H200)"`.
+        n_threads: Maximum number of CPU threads.
+        size_bytes: Size of weights, tokenizer and settings on disk; None if it has no files.
     """
 
     name: str
@@ -45,18 +45,29 @@ class EncoderFacts:
 
 
 class Encoder(Protocol):
-    """Whatever turns texts into vectors.
+    """Converts texts to vectors.
 
-    One with prompts has an attribute `prompts`, texts by name, and its `encode` takes `prompt`: the text to put before
-    each text in place of its default prompt, "" for none.
+    Encoders with prompts have an attribute `prompts`, texts by name, and their `encode` has an argument `prompt`: the
+    text to insert before each text instead of the default prompt, "" for none.
     """
 
     @property
     def facts(self) -> EncoderFacts:
-        """What is known of it."""
+        """Metadata of the encoder."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(n_texts, dim) float32, tokenizing included."""
+        """Encode texts, including tokenization; (n_texts, dim) float32."""
+
+
+@runtime_checkable
+class BatchReporter(Encoder, Protocol):
+    """An encoder that can report its progress within a call of `encode`.
+
+    Attributes:
+        on_batch: Called by `encode` after each batch with the number of its texts; None to report nothing.
+    """
+
+    on_batch: Callable[[int], None] | None
 
 
 def tokenizer_threads() -> int:
@@ -76,11 +87,11 @@ def disk_bytes(folder: Path) -> int:
 
 
 def model_folder(path: str | Path) -> Path:
-    """The folder of a static model: the one given, or that of a download from the Hub.
+    """The folder of a static model: the given one, or that of a download from the Hub.
 
     Raises:
         NotFoundError: No such folder and no such repository.
-        HubError: There is no such folder, and the Hub can't be reached or refused.
+        HubError: There is no such folder, and the Hub can't be reached or rejected the request.
     """
     folder = Path(path).expanduser()
     if folder.is_dir():
@@ -93,6 +104,6 @@ def model_folder(path: str | Path) -> Path:
 
 
 def display_name(path: str | Path) -> str:
-    """What people call a model: the name of its folder, or of its repository."""
+    """The name of a model's folder, or of its repository."""
     folder = Path(path).expanduser()
     return folder.resolve().name if folder.is_dir() else str(path)

@@ -1,4 +1,4 @@
-"""From what people write on a command line to an encoder."""
+"""Creates encoders from descriptions on the command line."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SPECS = {
     "teacher:": "a Sentence Transformer, by Hub name or folder",
     "onnx:": "a Sentence Transformer in ONNX Runtime",
     "model2vec:": "a static model in the model2vec package",
-    "vectors:": "a file of GloVe or word2vec vectors, or an .npy table beside a .parquet file of its words",
+    "vectors:": "a file of GloVe or word2vec vectors, or an .npy table next to a .parquet file of its words",
     "bpemb:": "a folder with the two files of BPEmb, from https://bpemb.h-its.org",
     "wordllama": "the model of the wordllama package",
     "tfidf": "weighted word counts",
 }
-"""What each form means; what a name without a form is, its files tell: see `encoder_kind`."""
+"""The meaning of each form; the kind of an encoder without a form depends on its files: see `encoder_kind`."""
 
 _TELLING = ("modules.json", "config.json")
 
@@ -43,18 +43,18 @@ def open_encoder(
     teacher_folder: Callable[[str], Path],
     device: str | Callable[[], str] = "cpu",
 ) -> Encoder:
-    """The encoder that a few words describe.
+    """Create the encoder for a description.
 
     Args:
         spec: One of the forms in `SPECS`, or a folder, a file of word vectors or a Hub name; see `encoder_kind`.
-        name: What people call it; a name made from `spec` when None.
-        teacher_folder: Finds a teacher on this machine or downloads it, and refuses one that can't be trusted:
+        name: Display name; None for a name derived from `spec`.
+        teacher_folder: Finds or downloads a teacher, and rejects untrusted ones:
             `m2v_core.distillation.teacher.teacher.trusted_folder`.
-        device: Where a teacher runs; a function is called only where there is one.
+        device: Device of teachers; a function is only called if there is a teacher.
 
     Raises:
-        InputError: `spec` names nothing.
-        M2VError: As the encoders.
+        InputError: `spec` is not a valid description.
+        M2VError: The encoder can't be created.
     """
     _, rest = _parts(spec)
     name = name or _label(spec)
@@ -78,18 +78,18 @@ def open_encoder(
 
 
 def encoder_kind(spec: str, *, teacher_folder: Callable[[str], Path]) -> str:
-    """The kind of encoder that a few words describe: a form in `SPECS` without its colon.
+    """The kind of encoder of a description: a form in `SPECS` without its colon.
 
-    A form says it. Without one, a folder's files tell, or those of a repository on the Hub: `modules.json` and
-    `config.json` name their modules. Any file is taken for word vectors. What can't be found counts as a static model,
-    whose loading says what is missing.
+    A form is used as is. Otherwise the kind depends on the files of the folder or of the Hub repository:
+    `modules.json` and `config.json` contain the modules. Any single file counts as word vectors. Missing files count as
+    a static model, so that loading it reports what is missing.
 
     Args:
         spec: As for `open_encoder`.
-        teacher_folder: As there; asked where the Hub can't be, as it finds what is bundled or in the cache.
+        teacher_folder: As for `open_encoder`; used without the Hub, to find bundled or cached teachers.
 
     Raises:
-        InputError: `spec` names nothing.
+        InputError: `spec` is not a valid description.
         HubError: The Hub can't be reached, and the files aren't on this machine.
     """
     kind, rest = _parts(spec)
@@ -113,7 +113,7 @@ def encoder_kind(spec: str, *, teacher_folder: Callable[[str], Path]) -> str:
         try:
             return _kind_of_folder(download.download_model(rest))
         except HubError:
-            pass  # it isn't cached as a static model
+            pass  # not cached as a static model
         try:
             return _kind_of_folder(teacher_folder(rest))
         except HubError:
@@ -128,12 +128,12 @@ def _kind_of_folder(folder: Path) -> str:
 
 
 def _kind_of_files(contents: Mapping[str, bytes]) -> str:
-    """The kind of encoder, from those of `_TELLING` that there are."""
+    """The kind of encoder, given the existing files of `_TELLING`."""
     modules, config = (_json(contents.get(name, b"")) for name in _TELLING)
     types = [str(module.get("type")) for module in modules if isinstance(module, dict)] if modules else []
     if any(module.endswith("StaticEmbedding") for module in types):
         return "static"
-    # Static models of the first releases have a configuration without a type.
+    # The first releases of static models wrote a configuration without a type.
     model_type = config.get("model_type", "model2vec") if isinstance(config, dict) else "model2vec"
     return "teacher" if types or model_type != "model2vec" else "static"
 
@@ -141,25 +141,25 @@ def _kind_of_files(contents: Mapping[str, bytes]) -> str:
 def _json(content: bytes) -> Any:
     try:
         return json.loads(content)
-    except ValueError:  # absent or damaged: opening it says which
+    except ValueError:  # missing or damaged: opening the encoder reports which
         return None
 
 
 def encoder_names(specs: Sequence[str]) -> list[str]:
-    """A short name for each description, or the description itself where two would be called alike.
+    """A short name for each description, or the description itself if short names would be equal.
 
     Raises:
-        InputError: The same description twice, or one that names nothing.
+        InputError: A duplicate or invalid description.
     """
     repeated = [spec for spec, count in Counter(specs).items() if count > 1]
     if repeated:
-        raise InputError(f"{repeated[0]!r} is there twice; name each encoder once.")
+        raise InputError(f"Duplicate encoder: {repeated[0]!r}. Pass each encoder once.")
     labels = [_label(spec) for spec in specs]
     return [spec if labels.count(label) > 1 else label for spec, label in zip(specs, labels, strict=True)]
 
 
 def _parts(spec: str) -> tuple[str, str]:
-    """The kind of encoder and what it is made from; no kind for a static model."""
+    """The kind of encoder and the rest of the description; an empty kind for a static model."""
     if spec in SPECS and not spec.endswith(":"):
         return spec, ""
     kind, colon, rest = spec.partition(":")
@@ -167,7 +167,7 @@ def _parts(spec: str) -> tuple[str, str]:
         kind, rest = "", spec
     if not rest:
         forms = "; ".join(f"{form} {meaning}" for form, meaning in SPECS.items())
-        raise InputError(f"{spec!r} describes no encoder. Give a static model's folder or Hub name, or: {forms}.")
+        raise InputError(f"{spec!r} is not an encoder. Pass a static model's folder or Hub name, or: {forms}.")
     return kind, rest
 
 

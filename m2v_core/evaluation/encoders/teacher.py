@@ -1,10 +1,10 @@
-"""Sentence Transformers, on torch and on ONNX Runtime."""
+"""Sentence Transformers on torch and on ONNX Runtime."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +15,32 @@ from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import NeedsExtra, TeacherError, first_line
 from m2v_core.evaluation.encoders.base import EncoderFacts, disk_bytes
 from m2v_core.native.cpus import n_usable_cpus
-from m2v_core.storage.teacher_code import own_code, read_modules, refuse_own_code
+from m2v_core.storage.teacher_code import find_custom_code, read_modules, reject_custom_code
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
-_OPSET = 17  # the newest that torch's exporter by tracing knows
+_OPSET = 17  # the newest that torch's tracing exporter supports
 
 
 class TeacherEncoder:
     """A Sentence Transformer with all its modules, as sentence-transformers runs it by default.
 
     Args:
-        folder: Where it lies on disk; see `m2v_core.distillation.teacher.teacher.trusted_folder`.
-        name: What people call it; the folder's name when None.
+        folder: Folder of the model; see `m2v_core.distillation.teacher.teacher.trusted_folder`.
+        name: Display name; None for the name of the folder.
         device: `"cpu"`, `"cuda"`, ...; see `m2v_core.distillation.teacher.teacher.resolve_device`.
 
     Raises:
         MissingExtraError: sentence-transformers is not installed.
-        RemoteCodeError: The teacher brings modules with code of their own; no such code is run.
-        TeacherError: The folder holds no Sentence Transformer, or a damaged one.
+        RemoteCodeError: The teacher has modules with custom code, which is never run.
+        TeacherError: The folder contains no Sentence Transformer, or a damaged one.
     """
 
     def __init__(self, folder: str | Path, name: str | None = None, device: str = "cpu") -> None:
         folder = Path(folder)
         name = name or folder.resolve().name
         self._model = load_sentence_transformer(folder, name, device)
+        self.on_batch: Callable[[int], None] | None = None
+        self._model[-1].register_forward_hook(self._report_batch)
         import torch
 
         on = str(self._model.device)
@@ -53,23 +55,27 @@ class TeacherEncoder:
         return {name: prompt or "" for name, prompt in (self._model.prompts or {}).items()}
 
     def encode(self, texts: Sequence[str], batch_size: int = 32, *, prompt: str | None = None) -> NDArray[np.float32]:
-        """See `Encoder`; by default in batches as large as sentence-transformers' own."""
+        """See `Encoder`; the default batch size is that of sentence-transformers."""
         embeddings: NDArray[np.float32] = self._model.encode(
             well_formed(checked_texts(texts)), batch_size=batch_size, show_progress_bar=False, prompt=prompt
         )
         return embeddings
 
+    def _report_batch(self, module: object, inputs: object, features: Mapping[str, Any]) -> None:
+        if self.on_batch is not None:
+            self.on_batch(len(features["sentence_embedding"]))
+
 
 class OnnxTeacherEncoder:
-    """The same Sentence Transformer with its transformer in ONNX Runtime, on the processor.
+    """A Sentence Transformer whose transformer runs in ONNX Runtime on the CPU.
 
-    Its graph is the folder's own `onnx/model.onnx` where there is one, and traced by torch otherwise. All else
-    (tokenizing, prompt, pooling, normalizing) stays with sentence-transformers. Its own `backend="onnx"` is not used:
-    that needs optimum-onnx, which refuses the transformers library from 4.58 on.
+    The graph is the folder's `onnx/model.onnx` if it exists, and is traced by torch otherwise. Everything else
+    (tokenization, prompt, pooling, normalization) is done by sentence-transformers. Its `backend="onnx"` is not used,
+    because it requires optimum-onnx, which does not support transformers from 4.58 on.
 
     Args:
         folder: As for `TeacherEncoder`.
-        name: What people call it; the folder's name, and `(ONNX)`, when None.
+        name: Display name; None for the name of the folder with `(ONNX)`.
 
     Raises:
         MissingExtraError: onnxruntime, onnx or sentence-transformers is not installed.
@@ -92,13 +98,13 @@ class OnnxTeacherEncoder:
             options.intra_op_num_threads = n_usable_cpus()
             try:
                 self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-            except Exception as error:  # onnxruntime's own errors have no common base but this
+            except Exception as error:  # onnxruntime's errors have no other common base
                 raise TeacherError(f"The ONNX graph of {name} can't be opened: {first_line(error)}") from error
             size_bytes = sum(part.stat().st_size for part in graph.parent.glob("model.onnx*"))
         self._inputs = [node.name for node in self._session.get_inputs()]
         if unknown := sorted(set(self._inputs) - set(self._model.preprocess(["width"]))):
             raise TeacherError(
-                f"The ONNX graph of {name} asks for {', '.join(unknown)}, which its tokenizer doesn't give. "
+                f"The ONNX graph of {name} requires {', '.join(unknown)}, which its tokenizer does not return. "
                 "Evaluate it as teacher: instead."
             )
         width = self.encode(["width"]).shape[1]
@@ -110,7 +116,7 @@ class OnnxTeacherEncoder:
         return {name: prompt or "" for name, prompt in (self._model.prompts or {}).items()}
 
     def encode(self, texts: Sequence[str], batch_size: int = 32, *, prompt: str | None = None) -> NDArray[np.float32]:
-        """See `TeacherEncoder`; texts of like length are read together, as sentence-transformers does."""
+        """See `TeacherEncoder`; texts of similar length are batched, as in sentence-transformers."""
         import torch
 
         texts = well_formed(checked_texts(texts))
@@ -137,26 +143,26 @@ def load_sentence_transformer(
     device: str,
     **model_arguments: object,
 ) -> Any:
-    """A Sentence Transformer with all its modules, none of which runs code of its own.
+    """Load a Sentence Transformer with all its modules, unless they require custom code.
 
     Args:
-        folder: Where it lies.
-        name: What people call it.
-        device: To run on.
-        model_arguments: For its transformer.
+        folder: Folder of the model.
+        name: Name in messages.
+        device: Device to run on.
+        model_arguments: Arguments for its transformer.
 
     Raises:
         MissingExtraError: sentence-transformers is not installed.
-        RemoteCodeError: It needs code of its own.
-        TeacherError: It can't be loaded.
+        RemoteCodeError: The model requires custom code.
+        TeacherError: The model can't be loaded.
     """
-    code = own_code({}, read_modules(folder, name))
-    refuse_own_code(name, code, "It is not run here; choose another teacher.")
+    code = find_custom_code({}, read_modules(folder, name))
+    reject_custom_code(name, code, "Custom code is never run here; choose another teacher.")
     with NeedsExtra(None, "distill"):
         import torch  # noqa: F401  its absence is reported in its own name
         from sentence_transformers import SentenceTransformer
     try:
-        # Safetensors alone: a pickle can run code when it is opened.
+        # Only safetensors: loading a pickle can run code.
         return SentenceTransformer(
             str(folder),
             device=device,
@@ -166,12 +172,12 @@ def load_sentence_transformer(
     except _LOADING_ERRORS as error:
         raise TeacherError(
             f"{name} can't be loaded by sentence-transformers ({first_line(error)}). "
-            "Is it a complete Sentence Transformer?"
+            "Check that it is a complete Sentence Transformer."
         ) from error
 
 
 def _trace(model: Any, path: Path, name: str) -> None:
-    """Write the graph of the teacher's transformer: token ids in, last hidden state out."""
+    """Write the graph of the teacher's transformer, from token ids to the last hidden state."""
     with NeedsExtra("onnx", "onnx"):
         import onnx  # noqa: F401  torch's exporter needs it
     import torch
@@ -203,7 +209,7 @@ def _trace(model: Any, path: Path, name: str) -> None:
                 opset_version=_OPSET,
                 dynamo=False,
             )
-    except Exception as error:  # whatever a model's own code raises while it is traced
+    except Exception as error:  # any error of the model's code during tracing
         raise TeacherError(
-            f"{name} can't be turned into an ONNX graph ({first_line(error)}). Evaluate it as teacher: instead."
+            f"{name} can't be converted to an ONNX graph ({first_line(error)}). Evaluate it as teacher: instead."
         ) from error

@@ -1,5 +1,5 @@
-"""Search in what `m2v encode` wrote, by meaning.
+"""Semantic search in the output of `m2v encode`.
 
-`stored` finds the vectors and the rows they stand in; `engines` holds what is approximate; `building` writes an index
-beside the vectors, and `record` says whether it still is one of them; `searching` answers.
+`stored` locates vectors and their rows; `engines` contains the approximate indexes; `building` writes an index next to
+the vectors, and `record` determines whether it matches them; `searching` runs searches.
 """

@@ -1,9 +1,9 @@
-"""An index beside the vectors it is of, in three files, and how it is built.
+"""Builds the index of vectors, which consists of three files next to them.
 
-`_index.usearch` or `_index.faiss` is a graph of the rows that differ, `_index.copies.npy` lists those that equal one of
-them, and `_index.json` says what both were made of. It is written last and tells the graph by its size and both ends,
-so that whatever a killed process leaves is no index. Rows of zeros, of texts without any known token, are near nothing
-and not in it.
+`_index.usearch` or `_index.faiss` is a graph of the distinct rows, `_index.copies.npy` lists rows equal to one of them,
+and `_index.json` records what both were built from. It is written last and identifies the graph by its size and both
+ends, so files left by a killed process do not count as an index. Rows of zeros, of texts without known tokens, are not
+in the index, because they have no neighbors.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from m2v_core.exploration.index.record import (
     IndexRecord,
     check_model,
     copies_path,
-    could_not_write,
     digest_of,
     open_index,
     read_record,
+    write_error,
     write_record,
 )
 from m2v_core.exploration.index.stored import StoredVectors, find_vectors
@@ -40,13 +40,13 @@ from m2v_core.storage.atomic import exclusive, replacing_file
 
 @dataclass(frozen=True)
 class BuiltIndex:
-    """What became of an index.
+    """Result of building an index.
 
     Attributes:
-        path: Its file.
-        record: What it was made of.
-        n_rows: Vectors there are.
-        n_added: How many of them this call read.
+        path: Path of its file.
+        record: What it was built from.
+        n_rows: Number of vectors.
+        n_added: Number of vectors that this call added.
     """
 
     path: Path
@@ -66,30 +66,30 @@ def build_index(
     progress: ProgressCallback | None = None,
     cancel: threading.Event | None = None,
 ) -> BuiltIndex:
-    """Write an index beside vectors, or bring the one that is there up to date.
+    """Write an index next to vectors, or update the existing one.
 
-    One that is up to date stays; files that were encoded since are added to it; where others changed, all is built
-    anew. The vectors are read a few thousand at a time. The index itself is built in memory: about 2 x dim + 500 bytes
-    a row in float16.
+    An up-to-date index is kept; newly encoded files are added; if other files changed, the index is rebuilt. The
+    vectors are read a few thousand at a time. The index itself is built in memory: about 2 x dim + 500 bytes per row in
+    float16.
 
     Args:
-        path: A folder that `m2v encode` filled, or a Parquet file that it wrote.
-        model: That made the vectors, where nobody wrote it down, as of a single file, or it has moved.
-        engine: "usearch", or "faiss"; None for that of the index there is, or else usearch where it is installed.
-        dtype: Number format of the index, which need not be that of the vectors; None for that of the index there is,
-            or else float16. "int8", of usearch alone, saves a byte a number and misses about a
-            tenth of the nearest.
-        threads: None for one a core.
-        restart: Whether to build anew what could stay.
+        path: A folder or a Parquet file written by `m2v encode`.
+        model: The model that computed the vectors, if it is not recorded (as for some single files) or has moved.
+        engine: "usearch" or "faiss"; None for that of the existing index, or for usearch if it is installed.
+        dtype: Number format of the index, independent of that of the vectors; None for that of the existing index, or
+            for float16. "int8", only with usearch, saves one byte per number and misses about a tenth of the nearest
+            rows.
+        threads: Number of threads; None for one per core.
+        restart: Whether to rebuild an up-to-date index.
         progress: Receives one stage, "index", in rows.
         cancel: Set it to stop.
 
     Raises:
-        NotFoundError: There are no such vectors, or there is no such model.
-        InputError: The vectors can't be read, an argument is not allowed, or the model is another one.
-        SaveError: The index can't be written, or another process writes it.
+        NotFoundError: The vectors or the model do not exist.
+        InputError: The vectors can't be read, an argument is not allowed, or the model is not that of the vectors.
+        SaveError: The index can't be written, or another process is writing it.
         MissingExtraError: pyarrow isn't installed, or no engine.
-        Cancelled: `cancel` was set; the index that was there still is.
+        Cancelled: `cancel` was set; an existing index is unchanged.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}.")
@@ -109,7 +109,7 @@ def build_index(
         named = found_at(model)
     opened: Engine | None = None
     if before is not None and state != "changed" and not restart and (before.engine, before.dtype) == (engine, dtype):
-        with contextlib.suppress(InputError):  # damaged: to be built anew
+        with contextlib.suppress(InputError):  # damaged: rebuild it
             opened, _ = open_index(vectors, before, state == "added", threads or 0)
     if before is not None and opened is not None and state == "same":
         record = replace(before, model=named, model_fingerprint=fingerprint)
@@ -164,7 +164,7 @@ def _build(
                     units = unit_rows(rows[rows.any(axis=1)])
                     are_new = copies.are_new(keys, units)
                     number += len(rows)
-                    if number > n_before:  # what was there before is only looked at for copies
+                    if number > n_before:  # earlier rows are only compared to find copies
                         engine.add(keys[are_new], units[are_new])
                         reporter.advance(len(rows))
                 engine.save(part)
@@ -180,7 +180,7 @@ def _build(
         reason = "out of memory" if isinstance(error, MemoryError) else " ".join(str(error).split())
         if isinstance(error, OSError) and error.strerror:
             reason = error.strerror
-        raise could_not_write(path, reason) from error
+        raise write_error(path, reason) from error
     for other in ("usearch", "faiss"):
         if other != record.engine:
             with contextlib.suppress(OSError):
@@ -201,6 +201,6 @@ def _check_room(vectors: StoredVectors, dtype: DType) -> None:
     n_free_bytes = shutil.disk_usage(vectors.folder).free
     if n_bytes > n_free_bytes:
         raise SaveError(
-            f"An index of {vectors.path} takes about {n_bytes:,} bytes, and {n_free_bytes:,} are free there. Make "
-            "room, or choose int8 (dtype='int8', --dtype int8)."
+            f"An index of {vectors.path} takes about {n_bytes:,} bytes, and {n_free_bytes:,} are free there. Free "
+            "some space, or use int8 (dtype='int8', --dtype int8)."
         )

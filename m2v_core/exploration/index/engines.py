@@ -1,7 +1,7 @@
-"""Approximate nearest neighbours by cosine: a graph of usearch, or one of FAISS, and the rows beside it.
+"""Approximate nearest neighbors by cosine: a graph of usearch or FAISS, and a list of duplicate rows.
 
-Hundreds of equal rows in a graph would link to each other and to nothing else. So it holds the first of them, and a
-list beside it the others.
+In a graph, hundreds of equal rows would only link to each other. Therefore it contains the first of them, and a
+separate list the others.
 """
 
 from __future__ import annotations
@@ -18,54 +18,53 @@ from m2v_core.bulk.formats import DType
 from m2v_core.errors import InputError, NeedsExtra
 
 EngineName = Literal["usearch", "faiss"]
-Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # keys and cosines, the nearest first
+Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # keys and cosines, nearest first
 
-# Of 16 or 32 links, and 128 or 256 candidates looked at for them, 32 and 128 found most for the time they took, on
-# vectors of sentences. A search that looks at 512 candidates
-# finds over 0.95 of the true neighbours.
+# Of 16 or 32 links, and 128 or 256 candidates for them, 32 and 128 had the best recall for their build time, on
+# vectors of sentences. A search with 512 candidates finds over 0.95 of the true neighbors.
 _CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 32, 128, 512
 _USEARCH = {"connectivity": _CONNECTIVITY, "expansion_add": _EXPANSION_ADD, "expansion_search": _EXPANSION_SEARCH}
 _ROWS_ALONE = 4_000
-_BYTES_BESIDE = 300  # links and key of a row
+_BYTES_BESIDE = 300  # links and key per row
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
 class UsearchEngine:
-    """A graph of usearch over keys, added to by `n_threads`, 0 for one a core; mapped once it is only searched."""
+    """A usearch graph over keys, extended with `n_threads` threads, 0 for one per core; mapped when only searched."""
 
     dtypes: tuple[DType, ...] = ("float32", "float16", "int8")
 
     def __init__(self, index: Any, n_threads: int = 0) -> None:
         self._index = index
         self._n_threads = n_threads
-        self._lock = threading.Lock()  # its threads have a place to work in each, which two searches would share
+        self._lock = threading.Lock()  # concurrent searches would share the working memory of its threads
 
     @classmethod
     def new(cls, dim: int, dtype: DType, n_threads: int = 0) -> UsearchEngine:
-        """One without rows."""
+        """Create an empty index."""
         kind = {"float32": "f32", "float16": "f16", "int8": "i8"}[dtype]
-        # Of metric "ip", usearch scales int8 rows and not their products.
+        # With the metric "ip", usearch scales int8 rows but not their products.
         return cls(_usearch()(ndim=dim, metric="cos", dtype=kind, **_USEARCH), n_threads)
 
     @classmethod
     def open(cls, path: Path, is_to_grow: bool = False, n_threads: int = 0) -> UsearchEngine:
-        """What `save` wrote; in memory if it is to grow."""
+        """Open a file written by `save`; in memory if it will be extended."""
         return cls(_usearch().restore(path, view=not is_to_grow, **_USEARCH), n_threads)
 
     def __len__(self) -> int:
-        """Rows it holds."""
+        """Number of rows."""
         return len(self._index)
 
     def add(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        """Take in `(n, dim)` unit rows under `(n,)` new keys."""
-        # Threads that begin a graph together now and then leave parts of it that no search reaches.
+        """Add `(n, dim)` unit rows under `(n,)` new keys."""
+        # If several threads start a graph together, parts of it are sometimes unreachable for searches.
         n_alone = max(_ROWS_ALONE - len(self), 0)
         for part, n_threads in ((slice(n_alone), 1), (slice(n_alone, None), self._n_threads)):
             if len(keys[part]):
                 self._index.add(keys[part].astype(np.uint64), rows[part], threads=n_threads)
 
     def search(self, queries: NDArray[np.float32], k: int) -> list[Found]:
-        """For each of `(n, dim)` unit rows the `k` nearest, or all there are."""
+        """Return the `k` nearest rows of each of `(n, dim)` unit rows, or all rows if there are fewer."""
         found = []
         for query in queries:
             with self._lock:
@@ -75,12 +74,12 @@ class UsearchEngine:
         return found
 
     def save(self, path: Path) -> None:
-        """Write all of it; RuntimeError if it can't be written."""
+        """Write the index; raises RuntimeError if that fails."""
         self._index.save(path)
 
 
 class FaissEngine:
-    """A graph of FAISS (HNSW, in half precision by its scalar quantizer), with the methods of `UsearchEngine`."""
+    """A FAISS graph (HNSW, in half precision by its scalar quantizer), with the methods of `UsearchEngine`."""
 
     dtypes: tuple[DType, ...] = ("float32", "float16")
 
@@ -93,9 +92,9 @@ class FaissEngine:
 
     @classmethod
     def new(cls, dim: int, dtype: DType, n_threads: int = 0) -> FaissEngine:
-        """One without rows."""
+        """Create an empty index."""
         faiss = _faiss()
-        # Not by `index_factory`, which crashes the process where usearch was imported before.
+        # Not with `index_factory`, which crashes the process if usearch was imported before.
         if dtype == "float32":
             graph = faiss.IndexHNSWFlat(dim, _CONNECTIVITY, faiss.METRIC_INNER_PRODUCT)
         else:
@@ -104,7 +103,7 @@ class FaissEngine:
 
     @classmethod
     def open(cls, path: Path, is_to_grow: bool = False, n_threads: int = 0) -> FaissEngine:
-        """What `save` wrote; in memory if it is to grow."""
+        """Open a file written by `save`; in memory if it will be extended."""
         faiss = _faiss()
         return cls(faiss.read_index(str(path), 0 if is_to_grow else faiss.IO_FLAG_MMAP_IFC), n_threads)
 
@@ -132,10 +131,10 @@ _ENGINES: dict[EngineName, type[Engine]] = {"usearch": UsearchEngine, "faiss": F
 
 
 def engine_type(name: EngineName, dtype: DType) -> type[Engine]:
-    """The engine of that name.
+    """Return the engine with this name.
 
     Raises:
-        InputError: There is none, or it has no such precision.
+        InputError: The engine does not exist, or does not support the precision.
     """
     if name not in _ENGINES:
         raise InputError(f"engine must be one of {', '.join(_ENGINES)}, not {name!r}.")
@@ -143,21 +142,21 @@ def engine_type(name: EngineName, dtype: DType) -> type[Engine]:
         raise InputError(f"dtype must be one of {', '.join(get_args(DType))}, not {dtype!r}.")
     kind = _ENGINES[name]
     if dtype not in kind.dtypes:
-        raise InputError(f"An index of {name} holds {' or '.join(kind.dtypes)}, not {dtype}. Choose usearch for that.")
+        raise InputError(f"An index of {name} supports {' or '.join(kind.dtypes)}, not {dtype}. Use usearch for that.")
     return kind
 
 
 def check_installed(name: EngineName) -> None:
-    """Refuse before the work an engine that isn't there.
+    """Raise an error before the work if an engine isn't installed.
 
     Raises:
-        MissingExtraError: It isn't installed.
+        MissingExtraError: The engine isn't installed.
     """
     (_faiss if name == "faiss" else _usearch)()
 
 
 def index_bytes(n_rows: int, dim: int, dtype: DType) -> int:
-    """About what an index takes, in memory and in its file."""
+    """Approximate size of an index in bytes, in memory and in its file."""
     return n_rows * (dim * _ITEM_BYTES[dtype] + _BYTES_BESIDE)
 
 
@@ -174,17 +173,17 @@ def _faiss() -> Any:
 
 
 class CopyFinder:
-    """Tells which rows equal an earlier one; some 200 bytes a row."""
+    """Detects rows that equal an earlier one; uses about 200 bytes per row."""
 
     def __init__(self) -> None:
         self._first: dict[bytes, int] = {}
         self._pairs: list[tuple[int, int]] = []
 
     def are_new(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which rows equal none before them.
+        """Whether each row differs from all rows before it.
 
         Args:
-            keys: (n,) of the rows, rising from call to call.
+            keys: (n,) keys of the rows, ascending over all calls.
             rows: (n, dim).
         """
         found = np.ones(len(rows), dtype=np.bool_)
@@ -201,7 +200,7 @@ class CopyFinder:
 
 
 def with_copies(found: Found, pairs: NDArray[np.int64], k: int) -> Found:
-    """The `k` nearest of all rows, from the `k` nearest in the graph and `CopyFinder.pairs`."""
+    """The `k` nearest of all rows, given the `k` nearest in the graph and `CopyFinder.pairs`."""
     keys: list[int] = []
     cosines: list[float] = []
     for key, cosine in zip(*found, strict=True):
@@ -215,13 +214,13 @@ def with_copies(found: Found, pairs: NDArray[np.int64], k: int) -> Found:
 
 
 def open_pairs(path: Path) -> NDArray[np.int64]:
-    """What `CopyFinder.pairs` gave, mapped from its file.
+    """Map the result of `CopyFinder.pairs` from its file.
 
     Raises:
-        OSError: There is no such file.
-        ValueError: It is something else.
+        OSError: The file does not exist.
+        ValueError: The file has another format.
     """
     pairs = np.load(path, mmap_mode="r")
     if pairs.dtype != np.int64 or pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ValueError(f"{path} holds {pairs.dtype} {pairs.shape}")
+        raise ValueError(f"{path} contains {pairs.dtype} {pairs.shape}")
     return np.asarray(pairs) if len(pairs) == 0 else pairs

@@ -1,4 +1,4 @@
-"""What an index was made of, kept in a file beside it, by which it is known to be whole and of these vectors."""
+"""The record next to an index of what it was built from, which tells whether it is complete and up to date."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from m2v_core.model import StaticModel
 from m2v_core.storage.atomic import replacing_file
 
 _VERSION = 1
-_BYTES_COMPARED = 1 << 20  # at each end: to read all of an index would take longer than a search
+_BYTES_COMPARED = 1 << 20  # at each end: reading the whole index would take longer than a search
 
 
 @dataclass(frozen=True)
 class IndexRecord:
-    """What an index was made of.
+    """What an index was built from.
 
     Attributes:
-        engine: That wrote it.
-        dtype: Number format in which it holds the rows.
-        file: Its name.
-        n_bytes: Its size.
-        digest: Of its size and both ends.
-        n_indexed: Rows in the graph, without those of zeros and those that equal one before.
-        n_copies: Rows that equal one before.
-        column: The one of vectors.
-        dim: Their width.
+        engine: Engine that wrote it.
+        dtype: Number format of its rows.
+        file: Name of its file.
+        n_bytes: Size of its file.
+        digest: Digest of its size and both ends.
+        n_indexed: Number of rows in the graph, without rows of zeros and duplicates.
+        n_copies: Number of duplicate rows.
+        column: Name of the column of vectors.
+        dim: Width of the vectors.
         settings: As in `StoredVectors`.
-        model: Folder or Hub name of the model that made the vectors; None where nobody said.
-        model_fingerprint: Of that model.
-        files: Of the vectors; the rows are numbered through them, in this order.
+        model: Folder or Hub name of the model that computed the vectors; None if unknown.
+        model_fingerprint: Fingerprint of that model.
+        files: Files of the vectors; rows are numbered across all files in this order.
         made_by: Version of this package.
     """
 
@@ -61,7 +61,7 @@ class IndexRecord:
     made_by: str
 
     def compared(self, vectors: StoredVectors) -> Literal["same", "added", "changed"]:
-        """Whether the vectors are those of the index, those and more, or others."""
+        """Whether the vectors are the same as those of the index, have additional files, or changed."""
         files = set(vectors.files)
         is_made_so = (self.column, self.dim, self.settings) == (vectors.column, vectors.dim, vectors.settings)
         if not is_made_so or not files.issuperset(self.files):
@@ -70,7 +70,7 @@ class IndexRecord:
 
 
 def read_record(vectors: StoredVectors) -> IndexRecord | None:
-    """What the index beside some vectors was made of; None where there is none that can be used."""
+    """Read the record of the index next to some vectors; None if there is no valid one."""
     try:
         value = json.loads(_record_path(vectors).read_text(encoding="utf-8"))
         if value.pop("m2v_index") != _VERSION:
@@ -84,11 +84,11 @@ def read_record(vectors: StoredVectors) -> IndexRecord | None:
 def open_index(
     vectors: StoredVectors, record: IndexRecord, is_to_grow: bool = False, n_threads: int = 0
 ) -> tuple[Engine, NDArray[np.int64]]:
-    """The graph, to be searched from its file, or to grow in memory; and the rows that equal one of it.
+    """Open the graph, mapped for searching or in memory for adding rows, and the list of duplicate rows.
 
     Raises:
-        InputError: It is damaged, or not the one that the record is of.
-        MissingExtraError: What wrote it isn't installed.
+        InputError: The index is damaged, or does not match the record.
+        MissingExtraError: The engine that wrote it isn't installed.
     """
     path = vectors.folder / record.file
     kind = engine_type(record.engine, record.dtype)
@@ -99,57 +99,57 @@ def open_index(
             pairs = open_pairs(copies_path(vectors))
             if (len(engine), len(pairs)) == (record.n_indexed, record.n_copies):
                 return engine, pairs
-        reason = "it is not what was written"
+        reason = "it was changed after writing"
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
-    raise InputError(f"The index {path} can't be used: {reason}. Build it anew: m2v index {vectors.path}")
+    raise InputError(f"The index {path} can't be used: {reason}. Rebuild it: m2v index {vectors.path}")
 
 
 def copies_path(vectors: StoredVectors) -> Path:
-    """Where the rows are listed that equal one before."""
+    """Path of the list of duplicate rows."""
     return vectors.folder / f"{vectors.index_name}.copies.npy"
 
 
 def write_record(vectors: StoredVectors, record: IndexRecord) -> None:
-    """Keep what an index was made of; from then on it is one.
+    """Write the record of an index, which makes the index valid.
 
     Raises:
-        SaveError: It can't be written.
+        SaveError: The record can't be written.
     """
     path = _record_path(vectors)
     try:
         with replacing_file(path) as new:
             new.write_text(json.dumps({"m2v_index": _VERSION, **asdict(record)}), encoding="utf-8")
     except OSError as error:
-        raise could_not_write(path, error.strerror or str(error)) from error
+        raise write_error(path, error.strerror or str(error)) from error
 
 
 def check_model(model: StaticModel, name: str, dim: int, fingerprint: str | None) -> str:
-    """The fingerprint of a model, which must be the one that made the vectors.
+    """Return the fingerprint of a model after checking that it computed the vectors.
 
     Args:
         model: The model.
-        name: What to call it.
+        name: Name of the model in messages.
         dim: Width of the vectors.
-        fingerprint: Of the model that made them; None where nobody wrote it down, so that only the width is compared.
+        fingerprint: Fingerprint of the vectors' model; None if unknown, so that only the width is compared.
 
     Raises:
-        InputError: It is another one.
+        InputError: It is another model.
     """
     if model.dim != dim:
         raise InputError(
-            f"{name} makes vectors of {model.dim} dimensions, and these have {dim}. Name the model that made them."
+            f"{name} has {model.dim} dimensions, but the vectors have {dim}. Pass the model that computed them."
         )
     found = model_fingerprint(model)
     if fingerprint not in (None, found):
         raise InputError(
-            f"{name} is another model than the one that made these vectors, or another version of it. Name that one."
+            f"{name} is not the model that computed these vectors, or another version of it. Pass that model."
         )
     return found
 
 
 def digest_of(path: Path) -> tuple[int, str]:
-    """The size of a file, and a digest of that and both ends."""
+    """The size of a file, and a digest of its size and both ends."""
     n_bytes = path.stat().st_size
     digest = hashlib.sha256(str(n_bytes).encode())
     with path.open("rb") as file:
@@ -159,12 +159,12 @@ def digest_of(path: Path) -> tuple[int, str]:
     return n_bytes, digest.hexdigest()
 
 
-def could_not_write(path: Path, reason: str) -> SaveError:
-    """The error of a file of an index that can't be written."""
+def write_error(path: Path, reason: str) -> SaveError:
+    """The error for a file of an index that can't be written."""
     nearest = next(folder for folder in path.parents if folder.is_dir())
     return SaveError(
-        f"Could not write {path}: {reason}. {shutil.disk_usage(nearest).free:,} bytes are free there. Mend that and "
-        "give the command again."
+        f"Could not write {path}: {reason}. {shutil.disk_usage(nearest).free:,} bytes are free there. Fix this and "
+        "rerun the command."
     )
 
 

@@ -1,4 +1,4 @@
-"""Texts in, the nearest rows of stored vectors out."""
+"""Searches stored vectors for the rows nearest to texts."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from m2v_core.exploration.rows import top_k
 from m2v_core.model import StaticModel
 from m2v_core.native.cosines import unit_rows
 
-MAX_ROWS_WITHOUT_INDEX = 200_000  # read through in about a second
+MAX_ROWS_WITHOUT_INDEX = 200_000  # reading them takes about a second
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A row that was found.
+    """A search result.
 
     Attributes:
-        text: Its text; None where the files keep none.
-        similarity: Cosine with the query, -1 to 1; by an index, as precise as the number format of the index.
-        file: The Parquet file that holds it.
-        row: Its place in the file, from 0.
-        columns: What the file has beside the vector, the text among it.
+        text: Text of the row; None if the files contain no texts.
+        similarity: Cosine with the query, -1 to 1; with an index, in the precision of its number format.
+        file: The Parquet file of the row.
+        row: Index of the row in the file, from 0.
+        columns: The other columns of the file, including the text.
     """
 
     text: str | None
@@ -42,18 +42,18 @@ class Hit:
 
 
 class VectorSearch:
-    """Searches vectors that `m2v encode` wrote, by the index beside them or, where they are few, by reading them all.
+    """Searches vectors written by `m2v encode`, with their index or, if there are few, by reading all of them.
 
-    Opening takes no time: an index stays in its file, mapped. It may be used by several threads at once.
+    Opening is fast, because an index is mapped from its file. Several threads can share one instance.
 
     Args:
-        path: A folder of vectors, a Parquet file of them, or an index beside either.
+        path: A folder of vectors, a Parquet file of vectors, or an index of either.
         exact: Whether to read all vectors even if there is an index.
 
     Raises:
-        NotFoundError: There are no vectors, or too many to be searched without an index.
-        InputError: The vectors or the index can't be read, or don't belong together any more.
-        MissingExtraError: pyarrow isn't installed, or what wrote the index.
+        NotFoundError: There are no vectors, or too many to search without an index.
+        InputError: The vectors or the index can't be read, or no longer match.
+        MissingExtraError: pyarrow or the engine of the index isn't installed.
     """
 
     def __init__(self, path: str | Path, exact: bool = False) -> None:
@@ -71,15 +71,14 @@ class VectorSearch:
                 if state != "same":
                     what = "were added to" if state == "added" else "changed in"
                     raise InputError(
-                        f"Vectors {what} {vectors.path} after its index was built. Bring it up to date: m2v index "
-                        f"{vectors.path}"
+                        f"Vectors {what} {vectors.path} after its index was built. Update it: m2v index {vectors.path}"
                     )
                 vectors = replace(vectors, files=record.files)
                 self._engine, self._copies = open_index(vectors, record)
         elif not exact and vectors.n_rows > MAX_ROWS_WITHOUT_INDEX:
             raise NotFoundError(
-                f"{vectors.path} holds {vectors.n_rows:,} vectors and no index. Build one: m2v index {vectors.path}. "
-                "Or search without, which reads them all each time (exact=True, --exact)."
+                f"{vectors.path} has {vectors.n_rows:,} vectors and no index. Build one: m2v index {vectors.path}. "
+                "Or search without it, which reads all vectors each time (exact=True, --exact)."
             )
         vectors.check_files()
         self.vectors = vectors
@@ -90,19 +89,19 @@ class VectorSearch:
         return self._engine is None
 
     def load_model(self, name: str | None = None) -> StaticModel:
-        """The model that made the vectors.
+        """Load the model that computed the vectors.
 
         Args:
-            name: Its folder or Hub name; None for the one that was written down.
+            name: Its folder or Hub name; None for the recorded one.
 
         Raises:
-            NotFoundError: It is not there, or nobody wrote down which it is.
+            NotFoundError: The model does not exist, or is not recorded.
             InputError: It is another model.
-            M2VError: It can't be loaded.
+            M2VError: The model can't be loaded.
         """
         if name is None and self.model_name is None:
             raise NotFoundError(
-                f"Nothing says which model made the vectors of {self.vectors.path}. Name it (--model MODEL)."
+                f"The model of the vectors in {self.vectors.path} is not recorded. Pass it (--model MODEL)."
             )
         try:
             model = StaticModel.from_pretrained(name or self.model_name or "")
@@ -110,36 +109,36 @@ class VectorSearch:
             if name is not None:
                 raise
             raise NotFoundError(
-                f"The vectors of {self.vectors.path} were made by {self.model_name}, which is not there. Say where it "
-                "is now (--model MODEL)."
+                f"The model of the vectors in {self.vectors.path}, {self.model_name}, does not exist. Pass its new "
+                "location (--model MODEL)."
             ) from error
         self.check_model(model, name or self.model_name or "")
         return model
 
     def check_model(self, model: StaticModel, name: str) -> None:
-        """Refuse a model that didn't make the vectors; a message calls it `name`.
+        """Raise an error if a model did not compute the vectors; the message calls it `name`.
 
         Raises:
-            InputError: It is another one.
+            InputError: It is another model.
         """
         try:
             check_model(model, name, self.vectors.dim, self._fingerprint)
         except InputError as error:
-            made_by = f" They were made by {self.model_name}." if self.model_name else ""
+            made_by = f" They were computed by {self.model_name}." if self.model_name else ""
             raise InputError(f"{error}{made_by}") from error
 
     def search(self, queries: NDArray[np.float32], k: int = 10) -> list[list[Hit]]:
-        """For each query the `k` nearest rows, the nearest first; rows of zeros are near nothing.
+        """Return the `k` nearest rows of each query, nearest first; rows of zeros are never returned.
 
         Args:
-            queries: (n_queries, dim) float32, of any length; nothing is near one of zeros.
-            k: How many to return.
+            queries: (n_queries, dim) float32, of any length; a zero vector has no neighbors.
+            k: Number of results.
 
         Raises:
             InputError: `k` is below 1, the widths differ, or a file is damaged.
         """
         units = unit_rows(queries)
-        top_k(units, np.zeros((1, self.vectors.dim), dtype=np.float32), k)  # refuses what is no query
+        top_k(units, np.zeros((1, self.vectors.dim), dtype=np.float32), k)  # validates the queries
         if self._engine is None:
             found = self._search_all(units, k)
         elif len(self._engine):
@@ -163,7 +162,7 @@ class VectorSearch:
             for query, (keys, similarities) in enumerate(best):
                 keys = np.concatenate([keys, places[indices[query]] + n_before])
                 similarities = np.concatenate([similarities, cosines[query]])
-                order = np.argsort(-similarities, kind="stable")[:k]  # equally near: the earlier row first
+                order = np.argsort(-similarities, kind="stable")[:k]  # ties: the earlier row first
                 best[query] = keys[order], similarities[order]
             n_before += len(vectors)
         return best
@@ -178,10 +177,10 @@ _NOTHING: Found = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
 
 
 def search_texts(search: VectorSearch, model: StaticModel, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
-    """For each text the `k` rows nearest to it, as `VectorSearch.search`.
+    """Return the `k` rows nearest to each text; see `VectorSearch.search`.
 
     Raises:
-        InputError: As there.
+        InputError: See `VectorSearch.search`.
         M2VError: The texts can't be encoded.
     """
     return search.search(model.encode(checked_texts(queries)), k)

@@ -1,4 +1,4 @@
-"""Vectors as `m2v encode` wrote them: a folder of Parquet files, or a single one, read a few rows at a time."""
+"""Vectors written by `m2v encode`, in a folder of Parquet files or a single file, read a few rows at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from m2v_core.errors import InputError, NotFoundError
 from m2v_core.exploration.index.engines import EngineName
 
 _ROWS_AT_ONCE = 4096
-_NUMBERS = ("halffloat", "float", "int8")  # as Arrow calls what VectorColumn writes
+_NUMBERS = ("halffloat", "float", "int8")  # Arrow's names for the number formats of VectorColumn
 _INDEX, _INDEX_OF_FILE = "_index", ".index"
 
 
@@ -29,10 +29,10 @@ class VectorFile:
     """One Parquet file of vectors.
 
     Attributes:
-        name: In its folder.
-        n_rows: Vectors it holds.
-        n_bytes: Its size.
-        version: Changes when what it was made of does.
+        name: File name in its folder.
+        n_rows: Number of vectors.
+        n_bytes: Size of the file.
+        version: Changes when its input changes.
     """
 
     name: str
@@ -43,20 +43,20 @@ class VectorFile:
 
 @dataclass(frozen=True)
 class StoredVectors:
-    """Where vectors lie, how they were made, and which rows they belong to.
+    """Location, settings and rows of stored vectors.
 
-    Rows are numbered through all files, in their order.
+    Rows are numbered across all files in order.
 
     Attributes:
-        path: The folder, or the single file, as it was named.
-        folder: Where the files lie, and an index of them.
-        index_name: What the names of the index's files begin with.
-        files: Those that are finished.
-        settings: All that the vectors depend on but the texts; empty where nobody wrote it down.
-        column: The one of vectors.
-        dim: Their width.
-        text_column: The one of texts; None where the files keep none.
-        model: Folder or Hub name of the model that made them; None where nobody wrote it down.
+        path: The folder or the single file, as passed.
+        folder: Folder of the files and of their index.
+        index_name: Prefix of the names of the index files.
+        files: The finished files.
+        settings: Everything except the texts that determines the vectors; empty if not recorded.
+        column: Name of the column of vectors.
+        dim: Width of the vectors.
+        text_column: Name of the column of texts; None if the files contain no texts.
+        model: Folder or Hub name of the model that computed them; None if not recorded.
     """
 
     path: Path
@@ -71,33 +71,33 @@ class StoredVectors:
 
     @property
     def n_rows(self) -> int:
-        """Of all files."""
+        """Number of rows in all files."""
         return sum(file.n_rows for file in self.files)
 
     @property
     def model_fingerprint(self) -> str | None:
-        """Of the model that made them; None where nobody wrote it down."""
+        """Fingerprint of the model that computed the vectors; None if not recorded."""
         return self.settings.get("model")
 
     def check_files(self) -> None:
-        """Refuse files that are not what the manifest says.
+        """Raise an error if files differ from the manifest.
 
         Raises:
-            InputError: One is missing or has another size.
+            InputError: A file is missing or has another size.
         """
         for file in self.files:
             path = self.folder / file.name
             if not path.is_file() or path.stat().st_size != file.n_bytes:
-                what = "has another size than when it was written" if path.is_file() else "is missing"
-                raise InputError(f"{path} {what}. Give the command that encoded {self.folder} again, which mends it.")
+                what = "has changed in size since it was written" if path.is_file() else "is missing"
+                raise InputError(f"{path} {what}. Rerun the command that encoded {self.folder}, which repairs it.")
 
     def batches(self) -> Iterator[NDArray[np.float32]]:
-        """All vectors in their order, a few thousand at a time: (n, dim) float32, of any length.
+        """Yield all vectors in order, a few thousand at a time: (n, dim) float32, of any length.
 
-        The scales of int8 vectors are left out: they are positive, and no cosine depends on them.
+        The scales of int8 vectors are omitted: they are positive, so cosines do not depend on them.
 
         Raises:
-            InputError: A file is damaged, or holds something that is no vector.
+            InputError: A file is damaged, or contains an invalid vector.
         """
         for file in self.files:
             n_read = 0
@@ -106,26 +106,27 @@ class StoredVectors:
                     rows = _as_array(batch.column(0), self.dim)
                     if rows is None or not np.isfinite(rows).all():
                         raise InputError(
-                            f"Column {self.column!r} of {self.folder / file.name} holds something that is no vector of "
-                            f"{self.dim} numbers, in rows {n_read:,} to {n_read + len(batch) - 1:,}. Encode it again."
+                            f"Column {self.column!r} of {self.folder / file.name} contains something other than "
+                            f"vectors of {self.dim} numbers in rows {n_read:,} to {n_read + len(batch) - 1:,}. Encode "
+                            "it again."
                         )
                     n_read += len(batch)
                     yield rows
             self._check_count(file, n_read)
 
     def place(self, number: int) -> tuple[VectorFile, int]:
-        """The file and the row of it, counted from 0, that a number means."""
+        """The file of a row number, and the index of the row in it, from 0."""
         ends = np.cumsum([file.n_rows for file in self.files])
         place = int(np.searchsorted(ends, number, side="right"))
         return self.files[place], number - int(ends[place]) + self.files[place].n_rows
 
     def rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        """All columns of some rows but those of vectors, in the order of the numbers.
+        """All columns except vectors of some rows, in the order of the numbers.
 
-        Only the row groups that hold them are read.
+        Only the row groups with these rows are read.
 
         Raises:
-            InputError: A file is damaged, or not what it was.
+            InputError: A file is damaged, or was changed.
         """
         found: dict[int, dict[str, Any]] = {}
         by_file: dict[VectorFile, list[tuple[int, int]]] = {}
@@ -150,8 +151,8 @@ class StoredVectors:
     def _check_count(self, file: VectorFile, n_rows: int) -> None:
         if n_rows != file.n_rows:
             raise InputError(
-                f"{self.folder / file.name} holds {n_rows:,} rows, and {file.n_rows:,} when it was written. Give the "
-                f"command that encoded {self.folder} again."
+                f"{self.folder / file.name} has {n_rows:,} rows, but had {file.n_rows:,} when it was written. Rerun "
+                f"the command that encoded {self.folder}."
             )
 
     @contextmanager
@@ -164,17 +165,17 @@ class StoredVectors:
             if isinstance(error, NotFoundError):
                 raise
             reason = " ".join(str(error).split())
-            raise InputError(f"{path} is damaged, or not what it was: {reason}. Encode it again.") from error
+            raise InputError(f"{path} is damaged, or was changed: {reason}. Encode it again.") from error
 
 
 def find_vectors(path: str | Path) -> StoredVectors:
-    """The vectors in a folder that `m2v encode` filled, or in a single Parquet file that it wrote.
+    """Find the vectors in a folder or a single Parquet file written by `m2v encode`.
 
     Args:
-        path: The folder, the file, or an index beside either.
+        path: The folder, the file, or an index of either.
 
     Raises:
-        NotFoundError: There is nothing of the kind.
+        NotFoundError: There are no vectors at the path.
         InputError: A file has no column of vectors.
         MissingExtraError: pyarrow isn't installed.
     """
@@ -191,7 +192,7 @@ def find_vectors(path: str | Path) -> StoredVectors:
         return _of_file(path)
     what = "is neither a folder nor a Parquet file" if path.exists() else "does not exist"
     raise NotFoundError(
-        f"{path} {what}. Name a folder or a Parquet file that m2v encode wrote (m2v encode --input 'texts/*.parquet' "
+        f"{path} {what}. Pass a folder or a Parquet file written by m2v encode (m2v encode --input 'texts/*.parquet' "
         "--output FOLDER)."
     )
 
@@ -200,14 +201,14 @@ def _of_folder(folder: Path) -> StoredVectors:
     contents = manifest.contents(folder)
     entries = sorted(contents.entries, key=lambda entry: entry.output)
     if not entries:
-        raise NotFoundError(f"{folder} holds no finished file yet. Give the command that encodes it again.")
+        raise NotFoundError(f"{folder} contains no finished file yet. Rerun the command that encodes it.")
     files = tuple(VectorFile(entry.output, entry.n_texts, entry.n_bytes, entry.version) for entry in entries)
     first = folder / files[0].name
     schema = open_parquet(first).schema_arrow
     column = contents.settings.get("embedding column", EMBEDDING_COLUMN)
     dim = _widths(schema).get(column)
     if dim is None:
-        raise InputError(f"{first} has no column {column!r} of vectors, as its manifest says. Encode it again.")
+        raise InputError(f"{first} lacks the column {column!r} of vectors that its manifest lists. Encode it again.")
     texts = _text_column(schema, contents.settings.get("column"))
     return StoredVectors(folder, folder, _INDEX, files, contents.settings, column, dim, texts, contents.model)
 
@@ -218,8 +219,8 @@ def _of_file(path: Path) -> StoredVectors:
     if EMBEDDING_COLUMN not in widths and len(widths) != 1:
         several = f"several columns of vectors, {', '.join(map(repr, widths))}"
         raise InputError(
-            f"{path} has {several if widths else 'no column of vectors'}. Name a file with one column of fixed-size "
-            f"lists, as m2v encode writes, or one that calls it {EMBEDDING_COLUMN!r}."
+            f"{path} has {several if widths else 'no column of vectors'}. Pass a file with one column of fixed-size "
+            f"lists, as written by m2v encode, or with a column named {EMBEDDING_COLUMN!r}."
         )
     column = EMBEDDING_COLUMN if EMBEDDING_COLUMN in widths else next(iter(widths))
     status = path.stat()
@@ -232,7 +233,7 @@ def _of_file(path: Path) -> StoredVectors:
 
 
 def _widths(schema: Any) -> dict[str, int]:
-    """The columns of vectors, and how wide each is."""
+    """The columns of vectors and their widths."""
     types = import_pyarrow("pyarrow.types")
     return {
         field.name: field.type.list_size
@@ -244,12 +245,12 @@ def _widths(schema: Any) -> dict[str, int]:
 def _text_column(schema: Any, column: str | None) -> str | None:
     try:
         return text_column(schema, Wanted(column), "")
-    except InputError:  # only the vectors were kept, or nothing says which of several it is
+    except InputError:  # there are only vectors, or the column of texts is ambiguous
         return None
 
 
 def _as_array(column: Any, dim: int) -> NDArray[np.float32] | None:
-    """(n, dim) float32 of a column of fixed-size lists; None where one of them is null."""
+    """Convert a column of fixed-size lists to (n, dim) float32; None if one of them is null."""
     numbers = column.flatten()
     if column.null_count or numbers.null_count:
         return None

@@ -13,14 +13,14 @@
 
 uint64_t chunk_hash_seed = UINT64_C(0x243F6A8885A308D3);
 
-/* Below this, tables grow in larger steps: finding a place for what they hold anew takes longer than clearing memory. */
+/* Smaller tables grow in larger steps: rehashing their contents takes longer than clearing memory. */
 enum { SLOTS_OF_SMALL_TABLE = 8192, MANY_CHUNKS = 1 << 15 };
 
-/* One slot in four stays empty, so that searches end soon. */
+/* A quarter of the slots stay empty to keep searches short. */
 static bool fits(size_t n_chunks, size_t n_slots) { return n_chunks <= n_slots / 4 * 3; }
 
-/* Whether the system gives the memory of so many slots and takes it back. Of large tables that were replaced by larger
-   ones, malloc would keep it. */
+/* Whether slots are allocated with mmap, which returns the memory to the system when a larger table replaces this one;
+   malloc would hold on to it. */
 static bool is_mapped(size_t n_slots) { return MAPS_SLOTS && n_slots * sizeof(Slot) >= 1 << 20; }
 
 /* Empty slots, or NULL. */
@@ -112,7 +112,7 @@ bool grow_chunk_table(ChunkTable *table, size_t n_chunks, size_t n_token_ids, si
     return n_slots == table->n_slots || rehash(table, n_slots);
 }
 
-/* The slot's word for these tokens, which go into the table's list if they are more than two. */
+/* The slot's word for these tokens; more than two are appended to the table's list. */
 static uint64_t stored_tokens(ChunkTable *table, const int32_t *ids, size_t n_ids) {
     uint64_t stored = 0;
     if (n_ids <= 2) {
@@ -126,7 +126,7 @@ static uint64_t stored_tokens(ChunkTable *table, const int32_t *ids, size_t n_id
     return stored;
 }
 
-/* The last step of writing a slot: from here on other threads see it. */
+/* Complete a slot, which makes it visible to other threads. */
 static void publish(Slot *slot, size_t length, size_t n_tokens, unsigned marks) {
     const uint64_t meta = (uint64_t)length | (uint64_t)n_tokens << 32 | (uint64_t)marks << 56;
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -159,7 +159,7 @@ bool set_tokens(ChunkTable *table, Slot *slot, const int32_t *ids, size_t n_ids,
     return true;
 }
 
-/* Insert the chunks of `source` that `target`, which has room for them, lacks. */
+/* Insert the chunks of `source` that are missing in `target`, which must have room for them. */
 static void copy_chunks(const ChunkTable *source, ChunkTable *target, size_t max_chunk_bytes, bool only_used,
                         size_t max_chunks) {
     for (size_t i = 0; i < source->n_slots && target->n_chunks < max_chunks; i++) {
@@ -185,7 +185,7 @@ static bool is_within(const ChunkTable *table, const ChunkTable *other, ChunkLim
            table->n_long_bytes + other->n_long_bytes <= limits.max_long_bytes;
 }
 
-/* A new table with the chunks of `table`, and room for those of `other` and more. */
+/* A copy of `table` with room for the chunks of `other` and more. */
 static ChunkTable *copied(const ChunkTable *table, const ChunkTable *other, ChunkLimits limits, bool only_used) {
     ChunkTable *copy = malloc(sizeof(ChunkTable));
     if (!copy || !init_chunk_table(copy, 64, table->hash_mask)) {
@@ -194,7 +194,7 @@ static ChunkTable *copied(const ChunkTable *table, const ChunkTable *other, Chun
     }
     const size_t n_chunks = only_used ? limits.max_slots / 8 * 3 : SIZE_MAX;
     const size_t n_together = table->n_chunks + other->n_chunks;
-    /* Small tables get room for many: copying them again and again would take longer than the memory is worth. */
+    /* Small tables get extra room: repeated copying would cost more than the memory. */
     const size_t n_more = n_together < MANY_CHUNKS && fits(MANY_CHUNKS + n_together, limits.max_slots) ? MANY_CHUNKS : 0;
     if (!grow_chunk_table(copy, n_together + n_more,
                           MANY_CHUNKS + 2 * (table->n_token_ids + other->n_token_ids),

@@ -1,8 +1,8 @@
 /* A hash table from chunks of text to token ids.
 
-   Chunks are found by hash and verified byte by byte. Nothing is ever removed. One thread may insert while others
-   look chunks up, as long as the table has room: a slot becomes visible when it is complete, and memory that a reader
-   may hold is never moved. `grow` moves it, and is for tables that no other thread has. */
+   Chunks are looked up by hash and compared byte by byte. Nothing is ever removed. One thread can insert while others
+   look chunks up, as long as the table has room: a slot becomes visible once it is complete, and memory that a reader
+   may be using is never moved. `grow_chunk_table` moves memory, so no other thread may use the table. */
 #ifndef M2V_CHUNKS_H
 #define M2V_CHUNKS_H
 
@@ -16,7 +16,7 @@
 
 /* Marks of a chunk. */
 enum {
-    USED = 1,              /* looked up since the table was made */
+    USED = 1,              /* looked up since the table was created */
     UNSAFE_ALONE = 2,      /* its tokens may depend on its neighbors */
     MAY_BEGIN_PHRASE = 4,  /* it and the next chunk may be one entry of several words, */
     MAY_CONTINUE = 8,      /* if the next chunk has this mark */
@@ -40,45 +40,45 @@ typedef struct {
     size_t n_token_ids, token_ids_room;
     uint8_t *long_chunks; /* chunks of more than 16 bytes */
     size_t n_long_bytes, long_bytes_room;
-    uint64_t hash_mask; /* all ones, or fewer to make chunks collide in tests */
+    uint64_t hash_mask; /* all ones; tests use fewer bits to make chunks collide */
 } ChunkTable;
 
-/* A chunk with what `find_chunk` compares. */
+/* A chunk with the values that `find_chunk` compares. */
 typedef struct {
     Chunk chunk;
     uint64_t first, second, hash;
 } ChunkKey;
 
-/* What a table may hold; see `merge_chunks`. */
+/* Limits of a table's size; see `merge_chunks`. */
 typedef struct {
     size_t max_slots, max_token_ids, max_long_bytes, max_chunk_bytes;
 } ChunkLimits;
 
-/* Hashes differ from process to process, so that no text can be made to collide in all of them. */
+/* Hashes differ between processes, so that no text can be crafted to collide in all of them. */
 extern uint64_t chunk_hash_seed;
 
 bool init_chunk_table(ChunkTable *table, size_t n_slots, uint64_t hash_mask);
 void free_chunk_table(ChunkTable *table);
 
-/* Make room for that many more, moving what is there. False when memory runs out. */
+/* Reserve room for that many more, moving the contents if needed. False when memory runs out. */
 bool grow_chunk_table(ChunkTable *table, size_t n_chunks, size_t n_token_ids, size_t n_long_bytes);
 
-/* Put a chunk with its tokens into the empty slot that `find_chunk` gave. The table has room. */
+/* Put a chunk with its tokens into the empty slot that `find_chunk` returned. The table must have room. */
 void insert_chunk(ChunkTable *table, Slot *slot, const ChunkKey *key, const int32_t *ids, size_t n_ids, unsigned marks);
 
-/* Replace the marks of a chunk that awaits the tokenizer and give it tokens. False when memory runs out. */
+/* Set the tokens and marks of a chunk marked AWAITS_TOKENIZER. False when memory runs out. */
 bool set_tokens(ChunkTable *table, Slot *slot, const int32_t *ids, size_t n_ids, unsigned marks);
 
 /* Add the finished chunks of `other` to `table` if they fit into `limits`.
 
-   Returns `table` where it had room, or a new table with the chunks of both: larger, or, when the limits are reached,
-   without the chunks that were not looked up. Chunks of `other` that don't fit at all are left out. NULL when memory
-   runs out. `made` says whether the table is new. */
+   Returns `table` if it has room, otherwise a new table with the chunks of both: larger, or, when the limits are
+   reached, without the chunks that were not looked up. Chunks of `other` that still don't fit are left out. NULL when
+   memory runs out. `made` is set to whether the table is new. */
 ChunkTable *merge_chunks(ChunkTable *table, const ChunkTable *other, ChunkLimits limits, bool *made);
 
 static inline uint64_t slot_meta(const Slot *slot) {
 #if defined(_MSC_VER) && !defined(__clang__)
-    return *(const volatile uint64_t *)&slot->meta; /* acquires, as MSVC compiles it on x86-64 */
+    return *(const volatile uint64_t *)&slot->meta; /* an acquire load when MSVC compiles for x86-64 */
 #else
     return __atomic_load_n(&slot->meta, __ATOMIC_ACQUIRE);
 #endif
@@ -88,7 +88,7 @@ static inline size_t length_of(uint64_t meta) { return (size_t)(meta & UINT32_MA
 static inline size_t n_tokens_of(uint64_t meta) { return (size_t)(meta >> 32 & MAX_TOKENS_OF_CHUNK); }
 static inline unsigned marks_of(uint64_t meta) { return (unsigned)(meta >> 56); }
 
-/* Readers set this in tables that other threads read too; all of them write the same value. */
+/* Readers set this in shared tables without a lock; all of them write the same value. */
 static inline void mark_used(Slot *slot, uint64_t meta) {
     const uint64_t marked = meta | (uint64_t)USED << 56;
     if (marked == meta)
@@ -118,7 +118,7 @@ static inline uint64_t mixed(uint64_t state, uint64_t word) {
     return state ^ state >> 32;
 }
 
-/* `end`: where readable memory behind the chunk ends. */
+/* `end`: end of the readable memory after the chunk. */
 static inline ChunkKey chunk_key(Chunk chunk, const uint8_t *end) {
     const uint8_t *bytes = chunk.bytes;
     const size_t length = chunk.length;

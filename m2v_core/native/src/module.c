@@ -1,8 +1,8 @@
-/* The Python module: objects that own the tables, and calls that check what they are given.
+/* The Python module: objects that own the tables, and functions that validate their arguments.
 
-   Everything that comes from a file or from a caller is checked here or where it is read: types, shapes and alignment
-   of arrays, token ids against the vocabulary, rows of the mapping against the table. Only the stable ABI of Python
-   3.11 is used, so one build serves that version and later ones. */
+   All data from files or callers is validated here or where it is read: types, shapes and alignment of arrays, token
+   ids against the vocabulary, rows of the mapping against the table. Only the stable ABI of Python 3.11 is used, so one
+   build serves that version and later ones. */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
@@ -13,14 +13,14 @@
 
 enum {
     N_FIRST_SLOTS = 1024,
-    BYTES_WITH_GIL = 8192, /* of texts that are read without releasing the GIL, which costs more than it gives */
+    BYTES_WITH_GIL = 8192, /* shorter input is encoded without releasing the GIL, which would cost more than it saves */
 };
 
 static PyTypeObject *chunk_table_type, *subwords_type, *encoder_type;
 
 /* ---- Arrays ---- */
 
-/* Borrow the memory of a C-contiguous array of the given item format; `n_items` is checked if it is not negative. */
+/* Borrow the memory of a C-contiguous array of the given item format; `n_items` is checked unless it is negative. */
 static bool get_array(PyObject *object, Py_buffer *view, const char *formats, Py_ssize_t n_items, bool is_written,
                       const char *name) {
     if (PyObject_GetBuffer(object, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (is_written ? PyBUF_WRITABLE : 0)) < 0)
@@ -74,7 +74,7 @@ typedef struct {
     int32_t n_vocabulary;
 } ChunkTableObject;
 
-/* Takes over the table. */
+/* Takes ownership of the table. */
 static PyObject *chunk_table_object(ChunkTable *table, int32_t n_vocabulary) {
     ChunkTableObject *object = PyObject_New(ChunkTableObject, chunk_table_type);
     if (!object) {
@@ -122,7 +122,7 @@ static PyObject *chunk_table_counts(PyObject *self, void *closure) {
                          (Py_ssize_t)table->n_token_ids, (Py_ssize_t)table->n_long_bytes);
 }
 
-/* Copy a list of token ids, checked against the vocabulary; to be freed. NULL with an exception where one is wrong. */
+/* Copy a list of token ids, validated against the vocabulary; the caller frees it. NULL with an exception on error. */
 static int32_t *copied_ids(PyObject *list, int32_t n_vocabulary, size_t *n_ids) {
     if (!PyList_Check(list)) {
         PyErr_SetString(PyExc_TypeError, "token ids must be a list");
@@ -156,7 +156,7 @@ static PyObject *chunk_table_add(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "y#Oi", &bytes, &length, &list, &marks))
         return NULL;
     if (length < 1 || length > MAX_CHUNK_BYTES || marks < 0 || marks > 255) {
-        PyErr_SetString(PyExc_ValueError, "a chunk has at least one byte, and its marks fit into one");
+        PyErr_SetString(PyExc_ValueError, "a chunk must have at least one byte, and its marks must be from 0 to 255");
         return NULL;
     }
     size_t n_ids;
@@ -245,7 +245,7 @@ static PyObject *chunk_table_fill(PyObject *self, PyObject *args) {
         if (!ids)
             return NULL;
         if (n_ids > MAX_TOKENS_OF_CHUNK) {
-            n_ids = 0; /* its text is read whole */
+            n_ids = 0; /* its text is tokenized whole */
             mark = UNSAFE_ALONE;
         }
         const bool is_set = set_tokens(table, slot, ids, n_ids, (unsigned)mark & ~(unsigned)AWAITS_TOKENIZER);
@@ -265,7 +265,7 @@ static PyObject *chunk_table_merged(PyObject *self, PyObject *args) {
         return NULL;
     if (object->n_vocabulary != ((ChunkTableObject *)other)->n_vocabulary || max_slots < 0 || max_token_ids < 0 ||
         max_long_bytes < 0 || max_chunk_bytes < 0) {
-        PyErr_SetString(PyExc_ValueError, "tables of one vocabulary are merged, within limits that are not negative");
+        PyErr_SetString(PyExc_ValueError, "both tables must have one vocabulary size, and limits must not be negative");
         return NULL;
     }
     const ChunkLimits limits = {(size_t)max_slots, (size_t)max_token_ids, (size_t)max_long_bytes,
@@ -314,7 +314,7 @@ typedef struct {
     int32_t n_vocabulary;
 } SubwordsObject;
 
-/* Take over a piece's bytes, or count them where `pieces` has no room yet. */
+/* Add a piece's bytes, or only count them if `pieces` has no room yet. */
 static bool add_piece_object(Pieces *pieces, PyObject *piece, long long id, int32_t n_vocabulary, size_t *n_bytes) {
     Py_ssize_t length;
     const char *bytes = PyUnicode_AsUTF8AndSize(piece, &length);
@@ -330,7 +330,7 @@ static bool add_piece_object(Pieces *pieces, PyObject *piece, long long id, int3
     return true;
 }
 
-/* Add the pieces of a dict {piece: id}, or of a tuple in the order of their ids. */
+/* Add the pieces of a dict {piece: id}, or of a tuple in order of their ids. */
 static bool add_pieces(Pieces *pieces, PyObject *source, int32_t n_vocabulary) {
     size_t n_bytes = 0;
     const Py_ssize_t n_pieces = PyObject_Size(source);
@@ -382,7 +382,7 @@ static bool set_merges(Subwords *subwords, PyObject *object, int32_t n_vocabular
         if (is_valid)
             add_merge(&subwords->merges, triples[3 * i], triples[3 * i + 1], (int32_t)i, triples[3 * i + 2]);
         else
-            PyErr_SetString(PyExc_ValueError, "a merge names a token outside the vocabulary");
+            PyErr_SetString(PyExc_ValueError, "a merge contains a token id outside the vocabulary");
     }
     PyBuffer_Release(&merges);
     return is_valid;
@@ -396,7 +396,7 @@ static bool set_byte_ids(Subwords *subwords, PyObject *object, int32_t n_vocabul
     PyBuffer_Release(&ids);
     for (int byte = 0; byte < 256; byte++) {
         if (subwords->byte_ids[byte] >= n_vocabulary) {
-            PyErr_SetString(PyExc_ValueError, "byte_ids names a token outside the vocabulary");
+            PyErr_SetString(PyExc_ValueError, "byte_ids contains a token id outside the vocabulary");
             return false;
         }
     }
@@ -423,7 +423,7 @@ static PyObject *subwords_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     if (!(PyDict_Check(pieces) || PyTuple_Check(pieces)) || n_classes != 256 || n_spelling != 256 || n_prefix > 4 ||
         n_inner_prefix > MAX_INNER_PREFIX || max_word_bytes < 0 || unknown >= n_vocabulary ||
         is_unigram != (scores != NULL) || is_bpe != (merges != NULL) || is_bpe != (byte_ids != NULL)) {
-        PyErr_SetString(PyExc_ValueError, "the parts of the subword model don't fit together");
+        PyErr_SetString(PyExc_ValueError, "the arguments do not form a valid subword model");
         return NULL;
     }
     SubwordsObject *object = PyObject_New(SubwordsObject, subwords_type);
@@ -549,7 +549,7 @@ static void encoder_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-/* Borrow the UTF-8 of a list's texts, cut to `max_characters` where that is not negative. To be freed. */
+/* Borrow the UTF-8 of a list's texts, truncated to `max_characters` unless negative. The caller frees the result. */
 static Text *borrowed_texts(PyObject *list, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t max_characters,
                             size_t *n_bytes) {
     if (!PyList_Check(list) || start < 0 || stop < start || stop > PyList_Size(list)) {
@@ -588,14 +588,14 @@ static Text *borrowed_texts(PyObject *list, Py_ssize_t start, Py_ssize_t stop, P
     return texts;
 }
 
-/* What calls that read texts share. */
+/* State shared by the calls that read texts. */
 typedef struct {
     Reading reading;
     Text *texts;
     Py_ssize_t n_texts;
     size_t n_bytes;
     uint8_t *outcomes;
-    PyObject *extra; /* that was passed, or NULL */
+    PyObject *extra; /* the argument, or NULL */
     int32_t n_vocabulary;
 } Call;
 
@@ -619,7 +619,7 @@ static bool begin_call(EncoderObject *self, Call *call, PyObject *const *args) {
     if (((ChunkTableObject *)known)->n_vocabulary != self->n_vocabulary ||
         (extra != Py_None && ((ChunkTableObject *)extra)->n_vocabulary != self->n_vocabulary) ||
         (subwords != Py_None && ((SubwordsObject *)subwords)->n_vocabulary != self->n_vocabulary)) {
-        PyErr_SetString(PyExc_ValueError, "the tables are of another vocabulary");
+        PyErr_SetString(PyExc_ValueError, "the tables have another vocabulary size");
         return false;
     }
     call->texts = borrowed_texts(args[0], (Py_ssize_t)start, (Py_ssize_t)stop, (Py_ssize_t)max_characters,
@@ -658,8 +658,8 @@ static PyObject *list_of_places(const uint8_t *outcomes, Py_ssize_t n, uint8_t o
     return places;
 }
 
-/* Free what the call holds and return (extra or None, places of missing texts, places of unsafe texts), counted from
-   the first text; None where every text is done and nothing was learned; NULL with an exception. */
+/* Free the resources of the call and return (extra or None, indices of missing texts, indices of unsafe texts),
+   relative to the first text; None if all texts are done and no chunk was new; NULL with an exception. */
 static PyObject *end_call(Call *call, Outcome worst) {
     PyObject *result = NULL, *extra = call->extra;
     Py_XINCREF(extra);
@@ -822,7 +822,7 @@ static PyObject *multiply_by_gram(PyObject *module, PyObject *args) {
     for (size_t i = 0; is_valid && i < n_values; i++)
         is_valid = columns[i] >= 0 && columns[i] < views[3].shape[0];
     if (!is_valid) {
-        PyErr_SetString(PyExc_ValueError, "the arrays are no sparse matrix (n_rows, n_columns) and two tables "
+        PyErr_SetString(PyExc_ValueError, "the arrays must be a sparse matrix (n_rows, n_columns) and two tables "
                                           "(n_columns, dim)");
         goto end;
     }

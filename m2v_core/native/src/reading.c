@@ -19,8 +19,8 @@ static bool reserve_ids(Reading *reading, size_t n_needed) {
     return true;
 }
 
-/* The chunk's slot in `extra`, where it is put if it is not there yet: with its tokens if the subword model gives
-   them, else to await the tokenizer. NULL when memory runs out. */
+/* The chunk's slot in `extra`; a new chunk is inserted with the tokens of the subword model or, if it returns none,
+   the mark AWAITS_TOKENIZER. NULL when memory runs out. */
 static Slot *slot_in_extra(Reading *reading, const ChunkKey *key) {
     if (!reading->extra) {
         ChunkTable *made = malloc(sizeof(ChunkTable));
@@ -47,7 +47,7 @@ static Slot *slot_in_extra(Reading *reading, const ChunkKey *key) {
     return slot;
 }
 
-/* The first chunks of a text, whose slots are on their way to the cache while the text before is read. */
+/* The first chunks of a text, whose slots are prefetched while the previous text is read. */
 typedef struct {
     Text text;
     Scanner scanner;
@@ -116,7 +116,7 @@ static Outcome read_text(Reading *reading, OpenText *open) {
             }
             if (n_read == reading->max_tokens) {
                 if (marks & MAY_BEGIN_PHRASE)
-                    return UNSAFE; /* the next chunk may have made a phrase of this one */
+                    return UNSAFE; /* this chunk and the next may form a phrase */
                 goto read;
             }
         }
@@ -145,7 +145,7 @@ Outcome read_texts(Reading *reading, const Text *texts, size_t n_texts, uint8_t 
     return worst;
 }
 
-/* Start fetching the rows of these tokens. */
+/* Prefetch the rows of these tokens. */
 static void prefetch_rows(const Table *table, const int32_t *ids, size_t n_ids) {
     static const size_t bytes_of_type[N_ROW_TYPES] = {4, 2, 1};
     const size_t row_bytes = table->dim * bytes_of_type[table->type];

@@ -1,4 +1,4 @@
-/* Texts to token ids, and to the means of their rows, by way of the chunks already known. */
+/* Converts texts to token ids, and to the means of their rows, with the chunks in the table. */
 #ifndef M2V_READING_H
 #define M2V_READING_H
 
@@ -13,25 +13,25 @@ typedef struct {
 
 typedef enum {
     DONE,
-    MISSING,   /* has chunks whose tokens only the tokenizer knows; they are in `extra` now */
-    UNSAFE,    /* its chunks may depend on each other: the tokenizer has to read it whole */
+    MISSING,   /* has chunks that the tokenizer must process; they are now in `extra` */
+    UNSAFE,    /* its chunks may depend on each other: the tokenizer must process the text whole */
     NO_MEMORY,
     BAD_ROW,   /* the mapping points outside the table */
 } Outcome;
 
-/* How to read; `known` and `subwords` may be shared by threads, the rest belongs to one. */
+/* How to read; threads may share `known` and `subwords`, the rest belongs to one thread. */
 typedef struct {
     Splitting splitting;
     const ChunkTable *known;
     const Subwords *subwords; /* or NULL */
-    ChunkTable *extra;        /* chunks that `known` lacks; made when one turns up, and then the caller's to free */
-    size_t max_tokens;        /* read of each text, the unknown one among them */
-    int32_t unknown;          /* token to leave out, or -1 */
-    int32_t *ids;             /* what the last texts gave; the caller's to free */
+    ChunkTable *extra;        /* chunks missing in `known`; NULL until there is one; the caller frees it */
+    size_t max_tokens;        /* per text, unknown tokens included */
+    int32_t unknown;          /* token to exclude, or -1 */
+    int32_t *ids;             /* result for the last texts; the caller frees it */
     size_t n_ids, ids_room;
 } Reading;
 
-/* A model's table in the forms it is stored in. */
+/* A model's table in the stored forms. */
 typedef struct {
     const void *rows; /* (n_rows, dim) */
     RowType type;
@@ -41,13 +41,13 @@ typedef struct {
     const RowKernels *kernels;
 } Table;
 
-/* Append the ids of each text's tokens to `reading->ids`, but for the unknown one: none unless the text is DONE.
+/* Append the ids of each text's known tokens to `reading->ids`; nothing for texts that are not DONE.
 
-   `ends` gets where the ids of each text end. Returns the worst outcome; NO_MEMORY and BAD_ROW end the work. */
+   `ends` receives the end of each text's ids. Returns the worst outcome; NO_MEMORY and BAD_ROW stop the work. */
 Outcome read_texts(Reading *reading, const Text *texts, size_t n_texts, uint8_t *outcomes, size_t *ends);
 
-/* Write the mean of the rows of each text's tokens, (n_texts, dim): zeros where it has none, nothing unless DONE.
-   `wide` has room for `dim` numbers. */
+/* Write the mean of the rows of each text's tokens, (n_texts, dim): zeros for texts without any, nothing unless DONE.
+   `wide` must have room for `dim` numbers. */
 Outcome embed_texts(Reading *reading, const Table *table, const Text *texts, size_t n_texts, bool normalize,
                     double *wide, float *embeddings, uint8_t *outcomes);
 

@@ -18,7 +18,7 @@
 #include <arm_neon.h>
 #endif
 
-/* MSVC compiles intrinsics of any instruction set; other compilers want to be told. */
+/* MSVC compiles intrinsics of any instruction set; other compilers need an attribute. */
 #if defined(_MSC_VER) && !defined(__clang__)
 #define FOR(features)
 #else

@@ -1,9 +1,9 @@
-/* The loops of `RowKernels` for one instruction set. `rows.c` includes this once for each, with:
+/* The loops of `RowKernels` for one instruction set. `rows.c` includes this file once for each, with:
 
-   NAME(x)             a name of its own for each function
+   NAME(x)             a unique name for each function
    TARGET              attribute that lets the compiler use the instruction set
-   V, LANES            vector of float32, and how many it holds
-   BLOCK               vectors whose sums are kept in registers
+   V, LANES            vector of float32, and its number of lanes
+   BLOCK               number of vectors whose sums stay in registers
    ZERO, SET(x), LOAD_FLOAT32(p), LOAD_FLOAT16(p), LOAD_INT8(p), STORE(p, v), ADD(a, b), MULTIPLY(a, b), DIVIDE(a, b)
 */
 
@@ -72,7 +72,7 @@ TARGET static void NAME(finish)(float *sum, const double *wide, size_t dim, size
             sum[d] = (float)(normalize ? wide[d] : wide[d] / (double)n);
     if (!normalize) {
         if (!wide)
-            NAME(divide)(sum, dim, (float)n); /* rounds as dividing in float64 would: n is exact in float32 */
+            NAME(divide)(sum, dim, (float)n); /* same rounding as a float64 division: n is exact in float32 */
         return;
     }
     double squares[8] = {0}, total = 0;

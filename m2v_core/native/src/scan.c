@@ -23,7 +23,7 @@ static inline unsigned lowest_bit(uint64_t mask) {
 #endif
 }
 
-/* Bit i: whether byte i of the block is a space, or with `lines` one of space, tab, line feed, carriage return. */
+/* Bit i: whether byte i of the block is a space or, if `lines`, a tab, line feed or carriage return. */
 static uint64_t cut_bytes(const uint8_t *block, bool lines) {
 #if defined(__SSE2__) || defined(_M_X64)
     uint64_t mask = 0;
@@ -65,7 +65,7 @@ static uint64_t cut_bytes(const uint8_t *block, bool lines) {
 #endif
 }
 
-/* Whether the text before `end` ends in a character that any tokenizer could take for white space. */
+/* Whether the text before `end` ends in a character that a tokenizer might treat as whitespace. */
 static bool ends_in_space(const uint8_t *start, const uint8_t *end) {
     const uint8_t last = end[-1];
     if (last < 0x80)
@@ -75,12 +75,12 @@ static bool ends_in_space(const uint8_t *start, const uint8_t *end) {
     if (end - start < 3)
         return false;
     const uint8_t first = end[-3], middle = end[-2];
-    if (first == 0xE2) /* U+2000 to U+203F and U+205F to U+206F, with invisible characters among them */
+    if (first == 0xE2) /* U+2000 to U+203F and U+205F to U+206F, including invisible characters */
         return (middle == 0x80 && (last <= 0x8F || (last >= 0xA8 && last <= 0xAF))) || (middle == 0x81 && last >= 0x9F);
     return (first == 0xE1 && middle == 0x9A && last == 0x80) || (first == 0xE3 && middle == 0x80 && last == 0x80);
 }
 
-/* Describe the block at `scanner->block`. The end of the text cuts too. */
+/* Compute the cuts of the block at `scanner->block`; the end of the text is also a cut. */
 static void load_block(Scanner *scanner) {
     const bool lines = !scanner->splitting.carries_space || scanner->splitting.cuts_at_lines;
     const size_t left = scanner->length - scanner->block;

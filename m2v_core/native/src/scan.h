@@ -1,4 +1,4 @@
-/* Finding the chunks of a text: runs of bytes between ASCII white space, which most tokenizers read one by one. */
+/* Splits a text into chunks: runs of bytes between ASCII whitespace, which most tokenizers process one by one. */
 #ifndef M2V_SCAN_H
 #define M2V_SCAN_H
 
@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How a tokenizer's texts fall into chunks.
-   carries_space: a chunk includes the white space before it, because the tokenizer sees it.
-   cuts_at_lines: where chunks carry space, whether tabs and line ends begin a chunk as spaces do. */
+/* How a tokenizer's texts are split into chunks.
+   carries_space: a chunk includes the whitespace before it, because the tokenizer processes it.
+   cuts_at_lines: if chunks carry space, whether tabs and line ends start a chunk as spaces do. */
 typedef struct {
     bool carries_space;
     bool cuts_at_lines;
@@ -19,12 +19,12 @@ typedef struct {
     size_t length;
 } Chunk;
 
-/* A position in a text; `scanner_at` makes one, `next_chunks` advances it. */
+/* A position in a text; created by `scanner_at`, advanced by `next_chunks`. */
 typedef struct {
     const uint8_t *text;
     size_t length;
     Splitting splitting;
-    size_t chunk_start;  /* of the chunk that is not complete yet */
+    size_t chunk_start;  /* start of the incomplete chunk */
     size_t block;        /* start of the 64 bytes that `cuts` describes */
     uint64_t cuts;       /* bit i: a chunk may end before byte block + i */
     bool is_done;
@@ -32,7 +32,7 @@ typedef struct {
 
 Scanner scanner_at(const uint8_t *text, size_t length, Splitting splitting);
 
-/* Write up to `room` chunks, none of them empty, and return their number; 0 at the end of the text. */
+/* Write up to `room` non-empty chunks and return their number; 0 at the end of the text. */
 size_t next_chunks(Scanner *scanner, Chunk *chunks, size_t room);
 
 #endif

@@ -46,7 +46,7 @@ bool init_pieces(Pieces *pieces, size_t n_pieces, size_t n_bytes) {
 
 void add_piece(Pieces *pieces, const uint8_t *bytes, size_t length, int32_t id) {
     if (length == 0 || length > MAX_SPELLED)
-        return; /* in no chunk that is read here */
+        return; /* occurs in none of the chunks processed here */
     const uint64_t hash = hash_of(bytes, length);
     const size_t last = pieces->n_slots - 1;
     size_t place = hash & last;
@@ -62,7 +62,7 @@ void add_piece(Pieces *pieces, const uint8_t *bytes, size_t length, int32_t id) 
         pieces->longest = length;
 }
 
-/* The id of the piece that consists of `head` and `tail`, or -1; `hash` is that of both together. */
+/* The id of the piece made up of `head` and `tail`, or -1; `hash` is that of both together. */
 static inline int32_t find_piece(const Pieces *pieces, uint64_t hash, const uint8_t *head, size_t head_bytes,
                                  const uint8_t *tail, size_t tail_bytes) {
     const size_t last = pieces->n_slots - 1;
@@ -106,7 +106,7 @@ void add_merge(Merges *merges, int32_t left, int32_t right, int32_t rank, int32_
     merges->merged[place] = (uint64_t)(uint32_t)rank << 32 | (uint32_t)id;
 }
 
-/* Greedily the longest piece first; words are runs of letters and digits, and single punctuation marks. */
+/* Greedy longest match first; words are runs of letters and digits, and single punctuation marks. */
 static int wordpiece_ids(const Subwords *subwords, const uint8_t *bytes, const uint8_t *classes, size_t length,
                          int32_t *ids) {
     const Pieces *pieces = &subwords->pieces;
@@ -144,7 +144,7 @@ static int wordpiece_ids(const Subwords *subwords, const uint8_t *bytes, const u
     return n_ids;
 }
 
-/* The path of the highest score (Viterbi), candidates in the order in which the tokenizer compares them. */
+/* The path with the highest score (Viterbi), with candidates in the tokenizer's order of comparison. */
 static int unigram_ids(const Subwords *subwords, const uint8_t *bytes, size_t length, int32_t *ids) {
     const Pieces *pieces = &subwords->pieces;
     double score[MAX_SPELLED + 1];
@@ -184,14 +184,14 @@ static int unigram_ids(const Subwords *subwords, const uint8_t *bytes, size_t le
     int n_ids = 0;
     for (size_t end = length; end > 0; end = start_of[end], n_ids++)
         if (id_ending_at[end] == subwords->unknown)
-            return -1; /* several in a row may be fused, or fall back to bytes */
+            return -1; /* the tokenizer may fuse several in a row, or fall back to bytes */
     int place = n_ids;
     for (size_t end = length; end > 0; end = start_of[end])
         ids[--place] = id_ending_at[end];
     return n_ids;
 }
 
-/* Merge the pair of the lowest rank, the leftmost of several, until none is left. */
+/* Merge the pair of lowest rank, the leftmost of equals, until no pair is left. */
 static int merged_ids(const Subwords *subwords, const uint8_t *bytes, size_t length, int32_t *ids) {
     if (subwords->prefers_whole_words) {
         ids[0] = find_piece(&subwords->pieces, hash_of(bytes, length), bytes, 0, bytes, length);
@@ -228,7 +228,7 @@ static int merged_ids(const Subwords *subwords, const uint8_t *bytes, size_t len
     return (int)length;
 }
 
-/* A word of letters and the punctuation behind it: what every pre-tokenizer of this kind takes apart alike. */
+/* A word of letters followed by punctuation, which all pre-tokenizers of this kind split alike. */
 static int bpe_ids(const Subwords *subwords, const uint8_t *bytes, const uint8_t *classes, size_t length,
                    size_t prefix_bytes, int32_t *ids) {
     size_t stop = prefix_bytes;

@@ -1,4 +1,4 @@
-/* Reading bytes of UTF-8 text: never past its end, and without assuming alignment. */
+/* Reads bytes of UTF-8 text: never past its end, and without assuming alignment. */
 #ifndef M2V_TEXT_H
 #define M2V_TEXT_H
 

@@ -1,4 +1,4 @@
-"""Background jobs that survive a page refresh, a second tab, a restart and a crash.
+"""Background jobs that survive page reloads, restarts of the app, and crashes.
 
     from m2v_core.studio.jobs import JobSpec, JobStore
 
@@ -7,7 +7,7 @@
         job = store.wait(job_id, owner="ada")
         model = StaticModel.from_pretrained(store.result_folder(job_id, owner="ada"))
 
-Importing this package loads no torch: the work is done in processes of its own.
+Importing this package does not load torch: jobs run in separate processes.
 """
 
 from m2v_core.studio.jobs.records import Job, JobLimits, JobSpec, JobState, Stage

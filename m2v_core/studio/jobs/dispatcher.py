@@ -1,4 +1,4 @@
-"""The thread that starts jobs when their turn comes, and notices when a worker has died."""
+"""The thread that starts queued jobs and detects dead workers."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from m2v_core.studio.processes import ProcessId, worker_environment
 
 _log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_GLANCES = 0.2
-_SECONDS_BETWEEN_LOOKS = 1.0
-_SECONDS_BETWEEN_LOOKS_WHEN_IDLE = 5.0
-_SECONDS_BETWEEN_CLEANINGS = 60.0
-_SECONDS_OF_A_SPARE = 600.0  # it takes up a tenth of a GiB
+_CHILD_POLL_SECONDS = 0.2
+_POLL_SECONDS = 1.0
+_IDLE_POLL_SECONDS = 5.0
+_CLEANUP_SECONDS = 60.0
+_SPARE_SECONDS = 600.0  # a spare worker uses about 0.1 GiB
 
-# Both belong to the process, not to a store: another store on the same folder may start the job, and the one
-# that started it may be gone when its keeper ends.
-secrets_in_memory: dict[Path, Mapping[str, str]] = {}  # of jobs that wait, by folder
-_keepers: list[subprocess.Popen[str]] = []
-_keepers_lock = threading.Lock()
+# Both belong to the process, not to a store: another store on the same folder may start the job, and the store
+# that started it may be closed when its supervisor ends.
+secrets_in_memory: dict[Path, Mapping[str, str]] = {}  # of queued jobs, by folder
+_supervisors: list[subprocess.Popen[str]] = []
+_supervisors_lock = threading.Lock()
 
 
 class Dispatcher:
-    """Starts the jobs of a root in the order they came, so many at a time.
+    """Starts the jobs of a root in order of submission.
 
     Args:
         index: Reads the jobs of the root.
-        kinds: What can be started; a job of another kind waits for a store that knows it.
-        max_running: How many run at once, whoever started them.
-        limits: What each worker may use.
-        clean: Called about once a minute, off the lock.
+        kinds: Kinds of jobs to start; jobs of other kinds wait for a store that supports them.
+        max_running: Maximum number of running jobs in the root, across processes.
+        limits: Limits of each worker.
+        clean: Called about once a minute, without holding the lock.
         keeps_spare: See `JobStore`.
     """
 
@@ -61,38 +61,38 @@ class Dispatcher:
         self._max_running = max_running
         self._limits = limits
         self._clean = clean
-        self._cleaned_at = float("-inf")
+        self._cleaned_at = float("-inf")  # monotonic
         self._keeps_spare = keeps_spare
         self._spare: subprocess.Popen[str] | None = None
         self._spare_until = float("-inf")
         self._is_closed = False
-        self._news = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="m2v-jobs", daemon=True)
 
     def start(self) -> None:
-        """Settle what has happened meanwhile, then go on in a thread."""
-        self.look()
+        """Update the jobs once, then start the thread."""
+        self.update()
         self._thread.start()
 
     def wake(self) -> None:
-        """Look now: a job has come or gone."""
-        self._news.set()
+        """Update immediately, after a change in the queue."""
+        self._wake.set()
 
     def expect_job(self) -> None:
-        """Have a spare worker ready, if the store keeps one: somebody is about to submit a job."""
-        self._spare_until = time.monotonic() + _SECONDS_OF_A_SPARE
-        self._news.set()
+        """Start a spare worker, if enabled, because a job will be submitted soon."""
+        self._spare_until = time.monotonic() + _SPARE_SECONDS
+        self._wake.set()
 
     def close(self) -> None:
-        """Stop starting jobs; returns when the thread has ended."""
+        """Stop starting jobs, and join the thread."""
         self._is_closed = True
-        self._news.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._drop_spare()
+        self._stop_spare()
 
-    def look(self) -> bool:
-        """Fail the jobs whose worker is gone, start those whose turn it is; True while any is unfinished."""
+    def update(self) -> bool:
+        """Fail jobs whose worker is dead, and start queued ones; return whether any job is unfinished."""
         unfinished = self._unfinished()
         if not self._has_work(unfinished):
             return bool(unfinished)
@@ -111,39 +111,39 @@ class Dispatcher:
         while not self._is_closed:
             is_busy = True
             try:
-                is_busy = self.look()
-                self._look_after_spare(is_busy)
-                if time.monotonic() - self._cleaned_at > _SECONDS_BETWEEN_CLEANINGS:
+                is_busy = self.update()
+                self._manage_spare(is_busy)
+                if time.monotonic() - self._cleaned_at > _CLEANUP_SECONDS:
                     self._clean()
                     self._cleaned_at = time.monotonic()
-            except OSError:  # a full disk, too many open files: may be over the next time
-                _log.exception("the job store %s could not be looked after", self._index.root)
-            self._rest(_SECONDS_BETWEEN_LOOKS if is_busy else _SECONDS_BETWEEN_LOOKS_WHEN_IDLE)
+            except OSError:  # a full disk or too many open files, which may be temporary
+                _log.exception("the job store %s could not be updated", self._index.root)
+            self._wait(_POLL_SECONDS if is_busy else _IDLE_POLL_SECONDS)
 
-    def _rest(self, seconds: float) -> None:
-        """Wait, but no longer than until something happens: a full look reads every job's date."""
+    def _wait(self, seconds: float) -> None:
+        """Wait until woken or a supervisor ends; polling is cheaper than an update, which reads all jobs."""
         until = time.monotonic() + seconds
-        while not _has_ended_keepers() and time.monotonic() < until:
-            if self._news.wait(_SECONDS_BETWEEN_GLANCES if _keepers else seconds):
-                self._news.clear()
+        while not _reap_supervisors() and time.monotonic() < until:
+            if self._wake.wait(_CHILD_POLL_SECONDS if _supervisors else seconds):
+                self._wake.clear()
                 return
 
-    def _look_after_spare(self, is_busy: bool) -> None:
-        """Have one for a while after a job: whoever distils is likely to try other settings."""
+    def _manage_spare(self, is_busy: bool) -> None:
+        """Keep a spare worker for a while after a job, as users often try other settings next."""
         if is_busy:
-            self._spare_until = time.monotonic() + _SECONDS_OF_A_SPARE
+            self._spare_until = time.monotonic() + _SPARE_SECONDS
         elif time.monotonic() >= self._spare_until:
-            self._drop_spare()
+            self._stop_spare()
         elif self._keeps_spare and self._spare is None:
-            self._spare = _start_keeper(None)
+            self._spare = _start_supervisor(None)
 
-    def _drop_spare(self) -> None:
+    def _stop_spare(self) -> None:
         spare, self._spare = self._spare, None
         if spare is not None and spare.stdin is not None:
-            spare.stdin.close()  # without orders it ends
+            spare.stdin.close()  # at the end of its input it exits
 
     def _take_spare(self) -> subprocess.Popen[str] | None:
-        """The spare keeper, if it is alive."""
+        """Return the spare supervisor, if it is alive."""
         spare, self._spare = self._spare, None
         return spare if spare is not None and spare.poll() is None else None
 
@@ -152,13 +152,13 @@ class Dispatcher:
         return [entry for entry in self._index.entries() if entry.state.state in states]
 
     def _has_work(self, unfinished: list[Entry]) -> bool:
-        """Whether the lock is worth taking."""
+        """Whether an update needs the lock."""
         n_active = sum(entry.state.state in ACTIVE for entry in unfinished)
         has_waiting = n_active < len(unfinished) and n_active < self._max_running
         return has_waiting or any(is_abandoned(entry.state) for entry in unfinished)
 
     def _start(self, entry: Entry) -> bool:
-        """Whether the job runs now; the caller holds the lock of the root."""
+        """Try to start a job, and return whether it is running; the caller holds the lock of the root."""
         folder, state = entry.folder, entry.state
         kind = self._kinds.get(entry.spec.kind)
         if kind is None:
@@ -166,18 +166,20 @@ class Dispatcher:
         secrets = secrets_in_memory.get(folder.path, {})
         if entry.spec.needs_secrets and not secrets:
             if state.holder is None or not state.holder.is_alive:
-                self._fail(entry, "The app restarted before this job's turn, and its sign-in is not kept on disk.")
-            return False  # the process that holds them will start it
+                self._fail(
+                    entry, "The app restarted while the job was queued, and access tokens are not stored on disk."
+                )
+            return False  # the process that holds the secrets will start it
         try:
-            keeper = (None if secrets else self._take_spare()) or _start_keeper(folder)
+            supervisor = (None if secrets else self._take_spare()) or _start_supervisor(folder)
         except OSError as error:
             _log.exception("the worker of job %s could not be started", folder.id)
             self._fail(entry, f"The worker could not be started: {error.strerror}.")
             return False
-        # The keeper waits for its orders, and ends if this process dies before it can give them; so a job is
-        # either in the queue or written down as running, and never runs twice.
-        worker = ProcessId.of(keeper.pid) or ProcessId(keeper.pid, "")
-        folder.write_state(replace(state.moved("running", "Running.", time.time()), worker=worker))
+        # The supervisor waits for its orders, and exits if this process dies before sending them. So a job is either
+        # queued or recorded as running, and never runs twice.
+        worker = ProcessId.of(supervisor.pid) or ProcessId(supervisor.pid, "")
+        folder.write_state(replace(state.changed("running", "Running.", time.time()), worker=worker))
         secrets_in_memory.pop(folder.path, None)
         orders = {
             "folder": str(folder.path),
@@ -187,16 +189,16 @@ class Dispatcher:
             "wall_seconds": self._limits.wall_seconds,
             "teacher_parameters": self._limits.teacher_parameters,
         }
-        assert keeper.stdin is not None
-        with contextlib.suppress(BrokenPipeError), keeper.stdin:  # if it has died, the next look will tell
-            keeper.stdin.write(json.dumps(orders) + "\n")
+        assert supervisor.stdin is not None
+        with contextlib.suppress(BrokenPipeError), supervisor.stdin:  # the next update handles a dead supervisor
+            supervisor.stdin.write(json.dumps(orders) + "\n")
         return True
 
     def _fail(self, entry: Entry, message: str) -> None:
-        """Write down that a job could not start; the caller holds the lock of the root."""
+        """Record that a job could not start; the caller holds the lock of the root."""
         secrets_in_memory.pop(entry.folder.path, None)
         message = f"{message} Start the job again."
-        self._end(entry, entry.state.moved("failed", message, time.time()))
+        self._end(entry, entry.state.changed("failed", message, time.time()))
 
     def _end(self, entry: Entry, state: StateRecord) -> None:
         entry.folder.remove_leftovers()
@@ -204,42 +206,42 @@ class Dispatcher:
 
 
 def is_abandoned(state: StateRecord) -> bool:
-    """Whether a job is said to run and its worker is gone: killed, or lost with the machine.
+    """Whether a job is recorded as active but its process is dead.
 
-    The keeper writes down the end of its job before it ends itself, so look at the state again first.
+    The supervisor records the end of its job before it exits, so reread the state first.
     """
     return state.state in ACTIVE and not (state.worker is not None and state.worker.is_alive)
 
 
 def after_abandonment(state: StateRecord) -> StateRecord:
-    """The state of a job whose worker is gone."""
+    """The state of a job whose process is dead."""
     if state.state == "cancelling":
-        return state.moved("cancelled", "Cancelled.", time.time())
+        return state.changed("cancelled", "Cancelled.", time.time())
     message = "The worker was killed (out of memory?), or the machine restarted. Start the job again."
-    return state.moved("failed", message, time.time())
+    return state.changed("failed", message, time.time())
 
 
-def _start_keeper(folder: JobFolder | None) -> subprocess.Popen[str]:
-    """A keeper that waits for its orders; a spare one where no job is named."""
+def _start_supervisor(folder: JobFolder | None) -> subprocess.Popen[str]:
+    """Start a supervisor that waits for its orders; None starts a spare one."""
     with Path(os.devnull).open("w") if folder is None else folder.log_file.open("a") as log:
-        keeper = subprocess.Popen(
-            [sys.executable, "-m", "m2v_core.studio.jobs.keeper", *(["--spare"] if folder is None else [])],
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "m2v_core.studio.jobs.supervisor", *(["--spare"] if folder is None else [])],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             env=worker_environment(),
             text=True,
             encoding="utf-8",
-            start_new_session=True,  # a Ctrl-C for the app is none for its jobs
+            start_new_session=True,  # Ctrl-C stops only the app
         )
-    with _keepers_lock:
-        _keepers.append(keeper)  # a spare one too, that it is let go of when it has ended
-    return keeper
+    with _supervisors_lock:
+        _supervisors.append(supervisor)
+    return supervisor
 
 
-def _has_ended_keepers() -> bool:
-    """Whether a keeper has ended since the last call; lets them go, so that none stays behind as a zombie."""
-    with _keepers_lock:
-        n_before = len(_keepers)
-        _keepers[:] = [keeper for keeper in _keepers if keeper.poll() is None]
-        return len(_keepers) < n_before
+def _reap_supervisors() -> bool:
+    """Reap finished supervisors, which would remain as zombies; return whether there were any."""
+    with _supervisors_lock:
+        n_before = len(_supervisors)
+        _supervisors[:] = [supervisor for supervisor in _supervisors if supervisor.poll() is None]
+        return len(_supervisors) < n_before

@@ -1,4 +1,4 @@
-"""The folder of one job: which file is which, and how each is read and written."""
+"""The folder of a job: paths, reading and writing of its files."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from pathlib import Path
 from typing import Any
 
 from m2v_core.storage.atomic import exclusive, replacing_file
-from m2v_core.studio.jobs.records import Json, SpecRecord, StateRecord, iso_time, parsed
+from m2v_core.studio.jobs.records import Json, SpecRecord, StateRecord, iso_time, parse
 
-DAMAGED = "The record of this job is damaged, so it can't go on. Start it again."
+SHARED_CACHE = "teacher_vectors"
+"""Name of the cache that jobs without secrets share, next to the folder of all jobs."""
+DAMAGED = "The record of this job is damaged, so the job can't continue. Start it again."
 
 
 class JobFolder:
-    """One job on disk.
+    """A job on disk.
 
-        spec.json        what was asked for; never changes
-        texts/*.json     long lists of text that belong to it
-        state.json       where it stands; replaced whole
-        progress.jsonl   one event a line, appended by the worker
-        log.txt          what the worker printed, secrets removed
-        cancel           exists once someone asked to stop
-        staging/         the result while it is made
-        result/          the result, whole
-        report.json      how the work ended, from the worker to the process that watches it
-        cache/           downloads made with a secret; gone when the job ends
+        spec.json        the submitted job; never changes
+        texts/*.json     its long lists of texts
+        state.json       its state; replaced atomically
+        progress.jsonl   progress events, appended by the worker
+        log.txt          the worker's output, with secrets removed
+        cancel           exists after cancellation was requested
+        staging/         the incomplete result
+        result/          the complete result
+        report.json      the outcome, written by the worker for its supervisor
+        cache/           downloads made with a secret; deleted when the job ends
 
-    Beside the folder of all jobs stands `teacher_vectors/`, which jobs without a secret share.
+    The cache `teacher_vectors/`, next to the folder of all jobs, is shared by jobs without secrets.
 
     Args:
         path: The folder; its name is the job's id.
@@ -47,42 +49,42 @@ class JobFolder:
         self.staging = path / "staging"
         self.result = path / "result"
         self.private_cache = path / "cache"
-        self.shared_cache = path.parent.parent / "teacher_vectors"
+        self.shared_cache = path.parent.parent / SHARED_CACHE
         self._report_file = path / "report.json"
         self._spec_file = path / "spec.json"
         self._state_file = path / "state.json"
         self._texts = path / "texts"
 
     def read_spec(self) -> SpecRecord | None:
-        """What was asked for; None when that can't be read, so nobody knows whose job this is."""
+        """Read the submitted job; None if it is missing or damaged."""
         try:
-            return parsed(SpecRecord, read_json(self._spec_file))
+            return parse(SpecRecord, read_json(self._spec_file))
         except (OSError, KeyError, TypeError, ValueError):
             return None
 
     def write_spec(self, spec: SpecRecord) -> None:
-        """Write what was asked for."""
+        """Write the submitted job."""
         replace_json(self._spec_file, {**asdict(spec), "created": iso_time(spec.created_at)})
 
     def read_texts(self) -> dict[str, list[str]]:
-        """The long lists of text by name."""
+        """Read the long lists of texts by name."""
         return {file.stem: read_json(file) for file in sorted(self._texts.glob("*.json"))}
 
     def write_texts(self, texts: Mapping[str, Sequence[str]]) -> None:
-        """Write the long lists of text, each to a file of its own."""
+        """Write the long lists of texts, one file each."""
         self._texts.mkdir()
         for name, lines in texts.items():
             replace_json(self._texts / f"{name}.json", list(lines))
 
     def read_state(self) -> StateRecord:
-        """Where the job stands; a damaged record reads as a failed job, the same on every reading."""
+        """Read the state; a damaged record consistently reads as a failed job."""
         try:
-            return parsed(StateRecord, read_json(self._state_file))
+            return parse(StateRecord, read_json(self._state_file))
         except (OSError, KeyError, TypeError, ValueError):
-            return StateRecord("failed", DAMAGED, finished_at=self._touched_at())
+            return StateRecord("failed", DAMAGED, finished_at=self._modified_at())
 
     def state_stamp(self) -> tuple[int, int]:
-        """A value that differs whenever `state.json` was replaced; (0, 0) without one."""
+        """Return a value that changes whenever `state.json` is replaced; (0, 0) if it is missing."""
         try:
             status = self._state_file.stat()
         except OSError:
@@ -94,7 +96,7 @@ class JobFolder:
         replace_json(self._state_file, asdict(record))
 
     def read_report(self) -> dict[str, Any] | None:
-        """How the work ended, as the worker saw it; None if it had no time to say so."""
+        """Read the worker's report; None if there is none."""
         try:
             report: Json = read_json(self._report_file)
         except (OSError, ValueError):
@@ -102,11 +104,11 @@ class JobFolder:
         return report if isinstance(report, dict) else None
 
     def write_report(self, report: Mapping[str, Any]) -> None:
-        """Tell the watching process how the work ended."""
+        """Write the worker's report for its supervisor."""
         replace_json(self._report_file, report)
 
     def read_log(self, max_chars: int) -> str:
-        """The end of the log; empty without one."""
+        """Read the end of the log; empty if there is none."""
         try:
             with self.log_file.open("rb") as log:
                 log.seek(max(0, self.log_file.stat().st_size - 4 * max_chars))  # a character is up to 4 bytes
@@ -115,17 +117,17 @@ class JobFolder:
             return ""
 
     def remove_leftovers(self) -> None:
-        """Remove what only a running job needs, downloads made with a secret first."""
+        """Delete files that only a running job needs, starting with downloads made with a secret."""
         for folder in (self.private_cache, self.staging):
             shutil.rmtree(folder, ignore_errors=True)
         for file in (self.cancel_flag, self._report_file):
             file.unlink(missing_ok=True)
 
     def size_bytes(self) -> int:
-        """Bytes of all files in the folder."""
+        """Total size of the files in the folder."""
         return sum(_size_bytes(Path(parent, name)) for parent, _, files in os.walk(self.path) for name in files)
 
-    def _touched_at(self) -> float:
+    def _modified_at(self) -> float:
         try:
             return self.path.stat().st_mtime
         except OSError:
@@ -135,23 +137,23 @@ class JobFolder:
 def _size_bytes(file: Path) -> int:
     try:
         return file.lstat().st_size
-    except OSError:  # removed meanwhile
+    except OSError:  # it was deleted
         return 0
 
 
 def root_lock(root: Path) -> AbstractContextManager[None]:
-    """The lock under which any job of a root changes its state."""
+    """The lock that protects the states of all jobs of a root."""
     return exclusive(root / ".lock")
 
 
 def read_json(file: Path) -> Json:
-    """The value in a file; OSError or ValueError if there is none."""
+    """Read a JSON file; raises OSError or ValueError if it is missing or invalid."""
     return json.loads(file.read_text(encoding="utf-8"))
 
 
 def replace_json(file: Path, value: Json) -> None:
-    """Write a value beside the file and rename it: a reader sees the old one or the new one, whole."""
+    """Replace a JSON file atomically."""
     with replacing_file(file) as new, new.open("w", encoding="utf-8") as stream:
-        # ASCII, so that a lone surrogate in somebody's text survives.
+        # ASCII, so that lone surrogates in users' texts are preserved.
         json.dump(value, stream, ensure_ascii=True, indent=1 if isinstance(value, dict) else None)
         stream.write("\n")

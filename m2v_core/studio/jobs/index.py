@@ -1,4 +1,4 @@
-"""All jobs of a root, read from disk and remembered until they change; finished ones are removed when old."""
+"""The jobs of a root, read from disk and cached until they change, and removal of old jobs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from m2v_core.storage.cache import age_seconds, surplus
+from m2v_core.storage.cache import age_seconds, select_evictions
 from m2v_core.studio.jobs.folder import JobFolder, root_lock
 from m2v_core.studio.jobs.records import FINISHED, SpecRecord, StateRecord
 
-# Also what keeps a job id from the outside from being a path.
+# Also prevents path traversal through a job id.
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
 _TRASH = ".trash-"
-UNBORN = ".new-"
-# A submission takes seconds; what is older was left by a crash.
-_SECONDS_TO_SUBMIT = 3600.0
+INCOMPLETE = ".new-"
+# A submission takes seconds; older folders are left from crashes.
+_MAX_SUBMIT_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One job: its folder, what was asked for, and where it stands."""
+    """A job: its folder, the submitted job, and its state."""
 
     folder: JobFolder
     spec: SpecRecord
@@ -29,19 +29,16 @@ class Entry:
 
 
 class JobIndex:
-    """Reads and removes the jobs in the folder `root`; an unchanged job costs one look at the date of its state.
-
-    Safe for several threads: they may read a job twice, never half of it.
-    """
+    """Reads and removes the jobs in the folder `root`; reading an unchanged job costs one `stat`. Thread-safe."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._specs: dict[str, SpecRecord] = {}
         self._states: dict[str, tuple[tuple[int, int], StateRecord]] = {}
-        self._sizes: dict[str, int] = {}  # of finished jobs, which don't grow
+        self._sizes: dict[str, int] = {}  # of finished jobs
 
     def find(self, job_id: str) -> Entry | None:
-        """The job of that id; None without one, or when nobody knows whose it is."""
+        """Return a job by id; None if it does not exist or its owner can't be read."""
         if _JOB_ID.fullmatch(job_id) is None:
             return None
         folder = JobFolder(self.root / job_id)
@@ -56,22 +53,22 @@ class JobIndex:
         return Entry(folder, spec, self._state(folder))
 
     def entries(self) -> list[Entry]:
-        """All jobs, the oldest first, which is the order of the queue."""
+        """All jobs, oldest first, which is the order of the queue."""
         found = (self.find(path.name) for path in self.root.iterdir())
         return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.spec.created_at)
 
     def _state(self, folder: JobFolder) -> StateRecord:
-        # The stamp comes first: a change in between is then read again next time.
+        # The stamp is read first, so that a concurrent change is detected next time.
         stamp = folder.state_stamp()
-        known = self._states.get(folder.id)
-        if known is not None and known[0] == stamp:
-            return known[1]
+        cached = self._states.get(folder.id)
+        if cached is not None and cached[0] == stamp:
+            return cached[1]
         state = folder.read_state()
         self._states[folder.id] = (stamp, state)
         return state
 
     def clean(self, keep_seconds: float | None, keep_bytes: int | None) -> list[str]:
-        """The ids of the jobs removed; a queued or running job never is."""
+        """Remove old finished jobs, and return their ids."""
         removed = []
         if keep_seconds is not None or keep_bytes is not None:
             with root_lock(self.root):
@@ -82,16 +79,16 @@ class JobIndex:
         return removed
 
     def discard(self, folder: JobFolder) -> None:
-        """Make a job disappear at once; the caller holds the root's lock, and empties the trash later."""
+        """Move a job to the trash; the caller holds the root's lock and empties the trash later."""
         folder.path.rename(self.root / f"{_TRASH}{folder.id}")
         self._sizes.pop(folder.id, None)
 
     def empty_trash(self) -> None:
-        """Remove what was discarded, and what a crash has left of submissions."""
+        """Delete discarded jobs, and incomplete submissions left from crashes."""
         for path in self.root.glob(f"{_TRASH}*"):
             shutil.rmtree(path, ignore_errors=True)
-        for path in self.root.glob(f"{UNBORN}*"):
-            if age_seconds(path) > _SECONDS_TO_SUBMIT:
+        for path in self.root.glob(f"{INCOMPLETE}*"):
+            if age_seconds(path) > _MAX_SUBMIT_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _removable(self, keep_seconds: float | None, keep_bytes: int | None) -> list[str]:
@@ -105,12 +102,12 @@ class JobIndex:
                 ended.append((entry.state.finished_at or 0.0, entry.folder.id, size))
             else:
                 n_running_bytes += size
-        removed = surplus(ended, max_size=keep_bytes, max_age_seconds=keep_seconds, held=n_running_bytes)
-        # A folder whose spec can't be read is nobody's job; only its age tells when to let it go.
-        known = {entry.folder.id for entry in entries}
+        removed = select_evictions(ended, max_size=keep_bytes, max_age_seconds=keep_seconds, held=n_running_bytes)
+        # Folders without a readable spec are removed by age only.
+        valid = {entry.folder.id for entry in entries}
         for path in self.root.iterdir():
-            is_nobodys = path.is_dir() and not path.name.startswith(".") and path.name not in known
-            if is_nobodys and keep_seconds is not None and age_seconds(path) > keep_seconds:
+            is_damaged = path.is_dir() and not path.name.startswith(".") and path.name not in valid
+            if is_damaged and keep_seconds is not None and age_seconds(path) > keep_seconds:
                 removed.append(path.name)
         return removed
 

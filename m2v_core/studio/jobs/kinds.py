@@ -1,6 +1,6 @@
-"""The kinds of work a job can do, what a job must be like to be taken in, and what its function receives in the worker.
+"""Kinds of jobs, validation of submitted jobs, and the input of a job's function in the worker.
 
-To add a kind: write a function in `studio/work`, add a line to `KINDS`.
+To add a kind, write a function in `studio/work` and add an entry to `KINDS`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from m2v_core.distillation.settings import SETTING_NAMES
+from m2v_core.distillation.settings import DEFAULTS, SETTING_NAMES
 from m2v_core.errors import InputError, LimitError
 from m2v_core.progress import ProgressCallback
 from m2v_core.studio.jobs.records import JobSpec
@@ -22,15 +22,15 @@ from m2v_core.studio.jobs.redaction import Redactor
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of work.
+    """A kind of job.
 
     Attributes:
-        target: The function that does it, as `"module:function"`; see `Work`. A name, so that the app need
-            not import what only workers use.
-        parameters: The names it takes; None to take any.
-        texts: The long lists of text it takes.
-        check: A function of parameters and texts, named likewise, that raises InputError for those that the work would
-            refuse; called before a job is queued.
+        target: Name of the function that runs the job, `"module:function"`, so that the app does not import modules
+            that only workers need; see `Work`.
+        parameters: Names of its parameters; None for any.
+        texts: Names of its long lists of texts.
+        check: Name of a function of parameters and texts that raises InputError for invalid ones; called before the
+            job is queued.
     """
 
     target: str
@@ -41,20 +41,20 @@ class Kind:
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """What the function behind a kind receives, in the worker.
+    """The input of a job's function in the worker.
 
     Attributes:
         parameters: As submitted.
         texts: As submitted.
-        secrets: As submitted; they must not be written anywhere.
-        keep: Called with what the work would return once `staging` holds a result worth keeping: whatever happens
-            after that, cancelling included, the job is done, with this outcome and why it went no further.
-        staging: An empty folder for the result; it becomes the result when the function returns.
-        private_cache: Where to keep downloads made with a secret; gone when the job ends.
-        shared_cache: Where to keep what may serve any other job; never for what a secret gave access to.
+        secrets: As submitted; must not be written to disk.
+        commit: Call it with the outcome once `staging` contains a valid result. From then on the job counts as done
+            with this outcome, even if it is cancelled or fails; the message then gives the reason.
+        staging: An empty folder for the result, which is published when the function returns.
+        private_cache: Cache for downloads made with a secret; deleted when the job ends.
+        shared_cache: Cache shared between jobs; must not contain anything that a secret gave access to.
         progress: Receives progress.
-        cancel: Set when the work should stop; then raise `Cancelled`.
-        teacher_parameters: Size of the teacher that it may load; None for no limit. See `check_teacher`.
+        cancel: Set when the job should stop; then raise `Cancelled`.
+        teacher_parameters: Maximum number of parameters of a teacher; None for no limit. See `check_teacher`.
     """
 
     parameters: Mapping[str, Any]
@@ -66,34 +66,33 @@ class WorkOrder:
     progress: ProgressCallback
     cancel: threading.Event
     teacher_parameters: int | None = None
-    keep: Callable[[Mapping[str, Any]], None] = lambda outcome: None
+    commit: Callable[[Mapping[str, Any]], None] = lambda outcome: None
 
 
 Work = Callable[[WorkOrder], Mapping[str, Any]]
-"""Does the work, fills `staging`, and returns what is worth knowing of the result, as plain JSON values."""
+"""Runs a job, fills `staging`, and returns facts about the result as JSON values."""
 
 
 def load_function(target: str) -> Callable[..., Any]:
-    """The function behind `"module:function"`."""
+    """Import a function by its name, `"module:function"`."""
     module, _, name = target.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function
 
 
 AFTERWARDS = frozenset({"name", "license", "measure", "publish"})
-"""Parameters of a distillation that say what becomes of the model."""
+"""Parameters of a distillation job for the steps after the distillation."""
 
 DESTINATION = frozenset({"repo_id", "private", "revision", "create_pr", "overwrite"})
-"""Parameters that say where on the Hub a model goes, as in `m2v_core.hub.push.push_folder`."""
-
+"""Parameters of the destination on the Hub, as in `m2v_core.hub.push.push_folder`."""
 
 PRELOADED = ("m2v_core.distillation.pipeline", "m2v_core.distillation.calibration.fit")
-"""What a spare worker imports before it has a job."""
+"""Modules that a spare worker imports in advance."""
 
 KINDS: Mapping[str, Kind] = {
     "distill": Kind(
         target="m2v_core.studio.work.distilling:distill",
-        parameters=frozenset({"model_name", "device", "trust_remote_code", *SETTING_NAMES}) | AFTERWARDS,
+        parameters=frozenset({"model_name", "device", "trust_remote_code", "vocabulary", *SETTING_NAMES}) | AFTERWARDS,
         texts=frozenset({"vocabulary", "corpus"}),
         check="m2v_core.studio.work.distilling:check",
     ),
@@ -112,15 +111,15 @@ KINDS: Mapping[str, Kind] = {
     ),
     "publish": Kind(
         target="m2v_core.studio.work.publishing:publish",
-        parameters=frozenset({"model", "model_id", "model_name", "license"}) | DESTINATION,
+        parameters=frozenset({"model", "model_id", "model_name", "license", "maps"}) | DESTINATION,
         texts=frozenset({"card"}),
     ),
     "teacher_words": Kind(
-        target="m2v_core.studio.work.teacher_side:read_words",
+        target="m2v_core.studio.work.teacher_side:embed_words",
         parameters=frozenset({"model", "model_id", "teacher", "device"}),
     ),
     "teacher_documents": Kind(
-        target="m2v_core.studio.work.teacher_side:read_documents",
+        target="m2v_core.studio.work.teacher_side:embed_documents",
         parameters=frozenset({"teacher", "key", "device"}),
         texts=frozenset({"documents"}),
     ),
@@ -130,16 +129,15 @@ KINDS: Mapping[str, Kind] = {
 def check_spec(
     spec: JobSpec, secrets: Mapping[str, str], kinds: Mapping[str, Kind], max_lines: Mapping[str, int | None]
 ) -> None:
-    """Refuse what could not be started, or must not be written down.
+    """Validate a job before it is queued.
 
     Raises:
-        InputError: An unknown kind, parameter or text; a value that is not JSON, or that the work would refuse; a
-            secret among them.
-        LimitError: A text has more lines than `max_lines` allows.
+        InputError: A kind, parameter or text is unknown, a value is invalid or not JSON, or contains a secret.
+        LimitError: A text, or an automatic vocabulary, exceeds `max_lines`.
     """
     kind = kinds.get(spec.kind)
     if kind is None:
-        raise InputError(f"No kind of job is called {spec.kind!r}; there are {_names(kinds)}.")
+        raise InputError(f"Unknown kind of job {spec.kind!r}; use one of {_names(kinds)}.")
     if kind.parameters is not None:
         _check_names("parameter", spec.kind, spec.parameters, kind.parameters)
     _check_names("text", spec.kind, spec.texts, kind.texts)
@@ -148,17 +146,24 @@ def check_spec(
             raise InputError(f"The text {name!r} must be a list of strings.")
         allowed = max_lines.get(name)
         if allowed is not None and len(lines) > allowed:
-            raise LimitError(f"The {name} has {len(lines):,} entries, and {allowed:,} are allowed here. Shorten it.")
+            raise LimitError(f"The {name} has {len(lines):,} entries; the limit here is {allowed:,}. Shorten it.")
     parameters = dict(spec.parameters)
+    allowed = max_lines.get("vocabulary")
+    if allowed is not None and "vocabulary" in parameters:
+        size = parameters.get("vocabulary_size", DEFAULTS.vocabulary_size)
+        if not isinstance(size, int) or size > allowed:
+            raise LimitError(
+                f"vocabulary_size is {size!r}; the limit here is {allowed:,} words. Use a whole number up to that."
+            )
     try:
         json.dumps(parameters, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(f"The parameters of a job must be plain JSON values: {error}.") from error
+        raise InputError(f"The parameters of a job must be JSON values: {error}.") from error
     texts = [list(lines) for lines in spec.texts.values()]
     if Redactor(secrets.values()).has_secret([spec.title, parameters, texts]):
         raise InputError(
-            "A parameter, text or title holds an access token, which must not be stored. "
-            "Take it out, and pass it as a secret."
+            "A parameter, text or title contains an access token, which must not be stored. "
+            "Remove it, and pass it as a secret."
         )
     if kind.check is not None:
         load_function(kind.check)(parameters, spec.texts)
@@ -167,7 +172,7 @@ def check_spec(
 def _check_names(what: str, kind: str, given: Collection[str], known: Collection[str]) -> None:
     unknown = set(given) - set(known)
     if unknown:
-        raise InputError(f"A {kind!r} job has no {what} {_names(unknown)}; it has {_names(known)}.")
+        raise InputError(f"A {kind!r} job has no {what} {_names(unknown)}; use {_names(known)}.")
 
 
 def _names(names: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""`progress.jsonl`: one event a line, appended by a worker and followed by those who watch."""
+"""`progress.jsonl`: progress events as JSON lines, appended by a worker and read by the app."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from m2v_core.progress import Progress
-from m2v_core.studio.jobs.records import Json, Stage, parsed
+from m2v_core.studio.jobs.records import Json, Stage, parse
 
-# Fast enough for a smooth bar, slow enough that an hour of work makes about a megabyte.
+# Frequent enough for a smooth progress bar; an hour takes about a megabyte.
 _SECONDS_BETWEEN_EVENTS = 0.2
 
 
 class ProgressWriter:
-    """A progress callback that appends events to a file, not more than five a second.
+    """A progress callback that appends events to a file, at most five per second.
 
     The first and the last event of a stage are always written.
     """
@@ -28,35 +28,33 @@ class ProgressWriter:
         self._written_at = 0.0
 
     def __call__(self, event: Progress) -> None:
-        """Append the event, or leave it out if the last one was a moment ago."""
+        """Append the event, or skip it if the last one is too recent."""
         now = time.monotonic()
         is_edge = event.stage != self._stage or (event.total > 0 and event.done >= event.total)
         if not is_edge and now - self._written_at < _SECONDS_BETWEEN_EVENTS:
             return
         self._stage, self._written_at = event.stage, now
         line = json.dumps({"at": round(time.time(), 3), **asdict(event)})
-        # One write of a whole line: a reader sees it or it doesn't, and it survives this process.
+        # A single write of a whole line, so that readers never get half an event.
         with self._file.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
 
 class ProgressReader:
-    """Follows a progress file, which need not exist yet; each look reads only what is new.
-
-    Not safe for several threads at once.
-    """
+    """Reads a growing progress file incrementally; the file may not exist yet. Not thread-safe."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._offset = 0
-        self._stages: list[tuple[float, Progress]] = []  # when each began, seconds since the epoch, and its last event
+        self._stages: list[tuple[float, Progress]] = []  # start in seconds since the epoch, and the last event
+        self._latest_at = 0.0
 
     def read(self, now: float, is_done: bool) -> tuple[Progress | None, tuple[Stage, ...]]:
-        """The latest event and the stages so far.
+        """Return the latest event and the stages so far.
 
         Args:
-            now: The time, or that of the job's end, in seconds since the epoch.
-            is_done: Whether the last stage has been finished too.
+            now: The current time, or that of the job's end, in seconds since the epoch.
+            is_done: Whether the last stage is finished.
         """
         self._follow()
         ends = [began_at for began_at, _ in self._stages[1:]] + [now]
@@ -66,7 +64,10 @@ class ProgressReader:
         ]
         if stages:
             stages[-1] = replace(stages[-1], is_finished=is_done)
-        return self._stages[-1][1] if self._stages else None, tuple(stages)
+        latest = self._stages[-1][1] if self._stages else None
+        if latest is not None and latest.left_seconds is not None:
+            latest = replace(latest, left_seconds=max(0.0, latest.left_seconds - max(0.0, now - self._latest_at)))
+        return latest, tuple(stages)
 
     def _follow(self) -> None:
         try:
@@ -75,16 +76,17 @@ class ProgressReader:
                 fresh = stream.read()
         except OSError:
             return
-        # A line without its end is still being written.
+        # The last line may still be incomplete.
         whole = fresh[: fresh.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            with contextlib.suppress(KeyError, TypeError, ValueError):  # a damaged line costs one event
-                self._take(json.loads(line))
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # skip damaged lines
+                self._add(json.loads(line))
 
-    def _take(self, row: Mapping[str, Json]) -> None:
-        event = parsed(Progress, row)
-        began_at = float(row["at"])
+    def _add(self, row: Mapping[str, Json]) -> None:
+        # Files of earlier versions have no estimate of the whole run, and no counters.
+        event = parse(Progress, {"left_seconds": None, "share": 0.0, "counters": {}, **row})
+        began_at = self._latest_at = float(row["at"])
         if self._stages and self._stages[-1][1].stage == event.stage:
             began_at = self._stages.pop()[0]
         self._stages.append((began_at, event))

@@ -1,4 +1,4 @@
-"""What a job is, to those who ask for it and on disk."""
+"""Data classes of jobs, in the API and on disk."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _hints = functools.cache(get_type_hints)
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What to do.
+    """A job to submit.
 
     Attributes:
-        kind: The name of the work, `"distill"`; see `m2v_core.studio.jobs.kinds`.
-        parameters: The keyword arguments of that work, as plain JSON values. Never a secret.
-        texts: Long lists of text, each kept in a file of its own: `{"vocabulary": [...]}`.
-        title: What people call it; shown, never interpreted.
+        kind: Kind of job, such as `"distill"`; see `m2v_core.studio.jobs.kinds`.
+        parameters: Keyword arguments of the job as JSON values; must not contain secrets.
+        texts: Long lists of texts, stored in separate files: `{"vocabulary": [...]}`.
+        title: Title for users; not interpreted.
     """
 
     kind: str
@@ -42,12 +42,12 @@ class JobSpec:
 
 @dataclass(frozen=True)
 class JobLimits:
-    """What one worker may use.
+    """Limits of one worker.
 
     Attributes:
-        memory_bytes: Private memory of the worker; None for no cap. Held on Linux alone.
-        wall_seconds: Seconds from its start to its end; time in the queue does not count.
-        teacher_parameters: Size of the teacher that it may load; None for no limit.
+        memory_bytes: Private memory of the worker; None for no limit. Enforced on Linux only.
+        wall_seconds: Maximum run time in seconds, excluding the time in the queue.
+        teacher_parameters: Maximum number of parameters of a teacher; None for no limit.
     """
 
     memory_bytes: int | None = 6 * 2**30
@@ -57,14 +57,14 @@ class JobLimits:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a job, begun or finished.
+    """A stage of a job that has started.
 
     Attributes:
         name: `"load"`, `"encode"`, ...
-        done: Units finished, 0 to `total`.
+        done: Completed units, 0 to `total`.
         total: Units in the stage; 0 while unknown.
-        seconds: How long it took, or has taken so far.
-        is_finished: Whether a later stage has begun, or the job is done.
+        seconds: Duration so far.
+        is_finished: Whether a later stage has started, or the job is done.
     """
 
     name: str
@@ -76,23 +76,23 @@ class Stage:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as it was when asked for; ask again for news.
+    """A snapshot of a job.
 
     Attributes:
-        id: Its name, unguessable; safe to show to its owner.
+        id: Random id.
         kind: As submitted.
         title: As submitted.
         parameters: As submitted.
         state: `"queued"`, `"running"`, `"cancelling"`, `"done"`, `"failed"` or `"cancelled"`.
-        message: A sentence for people: why it waits, failed or ended.
+        message: A sentence for users about the state, such as the error.
         queue_position: 1 for the next in line; None unless queued.
         progress: The latest event; None before the first.
-        stages: The stages so far, in order; the last one may be going on.
+        stages: The stages so far, in order; the last one may be running.
         created_at: Seconds since the epoch.
-        started_at: Seconds since the epoch; None until it has left the queue.
-        finished_at: Seconds since the epoch; None until it has ended.
-        elapsed_seconds: From its start to its end or to now; 0.0 while queued.
-        outcome: What the work returned about its result, as plain JSON values; empty unless done.
+        started_at: Seconds since the epoch; None while queued.
+        finished_at: Seconds since the epoch; None until finished.
+        elapsed_seconds: Seconds from the start to the end or the present; 0.0 while queued.
+        outcome: Facts about the result, returned by the job, as JSON values; empty unless done.
     """
 
     id: str
@@ -112,21 +112,21 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it is done, failed or cancelled: nothing about it will change any more."""
+        """Whether it is done, failed or cancelled, and will not change."""
         return self.state in FINISHED
 
 
 @dataclass(frozen=True)
 class SpecRecord:
-    """`spec.json`: what was asked for, by whom and when. Never changes.
+    """`spec.json`: the submitted job, its owner and time. Never changes.
 
     Attributes:
-        owner_hash: SHA-256 of the owner, in hex: whoever reads the folder can't take the owner's place.
+        owner_hash: SHA-256 of the owner in hex, so that reading the folder does not reveal the owner's key.
         kind: As submitted.
         title: As submitted.
         parameters: As submitted.
-        created_at: Seconds since the epoch, no two alike in one root.
-        needs_secrets: Whether only the process that took it in, and holds its secrets, can start it.
+        created_at: Seconds since the epoch, unique within a root.
+        needs_secrets: Whether only the process that accepted the job, and holds its secrets, can start it.
     """
 
     owner_hash: str
@@ -139,16 +139,16 @@ class SpecRecord:
 
 @dataclass(frozen=True)
 class StateRecord:
-    """`state.json`: where a job stands, and how it came there. Replaced whole, under the lock of the root.
+    """`state.json`: the state of a job and its history. Replaced atomically, under the lock of the root.
 
     Attributes:
         state: See `Job.state`.
         message: See `Job.message`.
-        history: Every change so far: `time`, `state` and `message`.
-        holder: The process that took the job in, if it holds secrets for it.
-        worker: The process that answers for the job while it is running or cancelling.
-        started_at: Seconds since the epoch; None until it has left the queue.
-        finished_at: Seconds since the epoch; None until it has ended.
+        history: All changes so far: `time`, `state` and `message`.
+        holder: The process that accepted the job, if it holds secrets for it.
+        worker: The job's supervisor process while it is running or cancelling.
+        started_at: Seconds since the epoch; None while queued.
+        finished_at: Seconds since the epoch; None until finished.
         outcome: See `Job.outcome`.
     """
 
@@ -166,15 +166,17 @@ class StateRecord:
         """See `Job.is_finished`."""
         return self.state in FINISHED
 
-    def moved(self, state: JobState, message: str, now: float, outcome: Mapping[str, Any] | None = None) -> StateRecord:
-        """This record after one more change of state, at `now` seconds since the epoch."""
+    def changed(
+        self, state: JobState, message: str, now: float, outcome: Mapping[str, Any] | None = None
+    ) -> StateRecord:
+        """Return the record after a change of state at `now` seconds since the epoch."""
         history = (*self.history, {"time": iso_time(now), "state": state, "message": message})
         return replace(
             self,
             state=state,
             message=message,
             history=history,
-            # Its secrets have gone to the worker, or have been forgotten.
+            # The secrets have been passed to the worker or discarded.
             holder=self.holder if state == "queued" else None,
             started_at=now if state == "running" else self.started_at,
             finished_at=now if state in FINISHED else self.finished_at,
@@ -183,17 +185,17 @@ class StateRecord:
 
 
 def iso_time(seconds: float) -> str:
-    """Seconds since the epoch as people read them, in UTC."""
+    """Format seconds since the epoch as an ISO 8601 time in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def parsed(kind: type[_Record], value: Json) -> _Record:
-    """A record from a JSON value; what the record has no field for is left out.
+def parse(kind: type[_Record], value: Json) -> _Record:
+    """Parse a record from a JSON value, ignoring unknown fields.
 
     Raises:
         KeyError: A field is missing.
-        TypeError: A value is of another kind than is declared for its field.
-        ValueError: A value is none of those allowed.
+        TypeError: A value has the wrong type.
+        ValueError: A value is not allowed.
     """
     record: _Record = _value(kind, value)
     return record
@@ -210,5 +212,5 @@ def _value(kind: Any, value: Json) -> Any:
     if origin is Mapping:
         return dict(value)
     if origin is Literal and value not in parts:
-        raise ValueError(f"no such value: {value!r}")
+        raise ValueError(f"invalid value: {value!r}")
     return value if origin is Literal else kind(value)

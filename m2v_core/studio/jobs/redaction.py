@@ -1,4 +1,4 @@
-"""Keeping secrets out of everything that reaches the disk."""
+"""Removal of secrets from text that is written to disk."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from m2v_core.studio.jobs.records import Json
 
 REDACTED = "[redacted]"
 
-# Hub tokens are hf_ and 34 letters or digits, older ones api_org_ and 34. Ten are enough to be suspicious in
-# a log; fewer would hide names such as hf_transfer.
+# Hub tokens are hf_ or (older) api_org_ and 34 letters or digits. In logs, ten are enough to redact; fewer would match
+# names such as hf_transfer.
 _HUB_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{10,}")
-# What people type can be a word like hf_somethinglong, so only a full-length one counts.
+# User input may contain words like hf_somethinglong, so only full-length tokens count.
 _WHOLE_HUB_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}")
 
 
@@ -20,21 +20,21 @@ class Redactor:
     """Removes the given secrets, and anything that looks like a Hub token, from text.
 
     Args:
-        secrets: Values to remove wherever they occur, empty ones aside.
+        secrets: Values to remove; empty ones are ignored.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        # Longest first, so that a secret that contains another is removed whole.
+        # Longest first, so that a secret that contains another is removed completely.
         self._secrets = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
 
     def text(self, text: str) -> str:
-        """The text with `[redacted]` in place of each secret."""
+        """Replace each secret in a text by `[redacted]`."""
         for secret in self._secrets:
             text = text.replace(secret, REDACTED)
         return _HUB_TOKEN.sub(REDACTED, text)
 
     def json(self, value: Json) -> Json:
-        """The same JSON value with every string in it, keys too, redacted."""
+        """Redact all strings in a JSON value, including keys."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
@@ -44,7 +44,7 @@ class Redactor:
         return value
 
     def has_secret(self, value: Json) -> bool:
-        """Whether any string in a JSON value holds a secret, or a whole Hub token."""
+        """Whether any string in a JSON value contains a secret or a full-length Hub token."""
         if isinstance(value, str):
             has_known = any(secret in value for secret in self._secrets)
             return has_known or _WHOLE_HUB_TOKEN.search(value) is not None

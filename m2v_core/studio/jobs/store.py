@@ -1,4 +1,4 @@
-"""The job store: submit, follow, cancel and keep background jobs, in plain files."""
+"""The job store: submit, monitor, cancel and delete background jobs, stored in files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from m2v_core.errors import InputError, LimitError, NotFoundError
 from m2v_core.storage.atomic import saving
 from m2v_core.studio.jobs.dispatcher import Dispatcher, after_abandonment, is_abandoned, secrets_in_memory
 from m2v_core.studio.jobs.folder import JobFolder, root_lock
-from m2v_core.studio.jobs.index import UNBORN, Entry, JobIndex
+from m2v_core.studio.jobs.index import INCOMPLETE, Entry, JobIndex
 from m2v_core.studio.jobs.kinds import KINDS, Kind, check_spec
 from m2v_core.studio.jobs.progress_log import ProgressReader
 from m2v_core.studio.jobs.records import ACTIVE, Job, JobLimits, JobSpec, SpecRecord, StateRecord
@@ -23,30 +23,29 @@ from m2v_core.studio.processes import ProcessId
 
 
 class JobStore:
-    """The jobs under one folder, and a thread that starts them when their turn comes.
+    """The jobs in a folder, and a thread that starts them.
 
-    Any number of stores, threads and processes may share a folder; `max_running` then bounds them together.
-    Running jobs outlive the store and the process that made it: a new store finds them again.
+    Stores, threads and processes can share a folder and its `max_running` limit. Running jobs continue when the store
+    is closed or its process ends; a new store on the same folder finds them again.
 
-    Every call that names a job names its owner too. Another owner's job is the same as none: `NotFoundError`.
+    Methods that take a job id also take its owner; for other owners' jobs they raise `NotFoundError`.
 
     Args:
-        root: Folder of the jobs; made when absent, readable by this user alone.
-        max_running: How many jobs run at once; the others wait in the order they came.
-        max_waiting: How many jobs may wait, all owners together.
-        max_per_owner: How many unfinished jobs one owner may have.
-        limits: What each worker may use.
-        max_lines: How many lines a text of that name may have, such as `{"vocabulary": 250_000}`.
-        keep_seconds: Finished jobs older than this are removed; None to keep them.
-        keep_bytes: The oldest finished jobs are removed until all jobs together take no more; None to keep
-            them.
-        kinds: Further kinds of work by name; see `m2v_core.studio.jobs.kinds`.
-        keeps_spare: Whether, for ten minutes after a job or `expect_job`, a process of a tenth of a GiB stands ready
-            for the next one that needs no secret: that one begins half a second sooner.
+        root: Folder of the jobs, created if missing and readable only by this user.
+        max_running: Maximum number of running jobs; others are queued in order of submission.
+        max_waiting: Maximum number of queued jobs of all owners.
+        max_per_owner: Maximum number of unfinished jobs of one owner.
+        limits: Limits of each worker.
+        max_lines: Maximum number of lines of texts by name, such as `{"vocabulary": 250_000}`.
+        keep_seconds: Age at which finished jobs are removed; None keeps them.
+        keep_bytes: Total size above which the oldest finished jobs are removed; None keeps them.
+        kinds: Additional kinds of jobs by name; see `m2v_core.studio.jobs.kinds`.
+        keeps_spare: Whether to keep a spare worker (about 0.1 GiB) for ten minutes after a job or `expect_job`. The
+            next job without secrets then starts half a second sooner.
 
     Raises:
-        InputError: A number above that is not positive.
-        SaveError: `root` can't be made or written.
+        InputError: A maximum is not positive.
+        SaveError: `root` can't be created or written.
     """
 
     def __init__(
@@ -100,38 +99,36 @@ class JobStore:
         self.close()
 
     def expect_job(self) -> None:
-        """Say that somebody is about to submit a job: it begins sooner where the store keeps a spare worker."""
+        """Start a spare worker, if enabled, because a job will be submitted soon."""
         self._dispatcher.expect_job()
 
     def submit(self, spec: JobSpec, owner: str, *, secrets: Mapping[str, str] | None = None) -> str:
-        """The id of a new job, queued.
+        """Queue a job and return its id.
 
         Args:
-            spec: What to do.
-            owner: Who may see it: any non-empty string that only they know, or that you checked.
-            secrets: Values the work needs that must never reach the disk: `{"hf_token": ...}`. They travel to
-                the worker through a pipe. A job with `hf_token` downloads into a cache of its own, deleted
-                afterwards.
+            spec: The job.
+            owner: The owner: a nonempty string that is secret or verified.
+            secrets: Values that must not be written to disk, such as `{"hf_token": ...}`. They are passed to the worker
+                through a pipe. A job with `hf_token` downloads to a private cache, which is deleted afterwards.
 
         Raises:
-            InputError: An unknown kind, parameter or text; a value that is not JSON, or that the work would refuse; a
-                secret among them.
-            LimitError: The queue is full, this owner has as many unfinished jobs as allowed, or a text is too long.
+            InputError: A kind, parameter or text is unknown, a value is invalid or not JSON, or contains a secret.
+            LimitError: The queue is full, the owner has too many unfinished jobs, or a text is too long.
             SaveError: The job can't be written.
         """
         secrets = {name: value for name, value in (secrets or {}).items() if value}
         check_spec(spec, secrets, self._kinds, self._max_lines)
         owner_hash = hash_owner(owner)
         folder = JobFolder(self._root / token_hex(16))
-        unborn = JobFolder(self._root / f"{UNBORN}{folder.id}")
+        incomplete = JobFolder(self._root / f"{INCOMPLETE}{folder.id}")
         with saving("The job"):
             try:
-                unborn.path.mkdir(mode=0o700)
-                unborn.write_texts(spec.texts)
+                incomplete.path.mkdir(mode=0o700)
+                incomplete.write_texts(spec.texts)
                 with root_lock(self._root):
                     entries = self._index.entries()
                     self._check_limits(entries, owner_hash)
-                    # Strictly later than the others, as it is the order of the queue.
+                    # Strictly increasing, as it determines the order of the queue.
                     now = max([time.time(), *(entry.spec.created_at + 1e-5 for entry in entries)])
                     record = SpecRecord(
                         owner_hash=owner_hash,
@@ -141,40 +138,44 @@ class JobStore:
                         created_at=now,
                         needs_secrets=bool(secrets),
                     )
-                    unborn.write_spec(record)
+                    incomplete.write_spec(record)
                     state = StateRecord("queued", "", holder=ProcessId.own() if secrets else None)
-                    unborn.write_state(state.moved("queued", "Waiting for its turn.", now))
+                    incomplete.write_state(state.changed("queued", "Queued.", now))
                     if secrets:
                         secrets_in_memory[folder.path] = secrets
-                    unborn.path.rename(folder.path)
+                    incomplete.path.rename(folder.path)
             finally:
-                shutil.rmtree(unborn.path, ignore_errors=True)
+                shutil.rmtree(incomplete.path, ignore_errors=True)
         self._dispatcher.wake()
         return folder.id
 
     def get(self, job_id: str, owner: str) -> Job:
-        """The job as it stands: state, place in the queue, latest progress, stages so far.
+        """Return a snapshot of a job: state, position in the queue, latest progress, stages so far.
 
         Raises:
-            NotFoundError: No such job, or not this owner's.
+            NotFoundError: The job does not exist, or has another owner.
         """
         entry = self._find(job_id, owner)
         queue = _queue(self._index.entries()) if entry.state.state == "queued" else []
         return self._view(entry, queue)
 
     def list_jobs(self, owner: str) -> list[Job]:
-        """This owner's jobs, the newest first."""
+        """Return the owner's jobs, newest first."""
         owner_hash = hash_owner(owner)
         entries = self._index.entries()
         queue = _queue(entries)
         own = [entry for entry in entries if compare_digest(entry.spec.owner_hash, owner_hash)]
         return [self._view(entry, queue) for entry in reversed(own)]
 
+    def is_idle(self) -> bool:
+        """Return whether no job of any owner is queued or running."""
+        return all(entry.state.is_finished for entry in self._index.entries())
+
     def wait(self, job_id: str, owner: str, timeout_seconds: float | None = None) -> Job:
-        """The job once it has finished, or as it stands when the time is over.
+        """Wait until a job has finished or the timeout has passed, and return it.
 
         Raises:
-            NotFoundError: No such job, or not this owner's.
+            NotFoundError: The job does not exist, or has another owner.
         """
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         while True:
@@ -184,33 +185,33 @@ class JobStore:
             time.sleep(0.1)
 
     def cancel(self, job_id: str, owner: str) -> Job:
-        """The job, cancelled or about to be; returns at once, a running worker is gone within two seconds.
+        """Cancel a job and return it immediately; a running worker stops within two seconds.
 
-        A finished job is left as it is.
+        Finished jobs are not changed.
 
         Raises:
-            NotFoundError: No such job, or not this owner's.
+            NotFoundError: The job does not exist, or has another owner.
         """
         self._find(job_id, owner)
         with saving("The job's state"), root_lock(self._root):
             entry = self._find(job_id, owner)
             if entry.state.state == "queued":
                 secrets_in_memory.pop(entry.folder.path, None)
-                state = entry.state.moved("cancelled", "Cancelled before it started.", time.time())
+                state = entry.state.changed("cancelled", "Cancelled before it started.", time.time())
                 entry.folder.write_state(state)
             elif entry.state.state == "running":
-                # The flag is what the worker's keeper looks for; the state is for everybody else.
+                # The supervisor checks the flag; the state is for the app.
                 entry.folder.cancel_flag.touch()
-                entry.folder.write_state(entry.state.moved("cancelling", "Stopping.", time.time()))
+                entry.folder.write_state(entry.state.changed("cancelling", "Stopping.", time.time()))
         self._dispatcher.wake()
         return self.get(job_id, owner)
 
     def delete(self, job_id: str, owner: str) -> None:
-        """Remove a finished or queued job with all its files.
+        """Delete a finished or queued job with all of its files.
 
         Raises:
             InputError: The job is running; cancel it first.
-            NotFoundError: No such job, or not this owner's.
+            NotFoundError: The job does not exist, or has another owner.
         """
         self._find(job_id, owner)
         with saving("The job's folder"):
@@ -225,10 +226,10 @@ class JobStore:
             self._readers.pop(job_id, None)
 
     def result_folder(self, job_id: str, owner: str) -> Path:
-        """The folder the job made: for `"distill"`, a saved `StaticModel`.
+        """Return the folder of a job's result: for `"distill"`, a saved `StaticModel`.
 
         Raises:
-            NotFoundError: No such job, not this owner's, or not done.
+            NotFoundError: The job does not exist, has another owner, or is not done.
         """
         entry = self._find(job_id, owner)
         if entry.state.state != "done":
@@ -236,59 +237,59 @@ class JobStore:
         return entry.folder.result
 
     def texts(self, job_id: str, owner: str) -> dict[str, list[str]]:
-        """The job's long lists of text by name, as submitted.
+        """Return a job's long lists of texts by name, as submitted.
 
         Raises:
-            NotFoundError: No such job, not this owner's, or its texts are gone or damaged.
+            NotFoundError: The job does not exist, has another owner, or its texts are missing or damaged.
         """
         folder = self._find(job_id, owner).folder
         try:
             return folder.read_texts()
         except (OSError, ValueError) as error:
-            raise NotFoundError("The texts of this job can't be read. It may have been cleaned away.") from error
+            raise NotFoundError("The texts of this job can't be read. The job may have been deleted.") from error
 
     def log(self, job_id: str, owner: str, max_chars: int = 20_000) -> str:
-        """The end of the job's log, secrets removed; empty before it starts.
+        """Return the end of a job's log, with secrets removed; empty before it starts.
 
         Raises:
-            NotFoundError: No such job, or not this owner's.
+            NotFoundError: The job does not exist, or has another owner.
         """
         return self._find(job_id, owner).folder.read_log(max_chars)
 
     def clean(self, keep_seconds: float | None = None, keep_bytes: int | None = None) -> list[str]:
-        """The ids of the jobs removed: finished ones too old, then the oldest until the rest fits.
+        """Remove finished jobs that are too old, then the oldest until the others fit, and return their ids.
 
-        A queued or running job is never removed. Runs by itself now and then, with the store's own settings.
+        The store also does this automatically, with its own settings.
         """
         with saving("The job folder"):
             return self._index.clean(keep_seconds, keep_bytes)
 
     def close(self) -> None:
-        """Stop starting jobs. Running ones go on, and a new store finds them again."""
+        """Stop starting jobs. Running jobs continue, and a new store finds them again."""
         self._dispatcher.close()
 
     def _check_limits(self, entries: Sequence[Entry], owner_hash: str) -> None:
         unfinished = [entry for entry in entries if not entry.state.is_finished]
         if len(unfinished) >= self._max_running + self._max_waiting:
-            raise LimitError(f"The queue is full: {self._max_waiting} jobs may wait here at once. Try again later.")
+            raise LimitError(f"The queue is full ({self._max_waiting} jobs). Try again later.")
         n_own = sum(compare_digest(entry.spec.owner_hash, owner_hash) for entry in unfinished)
         if n_own >= self._max_per_owner:
             unfinished_jobs = "1 unfinished job" if n_own == 1 else f"{n_own} unfinished jobs"
             raise LimitError(
-                f"You have {unfinished_jobs}, and {self._max_per_owner} may be so at once. Wait for one to end, or "
+                f"You have {unfinished_jobs}; the limit here is {self._max_per_owner}. Wait until one finishes, or "
                 "cancel one."
             )
 
     def _find(self, job_id: str, owner: str) -> Entry:
         entry = self._index.find(job_id)
         if entry is None or not compare_digest(entry.spec.owner_hash, hash_owner(owner)):
-            raise NotFoundError("No such job among yours. It may have been cleaned away: list your jobs.")
+            raise NotFoundError("Job not found. It may have been deleted.")
         return entry
 
     def _view(self, entry: Entry, queue: Sequence[str]) -> Job:
         spec, state = entry.spec, entry.state
         if is_abandoned(state):
-            # Either its end was written a moment ago, or nobody has written it: the disk may be full.
+            # Its end may have just been recorded, or never, for example because the disk is full.
             state = entry.folder.read_state()
             state = after_abandonment(state) if is_abandoned(state) else state
         until = state.finished_at or time.time()
@@ -325,11 +326,11 @@ def _queue(entries: Sequence[Entry]) -> list[str]:
 
 
 def hash_owner(owner: str) -> str:
-    """What stands on disk for an owner: whoever reads it can't take the owner's place.
+    """Return the hash that identifies an owner on disk without revealing the owner's key.
 
     Raises:
-        InputError: An empty owner.
+        InputError: The owner is empty.
     """
     if not owner:
-        raise InputError("A job or a model needs an owner, any non-empty string; got an empty one.")
+        raise InputError("The owner of a job or a model must be a nonempty string.")
     return hashlib.sha256(owner.encode("utf-8", errors="surrogatepass")).hexdigest()

@@ -1,8 +1,7 @@
-"""The process that does one job: `python -m m2v_core.studio.jobs.worker`, started by its keeper.
+"""The process that runs one job: `python -m m2v_core.studio.jobs.worker`, started by its supervisor.
 
-It reads its orders from standard input, so that secrets pass through no file, argument or environment
-variable. A second line there, or the end of it, asks it to stop. With `--spare` it has imported what distilling
-takes when the orders come.
+It reads its orders from standard input, so that secrets are not in files, arguments or environment variables. Another
+line, or the end of the input, requests a stop. With `--spare` it imports the distillation modules before reading.
 """
 
 from __future__ import annotations
@@ -36,26 +35,26 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(is_spare: bool) -> None:
-    """Do the job and report; never returns."""
+    """Run the job and write the report; never returns."""
     faulthandler.enable()
-    _live_modestly()  # before there are threads, which would not
+    _configure_process()  # before starting threads, which inherit the priority
     if is_spare:
         for module in PRELOADED:
             importlib.import_module(module)
     orders = json.loads(sys.stdin.readline() or "null")
-    if orders is None:  # the keeper is gone, or there was nothing to do
+    if orders is None:  # the supervisor is dead, or the spare worker is not needed
         os._exit(1)
     folder = JobFolder(Path(orders["folder"]))
     memory_cap.cap(orders["memory_bytes"])
     cancel = threading.Event()
     threading.Thread(target=_listen, args=(cancel,), daemon=True).start()
     report = _report(folder, orders, cancel)
-    if report["state"] != "done":  # first, as it may be what fills the disk
+    if report["state"] != "done":  # before the report, as staging may fill the disk
         shutil.rmtree(folder.staging, ignore_errors=True)
     folder.write_report(report)
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not a plain return: the result is written, and leaving torch's way takes up to a second.
+    # The result is written, and a normal exit with torch takes up to a second.
     os._exit(0)
 
 
@@ -63,17 +62,18 @@ def _report(folder: JobFolder, orders: Mapping[str, Any], cancel: threading.Even
     spec = folder.read_spec()
     if spec is None:
         return {"state": "failed", "message": "The record of this job is damaged. Start it again."}
-    kept: list[Mapping[str, Any]] = []
+    committed: dict[str, Any] | None = None
 
-    def keep(outcome: Mapping[str, Any]) -> None:
-        """Write the end of the job down beforehand: should this process be killed, that is what counts."""
-        kept[:] = [dict(outcome)]
-        folder.write_report({"state": "done", "message": "Stopped before it was complete.", "outcome": kept[0]})
+    def commit(outcome: Mapping[str, Any]) -> None:
+        """Write a report in advance, which counts if this process is killed."""
+        nonlocal committed
+        committed = dict(outcome)
+        folder.write_report({"state": "done", "message": "Stopped before it was complete.", "outcome": committed})
 
     def ended(state: str, message: str) -> dict[str, Any]:
-        return (
-            {"state": "done", "message": message, "outcome": kept[0]} if kept else {"state": state, "message": message}
-        )
+        if committed is None:
+            return {"state": state, "message": message}
+        return {"state": "done", "message": message, "outcome": committed}
 
     try:
         folder.staging.mkdir()
@@ -88,46 +88,45 @@ def _report(folder: JobFolder, orders: Mapping[str, Any], cancel: threading.Even
                 progress=ProgressWriter(folder.progress_file),
                 cancel=cancel,
                 teacher_parameters=orders["teacher_parameters"],
-                keep=keep,
+                commit=commit,
             )
         )
-        json.dumps(outcome)  # what can't be written down is this job's failure, not the keeper's
+        json.dumps(outcome)  # an outcome that is not JSON fails this job
     except Cancelled as error:
-        return ended("cancelled", str(error) if kept else "Cancelled.")
+        return ended("cancelled", "Cancelled." if committed is None else str(error))
     except Exception as error:
-        # The one place where any error will do: whatever a library raises ends as a sentence for people, and
-        # with all its detail in the log.
+        # Any error of a library becomes a message for users, with the traceback in the log.
         traceback.print_exc()
-        return ended("failed", _sentence(error, folder, orders["memory_bytes"]))
+        return ended("failed", _error_message(error, folder, orders["memory_bytes"]))
     return {"state": "done", "message": "Done.", "outcome": outcome}
 
 
-def _sentence(error: Exception, folder: JobFolder, memory_bytes: int | None) -> str:
+def _error_message(error: Exception, folder: JobFolder, memory_bytes: int | None) -> str:
     if memory_cap.is_shortage(error):
         return memory_cap.message(memory_bytes)
     if isinstance(error, M2VError):
-        # Where the server keeps its jobs is nobody's business.
+        # Don't reveal paths of the server.
         return str(error).replace(str(folder.path), "the job's folder")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "The disk is full. Make room, or ask whoever runs this installation to, and start the job again."
-    if memory_cap.is_nearly_met():
+        return "The disk of the server is full. Ask its administrator to free space, and start the job again."
+    if memory_cap.is_nearly_reached():
         return memory_cap.message(memory_bytes)
-    return f"Something went wrong that was not foreseen. The details are in the log of job {folder.id}."
+    return f"An unexpected error occurred. The details are in the log of job {folder.id}."
 
 
-def _live_modestly() -> None:
-    """Stay behind the app in line for the processor, and die with the keeper."""
+def _configure_process() -> None:
+    """Lower the priority, disable core dumps, and on Linux exit together with the supervisor."""
     if sys.platform == "win32":
         return
     os.umask(0o077)
-    os.nice(5)  # searches in the app go first; alone on the machine it costs nothing
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the secrets
+    os.nice(5)  # searches in the app have priority
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would contain secrets
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _listen(cancel: threading.Event) -> None:
-    """Ask the work to stop when the keeper says so; end the process when the keeper is gone."""
+    """Cancel the job on request of the supervisor; exit if the supervisor is dead."""
     line = sys.stdin.readline()
     cancel.set()
     if not line:

@@ -1,14 +1,15 @@
-"""The library: the models that people keep, a folder each, found again by their owners alone.
+"""The library: each owner's models, in a folder each, which only their owner can find.
 
     library = Library("~/m2v/models", jobs=store)
     record = library.add_from_zip("model.zip", owner="ada")
     model = library.load(record.id, owner="ada")
 
-A finished distillation enters by itself, under the id of its job, and stays when the job is cleaned away;
-`library.contents(owner)` says which could not.
+A finished distillation is added automatically, with the id of its job, and remains when the job is removed;
+`library.contents(owner)` lists those that could not be added. The demo model is everybody's.
 """
 
+from m2v_core.studio.library.demo import DemoModel
 from m2v_core.studio.library.library import Library
 from m2v_core.studio.library.shelf import Contents, ModelRecord, Refusal
 
-__all__ = ["Contents", "Library", "ModelRecord", "Refusal"]
+__all__ = ["Contents", "DemoModel", "Library", "ModelRecord", "Refusal"]

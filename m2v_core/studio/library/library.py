@@ -1,4 +1,4 @@
-"""What an owner can do with their models; every call names the owner."""
+"""Adding, loading, selecting and deleting an owner's models; every call names the owner."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from m2v_core.storage.cache import RecentlyUsed, age_seconds
 from m2v_core.studio.jobs import JobStore
 from m2v_core.studio.jobs.kinds import AFTERWARDS
 from m2v_core.studio.jobs.store import hash_owner
+from m2v_core.studio.library.demo import DemoModel
 from m2v_core.studio.library.shelf import (
     Contents,
     ModelRecord,
@@ -33,7 +34,7 @@ from m2v_core.studio.library.shelf import (
     usable_name,
 )
 
-# Windows doesn't rename or delete a folder while a model maps a file in it.
+# Windows does not rename or delete a folder that contains a mapped file.
 _LOAD_IN_MEMORY = os.name == "nt"
 
 
@@ -42,20 +43,24 @@ class Library:
 
         <root>/<hash of the owner>/   the `Shelf` of this owner
 
-    Any number of libraries, threads and processes may share a folder. Every call names the owner; another
-    owner's model is the same as none: `NotFoundError`.
+    Any number of libraries, threads and processes can share a folder. For another owner's model, every call raises
+    `NotFoundError`, as if it did not exist.
 
     Args:
-        root: Made when absent, readable by this user alone.
-        jobs: Its finished distillations enter the library of their owners; None for none.
-        max_models_per_owner: How many models one owner may keep.
-        max_model_bytes: How large one model may be, unpacked.
-        max_bytes: How large all models of all owners may be together; None for no limit.
-        keep_seconds: Models that nobody has opened for longer are removed; None to keep them.
-        max_loaded: How many models stay in memory, the ones used last.
+        root: Created if missing, readable by this user only.
+        jobs: Finished distillations to add to their owners' libraries; None for none.
+        demo: A model that every owner can load and select, but not change; it counts against no limit.
+        max_models_per_owner: Maximum number of models of one owner.
+        max_model_bytes: Maximum size of one model, unpacked.
+        max_bytes: Maximum size of all models of all owners; None for no limit.
+        keep_seconds: Delete models that were not opened for longer; None to keep them.
+        max_loaded: Maximum number of models in memory.
+
+    Attributes:
+        demo: As passed.
 
     Raises:
-        SaveError: `root` can't be made.
+        SaveError: `root` can't be created.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Library:
         root: str | Path,
         *,
         jobs: JobStore | None = None,
+        demo: DemoModel | None = None,
         max_models_per_owner: int = 200,
         max_model_bytes: int = 4 * 10**9,
         max_bytes: int | None = None,
@@ -71,6 +77,7 @@ class Library:
     ) -> None:
         self._root = Path(root).expanduser().absolute()
         self._jobs = jobs
+        self.demo = demo
         self._max_models_per_owner = max_models_per_owner
         self._max_model_bytes = max_model_bytes
         self._max_bytes = max_bytes
@@ -80,25 +87,28 @@ class Library:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def contents(self, owner: str) -> Contents:
-        """All that an owner has here; distillations that have finished meanwhile are taken in first, or refused."""
+        """Return an owner's models; distillations that have finished in the meantime are added first, or refused."""
         refused = self._adopt_all(owner)
         shelf = self._shelf(owner)
         models, picked_id = shelf.records(), shelf.picked_id()
-        picked = next((record for record in models if record.id == picked_id), models[0] if models else None)
-        return Contents(models, picked, refused)
+        demo = self.demo.record() if self.demo is not None else None
+        is_pending = self.demo is not None and self.demo.is_pending
+        contents = Contents(models, None, refused, demo, is_pending)
+        offered = contents.offered
+        picked = next((record for record in offered if record.id == picked_id), offered[0] if offered else None)
+        return replace(contents, picked=picked)
 
     def list_models(self, owner: str) -> list[ModelRecord]:
-        """This owner's models, as in `contents`."""
+        """Return this owner's models, as in `contents`."""
         return self.contents(owner).models
 
     def get(self, model_id: str, owner: str) -> ModelRecord:
-        """What is known of a model; the id of a finished distillation will do.
+        """Return the record of a model; its id can be that of a finished distillation.
 
         Raises:
             NotFoundError: No such model, or not this owner's.
         """
-        shelf = self._shelf(owner)
-        record = shelf.record(model_id)
+        record = self._demo_record(model_id) or self._shelf(owner).record(model_id)
         if record is None:
             with contextlib.suppress(NotFoundError):
                 record = self.add_from_job(model_id, owner)
@@ -106,17 +116,34 @@ class Library:
             raise not_found()
         return record
 
+    def get_own(self, model_id: str, owner: str) -> ModelRecord:
+        """Return the record of a model that its owner may change or publish.
+
+        Raises:
+            NotFoundError: No such model, or not this owner's.
+            InputError: It is the demo model.
+        """
+        if self._demo_record(model_id) is not None:
+            raise InputError(
+                "The demo model is shared by all users, so it can't be renamed, deleted or published. "
+                "Distill your own model from the same teacher on Home."
+            )
+        return self.get(model_id, owner)
+
     def folder(self, model_id: str, owner: str) -> Path:
-        """The saved model's folder; read it, don't write to it.
+        """Return the saved model's folder; don't write to it.
 
         Raises:
             NotFoundError: No such model, or not this owner's.
         """
         self.get(model_id, owner)
-        return self._shelf(owner).folder(model_id) / "model"
+        folder = self._shelf(owner).folder(model_id)
+        if self.demo is not None and self._demo_record(model_id) is not None:
+            folder = self.demo.folder()
+        return folder / "model"
 
     def load(self, model_id: str, owner: str) -> StaticModel:
-        """The model, from memory if it was used lately; the same object for the same model.
+        """Return the model, from memory if it was used recently; the same object for the same model.
 
         Raises:
             NotFoundError: No such model, or not this owner's.
@@ -125,16 +152,16 @@ class Library:
         path = self.folder(model_id, owner)
         if (model := self._loaded.get(path)) is not None:
             return model
-        # When it was used last; a disk that can't be written keeps nobody from reading.
+        # Records the time of use; a read-only disk is no reason not to load.
         with contextlib.suppress(OSError):
             (path.parent / "record.json").touch()
         return self._loaded.put(path, StaticModel.from_pretrained(str(path), load_in_memory=_LOAD_IN_MEMORY))
 
     def add_from_job(self, job_id: str, owner: str) -> ModelRecord:
-        """The model that a finished distillation made; added once, however often it is asked for.
+        """Add the model of a finished distillation, unless it was added before, and return its record.
 
         Raises:
-            NotFoundError: No such job, not this owner's, not done, or no distillation.
+            NotFoundError: No such job, not this owner's, not done, or not a distillation.
             LimitError: The library is full.
             SaveError: The model can't be written.
         """
@@ -143,7 +170,7 @@ class Library:
         job = self._jobs.get(job_id, owner)
         folder = self._jobs.result_folder(job_id, owner)
         if job.kind != "distill":
-            raise NotFoundError(f"This job made no model: its kind is {job.kind!r}.")
+            raise NotFoundError(f"This job made no model, as its kind is {job.kind!r}.")
         if (record := self._shelf(owner).record(job_id)) is not None:
             return record
         parameters = {name: value for name, value in job.parameters.items() if name not in AFTERWARDS}
@@ -151,61 +178,61 @@ class Library:
             job_id, usable_name(job.title), str(parameters.pop("model_name", "")) or None, parameters, "job"
         )
         about = replace(about, added_at=job.finished_at or time.time())
-        return self._add(owner, about, lambda target: intake.take_folder(folder, target, self._max_model_bytes))
+        return self._add(owner, about, lambda target: intake.copy_model_folder(folder, target, self._max_model_bytes))
 
     def add_from_folder(self, folder: str | Path, owner: str, name: str | None = None) -> ModelRecord:
-        """A copy of the model in a folder of this machine, which must be trusted: links are followed.
+        """Add a copy of the model in a local folder, which must be trusted because links are followed.
 
         Raises:
             NotFoundError: No such folder.
-            ModelFormatError: It holds no static model, or a damaged one.
-            InputError: The name can't be used.
+            ModelFormatError: It contains no static model, or a damaged one.
+            InputError: The name is invalid.
             LimitError: The model is too large, or the library is full.
             SaveError: The model can't be written.
         """
         folder = Path(folder).expanduser()
         about = self._about("folder", name, folder.absolute().name, folder.name)
-        return self._add(owner, about, lambda target: intake.take_folder(folder, target, self._max_model_bytes))
+        return self._add(owner, about, lambda target: intake.copy_model_folder(folder, target, self._max_model_bytes))
 
     def add_from_files(self, files: Mapping[str, Path], owner: str, name: str | None = None) -> ModelRecord:
-        """A copy of the model that loose files make up.
+        """Add a copy of the model in separate files.
 
         Args:
-            files: Each file by its path inside the model's folder: `{"config.json": ..., ...}`.
-            owner: Who will find it.
-            name: What to call it; chosen when None.
+            files: The files by their paths in the model's folder: `{"config.json": ..., ...}`.
+            owner: Owner of the model.
+            name: Name of the model; None for the default.
 
         Raises:
-            ModelFormatError: They are no static model, or a damaged one.
-            InputError: The name can't be used.
+            ModelFormatError: They are not a static model, or a damaged one.
+            InputError: The name is invalid.
             LimitError: The model is too large, or the library is full.
             SaveError: The model can't be written.
         """
         about = self._about("files", name, "model", "")
-        return self._add(owner, about, lambda target: intake.take_files(files, target, self._max_model_bytes))
+        return self._add(owner, about, lambda target: intake.copy_model_files(files, target, self._max_model_bytes))
 
     def add_from_zip(self, zip_path: str | Path, owner: str, name: str | None = None) -> ModelRecord:
-        """The model in a ZIP archive, from whomever it may come; see `intake.take_zip` for what is refused.
+        """Add the model in an untrusted ZIP archive; `intake.unpack_model` lists what is refused.
 
         Raises:
             NotFoundError: No such file.
-            ModelFormatError: It holds no static model, or a damaged one.
-            InputError: No ZIP archive, or a malicious one; or the name can't be used.
+            ModelFormatError: It contains no static model, or a damaged one.
+            InputError: Not a ZIP archive, or a malicious one; or the name is invalid.
             LimitError: The model is too large, or the library is full.
             SaveError: The model can't be written.
         """
         zip_path = Path(zip_path)
         about = self._about("zip", name, zip_path.stem, zip_path.name)
-        return self._add(owner, about, lambda target: intake.take_zip(zip_path, target, self._max_model_bytes))
+        return self._add(owner, about, lambda target: intake.unpack_model(zip_path, target, self._max_model_bytes))
 
     def add_from_hub(self, repo_id: str, owner: str, name: str | None = None) -> ModelRecord:
-        """The model in a repository of the Hub, as it is there now.
+        """Add the current version of the model in a Hub repository.
 
         Raises:
             NotFoundError: No such repository.
-            HubError: The Hub can't be reached, or it refused.
-            ModelFormatError: The repository holds no static model.
-            InputError: The name can't be used.
+            HubError: The Hub can't be reached, or refuses access.
+            ModelFormatError: The repository contains no static model.
+            InputError: The name is invalid.
             LimitError: The model is too large, or the library is full.
             SaveError: The model can't be written.
         """
@@ -213,40 +240,41 @@ class Library:
 
         def fill(target: Path) -> None:
             download.check_model_bytes(repo_id, self._max_model_bytes)
-            intake.take_folder(download.download_model(repo_id), target, self._max_model_bytes)
+            intake.copy_model_folder(download.download_model(repo_id), target, self._max_model_bytes)
 
         return self._add(owner, about, fill)
 
     def rename(self, model_id: str, name: str, owner: str) -> ModelRecord:
-        """The record under its new name.
+        """Rename a model and return its new record.
 
         Raises:
             NotFoundError: No such model, or not this owner's.
-            InputError: The name is empty, too long, or another model's.
+            InputError: The name is empty, too long, or in use; or it is the demo model.
             SaveError: The record can't be written.
         """
         name = checked_name(name)
-        self.get(model_id, owner)
+        self.get_own(model_id, owner)
         shelf = self._shelf(owner)
         with saving("The new name"), shelf.locked():
             record = self.get(model_id, owner)
             if any(other.name == name and other.id != model_id for other in shelf.records()):
-                raise InputError(f"Another model is called {name!r} already. Choose another name.")
+                raise InputError(f"Another model is named {name!r}. Choose a different name.")
             record = replace(record, name=name)
             shelf.write_record(record)
         return record
 
     def delete(self, model_id: str, owner: str) -> None:
-        """Remove a model for good, with the job that made it.
+        """Delete a model and the job that made it.
 
         Raises:
             NotFoundError: No such model, or not this owner's.
+            InputError: It is the demo model.
             SaveError: It can't be removed.
         """
-        self.get(model_id, owner)
+        self.get_own(model_id, owner)
         shelf = self._shelf(owner)
         with saving("The library"), shelf.locked():
-            # The job goes first: one that is there would bring the model back.
+            # The job first: while it exists, its model is added again.
             if self._jobs is not None:
                 with contextlib.suppress(NotFoundError):
                     self._jobs.delete(model_id, owner)
@@ -254,7 +282,7 @@ class Library:
         shelf.empty_trash()
 
     def pick(self, model_id: str, owner: str) -> ModelRecord:
-        """Make a model the one that this owner works with.
+        """Select a model on all pages of this owner.
 
         Raises:
             NotFoundError: No such model, or not this owner's.
@@ -262,16 +290,18 @@ class Library:
         """
         record = self.get(model_id, owner)
         shelf = self._shelf(owner)
+        if self._demo_record(model_id) is not None and not shelf.records():
+            return record  # already selected, until the user's first model replaces it
         with saving("The choice"), shelf.locked():
             shelf.pick(model_id)
         return record
 
     def picked(self, owner: str) -> ModelRecord | None:
-        """The model that this owner works with, as in `contents`."""
+        """Return the selected model, as in `contents`."""
         return self.contents(owner).picked
 
     def clean(self) -> list[str]:
-        """The ids of the models removed: those that nobody has opened for `keep_seconds`."""
+        """Delete the models that were not opened for `keep_seconds`, and return their ids."""
         removed: list[str] = []
         keep_seconds = float("inf") if self._keep_seconds is None else self._keep_seconds
         for shelf in self._shelves():
@@ -288,11 +318,11 @@ class Library:
         return ModelRecord(token_hex(16), chosen, None, {}, source, origin, added_at=time.time())
 
     def _add(self, owner: str, about: ModelRecord, fill: Callable[[Path], None]) -> ModelRecord:
-        """Fill a folder nobody sees, open the model in it, and let it appear in one rename."""
+        """Fill a hidden folder, open the model in it, and move it into the shelf in one rename."""
         shelf = self._shelf(owner)
         self.clean()
         with saving("The model"), shelf.new_folder() as unborn:
-            self._check_limits(shelf, 0)  # before the work, and again below, when nobody can come between
+            self._check_limits(shelf, 0)  # before the work, and again below, under the lock
             fill(unborn / "model")
             model = StaticModel.from_pretrained(str(unborn / "model"), load_in_memory=_LOAD_IN_MEMORY)
             record = described(about, model, unborn / "model")
@@ -302,11 +332,13 @@ class Library:
                 self._check_limits(shelf, record.n_bytes)
                 record = replace(record, name=free_name(record.name, {other.name for other in shelf.records()}))
                 shelf.place(unborn, record)
+                if self._demo_record(shelf.picked_id() or "") is not None:
+                    shelf.pick(record.id)
         self._loaded.put(shelf.folder(record.id) / "model", model)
         return record
 
     def _adopt_all(self, owner: str) -> list[Refusal]:
-        """Take in the distillations that have finished since someone last looked; those that can't be, oldest first."""
+        """Add the distillations that have finished since the last call; return those that can't be, oldest first."""
         refused: list[Refusal] = []
         if self._jobs is None:
             return refused
@@ -315,9 +347,9 @@ class Library:
             if job.state == "done" and job.kind == "distill" and shelf.record(job.id) is None:
                 try:
                     self.add_from_job(job.id, owner)
-                except NotFoundError:  # gone meanwhile
+                except NotFoundError:  # deleted in the meantime
                     continue
-                except M2VError as error:  # must not keep the others from being seen
+                except M2VError as error:  # the others are added all the same
                     refused.append(Refusal(job.id, usable_name(job.title), str(error), isinstance(error, LimitError)))
         return refused
 
@@ -325,7 +357,7 @@ class Library:
         n_own = len(shelf.records())
         if n_own >= self._max_models_per_owner:
             raise LimitError(
-                f"Your library holds {n_own} models, and {self._max_models_per_owner} are allowed "
+                f"Your library contains {n_own} models; the limit here is {self._max_models_per_owner} "
                 "(max_models_per_owner). Delete one first."
             )
         if self._max_bytes is None:
@@ -333,9 +365,12 @@ class Library:
         n_held = sum(record.n_bytes for other in self._shelves() for record in other.records())
         if n_held + n_bytes > self._max_bytes:
             raise LimitError(
-                f"All libraries here together may hold {self._max_bytes:,} bytes (max_bytes), and they are full. "
-                "Download the models you don't need here, and delete them."
+                f"The libraries of all users are full: together they can hold {self._max_bytes:,} bytes (max_bytes). "
+                "Download the models that you don't need here, then delete them."
             )
+
+    def _demo_record(self, model_id: str) -> ModelRecord | None:
+        return self.demo.record() if self.demo is not None and model_id == self.demo.id else None
 
     def _shelf(self, owner: str) -> Shelf:
         return Shelf(self._root / hash_owner(owner))
@@ -344,6 +379,6 @@ class Library:
         return [Shelf(path) for path in self._root.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
     def _discard(self, shelf: Shelf, model_id: str) -> None:
-        """Make a model disappear at once; the caller holds the shelf's lock, and empties the trash later."""
+        """Remove a model in one rename; the caller holds the shelf's lock, and empties the trash later."""
         shelf.discard(model_id)
-        self._loaded.forget(shelf.folder(model_id) / "model")
+        self._loaded.remove(shelf.folder(model_id) / "model")

@@ -1,4 +1,4 @@
-"""One owner's models on disk: what is known of each without opening it, and the lock under which they come and go."""
+"""One owner's models on disk: their records, and the lock for adding and removing them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from m2v_core.model import StaticModel
 from m2v_core.storage.atomic import exclusive
 from m2v_core.storage.cache import age_seconds
 from m2v_core.studio.jobs.folder import read_json, replace_json
-from m2v_core.studio.jobs.records import iso_time, parsed
+from m2v_core.studio.jobs.records import iso_time, parse
 
 Source = Literal["job", "zip", "files", "folder", "hub"]
 
@@ -26,7 +26,7 @@ _MAX_NAME_CHARS = 96  # as on the Hub
 _ID = re.compile("[0-9a-f]{32}")
 _UNBORN = ".adding-"
 _TRASH = ".removed-"
-_SECONDS_TO_ADD = 3600.0  # whatever is younger may still be going on, in another process
+_SECONDS_TO_ADD = 3600.0  # another process may still be adding anything younger
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Refusal:
     Attributes:
         id: Its job.
         name: What its model would be called.
-        reason: Why it could not be taken in, and what to do.
-        is_for_room: Whether it will be taken in once there is room.
+        reason: Why it could not be added, and what to do.
+        is_for_room: Whether it will be added once there is room.
     """
 
     id: str
@@ -48,21 +48,20 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What is known of a model without opening it.
+    """The facts of a model that are stored next to it.
 
     Attributes:
-        id: Its name on disk and in addresses, unguessable; a distilled model has its job's.
-        name: What its owner calls it; no two of an owner's models are called the same.
-        teacher: What it was distilled from; None where the model doesn't say.
-        recipe: The choices of its distillation, as the job's parameters; of a model from elsewhere the name of its
-            recipe alone, where its configuration tells it.
-        source: How it came: `"job"`, `"zip"`, `"files"`, `"folder"` or `"hub"`.
-        origin: The repository or the file it came from; empty for a distilled model.
+        id: Name on disk and in URLs, unguessable; that of its job for a distilled model.
+        name: Name chosen by the owner, unique among the owner's models.
+        teacher: Its teacher; None if unknown.
+        recipe: Parameters of its distillation; for a model from elsewhere, only the name of the recipe, if known.
+        source: Where it is from: `"job"`, `"zip"`, `"files"`, `"folder"` or `"hub"`.
+        origin: The repository or file it is from; empty for a distilled model.
         dim: Width of its embeddings.
         n_rows: Rows of its table.
         n_tokens: Entries of its vocabulary, which may share rows.
         dtype: Number format of its table.
-        n_bytes: Bytes of its files.
+        n_bytes: Size of its files.
         added_at: Seconds since the epoch.
     """
 
@@ -80,54 +79,63 @@ class ModelRecord:
     added_at: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The plain value that `from_json` reads."""
+        """Return the JSON value that `from_json` reads."""
         return {**asdict(self), "added": iso_time(self.added_at)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ModelRecord:
-        """The record; KeyError, TypeError or ValueError if it was tampered with."""
-        return parsed(cls, value)
+        """Return the record; KeyError, TypeError or ValueError if the value is damaged."""
+        return parse(cls, value)
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What an owner has in the library.
+    """What the library contains for an owner.
 
     Attributes:
-        models: The newest first.
-        picked: The one to work with: the one picked last, else the newest; None without any.
-        refused: Finished distillations that can't be taken in, the oldest first; each call tries them again.
+        models: The owner's models, newest first.
+        picked: The selected model: the one selected last, else the newest, else the demo model; None without any.
+        refused: Finished distillations that can't be added, oldest first; each call tries to add them again.
+        demo: The demo model; None without one.
+        is_demo_pending: Whether the demo model is being made.
     """
 
     models: list[ModelRecord]
     picked: ModelRecord | None
     refused: list[Refusal]
+    demo: ModelRecord | None = None
+    is_demo_pending: bool = False
+
+    @property
+    def offered(self) -> list[ModelRecord]:
+        """All models that the owner can use: their own, then the demo model."""
+        return self.models if self.demo is None else [*self.models, self.demo]
 
 
 def checked_name(name: str) -> str:
-    """The name without surrounding and doubled space.
+    """Return the name with whitespace collapsed.
 
     Raises:
-        InputError: It is empty, too long, or holds characters that can't be seen.
+        InputError: It is empty, too long, or contains invisible characters.
     """
     name = " ".join(name.split())
     if not name:
         raise InputError("The name is empty. Type one.")
     if len(name) > _MAX_NAME_CHARS:
-        raise InputError(f"The name has {len(name)} characters, and {_MAX_NAME_CHARS} are allowed. Shorten it.")
+        raise InputError(f"The name has {len(name)} characters, and at most {_MAX_NAME_CHARS} are allowed. Shorten it.")
     if not name.isprintable():
-        raise InputError(f"The name {name!r} holds characters that can't be seen. Type it anew.")
+        raise InputError(f"The name {name!r} contains invisible characters. Type it again.")
     return name
 
 
 def usable_name(name: str) -> str:
-    """The name with what can't be used left out; "model" where nothing remains."""
+    """Return the name without invisible characters; "model" if nothing remains."""
     seen = "".join(character for character in " ".join(name.split()) if character.isprintable())
     return seen[:_MAX_NAME_CHARS].strip() or "model"
 
 
 def free_name(name: str, taken: Collection[str]) -> str:
-    """The name, or the first of "name (2)", "name (3)" and so on that is not taken."""
+    """Return the name, or the first of "name (2)", "name (3)" and so on that is not taken."""
     number = 1
     free = name
     while free in taken:
@@ -138,7 +146,7 @@ def free_name(name: str, taken: Collection[str]) -> str:
 
 
 def described(about: ModelRecord, model: StaticModel, path: Path) -> ModelRecord:
-    """The record with what the model and its files say of themselves."""
+    """Return the record with the facts of the model and its files."""
     return replace(
         about,
         teacher=about.teacher or model.base_model_name or model.config.get("m2v", {}).get("teacher"),
@@ -160,91 +168,91 @@ def _noted_recipe(model: StaticModel) -> dict[str, str]:
 class Shelf:
     """The models of one owner.
 
-        <shelf>/<id>/record.json   what `ModelRecord` holds; touched whenever the model is opened
+        <shelf>/<id>/record.json   the `ModelRecord`; touched whenever the model is opened
         <shelf>/<id>/model/        the model's files
-        <shelf>/picked.json        the model that this owner works with
+        <shelf>/picked.json        the selected model
 
     Args:
-        path: The folder; absent as long as its owner has no models.
+        path: The folder; missing as long as its owner has no models.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def folder(self, model_id: str) -> Path:
-        """Where a model is, or would be.
+        """Return the folder of a model, which may not exist.
 
         Raises:
-            NotFoundError: No model could have this id.
+            NotFoundError: The id is malformed.
         """
         if not is_model_id(model_id):
             raise not_found()
         return self.path / model_id
 
     def folders(self) -> Iterator[Path]:
-        """The folder of every model, in no order."""
+        """Return the folders of all models, in no order."""
         return (path for path in self.path.iterdir() if is_model_id(path.name)) if self.path.is_dir() else iter(())
 
     def record(self, model_id: str) -> ModelRecord | None:
-        """What is known of a model; None without one that can be opened.
+        """Return the record of a model; None if it is missing or can't be opened.
 
         Raises:
-            NotFoundError: No model could have this id.
+            NotFoundError: The id is malformed.
         """
         return _read_record(self.folder(model_id))
 
     def records(self) -> list[ModelRecord]:
-        """What is known of every model, the newest first."""
+        """Return the records of all models, newest first."""
         records = [record for folder in self.folders() if (record := _read_record(folder)) is not None]
         return sorted(records, key=lambda record: (-record.added_at, record.id))
 
     def locked(self) -> AbstractContextManager[None]:
-        """The lock of this shelf, against other threads and processes alike."""
+        """Return the lock of this shelf, against other threads and processes."""
         return exclusive(self.path / ".lock")
 
     @contextlib.contextmanager
     def new_folder(self) -> Iterator[Path]:
-        """A folder that nobody sees, with an empty folder `model` in it; gone at the end, unless `place` moved it."""
+        """Yield a hidden folder with an empty folder `model`; it is removed at the end, unless `place` moved it."""
         unborn = self.path / f"{_UNBORN}{token_hex(8)}"
         try:
             self.path.mkdir(mode=0o700, exist_ok=True)
             unborn.mkdir()
             (unborn / "model").mkdir()
             yield unborn
-        except M2VError as error:  # where the server keeps its models is nobody's business
+        except M2VError as error:  # the server's paths are private
             error.args = tuple(str(part).replace(f"{unborn / 'model'}{os.sep}", "") for part in error.args)
             raise
         finally:
             shutil.rmtree(unborn, ignore_errors=True)
 
     def place(self, unborn: Path, record: ModelRecord) -> None:
-        """Let a new folder appear as a model in one rename; the caller holds the lock."""
+        """Move a new folder into the shelf in one rename; the caller holds the lock."""
         replace_json(unborn / "record.json", record.to_json())
         unborn.rename(self.path / record.id)
 
     def write_record(self, record: ModelRecord) -> None:
-        """Replace what is known of a model; the caller holds the lock."""
+        """Replace the record of a model; the caller holds the lock."""
         replace_json(self.path / record.id / "record.json", record.to_json())
 
     def pick(self, model_id: str) -> None:
-        """Note the model that this owner works with; the caller holds the lock."""
+        """Save which model is selected; the caller holds the lock."""
         replace_json(self.path / "picked.json", {"id": model_id})
 
     def picked_id(self) -> str | None:
-        """The id noted last, whose model may be gone; None for none."""
+        """Return the id of the selected model, which may be deleted; None without one."""
         try:
             return str(read_json(self.path / "picked.json")["id"])
         except (OSError, KeyError, TypeError, ValueError):
             return None
 
     def discard(self, model_id: str) -> None:
-        """Make a model disappear at once; the caller holds the lock, and empties the trash later."""
+        """Remove a model in one rename; the caller holds the lock, and empties the trash later."""
         folder = self.path / model_id
         with contextlib.suppress(FileNotFoundError):
             folder.rename(folder.with_name(f"{_TRASH}{folder.name}-{token_hex(4)}"))
 
     def empty_trash(self) -> None:
-        """Remove what was discarded, and what a crash has left of models being added."""
+        """Delete removed models, and what a crash left of models being added."""
         for path in self.path.glob(f"{_TRASH}*"):
             shutil.rmtree(path, ignore_errors=True)
         for path in self.path.glob(f"{_UNBORN}*"):
@@ -253,17 +261,17 @@ class Shelf:
 
 
 def is_model_id(text: str) -> bool:
-    """Whether a model could have this id."""
+    """Return whether an id is well-formed."""
     return _ID.fullmatch(text) is not None
 
 
 def not_found() -> NotFoundError:
-    """What is said of every model that isn't there, or another owner's."""
-    return NotFoundError("No such model among yours. It may have been deleted: look into your library.")
+    """Return the error for a model that is missing or another owner's."""
+    return NotFoundError("Model not found. It may have been deleted: see your library.")
 
 
 def _read_record(folder: Path) -> ModelRecord | None:
-    """The record, made anew where it is damaged; None without a model that can be opened."""
+    """Return the record, restored if it is damaged; None without a model that can be opened."""
     try:
         record = ModelRecord.from_json(read_json(folder / "record.json"))
         if record.id == folder.name:
@@ -277,7 +285,7 @@ def _read_record(folder: Path) -> ModelRecord | None:
 
 
 def _recovered(folder: Path) -> ModelRecord | None:
-    """A record of what the model itself still tells: not its name, and of its recipe the name alone."""
+    """Return a record from the model's own files, which contain neither its name nor the parameters of its recipe."""
     try:
         model = StaticModel.from_pretrained(str(folder / "model"))
         about = ModelRecord(folder.name, f"Recovered {folder.name[:6]}", None, source="folder")

@@ -1,7 +1,7 @@
-"""Teachers kept warm for queries, each in a process of its own: one text at a time, answered in milliseconds.
+"""Teachers loaded in separate processes for queries: one text at a time, answered in milliseconds.
 
 The process is `python -m m2v_core.studio.serving.teacher_queries TEACHER`. It reads texts as lines of JSON from
-standard input and answers each with a line: `{"vector": [...]}`, or `{"error": "..."}`. It ends with its input.
+standard input and answers with lines: `{"vector": [...]}` or `{"error": "..."}`. It exits at the end of the input.
 """
 
 from __future__ import annotations
@@ -25,19 +25,17 @@ from m2v_core.storage.cache import RecentlyUsed
 from m2v_core.studio import memory_cap
 from m2v_core.studio.processes import worker_environment
 
-_MAX_ANSWERS = 500  # vectors of a few kB
-_SECONDS_TO_ANSWER = 180.0  # loading a teacher, perhaps downloading it, included
+_MAX_ANSWERS = 500  # cached vectors of a few kB
+_ANSWER_SECONDS = 180.0  # timeout of an answer, including loading and downloading a teacher
 
 
 class TeacherQueries:
-    """Embeds queries by teachers; the ones used last stay loaded for a while.
-
-    Safe to use from any number of threads.
+    """Embeds queries with teachers, and keeps recently used teachers loaded. Thread-safe.
 
     Args:
-        max_teachers: How many are loaded at once; the one unused for longest gives way.
-        idle_seconds: A teacher nobody has asked for so long is unloaded.
-        memory_bytes: Private memory of each; None for no cap. Held on Linux alone.
+        max_teachers: Maximum number of loaded teachers; the least recently used is unloaded.
+        idle_seconds: Seconds without queries after which a teacher is unloaded.
+        memory_bytes: Private memory of each process; None for no limit. Enforced on Linux only.
     """
 
     def __init__(
@@ -51,28 +49,28 @@ class TeacherQueries:
         self._lock = threading.Lock()
 
     def prepare(self, teacher: str) -> None:
-        """Begin to load a teacher, if it isn't. Returns at once."""
+        """Start loading a teacher in the background, unless it is loaded."""
         self._process(teacher)
 
     def is_ready(self, teacher: str, text: str) -> bool:
-        """Whether `embed` will answer at once."""
+        """Whether `embed` will return without loading the teacher."""
         with self._lock:
             process = self._loaded.get(teacher)
             return (teacher, text) in self._answers or (process is not None and process.has_answered)
 
     def embed(self, teacher: str, text: str) -> NDArray[np.float32]:
-        """The teacher's own embedding of a text, (dim,) float32.
+        """Return the teacher's embedding of a text, (dim,) float32.
 
         Args:
-            teacher: A folder, or a name on the Hub. Check it first: any folder will be looked into.
+            teacher: A folder, or a name on the Hub. Validate it first, as any folder will be opened.
             text: The query.
 
         Raises:
-            TeacherError: The teacher can't be loaded or used; the message says why.
+            TeacherError: The teacher can't be loaded or used.
         """
-        known = self._answers.get((teacher, text))
-        if known is not None:
-            return known
+        cached = self._answers.get((teacher, text))
+        if cached is not None:
+            return cached
         return self._answers.put((teacher, text), self._process(teacher).embed(text))
 
     def close(self) -> None:
@@ -92,7 +90,7 @@ class TeacherQueries:
                 process = None
             if process is None:
                 process = _TeacherProcess(teacher, self._memory_bytes)
-                self._watch()
+                self._schedule_unload()
             self._loaded[teacher] = process
             process.used_at = time.monotonic()
             while len(self._loaded) > self._max_teachers:
@@ -101,24 +99,24 @@ class TeacherQueries:
             old.close()
         return process
 
-    def _watch(self) -> None:
-        timer = threading.Timer(self._idle_seconds, self._drop_idle)
+    def _schedule_unload(self) -> None:
+        timer = threading.Timer(self._idle_seconds, self._unload_idle)
         timer.daemon = True
         timer.start()
 
-    def _drop_idle(self) -> None:
+    def _unload_idle(self) -> None:
         oldest = time.monotonic() - self._idle_seconds
         with self._lock:
             idle = [teacher for teacher, process in self._loaded.items() if process.used_at <= oldest]
             dropped = [self._loaded.pop(teacher) for teacher in idle]
             if self._loaded:
-                self._watch()
+                self._schedule_unload()
         for process in dropped:
             process.close()
 
 
 class _TeacherProcess:
-    """One teacher in one process."""
+    """A process with one teacher."""
 
     def __init__(self, teacher: str, memory_bytes: int | None) -> None:
         self.used_at = time.monotonic()
@@ -131,7 +129,7 @@ class _TeacherProcess:
             env=worker_environment(),
             text=True,
             encoding="utf-8",
-            start_new_session=True,  # a Ctrl-C for the app reaches it as the end of its input
+            start_new_session=True,  # on Ctrl-C the app closes its input
         )
 
     @property
@@ -141,28 +139,26 @@ class _TeacherProcess:
     def embed(self, text: str) -> NDArray[np.float32]:
         assert self._process.stdin is not None and self._process.stdout is not None
         with self._lock:
-            timer = threading.Timer(_SECONDS_TO_ANSWER, self._process.kill)
+            timer = threading.Timer(_ANSWER_SECONDS, self._process.kill)
             timer.start()
             try:
-                # A process that has said why it ends may be gone already; what it said is still there to be read.
+                # The process may have exited with an error, which can still be read.
                 with contextlib.suppress(OSError, ValueError):
                     self._process.stdin.write(json.dumps(text) + "\n")
                     self._process.stdin.flush()
                 line = self._process.stdout.readline()
-            except ValueError:  # closed meanwhile: another teacher took its place
+            except ValueError:  # it was closed to load another teacher
                 line = ""
             finally:
                 timer.cancel()
             answer: dict[str, Any] = json.loads(line) if line.endswith("\n") else {}
             if "vector" not in answer:
-                raise TeacherError(
-                    answer.get("error", "The teacher's process ended before it could answer. Search again.")
-                )
+                raise TeacherError(answer.get("error", "The teacher's process ended before it answered. Search again."))
             self.has_answered = True
             return np.asarray(answer["vector"], dtype=np.float32)
 
     def close(self) -> None:
-        # Not while it answers: whoever waits for that gets it.
+        # The lock lets a query in progress finish.
         with self._lock:
             assert self._process.stdin is not None and self._process.stdout is not None
             with contextlib.suppress(OSError):
@@ -176,14 +172,14 @@ class _TeacherProcess:
 
 
 def main(teacher: str, memory_bytes: str) -> None:
-    """Load a teacher and answer until there are no more questions."""
+    """Load a teacher and answer queries until the end of the input."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints is no answer
+    os.dup2(2, 1)  # keep output of libraries out of the answers
     if sys.platform != "win32":
         os.umask(0o077)
     memory_cap.cap(int(memory_bytes) or None)
 
-    def say(answer: dict[str, Any]) -> None:
+    def send(answer: dict[str, Any]) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
@@ -193,13 +189,13 @@ def main(teacher: str, memory_bytes: str) -> None:
 
         encoder = TeacherEncoder(trusted_folder(teacher), teacher, resolve_device(None))
         for line in sys.stdin:
-            say({"vector": encoder.encode([json.loads(line)])[0].tolist()})
+            send({"vector": encoder.encode([json.loads(line)])[0].tolist()})
     except M2VError as error:
-        say({"error": str(error)})
-    except Exception as error:  # the last frame: without an answer, nobody would know
+        send({"error": str(error)})
+    except Exception as error:  # the app reports it
         traceback.print_exc()
-        shortage = memory_cap.is_shortage(error)
-        say({"error": memory_cap.message(int(memory_bytes) or None) if shortage else "The teacher could not be used."})
+        message = "The teacher could not be used."
+        send({"error": memory_cap.message(int(memory_bytes) or None) if memory_cap.is_shortage(error) else message})
 
 
 if __name__ == "__main__":

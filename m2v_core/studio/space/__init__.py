@@ -1,1 +1,1 @@
-"""The Hugging Face Space: its settings and limits, and how to render and deploy it."""
+"""The Hugging Face Space: settings, limits, rendering and deployment."""

@@ -1,4 +1,4 @@
-"""Rendering a Space that the Hub can run from a checkout of this project.
+"""Rendering of a Space from a checkout of this project.
 
 Source: https://huggingface.co/docs/hub/spaces-config-reference for the front matter of README.md.
 """
@@ -22,39 +22,38 @@ from m2v_core.studio.space.settings import SETTINGS_FILE, SpaceSettings, load_se
 
 CHECKOUT = SETTINGS_FILE.parent
 FOLDERS = ("m2v_core", "pages")
-# pyproject.toml says how the kernels are compiled.
+# pyproject.toml contains the compiler options of the kernels.
 FILES = ("LICENSE", "app.py", "pyproject.toml", "spaces.yaml")
-# What the code folders may hold; anything else in them was left by a tool.
+# Other files in these folders are created by tools and skipped.
 _SUFFIXES = frozenset({".c", ".css", ".h", ".html", ".js", ".json", ".py", ".pyi", ".svg", ".typed", ".wordnet", ".xz"})
 
 _README = """\
 # {title}
 
-{short_description}: pick a teacher, press a button, look at what you got, and publish it.
+{short_description}: choose a teacher, distill it, evaluate the model, and publish it.
 
-`m2v space build` rendered this Space: change `spaces.yaml` and render it again, rather than this file.
+This Space was rendered by `m2v space build`. To change it, edit `spaces.yaml` and render it again.
 """
 
 
 def build_space(
     target: Path, *, overwrite: bool = False, checkout: Path = CHECKOUT, extra_index_url: str | None = None
 ) -> list[str]:
-    """Write a deployable Space into a folder; returns the paths of its files, sorted.
+    """Write a deployable Space to a folder, and return the sorted paths of its files.
 
     Args:
-        target: A folder that doesn't exist or is empty; with `overwrite`, one that holds an earlier Space, which is
-            replaced whole.
-        overwrite: Whether to replace what is there.
+        target: A new or empty folder; with `overwrite`, may also contain an earlier Space.
+        overwrite: Whether to replace an earlier Space.
         checkout: The project to render, with its `spaces.yaml`, `pyproject.toml` and `constraints.txt`.
-        extra_index_url: A package index that the Space uses beside its default one, see `requirements`.
+        extra_index_url: An additional package index; see `requirements`.
 
     Raises:
-        NotFoundError: `checkout` is none.
-        InputError: `spaces.yaml` or `constraints.txt` holds something wrong.
-        SaveError: `target` holds something else, or can't be written.
+        NotFoundError: `checkout` is not a checkout of this project.
+        InputError: `spaces.yaml` or `constraints.txt` is invalid.
+        SaveError: `target` contains other files, or can't be written.
     """
     if missing := [name for name in (*FILES, "constraints.txt") if not (checkout / name).is_file()]:
-        raise NotFoundError(f"{checkout} is no checkout of this project: it has no {missing[0]}. Run this in one.")
+        raise NotFoundError(f"{checkout} is not a checkout of this project: it has no {missing[0]}. Run this in one.")
     settings = load_settings(checkout / SETTINGS_FILE.name)
     _check_target(target, overwrite)
     texts = {"README.md": readme(settings), "requirements.txt": requirements(settings, checkout, extra_index_url)}
@@ -69,25 +68,25 @@ def build_space(
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
     except OSError as error:
-        raise SaveError(f"{target} can't be written: {error.strerror or error}. Name another folder.") from error
+        raise SaveError(f"{target} can't be written: {error.strerror or error}. Choose another folder.") from error
     return sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file())
 
 
 def sources(checkout: Path) -> Iterator[Path]:
-    """The files of the checkout that the app consists of."""
+    """Yield the files of the checkout that belong to the app."""
     yield from (checkout / name for name in FILES)
     if _has_current_module(checkout):
         yield checkout / MODULE
     for folder in FOLDERS:
         for path in sorted((checkout / folder).rglob("*")):
             parts = path.relative_to(checkout).parts
-            is_ours = path.suffix in _SUFFIXES and not any(part.startswith((".", "__pycache__")) for part in parts)
-            if is_ours and path.is_file():
+            is_source = path.suffix in _SUFFIXES and not any(part.startswith((".", "__pycache__")) for part in parts)
+            if is_source and path.is_file():
                 yield path
 
 
 def _has_current_module(checkout: Path) -> bool:
-    """Whether the checkout has the compiled kernels for the machines of the Hub, and no source is newer."""
+    """Whether the checkout contains up-to-date kernels compiled for the Hub's machines."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64") or not (checkout / MODULE).is_file():
         return False
     compiled_at = (checkout / MODULE).stat().st_mtime
@@ -95,7 +94,7 @@ def _has_current_module(checkout: Path) -> bool:
 
 
 def readme(settings: SpaceSettings) -> str:
-    """README.md of the Space, whose front matter configures it."""
+    """Render README.md of the Space, with its configuration in the front matter."""
     front: dict[str, Any] = {
         "title": settings.title,
         "emoji": settings.emoji,
@@ -119,33 +118,33 @@ def readme(settings: SpaceSettings) -> str:
 
 
 def requirements(settings: SpaceSettings, checkout: Path = CHECKOUT, extra_index_url: str | None = None) -> str:
-    """requirements.txt of the Space: the packages that the app needs and all that they need, at the pinned versions.
+    """Render requirements.txt of the Space: the app's dependencies, including transitive ones, at the pinned versions.
 
-    What a package needs is read from those installed here; of one that isn't, only itself is listed.
+    Transitive dependencies are read from the installed packages; those of packages that aren't installed are missing.
 
     Args:
         settings: The Space's settings.
         checkout: The project, with its `pyproject.toml` and `constraints.txt`.
-        extra_index_url: An index to install from as well. The default one has torch with the libraries of GPUs, which
-            a Space on a CPU doesn't need; PyTorch's index of CPU builds has it at a tenth of the size.
+        extra_index_url: An additional package index, such as PyTorch's index of CPU builds, which are a tenth of the
+            size of the default builds with CUDA.
 
     Raises:
-        InputError: A package of the app is not pinned, or gradio otherwise than `sdk_version` says.
+        InputError: A package of the app is not pinned, or the pinned gradio differs from `sdk_version`.
     """
     pins = _pins(checkout / "constraints.txt")
     if pins.get("gradio") != settings.sdk_version:
         raise InputError(
-            f"spaces.yaml says sdk_version {settings.sdk_version}, and constraints.txt pins gradio "
-            f"{pins.get('gradio')}. Make them the same."
+            f"spaces.yaml has sdk_version {settings.sdk_version}, but constraints.txt pins gradio "
+            f"{pins.get('gradio')}. Use the same version in both."
         )
     waiting = [Requirement(line) for line in _wanted(checkout / "pyproject.toml", settings.extras)]
     if unpinned := [each.name for each in waiting if canonicalize_name(each.name) not in pins]:
         raise InputError(f"constraints.txt doesn't pin {unpinned[0]}. Add it there.")
-    extras: dict[str, set[str]] = {}  # of each package, those that are needed
+    extras: dict[str, set[str]] = {}  # required extras of each package
     while waiting:
         requirement = waiting.pop()
         name = str(canonicalize_name(requirement.name))
-        # What isn't pinned is for another system.
+        # Packages that aren't pinned are for other systems.
         if name in pins and not (name in extras and requirement.extras <= extras[name]):
             extras.setdefault(name, set()).update(requirement.extras)
             waiting += _needed_by(name, extras[name])
@@ -157,15 +156,15 @@ def requirements(settings: SpaceSettings, checkout: Path = CHECKOUT, extra_index
 
 def _check_target(target: Path, overwrite: bool) -> None:
     if target.exists() and not target.is_dir():
-        raise SaveError(f"{target} is a file. Name a folder that doesn't exist yet.")
+        raise SaveError(f"{target} is a file. Choose a folder that doesn't exist.")
     if not target.is_dir() or not any(target.iterdir()):
         return
     is_space = all((target / name).is_file() for name in ("README.md", "requirements.txt", *FILES))
-    # A checkout must never be taken for a Space, whatever lies in it.
+    # A checkout must never be overwritten.
     if not is_space or (target / "constraints.txt").exists() or (target / ".git").exists():
-        raise SaveError(f"{target} holds something else than a Space. Name a folder that doesn't exist yet.")
+        raise SaveError(f"{target} contains other files than a Space. Choose a folder that doesn't exist.")
     if not overwrite:
-        raise SaveError(f"{target} holds a Space already. Name another folder, or add --overwrite.")
+        raise SaveError(f"{target} already contains a Space. Choose another folder, or add --overwrite.")
 
 
 def _pins(path: Path) -> dict[str, str]:
@@ -173,7 +172,7 @@ def _pins(path: Path) -> dict[str, str]:
     for line in path.read_text(encoding="utf-8").split():
         name, equals, version = line.partition("==")
         if not equals:
-            raise InputError(f"{path} holds {line!r}; each line must pin one package, such as numpy==2.4.6.")
+            raise InputError(f"{path} contains {line!r}; each line must pin one package, such as numpy==2.4.6.")
         pins[str(canonicalize_name(name))] = version
     return pins
 
@@ -184,10 +183,10 @@ def _wanted(path: Path, extras: Iterable[str]) -> list[str]:
     project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
     optional = project["optional-dependencies"]
     if unknown := [extra for extra in extras if extra not in optional]:
-        raise InputError(f"spaces.yaml names the extra {unknown[0]!r}; pyproject.toml has {', '.join(optional)}.")
+        raise InputError(f"spaces.yaml has the unknown extra {unknown[0]!r}; pyproject.toml has {', '.join(optional)}.")
     lines = [*project["dependencies"]]
     waiting = list(extras)
-    for extra in waiting:  # an extra may name others
+    for extra in waiting:  # an extra may include others
         for line in optional[extra]:
             requirement = Requirement(line)
             if requirement.name == project["name"]:

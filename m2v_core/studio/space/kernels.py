@@ -1,7 +1,7 @@
-"""Compiling the kernels on a Space that has only their sources.
+"""Compilation of the kernels on a Space that has only their sources.
 
-A Space installs requirements.txt before its files are there, so pip can't build this package for it.
-`m2v space build` adds the compiled module where it can; otherwise the app compiles it before its first import.
+A Space installs requirements.txt before its files are copied, so pip can't build this package. `m2v space build`
+includes the compiled module if possible; otherwise the app compiles it before its first import.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _SECONDS_TO_COMPILE = 300
 
 
 def compile_kernels(folder: Path) -> None:
-    """Compile the kernels of the Space in `folder` unless they are there.
+    """Compile the kernels of the Space in `folder` unless they exist.
 
-    Success and failure are logged, and a failure is not raised: without kernels the app runs on the NumPy path.
+    Failures are logged, not raised: without kernels the app falls back to NumPy.
     """
     module = folder / MODULE
     if module.exists():
         return
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
-        logger.warning("The kernels are not compiled, because there is no C compiler.")
+        logger.warning("The kernels are not compiled because there is no C compiler.")
         return
     started = time.monotonic()
     try:
         project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
         (extension,) = project["tool"]["setuptools"]["ext-modules"]
-        # Compiled beside its place and then renamed, so that no process imports half a module.
+        # Compiled to a temporary folder and renamed, so that no process imports an incomplete module.
         with tempfile.TemporaryDirectory(dir=module.parent) as beside:
             output = Path(beside, module.name)
             include = f"-I{sysconfig.get_path('include')}"

@@ -1,4 +1,4 @@
-"""`spaces.yaml` as checked values."""
+"""Validated settings from `spaces.yaml`."""
 
 from __future__ import annotations
 
@@ -15,46 +15,46 @@ from m2v_core.errors import InputError, NotFoundError
 
 _CHECKOUT, _INSTALLED = Path(__file__).parents[3], Path(__file__).parents[2] / "_app"
 APP_FOLDER = _CHECKOUT if all((_CHECKOUT / name).is_file() for name in ("app.py", "spaces.yaml")) else _INSTALLED
-"""Where `app.py`, `pages` and `spaces.yaml` are: the checkout, or a folder in the installed package."""
+"""Folder of `app.py`, `pages` and `spaces.yaml`: the checkout, or a folder in the installed package."""
 SETTINGS_FILE = APP_FOLDER / "spaces.yaml"
 
 # Source: https://huggingface.co/docs/hub/spaces-config-reference
 COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
-_MAX_DESCRIPTION = 60  # characters; the Hub refuses more
+_MAX_DESCRIPTION = 60  # characters; the Hub's limit
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one installation allows; None is no limit.
+    """Limits of an installation; None means no limit.
 
     Attributes:
-        running_jobs: Jobs that run at once.
-        waiting_jobs: Jobs that may wait, all people together.
-        jobs_per_person: Unfinished jobs of one person.
-        job_seconds: Wall clock of one job, without its time in the queue.
-        job_memory_bytes: Memory of one job.
-        jobs_bytes: Disk for finished jobs; the oldest go first.
-        jobs_kept_days: How long finished jobs stay.
-        vocabulary_words: Words of one distillation.
-        corpus_characters: Characters of the sentences that one is fitted to.
-        teacher_parameters: Size of a teacher.
-        teacher_words: Words of a model that a teacher reads, to be shown beside it.
-        teacher_documents: Documents that a teacher reads, to be shown beside the model.
-        upload_bytes: One uploaded file.
-        models_per_person: Models in one library.
-        model_bytes: One model in it.
-        library_bytes: All models of all people.
-        models_kept_days: How long a model stays that nobody opens.
-        served_bytes: Disk for uploads and downloads; the oldest go first.
-        hub_cache_bytes: Disk for what comes from the Hub; the teachers not used for longest go first.
-        documents: Texts that can be searched at once.
-        documents_kept_days: How long they stay.
-        speed_models: Models in one measurement.
-        speed_texts: Texts in one measurement.
-        evaluation_models: Models in one evaluation.
-        evaluation_texts: Texts in one evaluation, those for fidelity and the test data each.
-        api_texts: Texts in one request of the API.
-        text_characters: One of these.
+        running_jobs: Number of jobs that run at the same time.
+        waiting_jobs: Number of queued jobs of all users.
+        jobs_per_person: Number of unfinished jobs per user.
+        job_seconds: Run time of a job, excluding its time in the queue.
+        job_memory_bytes: Memory of a job.
+        jobs_bytes: Disk space of finished jobs; the oldest are deleted first.
+        jobs_kept_days: Days after which finished jobs are deleted.
+        vocabulary_words: Number of words of a vocabulary.
+        corpus_characters: Number of characters of a corpus.
+        teacher_parameters: Number of parameters of a teacher.
+        teacher_words: Number of words that a teacher encodes for a comparison.
+        teacher_documents: Number of documents that a teacher encodes for a comparison.
+        upload_bytes: Size of an uploaded file.
+        models_per_person: Number of models in a user's library.
+        model_bytes: Size of a model in the library.
+        library_bytes: Size of all models of all users.
+        models_kept_days: Days without use after which a model is deleted.
+        served_bytes: Disk space of uploads and downloads; the oldest are deleted first.
+        hub_cache_bytes: Disk space of the Hub cache; the least recently used teachers are deleted first.
+        documents: Number of searchable texts.
+        documents_kept_days: Days after which these texts are deleted.
+        speed_models: Number of models in a speed comparison.
+        speed_texts: Number of texts in a speed comparison.
+        evaluation_models: Number of models in an evaluation.
+        evaluation_texts: Number of texts in an evaluation, for fidelity and for the test data each.
+        api_texts: Number of texts in an API request.
+        text_characters: Number of characters of a text in an API request.
     """
 
     running_jobs: int
@@ -88,26 +88,26 @@ class Limits:
 
 @dataclass(frozen=True)
 class SpaceSettings:
-    """All of `spaces.yaml`.
+    """The contents of `spaces.yaml`.
 
     Attributes:
-        title: What the Space is called.
-        emoji: Its sign.
-        color_from: One of `COLORS`; the card fades from it ...
-        color_to: ... to this one.
-        short_description: Up to 60 characters.
-        license: SPDX id of the code.
-        tags: For the Hub's search.
-        sdk: What runs it.
-        sdk_version: And in which version.
+        title: Title of the Space.
+        emoji: Emoji of the Space.
+        color_from: Start of the card's color gradient, one of `COLORS`.
+        color_to: End of the gradient, one of `COLORS`.
+        short_description: At most 60 characters.
+        license: SPDX id of the code's license.
+        tags: Tags on the Hub.
+        sdk: SDK of the Space.
+        sdk_version: Version of the SDK.
         python_version: For example "3.11".
-        app_file: What is started.
-        hardware: What is suggested to those who copy it.
+        app_file: Script to run.
+        hardware: Suggested hardware for duplicates.
         extras: Extras of pyproject.toml to install.
-        oauth_scopes: What people are asked to allow when they sign in.
-        preloaded_models: Repositories to fetch while it is built, each with its files after a space.
-        space: What strangers may do.
-        laptop: What may be done on one's own machine.
+        oauth_scopes: Permissions requested on sign-in.
+        preloaded_models: Repositories to download during the build, each followed by a space and its files.
+        space: Limits of a public Space.
+        laptop: Limits of a local installation.
     """
 
     title: str
@@ -130,11 +130,11 @@ class SpaceSettings:
 
 
 def current_limits() -> Limits:
-    """What this installation allows: as a Space it is for strangers, anywhere else for oneself.
+    """Limits of this installation: of a public Space, or of a local installation.
 
     Raises:
-        NotFoundError: There is no `spaces.yaml`.
-        InputError: It holds something else than it should.
+        NotFoundError: `spaces.yaml` is missing.
+        InputError: `spaces.yaml` is invalid.
     """
     settings = _own_settings()
     return settings.space if "SPACE_ID" in os.environ else settings.laptop
@@ -146,20 +146,20 @@ def _own_settings() -> SpaceSettings:
 
 
 def load_settings(path: Path = SETTINGS_FILE) -> SpaceSettings:
-    """The settings in a file.
+    """Load and validate the settings in a file.
 
     Raises:
-        NotFoundError: There is no such file.
-        InputError: It is no YAML, or a name or value in it is wrong; the message says which.
+        NotFoundError: The file does not exist.
+        InputError: The file is not YAML, or a name or value in it is invalid.
     """
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise NotFoundError(
-            f"There is no {path}. It is part of the app; restore it, or install the package again."
+            f"{path} does not exist. It is part of the app; restore it, or reinstall the package."
         ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} can't be read as YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     whole = _mapping(loaded, path.name)
     limits = _mapping(whole.pop("limits", None), f"{path.name}: limits")
     _check_names(limits, {"space", "laptop"}, f"{path.name}: limits")
@@ -167,17 +167,17 @@ def load_settings(path: Path = SETTINGS_FILE) -> SpaceSettings:
     values = _values(SpaceSettings, whole, path.name)
     for name in ("color_from", "color_to"):
         if values[name] not in COLORS:
-            raise InputError(f"{path.name}: {name} is {values[name]!r}; the Hub knows {', '.join(COLORS)}.")
+            raise InputError(f"{path.name}: {name} is {values[name]!r}; use one of {', '.join(COLORS)}.")
     if len(values["short_description"]) > _MAX_DESCRIPTION:
         raise InputError(
-            f"{path.name}: short_description has {len(values['short_description'])} characters, and the Hub takes "
+            f"{path.name}: short_description has {len(values['short_description'])} characters; the limit is "
             f"{_MAX_DESCRIPTION}. Shorten it."
         )
     return SpaceSettings(**values | read)
 
 
 def _values(cls: type, value: object, where: str) -> dict[str, Any]:
-    """The value of each field of a class, but for limits, which are read by themselves."""
+    """Validate the value of each field of a class except limits, which are validated separately."""
     values = _mapping(value, where)
     kinds = {field.name: str(field.type) for field in fields(cls) if field.type != "Limits"}
     _check_names(values, set(kinds), where)
@@ -192,25 +192,23 @@ def _value(kind: str, value: object, where: str, name: str) -> object:
         return value
     if kind != "str":
         if not isinstance(value, list):
-            raise InputError(f"{where}: {name} is {value!r}; it must be a list of texts.")
+            raise InputError(f"{where}: {name} is {value!r}; it must be a list of strings.")
         return tuple(_value("str", item, where, name) for item in value)
     if not isinstance(value, str) or not value.strip() or len(value.splitlines()) > 1:
-        raise InputError(
-            f"{where}: {name} is {value!r}; it must be a line of text. Put it in quotes if it is a number."
-        )
+        raise InputError(f"{where}: {name} is {value!r}; it must be a single-line string. Put numbers in quotes.")
     return value
 
 
 def _mapping(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise InputError(f"{where} must hold names with values, not {value!r}.")
+        raise InputError(f"{where} must be a mapping, not {value!r}.")
     return dict(value)
 
 
 def _check_names(values: Mapping[str, Any], names: set[str], where: str) -> None:
     if missing := sorted(names - values.keys()):
-        raise InputError(f"{where} lacks {', '.join(missing)}. Add what is missing.")
+        raise InputError(f"{where} lacks {', '.join(missing)}. Add the missing names.")
     if unknown := sorted(map(str, values.keys() - names)):
         raise InputError(
-            f"{where} holds {', '.join(unknown)}, which nothing reads. Take it out; there are {sorted(names)}."
+            f"{where} has unknown names: {', '.join(unknown)}. Remove them; the valid names are {sorted(names)}."
         )

@@ -1,1 +1,1 @@
-"""What the jobs do, a module for each kind of work."""
+"""Functions of the jobs, one module per kind."""

@@ -1,4 +1,4 @@
-"""Whose access to the Hub a job uses, and which teachers it may load."""
+"""Hub access and permitted teachers of a job."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def use_hub_account(order: WorkOrder) -> None:
-    """Let huggingface_hub act for the job's owner in this process, if they gave their `hf_token`.
+    """Sign huggingface_hub in as the job's owner in this process, if the job has an `hf_token`.
 
-    Downloads then go to the job's own cache: in the shared one, what one may read would be another's cache
-    hit. Must come before huggingface_hub is imported, which reads its settings once.
+    Downloads then use the job's private cache, as private files in the shared cache would be accessible to other
+    users. Must be called before huggingface_hub is imported, which reads its settings once.
     """
     hf_token = order.secrets.get("hf_token")
     if hf_token is None:
         return
-    # Set in here, so it is no part of the environment that other processes can look up.
+    # Set at runtime, so that it is not in the process's initial environment, which other processes can read.
     os.environ["HF_TOKEN"] = hf_token
     os.environ.pop("HF_HUB_DISABLE_IMPLICIT_TOKEN", None)
     os.environ["HF_HUB_CACHE"] = str(order.private_cache / "hub")
@@ -30,15 +30,15 @@ def use_hub_account(order: WorkOrder) -> None:
 
 
 def check_teacher(order: WorkOrder, teacher: str) -> str | None:
-    """Refuse a teacher larger than allowed, before anything of its weights is fetched.
+    """Check the size of a teacher before its weights are downloaded.
 
     Returns:
-        The commit that was looked at, which is the one to load; None where there is no limit, or no commit.
+        The checked commit, which is the one to load; None without a limit, or for a local teacher.
 
     Raises:
-        TeacherError: It is larger, or can't be distilled anyway; the message says why.
-        HubError: Nobody can be asked how large it is.
-        NotFoundError: There is no such teacher.
+        TeacherError: The teacher is too large, or can't be distilled.
+        HubError: The Hub can't be reached.
+        NotFoundError: The teacher does not exist.
     """
     if order.teacher_parameters is None:
         return None
@@ -51,17 +51,17 @@ def check_teacher(order: WorkOrder, teacher: str) -> str | None:
 
 
 def open_encoder(order: WorkOrder, spec: str, name: str) -> Encoder:
-    """The encoder that a job was asked to measure, as `m2v eval` opens it.
+    """Open an encoder, as `m2v eval` does.
 
-    Models of the library are `static:`, whatever their files say: strangers upload them.
+    Pass models of the library as `static:`, whatever their files state, because they may be uploaded by strangers.
 
     Args:
-        order: Says on which device a teacher runs, and how large it may be.
+        order: The job, with the device and the maximum size of a teacher.
         spec: As for `m2v_core.evaluation.encoders.open_encoder`.
-        name: What people call it.
+        name: Name for users.
 
     Raises:
-        M2VError: As there, and as `check_teacher`.
+        M2VError: As in `encoders.open_encoder` and `check_teacher`.
     """
     from m2v_core.evaluation import encoders
 
@@ -79,9 +79,9 @@ def open_encoder(order: WorkOrder, spec: str, name: str) -> Encoder:
 
 
 def load_teacher(order: WorkOrder, name: str) -> TeacherEncoder:
-    """The teacher of that name, with all its modules, if it is allowed.
+    """Load a teacher with all of its modules, if it is permitted.
 
     Raises:
-        M2VError: As `open_encoder`.
+        M2VError: As in `open_encoder`.
     """
     return cast("TeacherEncoder", open_encoder(order, f"teacher:{name}", name))

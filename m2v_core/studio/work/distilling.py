@@ -1,33 +1,36 @@
-"""The job that distills a teacher, and measures and publishes the model if asked."""
+"""The job that distills a teacher and, optionally, measures and publishes the model."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from m2v_core.distillation.settings import SETTING_NAMES, DistillRequest
+from m2v_core.distillation.timing import RunClock, Timings
+from m2v_core.distillation.vocabulary import by_falling_count, split_counts
 from m2v_core.errors import SaveError
 from m2v_core.progress import ProgressReporter
 from m2v_core.studio.jobs.kinds import AFTERWARDS, WorkOrder
 from m2v_core.studio.work.access import check_teacher, use_hub_account
 from m2v_core.studio.work.measuring import measure
-from m2v_core.studio.work.publishing import put_on_hub
+from m2v_core.studio.work.publishing import push_model
 
 if TYPE_CHECKING:
     from m2v_core.model import StaticModel
 
-_PROBES = ["A sentence to try a saved model with.", "And one more, of other words.", "42"]
+_PROBES = ["A sentence for checking a saved model.", "Another one with different words.", "42"]
 
 
 def default_name(teacher: str, dim: object = None, words_file: str | None = None) -> str:
-    """What a model is called unless somebody names it: "minilm-l6-medical-256".
+    """The default name of a model, such as "minilm-l6-medical-256".
 
     Args:
-        teacher: A Hub name or a folder; a leading "all-" and the version at its end say nothing and are left out.
-        dim: The dimensions, as asked for or as they will be; left out unless it is a whole number.
-        words_file: Path of the file of its vocabulary, if that came from one.
+        teacher: A Hub name or a folder; a leading "all-" and a trailing version are omitted.
+        dim: The number of dimensions; omitted unless it is an integer.
+        words_file: Path of the vocabulary file, if there is one.
     """
     last = re.split(r"[/\\]", teacher.strip().rstrip("/\\"))[-1].lower()
     parts = [_slug(re.sub(r"^all[-_]|[-_]v[\d.]+$", "", last))[:48]]
@@ -39,46 +42,62 @@ def default_name(teacher: str, dim: object = None, words_file: str | None = None
 
 
 def _slug(text: str) -> str:
-    """The text with all that a name can't hold as hyphens."""
+    """Replace characters that are not allowed in a name by hyphens."""
     return re.sub(r"[^a-z0-9._]+|\.{2,}", "-", text).strip("-._")
 
 
 def check(parameters: Mapping[str, Any], texts: Mapping[str, Sequence[str]]) -> None:
-    """Refuse settings that `distill` would refuse.
+    """Validate the settings of `distill`.
 
     Raises:
-        InputError: One is out of its range, the texts can't be used with them, or the name can't be a model's.
+        InputError: A setting is out of range, conflicts with the texts, or the name of the model is invalid.
     """
     if "name" in parameters:
-        from m2v_core.hub.push import check_repo_id  # the worker sets up its account before huggingface_hub is imported
+        from m2v_core.hub.push import check_repo_id  # lazy: use_hub_account must run before importing huggingface_hub
 
         check_repo_id(str(parameters["name"]))
     settings = {name: parameters[name] for name in SETTING_NAMES if name in parameters}
-    DistillRequest(**settings, vocabulary=texts.get("vocabulary"), corpus=texts.get("corpus"))
+    DistillRequest(**settings, vocabulary=_vocabulary(parameters, texts), corpus=texts.get("corpus"))
+
+
+def _vocabulary(
+    parameters: Mapping[str, Any], texts: Mapping[str, Sequence[str]]
+) -> str | Sequence[str] | Mapping[str, float] | None:
+    """Return the vocabulary in the form that `distill` accepts: automatic, or words with or without counts."""
+    lines = texts.get("vocabulary")
+    if lines is None:
+        vocabulary: str | None = parameters.get("vocabulary")
+        return vocabulary
+    words, counts, _ = split_counts(lines)
+    return words if counts is None else by_falling_count(words, counts)
 
 
 def distill(order: WorkOrder) -> Mapping[str, Any]:
-    """Distil a teacher and save the model; then, if asked, measure and publish it.
+    """Distill a teacher and save the model; optionally measure and publish it.
 
-    Beside the parameters of `distill` it takes `name`, `license` and `measure` for the model's card, and `publish`, a
-    mapping of `DESTINATION`, for which the secret `publish_token` signs in. Once the model is saved it is kept,
-    however the rest ends.
+    The text `vocabulary` contains words or lines of `word<TAB>count`; the parameter `vocabulary` is an automatic one,
+    such as `"auto:en"`. In addition to the parameters of `distill`, the job has `name`, `license` and `measure` for the
+    model card, and `publish`, a mapping of `DESTINATION`, with the secret `publish_token`. Once the model is saved, the
+    job counts as done even if a later step fails.
 
     Returns:
-        `dim`, `n_tokens` and `n_bytes` on disk of the model; `measured` and `published` where they were asked for.
+        `dim`, `n_tokens` and `n_bytes` on disk of the model; `measured` and `published` if requested.
     """
     use_hub_account(order)
-    reporter = ProgressReporter(order.progress, order.cancel)
-    reporter.start("start")  # before the import below, which takes seconds
+    extra = {name: order.parameters[name] for name in AFTERWARDS if name in order.parameters}
+    parameters = {name: value for name, value in order.parameters.items() if name not in {*extra, "vocabulary"}}
+    lines = order.texts
+    texts: dict[str, Any] = {"vocabulary": _vocabulary(order.parameters, lines), "corpus": lines.get("corpus")}
+    clock = _clock(order, {**parameters, **texts}, extra)
+    order = replace(order, progress=clock)
+    reporter = ProgressReporter(clock, order.cancel)
+    reporter.start("start")  # the imports below take seconds
     revision = check_teacher(order, order.parameters["model_name"])
     from m2v_core.distillation.pipeline import distill as distill_teacher
 
-    extra = {name: order.parameters[name] for name in AFTERWARDS if name in order.parameters}
-    parameters = {name: value for name, value in order.parameters.items() if name not in extra}
     model = distill_teacher(
         **parameters,
-        vocabulary=order.texts.get("vocabulary"),
-        corpus=order.texts.get("corpus"),
+        **texts,
         cache_folder=None if "hf_token" in order.secrets else order.shared_cache,
         progress=order.progress,
         cancel=order.cancel,
@@ -88,28 +107,45 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     reporter.start("save", 1)
     model.save_pretrained(order.staging, name, license=license)
     reporter.advance(1)
-    if not extra.get("publish"):  # which opens it as others will
+    if not extra.get("publish"):  # which includes its own check
         reporter.start("check")
         _check_saved(model, order.staging)
     n_bytes = sum(file.stat().st_size for file in order.staging.iterdir())
     outcome: dict[str, Any] = {"dim": model.dim, "n_tokens": len(model.tokens), "n_bytes": n_bytes}
     if not extra:
+        clock.finish()
         return outcome
-    order.keep(outcome)
+    order.commit(outcome)
     if extra.get("measure"):
         measured, outcome["measured"] = measure(model, parameters["model_name"], parameters.get("device"), reporter)
         model.save_pretrained(order.staging, name, license=license, measured=measured)
-        order.keep(outcome)
+        order.commit(outcome)
     if extra.get("publish"):
-        outcome["published"] = put_on_hub(order, order.staging, extra["publish"])
+        outcome["published"] = push_model(order, order.staging, extra["publish"])
+    clock.finish()
     return outcome
 
 
+def _clock(order: WorkOrder, parameters: Mapping[str, Any], extra: Mapping[str, Any]) -> RunClock:
+    """Build the progress callback that adds the remaining time. Timings of private teachers are not stored."""
+    measure = ["measure"] if extra.get("measure") else []
+    publish = ["check", "connect", "upload", "verify"]
+    stages = ["save", *measure, *publish] if extra.get("publish") else ["save", "check", *measure]
+    token = order.secrets.get("hf_token")
+
+    def defaults() -> Mapping[str, float]:
+        from m2v_core.distillation.preflight import run_seconds
+
+        return run_seconds(parameters["model_name"], parameters, token=token, stages=stages)
+
+    return RunClock(order.progress, Timings(None if token else order.shared_cache), parameters["model_name"], defaults)
+
+
 def _check_saved(model: StaticModel, folder: Path) -> None:
-    """Open what was saved, and have it encode.
+    """Load the saved model and compare its embeddings.
 
     Raises:
-        SaveError: It gives something else than the model did before.
+        SaveError: The embeddings changed.
     """
     import numpy as np
 
@@ -117,6 +153,4 @@ def _check_saved(model: StaticModel, folder: Path) -> None:
 
     opened = StaticModel.from_pretrained(folder)
     if opened.tokens != model.tokens or not np.allclose(opened.encode(_PROBES), model.encode(_PROBES), atol=1e-6):
-        raise SaveError(
-            "The saved model does not give what it gave before it was saved. Check the disk, and try again."
-        )
+        raise SaveError("The model's embeddings changed after saving. Check the disk, and try again.")

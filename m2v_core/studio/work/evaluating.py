@@ -1,4 +1,4 @@
-"""The job that says how good models are: fidelity without labels, scores on one's own data, the frontier of sizes."""
+"""The job that evaluates models: fidelity without labels, scores on test data, and the size-quality frontier."""
 
 from __future__ import annotations
 
@@ -22,29 +22,28 @@ if TYPE_CHECKING:
     from m2v_core.evaluation.tasks import Task
 
 OWN_TEXTS = "own texts"
-_TEXTS_A_STEP = 64  # between two looks at whether to stop
+_STEP_TEXTS = 64  # between checks for cancellation
 
 
 def evaluate(order: WorkOrder) -> Mapping[str, Any]:
-    """Measure models side by side.
+    """Compare models.
 
-    `models` is a list of `{"name": ..., "path": ...}`, the first of them the one that matters; `peers` are encoders as
-    `open_encoder` takes them, such as `"tfidf"`; `teacher` is a name, or None. With `with_fidelity`, `texts` tell how
-    much of the teacher's ranking each of them keeps: those given, or else a sample. With `with_tasks`, all are scored
-    on `sets`, lines of `OwnSet.to_lines`, and `archives`, a line of `TaskArchive.to_line` each, and with
-    `scores_teacher` the teacher too. With `with_frontier`, the first model is made smaller in every way, and judged by
-    these tasks, or else by its fidelity, and its speed is measured; `shared_rows` tries that many rows for all tokens
-    too.
+    `models` is a list of `{"name": ..., "path": ...}`, the main model first; `peers` are specs for `open_encoder`, such
+    as `"tfidf"`; `teacher` is a name or None. `with_fidelity` measures the fidelity of each encoder to the teacher on
+    `texts`, by default a sample. `with_tasks` scores all encoders on `sets` (lines of `OwnSet.to_lines`) and `archives`
+    (one line of `TaskArchive.to_line` each); `scores_teacher` includes the teacher. `with_frontier` compresses the
+    first model in all supported ways, scores each version on these tasks, or else by fidelity, and measures its speed;
+    `shared_rows` also tries this number of shared rows.
 
     Returns:
-        `teacher`; `fidelity` by encoder's name, and `texts_name`; `evaluation`, as `Evaluation.to_json`; `frontier`, a
-        list of rows, and `dtype`, the number format of the first model; each None where it was not asked for;
-        `encoders`, all of them by `EncoderFacts.to_json`; `machine` and `date`. The same is in `evaluation.json`.
+        `teacher`; `fidelity` by encoder name, and `texts_name`; `evaluation` from `Evaluation.to_json`; `frontier`, a
+        list of rows, and `dtype`, the number format of the first model; each None if not requested; `encoders`, from
+        `EncoderFacts.to_json`; `machine` and `date`. The same is written to `evaluation.json`.
     """
     use_hub_account(order)
     parameters = order.parameters
     reporter = ProgressReporter(order.progress, order.cancel)
-    reporter.start("load")  # uncounted, as nobody knows beforehand how long a teacher takes
+    reporter.start("load")  # without a total, as the time to load a teacher is unknown
     from m2v_core.evaluation import encoders as opening
     from m2v_core.evaluation.fidelity import measure_fidelity, teacher_task
     from m2v_core.evaluation.own_data import OwnSet
@@ -64,17 +63,17 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
     texts = own_texts or sample_texts()
     needs_teacher = parameters.get("with_fidelity") or (parameters.get("with_frontier") and not tasks)
     if needs_teacher and not parameters.get("teacher"):
-        raise InputError("Fidelity is agreement with a teacher, and none is chosen. Choose one, or give test data.")
+        raise InputError("Fidelity requires a teacher. Choose one, or add test data.")
     encoders: list[Encoder] = []
     for model in parameters["models"]:
         encoders.append(open_encoder(order, f"static:{model['path']}", model["name"]))
         reporter.advance(0)
-    teacher: _Remembering | None = None
+    teacher: _CachingEncoder | None = None
     for spec in parameters.get("peers", []):
-        encoders.append(_renamed(opening.open_encoder(spec, teacher_folder=_no_teacher), encoders))
+        encoders.append(_rename(opening.open_encoder(spec, teacher_folder=_no_teacher), encoders))
         reporter.advance(0)
     if needs_teacher or (tasks and parameters.get("teacher") and parameters.get("scores_teacher")):
-        teacher = _Remembering(load_teacher(order, parameters["teacher"]), order.cancel)
+        teacher = _CachingEncoder(load_teacher(order, parameters["teacher"]), order.cancel)
         reporter.advance(0)
 
     outcome: dict[str, Any] = {
@@ -95,7 +94,7 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
         outcome["fidelity"] = {encoder.facts.name: one.to_json() for encoder, one in zip(encoders, found, strict=True)}
     if tasks:
         if teacher is not None and parameters.get("scores_teacher"):
-            encoders.append(_renamed(teacher, encoders))
+            encoders.append(_rename(teacher, encoders))
         progress = _as_stage("tasks", order.progress)
         outcome["evaluation"] = evaluate_on(encoders, tasks, progress=progress, cancel=order.cancel).to_json()
     if parameters.get("with_frontier"):
@@ -107,14 +106,14 @@ def evaluate(order: WorkOrder) -> Mapping[str, Any]:
 
 
 def _frontier(order: WorkOrder, tasks: Sequence[Task]) -> tuple[list[dict[str, Any]], str]:
-    """The rows, and the number format that the model is kept in."""
+    """Return the rows of the frontier, and the number format of the model."""
     from m2v_core.evaluation.frontier import frontier
     from m2v_core.evaluation.speed import speed_meter
     from m2v_core.model import StaticModel
 
     model = StaticModel.from_pretrained(order.parameters["models"][0]["path"])
     shared = order.parameters.get("shared_rows")
-    # Rows that are shared already can't be shared anew.
+    # A model with shared rows can't be quantized again.
     can_share = model.token_mapping is None and shared and shared < len(model.token_embeddings)
     rows = frontier(
         model,
@@ -127,8 +126,8 @@ def _frontier(order: WorkOrder, tasks: Sequence[Task]) -> tuple[list[dict[str, A
     return [row.to_json() for row in rows], str(model.token_embeddings.dtype)
 
 
-class _Remembering:
-    """A teacher that reads each text once, though fidelity, tasks and frontier all ask for it."""
+class _CachingEncoder:
+    """A teacher with a cache of embeddings, which fidelity, tasks and frontier share."""
 
     def __init__(self, encoder: Encoder, cancel: threading.Event) -> None:
         self._encoder = encoder
@@ -140,23 +139,23 @@ class _Remembering:
         """See `Encoder`.
 
         Raises:
-            Cancelled: The job was cancelled; a teacher takes long for what others read at once.
+            Cancelled: The job was cancelled.
         """
         new = [text for text in dict.fromkeys(texts) if text not in self._rows]
-        for start in range(0, len(new), _TEXTS_A_STEP):
+        for start in range(0, len(new), _STEP_TEXTS):
             if self._cancel.is_set():
-                raise Cancelled("Cancelled while the teacher read; nothing was written.")
-            step = new[start : start + _TEXTS_A_STEP]
+                raise Cancelled("Cancelled while the teacher was encoding; nothing was written.")
+            step = new[start : start + _STEP_TEXTS]
             self._rows.update(zip(step, self._encoder.encode(step), strict=True))
         return np.stack([self._rows[text] for text in texts])
 
 
 def _no_teacher(name: str) -> Any:
-    raise InputError(f"{name!r} is no peer; give a teacher as the teacher.")
+    raise InputError(f"{name!r} is not a peer; pass it as the teacher.")
 
 
-def _renamed(encoder: Any, others: Sequence[Encoder]) -> Any:
-    """The encoder under a name that none of the others has: people call their models what they like."""
+def _rename(encoder: Any, others: Sequence[Encoder]) -> Any:
+    """Give the encoder a name that is unique among the others."""
     taken = {other.facts.name for other in others}
     name, number = encoder.facts.name, 2
     while encoder.facts.name in taken:
@@ -166,5 +165,5 @@ def _renamed(encoder: Any, others: Sequence[Encoder]) -> Any:
 
 
 def _as_stage(stage: str, progress: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """The callback, for work that calls its stage otherwise."""
+    """Return a callback that replaces the name of the stage."""
     return lambda event: progress(replace(event, stage=stage))

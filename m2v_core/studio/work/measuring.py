@@ -1,4 +1,4 @@
-"""The job that measures encoders side by side, and the short measurement of a model that was just made."""
+"""The job that compares the speed of encoders, and the short measurement of a new model."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SECONDS, _ROUNDS = 3.0, 3  # of measuring speed: each encoder's share, and how often it has its turn
-_FIDELITY_SECONDS = 90.0  # the longest that a teacher may take to read for fidelity, which is not measured otherwise
+_SECONDS, _ROUNDS = 3.0, 3  # of the speed measurement per encoder
+_FIDELITY_SECONDS = 90.0  # fidelity is skipped if the teacher needs longer
 _SEED = 20
-_TEXTS_A_STEP = 64  # between two looks at whether to stop
-_MAX_TEACHER_BYTES = 700 * 10**6  # a larger one takes longer to load than the measurement is worth
+_STEP_TEXTS = 64  # between checks for cancellation
+_MAX_TEACHER_BYTES = 700 * 10**6  # larger teachers take too long to load
 
 
 def speed(order: WorkOrder) -> Mapping[str, Any]:
-    """Measure encoders side by side.
+    """Compare the speed of encoders.
 
-    `models` is a list of `{"name": ..., "path": ...}`; `teacher` a name, or None; `with_peer` measures each model
-    in the model2vec package too; `texts` are read instead of the sample that comes along.
+    `models` is a list of `{"name": ..., "path": ...}`; `teacher` is a name or None; `with_peer` also measures each
+    model in the model2vec package; `texts` replace the bundled sample.
 
     Returns:
-        `SpeedComparison.to_json()`; the same is in `speed.json`.
+        `SpeedComparison.to_json()`; the same is written to `speed.json`.
     """
     use_hub_account(order)
     parameters = order.parameters
     reporter = ProgressReporter(order.progress, order.cancel)
     with_peer = bool(parameters.get("with_peer"))
-    reporter.start("load")  # uncounted, as nobody knows beforehand how long a teacher takes
+    reporter.start("load")  # without a total, as the time to load a teacher is unknown
     from m2v_core.evaluation.encoders import Model2VecEncoder, StaticEncoder
     from m2v_core.evaluation.fidelity import rank_correlation
     from m2v_core.evaluation.speed import DEFAULT_ROUNDS, DEFAULT_SECONDS, SAMPLE_NAME, compare_speed, sample_texts
@@ -53,7 +53,7 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
         encoders.append(open_encoder(order, f"static:{model['path']}", model["name"]))
         reporter.advance(0)
         if with_peer and isinstance(encoders[-1], StaticEncoder):
-            encoders.append(Model2VecEncoder(model["path"], f"{model['name']} (model2vec)"))
+            encoders.append(Model2VecEncoder(model["path"], _peer_name(model["name"])))
             reporter.advance(0)
     if parameters.get("teacher"):
         encoders.append(load_teacher(order, parameters["teacher"]))
@@ -73,13 +73,25 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
     return comparison
 
 
+def speed_encoders(parameters: Mapping[str, Any]) -> list[str]:
+    """Names of the encoders that a `speed` job with these parameters measures, the teacher last."""
+    names = []
+    for model in parameters.get("models", ()):
+        names += [model["name"], _peer_name(model["name"])] if parameters.get("with_peer") else [model["name"]]
+    return [*names, parameters["teacher"]] if parameters.get("teacher") else names
+
+
+def _peer_name(name: str) -> str:
+    return f"{name} (model2vec)"
+
+
 def measure(
     model: StaticModel, teacher: str, device: str | None, reporter: ProgressReporter
 ) -> tuple[Measured, dict[str, Any]]:
-    """A short measurement for the model's card, and the same with more of it as plain values; empty if it failed.
+    """Measure a new model briefly; return the values for its card, and more as JSON values; empty if it failed.
 
-    The speed is that of a few seconds on this machine. Fidelity is measured where the teacher is small enough to be
-    loaded once more, and fast enough to read as many sentences as `evidence` asks for.
+    The speed is measured for a few seconds on this machine. Fidelity is measured if the teacher is small enough to load
+    again, and fast enough to encode the number of sentences that `evidence` requires.
     """
     reporter.start("measure", 1)
     from m2v_core.distillation.teacher.teacher import resolve_device, trusted_folder
@@ -89,7 +101,8 @@ def measure(
     try:
         encoders: list[Encoder] = [StaticEncoder(model, "model")]
         folder = trusted_folder(teacher, model.config.get("m2v", {}).get("teacher_revision"))
-        if disk_bytes(folder) <= _MAX_TEACHER_BYTES:
+        teacher_bytes = disk_bytes(folder)
+        if teacher_bytes <= _MAX_TEACHER_BYTES:
             encoders.append(TeacherEncoder(folder, "teacher", resolve_device(device)))
         found = compare_speed(encoders, sample_texts(), rounds=_ROUNDS, seconds=_SECONDS)
         fidelity = _fidelity(encoders, found, reporter)
@@ -97,9 +110,9 @@ def measure(
         raise
     except M2VError as error:
         logger.warning("Nothing was measured: %s", error)
-        return Measured(), {**vars(Measured()), "fidelity_texts": 0}
+        return Measured(), {**vars(Measured()), "n_fidelity_texts": 0}
     reporter.advance(1)
-    speed_of_model = found.encoders[0]
+    speed_of_model, times = found.encoders[0], found.times_the_teacher(found.encoders[0])
     measured = Measured(
         sentences_per_second=speed_of_model.sentences_per_second,
         hardware=f"{found.machine.n_cpus} cores, {found.machine.processor}",
@@ -113,14 +126,16 @@ def measure(
         )
     return measured, {
         **vars(measured),
-        "fidelity_texts": fidelity.n_texts if fidelity else 0,
-        "times_the_teacher": found.times_the_teacher(speed_of_model),
+        "n_fidelity_texts": fidelity.n_texts if fidelity else 0,
+        "times_the_teacher": times,
+        "teacher_sentences_per_second": found.teacher.sentences_per_second if found.teacher and times else None,
+        "teacher_bytes": teacher_bytes,
         "is_teacher_extrapolated": bool(found.teacher and found.teacher.is_extrapolated),
     }
 
 
 def _fidelity(encoders: Sequence[Encoder], speeds: SpeedComparison, reporter: ProgressReporter) -> Fidelity | None:
-    """What the first encoder keeps of the teacher's view; None where the teacher is missing or too slow."""
+    """Fidelity of the first encoder to the teacher; None if the teacher is missing or too slow."""
     from m2v_core.evaluation.evidence import MIN_FIDELITY_TEXTS
     from m2v_core.evaluation.fidelity import compare_embeddings
     from m2v_core.evaluation.run import embeddings_in_blocks
@@ -131,7 +146,7 @@ def _fidelity(encoders: Sequence[Encoder], speeds: SpeedComparison, reporter: Pr
         return None
     texts = random.Random(_SEED).sample(sample_texts(), MIN_FIDELITY_TEXTS)
     static, judge = (
-        embeddings_in_blocks(one, texts, one.facts.name, lambda *_: reporter.advance(0), _TEXTS_A_STEP)
+        embeddings_in_blocks(one, texts, one.facts.name, lambda *_: reporter.advance(0), _STEP_TEXTS)
         for one in encoders
     )
     return compare_embeddings(judge, static)

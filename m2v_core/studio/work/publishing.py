@@ -1,50 +1,60 @@
-"""Publishing from a job: the model is opened as others will open it, pushed, and fetched again."""
+"""The job that publishes a model: check it in other libraries, push it, and verify the upload."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from m2v_core._version import __version__
 from m2v_core.errors import HubError, M2VError, MissingExtraError, ModelFormatError, NotSignedInError, first_line
 from m2v_core.progress import ProgressReporter
+from m2v_core.storage.formats import CARD
 
 if TYPE_CHECKING:
     from m2v_core.evaluation.encoders import Encoder
     from m2v_core.model import StaticModel
     from m2v_core.studio.jobs.kinds import WorkOrder
 
-_TOLERANCE = 1e-3  # of an entry of a unit vector; number formats differ by less
+logger = logging.getLogger(__name__)
+
+_READERS = ("model2vec", "sentence-transformers")
+_MAX_CHECKS = 200  # cached results of earlier checks
+_TOLERANCE = 1e-3  # absolute, of unit vectors; number formats differ by less
 _ERRORS = (M2VError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
 
 
 def publish(order: WorkOrder) -> Mapping[str, Any]:
-    """Put a model's folder on the Hub.
+    """Publish a model's folder to the Hub.
 
-    `model` is the folder, `model_id` what the app calls it, `model_name` what people do; the others are
-    `kinds.DESTINATION`. `card` holds the text of README.md, in one piece; the folder's own without it. The secret
-    `publish_token` signs in; `publish_grant` is the `Grant` that it came with, as text.
+    `model` is the folder, `model_id` its id in the library, `model_name` its name; the other parameters are
+    `kinds.DESTINATION`. The text `card` replaces README.md. The secret `publish_token` is the access token, and
+    `publish_grant` its `Grant` as text.
 
     Returns:
-        `published`, as `put_on_hub` returns it.
+        `published`, from `push_model`.
     """
-    return {"published": put_on_hub(order, Path(order.parameters["model"]), order.parameters)}
+    return {"published": push_model(order, Path(order.parameters["model"]), order.parameters)}
 
 
-def put_on_hub(order: WorkOrder, folder: Path, destination: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a model's folder in every reader that is installed, then push it.
+def push_model(order: WorkOrder, folder: Path, destination: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a model's folder in all installed libraries, then push it.
 
     Returns:
-        `Pushed` as a mapping, `n_bytes`, and `readers`, the libraries that opened it.
+        `Pushed` as a mapping, `n_bytes`, and `readers`, the libraries that opened the model.
     """
     reporter = ProgressReporter(order.progress, order.cancel)
-    readers = check_readers(folder, reporter)
-    from m2v_core.hub.attempts import refuse_long_waits
+    readers = _check_readers_cached(order, folder, reporter)
+    from m2v_core.hub.attempts import reject_long_waits
     from m2v_core.hub.push import push_folder
 
-    refuse_long_waits()
+    reject_long_waits()
     _check_permission(order, destination)
     card = "".join(order.texts.get("card", ())) or None
     pushed = push_folder(
@@ -56,6 +66,7 @@ def put_on_hub(order: WorkOrder, folder: Path, destination: Mapping[str, Any]) -
         create_pr=destination.get("create_pr", False),
         overwrite=destination.get("overwrite", False),
         card=card,
+        thumbnail=_thumbnail(order, folder, destination["repo_id"]),
         progress=order.progress,
         cancel=order.cancel,
     )
@@ -66,11 +77,45 @@ def put_on_hub(order: WorkOrder, folder: Path, destination: Mapping[str, Any]) -
     }
 
 
+def _thumbnail(order: WorkOrder, folder: Path, repo_id: str) -> bytes | None:
+    """Draw the model's share card; None if that fails, because the model can be published without it.
+
+    The folder `maps` of the job contains cached topics and UMAPs. Without a cached UMAP, the card shows a PCA map.
+    """
+    from m2v_core.exploration.neighbors import WordNeighbors
+    from m2v_core.exploration.projection import pca_map, read_map, sample_rows, umap_key
+    from m2v_core.exploration.share_card import draw_share_card
+    from m2v_core.exploration.topics import find_topics
+    from m2v_core.model import StaticModel
+
+    maps = Path(order.parameters.get("maps", order.shared_cache / "maps"))
+    try:
+        model = StaticModel.from_pretrained(str(folder))
+        words = WordNeighbors(model)
+        if not len(words):
+            return None
+        shown = sample_rows(len(words))
+        rows = words.rows[shown]
+        topics = find_topics(rows, [words.texts[index] for index in shown], words.ranks[shown], maps)
+        points = read_map(maps / f"{umap_key(rows)}.npy")
+        n_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        facts = [
+            (f"{n_bytes / 1e6:,.1f} MB", "on disk"),
+            (f"{len(model.tokens):,} tokens", f"{model.dim:,} dimensions"),
+        ]
+        return draw_share_card(
+            repo_id, model.base_model_name or "", facts, pca_map(rows) if points is None else points, topics
+        )
+    except _ERRORS as error:
+        logger.warning("The thumbnail could not be drawn: %s", error)
+        return None
+
+
 def _check_permission(order: WorkOrder, destination: Mapping[str, Any]) -> None:
-    """Look again whether the owner may publish: the job may have waited for long.
+    """Check again whether the owner may publish, as the job may have been queued for a long time.
 
     Raises:
-        HubError: They may not; the message says why.
+        HubError: The owner may not publish.
     """
     from m2v_core.hub.account import Grant, sign_in
 
@@ -83,24 +128,56 @@ def _check_permission(order: WorkOrder, destination: Mapping[str, Any]) -> None:
             account = sign_in(token)
         except NotSignedInError as error:
             refused = str(error)
-        except HubError:  # nobody can tell; the upload itself asks a few times, and says what failed
+        except HubError:  # unknown; the upload retries, and reports the error
             return
         else:
             refused = "" if destination.get("create_pr") else account.refusal(destination["repo_id"])
     if refused:
         raise HubError(
-            f"{destination['repo_id']} could not be published: {refused} Nothing was sent, and the Hub is as it was. "
-            "Your copy is untouched."
+            f"{destination['repo_id']} could not be published: {refused} Nothing was uploaded, and nothing on the Hub "
+            "was changed. Your local copy is unchanged."
         )
 
 
-def check_readers(folder: Path, reporter: ProgressReporter) -> list[str]:
-    """The libraries that open the model and find the same vectors, each with its version.
+def _check_readers_cached(order: WorkOrder, folder: Path, reporter: ProgressReporter) -> list[str]:
+    """Call `check_readers`, which takes a minute, with a cache keyed by the content of the model's files."""
+    from m2v_core.storage.atomic import replacing_file
+    from m2v_core.storage.cache import select_evictions
 
-    What is not installed is left out.
+    checks = order.shared_cache / "readers"
+    record = checks / f"{_fingerprint(folder)}.json"
+    with suppress(OSError, ValueError):
+        readers = json.loads(record.read_text(encoding="utf-8"))
+        if isinstance(readers, list) and all(isinstance(reader, str) for reader in readers):
+            record.touch()
+            return readers
+    readers = check_readers(folder, reporter)
+    with suppress(OSError):  # without a cache entry, the next upload repeats the check
+        checks.mkdir(parents=True, exist_ok=True)
+        with replacing_file(record) as unfinished:
+            unfinished.write_text(json.dumps(readers), encoding="utf-8")
+        for old in select_evictions(
+            [(path.stat().st_mtime, path, 1) for path in checks.glob("*.json")], max_size=_MAX_CHECKS
+        ):
+            old.unlink(missing_ok=True)
+    return readers
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash a model's files except its card, and the versions of the libraries."""
+    digest = hashlib.sha256(json.dumps([__version__, *map(_with_version, _READERS)]).encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != CARD):
+        digest.update(json.dumps([path.relative_to(folder).as_posix(), path.stat().st_size]).encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def check_readers(folder: Path, reporter: ProgressReporter) -> list[str]:
+    """Return the installed libraries that open the model and compute the same embeddings, with their versions.
 
     Raises:
-        ModelFormatError: A reader can't open it, or finds other vectors.
+        ModelFormatError: A library can't open the model, or computes different embeddings.
     """
     reporter.start("check", 3)
     import numpy as np
@@ -112,12 +189,9 @@ def check_readers(folder: Path, reporter: ProgressReporter) -> list[str]:
     texts = _known_texts(model)
     found = ["m2v-studio"]
     reporter.advance(1)
-    others: list[tuple[str, Callable[[Path], Encoder]]] = [
-        ("model2vec", Model2VecEncoder),
-        ("sentence-transformers", TeacherEncoder),
-    ]
-    for package, load in others:
-        expected = model.encode(texts, prompt="" if package == "model2vec" else None)  # which applies no prompts
+    encoders: list[Callable[[Path], Encoder]] = [Model2VecEncoder, TeacherEncoder]
+    for package, load in zip(_READERS, encoders, strict=True):
+        expected = model.encode(texts, prompt="" if package == "model2vec" else None)  # model2vec has no prompts
         try:
             vectors = load(folder).encode(texts)
         except MissingExtraError:
@@ -125,13 +199,14 @@ def check_readers(folder: Path, reporter: ProgressReporter) -> list[str]:
         except _ERRORS as error:
             reason = first_line(error)
             raise ModelFormatError(
-                f"{package} can't open this model ({reason}). Nothing was sent. Distill it again, or take the ZIP."
+                f"{package} can't open this model ({reason}). Nothing was uploaded. Distill it again, or download the "
+                "ZIP."
             ) from error
         else:
             if vectors.shape != expected.shape or not np.allclose(vectors, expected, atol=_TOLERANCE):
                 raise ModelFormatError(
-                    f"{package} opens this model but finds other vectors than this app does. Nothing was sent. Distill "
-                    "it again, or take the ZIP."
+                    f"{package} opens this model but computes different embeddings than this app. Nothing was "
+                    "uploaded. Distill it again, or download the ZIP."
                 )
             found.append(_with_version(package))
         reporter.advance(1)
@@ -139,7 +214,7 @@ def check_readers(folder: Path, reporter: ProgressReporter) -> list[str]:
 
 
 def _known_texts(model: StaticModel) -> list[str]:
-    """Two texts of the model's own words: how a reader treats unknown ones is its own affair."""
+    """Build two texts of words in the model's vocabulary, as libraries may treat unknown words differently."""
     words = []
     for token in model.tokens:
         word = re.sub(r"^(##|[▁Ġ]+)", "", token)

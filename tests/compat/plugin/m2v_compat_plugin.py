@@ -1,6 +1,6 @@
-"""A pytest plugin under which model2vec's own tests are run with `m2v_core.compat`.
+"""A pytest plugin that runs model2vec's own tests with `m2v_core.compat`.
 
-Its folder is added to `PYTHONPATH` of the process that runs them.
+Its folder is in the `PYTHONPATH` of the process that runs them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import ModuleType
 
 import m2v_core.compat
 
-# What model2vec's test modules import and `m2v_core.compat` doesn't have. Placeholders let the modules be imported, and
+# Names that model2vec's test modules import and `m2v_core.compat` lacks. Placeholders make the modules importable, and
 # fail the tests that use them; `differences.tsv` lists those.
 MISSING = {
     "model2vec.distill.inference": ("apply_pca", "compute_weights", "create_embeddings"),
@@ -39,7 +39,7 @@ MISSING = {
 
 
 def placeholder(name: str) -> type:
-    """A class that can be imported and annotated with, and does nothing."""
+    """A class for imports and annotations without any behavior."""
     return type(name, (), {})
 
 

@@ -1,4 +1,4 @@
-"""What files are encoded with."""
+"""Fixtures for encoding files."""
 
 from __future__ import annotations
 

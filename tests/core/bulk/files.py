@@ -1,4 +1,4 @@
-"""Files of texts in every format, and what stands in the outputs."""
+"""Writes input files in every format, and reads outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUTPUTS = (".npy", ".parquet", ".jsonl")
 
 
 def write_texts(folder: Path, kind: str, texts: list[str], column: str = "text") -> Path:
-    """A file of these texts; all but text files have a column "id" before and a column "tag" behind."""
+    """Write a file of these texts; formats with columns get "id" before and "tag" after the texts."""
     path = folder / f"texts{ENDINGS[kind]}"
     rows = [{"id": i, column: text, "tag": f"tag {i % 7}"} for i, text in enumerate(texts)]
     if kind == "text":
@@ -37,7 +37,7 @@ def write_texts(folder: Path, kind: str, texts: list[str], column: str = "text")
 
 
 def read_embeddings(path: Path) -> tuple[np.ndarray, list[dict] | None]:
-    """The embeddings of an output, (n, dim), and its other columns; None for a NumPy file."""
+    """Read the embeddings of an output, (n, dim), and its other columns; None for a NumPy file."""
     if path.suffix == ".npy":
         return np.load(path), None
     if path.suffix == ".jsonl":
@@ -48,5 +48,5 @@ def read_embeddings(path: Path) -> tuple[np.ndarray, list[dict] | None]:
 
 
 def names(folder: Path) -> list[str]:
-    """Everything in a folder."""
+    """The names of all files in a folder."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))

@@ -1,4 +1,4 @@
-"""Files in other encodings than UTF-8: read as their UTF-8 twins are, or refused."""
+"""Files in other encodings than UTF-8 give the same result as in UTF-8, or are rejected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from m2v_core.bulk import readers
-from m2v_core.bulk.labelled import read_labelled
+from m2v_core.bulk.labeled import read_labeled
 from m2v_core.bulk.run import encode_file, read_texts
 from m2v_core.errors import InputError
 from tests.core.bulk.files import ENDINGS, OUTPUTS, read_embeddings, write_texts
@@ -48,7 +48,7 @@ def test_other_encodings(kind, encoding, model, tmp_path, caplog):
 
 @pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", "pairs.tsv"])
-def test_labelled_texts(ending, encoding, tmp_path):
+def test_labeled_texts(ending, encoding, tmp_path):
     path = tmp_path / f"in{ending}"
     pairs = [("caf\u00e9", "the caf\u00e9 on the corner"), ("sea", "na\u00efve sea")]
     mark = "," if ending == ".csv" else "\t"
@@ -58,7 +58,7 @@ def test_labelled_texts(ending, encoding, tmp_path):
     elif ending != "pairs.tsv":
         lines = [f"label{mark}text", *lines]
     path.write_bytes("".join(f"{line}\n" for line in lines).encode(encoding))
-    found = read_labelled(path)
+    found = read_labeled(path)
     assert list(zip(found.labels, found.texts, strict=True)) == pairs
 
 
@@ -70,7 +70,7 @@ def test_stdin(encoding, model, tmp_path, monkeypatch):
     assert [row["text"] for row in read_embeddings(tmp_path / "out.jsonl")[1]] == TEXTS
 
 
-def test_a_later_byte_that_does_not_fit(model, tmp_path, monkeypatch):
+def test_an_invalid_byte_after_the_sample(model, tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "SAMPLE_BYTES", 1000)
     path = tmp_path / "in.txt"
     path.write_bytes(b"the sea\n" * 999 + b"caf\xe9\n")

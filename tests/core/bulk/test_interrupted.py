@@ -1,4 +1,4 @@
-"""Runs that are killed, cancelled or refused leave no half of an output; and memory that doesn't grow."""
+"""Killed, cancelled and failed runs leave no incomplete output; and constant memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.core.bulk.files import names, read_embeddings, write_texts
 WORDS = ["the", "quick", "brown", "fox", "sells", "sea", "shells", "\u4e2d\u6587", "\U0001f984", "na\u00efve"]
 N_TEXTS = 300
 
-# Small blocks, and time to be killed in.
+# Small blocks, slow enough to be killed in between.
 SLOW_RUN = """
 import sys, time
 from m2v_core import StaticModel
@@ -53,7 +53,7 @@ def model_folder(model, tmp_path_factory):
     ("kind", "ending"), [("text", ".npy"), ("jsonl", ".parquet"), ("parquet", ".parquet"), ("tsv", ".jsonl")]
 )
 @pytest.mark.parametrize("was_there", [False, True])
-def test_killed_and_repeated_to_the_same_bytes(was_there, kind, ending, model_folder, monkeypatch, tmp_path):
+def test_a_killed_run_repeated_gives_the_same_bytes(was_there, kind, ending, model_folder, monkeypatch, tmp_path):
     texts = texts_of(N_TEXTS)
     path = write_texts(tmp_path, kind, texts)
     output = tmp_path / f"vectors{ending}"
@@ -82,7 +82,7 @@ def test_killed_and_repeated_to_the_same_bytes(was_there, kind, ending, model_fo
 
 
 @pytest.mark.parametrize("ending", [".npy", ".parquet", ".jsonl"])
-def test_a_cancelled_run_leaves_nothing(ending, model, monkeypatch, tmp_path):
+def test_a_cancelled_run_leaves_no_files(ending, model, monkeypatch, tmp_path):
     monkeypatch.setattr(readers, "ROWS_PER_BLOCK", 7)
     path = write_texts(tmp_path, "csv", texts_of(50))
     cancel, output = threading.Event(), tmp_path / f"out{ending}"
@@ -93,7 +93,7 @@ def test_a_cancelled_run_leaves_nothing(ending, model, monkeypatch, tmp_path):
     np.testing.assert_array_equal(read_embeddings(output)[0].astype(np.float32), model.encode(texts_of(50)))
 
 
-def test_an_error_of_the_disk_leaves_nothing(model, monkeypatch, tmp_path):
+def test_a_disk_error_leaves_no_files(model, monkeypatch, tmp_path):
     monkeypatch.setattr(readers, "ROWS_PER_BLOCK", 7)
     path = write_texts(tmp_path, "text", texts_of(50))
     write, n_writes = run.NpyWriter.write, []
@@ -113,24 +113,24 @@ def test_an_error_of_the_disk_leaves_nothing(model, monkeypatch, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), model.encode(texts_of(50)))
 
 
-def test_two_runs_of_one_output(model, monkeypatch, tmp_path):
+def test_two_runs_with_the_same_output(model, monkeypatch, tmp_path):
     monkeypatch.setattr(readers, "ROWS_PER_BLOCK", 7)
     path = write_texts(tmp_path, "text", texts_of(50))
     refused = []
 
-    def meanwhile(event):
+    def concurrent_run(event):
         if event.done == 7:
             with pytest.raises(SaveError, match="Another run") as raised:
                 encode_file(model, path, tmp_path / "out.npy")
             refused.append(raised)
 
-    encode_file(model, path, tmp_path / "out.npy", progress=meanwhile)
+    encode_file(model, path, tmp_path / "out.npy", progress=concurrent_run)
     assert len(refused) == 1
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), model.encode(texts_of(50)))
     assert names(tmp_path) == ["out.npy", path.name]
 
 
-# Blocks are small because the pools of memory take some twenty blocks to reach their full size.
+# Small blocks, because memory pools only reach their full size after some twenty blocks.
 MEASURED_RUN = """
 import pathlib, re, sys
 from m2v_core import StaticModel
@@ -138,7 +138,7 @@ from m2v_core.bulk import readers, run
 readers.ROWS_PER_BLOCK = 2_048
 model, source, output = sys.argv[1:]
 n_texts = run.encode_file(StaticModel.from_pretrained(model), source, output).n_texts
-# ru_maxrss would be that of the test run, which this process began as a copy of.
+# ru_maxrss would include the test process, from which this process was forked.
 print(n_texts, re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])
 """
 
@@ -155,6 +155,6 @@ def test_memory_does_not_grow_with_the_file(kind, ending, model_folder, monkeypa
         n_encoded, peak_kb = map(int, done.stdout.split())
         assert n_encoded == n_texts
         peaks.append(peak_kb * 1024)
-    # Holding the larger file's texts or embeddings would take 30 MB or more.
+    # Keeping the larger file's texts or embeddings in memory would take 30 MB or more.
     assert output.stat().st_size > 30_000_000
     assert peaks[1] - peaks[0] < 15_000_000, peaks

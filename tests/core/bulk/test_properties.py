@@ -1,4 +1,4 @@
-"""What must hold for any cell: quotes, delimiters, line ends, all of Unicode."""
+"""Properties for any cell: quotes, delimiters, line ends, all of Unicode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from m2v_core.bulk.readers import Block, CsvReader, JsonlReader, TsvReader, Want
 from m2v_core.bulk.vectors import VectorColumn
 from m2v_core.bulk.writers import JsonlWriter
 
-# csv can't write NUL before Python 3.11, and takes a lone CR for a line end, as everybody does.
+# csv can't write NUL before Python 3.11, and treats a lone CR as a line end, as other programs do.
 CELLS = st.text(st.one_of(st.sampled_from("\",;\t|\n'\\ \u2028\x85"), st.characters(exclude_categories=["Cs"])))
 CSV_CELLS = CELLS.map(lambda cell: cell.replace("\0", "").replace("\r", ""))
 VALUES = st.recursive(
@@ -73,7 +73,7 @@ def test_jsonl_in_and_out(rows, ensure_ascii):
 
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20), st.booleans())
-def test_numbers_of_jsonl_read_back_exactly(numbers, is_half):
+def test_numbers_of_jsonl_round_trip_exactly(numbers, is_half):
     with np.errstate(over="ignore"):
         vector = np.array([numbers], np.float16 if is_half else np.float32)
     vector[~np.isfinite(vector)] = 0
@@ -86,7 +86,7 @@ def test_numbers_of_jsonl_read_back_exactly(numbers, is_half):
 
 @given(st.lists(st.lists(CELLS, min_size=1, max_size=5), max_size=40), st.sampled_from(["float32", "float16"]))
 @settings(deadline=None, max_examples=50)
-def test_parquet_has_a_row_group_a_block(groups, dtype):
+def test_parquet_has_one_row_group_per_block(groups, dtype):
     dim, number = 3, 0
     expected = []
     with tempfile.TemporaryDirectory() as folder:
@@ -105,5 +105,5 @@ def test_parquet_has_a_row_group_a_block(groups, dtype):
         assert table.schema.field("v").type.list_size == dim
         assert list(zip(table["text"].to_pylist(), table["v"].to_pylist(), strict=True)) == expected
         wanted = [row for row in expected if row[0] == "a"]
-        assert len(parquet.read_table(path, filters=[("text", "=", "a")])) == len(wanted)  # by their statistics
+        assert len(parquet.read_table(path, filters=[("text", "=", "a")])) == len(wanted)  # uses their statistics
         assert schema_of(ParquetReader(path, Wanted())) == table.schema.remove_metadata()

@@ -1,4 +1,4 @@
-"""Encoding a file: all that can be wrong with what comes in and with where it shall go."""
+"""Invalid inputs and outputs of encoding a file."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.static_models import static_model
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
 BAD_ROWS = [
-    ("jsonl", '{"text": "the"}\n{"text": "fox"\n', "line 2 is no JSON object"),
-    ("jsonl", '{"text": "the"}\n["fox"]\n', "line 2 is no JSON object"),
+    ("jsonl", '{"text": "the"}\n{"text": "fox"\n', "line 2 is not a JSON object"),
+    ("jsonl", '{"text": "the"}\n["fox"]\n', "line 2 is not a JSON object"),
     ("jsonl", '{"text": "the"}\n{"body": "fox"}\n', "line 2 has no key 'text'; its keys are 'body'"),
     ("jsonl", '{"text": "the"}\n\n{"text": null}\n', "line 3 has no text under 'text', but 'null'"),
     ("jsonl", '{"text": "the"}\n{"text": 7}\n', "line 2 has no text under 'text', but '7'"),
-    ("jsonl", '{"text": "the"}\n' + "[" * 100_000, "line 2 is no JSON object"),
+    ("jsonl", '{"text": "the"}\n' + "[" * 100_000, "line 2 is not a JSON object"),
     ("csv", "text,n\nthe,1\nfox\n", "line 3 has 1 cells"),
     ("csv", "text,n\nthe,1\nfox,2,3\n", "line 3 has 3 cells"),
     ("csv", 'text,n\nthe,1\n"fox" x,2\n', "line 3 can't be read"),
@@ -34,7 +34,7 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("kind", "content", "message"), BAD_ROWS, ids=[message for _, _, message in BAD_ROWS])
-def test_bad_rows_fail_or_are_left_out(kind, content, message, model, tmp_path):
+def test_invalid_rows_fail_or_are_skipped(kind, content, message, model, tmp_path):
     path = tmp_path / f"texts{ENDINGS[kind]}"
     path.write_bytes(content.encode())
     with pytest.raises(InputError, match="--on-error skip") as raised:
@@ -47,14 +47,14 @@ def test_bad_rows_fail_or_are_left_out(kind, content, message, model, tmp_path):
     assert (encoded.n_texts, encoded.n_skipped) == (1, 1)
     assert message in encoded.problems[0]
     assert [row["text"] for row in read_embeddings(tmp_path / "out.jsonl")[1]] == ["the"]
-    with pytest.raises(InputError, match="may be left out"):
+    with pytest.raises(InputError, match="may be skipped"):
         encode_file(model, path, tmp_path / "out.npy", on_error="skip")
 
 
 def test_null_texts_of_parquet(model, tmp_path):
     texts = ["the", None, "fox", None, "the", "fox", None]
     parquet.write_table(pyarrow.table({"text": texts}), tmp_path / "in.parquet", row_group_size=4)
-    with pytest.raises(InputError, match="row 2, has no text"):
+    with pytest.raises(InputError, match="row 2, has null instead of a text"):
         encode_file(model, tmp_path / "in.parquet", tmp_path / "out.parquet")
     encoded = encode_file(model, tmp_path / "in.parquet", tmp_path / "out.parquet", on_error="skip")
     assert (encoded.n_texts, encoded.n_skipped) == (4, 3)
@@ -80,12 +80,12 @@ def test_null_texts_of_parquet(model, tmp_path):
         ("in.csv", b"id,body\n1,the\n", {}, "no column 'text', but 'id', 'body'"),
         ("in.csv", b"id,body\n1,the\n", {"column": "Body"}, "Its columns are 'id', 'body'"),
         ("in.csv", b"", {}, "is empty"),
-        ("in.csv", b"text,text\na,b\n", {}, "twice"),
+        ("in.csv", b"text,text\na,b\n", {}, "duplicate column name"),
         ("in.csv", b"text,embedding\na,b\n", {}, "--embedding-column"),
         ("in.jsonl", b'{"text": "a", "embedding": [1]}\n', {}, "--embedding-column"),
         ("in.parquet", b"PAR1 broken PAR1", {}, "can't be read as Parquet"),
-        ("in.json", b"[]", {}, "one object a line"),
-        ("in.txt.gz", b"", {}, "Unpack"),
+        ("in.json", b"[]", {}, "one object per line"),
+        ("in.txt.gz", b"", {}, "Decompress"),
         ("in.txt", b"ok\n", {"input_format": "xml"}, "input_format must be one of"),
         ("in.txt", b"ok\n", {"dtype": "int4"}, "dtype must be one of"),
         ("in.txt", b"ok\n", {"on_error": "ignore"}, "on_error must be one of"),
@@ -100,12 +100,12 @@ def test_unusable_input(ending, name, content, arguments, message, model, tmp_pa
     assert names(tmp_path) == [name]
 
 
-def test_columns_that_parquet_cant_hold(model, tmp_path):
+def test_columns_that_parquet_does_not_support(model, tmp_path):
     path = tmp_path / "in.jsonl"
     for second, message in (
-        ('"a"', "don't go together"),
-        ("{}", "don't go together"),
-        (str(2**70), "don't go together"),
+        ('"a"', "don't fit in one column"),
+        ("{}", "don't fit in one column"),
+        (str(2**70), "don't fit in one column"),
     ):
         path.write_text(f'{{"text": "the", "n": 1}}\n{{"text": "fox", "n": {second}}}\n')
         with pytest.raises(InputError, match=message):
@@ -123,14 +123,14 @@ def test_missing_input(name, model, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_folder_is_no_input(model, tmp_path):
+def test_a_folder_is_not_an_input(model, tmp_path):
     for name in ("in.txt", "in.parquet"):
         (tmp_path / name).mkdir()
         with pytest.raises(InputError, match="can't be read"):
             encode_file(model, tmp_path / name, tmp_path / "out.npy")
 
 
-def test_a_column_of_numbers_is_no_text(model, tmp_path):
+def test_a_column_of_numbers_is_not_text(model, tmp_path):
     parquet.write_table(pyarrow.table({"n": [1], "body": ["the"], "more": ["fox"]}), tmp_path / "in.parquet")
     with pytest.raises(InputError, match="Columns of strings: 'body', 'more'"):
         encode_file(model, tmp_path / "in.parquet", tmp_path / "out.npy", column="n")
@@ -139,15 +139,15 @@ def test_a_column_of_numbers_is_no_text(model, tmp_path):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("out.txt", "ends in one of .npy, .parquet"),
-        ("out", "ends in one of"),
+        ("out.txt", "not an output format. Choose one of .npy, .parquet"),
+        ("out", "not an output format"),
         ("folder.npy", "is a folder"),
         ("old.npy", "overwrite"),
         ("texts.jsonl", "is the input"),
         ("texts.jsonl/out.npy", "Could not write"),
     ],
 )
-def test_unusable_output_stays_as_it_was(output, message, model, tmp_path):
+def test_an_invalid_output_is_not_changed(output, message, model, tmp_path):
     path = write_texts(tmp_path, "jsonl", ["the"])
     before = path.read_bytes()
     (tmp_path / "folder.npy").mkdir()
@@ -168,10 +168,10 @@ def test_failure_keeps_the_old_output(model, tmp_path):
     assert names(tmp_path) == ["in.jsonl", "out.jsonl"]
 
 
-def test_disk_without_room_is_refused_at_once(model, monkeypatch, tmp_path):
+def test_a_full_disk_is_rejected_immediately(model, monkeypatch, tmp_path):
     path = write_texts(tmp_path, "text", ["the"] * 1000)
     monkeypatch.setattr(run, "_free_bytes", lambda path: 10_000)
-    with pytest.raises(SaveError, match="will need about") as raised:
+    with pytest.raises(SaveError, match="needs about") as raised:
         encode_file(model, path, tmp_path / "out.npy")
     needed = int(str(raised.value).split("about ")[1].split()[0].replace(",", ""))
     assert 4 * model.dim * 1000 * 0.9 < needed < 4 * model.dim * 1000 * 1.5
@@ -188,7 +188,7 @@ def test_full_disk(ending, model, monkeypatch, tmp_path):
     assert names(tmp_path) == [path.name]
 
 
-def test_cancel_before_the_first_block_leaves_nothing(model, tmp_path):
+def test_cancel_before_the_first_block_leaves_no_files(model, tmp_path):
     cancel = threading.Event()
     cancel.set()
     path = write_texts(tmp_path, "text", ["the"])
@@ -198,7 +198,7 @@ def test_cancel_before_the_first_block_leaves_nothing(model, tmp_path):
 
 
 @pytest.mark.parametrize("ending", OUTPUTS)
-def test_a_file_that_changes_meanwhile_is_refused(ending, model, tmp_path):
+def test_a_file_that_changes_during_the_run_is_rejected(ending, model, tmp_path):
     path = write_texts(tmp_path, "text", ["the"] * 20)
 
     def change(event):
@@ -229,10 +229,10 @@ def test_parquet_without_pyarrow(model, monkeypatch, tmp_path):
     assert encode_file(model, texts, tmp_path / "out.npy").n_texts == 1
 
 
-def test_jsonl_from_stdin_has_no_known_columns(model, monkeypatch, tmp_path):
+def test_the_columns_of_jsonl_from_stdin_are_unknown(model, monkeypatch, tmp_path):
     monkeypatch.setattr(readers.sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "the", "n": 1}\n')))
     with pytest.raises(InputError, match="stdin can't be read twice"):
         encode_file(model, "-", tmp_path / "out.parquet", input_format="jsonl")
-    with pytest.raises(InputError, match="Name the file"):
+    with pytest.raises(InputError, match="Pass a file"):
         encode_file(model, "-", tmp_path / "out.parquet", input_format="parquet")
     assert encode_file(model, "-", tmp_path / "out.parquet", input_format="jsonl", keep_columns=False).n_texts == 1

@@ -1,4 +1,4 @@
-"""Parquet stores a text that is repeated once: a file of some hundred bytes must not take the machine's memory."""
+"""Parquet stores a repeated text once: a file of a few hundred bytes must not exhaust memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KINDS = {
     "view": pyarrow.string_view(),
     "dictionary": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
 }
-# ru_maxrss would be that of the test run, which this process began as a copy of.
+# ru_maxrss would include the test process, from which this process was forked.
 MEASURED = """
 import pathlib, re, sys
 from m2v_core.bulk.formats import import_pyarrow
@@ -58,13 +58,15 @@ def test_a_tiny_file_takes_little_memory(how, tmp_path):
     path = write_repeated(tmp_path / "texts.parquet", 4_000, 100_000)
     assert path.stat().st_size < 500
     done = subprocess.run([sys.executable, "-c", MEASURED, str(path), how], capture_output=True, text=True, check=True)
-    said, taken = done.stdout.split()
-    assert said.startswith("The_texts_of_texts.parquet_have_more_than_10,000,000") if how == "read" else said == "4000"
-    # All its texts are 400 MB; a block of 16 MB is held in Arrow's memory and as strings, and the one before it too.
+    result, taken = done.stdout.split()
+    assert (
+        result.startswith("The_texts_of_texts.parquet_have_more_than_10,000,000") if how == "read" else result == "4000"
+    )
+    # The texts have 400 MB in total; a block of 16 MB and the previous one exist in Arrow's memory and as strings.
     assert int(taken) < 120_000_000
 
 
-def test_what_unpacks_to_too_much_is_not_unpacked(tmp_path):
+def test_texts_that_are_too_large_are_not_decompressed(tmp_path):
     path = tmp_path / "texts.parquet"
     table = pyarrow.table({"text": ["x" * 30_000_000]})
     parquet.write_table(table, path, compression="zstd", use_dictionary=False)
@@ -85,7 +87,7 @@ def test_characters_are_counted_in_every_kind_of_file(ending, tmp_path):
         rows = [f'{{"text": "{text}"}}' if ending == ".jsonl" else text for text in texts]
         path.write_text(head + "\n".join(rows), encoding="utf-8")
     assert read_texts(path, most_characters=8) == texts
-    with pytest.raises(LimitError, match="more than 7 characters, and no more are allowed here. Give a part"):
+    with pytest.raises(LimitError, match="more than 7 characters, the limit here. Use a part"):
         read_texts(path, most_characters=7)
 
 
@@ -104,12 +106,12 @@ def test_rows_are_those_of_pyarrow(kind, with_rows, monkeypatch, tmp_path):
     expected = [text for text in texts if text is not None]
     assert [text for block in blocks for text in block.texts] == expected
     assert sum(len(block.problems) for block in blocks) == texts.count(None)
-    # A block is full where the next row would make it more, or is a single row.
+    # A block is full if the next row would exceed its limit, or if it is a single larger row.
     assert all(len(block.texts) == 1 or sum(map(len, block.texts)) <= 100 for block in blocks)
     assert all(
         sum(map(len, block.texts)) + len((after.texts or [""])[0]) + 60 > 100
         for block, after in pairwise(blocks)
-        if block.share < 23 / 50 and after.share <= 23 / 50  # in the same row group
+        if block.share < 23 / 50 and after.share <= 23 / 50  # within one row group
     )
     if with_rows:
         rows = pyarrow.concat_tables([block.rows for block in blocks])

@@ -51,7 +51,7 @@ def test_no_texts(kind, ending, model, tmp_path):
 
 
 @pytest.mark.parametrize("ending", OUTPUTS)
-def test_options_arrive(ending, model, tmp_path):
+def test_options_are_passed_on(ending, model, tmp_path):
     path = write_texts(tmp_path, "jsonl", list(TEXTS), column="body")
     output = tmp_path / f"vectors{ending}"
     encode_file(model, path, output, column="body", dtype="float16", max_length=3, normalize=False, keep_columns=False)
@@ -66,7 +66,7 @@ def test_options_arrive(ending, model, tmp_path):
         assert parquet.read_schema(output).field("embedding").type == pyarrow.list_(pyarrow.float16(), model.dim)
 
 
-def test_npy_is_what_numpy_writes(model, tmp_path):
+def test_npy_equals_the_file_that_numpy_writes(model, tmp_path):
     encode_file(model, write_texts(tmp_path, "text", ONE_LINE_TEXTS), tmp_path / "vectors.npy")
     expected = io.BytesIO()
     np.save(expected, model.encode(ONE_LINE_TEXTS))
@@ -82,7 +82,7 @@ def test_npy_is_what_numpy_writes(model, tmp_path):
         (b"one\r\n\r\nthree\r\n", ["one", "", "three"]),
         (b"\xef\xbb\xbfone\n", ["one"]),
         ("caf\u00e9\n".encode(), ["caf\u00e9"]),
-        # Of the characters that str.splitlines cuts at, only two end a line of a file.
+        # Of the characters that str.splitlines splits at, only two are line ends of a file.
         ("a\x0bb\x0cc\x1cd\x85e\u2028f\rg\n".encode(), ["a\x0bb\x0cc\x1cd\x85e\u2028f\rg"]),
     ],
 )
@@ -102,7 +102,7 @@ def test_lines_of_text(content, texts, model, tmp_path):
         ("jsonl", '\ufeff{"text": "the"}\n\n  \n{"text": "fox", "n": {"a": [1]}}', [("the",), ("fox", {"a": [1]})]),
     ],
 )
-def test_odd_but_good_files(kind, content, rows, model, tmp_path):
+def test_unusual_but_valid_files(kind, content, rows, model, tmp_path):
     path = tmp_path / f"texts{ENDINGS[kind]}"
     path.write_bytes(content.encode())
     encode_file(model, path, tmp_path / "out.jsonl")
@@ -117,7 +117,7 @@ def test_standard_input(kind, model, monkeypatch, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), model.encode(ONE_LINE_TEXTS))
 
 
-def test_columns_of_jsonl_widen_over_the_whole_file(model, tmp_path):
+def test_columns_of_jsonl_are_widened_over_the_whole_file(model, tmp_path):
     rows = [{"text": "the", "n": 1, "x": None}] * 7 + [{"text": "fox", "n": 2.5, "x": None, "new": ["a"]}]
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
     encode_file(model, tmp_path / "in.jsonl", tmp_path / "out.parquet")
@@ -157,7 +157,7 @@ def test_columns_of_parquet_keep_their_types(model, tmp_path):
     }
 
 
-def test_the_only_column_of_strings_is_taken(model, tmp_path):
+def test_the_only_column_of_strings_is_used(model, tmp_path):
     parquet.write_table(pyarrow.table({"id": [1], "body": ["the"]}), tmp_path / "in.parquet")
     (tmp_path / "in.csv").write_text("body\nthe\n")
     for name in ("in.parquet", "in.csv"):

@@ -1,4 +1,4 @@
-"""Training and applying a classifier, judged by scikit-learn run by hand."""
+"""Training and applying a classifier, compared with scikit-learn."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from m2v_core.classification.labels import checked_labels, held_out_split
 from m2v_core.classification.regression import STRENGTHS
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.progress import Progress
-from tests.core.classification.texts import labelled, many_labelled, model
+from tests.core.classification.texts import labeled, many_labeled, model
 
 MODEL = model()
-TEXTS, LABELS = labelled()
-NEW_TEXTS, NEW_LABELS = labelled(60, seed=1)
+TEXTS, LABELS = labeled()
+NEW_TEXTS, NEW_LABELS = labeled(60, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def fitted():
 @pytest.mark.parametrize("class_weight", ["balanced", None])
 @pytest.mark.parametrize("n_labels", [2, 3])
 def test_probabilities_are_those_of_scikit_learn(n_labels, class_weight):
-    texts, labels = labelled(121, n_labels)
-    texts, labels = texts[:-30] + texts[-30::2], labels[:-30] + labels[-30::2]  # uneven
+    texts, labels = labeled(121, n_labels)
+    texts, labels = texts[:-30] + texts[-30::2], labels[:-30] + labels[-30::2]  # uneven class sizes
     ours = StaticClassifier(MODEL).fit(texts, labels, class_weight=class_weight, read_tokens=False)
     regression = LogisticRegression(C=ours.training.strength, class_weight=class_weight, max_iter=2000)
     theirs = make_pipeline(StandardScaler(), regression).fit(MODEL.encode(texts), labels)
@@ -46,15 +46,15 @@ def test_probabilities_are_those_of_scikit_learn(n_labels, class_weight):
     assert list(ours.predict(NEW_TEXTS)) == list(theirs.predict(MODEL.encode(NEW_TEXTS)))
 
 
-def test_several_labels_are_one_regression_each():
-    texts, labels = many_labelled()
+def test_several_labels_use_one_regression_each():
+    texts, labels = many_labeled()
     ours = StaticClassifier(MODEL).fit(texts, labels, read_tokens=False)
     binarizer = MultiLabelBinarizer()
     regression = OneVsRestClassifier(LogisticRegression(C=ours.training.strength, max_iter=2000))
     theirs = make_pipeline(StandardScaler(), regression).fit(MODEL.encode(texts), binarizer.fit_transform(labels))
     assert ours.is_multi_label
     assert list(ours.classes_) == list(binarizer.classes_)
-    new_texts, _ = many_labelled(40, seed=1)
+    new_texts, _ = many_labeled(40, seed=1)
     probabilities = theirs.predict_proba(MODEL.encode(new_texts))
     np.testing.assert_allclose(ours.predict_proba(new_texts), probabilities, atol=2e-5)
     for threshold in (0.5, 0.2):
@@ -62,14 +62,14 @@ def test_several_labels_are_one_regression_each():
         assert found == [set(binarizer.classes_[row > threshold]) for row in probabilities]
 
 
-def test_it_learns(fitted):
+def test_it_predicts_the_training_labels(fitted):
     assert fitted.evaluate(NEW_TEXTS, NEW_LABELS).accuracy > 0.85
     assert fitted.training.strength in STRENGTHS
     assert fitted.training.n_held_out == 12
     assert 0.5 < fitted.training.accuracy <= 1
 
 
-def test_same_call_gives_the_same_head():
+def test_the_same_call_gives_the_same_head():
     first, second = (StaticClassifier(MODEL).fit(TEXTS, LABELS, seed=3) for _ in range(2))
     np.testing.assert_array_equal(first.head.layers[0].weight, second.head.layers[0].weight)
     assert first.training == second.training
@@ -82,7 +82,7 @@ def test_one_text_gives_one_row(fitted):
     assert fitted.predict_proba([]).shape == (0, 3)
 
 
-def test_numbers_stay_numbers():
+def test_labels_keep_their_type():
     numbers = [{"sea": 3, "fox": -1, "rows": 7}[label] for label in LABELS]
     for given_as in (numbers, np.array(numbers), np.array(numbers, dtype=np.int8)):
         found = StaticClassifier(MODEL).fit(TEXTS, given_as)
@@ -90,12 +90,12 @@ def test_numbers_stay_numbers():
         assert found.predict(TEXTS[:1]).dtype.kind == "i"
 
 
-def test_a_rare_label_is_found_unless_texts_count_alike():
-    texts, labels = labelled(400, 2)
+def test_a_rare_label_is_predicted_with_balanced_weights():
+    texts, labels = labeled(400, 2)
     rare = [number for number, label in enumerate(labels) if label == "fox"][10:]
     texts = [text for number, text in enumerate(texts) if number not in rare]
     labels = [label for number, label in enumerate(labels) if number not in rare]
-    new_texts, new_labels = labelled(200, 2, seed=1)
+    new_texts, new_labels = labeled(200, 2, seed=1)
     recall = {}
     for weight in ("auto", None):
         report = StaticClassifier(MODEL).fit(texts, labels, class_weight=weight).evaluate(new_texts, new_labels)
@@ -103,13 +103,13 @@ def test_a_rare_label_is_found_unless_texts_count_alike():
     assert recall["auto"] > 0.8 > recall[None]
 
 
-def test_validation_data_takes_the_place_of_texts_held_out():
+def test_validation_data_replaces_held_out_texts():
     found = StaticClassifier(MODEL).fit(TEXTS, LABELS, validation_data=(NEW_TEXTS, NEW_LABELS))
     assert (found.training.n_texts, found.training.n_held_out) == (120, 60)
     assert found.training.accuracy == found.evaluate(NEW_TEXTS, NEW_LABELS).accuracy
 
 
-def test_two_texts_a_label_are_enough():
+def test_two_texts_per_label_are_enough():
     found = StaticClassifier(MODEL).fit(["sea shells", "shore", "lazy dog", "quick fox"], ["a", "a", "b", "b"])
     assert found.predict(["sea", "fox"]).tolist() == ["a", "b"]
 
@@ -128,9 +128,9 @@ def test_report_is_that_of_scikit_learn(fitted):
 
 
 def test_report_on_several_labels_is_that_of_scikit_learn():
-    texts, labels = many_labelled()
+    texts, labels = many_labeled()
     found = StaticClassifier(MODEL).fit(texts, labels)
-    new_texts, new_labels = many_labelled(40, seed=1)
+    new_texts, new_labels = many_labeled(40, seed=1)
     binarizer = MultiLabelBinarizer().fit(labels)
     truth, predicted = binarizer.transform(new_labels), binarizer.transform(found.predict(new_texts))
     expected = classification_report(truth, predicted, output_dict=True, zero_division=0)
@@ -141,7 +141,7 @@ def test_report_on_several_labels_is_that_of_scikit_learn():
 
 @given(st.lists(st.frozensets(st.sampled_from("abcdef")), min_size=4, max_size=40), st.integers(0, 5))
 @settings(max_examples=200, deadline=None)
-def test_every_label_is_on_both_sides_of_what_is_learned_from(labels, seed):
+def test_training_texts_include_each_label_and_its_absence(labels, seed):
     counts = Counter(label for names in labels for label in names)
     keep = {label for label, count in counts.items() if 2 <= count < len(labels)}
     labels = [sorted(names & keep) for names in labels]
@@ -155,7 +155,7 @@ def test_every_label_is_on_both_sides_of_what_is_learned_from(labels, seed):
     assert len(train) == len({*train.tolist()})
 
 
-def test_share_held_out_is_that_of_each_label():
+def test_the_same_share_of_each_label_is_held_out():
     labels = ["a"] * 200 + ["b"] * 40 + ["c"] * 2
     _, held_out = held_out_split(checked_labels(labels, len(labels)).members, 0.1, 0)
     assert Counter(np.array(labels)[held_out].tolist()) == {"a": 20, "b": 4, "c": 1}
@@ -167,18 +167,18 @@ FOUR = ["sea", "shore", "dog", "fox"]
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [
-        ([], [], "no texts"),
+        ([], [], "no training texts"),
         (FOUR, ["a"] * 4, "Every text has the label 'a'"),
         (FOUR, ["a", "a", "b", "a"], "only one text has: 'b' .*number 2"),
-        ([*FOUR[:3], " "], ["a", "a", "b", "b"], "1 of the 4 texts are empty.*number 3"),
+        ([*FOUR[:3], " "], ["a", "a", "b", "b"], "1 of the 4 texts are empty, first text 3"),
         (FOUR, ["a", "b"], "4 texts and 2 labels"),
         (FOUR, ["a", "a", "b", float("nan")], "text number 3 .* is missing"),
         (FOUR, ["a", "a", "b", None], "text number 3 .* is missing"),
         (FOUR, ["a", "a", "b", np.float64("nan")], "text number 3 .* is missing"),
-        (FOUR, [1.0, 1.0, 2.0, 2.0], "number 0 .* is 1.0; labels are text or whole numbers"),
+        (FOUR, [1.0, 1.0, 2.0, 2.0], "number 0 .* is 1.0; labels must be text or whole numbers"),
         (FOUR, [True, True, False, False], "is True"),
-        (FOUR, ["a", "a", 1, 1], "not both: label 1 of text number 2"),
-        (FOUR, ["a", "a", ["b"], ["b"]], "but not both: number 0 is 'a', number 2"),
+        (FOUR, ["a", "a", 1, 1], "all whole numbers: label 1 of text number 2"),
+        (FOUR, ["a", "a", ["b"], ["b"]], "all single or all lists: number 0 is 'a', number 2"),
         (FOUR, ["a", "a", "", ""], "visible character"),
         (FOUR, ["a", "a", "b\0", "b\0"], "visible character"),
         (FOUR, ["a", "a", "\ud800", "\ud800"], "lone surrogate"),
@@ -191,7 +191,7 @@ FOUR = ["sea", "shore", "dog", "fox"]
         ([1, 2, 3, 4], ["a", "a", "b", "b"], "must be a string"),
     ],
 )
-def test_what_cannot_be_learned_is_refused(texts, labels, message):
+def test_invalid_training_data_is_rejected(texts, labels, message):
     classifier = StaticClassifier(MODEL)
     with pytest.raises(InputError, match=message):
         classifier.fit(texts, labels)
@@ -208,8 +208,8 @@ def test_what_cannot_be_learned_is_refused(texts, labels, message):
         ({"max_epochs": 0}, "max_epochs"),
         ({"seed": -1}, "seed"),
         ({"validation_data": (["sea"], ["crow"])}, "validation_data: .*'crow'"),
-        ({"validation_data": (["sea"], [["sea"]])}, "both be single ones or both be lists"),
-        ({"validation_data": ([], [])}, "holds no texts"),
+        ({"validation_data": (["sea"], [["sea"]])}, "both be single labels or both be lists"),
+        ({"validation_data": ([], [])}, "contains no texts"),
         ({"validation_data": ["sea"]}, "two lists"),
     ],
 )
@@ -223,16 +223,16 @@ def test_arguments_out_of_range(arguments, message):
     [
         ([], [], "no texts"),
         (["sea"], ["sea", "fox"], "1 texts and 2 labels"),
-        (["sea"], [["sea"]], "gives each text one label, but the labels passed are lists"),
+        (["sea"], [["sea"]], "predicts one label per text, but the labels passed are lists"),
         (["sea"], [1], "labels are str.*but 1 is int"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(fitted, texts, labels, message):
+def test_invalid_evaluation_data_is_rejected(fitted, texts, labels, message):
     with pytest.raises(InputError, match=message):
         fitted.evaluate(texts, labels)
 
 
-def test_other_bad_input(fitted):
+def test_other_invalid_input(fitted):
     with pytest.raises(InputError, match="threshold"):
         fitted.predict(["sea"], threshold=float("nan"))
     with pytest.raises(InputError, match="width 3, but the model's have 24"):

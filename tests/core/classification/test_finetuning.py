@@ -1,4 +1,4 @@
-"""Fine-tuning: what moves, what stays, and that encoding gives what was learned on."""
+"""Fine-tuning: which rows change, and that the saved model equals the trained one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import pytest
 
 from m2v_core.classification import StaticClassifier, finetuning
 from m2v_core.classification.finetuning import Bags, full_table
-from tests.core.classification.texts import labelled, many_labelled, model
+from tests.core.classification.texts import labeled, many_labeled, model
 from tests.static_models import TEXTS as ANY_TEXTS
 
-TEXTS, LABELS = labelled(200, 4)
-NEW_TEXTS, NEW_LABELS = labelled(200, 4, seed=1)
-# Two dimensions are too few for four topics, until the table moves.
+TEXTS, LABELS = labeled(200, 4)
+NEW_TEXTS, NEW_LABELS = labeled(200, 4, seed=1)
+# Two dimensions are too few for four topics unless the table is trained.
 NARROW = model().compressed(dimensionality=2)
 FORMS = {
     "float32": {},
@@ -23,7 +23,7 @@ FORMS = {
 }
 
 
-def test_it_beats_the_frozen_table():
+def test_it_is_better_than_the_frozen_table():
     frozen = StaticClassifier(NARROW).fit(TEXTS, LABELS, read_tokens=False)
     tuned = StaticClassifier(NARROW).fit(TEXTS, LABELS, fine_tune=True)
     assert tuned.training.n_epochs > 0
@@ -32,7 +32,7 @@ def test_it_beats_the_frozen_table():
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_saved_is_what_was_learned(form, tmp_path):
+def test_the_saved_model_equals_the_trained_one(form, tmp_path):
     start = model(**FORMS[form])
     tuned = StaticClassifier(start).fit(TEXTS, LABELS, fine_tune=True, max_epochs=3)
     assert tuned.training.n_epochs > 0
@@ -43,7 +43,7 @@ def test_what_is_saved_is_what_was_learned(form, tmp_path):
     assert loaded.training == tuned.training
 
 
-def test_rows_of_tokens_that_no_text_has_stay():
+def test_rows_of_tokens_that_do_not_occur_are_unchanged():
     start = model()
     tuned = StaticClassifier(start).fit(TEXTS, LABELS, fine_tune=True, max_epochs=3).model
     used = sorted({token for ids in start.tokenize(TEXTS) for token in ids})
@@ -54,7 +54,7 @@ def test_rows_of_tokens_that_no_text_has_stay():
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_torch_embeds_as_the_model_does(form):
+def test_torch_computes_the_same_embeddings_as_the_model(form):
     import torch
 
     start = model(**FORMS[form])
@@ -63,7 +63,7 @@ def test_torch_embeds_as_the_model_does(form):
     np.testing.assert_allclose(embeddings.numpy(), start.encode(ANY_TEXTS), atol=2e-5)
 
 
-def test_same_seed_gives_the_same_table():
+def test_the_same_seed_gives_the_same_table():
     first, second, other = (
         StaticClassifier(NARROW).fit(TEXTS, LABELS, fine_tune=True, max_epochs=4, seed=seed).model.token_embeddings
         for seed in (5, 5, 6)
@@ -73,14 +73,14 @@ def test_same_seed_gives_the_same_table():
 
 
 def test_several_labels():
-    texts, labels = many_labelled(200)
-    new_texts, new_labels = many_labelled(200, seed=1)
+    texts, labels = many_labeled(200)
+    new_texts, new_labels = many_labeled(200, seed=1)
     frozen = StaticClassifier(NARROW).fit(texts, labels, read_tokens=False)
     tuned = StaticClassifier(NARROW).fit(texts, labels, fine_tune=True)
     assert tuned.evaluate(new_texts, new_labels).macro_f1 > frozen.evaluate(new_texts, new_labels).macro_f1
 
 
-def test_texts_of_unknown_tokens_leave_the_table():
+def test_texts_of_unknown_tokens_do_not_change_the_table():
     start = model()
     tuned = StaticClassifier(start).fit(["\U0001f984"] * 8, ["a", "b"] * 4, fine_tune=True)
     assert tuned.training.n_epochs == 0

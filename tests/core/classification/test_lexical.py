@@ -1,4 +1,4 @@
-"""The head that reads tokens: what scikit-learn makes of embeddings and counts side by side, told by a longer table."""
+"""The head on tokens, compared with scikit-learn on embeddings and counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from m2v_core.classification import StaticClassifier, regression
 from m2v_core.classification.labels import checked_labels
 from m2v_core.classification.regression import TOKEN_SHARE, TOKEN_STRENGTHS, fitted_head, row_counts
-from tests.core.classification.texts import labelled, many_labelled, model
+from tests.core.classification.texts import labeled, many_labeled, model
 from tests.static_models import TEXTS as ANY_TEXTS
 
 FORMS = {
@@ -22,8 +22,8 @@ FORMS = {
     "shared rows": {"n_clusters": 60},
     "not normalized": {"normalize": False},
 }
-NEW_TEXTS, NEW_LABELS = labelled(200, 4, seed=1)
-# Two dimensions are too few for four topics; the tokens tell them.
+NEW_TEXTS, NEW_LABELS = labeled(200, 4, seed=1)
+# Two dimensions are too few for four topics, but the tokens distinguish them.
 NARROW = model().compressed(dimensionality=2)
 
 
@@ -37,14 +37,14 @@ def test_counts_times_the_table_are_embeddings(form, texts):
 
 
 @pytest.mark.parametrize("n_labels", [2, 3])
-def test_it_is_the_regression_that_scikit_learn_fits(n_labels):
-    """Dense, by hand, and with what the words of every text add up to."""
-    texts, labels = labelled(150, n_labels)
+def test_it_equals_the_regression_of_scikit_learn(n_labels):
+    """Compares with dense features computed here, and with sums over the words of each text."""
+    texts, labels = labeled(150, n_labels)
     start = model()
     learned = checked_labels(labels, len(texts))
     embeddings, counts = start.encode(texts), row_counts(start, texts)
     fitted = fitted_head(start, embeddings, counts, learned, 0.1, balanced=True)
-    ours = StaticClassifier(*fitted.built_in(start, fitted.inputs(embeddings, counts)))
+    ours = StaticClassifier(*fitted.merge_into(start, fitted.inputs(embeddings, counts)))
     assert ours.model.dim == start.dim + (1 if n_labels == 2 else 3)
 
     table = start.token_embeddings.astype(float)
@@ -65,7 +65,7 @@ def test_it_is_the_regression_that_scikit_learn_fits(n_labels):
 
     regression = LogisticRegression(C=0.1, class_weight="balanced", max_iter=5000, tol=1e-8)
     theirs = regression.fit(features_of(texts), labels)
-    new_texts, _ = labelled(60, n_labels, seed=1)
+    new_texts, _ = labeled(60, n_labels, seed=1)
     np.testing.assert_allclose(ours.predict_proba(new_texts), theirs.predict_proba(features_of(new_texts)), atol=5e-3)
 
 
@@ -73,7 +73,7 @@ def test_it_is_the_regression_that_scikit_learn_fits(n_labels):
 def test_it_is_saved_with_the_table(form, tmp_path):
     start = model(**FORMS[form]).compressed(dimensionality=2)
     before = start.token_embeddings.copy()
-    found = StaticClassifier(start).fit(*labelled(200, 4))
+    found = StaticClassifier(start).fit(*labeled(200, 4))
     assert found.training.reads_tokens and found.model.dim == start.dim + 4
     np.testing.assert_array_equal(start.token_embeddings, before)
     found.save_pretrained(tmp_path / "found")
@@ -85,8 +85,8 @@ def test_it_is_saved_with_the_table(form, tmp_path):
         np.testing.assert_allclose(longer[:, : start.dim], embeddings, atol=2e-2)
 
 
-def test_it_beats_embeddings_alone():
-    texts, labels = labelled(200, 4)
+def test_it_is_better_than_embeddings_alone():
+    texts, labels = labeled(200, 4)
     alone = StaticClassifier(NARROW).fit(texts, labels, read_tokens=False)
     both = StaticClassifier(NARROW).fit(texts, labels)
     assert alone.model is NARROW and not alone.training.reads_tokens
@@ -95,8 +95,8 @@ def test_it_beats_embeddings_alone():
 
 
 def test_several_labels():
-    texts, labels = many_labelled(200)
-    new_texts, new_labels = many_labelled(200, seed=1)
+    texts, labels = many_labeled(200)
+    new_texts, new_labels = many_labeled(200, seed=1)
     alone = StaticClassifier(NARROW).fit(texts, labels, read_tokens=False)
     both = StaticClassifier(NARROW).fit(texts, labels)
     assert both.training.reads_tokens and both.model.dim == NARROW.dim + 3
@@ -104,24 +104,24 @@ def test_several_labels():
 
 
 @pytest.mark.parametrize("n_labels", [2, 4])
-def test_learning_anew_forgets_the_last_labels(n_labels, tmp_path):
-    texts, labels = labelled(200, 4)
+def test_training_again_removes_the_previous_labels(n_labels, tmp_path):
+    texts, labels = labeled(200, 4)
     first = labels if n_labels == 4 else [str(label in ("sea", "fox")) for label in labels]
     found = StaticClassifier(NARROW).fit(texts, first)
     assert found.training.reads_tokens
     found.save_pretrained(tmp_path / "found")
     for again in (found, StaticClassifier.from_pretrained(tmp_path / "found")):
-        again.fit(*labelled(200, 4))
-        fresh = StaticClassifier(NARROW).fit(*labelled(200, 4))
+        again.fit(*labeled(200, 4))
+        fresh = StaticClassifier(NARROW).fit(*labeled(200, 4))
         assert again.model.dim == NARROW.dim + 4
         np.testing.assert_allclose(again.predict_proba(NEW_TEXTS), fresh.predict_proba(NEW_TEXTS), atol=1e-5)
 
 
-def test_where_tokens_are_not_tried(monkeypatch):
-    few = StaticClassifier(NARROW).fit(*labelled(90, 3))
+def test_conditions_for_not_using_tokens(monkeypatch):
+    few = StaticClassifier(NARROW).fit(*labeled(90, 3))
     assert not few.training.reads_tokens and few.model is NARROW
-    monkeypatch.setattr(regression, "MOST_WORK", 500)
-    much = StaticClassifier(NARROW).fit(*labelled(200, 3))
+    monkeypatch.setattr(regression, "MAX_WORK", 500)
+    much = StaticClassifier(NARROW).fit(*labeled(200, 3))
     assert not much.training.reads_tokens and much.model is NARROW
 
 

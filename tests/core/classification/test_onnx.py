@@ -1,4 +1,4 @@
-"""Classifiers in ONNX, judged by onnxruntime against `predict_proba`."""
+"""Classifiers in ONNX, comparing onnxruntime with `predict_proba`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 from m2v_core.classification import StaticClassifier
 from m2v_core.classification.head import Head, Layer
 from m2v_core.errors import InputError
-from tests.core.classification.texts import labelled, many_labelled, model
+from tests.core.classification.texts import labeled, many_labeled, model
 from tests.core.cli.commands import m2v
 from tests.core.storage.test_onnx import Exported
 
-TEXTS = [*labelled(40, seed=1)[0], "sea fox rows", "\U0001f984 the", "", "unbelievable words nobody has listed"]
+TEXTS = [*labeled(40, seed=1)[0], "sea fox rows", "\U0001f984 the", "", "unbelievable words nobody has listed"]
 
 
 def deep() -> StaticClassifier:
-    """Three layers, as model2vec trains them, with numbers as labels."""
+    """A head with three layers, like those of model2vec, with numbers as labels."""
     rng = np.random.default_rng(0)
     widths = [24, 7, 5, 3]
     layers = [
@@ -32,15 +32,15 @@ def deep() -> StaticClassifier:
 
 
 CLASSIFIERS = {
-    "one of two": lambda: StaticClassifier(model(dtype="float16")).fit(*labelled(90, 2)),
-    "one of three": lambda: StaticClassifier(model(dtype="int8", n_clusters=30)).fit(*labelled(90, 3)),
-    "several": lambda: StaticClassifier(model()).fit(*many_labelled()),
+    "one of two": lambda: StaticClassifier(model(dtype="float16")).fit(*labeled(90, 2)),
+    "one of three": lambda: StaticClassifier(model(dtype="int8", n_clusters=30)).fit(*labeled(90, 3)),
+    "several": lambda: StaticClassifier(model()).fit(*many_labeled()),
     "deep": deep,
 }
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_runtime_gives_what_predict_proba_gives(tmp_path: Path, name: str) -> None:
+def test_the_runtime_returns_the_same_as_predict_proba(tmp_path: Path, name: str) -> None:
     classifier = CLASSIFIERS[name]()
     classifier.export(tmp_path / "out", "onnx")
     onnx.checker.check_model(onnx.load(tmp_path / "out" / "onnx" / "model.onnx"), full_check=True)
@@ -66,7 +66,7 @@ def test_command(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, classifier.predict_proba(TEXTS), atol=1e-5)
 
 
-def test_the_card_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_card_contains_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = CLASSIFIERS["several"]()
     classifier.export(tmp_path / "out", "onnx")
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
@@ -77,7 +77,7 @@ def test_the_card_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
 
 
-def test_what_cannot_be_exported(tmp_path: Path) -> None:
+def test_unsupported_exports(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'word2vec'; use 'onnx'"):
         deep().export(tmp_path / "out", "word2vec")
     with pytest.raises(InputError, match="not been trained"):

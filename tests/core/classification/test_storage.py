@@ -1,4 +1,4 @@
-"""Classifiers on disk and on the Hub: what comes back, and what is refused unread."""
+"""Classifiers on disk and on the Hub: round trips, and files that are rejected unread."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from m2v_core.classification.storage import load_head, to_safetensors
 from m2v_core.errors import ModelFormatError, NotFoundError
 from m2v_core.model import StaticModel
 from m2v_core.storage.formats import HEAD, SKOPS_HEAD
-from tests.core.classification.texts import labelled, many_labelled, model
+from tests.core.classification.texts import labeled, many_labeled, model
 from tests.hub.server import LoopbackHub, User
 
 MODEL = model()
-TEXTS, LABELS = labelled()
+TEXTS, LABELS = labeled()
 EMBEDDINGS = MODEL.encode(TEXTS)
-NEW_TEXTS, _ = labelled(40, seed=1)
+NEW_TEXTS, _ = labeled(40, seed=1)
 ADA = "hf_ada"
 ROOT = Path(__file__).parents[3]
 
 
 class Foreign:
-    """No type that anybody trusts."""
+    """An untrusted type."""
 
     def __init__(self):
         self.value = 1
@@ -76,7 +76,7 @@ def heads(draw):
 
 @given(heads())
 @settings(max_examples=30, deadline=None)
-def test_every_head_comes_back(tmp_path_factory, head):
+def test_every_head_round_trips(tmp_path_factory, head):
     path = tmp_path_factory.mktemp("heads") / "classifier"
     saved = StaticClassifier(MODEL, head)
     saved.save_pretrained(path)
@@ -86,7 +86,7 @@ def test_every_head_comes_back(tmp_path_factory, head):
         assert loaded.classes_.tolist() == head.classes.tolist()
         assert loaded.is_multi_label == head.is_multi_label
         np.testing.assert_allclose(loaded.predict_proba(NEW_TEXTS), expected, atol=1e-6)
-        (path / name).unlink()  # and the other one alone
+        (path / name).unlink()  # the other one is enough
         if name == HEAD:
             pipeline = skops.io.load(path / SKOPS_HEAD)
             np.testing.assert_allclose(pipeline.predict_proba(embeddings), expected, atol=1e-5)
@@ -95,16 +95,16 @@ def test_every_head_comes_back(tmp_path_factory, head):
     shutil.rmtree(path)
 
 
-def test_what_is_known_of_the_training_comes_back(classifier, folder):
+def test_training_facts_round_trip(classifier, folder):
     loaded = StaticClassifier.from_pretrained(folder)
     assert loaded.training == classifier.training
     assert loaded.predict(NEW_TEXTS).tolist() == classifier.predict(NEW_TEXTS).tolist()
 
 
-def test_card_says_how_to_classify(folder):
+def test_the_card_contains_instructions_for_classifying(folder):
     card = (folder / "README.md").read_text()
-    assert "Labels, one a text: `fox`, `rows`, `sea`" in card
-    assert "texts held out of training" in card
+    assert "Labels, one per text: `fox`, `rows`, `sea`" in card
+    assert "texts held out from training" in card
     assert 'StaticClassifier.from_pretrained("classifier")' in card
     assert "- text-classification" in card
     MODEL.save_pretrained(folder.parent / "model")
@@ -115,7 +115,7 @@ def test_card_says_how_to_classify(folder):
 def test_labels_cannot_break_out_of_the_card(tmp_path):
     layer = Layer(np.zeros((2, MODEL.dim), np.float32), np.zeros(2, np.float32))
     StaticClassifier(MODEL, Head((layer,), np.array(["a`b\n# c", "{name}"]), True)).save_pretrained(tmp_path / "x")
-    assert "- Labels, any number a text: `a'b # c`, `{name}`\n" in (tmp_path / "x" / "README.md").read_text()
+    assert "- Labels, any number per text: `a'b # c`, `{name}`\n" in (tmp_path / "x" / "README.md").read_text()
 
 
 def test_the_model_of_a_classifier_stays_a_model(folder, tmp_path):
@@ -124,7 +124,7 @@ def test_the_model_of_a_classifier_stays_a_model(folder, tmp_path):
     assert "head_config" not in json.loads((tmp_path / "alone" / "config.json").read_text())
 
 
-def test_saving_without_skops_leaves_no_older_one(classifier, folder):
+def test_saving_without_skops_removes_an_older_file(classifier, folder):
     classifier.save_pretrained(folder, with_skops=False)
     assert not (folder / SKOPS_HEAD).exists()
     assert (
@@ -151,8 +151,8 @@ def in_skops(estimator, folder):
 )
 @pytest.mark.parametrize("n_labels", [2, 3])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_what_people_train_with_scikit_learn_is_read(estimator, n_labels, folder):
-    texts, labels = labelled(80, n_labels)
+def test_models_trained_with_scikit_learn_are_supported(estimator, n_labels, folder):
+    texts, labels = labeled(80, n_labels)
     estimator.fit(MODEL.encode(texts), labels)
     loaded = StaticClassifier.from_pretrained(in_skops(estimator, folder))
     expected = estimator.predict_proba(MODEL.encode(NEW_TEXTS))
@@ -161,8 +161,8 @@ def test_what_people_train_with_scikit_learn_is_read(estimator, n_labels, folder
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_network_with_several_labels_is_read(folder):
-    texts, labels = many_labelled(60)
+def test_a_network_with_several_labels_is_supported(folder):
+    texts, labels = many_labeled(60)
     members = np.array([[topic in names for topic in ("sea", "fox", "rows")] for names in labels])
     network = MLPClassifier((8,), max_iter=30, random_state=0).fit(MODEL.encode(texts), members)
     loaded = StaticClassifier.from_pretrained(in_skops(network, folder))
@@ -173,10 +173,13 @@ def test_network_with_several_labels_is_read(folder):
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
-        (make_pipeline(FunctionTransformer(Foreign), LogisticRegression()), "not trusted.*test_storage.Foreign"),
-        (make_pipeline(FunctionTransformer(np.save), LogisticRegression()), "not trusted.*numpy.*save|FunctionTransf"),
+        (make_pipeline(FunctionTransformer(Foreign), LogisticRegression()), "untrusted types.*test_storage.Foreign"),
+        (
+            make_pipeline(FunctionTransformer(np.save), LogisticRegression()),
+            "untrusted types.*numpy.*save|FunctionTransf",
+        ),
         (make_pipeline(MinMaxScaler(), LogisticRegression()), "step MinMaxScaler; .*only StandardScaler"),
-        (RandomForestClassifier(2), "ends in RandomForestClassifier|not trusted"),
+        (RandomForestClassifier(2), "ends in RandomForestClassifier|untrusted types"),
         (OneVsRestClassifier(LogisticRegression()), "ends in OneVsRestClassifier"),
         (MLPRegressor(hidden_layer_sizes=(2,), max_iter=5), "head of a regression"),
         (MLPClassifier((2,), activation="tanh", max_iter=5), "with relu"),
@@ -184,14 +187,14 @@ def test_network_with_several_labels_is_read(folder):
     ],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_other_heads_are_refused_by_name(estimator, message, folder):
+def test_other_heads_are_rejected_by_name(estimator, message, folder):
     if "not trained" not in message and "Foreign" not in message and "save" not in message:
         estimator.fit(EMBEDDINGS, np.arange(len(TEXTS)) % 2 if "regression" in message else LABELS)
     with pytest.raises(ModelFormatError, match=message):
         StaticClassifier.from_pretrained(in_skops(estimator, folder))
 
 
-def test_foreign_types_are_never_made(folder, monkeypatch):
+def test_untrusted_types_are_never_instantiated(folder, monkeypatch):
     made = []
     monkeypatch.setattr(Foreign, "__new__", lambda cls, *_: made.append(cls) or object.__new__(cls))
     (folder / HEAD).unlink()
@@ -209,7 +212,7 @@ def rewrite_config(folder, **head):
     path.write_text(json.dumps(config))
 
 
-def test_folder_without_a_head_is_refused(tmp_path):
+def test_folder_without_a_head_is_rejected(tmp_path):
     MODEL.save_pretrained(tmp_path / "model")
     with pytest.raises(ModelFormatError, match=r"neither head.safetensors nor pipeline.skops.*m2v train"):
         StaticClassifier.from_pretrained(tmp_path / "model")
@@ -221,11 +224,11 @@ def test_folder_without_a_head_is_refused(tmp_path):
     ("head", "message"),
     [
         ({"activation": "identity"}, "regression"),
-        ({"activation": "tanh"}, "doesn't describe the head"),
-        ({"n_layers": "1"}, "doesn't describe the head"),
+        ({"activation": "tanh"}, "does not describe the head"),
+        ({"n_layers": "1"}, "does not describe the head"),
         ({"n_layers": 0}, "no layers"),
         ({"n_layers": 2}, r"no tensor 'head.1.weight', but head.0"),
-        ({"classes": None}, "doesn't describe the head"),
+        ({"classes": None}, "does not describe the head"),
         ({"classes": ["a", "b"]}, "3 outputs and the labels"),
         ({"classes": ["a", "a", "b"]}, "3 outputs and the labels"),
         ({"classes": [1.5, 2.5, 3.5]}, "neither text nor whole numbers"),
@@ -235,13 +238,13 @@ def test_folder_without_a_head_is_refused(tmp_path):
         ({"classes": [["a"], ["b"], ["c"]]}, "neither text nor whole numbers"),
     ],
 )
-def test_config_that_does_not_fit_is_refused(head, message, folder):
+def test_an_invalid_config_is_rejected(head, message, folder):
     rewrite_config(folder, **head)
     with pytest.raises(ModelFormatError, match=message):
         StaticClassifier.from_pretrained(folder)
 
 
-def test_damaged_heads_are_refused(classifier, folder):
+def test_damaged_heads_are_rejected(classifier, folder):
     tensors = load_file(folder / HEAD)
     for broken, message in (
         ({"head.0.weight": tensors["head.0.weight"]}, "no tensor 'head.0.bias'"),
@@ -271,7 +274,7 @@ def test_push_and_load_from_the_hub(classifier, monkeypatch, session_hub: Loopba
     assert loaded.predict(NEW_TEXTS).tolist() == classifier.predict(NEW_TEXTS).tolist()
 
 
-def test_nothing_but_the_base_install_is_needed_to_predict(folder, classifier):
+def test_predicting_only_needs_the_base_install(folder, classifier):
     blocked = ["sklearn", "skops", "torch", "scipy", "transformers", "gradio"]
     code = f"""
 import sys

@@ -1,4 +1,4 @@
-"""Labelled texts that the small models of the tests can tell apart."""
+"""Labeled texts that the small models of the tests can classify."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def model(**arguments) -> StaticModel:
     return static_model("WordPiece", **arguments)
 
 
-def labelled(n_texts=120, n_labels=3, seed=0) -> tuple[list[str], list[str]]:
-    """Texts of a topic's words, common words, and now and then a word of another topic."""
+def labeled(n_texts=120, n_labels=3, seed=0) -> tuple[list[str], list[str]]:
+    """Texts of words of one topic, common words, and sometimes a word of another topic."""
     rng = np.random.default_rng(seed)
     topics = list(TOPICS)[:n_labels]
     labels = [topics[number % n_labels] for number in range(n_texts)]
@@ -32,8 +32,8 @@ def labelled(n_texts=120, n_labels=3, seed=0) -> tuple[list[str], list[str]]:
     return texts, labels
 
 
-def many_labelled(n_texts=120, seed=0) -> tuple[list[str], list[list[str]]]:
-    """Texts of any number of topics, none among them."""
+def many_labeled(n_texts=120, seed=0) -> tuple[list[str], list[list[str]]]:
+    """Texts with any number of topics, including none."""
     rng = np.random.default_rng(seed)
     texts, labels = [], []
     for _ in range(n_texts):

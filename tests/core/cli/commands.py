@@ -1,4 +1,4 @@
-"""The m2v command, in this process, in one of its own and on a terminal, and what it leaves behind."""
+"""Runs the m2v command in this process, in a subprocess or on a terminal, and checks its results."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def assert_one_error_line(done, message):
 
 
 def in_terminal(*arguments, interrupt_at=None):
-    """What a command shows on a terminal, and its exit code.
+    """Run a command on a terminal; return the output and the exit code.
 
     Args:
-        arguments: Of m2v.
-        interrupt_at: Press Ctrl-C when this text has been shown.
+        arguments: Arguments of m2v.
+        interrupt_at: Press Ctrl-C when this text appears.
     """
     process, terminal = pty.fork()
     if process == 0:
@@ -52,7 +52,7 @@ def in_terminal(*arguments, interrupt_at=None):
     while True:
         try:
             read = os.read(terminal, 4096)
-        except OSError as error:  # how Linux says that the other side is closed
+        except OSError as error:  # Linux raises this when the other end is closed
             assert error.errno == errno.EIO
             break
         if not read:

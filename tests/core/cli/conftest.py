@@ -1,4 +1,4 @@
-"""What the commands are tried on."""
+"""Models for the tests of the commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from m2v_core import StaticModel
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
-    """A model of four tokens, three dimensions wide."""
+    """A model with four tokens and three dimensions."""
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "the": 1, "cat": 2, "sat": 3}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     table = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""`m2v app`, run as people run it; `tests/packaging/test_installed_app.py` runs the real app."""
+"""`m2v app` with a stub; `tests/packaging/test_installed_app.py` runs the real app."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from m2v_core.studio.space import settings
 from tests.core.cli.commands import assert_one_error_line, m2v
 
 
-def test_app_is_run_beside_its_pages(monkeypatch, tmp_path):
+def test_app_runs_in_the_folder_of_its_pages(monkeypatch, tmp_path):
     (tmp_path / "neighbour.py").write_text("GREETING = 'hello'\n", encoding="utf-8")
     script = "if __name__ == '__main__':\n    from neighbour import GREETING\n    print(GREETING)\n"
     (tmp_path / "app.py").write_text(script, encoding="utf-8")

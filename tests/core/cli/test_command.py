@@ -1,4 +1,4 @@
-"""The m2v command, run as people run it: from one command to the next, and what all of them share."""
+"""The m2v command: a sequence of commands, and the behavior shared by all commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.core.cli.commands import BUNDLED, OFFLINE, in_terminal, m2v, m2v_proc
 
 
 def test_readme_flow(tmp_path):
-    """Distil the bundled teacher, look at the model, encode a file: each a process of its own."""
+    """Distill the bundled teacher, inspect the model, encode a file, each in its own process."""
     (tmp_path / "vocab.txt").write_text("apple\nnew york\nturquoise\n", encoding="utf-8")
     (tmp_path / "texts.txt").write_bytes(b"\xef\xbb\xbfnew york\r\n\r\nan apple\r\n")
     out = tmp_path / "out"
@@ -113,20 +113,20 @@ def test_no_color_is_respected(monkeypatch, tmp_path):
     assert output.startswith("Error: ")
 
 
-def test_debug_shows_where_an_error_came_from(tmp_path):
+def test_debug_shows_the_traceback(tmp_path):
     done = m2v("info", tmp_path, M2V_DEBUG="1")
     assert isinstance(done.exception, m2v_core.M2VError)
     assert done.exception.__traceback__ is not None
 
 
-def test_long_paths_are_not_cut(model_folder, tmp_path):
+def test_long_paths_are_not_truncated(model_folder, tmp_path):
     folder = tmp_path / ("a" * 100)
     folder.mkdir()
     done = m2v("info", folder / "absent")
     assert str(folder / "absent") in done.stderr
 
 
-def test_warnings_are_lines_and_stay_with_the_command(model_folder, monkeypatch):
+def test_warnings_are_lines_and_only_during_the_command(model_folder, monkeypatch):
     original = StaticModel.from_pretrained
 
     def from_pretrained(path):
@@ -140,7 +140,7 @@ def test_warnings_are_lines_and_stay_with_the_command(model_folder, monkeypatch)
     assert warnings.showwarning is before
 
 
-def test_progress_shows_stage_speed_and_time_left(capsys):
+def test_progress_shows_stage_speed_and_remaining_time(capsys):
     with pytest.raises(Cancelled), console.progress_bars("tokens") as show:
         show(Progress("load", 0, 0, 0.0, None))
         show(Progress("encode", 250, 1000, 12_345.6, 75.2))
@@ -155,12 +155,12 @@ def test_progress_shows_stage_speed_and_time_left(capsys):
     assert lines[2].endswith("0:10 left")
 
 
-def test_warnings_stand_above_the_bar_of_a_terminal(capsys, monkeypatch):
+def test_warnings_are_printed_above_the_progress_bar(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
     with console.progress_bars("tokens") as show:
         show(Progress("encode", 250, 1000, 12_345.6, 75.2))
-        console.say("Warning: [OOV] is a token", fg="yellow")
+        console.print_message("Warning: [OOV] is a token", fg="yellow")
     lines = capsys.readouterr().err.split("\n")
     drawn = [text.rstrip() for text in lines[0].split("\r")]
     assert drawn == ["", "Encoding             ━━━━━", "", "\x1b[33mWarning: [OOV] is a token\x1b[0m"]
@@ -168,7 +168,7 @@ def test_warnings_stand_above_the_bar_of_a_terminal(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", ["--help", "--version", "info MODEL", "encode --model MODEL FILES"])
-def test_no_torch_but_to_distil(arguments, model_folder, tmp_path):
+def test_only_distilling_imports_torch(arguments, model_folder, tmp_path):
     (tmp_path / "texts.txt").write_text("the cat\n", encoding="utf-8")
     files = f"--input {tmp_path}/texts.txt --output {tmp_path}/vectors.npy"
     code = (

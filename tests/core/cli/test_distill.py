@@ -1,4 +1,4 @@
-"""`m2v distill`, run as people run it."""
+"""`m2v distill` on the command line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DISTILL_OPTIONS = {option.name: option for option in cli.app.commands["distill"]
 DISTILL_ARGUMENTS = inspect.signature(pipeline.distill).parameters
 
 
-@pytest.mark.parametrize("name", sorted(DISTILL_ARGUMENTS.keys() - {"vocabulary", "reader", "progress", "cancel"}))
+@pytest.mark.parametrize("name", sorted(DISTILL_ARGUMENTS.keys() - {"reader", "progress", "cancel"}))
 def test_every_argument_of_distill_is_an_option(name):
     option, argument = DISTILL_OPTIONS[name], DISTILL_ARGUMENTS[name]
     assert option.opts == [f"--{name.replace('_', '-')}"]
@@ -36,12 +36,12 @@ def test_every_argument_of_distill_is_an_option(name):
 
 
 @pytest.mark.parametrize("name", ["weighting", "pooling", "recipe", "quantize_to"])
-def test_choices_are_those_of_distill(name):
+def test_choices_equal_those_of_distill(name):
     allowed = compression.DTYPES if name == "quantize_to" else get_args(get_type_hints(pipeline.distill)[name])
     assert DISTILL_OPTIONS[name].type.choices == tuple(allowed)
 
 
-def test_every_option_of_distill_arrives(monkeypatch, model_folder, tmp_path):
+def test_every_option_of_distill_is_passed_on(monkeypatch, model_folder, tmp_path):
     passed = {}
 
     def distill(model_name, **arguments):
@@ -76,14 +76,17 @@ def test_every_option_of_distill_arrives(monkeypatch, model_folder, tmp_path):
     assert done.exit_code == 0, done.output
     assert "1 duplicate (line 4)" in done.stderr
     assert passed.keys() == DISTILL_ARGUMENTS.keys()
-    assert passed | expected | {"vocabulary": ["apple", "pear"]} == passed
+    assert passed | expected | {"vocabulary": {"apple": 9, "pear": 8}} == passed
+    arguments = ["--vocabulary", "auto:en", "--vocabulary-size", "40MB", "--save-path", tmp_path / "other"]
+    assert m2v("distill", "--model-name", "some/teacher", *arguments).exit_code == 0
+    assert (passed["vocabulary"], passed["vocabulary_size"]) == ("auto:en", "40MB")
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
     [("128", 128), ("0.5", 0.5), ("1.0", 1.0), ("auto", "auto"), ("none", None), ("-3", -3)],
 )
-def test_pca_dims_are_read(text, value):
+def test_pca_dims_are_parsed(text, value):
     parsed = distilling._parse_pca_dims(text)
     assert parsed == value
     assert type(parsed) is type(value)
@@ -93,23 +96,29 @@ def test_pca_dims_are_read(text, value):
     ("arguments", "message"),
     [
         ("--model-name no-such/teacher", "no-such/teacher"),
-        ("--model-name EMPTY", "no config.json"),
+        ("--model-name EMPTY", "no valid config.json"),
         ("--vocabulary-path absent.txt", "absent.txt"),
         ("--vocabulary-path EMPTY", "can't be read"),
         ("--vocabulary-path blank.txt", "is empty"),
         ("--vocabulary-path binary.txt", "binary.txt is binary"),
         ("--no-use-subword", "vocabulary"),
+        ("--vocabulary auto:tlh", "no language 'tlh'; use one of ar, bg,"),
+        ("--vocabulary auto:corpus", "no corpus"),
+        ("--vocabulary words.txt", "use --vocabulary-path"),
+        ("--vocabulary auto --vocabulary-path blank.txt", "one vocabulary"),
+        ("--vocabulary auto --vocabulary-size many", "vocabulary_size is 'many'"),
+        ("--vocabulary-size 7", "vocabulary_size is 7"),
         ("--pca-dims 0", "pca_dims"),
         ("--device abacus", "abacus"),
         ("--pooling pooler --model-name DECODER", "pooler"),
         ("--token-remove-pattern [", "token_remove_pattern"),
         ("--save-path blank.txt", "is a file"),
-        ("--save-path blank.txt/model", "no folder"),
-        ("--save-path .", "holds no model"),
+        ("--save-path blank.txt/model", "not a writable folder"),
+        ("--save-path .", "without a model"),
         ("--save-path MODEL", "--overwrite"),
     ],
 )
-def test_bad_input_of_distill(arguments, message, teacher, build_teacher_once, model_folder, monkeypatch, tmp_path):
+def test_invalid_input_of_distill(arguments, message, teacher, build_teacher_once, model_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "blank.txt").touch()
     (tmp_path / "binary.txt").write_bytes(b"a\0b")
@@ -138,15 +147,15 @@ def test_overwrite_replaces_a_model(teacher, model_folder, tmp_path):
     assert StaticModel.from_pretrained(out).dim == 8
 
 
-def test_an_empty_folder_may_be_filled(teacher, tmp_path):
+def test_an_empty_folder_can_be_used(teacher, tmp_path):
     done = m2v("distill", "--model-name", teacher, "--recipe", "fast", "--pca-dims", 8, "--save-path", tmp_path)
     assert done.exit_code == 0, done.output
     assert StaticModel.from_pretrained(tmp_path).dim == 8
 
 
-def test_the_only_bars_are_ours(teacher, tmp_path):
+def test_progress_bars_of_other_libraries_are_disabled(teacher, tmp_path):
     arguments = ["distill", "--model-name", teacher, "--recipe", "fast", "--pca-dims", 8, "--save-path", tmp_path]
-    env = {name: value for name, value in OFFLINE.items() if "PROGRESS_BARS" not in name}  # the tests' own
+    env = {name: value for name, value in OFFLINE.items() if "PROGRESS_BARS" not in name}  # set by the tests
     command = [sys.executable, "-m", "m2v_core", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
@@ -155,7 +164,7 @@ def test_the_only_bars_are_ours(teacher, tmp_path):
     assert all(line.startswith(tuple(STAGES.values())) for line in lines), done.stderr
 
 
-def test_ctrl_c_while_distilling_leaves_nothing(tmp_path):
+def test_ctrl_c_while_distilling_leaves_no_files(tmp_path):
     shown, code = in_terminal(
         "distill", "--model-name", BUNDLED, "--save-path", tmp_path / "out", interrupt_at="tokens/s"
     )

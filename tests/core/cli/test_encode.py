@@ -1,4 +1,4 @@
-"""`m2v encode`, run as people run it."""
+"""`m2v encode` on the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENCODE_ARGUMENTS = inspect.signature(run.encode_file).parameters
 
 
 def encode_texts(model_folder, folder):
-    """`texts.txt` to `new.npy`, both in the same folder."""
+    """Encode `texts.txt` to `new.npy` in the same folder."""
     return m2v("encode", "--model", model_folder, "--input", folder / "texts.txt", "--output", folder / "new.npy")
 
 
@@ -40,11 +40,11 @@ def test_every_argument_of_encode_file_is_an_option(name):
 @pytest.mark.parametrize(
     ("name", "allowed"), [("input_format", InputFormat), ("dtype", DType), ("on_error", readers.OnError)]
 )
-def test_choices_are_those_of_encode_file(name, allowed):
+def test_choices_equal_those_of_encode_file(name, allowed):
     assert ENCODE_OPTIONS[name].type.choices == get_args(allowed)
 
 
-def test_every_option_of_encode_arrives(model_folder, monkeypatch, tmp_path):
+def test_every_option_of_encode_is_passed_on(model_folder, monkeypatch, tmp_path):
     passed = {}
 
     def encode_file(model, *paths, **arguments):
@@ -81,7 +81,7 @@ def test_every_option_of_encode_arrives(model_folder, monkeypatch, tmp_path):
         "overwrite": True,
         "model_name": str(model_folder),
     }
-    assert "1 rows were left out. The first: in.csv, line 3 has 1 cells." in done.stderr
+    assert "1 rows were skipped. First: in.csv, line 3 has 1 cells." in done.stderr
     facts = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     assert facts["rows"] == "7"
 
@@ -110,15 +110,15 @@ def test_encode_of_an_empty_file_warns(model_folder, tmp_path):
         ("encode --model empty --input texts.txt --output new.npy", "empty"),
         ("encode --model broken --input texts.txt --output new.npy", "broken"),
         ("encode --model MODEL --input absent.txt --output new.npy", "absent.txt"),
-        ("encode --model MODEL --input empty --output new.npy", "is the name of a file"),
-        ("encode --model MODEL --input empty --output new", "No file of texts at empty"),
+        ("encode --model MODEL --input empty --output new.npy", "is a file name"),
+        ("encode --model MODEL --input empty --output new", "No input file at empty"),
         ("encode --model MODEL --input gbk.txt --output new.npy", "not UTF-8 in line 1 (byte 0)"),
-        ("encode --model MODEL --input - --output empty", "Name a file"),
-        ("encode --model MODEL --input texts.txt --output texts.txt", "ends in one of"),
+        ("encode --model MODEL --input - --output empty", "Pass a file"),
+        ("encode --model MODEL --input texts.txt --output texts.txt", "is not an output format"),
         ("encode --model MODEL --input texts.txt --output texts.txt/new.npy", "Could not write"),
         ("encode --model MODEL --input texts.txt --output old.npy", "--overwrite"),
         ("encode --model MODEL --input texts.txt --output new.npy --column body", "no column 'body'"),
-        ("encode --model MODEL --input texts.txt --output new.npy --on-error skip", "may be left out"),
+        ("encode --model MODEL --input texts.txt --output new.npy --on-error skip", "may be skipped"),
         ("encode --model MODEL --input texts.txt --output new.npy --input-format jsonl", "texts.txt, line 1"),
         ("encode --model MODEL --input texts.txt --output new.npy --max-length 0", "max_length"),
         ("info absent", "absent"),
@@ -127,7 +127,7 @@ def test_encode_of_an_empty_file_warns(model_folder, tmp_path):
         ("info texts.txt", "texts.txt"),
     ],
 )
-def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypatch, tmp_path):
+def test_invalid_input_of_encode_and_info(arguments, message, model_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("the cat\n", encoding="utf-8")
     (tmp_path / "gbk.txt").write_text("\u4f60\u597d\n", encoding="gbk")
@@ -142,7 +142,7 @@ def test_bad_input_of_encode_and_info(arguments, message, model_folder, monkeypa
     assert names(tmp_path) == before
 
 
-def test_ctrl_c_while_encoding_leaves_nothing(model_folder, monkeypatch, tmp_path):
+def test_ctrl_c_while_encoding_leaves_no_files(model_folder, monkeypatch, tmp_path):
     (tmp_path / "texts.txt").write_text("the cat\n", encoding="utf-8")
     with monkeypatch.context() as patch:
         patch.setattr(run.NpyWriter, "write", lambda *arguments: os.kill(os.getpid(), signal.SIGINT))
@@ -155,7 +155,7 @@ def test_ctrl_c_while_encoding_leaves_nothing(model_folder, monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize("output", ["vectors/", "there", "there/", "new"])
-def test_a_folder_gets_a_file(output, model_folder, monkeypatch, tmp_path):
+def test_one_file_is_encoded_into_a_folder(output, model_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("the cat\na dog\n", encoding="utf-8")
     (tmp_path / "there").mkdir()
@@ -169,7 +169,7 @@ def test_a_folder_gets_a_file(output, model_folder, monkeypatch, tmp_path):
 def test_search_finds_the_model_of_a_single_file(model_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("the cat\nsat\n", encoding="utf-8")
-    model = os.path.relpath(model_folder)  # found from elsewhere too
+    model = os.path.relpath(model_folder)  # also found from other folders
     done = m2v("encode", "--model", model, "--input", "texts.txt", "--output", "vectors.parquet")
     assert done.exit_code == 0, done.stderr
     monkeypatch.chdir(model_folder)
@@ -178,7 +178,7 @@ def test_search_finds_the_model_of_a_single_file(model_folder, monkeypatch, tmp_
     assert done.exit_code == 0 and "sat  " in done.stdout
 
 
-def test_texts_of_another_language_are_told(model_folder, tmp_path):
+def test_texts_of_another_language_cause_a_warning(model_folder, tmp_path):
     notes = ["我最喜欢在下雨天听歌", "今天的天气很好", "我们去公园散步"]
     (tmp_path / "texts.txt").write_text("\n".join(notes), encoding="utf-8")
     done = encode_texts(model_folder, tmp_path)

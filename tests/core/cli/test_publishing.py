@@ -1,4 +1,4 @@
-"""`m2v push` and `m2v export`, run as people run them."""
+"""`m2v push` and `m2v export` on the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_push_without_an_account(session_hub, model_folder):
     assert not session_hub.has("model", "tester/refused")
 
 
-def test_push_uses_the_token_that_is_logged_in(session_hub, model_folder):
+def test_push_uses_the_saved_token(session_hub, model_folder):
     env = os.environ | {"HF_TOKEN": "hf_loopback", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0"}
     command = [sys.executable, "-m", "m2v_core", "push", str(model_folder), "pushed-by-command", "--license", "mit"]
     done = subprocess.run(command, capture_output=True, text=True, env=env)
@@ -30,7 +30,7 @@ def test_push_uses_the_token_that_is_logged_in(session_hub, model_folder):
     assert b"license: mit" in session_hub.files("tester/pushed-by-command")["README.md"]
     again = subprocess.run(command, capture_output=True, text=True, env=env)
     assert again.returncode == 1
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
     assert "Traceback" not in again.stderr
 
 
@@ -64,10 +64,10 @@ def test_export(format, model_folder, tmp_path):
     [
         ("onnx", "file.txt", "file.txt is a file"),
         ("zip", "folder", "folder is a folder"),
-        ("word2vec", "file.txt/vectors.txt", "file.txt is no folder"),
+        ("word2vec", "file.txt/vectors.txt", "file.txt is not a writable folder"),
     ],
 )
-def test_bad_output_of_export(format, output, message, model_folder, tmp_path):
+def test_invalid_output_of_export(format, output, message, model_folder, tmp_path):
     (tmp_path / "file.txt").write_text("mine")
     (tmp_path / "folder").mkdir()
     result = m2v("export", model_folder, "--format", format, "--output", tmp_path / output)
@@ -77,10 +77,10 @@ def test_bad_output_of_export(format, output, message, model_folder, tmp_path):
 
 
 def test_only_models_are_exported(tmp_path):
-    """Not whatever folder one happens to name."""
+    """Other folders are rejected."""
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "me.png").write_bytes(b"x")
     result = m2v("export", tmp_path / "photos", "--format", "zip", "--output", tmp_path / "out.zip")
     assert result.exit_code == 1
-    assert "holds no static model" in result.stderr
+    assert "contains no static model" in result.stderr
     assert not (tmp_path / "out.zip").exists()

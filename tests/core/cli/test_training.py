@@ -1,4 +1,4 @@
-"""`m2v train` and `m2v predict`, run as people run them."""
+"""`m2v train` and `m2v predict` on the command line."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from m2v_core import cli
 from m2v_core.classification import StaticClassifier
-from tests.core.classification.texts import labelled, many_labelled, model
+from tests.core.classification.texts import labeled, many_labeled, model
 
-TEXTS, LABELS = labelled()
-NEW_TEXTS, NEW_LABELS = labelled(60, seed=1)
+TEXTS, LABELS = labeled()
+NEW_TEXTS, NEW_LABELS = labeled(60, seed=1)
 
 
 def m2v(*arguments, stdin=None):
@@ -68,7 +68,7 @@ def test_train_then_predict(model_folder, data, tmp_path):
     assert done.stdout == "".join(f"{label}\t{share:.3f}\t{text}\n" for label, share, text in lines)
 
 
-def test_every_option_of_train_arrives(model_folder, tmp_path, monkeypatch):
+def test_every_option_of_train_is_passed_on(model_folder, tmp_path, monkeypatch):
     passed = {}
     fit = StaticClassifier.fit
 
@@ -77,7 +77,7 @@ def test_every_option_of_train_arrives(model_folder, tmp_path, monkeypatch):
         return fit(self, texts, labels, **arguments)
 
     monkeypatch.setattr(StaticClassifier, "fit", recording)
-    texts, labels = many_labelled(60)
+    texts, labels = many_labeled(60)
     data = tmp_path / "data.csv"
     rows = (f"{'|'.join(names)},{text}" for text, names in zip(texts, labels, strict=True))
     data.write_text("Y,X\n" + "\n".join(rows) + "\n", encoding="utf-8")
@@ -100,7 +100,7 @@ def test_every_option_of_train_arrives(model_folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["validation", "max_epochs", "seed"])
-def test_defaults_are_those_of_fit(name):
+def test_defaults_equal_those_of_fit(name):
     option = next(option for option in cli.app.commands["train"].params if option.name == name)
     assert option.default == inspect.signature(StaticClassifier.fit).parameters[name].default
 
@@ -112,7 +112,7 @@ def test_predict_reads_files_and_standard_input(classifier_folder, tmp_path):
     table.write_text("id,words\n" + "".join(f"1,{text}\n" for text in NEW_TEXTS), encoding="utf-8")
     from_lines = m2v("predict", classifier_folder, "--input", lines).stdout.splitlines()
     from_table = m2v("predict", classifier_folder, "--input", table, "--column", "words").stdout.splitlines()
-    assert len(from_lines) == len(NEW_TEXTS) + 1  # a line for the empty one too
+    assert len(from_lines) == len(NEW_TEXTS) + 1  # including a line for the empty text
     assert from_lines[:-1] == from_table
     labels = StaticClassifier.from_pretrained(classifier_folder).predict(NEW_TEXTS)
     assert [line.split("\t")[0] for line in from_table] == labels.tolist()
@@ -130,7 +130,7 @@ def test_predict_in_json(classifier_folder):
 
 @pytest.mark.parametrize("kind", [str, int])
 def test_predict_several_labels(kind, tmp_path):
-    texts, labels = many_labelled()
+    texts, labels = many_labeled()
     numbers = {"sea": 1, "fox": 2, "rows": 3}
     labels = labels if kind is str else [[numbers[name] for name in names] for names in labels]
     loaded = StaticClassifier(model()).fit(texts, labels)
@@ -158,7 +158,7 @@ def test_predict_several_labels(kind, tmp_path):
         ("a\tsea\na\tshore\nb\tfox\nb\tdog\n", ("--test", "absent.tsv"), "No input file at absent.tsv"),
     ],
 )
-def test_bad_input_of_train(content, arguments, message, model_folder, monkeypatch, tmp_path):
+def test_invalid_input_of_train(content, arguments, message, model_folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.tsv").write_text(content)
     done = m2v("train", model_folder, "--data", "train.tsv", "--output", "out", *arguments)
@@ -168,7 +168,7 @@ def test_bad_input_of_train(content, arguments, message, model_folder, monkeypat
     assert not (tmp_path / "out").exists()
 
 
-def test_what_stands_there_stays_unless_asked(model_folder, data, tmp_path):
+def test_existing_files_are_kept_without_overwrite(model_folder, data, tmp_path):
     done = m2v("train", model_folder, "--data", data, "--output", model_folder)
     assert (done.exit_code, "--overwrite" in done.stderr) == (1, True)
     for _ in range(2):
@@ -179,13 +179,13 @@ def test_what_stands_there_stays_unless_asked(model_folder, data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "Give either texts or --input"),
-        (("sea", "--input", "texts.txt"), "Give either texts or --input"),
+        ((), "Pass either texts or --input"),
+        (("sea", "--input", "texts.txt"), "Pass either texts or --input"),
         (("--input", "absent.txt"), "No input file at absent.txt"),
         (("sea", "--threshold", "2"), "threshold must be a probability"),
     ],
 )
-def test_bad_input_of_predict(arguments, message, classifier_folder):
+def test_invalid_input_of_predict(arguments, message, classifier_folder):
     done = m2v("predict", classifier_folder, *arguments)
     assert done.exit_code == 1
     assert message in done.stderr
@@ -194,10 +194,10 @@ def test_bad_input_of_predict(arguments, message, classifier_folder):
 def test_predict_needs_a_classifier(model_folder):
     done = m2v("predict", model_folder, "sea")
     assert done.exit_code == 1
-    assert "holds no classifier" in done.stderr and "m2v train" in done.stderr
+    assert "contains no classifier" in done.stderr and "m2v train" in done.stderr
 
 
-def test_push_takes_the_head_along(classifier_folder, session_hub):
+def test_push_includes_the_head(classifier_folder, session_hub):
     env = os.environ | {"HF_TOKEN": "hf_loopback", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "0"}
     command = [sys.executable, "-m", "m2v_core", "push", str(classifier_folder), "tester/topics", "--public"]
     done = subprocess.run(command, capture_output=True, text=True, env=env)

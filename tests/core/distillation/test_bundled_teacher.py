@@ -1,4 +1,4 @@
-"""The teacher that comes along, for when the Hub can't be reached."""
+"""The bundled teacher, the fallback when the Hub can't be reached."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ for name in sys.argv[1:]:
 
 
 def run(environment: dict[str, str], *names: str) -> list[dict[str, Any]]:
-    """What `distill` made of each name, in a fresh process."""
+    """Distill each name in a new process."""
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *names],
         env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
@@ -102,7 +102,7 @@ def test_a_tampered_copy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         distill(NAME, ["king"], use_subword=False)
 
 
-def test_the_bundled_copy_is_genuine_and_said_to_be_used(caplog: pytest.LogCaptureFixture):
+def test_the_bundled_copy_is_genuine_and_its_use_is_logged(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, logger="m2v_core"):
         model = distill(
             NAME, ["king", "queen", "banana"], use_subword=False, pca_dims=None, device="cpu", recipe="fast"
@@ -114,7 +114,7 @@ def test_the_bundled_copy_is_genuine_and_said_to_be_used(caplog: pytest.LogCaptu
     assert [record for record in caplog.records if "all-MiniLM-L6-v2" in record.getMessage()]
 
 
-def test_the_hub_comes_first_where_it_can_be_reached(tmp_path: Path, build_teacher_once: Any):
+def test_the_hub_is_preferred_if_reachable(tmp_path: Path, build_teacher_once: Any):
     with LoopbackHub() as hub:
         hub.add(NAME, build_teacher_once("wordpiece"))
         environment = hub.environment(tmp_path)

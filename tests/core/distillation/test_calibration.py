@@ -1,4 +1,4 @@
-"""Calibration against dense linear algebra, and what it must not do."""
+"""Calibration against dense linear algebra, and its fallbacks."""
 
 from __future__ import annotations
 
@@ -12,17 +12,25 @@ import scipy.sparse as sparse
 from hypothesis import strategies as st
 
 import m2v_core
+from m2v_core.distillation import settings
 from m2v_core.distillation.calibration import closed_form
-from m2v_core.distillation.calibration.bags import synthetic_bags, usable_texts, whole_words
-from m2v_core.distillation.calibration.closed_form import Start, Turned, fit_closed_form, multiply_by_gram
+from m2v_core.distillation.calibration.bags import deduplicate_texts, synthetic_bags, whole_words
+from m2v_core.distillation.calibration.closed_form import (
+    InitialTable,
+    RotatedTargets,
+    fit_closed_form,
+    multiply_by_gram,
+)
 from m2v_core.distillation.calibration.descent import descend
+from m2v_core.distillation.calibration.dictionary import dictionary_lines
 from m2v_core.distillation.calibration.fit import (
-    FEWEST_SENTENCES,
+    MIN_SENTENCES,
     Sentences,
     calibrate,
     count_tokens,
-    usable_sentences,
+    prepare_sentences,
 )
+from m2v_core.distillation.teacher.teacher import Teacher
 from m2v_core.errors import Cancelled, InputError
 from m2v_core.progress import ProgressReporter
 from tests import teachers
@@ -36,12 +44,12 @@ def random():
     return np.random.default_rng(7)
 
 
-def start(table: np.ndarray) -> Start:
-    return Start(table, np.ones(len(table), np.float32))
+def start(table: np.ndarray) -> InitialTable:
+    return InitialTable(table, np.ones(len(table), np.float32))
 
 
 def sentences(random, n: int, table: np.ndarray, noise: float = 0.1) -> Sentences:
-    """Random sentences whose targets are what `table` gives, in a wider space, turned."""
+    """Random sentences with the embeddings of `table` as targets, rotated into a wider space."""
     dense = np.zeros((n, N_ROWS), np.float32)
     for row in dense:
         ids = random.integers(N_ROWS, size=random.integers(2, 9))
@@ -52,7 +60,7 @@ def sentences(random, n: int, table: np.ndarray, noise: float = 0.1) -> Sentence
 
 
 def agreement(table: np.ndarray, judged: Sentences) -> float:
-    """Correlation of static and teacher cosines, by hand."""
+    """Correlation of static and teacher cosines, computed directly."""
 
     def cosines(vectors: np.ndarray) -> np.ndarray:
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -75,7 +83,9 @@ def test_the_closed_form_is_the_ridge_regression(random):
         exact = table + np.linalg.solve(
             system.T @ system + strength * np.eye(N_ROWS), system.T @ (wanted - system @ table)
         )
-        found = fit_closed_form(start(table), given.counts, Turned.by(targets, turn), strength, QUIET, tolerance=1e-6)
+        found = fit_closed_form(
+            start(table), given.counts, RotatedTargets.from_rotation(targets, turn), strength, QUIET, tolerance=1e-6
+        )
         np.testing.assert_allclose(found, exact, atol=1e-3)
 
 
@@ -87,7 +97,7 @@ def test_the_closed_form_is_the_ridge_regression(random):
     share=st.sampled_from([0.0, 0.1, 0.9]),
 )
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
-def test_products_are_those_of_dense_matrices_compiled_or_not(monkeypatch, seed, n_sentences, n_rows, n_columns, share):
+def test_products_equal_those_of_dense_matrices(monkeypatch, seed, n_sentences, n_rows, n_columns, share):
     random = np.random.default_rng(seed)
     dense = random.normal(size=(n_sentences, n_rows)) * (random.random((n_sentences, n_rows)) < share)
     matrix = sparse.csr_matrix(dense.astype(np.float32))
@@ -98,12 +108,12 @@ def test_products_are_those_of_dense_matrices_compiled_or_not(monkeypatch, seed,
         patch.setattr(closed_form, "kernels", None)
         plain = multiply_by_gram(matrix, table, out=np.full_like(table, np.nan))
     np.testing.assert_allclose(compiled, dense.T @ (dense @ table), atol=1e-3)
-    if platform.machine() == "x86_64":  # elsewhere compilers may join a product and a sum
+    if platform.machine() == "x86_64":  # other architectures may use fused multiply-add
         np.testing.assert_array_equal(compiled, plain)
     np.testing.assert_allclose(compiled, plain, atol=1e-3)
 
 
-def test_the_descent_goes_down(random):
+def test_descent_reduces_the_loss(random):
     table = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
     given = sentences(random, 2000, table)
     targets = given.targets / np.linalg.norm(given.targets, axis=1, keepdims=True)
@@ -113,37 +123,37 @@ def test_the_descent_goes_down(random):
 
 
 @pytest.mark.parametrize("kind", ["bags", "corpus"])
-def test_a_distorted_table_comes_closer_on_sentences_it_never_saw(random, kind):
+def test_a_distorted_table_improves_on_unseen_sentences(random, kind):
     true = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
     given = sentences(random, 3000, true)
     unseen = Sentences(given.counts[2500:], given.targets[2500:])
     seen = Sentences(given.counts[:2500], given.targets[:2500])
     distorted = (true + 0.7 * random.normal(size=true.shape)).astype(np.float32)
-    found = calibrate([start(distorted)], usable_sentences([seen], N_ROWS), kind == "corpus", QUIET)
+    found = calibrate([start(distorted)], prepare_sentences([seen], N_ROWS), kind == "corpus", QUIET)
     assert found.problem is None
     assert found.after > found.before
     assert agreement(found.token_embeddings, unseen) > agreement(distorted, unseen) + 0.05
 
 
 @pytest.mark.parametrize("broken", ["few", "constant", "noise", "nothing"])
-def test_what_is_of_no_use_leaves_the_table_as_it_is(random, broken):
+def test_useless_sentences_leave_the_table_unchanged(random, broken):
     table = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
-    given = sentences(random, FEWEST_SENTENCES - 1 if broken == "few" else 2000, table, noise=0.0)
+    given = sentences(random, MIN_SENTENCES - 1 if broken == "few" else 2000, table, noise=0.0)
     if broken == "constant":
         given = Sentences(given.counts, np.ones_like(given.targets))
-    elif broken == "noise":  # the teacher's words have nothing to do with the sentences
+    elif broken == "noise":  # the targets are unrelated to the sentences
         given = Sentences(given.counts, random.normal(size=given.targets.shape).astype(np.float32))
-        table = table * 0 + 1e-3  # and the table says nothing either
+        table = table * 0 + 1e-3  # and the table carries no information
         table += 1e-6 * random.normal(size=table.shape).astype(np.float32)
     kinds = [] if broken == "nothing" else [given]
-    found = calibrate([start(table)], usable_sentences(kinds, N_ROWS), True, QUIET)
+    found = calibrate([start(table)], prepare_sentences(kinds, N_ROWS), True, QUIET)
     assert np.isfinite(found.token_embeddings).all()
     if broken != "noise":
         assert found.problem
         np.testing.assert_array_equal(found.token_embeddings, table)
 
 
-def test_counts_are_shares_without_the_unknown():
+def test_counts_are_shares_of_the_known_tokens():
     tokenizer = teachers_tokenizer()
     unknown = tokenizer.token_to_id("[UNK]")
     texts = ["the the dog", "", "the " * 700]
@@ -160,18 +170,19 @@ def teachers_tokenizer():
     return Tokenizer.from_str(teachers.tokenizer_json("wordpiece"))
 
 
-def test_bags_are_words_and_the_same_for_a_seed():
+def test_bags_are_words_and_reproducible():
     words, ids = whole_words(teachers_tokenizer())
     assert len(words) == len(ids) > 100
-    bags = synthetic_bags(words, ids, seed=3)
-    assert bags == synthetic_bags(words, ids, seed=3) != synthetic_bags(words, ids, seed=4)
+    bags = synthetic_bags(words, ids, 80_000, seed=3)
+    assert bags == synthetic_bags(words, ids, 80_000, seed=3) != synthetic_bags(words, ids, 80_000, seed=4)
     assert len(bags) == 4 * len(words)
     assert {word for bag in bags for word in bag.split()} <= set(words)
     assert {len(bag.split()) for bag in bags} == set(range(2, 13))
-    assert synthetic_bags(words[:99], ids[:99]) == []
+    assert synthetic_bags(words, ids, 100, seed=3) == bags[:100]
+    assert synthetic_bags(words[:99], ids[:99], 80_000) == []
 
 
-def test_single_characters_are_words_only_where_there_is_little_else():
+def test_single_characters_are_words_only_if_they_are_the_majority():
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     def words_among(tokens: list[str]) -> list[str]:
@@ -184,23 +195,19 @@ def test_single_characters_are_words_only_where_there_is_little_else():
 
 
 @pytest.mark.parametrize("better", [0, 1])
-def test_the_better_start_is_chosen(random, better):
+def test_the_better_initial_table_is_chosen(random, better):
     true = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
     distorted = random.normal(size=(N_ROWS, DIM)).astype(np.float32)
     starts = [true, distorted] if better == 0 else [distorted, true]
     seen, unseen = sentences(random, 1500, true), sentences(random, 500, true)
-    found = calibrate([start(table) for table in starts], usable_sentences([seen], N_ROWS), False, QUIET)
+    found = calibrate([start(table) for table in starts], prepare_sentences([seen], N_ROWS), False, QUIET)
     assert agreement(found.token_embeddings, unseen) > agreement(
-        calibrate([start(distorted)], usable_sentences([seen], N_ROWS), False, QUIET).token_embeddings, unseen
+        calibrate([start(distorted)], prepare_sentences([seen], N_ROWS), False, QUIET).token_embeddings, unseen
     )
 
 
-def test_usable_texts():
-    assert usable_texts([" a ", "", "b", "a", "\n"]) == ["a", "b"]
-    many = [str(i) for i in range(250_000)]
-    kept = usable_texts(many)
-    assert len(kept) == 100_000 == len(set(kept))
-    assert int(kept[-1]) > 249_000
+def test_duplicates_and_blank_texts_are_dropped():
+    assert deduplicate_texts([" a ", "", "b", "a", "\n"]) == ["a", "b"]
 
 
 @pytest.fixture(scope="module")
@@ -209,12 +216,12 @@ def teacher(tmp_path_factory):
 
 
 @pytest.mark.parametrize("options", [{}, {"vocabulary": ["zyzzyva", "the dog"]}, {"vocabulary_quantization": 300}])
-def test_a_corpus_from_end_to_end(teacher, options):
+def test_a_corpus_end_to_end(teacher, options):
     corpus = teachers.corpus_sentences(3000)
     fast = m2v_core.distill(teacher, recipe="fast", device="cpu", pca_dims=16, **options)
     fitted = m2v_core.distill(teacher, recipe="fast", corpus=corpus, device="cpu", pca_dims=16, **options)
     assert fitted.config["m2v"]["calibrated"] is True
-    assert fitted.config["m2v"]["n_corpus_texts"] == len(usable_texts(corpus))
+    assert fitted.config["m2v"]["n_corpus_texts"] == len(deduplicate_texts(corpus))
     assert fitted.tokens == fast.tokens
     assert fitted.token_embeddings.shape == fast.token_embeddings.shape
     from m2v_core.evaluation.encoders import TeacherEncoder
@@ -225,17 +232,43 @@ def test_a_corpus_from_end_to_end(teacher, options):
     assert found[1] > found[0]
 
 
+def test_an_effort_uses_its_numbers_of_texts(teacher, monkeypatch, caplog):
+    """Uses smaller limits, so that a run takes a second."""
+    monkeypatch.setitem(settings.LIMITS, "quick", settings.TextLimits(600, 500, 400))
+    read = []
+
+    def embed_texts(self, texts, *args):
+        read.append(list(texts))
+        return embed(self, texts, *args)
+
+    embed = Teacher.embed_texts
+    monkeypatch.setattr(Teacher, "embed_texts", embed_texts)
+    corpus = teachers.corpus_sentences(1000)
+    made = m2v_core.distill(teacher, corpus=corpus, dictionary="english", effort="quick", device="cpu", pca_dims=16)
+    bags, lines, sentences = read
+    assert len(bags) == 600 and lines == dictionary_lines()[:500]
+    places = [corpus.index(text) for text in sentences]
+    assert len(places) == 400 and set(np.diff(places)) <= {2, 3} and places[0] == 0
+    assert "400 of them are used, evenly spaced" in caplog.text
+    noted = made.config["m2v"]
+    assert (noted["effort"], noted["n_bags"], noted["n_dictionary_lines"], noted["n_corpus_texts"]) == (
+        *("quick", 600, 500, 400),
+    )
+    again = m2v_core.distill(teacher, corpus=corpus, dictionary="english", effort="quick", device="cpu", pca_dims=16)
+    np.testing.assert_array_equal(made.token_embeddings, again.token_embeddings)
+
+
 @pytest.mark.parametrize(
     "corpus",
     [
         ["one", "two", "three"],
         ["the same line"] * 5000,
-        # A script that the teacher has never seen, two thousand lines of it.
+        # Two thousand lines in a script that the teacher does not support.
         [f"{chr(0xA000 + i % 1000)}{chr(0xA000 + i // 1000)} {chr(0xA100 + i % 900)}" for i in range(2000)],
     ],
     ids=["three lines", "one line again and again", "unknown script"],
 )
-def test_a_corpus_of_no_use_ends_in_the_uncalibrated_model(teacher, corpus, caplog):
+def test_a_useless_corpus_gives_the_uncalibrated_model(teacher, corpus, caplog):
     fast = m2v_core.distill(teacher, recipe="fast", device="cpu", pca_dims=None)
     found = m2v_core.distill(teacher, recipe="fast", corpus=corpus, device="cpu", pca_dims=None)
     assert "not calibrated" in caplog.text
@@ -243,14 +276,14 @@ def test_a_corpus_of_no_use_ends_in_the_uncalibrated_model(teacher, corpus, capl
     assert found.config["m2v"]["calibrated"] is False
 
 
-def test_without_whole_words_there_is_nothing_to_make_bags_of(teacher, caplog):
+def test_without_whole_words_there_are_no_bags(teacher, caplog):
     words = ["don't", "co-op", "C++", "3d printing", "..."]
     model = m2v_core.distill(teacher, words, use_subword=False, device="cpu", pca_dims=None)
-    assert "too few to make sentences of" in caplog.text and "not calibrated" in caplog.text
+    assert "too few for bags" in caplog.text and "not calibrated" in caplog.text
     assert np.isfinite(model.encode(words)).all() and model.config["m2v"]["calibrated"] is False
 
 
-def test_a_teacher_that_says_the_same_of_everything(tmp_path, caplog):
+def test_a_teacher_with_constant_embeddings(tmp_path, caplog):
     from safetensors.numpy import load_file, save_file
 
     folder = teachers.build_teacher("wordpiece", tmp_path / "constant")
@@ -264,7 +297,7 @@ def test_a_teacher_that_says_the_same_of_everything(tmp_path, caplog):
     assert np.isfinite(model.token_embeddings).all() and np.isfinite(model.encode(["the end"])).all()
 
 
-def test_calibrating_can_be_cancelled(teacher):
+def test_calibration_can_be_cancelled(teacher):
     cancel = threading.Event()
 
     def stop(event) -> None:
@@ -277,8 +310,8 @@ def test_calibrating_can_be_cancelled(teacher):
         )
 
 
-def test_the_published_recipe_takes_no_corpus(teacher):
-    with pytest.raises(InputError, match="model2vec reads no corpus"):
+def test_the_published_recipe_rejects_a_corpus(teacher):
+    with pytest.raises(InputError, match="has no corpus"):
         m2v_core.distill(teacher, recipe="model2vec", corpus=["a"])
-    with pytest.raises(InputError, match="corpus is a str"):
+    with pytest.raises(InputError, match="corpus is the string"):
         m2v_core.distill(teacher, corpus="sentences.txt")

@@ -1,4 +1,4 @@
-"""Tokens in context against a loop over characters and hidden states."""
+"""Contextual token vectors against a loop over characters and hidden states."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from m2v_core.distillation.cache import Readings
+from m2v_core.distillation.cache import TextOutputs
 from m2v_core.distillation.calibration.contexts import StateCollector, in_context, rows_of_tokens
 from m2v_core.distillation.teacher.source import locate_teacher
 from m2v_core.distillation.teacher.teacher import Teacher
@@ -21,7 +21,7 @@ FAMILIES = ("wordpiece", "unigram", "bpe")
 
 
 def owners(ours, read, n_before: int) -> list[int]:
-    """For each token of the teacher's, the static token over its last character."""
+    """For each of the teacher's tokens, the static token that contains its last character."""
     found = []
     for mine, theirs in zip(ours, read, strict=True):
         for start, stop in theirs.offsets:
@@ -42,7 +42,7 @@ def family(request, tmp_path_factory):
 
 
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=4), st.sampled_from(["", "query: "]))
-def test_each_token_of_the_teacher_has_the_row_it_ends_in(family, texts, prompt):
+def test_each_token_of_the_teacher_belongs_to_the_row_it_ends_in(family, texts, prompt):
     teacher, static = family
     theirs = Tokenizer.from_str(teacher.tokenizer.to_str())
     theirs.no_padding()
@@ -58,7 +58,7 @@ def test_states_are_added_up_by_row(family):
     n_rows = static.get_vocab_size()
     collector = StateCollector(static, n_rows)
     embeddings = teacher.embed_texts(texts, ProgressReporter(), collector)
-    found = collector.readings(embeddings)
+    found = collector.outputs(embeddings)
     sums, counts = np.zeros((n_rows, teacher.model.config.hidden_size)), np.zeros(n_rows)
     longest = teacher.max_text_length
     for text in texts:
@@ -83,7 +83,7 @@ def test_rows_without_contexts_keep_their_direction():
     vectors = random.normal(size=(8, 5)).astype(np.float32)
     counts = np.array([0, 0, 1, 2, 5, 100, 1000, 100_000], np.float32)
     states = random.normal(size=(8, 5)).astype(np.float32) * 3
-    found = in_context(vectors, [Readings(vectors, states * counts[:, None], counts)])
+    found = in_context(vectors, [TextOutputs(vectors, states * counts[:, None], counts)])
     centred = vectors - vectors.mean(axis=0)
     np.testing.assert_allclose(found[:2], centred[:2], rtol=1e-5)
     mean = (states * counts[:, None]).sum(axis=0) / counts.sum()

@@ -1,4 +1,4 @@
-"""The dictionary as text: what it holds, who reads it, and what becomes of it."""
+"""The dictionary: its contents, when it is used, and its effect on the model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from m2v_core import distill
 from m2v_core.distillation import pipeline
-from m2v_core.distillation.calibration.dictionary import N_LINES, dictionary_lines, reads_english, takes_dictionary
+from m2v_core.distillation.calibration.dictionary import N_LINES, dictionary_lines, reads_english, uses_dictionary
 from m2v_core.distillation.preflight import look_up, plan
 from m2v_core.distillation.settings import DistillSettings
 from m2v_core.distillation.teacher.bundled import bundled_folder
@@ -28,7 +28,7 @@ def word_tokenizer(words: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def test_it_is_a_fair_sample_of_definitions_and_sentences():
+def test_it_contains_definitions_and_sentences():
     lines = dictionary_lines()
     assert len(lines) == len(set(lines)) == N_LINES
     for part in (lines[:5000], lines[-5000:]):
@@ -52,11 +52,11 @@ def test_it_is_a_fair_sample_of_definitions_and_sentences():
         (("de",), {"dictionary": "english", "recipe": "fast"}, True),
     ],
 )
-def test_english_teachers_take_it(bundled_tokenizer: Tokenizer, languages, settings, is_taken):
-    assert takes_dictionary(DistillSettings(**settings), bundled_tokenizer, languages) == is_taken
+def test_it_is_used_for_english_teachers(bundled_tokenizer: Tokenizer, languages, settings, is_taken):
+    assert uses_dictionary(DistillSettings(**settings), bundled_tokenizer, languages) == is_taken
 
 
-def test_a_vocabulary_without_most_english_words_does_not():
+def test_it_is_not_used_for_vocabularies_without_english_words():
     words = sorted({word for line in dictionary_lines() for word in line.replace(":", " : ").split()})
     assert reads_english(word_tokenizer(words))
     assert not reads_english(word_tokenizer(words[::2]))
@@ -65,12 +65,12 @@ def test_a_vocabulary_without_most_english_words_does_not():
     assert not reads_english(characters)
 
 
-def test_the_published_recipe_refuses_it():
-    with pytest.raises(InputError, match="model2vec reads no dictionary"):
+def test_the_published_recipe_rejects_it():
+    with pytest.raises(InputError, match="has no dictionary"):
         DistillSettings(recipe="model2vec", dictionary="english")
 
 
-def test_the_plan_tells_of_it_and_of_its_time():
+def test_the_plan_includes_it_and_its_time():
     facts = look_up("sentence-transformers/all-MiniLM-L6-v2")
     assert facts.languages == ("en",)
     with_it, without = plan(facts), plan(facts, dictionary="none")
@@ -80,9 +80,9 @@ def test_the_plan_tells_of_it_and_of_its_time():
 
 
 def test_the_table_is_fitted_to_it(build_teacher_once, monkeypatch):
-    """Few lines, as a small teacher needs no more; what it says of them is what the table comes closer to."""
+    """A few lines suffice for a small teacher; the table gets closer to its embeddings of them."""
     lines = dictionary_lines()[:1500]
-    monkeypatch.setattr(pipeline, "dictionary_lines", lambda: lines)
+    monkeypatch.setattr(pipeline, "dictionary_lines", lambda most: lines)
     teacher = str(build_teacher_once("wordpiece"))
     shared = {"recipe": "fast", "device": "cpu", "quantize_to": "float32"}
     made = distill(teacher, dictionary="english", **shared)

@@ -1,4 +1,4 @@
-"""Distillation against a slow oracle: the teacher run by hand, one sequence at a time, in full precision."""
+"""Distillation against a slow oracle: the teacher run on one sequence at a time in full precision."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from m2v_core.progress import Progress
 from tests import teachers
 from tests.hub.server import LoopbackHub
 
-# The method as published; what the other recipes add has tests of its own.
+# The published method; additions of other recipes have their own tests.
 distill = partial(m2v_core.distill, recipe="model2vec")
 distill_from_model = partial(m2v_core.distill_from_model, recipe="model2vec")
 
-# Nothing but the teacher's vectors: no PCA, no weights, no rounding.
+# Only the teacher's vectors: no PCA, weights or rounding.
 RAW: dict[str, Any] = {"pca_dims": None, "apply_zipf": False, "quantize_to": "float32", "device": "cpu"}
 SPECIAL = {
     "wordpiece": (["[CLS]"], ["[SEP]"]),
@@ -63,7 +63,7 @@ PHRASES = ["ice cream", "new york", "C++", "don't", "co-op", "Zanzibar", "naïve
 
 @cache
 def corpus_words(count: int) -> list[str]:
-    """The commonest words, in lower case so that cased and uncased teachers see the same ones."""
+    """The most common words, in lowercase so that they are the same for cased and uncased teachers."""
     counts = Counter(
         word for line in teachers.corpus_sentences(3_000) for word in re.findall(r"[a-z]{3,}", line.lower())
     )
@@ -71,7 +71,7 @@ def corpus_words(count: int) -> list[str]:
 
 
 class Oracle:
-    """The teacher in a folder, run as simply as can be."""
+    """A minimal implementation of the teacher in a folder."""
 
     def __init__(self, folder: Path, family: str) -> None:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -99,7 +99,7 @@ class Oracle:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """So small a teacher gains nothing from threads, and loses a lot where other processes run."""
+    """Threads don't speed up such a small teacher, and slow it down on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -118,7 +118,7 @@ def wordpiece(build_teacher_once: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def word_vectors(wordpiece: Path) -> np.ndarray:
-    """`(200, 48)`: what the teacher makes of the 200 commonest words, by the oracle."""
+    """`(200, 48)`: the oracle's vectors of the 200 most common words."""
     oracle = Oracle(wordpiece, "wordpiece")
     return np.stack([oracle.of_word(word) for word in corpus_words(200)])
 
@@ -148,7 +148,7 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def assert_same_rows(found: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
-    """Equal but for rounding: in direction to `tolerance`, in length to a few times its square root."""
+    """Equal up to rounding: in direction to `tolerance`, in length to a few times its square root."""
     assert found.shape == expected.shape
     assert cosines(found, expected).min() > 1 - tolerance
     lengths = np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
@@ -156,7 +156,7 @@ def assert_same_rows(found: np.ndarray, expected: np.ndarray, tolerance: float) 
 
 
 def assert_same_up_to_signs(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-3) -> None:
-    """Columns are equal but for their signs."""
+    """Columns are equal up to their signs."""
     assert found.shape == expected.shape
     signs = np.sign((found * expected).sum(axis=0))
     np.testing.assert_allclose(found * signs, expected, atol=tolerance * np.abs(expected).max())
@@ -167,7 +167,7 @@ def assert_same_up_to_signs(found: np.ndarray, expected: np.ndarray, tolerance: 
 
 @pytest.fixture(scope="module")
 def output_run(teacher_folder: Path) -> tuple[StaticModel, list[Progress]]:
-    """The teacher's own pieces, raw, and the events on the way."""
+    """The teacher's tokens without PCA and weights, and the progress events."""
     events: list[Progress] = []
     model = distill(str(teacher_folder), progress=events.append, **RAW)
     return model, events
@@ -180,17 +180,17 @@ def output_model(output_run: tuple[StaticModel, list[Progress]]) -> StaticModel:
 
 @pytest.fixture(scope="module")
 def joined_model(teacher_folder: Path) -> StaticModel:
-    """The teacher's pieces and `PHRASES`, raw."""
+    """The teacher's tokens and `PHRASES`, without PCA and weights."""
     return distill(str(teacher_folder), PHRASES, **RAW)
 
 
 def known_rows(model: StaticModel, family: str) -> list[int]:
-    """All but the unknown token's row, which is zero."""
+    """All rows except that of the unknown token, which is zero."""
     unknown = teachers.UNKNOWN_TOKEN[family]
     return [row for row, token in enumerate(model.tokens) if token != unknown]
 
 
-def test_each_piece_is_what_the_teacher_makes_of_it(family: str, output_model: StaticModel, oracle: Oracle):
+def test_each_token_has_the_teacher_s_vector(family: str, output_model: StaticModel, oracle: Oracle):
     assert output_model.token_embeddings.shape == (len(output_model.tokens), 48)
     sample = known_rows(output_model, family)[::11]
     expected = np.stack([oracle.of_piece(output_model.tokens[row]) for row in sample])
@@ -207,7 +207,7 @@ def test_the_unknown_token_s_row_is_zero(family: str, output_model: StaticModel)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_each_word_is_what_the_teacher_makes_of_it(family: str, teacher_folder: Path, oracle: Oracle, pooling: str):
+def test_each_word_has_the_teacher_s_vector(family: str, teacher_folder: Path, oracle: Oracle, pooling: str):
     words = [*PHRASES, "zanzibarian", "floccinaucinihilipilification"]
     if pooling == "pooler" and family not in teachers.HAS_POOLER:
         with pytest.raises((InputError, TeacherError), match="pooler"):
@@ -215,18 +215,18 @@ def test_each_word_is_what_the_teacher_makes_of_it(family: str, teacher_folder: 
         return
     model = distill(str(teacher_folder), words, use_subword=False, pooling=pooling, **RAW)
     found = word_rows(model, words)
-    # By itself, or as it is after a space: either, but the same for all words of a teacher.
+    # Alone or after a space, but the same for all words of a teacher.
     candidates = [np.stack([oracle.of_word(word, pooling, lead) for word in words]) for lead in ("", " ")]
     assert min(np.abs(found - candidate).max() for candidate in candidates) < 2e-5
 
 
-def test_joined_words_are_what_the_teacher_makes_of_them(joined_model: StaticModel, oracle: Oracle):
+def test_added_words_have_the_teacher_s_vectors(joined_model: StaticModel, oracle: Oracle):
     found = word_rows(joined_model, PHRASES)
     candidates = [np.stack([oracle.of_word(word, lead=lead) for word in PHRASES]) for lead in ("", " ")]
     assert max(cosines(found, candidate).min() for candidate in candidates) > 1 - 1e-3
 
 
-def test_joined_words_leave_the_pieces_as_they_are(family: str, output_model: StaticModel, joined_model: StaticModel):
+def test_added_words_leave_the_tokens_unchanged(family: str, output_model: StaticModel, joined_model: StaticModel):
     assert joined_model.tokens[: len(output_model.tokens)] == output_model.tokens
     known = known_rows(output_model, family)
     assert_same_rows(rows(joined_model)[known], rows(output_model)[known], tolerance=1e-3)
@@ -238,7 +238,7 @@ def test_few_words_are_exact(wordpiece: Path, word_vectors: np.ndarray):
     assert model.token_embeddings.dtype == np.float32
 
 
-def test_rows_of_word_level_keep_the_order_passed_and_the_unknown_token_is_zero(family: str, teacher_folder: Path):
+def test_word_level_rows_keep_their_order_and_the_unknown_token_is_zero(family: str, teacher_folder: Path):
     words = ["zebra", "banana", "ice cream", "apple"]
     model = distill(str(teacher_folder), words, use_subword=False, **RAW)
     assert [ids[0] for ids in model.tokenize(words)] == [0, 1, 2, 3]
@@ -273,7 +273,7 @@ def test_a_loaded_model_and_tokenizer_give_the_same(teacher_folder: Path):
 
 
 @pytest.mark.parametrize("mode", ["output", "subword", "word"])
-def test_a_saved_model_opens_as_it_was(
+def test_a_saved_model_is_equal_after_loading(
     mode: str, teacher_folder: Path, output_model: StaticModel, joined_model: StaticModel, tmp_path: Path
 ):
     if mode == "word":
@@ -293,7 +293,7 @@ def test_a_saved_model_opens_as_it_was(
 def test_against_the_published_package(family: str, words: list[str] | None, build_teacher_once: Callable[[str], Path]):
     model2vec = pytest.importorskip("model2vec.distill")
     tokenizer = AutoTokenizer.from_pretrained(build_teacher_once(family))
-    # In double precision nothing is gained by bfloat16, so rounding is all that may differ.
+    # In double precision bfloat16 is never used, so only rounding may differ.
     model = AutoModel.from_pretrained(build_teacher_once(family)).double()
     options: dict[str, Any] = {"vocabulary": words, "pca_dims": 16, "device": "cpu", "quantize_to": "float32"}
     theirs = model2vec.distill_from_model(model, tokenizer, **options)
@@ -337,7 +337,7 @@ def test_no_pca_leaves_the_vectors_alone(word_vectors: np.ndarray):
 
 
 @pytest.mark.parametrize(("pca_dims", "dim"), [(16, 16), (0.9, None), ("auto", 48), (None, 48)])
-def test_pca_from_end_to_end(wordpiece: Path, word_vectors: np.ndarray, pca_dims: Any, dim: int | None):
+def test_pca_end_to_end(wordpiece: Path, word_vectors: np.ndarray, pca_dims: Any, dim: int | None):
     model = distill(str(wordpiece), corpus_words(200), use_subword=False, **{**RAW, "pca_dims": pca_dims})
     found = word_rows(model, corpus_words(200))
     if pca_dims is None:
@@ -352,7 +352,7 @@ def test_pca_from_end_to_end(wordpiece: Path, word_vectors: np.ndarray, pca_dims
 @pytest.mark.parametrize(
     "pca_dims", [0, -1, -0.5, 0.0, 1.5, float("nan"), float("inf"), -float("inf"), "many", "", [8], True]
 )
-def test_pca_dims_that_mean_nothing_are_refused(wordpiece: Path, pca_dims: Any):
+def test_invalid_pca_dims_are_rejected(wordpiece: Path, pca_dims: Any):
     with pytest.raises(InputError, match="pca_dims"):
         distill(str(wordpiece), corpus_words(20), use_subword=False, pca_dims=pca_dims)
 
@@ -366,13 +366,13 @@ def test_pca_dims_beyond_width_or_rows(wordpiece: Path, caplog: pytest.LogCaptur
         assert str(pca_dims) in str(error)
         return
     assert 1 <= model.dim <= 48
-    assert any("pca_dims" in record.message or str(pca_dims) in record.message for record in caplog.records)
+    assert any(f"{pca_dims:,}" in record.message for record in caplog.records)
     assert np.isfinite(model.encode(corpus_words(10))).all()
     np.testing.assert_allclose(np.linalg.norm(model.encode(corpus_words(5)), axis=1), 1.0, atol=1e-3)
 
 
 def test_a_single_word(wordpiece: Path):
-    # One row has no variance: no number of components makes sense of it.
+    # One row has no variance, so no number of components is valid.
     try:
         model = distill(str(wordpiece), ["banana"], use_subword=False)
     except InputError:
@@ -413,9 +413,7 @@ def test_zipf_weights():
         ({"apply_zipf": False, "weighting": "zipf"}, np.ones(200)),
     ],
 )
-def test_weights_from_end_to_end(
-    wordpiece: Path, word_vectors: np.ndarray, options: dict[str, Any], expected: np.ndarray
-):
+def test_weights_end_to_end(wordpiece: Path, word_vectors: np.ndarray, options: dict[str, Any], expected: np.ndarray):
     model = distill(str(wordpiece), corpus_words(200), use_subword=False, **{**RAW, "apply_zipf": True, **options})
     found = word_rows(model, corpus_words(200))
     np.testing.assert_allclose(found, word_vectors * expected[:, None], rtol=1e-3, atol=1e-5)
@@ -440,7 +438,7 @@ def test_ranks_count_the_kept_rows_in_output_mode(wordpiece: Path):
 
 
 @pytest.mark.parametrize("coefficient", [0, 0.0, -1e-4, 1.5, float("nan"), float("inf"), "much"])
-def test_sif_coefficients_that_mean_nothing_are_refused(wordpiece: Path, coefficient: Any):
+def test_invalid_sif_coefficients_are_rejected(wordpiece: Path, coefficient: Any):
     with pytest.raises(InputError, match="sif_coefficient"):
         distill(str(wordpiece), corpus_words(20), use_subword=False, sif_coefficient=coefficient)
 
@@ -485,7 +483,7 @@ def test_vocabulary_quantization_keeps_each_word_s_weight(wordpiece: Path):
     np.testing.assert_allclose(ratio / ratio[0], sif(200, 1e-4) / sif(200, 1e-4)[0], rtol=1e-3)
 
 
-def test_vocabulary_quantization_is_repeatable(wordpiece: Path):
+def test_vocabulary_quantization_is_reproducible(wordpiece: Path):
     options: dict[str, Any] = {**RAW, "use_subword": False, "vocabulary_quantization": 20}
     first, second = (distill(str(wordpiece), corpus_words(200), **options) for _ in range(2))
     np.testing.assert_array_equal(first.token_mapping, second.token_mapping)
@@ -493,7 +491,7 @@ def test_vocabulary_quantization_is_repeatable(wordpiece: Path):
 
 
 @pytest.mark.parametrize("clusters", [0, -1, 1.5, "many", True])
-def test_vocabulary_quantizations_that_mean_nothing_are_refused(wordpiece: Path, clusters: Any):
+def test_invalid_vocabulary_quantizations_are_rejected(wordpiece: Path, clusters: Any):
     with pytest.raises(InputError, match="vocabulary_quantization"):
         distill(str(wordpiece), corpus_words(20), use_subword=False, vocabulary_quantization=clusters)
 
@@ -516,7 +514,7 @@ def test_progress_is_monotone_and_complete(output_run: tuple[StaticModel, list[P
     model, events = output_run
     assert list(dict.fromkeys(event.stage for event in events)) == STAGES
     stages = [event.stage for event in events]
-    assert stages == sorted(stages, key=STAGES.index), "a stage comes back"
+    assert stages == sorted(stages, key=STAGES.index), "a stage occurs twice"
     for stage in STAGES:
         done = [event.done for event in events if event.stage == stage]
         assert done[0] == 0
@@ -600,7 +598,7 @@ def test_cancelled_from_another_thread(build_teacher_once: Callable[[str], Path]
     assert [type(error) for error in caught] == [Cancelled]
 
 
-# Teachers that can't be used
+# Invalid teachers
 
 
 def test_an_unknown_repository(session_hub: LoopbackHub):
@@ -610,18 +608,18 @@ def test_an_unknown_repository(session_hub: LoopbackHub):
 
 
 @pytest.mark.parametrize("name", ["./no/such/folder", "/no/such/folder", "..", "a b", "", "x/y/z", "~/teacher"])
-def test_a_name_that_is_nothing(name: str):
+def test_an_empty_name(name: str):
     with pytest.raises((NotFoundError, TeacherError, InputError)):
         distill(name)
 
 
 @pytest.mark.parametrize("name", [None, 3, b"x"])
-def test_a_name_that_is_no_string(name: Any):
+def test_a_name_that_is_not_a_string(name: Any):
     with pytest.raises(M2VError):
         distill(name)
 
 
-def test_a_file_in_place_of_a_folder(tmp_path: Path):
+def test_a_file_instead_of_a_folder(tmp_path: Path):
     (tmp_path / "teacher").write_text("text")
     with pytest.raises(M2VError):
         distill(str(tmp_path / "teacher"))
@@ -639,13 +637,13 @@ def test_a_file_in_place_of_a_folder(tmp_path: Path):
     ],
     ids=str,
 )
-def test_a_hub_that_refuses(session_hub: LoopbackHub, failure: dict[str, Any], error: type[Exception]):
+def test_a_hub_that_rejects_the_request(session_hub: LoopbackHub, failure: dict[str, Any], error: type[Exception]):
     with (
         session_hub.failing("refused-teacher", **failure),
         pytest.raises(error, match="someone/refused-teacher"),
     ):
         distill("someone/refused-teacher")
-    # No half minute of retries before the user hears of it.
+    # The error is raised without half a minute of retries.
     assert len(session_hub.requests) <= 3
 
 
@@ -692,7 +690,7 @@ def test_a_vision_model(broken_teacher: Callable[[str], Path]):
 
 
 def test_a_missing_tokenizer(broken_teacher: Callable[[str], Path]):
-    # transformers makes do with an empty vocabulary of five special tokens.
+    # transformers falls back to a vocabulary of five special tokens.
     with pytest.raises(TeacherError, match="tokenizer"):
         distill(str(broken_teacher("no-tokenizer")))
 
@@ -708,14 +706,16 @@ def test_a_slow_tokenizer_object(broken_teacher: Callable[[str], Path], wordpiec
         distill_from_model(AutoModel.from_pretrained(wordpiece), tokenizer)
 
 
-def test_custom_code_does_not_run_unasked(broken_teacher: Callable[[str], Path]):
+def test_custom_code_does_not_run_by_default(broken_teacher: Callable[[str], Path]):
     folder = broken_teacher("custom-code")
     with pytest.raises(RemoteCodeError, match="trust_remote_code"):
         distill(str(folder))
     assert not (folder / "EXECUTED").exists()
 
 
-def test_custom_code_from_the_hub_does_not_run_unasked(session_hub: LoopbackHub, broken_teacher: Callable[[str], Path]):
+def test_custom_code_from_the_hub_does_not_run_by_default(
+    session_hub: LoopbackHub, broken_teacher: Callable[[str], Path]
+):
     folder = broken_teacher("custom-code")
     session_hub.add("someone/with-code", folder)
     with pytest.raises(RemoteCodeError, match="someone/with-code"):
@@ -730,8 +730,8 @@ def test_custom_code_runs_when_trusted(broken_teacher: Callable[[str], Path], wo
     np.testing.assert_allclose(word_rows(model, corpus_words(200)), word_vectors, atol=2e-5)
 
 
-def test_a_custom_module_does_not_run_unasked(broken_teacher: Callable[[str], Path]):
-    # Distilling needs the transformer alone, so working without the module is as good as refusing it.
+def test_a_custom_module_does_not_run_by_default(broken_teacher: Callable[[str], Path]):
+    # Distillation needs only the transformer, so it may either skip the module or raise an error.
     folder = broken_teacher("custom-module")
     try:
         model = distill(str(folder), corpus_words(20), use_subword=False, pca_dims=None)
@@ -746,7 +746,7 @@ def test_nan_in_the_teacher_s_output(broken_teacher: Callable[[str], Path]):
     folder = broken_teacher("nan-weights")
     with pytest.raises(TeacherOutputError, match="NaN"):
         distill(str(folder))
-    # Words that stay clear of the damaged piece don't suffer from it.
+    # Words without the damaged token still work.
     assert np.isfinite(distill(str(folder), ["banana"], use_subword=False, **RAW).token_embeddings).all()
 
 
@@ -782,13 +782,13 @@ def test_a_damaged_file(tmp_path: Path, wordpiece: Path, file: str, content: byt
         distill(str(folder), corpus_words(20), use_subword=False)
 
 
-def test_a_static_model_is_no_teacher(tmp_path: Path, wordpiece: Path):
+def test_a_static_model_is_rejected(tmp_path: Path, wordpiece: Path):
     distill(str(wordpiece), corpus_words(20), use_subword=False, pca_dims=8).save_pretrained(tmp_path / "model")
     with pytest.raises(TeacherError):
         distill(str(tmp_path / "model"))
 
 
-# Arguments that can't be used
+# Invalid arguments
 
 
 @pytest.mark.parametrize(
@@ -805,8 +805,8 @@ def test_a_static_model_is_no_teacher(tmp_path: Path, wordpiece: Path):
         ("token_remove_pattern", "(?P<x"),
     ],
 )
-def test_an_unknown_choice_is_refused_before_anything_is_loaded(name: str, value: Any):
-    # Nothing to load is there: the argument is what the error has to be about.
+def test_an_unknown_choice_is_rejected_before_loading(name: str, value: Any):
+    # The folder is empty, so the error can only be about the argument.
     with pytest.raises(InputError, match=name):
         distill("./no/such/folder", **{name: value})
 
@@ -818,7 +818,7 @@ def test_an_unknown_device(wordpiece: Path, device: str):
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_is_not_there(wordpiece: Path, device: str):
+def test_an_unavailable_device(wordpiece: Path, device: str):
     if torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available():
         pytest.skip(f"{device} is there")
     with pytest.raises(DeviceError, match=device):
@@ -826,19 +826,19 @@ def test_a_device_that_is_not_there(wordpiece: Path, device: str):
 
 
 @pytest.mark.parametrize("device", [None, "auto", "cpu"])
-def test_devices_that_are_there(wordpiece: Path, device: str | None):
+def test_available_devices(wordpiece: Path, device: str | None):
     assert distill(str(wordpiece), corpus_words(20), use_subword=False, pca_dims=None, device=device).dim == 48
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_gives_what_the_cpu_gives(family: str, teacher_folder: Path):
+def test_cuda_and_cpu_agree(family: str, teacher_folder: Path):
     found = distill(str(teacher_folder), **{**RAW, "device": "cuda"})
     expected = distill(str(teacher_folder), **RAW)
     known = [row for row, token in enumerate(found.tokens) if token != teachers.UNKNOWN_TOKEN[family]]
     assert_same_rows(rows(found)[known], rows(expected)[known], tolerance=2e-3)
 
 
-def test_a_path_object_is_a_folder_too(wordpiece: Path):
+def test_a_path_object_is_accepted(wordpiece: Path):
     model = distill(wordpiece, corpus_words(20), use_subword=False, pca_dims=8)  # type: ignore[arg-type]
     assert model.dim == 8
 
@@ -861,19 +861,19 @@ def test_a_vocabulary_without_a_word(wordpiece: Path, words: list[str], use_subw
 
 
 @pytest.mark.parametrize("words", ["banana", b"banana", [1, 2], ["a", None], [["a"]], 7])
-def test_a_vocabulary_of_no_strings(wordpiece: Path, words: Any):
+def test_a_vocabulary_of_other_types_than_strings(wordpiece: Path, words: Any):
     with pytest.raises(InputError):
         distill(str(wordpiece), words, use_subword=False)
 
 
-def test_an_endless_word(wordpiece: Path):
+def test_a_very_long_word(wordpiece: Path):
     words = ["banana", "x" * 100_000, "ice cream"]
     model = distill(str(wordpiece), words, use_subword=False, pca_dims=None)
     assert len(model.tokenize(["banana"])[0]) == len(model.tokenize(["ice cream"])[0]) == 1
     assert np.isfinite(model.token_embeddings).all()
 
 
-def test_a_word_longer_than_the_teacher_reads(teacher_folder: Path):
+def test_a_word_longer_than_the_teacher_s_maximum_length(teacher_folder: Path):
     long_phrase = " ".join(f"word{number}" for number in range(60))
     model = distill(str(teacher_folder), ["banana", long_phrase], use_subword=False, **RAW)
     assert np.isfinite(model.token_embeddings).all()
@@ -896,7 +896,7 @@ def test_nothing_is_written(wordpiece: Path, tmp_path: Path, monkeypatch: pytest
     assert {path: path.stat().st_mtime_ns for path in wordpiece.rglob("*")} == before
 
 
-# An allocator setting would be made through ctypes, before or after it is imported.
+# Allocator settings would be made through ctypes.
 DISTILLING_PROCESS = """
 import ctypes, os, sys
 called = []
@@ -914,7 +914,7 @@ print([name for name in called if name.startswith(("mall", "mtrace"))])
 """
 
 
-def test_distilling_changes_nothing_of_the_process(build_teacher_once):
+def test_distillation_changes_no_global_state(build_teacher_once):
     command = [sys.executable, "-c", DISTILLING_PROCESS, str(build_teacher_once("wordpiece"))]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
@@ -922,9 +922,9 @@ def test_distilling_changes_nothing_of_the_process(build_teacher_once):
 
 @pytest.mark.parametrize("asked", [1, 8, 9, 10, 12, 20, 0.9, "auto", None])
 @pytest.mark.parametrize("n_rows", [5, 9, 10, 100])
-def test_other_dimensions_than_asked_for_are_noted(n_rows, asked):
+def test_other_dimensions_than_requested_are_reported(n_rows, asked):
     dim = reduce_dims(np.random.default_rng(0).normal(size=(n_rows, 12)).astype(np.float32), asked).shape[1]
     note = dims_note(asked, dim)
     assert (note is None) is (dim == asked or not isinstance(asked, int))
-    assert note is None or f"{dim} dimensions, not {asked}: " in note
-    assert note is None or ("PCA needs more rows" in note) is (dim > asked)
+    assert note is None or f"{dim} dimensions instead of {asked}: " in note
+    assert note is None or ("PCA requires more rows" in note) is (dim > asked)

@@ -1,4 +1,4 @@
-"""The pre-flight facts, against folders, the loopback Hub and the distillation itself."""
+"""Preflight checks, against folders, the loopback Hub and actual distillations."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from m2v_core.distillation.cache import VectorCache
+from m2v_core.distillation.calibration.bags import sample_evenly
 from m2v_core.distillation.pipeline import distill
-from m2v_core.distillation.preflight import TeacherFacts, look_up, plan, sampled
+from m2v_core.distillation.preflight import TeacherFacts, look_up, plan
 from m2v_core.errors import HubError, NotFoundError
 from m2v_core.hub import info
 from tests.hub.server import LoopbackHub
@@ -28,7 +30,7 @@ def publish(hub: LoopbackHub, folder: Path, name: str = "someone/teacher", licen
     return hub.add(name, files, **how)
 
 
-def test_a_folder_and_the_hub_tell_the_same(session_hub: LoopbackHub, teacher_folder: Path, family: str):
+def test_a_folder_and_the_hub_give_the_same_facts(session_hub: LoopbackHub, teacher_folder: Path, family: str):
     commit = publish(session_hub, teacher_folder, f"someone/{family}")
     here, there = look_up(teacher_folder), look_up(f"someone/{family}")
     for name in ("n_parameters", "teacher_dim", "max_length", "family", "n_pieces", "pad_token", "problems"):
@@ -39,13 +41,13 @@ def test_a_folder_and_the_hub_tell_the_same(session_hub: LoopbackHub, teacher_fo
     assert plan(here) == plan(there)
 
 
-def test_the_weights_stay_where_they_are(session_hub: LoopbackHub, build_teacher_once: Callable[[str], Path]):
+def test_no_weights_are_downloaded(session_hub: LoopbackHub, build_teacher_once: Callable[[str], Path]):
     folder = build_teacher_once("wordpiece")
     publish(session_hub, folder, "someone/heavy")
     session_hub.requests.clear()
     facts = look_up("someone/heavy")
     assert not [path for path in session_hub.paths() + session_hub.paths("HEAD") if "safetensors" in path]
-    # The ONNX and pickle copies are no part of the download.
+    # ONNX and pickle files are not downloaded.
     assert facts.download_bytes < sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) + 100
     assert facts.download_bytes > (folder / "model.safetensors").stat().st_size
 
@@ -61,17 +63,17 @@ def test_the_weights_stay_where_they_are(session_hub: LoopbackHub, build_teacher
         {"vocabulary": WORDS},
         {"vocabulary": WORDS, "use_subword": False},
         {"vocabulary": WORDS, "use_subword": False, "quantize_to": "int8"},
+        {"vocabulary": "auto:en", "vocabulary_size": 60},
+        {"vocabulary": {"aspirin": 3, "new york": 5}, "use_subword": False},
         {"vocabulary_quantization": 64, "pca_dims": 16},
         {"vocabulary_quantization": 64, "pca_dims": 16, "quantize_to": "int8"},
         {"vocabulary": WORDS, "use_subword": False, "vocabulary_quantization": 3},
     ],
     ids=str,
 )
-# Calibrating takes seconds, so one teacher does it.
+# Calibration takes seconds, so it is tested with one teacher.
 @pytest.mark.parametrize(("kind", "recipe"), [("wordpiece", "calibrated"), ("unigram", "fast"), ("decoder", "fast")])
-def test_the_plan_is_what_the_distillation_makes(
-    build_teacher_once: Callable[[str], Path], kind: str, recipe: str, settings
-):
+def test_the_plan_matches_the_distillation(build_teacher_once: Callable[[str], Path], kind: str, recipe: str, settings):
     folder = build_teacher_once(kind)
     settings = {"recipe": recipe, **settings}
     planned = plan(look_up(folder), **{"token_remove_pattern": r"\[unused\d+\]", **settings})
@@ -84,7 +86,7 @@ def test_the_plan_is_what_the_distillation_makes(
 
 @pytest.mark.parametrize("use_subword", [True, False])
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram", "decoder"])
-def test_a_long_vocabulary_is_told_by_a_sample(build_teacher_once: Callable[[str], Path], kind: str, use_subword: bool):
+def test_a_long_vocabulary_is_sampled(build_teacher_once: Callable[[str], Path], kind: str, use_subword: bool):
     facts = look_up(build_teacher_once(kind))
     words = [f"{word} {number}" if number % 3 else word + "x" * number for word in WORDS for number in range(30)]
     whole = plan(facts, vocabulary=words, use_subword=use_subword)
@@ -97,8 +99,8 @@ def test_a_long_vocabulary_is_told_by_a_sample(build_teacher_once: Callable[[str
 
 
 def test_a_sample_is_even_and_in_order():
-    assert sampled(["a", "b", "c", "d", "e"], 2) == ("a", "c")
-    assert sampled(["a", "b"], 2) == sampled(["a", "b"], None) == ("a", "b")
+    assert sample_evenly(["a", "b", "c", "d", "e"], 2) == ("a", "c")
+    assert sample_evenly(["a", "b"], 2) == sample_evenly(["a", "b"], None) == ("a", "b")
 
 
 def test_a_share_of_the_variance_has_an_upper_bound(build_teacher_once: Callable[[str], Path]):
@@ -113,22 +115,22 @@ def test_more_parameters_and_more_words_take_longer(build_teacher_once: Callable
     facts = look_up(build_teacher_once("wordpiece"))
     larger = TeacherFacts(**{**vars(facts), "n_parameters": 10**9})
     few, many, slow = plan(facts, vocabulary=WORDS), plan(facts, vocabulary=WORDS * 2), plan(larger)
-    assert few.seconds == many.seconds, "the same words twice are the same words"
+    assert few.seconds == many.seconds, "duplicates count once"
     assert plan(facts).seconds < few.seconds < slow.seconds
 
 
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("custom-code", "code of its own"),
+        ("custom-code", "requires custom code"),
         ("no-tokenizer", r"has no tokenizer"),
-        ("slow-tokenizer", r"BertJapaneseTokenizer runs in Python only"),
+        ("slow-tokenizer", r"BertJapaneseTokenizer is a slow tokenizer"),
         ("vision", r"has no tokenizer"),
-        ("empty", r"no config\.json"),
+        ("empty", r"no valid config\.json"),
     ],
 )
 @pytest.mark.parametrize("is_on_hub", [False, True], ids=["folder", "hub"])
-def test_what_cannot_work_is_said(session_hub: LoopbackHub, broken_teacher, kind: str, said: str, is_on_hub: bool):
+def test_problems_are_reported(session_hub: LoopbackHub, broken_teacher, kind: str, said: str, is_on_hub: bool):
     folder = broken_teacher(kind)
     if is_on_hub:
         session_hub.add(f"broken/{kind}", folder)
@@ -137,17 +139,17 @@ def test_what_cannot_work_is_said(session_hub: LoopbackHub, broken_teacher, kind
     plan(facts)
 
 
-def test_weights_as_a_pickle_alone(session_hub: LoopbackHub, build_teacher_once, tmp_path: Path):
+def test_weights_only_as_a_pickle(session_hub: LoopbackHub, build_teacher_once, tmp_path: Path):
     folder = tmp_path / "pickled"
     shutil.copytree(build_teacher_once("wordpiece"), folder)
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     session_hub.add("someone/pickled", folder)
     for teacher in (folder, "someone/pickled"):
         [problem] = look_up(teacher).problems
-        assert "no weights in model.safetensors" in problem
+        assert "no model.safetensors" in problem
 
 
-def test_own_code_for_what_transformers_knows_is_not_needed(build_teacher_once, tmp_path: Path):
+def test_custom_code_for_a_known_architecture_is_not_required(build_teacher_once, tmp_path: Path):
     folder = tmp_path / "known"
     shutil.copytree(build_teacher_once("wordpiece"), folder)
     config = json.loads((folder / "config.json").read_text())
@@ -155,13 +157,13 @@ def test_own_code_for_what_transformers_knows_is_not_needed(build_teacher_once, 
     assert look_up(folder).problems == ()
 
 
-def test_a_static_model_is_no_teacher(session_hub: LoopbackHub, tmp_path: Path):
+def test_a_static_model_is_rejected(session_hub: LoopbackHub, tmp_path: Path):
     static_model().save_pretrained(tmp_path)
     session_hub.add("someone/static", tmp_path)
-    assert ["static model already" in problem for problem in look_up("someone/static").problems] == [True]
+    assert ["already a static model" in problem for problem in look_up("someone/static").problems] == [True]
 
 
-def test_damaged_files_are_no_crash(build_teacher_once, tmp_path: Path):
+def test_damaged_files_are_reported(build_teacher_once, tmp_path: Path):
     folder = tmp_path / "damaged"
     shutil.copytree(build_teacher_once("wordpiece"), folder)
     for path in folder.rglob("*"):
@@ -173,7 +175,7 @@ def test_damaged_files_are_no_crash(build_teacher_once, tmp_path: Path):
     assert plan(facts).n_bytes is None
 
 
-def test_numbers_without_sense_are_no_crash(build_teacher_once, tmp_path: Path):
+def test_invalid_numbers_are_ignored(build_teacher_once, tmp_path: Path):
     folder = tmp_path / "odd"
     shutil.copytree(build_teacher_once("wordpiece"), folder)
     (folder / "config.json").write_text('{"hidden_size": 1e999, "vocab_size": "many", "max_position_embeddings": -1}')
@@ -183,7 +185,7 @@ def test_numbers_without_sense_are_no_crash(build_teacher_once, tmp_path: Path):
     assert plan(facts).n_bytes is None
 
 
-def test_a_gate_needs_a_token(session_hub: LoopbackHub, build_teacher_once, tmp_path: Path):
+def test_a_gated_teacher_needs_a_token(session_hub: LoopbackHub, build_teacher_once, tmp_path: Path):
     publish(session_hub, build_teacher_once("wordpiece"), "someone/gated", gated=True)
     closed = look_up("someone/gated")
     assert closed.access == "gated"
@@ -194,11 +196,11 @@ def test_a_gate_needs_a_token(session_hub: LoopbackHub, build_teacher_once, tmp_
     opened = look_up("someone/gated", token="hf_loopback")
     assert opened.problems == ()
     assert plan(opened).n_bytes
-    # Nothing of it was left for the next person.
+    # Nothing is cached for other users.
     assert look_up("someone/gated") == closed
 
 
-def test_a_private_teacher_is_read_with_a_token_and_not_kept(session_hub: LoopbackHub, build_teacher_once):
+def test_a_private_teacher_needs_a_token_and_is_not_cached(session_hub: LoopbackHub, build_teacher_once):
     publish(session_hub, build_teacher_once("wordpiece"), "someone/secret", private=True)
     with pytest.raises(NotFoundError, match="if it is private"):
         look_up("someone/secret")
@@ -213,10 +215,10 @@ def test_a_limit_is_named(session_hub: LoopbackHub, build_teacher_once):
     n_parameters = look_up(folder).n_parameters
     assert look_up(folder, max_parameters=n_parameters).problems == ()
     [problem] = look_up(folder, max_parameters=n_parameters - 1).problems
-    assert f"{n_parameters - 1:,} are allowed" in problem
+    assert f"the limit here is {n_parameters - 1:,}" in problem
 
 
-def test_the_bundled_teacher_where_there_is_no_hub():
+def test_the_bundled_teacher_without_a_hub():
     facts = look_up("sentence-transformers/all-MiniLM-L6-v2")
     assert (facts.access, facts.license, facts.n_parameters) == ("bundled", "apache-2.0", 22_713_728)
     assert (facts.family, facts.teacher_dim, facts.max_length) == ("WordPiece", 384, 256)
@@ -252,3 +254,24 @@ def test_teachers_are_searched_by_name(build_teacher_once, monkeypatch: pytest.M
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub retries for 23 s
     with pytest.raises(HubError, match="can't be reached"):
         info.search_teachers("bert", endpoint=hub.url)
+
+
+def test_a_plan_excludes_cached_rows(build_teacher_once: Callable[[str], Path], tmp_path: Path):
+    folder, cache = build_teacher_once("wordpiece"), VectorCache(tmp_path)
+    facts = look_up(folder)
+    first = plan(facts, cache=cache)
+    assert first == plan(facts) and first.n_cached == 0
+    distill(folder, cache_folder=tmp_path, recipe="fast", device="cpu")
+    again, longer = plan(facts, cache=cache, recipe="fast"), plan(facts, vocabulary=WORDS, cache=cache, recipe="fast")
+    assert again.n_cached == again.n_rows == first.n_rows
+    assert longer.n_cached == first.n_rows < longer.n_rows and again.seconds < longer.seconds
+    assert longer.seconds < plan(facts, vocabulary=WORDS, recipe="fast").seconds
+    many = [f"{word} {number}" for word in WORDS for number in range(10)]
+    told = plan(facts, vocabulary=many, cache=cache, recipe="fast", most_words=20)
+    assert told.is_estimate and told.n_cached == pytest.approx(first.n_rows, rel=0.05)
+    for other in ({"pooling": "first"}, {"recipe": "model2vec"}):
+        assert plan(facts, cache=cache, **{"recipe": "fast"} | other).n_cached == 0
+    calibrated = plan(facts, cache=cache)
+    distill(folder, cache_folder=tmp_path, device="cpu")
+    assert plan(facts, cache=cache).seconds < calibrated.seconds
+    assert not {"bags", "dictionary", "prepare"}.intersection(plan(facts, cache=cache, pca_dims=8).stage_seconds)

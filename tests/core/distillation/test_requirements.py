@@ -1,4 +1,4 @@
-"""What makes a folder or a repository a teacher: the same verdict before a run and in it."""
+"""Requirements for teachers: preflight and distillation give the same result."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def sentencepiece_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=VOCAB_FILES)
 def slow_teacher(request: pytest.FixtureRequest, sentencepiece_model: Path, tmp_path: Path) -> Path:
-    """A teacher whose tokenizer is a sentencepiece model alone."""
+    """A teacher with a sentencepiece model and no tokenizer.json."""
     name, config_class = VOCAB_FILES[request.param]
     config = config_class(
         vocab_size=620, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
@@ -63,7 +63,7 @@ def slow_teacher(request: pytest.FixtureRequest, sentencepiece_model: Path, tmp_
     return folder
 
 
-def test_a_sentencepiece_model_alone_is_converted(session_hub: LoopbackHub, slow_teacher: Path):
+def test_a_sentencepiece_model_is_converted(session_hub: LoopbackHub, slow_teacher: Path):
     expected = transformers.AutoTokenizer.from_pretrained(str(slow_teacher)).backend_tokenizer
     session_hub.add("someone/slow", slow_teacher)
     for teacher in (slow_teacher, "someone/slow"):
@@ -87,7 +87,7 @@ def test_missing_packages_are_named_everywhere(slow_teacher: Path, monkeypatch: 
     assert str(refusal.value) == problem
 
 
-def test_a_list_of_pieces_alone_is_converted(build_teacher_once: Callable[[str], Path], tmp_path: Path):
+def test_a_vocab_txt_is_converted(build_teacher_once: Callable[[str], Path], tmp_path: Path):
     with_json, folder = build_teacher_once("wordpiece"), tmp_path / "pieces"
     shutil.copytree(with_json, folder)
     pieces = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
@@ -128,14 +128,14 @@ def as_a_static_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (with_pickled_weights, r"no weights in model\.safetensors\. Pickled.*save_pretrained"),
-        (with_a_pickled_dense, r"^2_Dense of .* has no weights"),
-        (without_weights, r"no weights in model\.safetensors"),
+        (with_pickled_weights, r"no model\.safetensors\. Pickled.*save_pretrained"),
+        (with_a_pickled_dense, r"^2_Dense of .* has no model"),
+        (without_weights, r"no model\.safetensors"),
         (with_damaged_modules, r"modules\.json"),
-        (as_a_static_model, r"static model already"),
+        (as_a_static_model, r"already a static model"),
     ],
 )
-def test_the_run_says_what_preflight_says(
+def test_distillation_and_preflight_report_the_same_problem(
     session_hub: LoopbackHub, build_teacher_once, tmp_path: Path, change: Callable[[Path], None], said: str
 ):
     folder = tmp_path / "changed"
@@ -151,7 +151,7 @@ def test_the_run_says_what_preflight_says(
 
 
 @pytest.mark.parametrize("kind", ["custom-code", "custom-module", "no-tokenizer", "slow-tokenizer", "vision", "empty"])
-def test_a_broken_teacher_is_refused_in_one_way(broken_teacher: Callable[[str], Path], kind: str):
+def test_a_broken_teacher_is_rejected_the_same_way_everywhere(broken_teacher: Callable[[str], Path], kind: str):
     folder = broken_teacher(kind)
     problem = look_up(folder).problems[0]
     with pytest.raises(TeacherError) as refusal:
@@ -159,7 +159,7 @@ def test_a_broken_teacher_is_refused_in_one_way(broken_teacher: Callable[[str], 
     assert str(refusal.value) == problem
 
 
-def test_the_conversion_that_the_message_names_works(build_teacher_once, tmp_path: Path):
+def test_the_conversion_in_the_message_works(build_teacher_once, tmp_path: Path):
     SentenceTransformer(str(build_teacher_once("wordpiece")), device="cpu").save_pretrained(str(tmp_path / "converted"))
     assert look_up(tmp_path / "converted").problems == ()
 

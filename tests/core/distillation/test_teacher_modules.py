@@ -1,4 +1,4 @@
-"""A teacher is the whole Sentence Transformer, with its modules after pooling and its prompts."""
+"""Modules after pooling, and prompts, of a teacher."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pooling(*modes: str) -> Pooling:
     return Pooling(WIDTH, list(modes) or "mean")
 
 
-# Modules after the transformer; those that are applied to a token, those that are not, and the teacher's width.
+# Modules after the transformer, those applied to tokens, those that are not, and the teacher's width.
 STACKS: dict[str, tuple[Callable[[], list[nn.Module]], list[str], list[str], int]] = {
     "normalized": (lambda: [pooling(), Normalize()], [], [], WIDTH),
     "dense": (lambda: [pooling(), Dense(WIDTH, 16, activation_function=nn.Tanh())], ["Dense"], [], 16),
@@ -70,7 +70,7 @@ STACKS: dict[str, tuple[Callable[[], list[nn.Module]], list[str], list[str], int
 
 @pytest.fixture(scope="module", params=STACKS)
 def stack(request: pytest.FixtureRequest, build_teacher_once, tmp_path_factory: pytest.TempPathFactory):
-    """A teacher with these modules, and what is expected of it."""
+    """A teacher with these modules, and the expected facts."""
     make, applied, not_applied, width = STACKS[request.param]
     folder = tmp_path_factory.mktemp("stack")
     with torch.random.fork_rng(devices=[]):
@@ -84,7 +84,7 @@ def loaded(folder: Path, **options) -> Teacher:
     return Teacher.load(TeacherSource(str(folder), folder), **options)
 
 
-def test_preflight_knows_the_modules(session_hub: LoopbackHub, stack):
+def test_preflight_lists_the_modules(session_hub: LoopbackHub, stack):
     folder, applied, not_applied, width = stack
     session_hub.add("someone/stack", folder)
     for facts in (look_up(folder), look_up("someone/stack")):
@@ -109,12 +109,12 @@ def test_a_model_is_never_wider_than_its_teacher(stack, caplog: pytest.LogCaptur
         assert name in model.config["m2v"]["modules_not_applied"]
 
 
-def test_a_token_goes_through_the_modules(stack, build_teacher_once):
+def test_modules_are_applied_to_tokens(stack, build_teacher_once):
     folder, applied, not_applied, _ = stack
     if not_applied and not_applied != ["WordWeights"]:
         pytest.skip("The model lies in the space of the hidden states.")
     model = distill(folder, WORDS, use_subword=False, **RAW)
-    # The oracle: transformers gives the states, sentence-transformers' own modules what follows.
+    # The oracle: hidden states from transformers, followed by the modules of sentence-transformers.
     encoder = transformers.AutoModel.from_pretrained(str(build_teacher_once("wordpiece"))).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(build_teacher_once("wordpiece")))
     whole = SentenceTransformer(str(folder), device="cpu").eval()
@@ -134,7 +134,7 @@ def test_sentences_are_those_of_sentence_transformers(stack):
     folder, _, not_applied, _ = stack
     if not_applied == ["LSTM"]:
         pytest.skip("sentence-transformers itself runs an LSTM on word embeddings alone.")
-    # One text at a time: in a padded batch a CNN sees the padding.
+    # One text at a time, as a CNN would include the padding of a batch.
     expected = SentenceTransformer(str(folder), device="cpu").encode(TEXTS, batch_size=1)
     np.testing.assert_allclose(loaded(folder).embed_texts(TEXTS, ProgressReporter()), expected, atol=2e-5)
 
@@ -172,7 +172,7 @@ def teacher_with_prompts(folder: Path, base: Path, default: str | None, include_
 @pytest.mark.parametrize("include_prompt", [True, False])
 @pytest.mark.parametrize("default", [None, "document"])
 @pytest.mark.parametrize("name", [None, "query", "document"])
-def test_the_prompt_is_read_as_by_sentence_transformers(
+def test_prompts_are_applied_as_in_sentence_transformers(
     build_teacher_once, tmp_path: Path, default: str | None, name: str | None, include_prompt: bool
 ):
     folder = teacher_with_prompts(tmp_path / "prompted", build_teacher_once("wordpiece"), default, include_prompt)
@@ -200,7 +200,7 @@ def test_prompts_are_shown_before_and_after(session_hub: LoopbackHub, build_teac
     assert "--prompt-name query" in card
 
 
-def test_an_unknown_prompt_is_refused_with_those_there_are(build_teacher_once, tmp_path: Path):
+def test_an_unknown_prompt_is_rejected_with_a_list(build_teacher_once, tmp_path: Path):
     folder = teacher_with_prompts(tmp_path / "prompted", build_teacher_once("wordpiece"), None)
     with pytest.raises(InputError, match=r"'passage'.*'query', 'document'"):
         distill(folder, prompt_name="passage")

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from m2v_core.distillation.vocabulary import (
     MAX_ENTRY_CHARACTERS,
+    CleanedVocabulary,
+    clean_lines,
     clean_vocabulary,
     open_vocabulary,
     split_entries,
@@ -26,17 +28,17 @@ def write(folder: Path, content: bytes | str, name: str = "vocabulary.txt") -> P
 
 @pytest.mark.parametrize("name", ["words.txt", "words.csv"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_a_list_that_is_far_too_long_is_not_taken_apart(tmp_path, name, end):
+def test_a_list_that_is_far_too_long_is_not_parsed(tmp_path, name, end):
     path = write(tmp_path, "word" + end + end.join("abcdefghi"), name)
     assert len(open_vocabulary(path, most_entries=5).entries()) >= 9
-    for most, said in ((4, "4 are allowed here. Shorten it"), (1, "1 are allowed here")):
-        with pytest.raises(LimitError, match=f"The vocabulary has 10 entries, and {said}"):
+    for most, said in ((4, "the limit here is 4. Shorten it"), (1, "the limit here is 1")):
+        with pytest.raises(LimitError, match=f"The vocabulary has 10 entries; {said}"):
             open_vocabulary(path, most_entries=most)
-    with pytest.raises(LimitError, match="and 4 are allowed"):
+    with pytest.raises(LimitError, match="the limit here is 4"):
         split_entries(end.join("abcdefghi"), 4)
 
 
-def test_a_table_of_far_too_many_cells_is_not_taken_apart(tmp_path):
+def test_a_table_of_far_too_many_cells_is_not_parsed(tmp_path):
     path = write(tmp_path, "word" + "," * 30 + "\nx" + "," * 30, "words.csv")
     assert len(open_vocabulary(path, most_entries=4).columns) == 31
     with pytest.raises(LimitError, match="has more than 60 cells, too many for a table of 3 entries"):
@@ -86,13 +88,13 @@ def test_guessed_encoding_warns(tmp_path: Path) -> None:
         (codecs.BOM_UTF16_LE + "ab".encode("utf-16-le") + b"x", r"damaged in line 1 \(byte"),
     ],
 )
-def test_what_is_no_vocabulary_says_what_to_do(tmp_path: Path, content: bytes, says: str) -> None:
+def test_errors_about_invalid_vocabularies(tmp_path: Path, content: bytes, says: str) -> None:
     with pytest.raises(VocabularyError, match=says):
         open_vocabulary(write(tmp_path, content)).entries()
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match=r"no file nowhere\.txt"):
+    with pytest.raises(NotFoundError, match=r"File not found: nowhere\.txt"):
         open_vocabulary(tmp_path / "nowhere.txt")
     with pytest.raises(VocabularyError, match="can't be read"):
         open_vocabulary(tmp_path)
@@ -128,13 +130,68 @@ def test_tables(
         ("v.csv", "a,b\n1,2\n", "c", "no column 'c'.*'a', 'b'"),
         ("v.csv", "a,b\n1,2\n", "3", "no column '3'"),
         ("v.csv", "word,b\n ,2\n", "word", "no entries"),
-        ("v.csv", 'word\n"' + "x" * 200_000, None, "can't be read as a table"),
+        ("v.csv", 'word\n"' + "x" * 200_000, None, "can't be parsed as a table"),
         ("v.txt", "the\nof\n", "word", "plain text.*no column 'word'"),
     ],
 )
-def test_tables_that_do_not_fit(tmp_path: Path, name: str, content: str, column: str | None, says: str) -> None:
+def test_invalid_tables(tmp_path: Path, name: str, content: str, column: str | None, says: str) -> None:
     with pytest.raises(VocabularyError, match=says):
         open_vocabulary(write(tmp_path, content, name)).entries(column)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column"),
+    [
+        ("v.txt", "the\t500\nnew york\t7.5\n", None),
+        ("v.txt", "word\tcount\nnew york\t7.5\nthe\t500", None),
+        ("v.tsv", "new york\t7.5\nthe\t5e2\n", None),
+        ("v.csv", "the,500\nnew york,7.5\n", None),
+        ("v.csv", "id,Frequency,word\n1,7.5,new york\n2,500,the\n", None),
+        ("v.csv", "Wort;count\nnew york;7.5\nthe;500\n", "Wort"),
+        ("v.csv", "word,count\nnew york,7.5\nthe,500\nthe,-3\n,x\n", None),
+    ],
+)
+def test_counts(tmp_path: Path, name: str, content: str, column: str | None) -> None:
+    cleaned = open_vocabulary(write(tmp_path, content, name)).cleaned(column)
+    assert cleaned.vocabulary == {"the": 500, "new york": 7.5} and cleaned.words == ["the", "new york"]
+    assert clean_lines(cleaned.lines()).vocabulary == cleaned.vocabulary
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("v.txt", "the\nof\n"), ("v.csv", "id,word\n1,the\n2,of\n"), ("v.tsv", "word\nthe\nof\n")]
+)
+def test_words_without_counts(tmp_path: Path, name: str, content: str) -> None:
+    cleaned = open_vocabulary(write(tmp_path, content, name)).cleaned()
+    assert cleaned.vocabulary == cleaned.lines() == ["the", "of"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("v.txt", "the\t5\nof\t-4\nto\t3\n", "The count of 'of' in line 2 is '-4'; each word needs a number above 0"),
+        ("v.txt", "the\t5\nof\nto\t3\n", "The count of 'of' in line 2 is missing.*remove all counts"),
+        ("v.txt", "word\tcount\nthe\t5\nof\t0\n", "'of' in line 3 is '0'"),
+        ("v.csv", "word,count\nthe,5\nof,many\n", "'of' in line 3 is 'many'"),
+        ("v.csv", "word,count\nthe,5\nof\n", "'of' in line 3 is missing"),
+        ("v.csv", "the,5\nof,inf\nto,2\na,1\n", "'of' in line 2 is 'inf'"),
+    ],
+)
+def test_invalid_counts(tmp_path: Path, name: str, content: str, says: str) -> None:
+    with pytest.raises(VocabularyError, match=says):
+        open_vocabulary(write(tmp_path, content, name)).cleaned()
+
+
+@given(st.dictionaries(st.text("abc ", min_size=1).map(str.strip).filter(bool), st.floats(1e-9, 1e9), min_size=1))
+def test_counts_survive_as_lines(counts: dict[str, float]) -> None:
+    cleaned = clean_vocabulary(list(counts), counts=list(counts.values()))
+    assert cleaned.counts_by_word == counts
+    assert list(counts_of(cleaned).values()) == sorted(counts.values(), reverse=True)
+    assert clean_lines(cleaned.lines()).vocabulary == counts
+
+
+def counts_of(cleaned: CleanedVocabulary) -> dict[str, float]:
+    assert cleaned.counts_by_word is not None
+    return cleaned.counts_by_word
 
 
 def test_every_kind_of_problem_is_named_with_its_line() -> None:
@@ -165,10 +222,10 @@ def test_every_kind_of_problem_is_named_with_its_line() -> None:
     ]
     assert cleaned.counts == {"blank": 2, "duplicate": 2, "too_long": 1, "control": 3}
     assert cleaned.summary() == [
-        "2 blank lines (lines 3, 9): left out.",
+        "2 blank lines (lines 3, 9): skipped.",
         "2 duplicates (lines 4, 10): the first of each is kept.",
-        "1 entry that is too long (line 5): left out, the limit is 100 characters.",
-        "3 entries with control or unreadable characters (lines 6, 7, 8): left out.",
+        "1 entry that is too long (line 5): skipped, the limit is 100 characters.",
+        "3 entries with control or unreadable characters (lines 6, 7, 8): skipped.",
     ]
     assert [problem.entry for problem in cleaned.problems][3:6] == ["a\\x07b", "a\\tb", "\\ud800"]
     assert all(len(problem.entry) <= 60 for problem in cleaned.problems)
@@ -191,7 +248,7 @@ def test_only_the_first_lines_are_listed() -> None:
         "é",
     ],
 )
-def test_good_words_stay(word: str) -> None:
+def test_valid_words_are_kept(word: str) -> None:
     cleaned = clean_vocabulary([word])
     assert cleaned.words == [word]
     assert not cleaned.problems
@@ -204,17 +261,17 @@ def test_good_words_stay(word: str) -> None:
         ([], "It is empty"),
         (["", " "], "2 blank lines"),
         ("the of", "single string"),
-        (["the", None], r"number 1 \(counting from 0\) is of type NoneType"),
-        (["the", 3], "number 1 .* int"),
+        (["the", None], r"text 1 \(counting from 0\) is of type NoneType"),
+        (["the", 3], "text 1 .* int"),
     ],
 )
-def test_nothing_usable_raises(words: list[str], says: str) -> None:
+def test_no_valid_entry_raises(words: list[str], says: str) -> None:
     with pytest.raises(VocabularyError, match=says):
         clean_vocabulary(words)
 
 
 @given(st.lists(st.text(max_size=120)))
-def test_cleaning_keeps_order_loses_nothing_and_is_idempotent(entries: list[str]) -> None:
+def test_cleaning_preserves_order_and_is_idempotent(entries: list[str]) -> None:
     try:
         cleaned = clean_vocabulary(entries)
     except VocabularyError:

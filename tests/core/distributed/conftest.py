@@ -1,4 +1,4 @@
-"""A small model, the folder of it, and a cluster."""
+"""A small model, its folder, and a Ray cluster."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def model_folder(model, tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def cluster():
-    """Two nodes of one core each; one says that it has a GPU."""
+    """Two nodes with one core each; one of them is declared to have a GPU."""
     ray = pytest.importorskip("ray", reason="pip install 'm2v-studio[ray]'")
     from ray.cluster_utils import Cluster
 
-    # Workers of Ray are started by its nodes, which have this process's environment.
+    # Ray's nodes start its workers, which inherit this process's environment from them.
     of_nodes = {
-        "PYTHONPATH": str(ROOT),  # this very copy of the package
-        "RAY_worker_niceness": "0",  # else whatever else runs on the machine goes first
+        "PYTHONPATH": str(ROOT),  # this copy of the package
+        "RAY_worker_niceness": "0",  # otherwise other processes of the machine get priority
     }
     before = {name: os.environ.get(name) for name in of_nodes}
     os.environ.update(of_nodes)

@@ -1,4 +1,4 @@
-"""Folders of texts, and a judge of the embeddings made of them."""
+"""Folders of texts, and checks of their embeddings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def texts_of(n: int, seed: int = 0) -> list[str]:
 
 
 def write_folder(folder: Path, n_files: int, n_rows: int, start: int = 0) -> Path:
-    """Parquet files of `n_rows` texts each, with ids that go on from file to file; the pattern of them."""
+    """Write Parquet files of `n_rows` texts each, with consecutive ids; return their pattern."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(start, start + n_files):
         ids = pyarrow.array(range(i * n_rows, (i + 1) * n_rows), "int64")
@@ -32,18 +32,18 @@ def write_folder(folder: Path, n_files: int, n_rows: int, start: int = 0) -> Pat
 
 
 def rows_of(folder: Path) -> pyarrow.Table:
-    """All rows of a folder of embeddings, as any reader of Parquet folders sees them, by id."""
+    """All rows of a folder of embeddings, sorted by id, as any reader of Parquet folders returns them."""
     return parquet.read_table(folder).sort_by("id")
 
 
 def vectors_of(table: pyarrow.Table, column: str = "embedding") -> np.ndarray:
-    """(n, dim) of a column of fixed-size lists."""
+    """The embeddings of a column of fixed-size lists, (n, dim)."""
     lists = table[column].combine_chunks()
     return lists.flatten().to_numpy(zero_copy_only=False).reshape(len(table), lists.type.list_size)
 
 
 def check_complete(output: Path, n_files: int, n_rows: int, model: StaticModel) -> None:
-    """Every row once, each with its text and the embedding of it."""
+    """Check that every row exists once, with its text and the embedding of that text."""
     table = rows_of(output)
     assert table["id"].to_pylist() == list(range(n_files * n_rows))
     texts = [text for i in range(n_files) for text in texts_of(n_rows, i)]
@@ -56,7 +56,7 @@ def check_complete(output: Path, n_files: int, n_rows: int, model: StaticModel) 
 
 
 def entries_of(output: Path) -> list[dict]:
-    """The finished files that a manifest names."""
+    """The finished files of a manifest."""
     try:
         lines = (output / "_manifest.jsonl").read_bytes().splitlines(keepends=True)[1:]
     except OSError:
@@ -65,7 +65,7 @@ def entries_of(output: Path) -> list[dict]:
 
 
 def actors() -> list[psutil.Process]:
-    """The processes of the actors on this process's own cluster."""
+    """The actor processes of the cluster that this process is connected to."""
     own = {process.pid for process in psutil.Process().children(recursive=True)}
     running = [process for process in psutil.process_iter(["cmdline", "ppid"]) if process.pid in own]
     return [process for process in running if "ray::MapWorker" in " ".join(process.info["cmdline"] or [])]

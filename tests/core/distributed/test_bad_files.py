@@ -1,4 +1,4 @@
-"""What can be wrong with many files and their folder: each time one message that names it."""
+"""Invalid files and folders in runs over many files: each error names the cause."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def with_one_more(path):
 
 
 FAULTS = {
-    with_null: "row 2, has no text under 'text', but null",
+    with_null: "row 2, has null instead of a text under 'text'",
     without_column: "no column 'text'",
-    corrupt: "damaged, or not what it was",
+    corrupt: "damaged, or was changed",
     cut: "can't be read as Parquet",
-    of_other_type: "has a column 'id' of string, where the files before it have a column 'id' of int64",
-    with_one_more: "has a column 'extra' of int64, where the files before it have no column 'extra'",
+    of_other_type: "has a column 'id' of string, but the previous files have a column 'id' of int64",
+    with_one_more: "has a column 'extra' of int64, but the previous files have no column 'extra'",
 }
 
 
@@ -74,7 +74,7 @@ def test_one_bad_file_among_many(fault, pattern, model_folder, tmp_path):
     assert BAD not in [path.name for path in output.iterdir()]
 
 
-def test_what_is_bad_is_left_out_and_added_once_mended(model, model_folder, tmp_path):
+def test_an_invalid_file_is_skipped_and_added_once_corrected(model, model_folder, tmp_path):
     n_files, output = len(FAULTS) + 2, tmp_path / "vectors"
     pattern = write_folder(tmp_path / "texts", n_files, N_ROWS)
     bad = {pattern.parent / f"{i:02}.parquet": fault for i, fault in enumerate(FAULTS, 1)}
@@ -95,7 +95,7 @@ def test_what_is_bad_is_left_out_and_added_once_mended(model, model_folder, tmp_
     check_complete(output, n_files, N_ROWS, model)
 
 
-def test_the_first_file_may_be_the_bad_one(pattern, model_folder, tmp_path):
+def test_the_first_file_may_be_invalid(pattern, model_folder, tmp_path):
     cut(pattern.parent / "00.parquet")
     with pytest.raises(InputError, match=r"00\.parquet can't be read as Parquet"):
         encode_files(model_folder, pattern, tmp_path / "a", workers=1)
@@ -105,7 +105,7 @@ def test_the_first_file_may_be_the_bad_one(pattern, model_folder, tmp_path):
 
 
 @pytest.mark.parametrize("keep_columns", [True, False])
-def test_no_file_can_be_used(keep_columns, pattern, model_folder, tmp_path):
+def test_all_files_are_invalid(keep_columns, pattern, model_folder, tmp_path):
     for path in pattern.parent.iterdir():
         cut(path)
     with pytest.raises(
@@ -114,21 +114,21 @@ def test_no_file_can_be_used(keep_columns, pattern, model_folder, tmp_path):
         encode_files(model_folder, pattern, tmp_path / "a", workers=1, on_error="skip", keep_columns=keep_columns)
 
 
-def test_columns_may_differ_where_none_is_kept(pattern, model_folder, tmp_path):
+def test_columns_may_differ_if_none_is_kept(pattern, model_folder, tmp_path):
     with_one_more(pattern.parent / BAD)
     encoded = encode_files(model_folder, pattern, tmp_path / "a", workers=1, keep_columns=False)
     assert encoded.n_texts == (N_FILES - 1) * N_ROWS + 1
     assert parquet.read_table(tmp_path / "a").column_names == ["embedding"]
 
 
-def test_a_folder_that_is_not_ours(pattern, model_folder, tmp_path):
+def test_a_folder_of_other_files(pattern, model_folder, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     (tmp_path / "file").touch()
     for restart in (False, True):
-        with pytest.raises(SaveError, match="full is not empty, and what it holds was not written by this command"):
+        with pytest.raises(SaveError, match="full is not empty, and its files were not written by this command"):
             encode_files(model_folder, pattern, tmp_path / "full", restart=restart)
-        with pytest.raises(SaveError, match="is not empty"):  # the texts themselves
+        with pytest.raises(SaveError, match="is not empty"):  # the folder of the texts
             encode_files(model_folder, pattern, pattern.parent, restart=restart)
     with pytest.raises(SaveError, match="file is a file"):
         encode_files(model_folder, pattern, tmp_path / "file")
@@ -139,13 +139,13 @@ def test_a_folder_that_is_not_ours(pattern, model_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dtype": "float16"}, "changed: dtype"),
-        ({"normalize": False}, "changed: normalize"),
-        ({"embedding_column": "v"}, "changed: embedding column"),
-        ({"keep_columns": False}, "changed: kept columns"),
+        ({"dtype": "float16"}, "other settings: dtype"),
+        ({"normalize": False}, "other settings: normalize"),
+        ({"embedding_column": "v"}, "other settings: embedding column"),
+        ({"keep_columns": False}, "other settings: kept columns"),
     ],
 )
-def test_a_folder_made_otherwise(arguments, message, pattern, model_folder, tmp_path):
+def test_a_folder_with_other_settings(arguments, message, pattern, model_folder, tmp_path):
     encode_files(model_folder, pattern, tmp_path / "a", workers=1, on_error="skip")
     before = entries_of(tmp_path / "a")
     with pytest.raises(SaveError, match=message):
@@ -153,8 +153,8 @@ def test_a_folder_made_otherwise(arguments, message, pattern, model_folder, tmp_
     assert entries_of(tmp_path / "a") == before
 
 
-def test_two_runs_at_once(pattern, model_folder, tmp_path):
-    with pytest.raises(SaveError, match="Another run is filling"):
+def test_two_concurrent_runs(pattern, model_folder, tmp_path):
+    with pytest.raises(SaveError, match="Another run is writing to"):
         encode_files(
             model_folder,
             pattern,
@@ -164,7 +164,7 @@ def test_two_runs_at_once(pattern, model_folder, tmp_path):
         )
 
 
-def test_a_run_killed_as_it_began_the_folder(pattern, model, model_folder, tmp_path):
+def test_a_run_killed_while_it_created_the_folder(pattern, model, model_folder, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "_manifest.jsonl").write_bytes(b'{"m2v_mani')
     with pytest.raises(SaveError, match="--restart"):
@@ -197,19 +197,19 @@ def test_no_space_left(model, model_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"inputs": "absent/*.parquet"}, NotFoundError, "No file of texts at absent"),
-        ({"inputs": "file:///absent/*.parquet"}, NotFoundError, "No file of texts at file:///absent"),
+        ({"inputs": "absent/*.parquet"}, NotFoundError, "No input file at absent"),
+        ({"inputs": "file:///absent/*.parquet"}, NotFoundError, "No input file at file:///absent"),
         ({"inputs": "nowhere://x/*.parquet"}, InputError, "Protocol not known: nowhere"),
         ({"model": "absent"}, M2VError, "absent"),
         ({"workers": 0}, InputError, "workers must be at least 1, not 0"),
         ({"engine": "spark"}, InputError, "engine must be one of processes, ray, not 'spark'"),
         ({"address": "auto"}, InputError, "engine='ray'"),
         ({"column": "body"}, InputError, "no column 'body'"),
-        ({"embedding_column": "id"}, InputError, "a column 'id' already"),
+        ({"embedding_column": "id"}, InputError, "already has a column 'id'"),
         ({"max_length": 0}, InputError, "max_length"),
     ],
 )
-def test_arguments_that_can_not_be_used(arguments, error, message, pattern, model_folder, tmp_path, monkeypatch):
+def test_invalid_arguments(arguments, error, message, pattern, model_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = {"model": model_folder, "inputs": pattern} | arguments
     with pytest.raises(error, match=message):
@@ -221,11 +221,11 @@ def test_arguments_that_can_not_be_used(arguments, error, message, pattern, mode
     ("arguments", "message"),
     [
         (["--overwrite"], "--overwrite is for a single file"),
-        (["--output", "vectors.npy"], "vectors.npy is the name of a file. Name a folder"),
+        (["--output", "vectors.npy"], "vectors.npy is a file name. Pass a folder"),
         (["--address", "auto"], "engine"),
     ],
 )
-def test_options_that_do_not_go_together(arguments, message, pattern, model_folder, tmp_path, monkeypatch):
+def test_options_that_exclude_each_other(arguments, message, pattern, model_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = ["encode", "--model", str(model_folder), "--input", str(pattern), "--output", "out", *arguments]
     done = CliRunner().invoke(cli.app, given)
@@ -234,18 +234,18 @@ def test_options_that_do_not_go_together(arguments, message, pattern, model_fold
     assert [path.name for path in tmp_path.iterdir()] == ["texts"]
 
 
-def test_what_was_left_out_is_a_warning(pattern, model_folder, tmp_path):
+def test_skipped_files_and_rows_cause_warnings(pattern, model_folder, tmp_path):
     with_null(pattern.parent / "01.parquet")
     cut(pattern.parent / BAD)
     given = ["encode", "--model", model_folder, "--input", pattern, "--output", tmp_path / "a", "--on-error", "skip"]
     done = CliRunner().invoke(cli.app, [*map(str, given), "--workers", "1"])
     assert done.exit_code == 0, done.output
-    assert f"Warning: A file was left out: {pattern.parent / BAD} can't be read as Parquet" in done.stderr
-    assert "Warning: 1 rows were left out. The first: " in done.stderr
+    assert f"Warning: A file was skipped: {pattern.parent / BAD} can't be read as Parquet" in done.stderr
+    assert "Warning: 1 rows were skipped. First: " in done.stderr
     assert done.stdout.split()[:4] == ["files", "3", "rows", f"{2 * N_ROWS + 2}"]
 
 
-def test_a_file_that_vanishes_meanwhile(pattern, model_folder, tmp_path):
+def test_a_file_that_is_deleted_during_the_run(pattern, model_folder, tmp_path):
     gone = pattern.parent / BAD
     with pytest.raises(NotFoundError, match=BAD):
         encode_files(
@@ -261,7 +261,7 @@ def test_a_file_that_vanishes_meanwhile(pattern, model_folder, tmp_path):
     assert (encoded.n_files, list(encoded.failed)) == (N_FILES - 1, [str(gone)])
 
 
-def test_a_single_file_may_be_named_like_a_pattern(model_folder, tmp_path):
+def test_a_single_file_may_have_the_name_of_a_pattern(model_folder, tmp_path):
     (tmp_path / "texts[1].txt").write_text("the fox\n")
     given = ["encode", "--model", model_folder, "--input", tmp_path / "texts[1].txt", "--output", tmp_path / "v.npy"]
     done = CliRunner().invoke(cli.app, list(map(str, given)))

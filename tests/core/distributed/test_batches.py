@@ -1,4 +1,4 @@
-"""The callable for engines: tables in, tables with one column more out."""
+"""The callable for engines with Arrow tables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_columns_are_kept_and_vectors_added(dtype, model, model_folder):
     if dtype == "int8":
         scales = found["embedding_scale"].to_numpy()
         assert found.schema.field("embedding_scale").type == pyarrow.float32()
-        # Half a level at most, in units of each row's own scale.
+        # At most half a level, in units of each row's own scale.
         assert np.abs(vectors - expected / scales[:, None]).max() <= 0.5 + 1e-4
         assert (np.abs(vectors).max(axis=1)[expected.any(axis=1)] == 127).all()
     else:
@@ -46,9 +46,9 @@ def test_the_same_as_encoding_a_file(dtype, model, model_folder, tmp_path):
     assert parquet.read_table(tmp_path / "vectors.parquet").equals(BatchEncoder(model_folder, dtype=dtype)(TABLE))
 
 
-def test_it_pickles_as_the_name_of_its_model(model_folder):
+def test_a_pickle_contains_only_the_name_of_the_model(model_folder):
     encode_batch = BatchEncoder(model_folder, "text", max_length=3, normalize=False)
-    expected = encode_batch(TABLE)  # the model is loaded by now, and must not travel
+    expected = encode_batch(TABLE)  # the model is now loaded, and must not be pickled
     pickled = pickle.dumps(encode_batch)
     assert len(pickled) < 1000
     assert pickle.loads(pickled)(TABLE).equals(expected)
@@ -75,7 +75,7 @@ TEXT_LISTS = st.lists(st.none() | st.text(st.characters(codec="utf-8"), max_size
 
 @given(texts=TEXT_LISTS, cut=st.integers(0, 12))
 @settings(deadline=None, max_examples=50)
-def test_any_batches_give_the_rows_of_the_whole(texts, cut, encoders, model):
+def test_any_batches_give_the_same_rows_as_the_whole_table(texts, cut, encoders, model):
     table = pyarrow.table({"id": pyarrow.array(range(len(texts)), "int64"), "text": pyarrow.array(texts, "string")})
     parts = [encoders[1](table.slice(0, cut)), encoders[1](table.slice(cut))]
     kept = [(i, text) for i, text in enumerate(texts) if text is not None]
@@ -84,7 +84,7 @@ def test_any_batches_give_the_rows_of_the_whole(texts, cut, encoders, model):
     expected = np.array([model.encode(text) for _, text in kept], np.float32).reshape(-1, DIM)
     np.testing.assert_allclose(vectors_of(joined), expected, atol=1e-6)
     if len(kept) < len(texts):
-        with pytest.raises(InputError, match=f"row {texts.index(None) + 1}, has no text under 'text', but null"):
+        with pytest.raises(InputError, match=f"row {texts.index(None) + 1}, has null instead of a text under 'text'"):
             encoders[0](table)
 
 
@@ -93,17 +93,17 @@ def test_any_batches_give_the_rows_of_the_whole(texts, cut, encoders, model):
     [
         (pyarrow.table({"a": ["x"], "b": ["y"]}), {}, "no column 'text'"),
         (pyarrow.table({"text": ["x"]}), {"column": "body"}, "no column 'body'"),
-        (pyarrow.table({"text": [1]}), {}, "holds int64, not strings"),
-        (pyarrow.table({"text": ["x"], "embedding": [1]}), {}, "a column 'embedding' already"),
+        (pyarrow.table({"text": [1]}), {}, "contains int64, not strings"),
+        (pyarrow.table({"text": ["x"], "embedding": [1]}), {}, "already has a column 'embedding'"),
         (
             pyarrow.table({"text": ["x"], "v_scale": [1]}),
             {"embedding_column": "v", "dtype": "int8"},
-            "'v_scale' already",
+            "already has a column 'v_scale'",
         ),
         (pyarrow.table({"text": ["x"]}), {"max_length": 0}, "max_length"),
     ],
 )
-def test_tables_that_can_not_be_used(table, arguments, message, model_folder):
+def test_invalid_tables(table, arguments, message, model_folder):
     with pytest.raises(InputError, match=message):
         BatchEncoder(model_folder, **arguments)(table)
 

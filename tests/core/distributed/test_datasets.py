@@ -1,4 +1,4 @@
-"""The callable in Hugging Face Datasets, by two processes."""
+"""The callable in Hugging Face Datasets with two processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ datasets = pytest.importorskip("datasets", reason="pip install datasets")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_map_by_two_processes(dtype, model, model_folder):
+def test_map_with_two_processes(dtype, model, model_folder):
     texts = texts_of(300)
     rows = datasets.Dataset.from_dict({"id": range(300), "text": texts}).with_format("arrow")
     encoded = rows.map(BatchEncoder(model_folder, dtype=dtype), batched=True, batch_size=64, num_proc=2)

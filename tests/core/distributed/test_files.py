@@ -1,4 +1,4 @@
-"""Many files into a folder, by processes: the same rows, once each, whatever is killed on the way."""
+"""Encoding many files in processes: no row is lost or duplicated, whatever is killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.core.distributed.files import check_complete, entries_of, rows_of, te
 from tests.hub.server import LoopbackHub
 
 N_FILES, N_ROWS = 5, 400
-N_LONG, N_LONG_ROWS = 10, 25_000  # long enough to be killed in
+N_LONG, N_LONG_ROWS = 10, 25_000  # long enough to be killed in between
 ENVIRONMENT = os.environ | {"HF_HUB_OFFLINE": "1"}
 
 
@@ -38,7 +38,7 @@ def command(model, pattern, output, *arguments):
 
 
 def seconds(limit=300.0):
-    """Rounds of waiting that end by failing."""
+    """Yield once per poll, and fail after the limit."""
     until = time.monotonic() + limit
     for i in itertools.count():
         assert time.monotonic() < until, "it took too long"
@@ -49,7 +49,7 @@ def seconds(limit=300.0):
 def children(process):
     found = []
     for child in psutil.Process(process.pid).children():
-        with contextlib.suppress(psutil.Error):  # one that is killed by now
+        with contextlib.suppress(psutil.Error):  # a process that has been killed
             if "spawn_main" in " ".join(child.cmdline()):
                 found.append(child)
     return found
@@ -74,12 +74,12 @@ def test_every_row_once(pattern, model, model_folder, tmp_path):
     assert [event.stage for event in events] == ["encode"] * len(events)
     assert [event.done for event in events] == sorted(event.done for event in events)
     assert (events[-1].done, events[-1].total) == (N_FILES * N_ROWS, N_FILES * N_ROWS)
-    # One file is what encode_file makes of it, byte for byte.
+    # Each file equals the output of encode_file, byte for byte.
     encode_file(model, pattern.parent / "03.parquet", tmp_path / "one.parquet")
     assert (tmp_path / "one.parquet").read_bytes() == (output / "03.parquet").read_bytes()
 
 
-def test_finished_files_are_passed_over(pattern, model, model_folder, tmp_path):
+def test_finished_files_are_skipped(pattern, model, model_folder, tmp_path):
     output = tmp_path / "vectors"
     encode_files(model_folder, pattern, output, workers=1)
     before = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
@@ -87,9 +87,9 @@ def test_finished_files_are_passed_over(pattern, model, model_folder, tmp_path):
     assert (again.n_files, again.n_files_resumed, again.n_texts_resumed) == (N_FILES, N_FILES, N_FILES * N_ROWS)
     assert {path.name: path.stat().st_mtime_ns for path in output.iterdir()} == before
 
-    write_folder(pattern.parent, 1, N_ROWS, start=N_FILES)  # one more joins,
-    (output / "01.parquet").unlink()  # one is lost,
-    with (output / "_manifest.jsonl").open("ab") as file:  # and the machine crashed while a line was written
+    write_folder(pattern.parent, 1, N_ROWS, start=N_FILES)  # one more file is added,
+    (output / "01.parquet").unlink()  # one is deleted,
+    with (output / "_manifest.jsonl").open("ab") as file:  # and the machine crashed while writing a line
         file.write(b'{"input": "')
     again = encode_files(model_folder, pattern, output, workers=1)
     assert (again.n_files, again.n_files_resumed) == (N_FILES + 1, N_FILES - 1)
@@ -117,7 +117,7 @@ def test_other_kinds_of_files(kind, model, model_folder, tmp_path):
     (tmp_path / "texts" / "README.md").touch()
     output = tmp_path / "vectors"
     encode_files(model_folder, tmp_path / "texts", output, workers=1, dtype="float16", keep_columns=kind != "csv")
-    # Both inputs have the same name; no output may take the place of the other.
+    # Both inputs have the same name; no output may replace the other.
     outputs = [entry["output"] for entry in entries_of(output)]
     assert len(set(outputs)) == 2 and all(name.endswith(".parquet") for name in outputs)
     for i, entry in enumerate(sorted(entries_of(output), key=lambda entry: entry["input"])):
@@ -127,7 +127,7 @@ def test_other_kinds_of_files(kind, model, model_folder, tmp_path):
 
 
 @pytest.mark.parametrize("is_zip", [False, True])
-def test_inputs_that_fsspec_reaches(is_zip, pattern, model, model_folder, tmp_path):
+def test_inputs_that_fsspec_supports(is_zip, pattern, model, model_folder, tmp_path):
     output, url = tmp_path / "vectors", f"file://{pattern}"
     if is_zip:
         with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
@@ -144,12 +144,12 @@ def test_a_dataset_on_the_hub(pattern, model, model_folder, tmp_path):
     with LoopbackHub() as hub:
         hub.add("ada/texts", pattern.parent, kind="dataset")
         environment = os.environ | hub.environment(tmp_path)
-        for said in (f"files      {N_FILES}", f"resumed    after {N_FILES} files"):
+        for message in (f"files      {N_FILES}", f"resumed    after {N_FILES} files"):
             done = subprocess.run(
                 command(model_folder, url, output), env=environment, capture_output=True, text=True, timeout=120
             )
             assert done.returncode == 0, done.stderr
-            assert said in done.stdout
+            assert message in done.stdout
     check_complete(output, N_FILES, N_ROWS, model)
 
 
@@ -169,7 +169,7 @@ def test_a_killed_worker_costs_a_retry(long_pattern, model, model_folder, tmp_pa
     check_complete(output, N_LONG, N_LONG_ROWS, model)
 
 
-def test_a_file_that_kills_its_workers_is_named(long_pattern, model_folder, tmp_path):
+def test_a_file_that_kills_its_workers_is_named_in_the_error(long_pattern, model_folder, tmp_path):
     output, killed = tmp_path / "vectors", 0
     process = subprocess.Popen(
         [*command(model_folder, long_pattern, output), "--workers", "1", "--on-error", "skip"],
@@ -189,12 +189,12 @@ def test_a_file_that_kills_its_workers_is_named(long_pattern, model_folder, tmp_
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert (
-        f"{long_pattern.parent / '00.parquet'}: its worker ended 3 times, the last time by signal 9 (SIGKILL)" in errors
+        f"{long_pattern.parent / '00.parquet'}: its worker died 3 times, the last time by signal 9 (SIGKILL)" in errors
     )
     assert [entry["output"] for entry in entries_of(output)] == [f"{i:02}.parquet" for i in range(1, N_LONG)]
 
 
-def test_a_killed_driver_goes_on(long_pattern, model, model_folder, tmp_path):
+def test_a_killed_run_resumes(long_pattern, model, model_folder, tmp_path):
     output = tmp_path / "vectors"
     process = subprocess.Popen(command(model_folder, long_pattern, output), env=ENVIRONMENT)
     for _ in seconds():
@@ -216,7 +216,7 @@ def test_a_killed_driver_goes_on(long_pattern, model, model_folder, tmp_path):
 
 
 @pytest.mark.parametrize("sign", ["worker", "output"])
-def test_ctrl_c_leaves_whole_files_and_no_worker(long_pattern, model, model_folder, tmp_path, sign):
+def test_ctrl_c_leaves_complete_files_and_no_worker(long_pattern, model, model_folder, tmp_path, sign):
     output = tmp_path / "vectors"
     process = subprocess.Popen(
         command(model_folder, long_pattern, output), env=ENVIRONMENT, stderr=subprocess.PIPE, start_new_session=True
@@ -226,10 +226,10 @@ def test_ctrl_c_leaves_whole_files_and_no_worker(long_pattern, model, model_fold
         if children(process) if sign == "worker" else any(output.glob("*.parquet*.part")):
             break
     workers = children(process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
+    os.killpg(process.pid, signal.SIGINT)  # like a terminal, also to the workers
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert f"Stopped. What is finished stays in {output}; the same command goes on" in " ".join(errors.decode().split())
+    assert f"Stopped. Finished files are kept in {output}. Rerun the same command" in " ".join(errors.decode().split())
     assert b"Traceback" not in errors
     assert not psutil.wait_procs(workers, 10)[1]
     encode_files(model_folder, long_pattern, output, workers=2)
@@ -252,7 +252,7 @@ def test_cancel(pattern, model, model_folder, tmp_path):
     check_complete(output, N_FILES, N_ROWS, model)
 
 
-def test_a_worker_uses_the_threads_it_may(model_folder):
+def test_a_worker_limits_its_threads(model_folder):
     code = (
         "import os, sys\n"
         "from m2v_core.native.cpus import limit_cpus, n_usable_cpus\n"
@@ -268,7 +268,7 @@ def test_a_worker_uses_the_threads_it_may(model_folder):
     assert done.stdout.split() == ["1", "1", "1", "0"], done.stderr
 
 
-def test_restart_begins_anew(pattern, model, model_folder, tmp_path):
+def test_restart_starts_over(pattern, model, model_folder, tmp_path):
     output = tmp_path / "vectors"
     encode_files(model_folder, pattern, output, workers=1, dtype="int8")
     (pattern.parent / "00.parquet").rename(tmp_path / "away.parquet")

@@ -1,4 +1,4 @@
-"""A vocabulary read on Ray, on two simulated nodes: the model is the same, whatever is killed; and bad input."""
+"""Encoding a vocabulary on Ray with two simulated nodes: same model whatever is killed; and invalid input."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tokenizers import Tokenizer
 
 import m2v_core
 from m2v_core import StaticModel
-from m2v_core.distillation import reading
-from m2v_core.distillation.teacher.elsewhere import TeacherElsewhere
+from m2v_core.distillation import cached_teacher
+from m2v_core.distillation.teacher.remote import RemoteTeacher
 from m2v_core.distillation.teacher.source import TeacherSource
 from m2v_core.distributed import vocabulary as huge_vocabulary
 from m2v_core.distributed.vocabulary import ClusterReader
@@ -39,7 +39,7 @@ pytest.importorskip("ray.data", reason="pip install 'm2v-studio[ray]'")
 
 distill = partial(m2v_core.distill, recipe="fast", pca_dims=16, quantize_to="float32")
 N_WORDS, SHARD_TOKENS = 30_000, 2_000
-# The command, with shards small enough to be killed between.
+# The command, with shards small enough to be killed in between.
 COMMAND = f"""
 from m2v_core.cli import main
 from m2v_core.distributed import vocabulary
@@ -55,7 +55,7 @@ def made_up_words(n: int) -> list[str]:
 
 
 def inputs_of(folder: Path) -> list[str]:
-    """The finished shards, as often as they were finished."""
+    """The finished shards, repeated if they were finished more than once."""
     return [entry["input"] for manifest in folder.glob("*/_manifest.jsonl") for entry in entries_of(manifest.parent)]
 
 
@@ -73,7 +73,7 @@ def teacher(build_teacher_once) -> Path:
 
 @pytest.fixture(scope="module")
 def connected(cluster):
-    """A connection that all calls of this process use."""
+    """A connection shared by all calls of this process."""
     with ray.init(address=cluster.address, log_to_driver=False):
         yield
 
@@ -111,42 +111,40 @@ def test_the_model_is_the_same_whatever_is_killed(cluster, teacher, tmp_path, mo
     after = inputs_of(cache)
     assert len(before) <= killed_at[0] < len(after)
     assert after[: len(before)] == before
-    assert max(Counter(after).values()) == 1  # no shard was read again
+    assert max(Counter(after).values()) == 1  # no shard was encoded twice
     assert_same(found, distill(teacher, **given_again))
     (folder,) = cache.iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["_manifest.jsonl", "_vectors.npy"]
 
 
-def test_what_was_read_serves_other_settings_and_no_other_reading(connected, teacher, tmp_path):
+def test_vectors_are_reused_for_other_settings(connected, teacher, tmp_path):
     on_ray = partial(distill, teacher, reader=ClusterReader(tmp_path / "cache"))
-    assert_same(on_ray(), distill(teacher))  # on the node that has a GPU, or says so
-    # From here on, to ask the cluster is an error.
+    assert_same(on_ray(), distill(teacher))  # on the node declared to have a GPU
+    # From here on, any use of the cluster is an error.
     on_ray = partial(on_ray, reader=ClusterReader(tmp_path / "cache", address="auto"))
     assert_same(on_ray(pca_dims=8), distill(teacher, pca_dims=8))
-    # The sentences to calibrate with are read here.
+    # The calibration sentences are encoded in this process.
     assert_same(on_ray(recipe="calibrated"), distill(teacher, recipe="calibrated"))
     (kept,) = (tmp_path / "cache").glob("*/_vectors.npy")
     other = shutil.copytree(teacher, tmp_path / "teacher")
     for changed in ({"vocabulary": ["river", "bank"]}, {"pooling": "mean"}, {"model_name": other}):
-        with pytest.raises(InputError, match="connected to a Ray cluster already, so the address 'auto' is not used"):
+        with pytest.raises(InputError, match="already connected to a Ray cluster; the address 'auto' can't be used"):
             m2v_core.distill(**(on_ray.keywords | {"model_name": teacher} | changed))
     kept.write_bytes(kept.read_bytes()[:-100])
-    with pytest.raises(InputError, match="connected to a Ray cluster already"):
+    with pytest.raises(InputError, match="already connected to a Ray cluster"):
         on_ray()
 
 
-def test_what_a_teacher_says_on_an_actor_reaches_the_caller(connected, broken_teacher, tmp_path):
-    with pytest.raises(TeacherError, match="can't be loaded .* Is it a Sentence Transformer, and is it complete"):
+def test_errors_of_a_teacher_on_an_actor_reach_the_caller(connected, broken_teacher, tmp_path):
+    with pytest.raises(TeacherError, match="can't be loaded .* Check that it is a complete Sentence Transformer"):
         distill(broken_teacher("truncated-weights"), reader=ClusterReader(tmp_path / "cache"))
 
 
-def test_a_worker_with_another_teacher_is_refused(teacher, tmp_path):
+def test_a_worker_with_another_teacher_is_rejected(teacher, tmp_path):
     copy = shutil.copytree(teacher, tmp_path / "teacher")
-    described = TeacherElsewhere.of(TeacherSource(str(copy), copy), "cpu", False, "mean", (1, 1), True)
+    described = RemoteTeacher.of(TeacherSource(str(copy), copy), "cpu", False, "mean", (1, 1), True)
     (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
-    with pytest.raises(
-        TeacherError, match="is another teacher to this worker than to the process that started the run"
-    ):
+    with pytest.raises(TeacherError, match="on this worker differ from those of the process that started the run"):
         described.load()
 
 
@@ -156,9 +154,9 @@ def test_a_folder_that_cannot_be_written(teacher, tmp_path):
         distill(teacher, reader=ClusterReader(tmp_path / "file" / "cache"))
 
 
-def test_a_cluster_that_is_not_there(teacher, tmp_path):
+def test_a_missing_cluster(teacher, tmp_path):
     ray.shutdown()
-    with pytest.raises(M2VError, match=r"No Ray cluster answers at 127\.0\.0\.1:1 \(.*refused"):
+    with pytest.raises(M2VError, match=r"No Ray cluster responds at 127\.0\.0\.1:1 \(.*refused"):
         distill(teacher, reader=ClusterReader(tmp_path / "cache", address="127.0.0.1:1"))
 
 
@@ -171,16 +169,16 @@ def test_ray_is_not_installed(teacher, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--engine", "ray"], "Name a --cache-folder that all machines share"),
-        (["--workers", "2"], "--workers and --address are for a Ray cluster"),
-        (["--address", "auto"], "--workers and --address are for a Ray cluster"),
+        (["--engine", "ray"], "Pass a --cache-folder that all machines share"),
+        (["--workers", "2"], "--workers and --address require a Ray cluster"),
+        (["--address", "auto"], "--workers and --address require a Ray cluster"),
     ],
 )
-def test_options_that_do_not_go_together(teacher, tmp_path, options, message):
+def test_options_that_exclude_each_other(teacher, tmp_path, options, message):
     assert_one_error_line(m2v("distill", "--model-name", teacher, "--save-path", tmp_path / "made", *options), message)
 
 
-def test_no_workers_at_all(tmp_path):
+def test_zero_workers(tmp_path):
     with pytest.raises(InputError, match="workers must be at least 1, not 0"):
         ClusterReader(tmp_path, workers=0)
 
@@ -193,10 +191,10 @@ def test_no_workers_at_all(tmp_path):
         ({"vocabulary_quantization": 100}, r"model\.compressed\(vocabulary_quantization=\.\.\.\)"),
     ],
 )
-def test_what_memory_cannot_hold_is_refused_before_the_work(teacher, tmp_path, monkeypatch, settings, remedy):
+def test_settings_that_exceed_memory_are_rejected_before_the_work(teacher, tmp_path, monkeypatch, settings, remedy):
     pieces = Tokenizer.from_file(str(teacher / "tokenizer.json")).get_vocab()
     n_rows = len([piece for piece in pieces if not re.fullmatch(r"\[(CLS|SEP|MASK|unused\d+)\]", piece)])
-    monkeypatch.setattr(reading, "MOST_BYTES_AT_ONCE", 4 * n_rows * 48 - 1)
+    monkeypatch.setattr(cached_teacher, "MAX_VECTOR_BYTES", 4 * n_rows * 48 - 1)
     with pytest.raises(InputError, match=remedy.replace("N_ROWS", f"{n_rows:,}")):
         distill(teacher, reader=ClusterReader(tmp_path / "cache"), **settings)
     assert not (tmp_path / "cache").exists()

@@ -1,4 +1,4 @@
-"""The same on Ray, the real engine, on two simulated nodes; and what is killed there."""
+"""Encoding many files on Ray, the real engine, with two simulated nodes, and killed processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def command(cluster, model, pattern, output, *arguments):
     ]
 
 
-def test_a_killed_driver_goes_on_and_a_killed_actor_costs_a_retry(cluster, pattern, model, model_folder, tmp_path):
+def test_killed_drivers_resume_and_files_of_killed_actors_are_retried(cluster, pattern, model, model_folder, tmp_path):
     output = tmp_path / "vectors"
     given = command(cluster, model_folder, pattern, output)
     process = subprocess.Popen(given, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -56,7 +56,7 @@ def test_a_killed_driver_goes_on_and_a_killed_actor_costs_a_retry(cluster, patte
     for _ in seconds():
         assert process.poll() is None
         fresh = [actor for actor in actors() if actor.pid not in known]
-        # One on each node, whose parents are different.
+        # One on each node: their parent processes differ.
         if len({actor.info["ppid"] for actor in fresh}) == 2 and any(output.glob("*.parquet*.part")):
             break
     assert len(entries_of(output)) < N_FILES
@@ -80,11 +80,11 @@ def test_two_nodes_and_bad_input(cluster, model, model_folder, tmp_path):
     assert (encoded.n_files, list(encoded.failed)) == (3, [str(bad)])
     assert rows_of(output).num_rows == 900
     write_folder(tmp_path / "texts", 1, 300, start=2)
-    # What one engine left unfinished the other goes on with: the folder is the same.
+    # One engine resumes what another left unfinished, because the folder has the same format.
     assert encode_files(model_folder, pattern, output, workers=1).n_files_resumed == 3
     check_complete(output, 4, 300, model)
-    assert ray.is_initialized()  # a connection that was there before stays
-    with pytest.raises(InputError, match="connected to a Ray cluster already, so the address 'auto' is not used"):
+    assert ray.is_initialized()  # an existing connection is kept
+    with pytest.raises(InputError, match="already connected to a Ray cluster; the address 'auto' can't be used"):
         encode_files(model_folder, pattern, tmp_path / "b", engine="ray", address="auto")
     ray.shutdown()
 
@@ -100,16 +100,16 @@ def test_a_file_that_kills_its_actors_is_given_up(model_folder, tmp_path):
         n_cores=1_000,
     )
     batch = {"shard": [json.dumps(asdict(Shard(file, "out.parquet")))]}
-    (tmp_path / "_attempts-out.parquet").write_bytes(b"xx")  # what two killed actors left
+    (tmp_path / "_attempts-out.parquet").write_bytes(b"xx")  # left by two killed actors
     (text,) = FileActor(partial(ShardEncoder, job), job.folder)(batch)["outcome"]
     assert json.loads(text)["entry"]["n_texts"] == 5
     (tmp_path / "_attempts-out.parquet").write_bytes(b"xxx")
     (text,) = FileActor(partial(ShardEncoder, job), job.folder)(batch)["outcome"]
     outcome = json.loads(text)
-    assert outcome["entry"] is None and outcome["is_of_input"]
-    assert f"{file.path}: its worker ended 3 times" in outcome["message"]
+    assert outcome["entry"] is None and outcome["is_input_error"]
+    assert f"{file.path}: its worker died 3 times" in outcome["message"]
 
 
-def test_a_cluster_that_is_not_there(pattern, model_folder, tmp_path):
-    with pytest.raises(M2VError, match=r"No Ray cluster answers at 127\.0\.0\.1:1 \(.*refused"):
+def test_a_missing_cluster(pattern, model_folder, tmp_path):
+    with pytest.raises(M2VError, match=r"No Ray cluster responds at 127\.0\.0\.1:1 \(.*refused"):
         encode_files(model_folder, pattern, tmp_path / "a", engine="ray", address="127.0.0.1:1")

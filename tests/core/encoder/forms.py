@@ -1,6 +1,6 @@
-"""Tokenizers in the forms that published models have, with small vocabularies, and texts that are hard to take apart.
+"""Tokenizers in the forms of published models, with small vocabularies, and texts that are hard to split.
 
-Vocabularies hold every byte or letter, so that each difference between two readings of a text shows in its ids.
+Vocabularies contain every byte or letter, so that the ids show each difference between two tokenizations.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SPECIAL = (
     "[unused3]",
 )
 PHRASES = ("ice cream", "new york city", "ice  cream", "ICE Cream", "nice creamy", "new york", "ice\tcream")
-# Each can change what stands before or after it: marks that join, characters that normalizers drop or turn to space.
+# Each can change its neighbors: combining marks, and characters that normalizers drop or turn into spaces.
 ODD = (
     *("\u0301", " \u0301", "e\u0301", "\u0338", "\u0e33", "\u0e01\u0e33", "\u0eb3", "\u093f", "\u200d", "\ufe0f"),
     *("\u0600", "\u0d4e", "\U000111c2", "\U00011f02", "\uff9e", "\u1100", "\u1161", "\u11a8", "\U0001f3fb"),
@@ -81,13 +81,13 @@ LONG_TEXTS = (
 
 
 def added(content: str, *, special: bool = False, **flags: bool) -> Json:
-    """An entry of `added_tokens`; its id is set when the tokenizer is put together."""
+    """An entry of `added_tokens`; `build` sets its id."""
     entry = {"content": content, "single_word": False, "lstrip": False, "rstrip": False, "normalized": not special}
     return {**entry, "special": special, **flags}
 
 
 def phrases(**flags: bool) -> list[Json]:
-    """Entries of several words, as a passed vocabulary has them."""
+    """Multi-word entries, as in a passed vocabulary."""
     return [added(content, **flags) for content in ("ice cream", "new york city", "york city hello", "fox")]
 
 
@@ -98,17 +98,17 @@ def _sequence(key: str, kind: str, parts: tuple[Json, ...]) -> Json | None:
 
 
 def sequence_of(*parts: Json) -> Json | None:
-    """Normalizers one after the other."""
+    """Normalizers in sequence."""
     return _sequence("normalizers", "Sequence", parts)
 
 
 def cutters(*parts: Json) -> Json | None:
-    """Pre-tokenizers one after the other."""
+    """Pre-tokenizers in sequence."""
     return _sequence("pretokenizers", "Sequence", parts)
 
 
 def build(model: Json, normalizer: Json | None, pre_tokenizer: Json | None, entries: list[Json] | None = None) -> str:
-    """A whole `tokenizer.json`: the entries get ids after those of the model."""
+    """A whole `tokenizer.json`; the entries get the ids after those of the model."""
     vocabulary = model["vocab"]
     pieces = list(vocabulary) if isinstance(vocabulary, dict) else [piece for piece, _ in vocabulary]
     ids = {piece: token_id for token_id, piece in enumerate(pieces)}
@@ -130,7 +130,7 @@ def build(model: Json, normalizer: Json | None, pre_tokenizer: Json | None, entr
 
 @cache
 def _byte_pairs() -> tuple[list[str], list[Any]]:
-    """A byte-level BPE with merges of spaces and line ends too."""
+    """A byte-level BPE that also merges spaces and line ends."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -228,7 +228,7 @@ MARKED_SPACES = replace(" {2,}", "\u2581")
 SINGLE_SPACES = replace(" {2,}", " ")
 ONE_SPACE = (replace(r"\s+", " "), replace(r"\s$", ""))
 
-# What models in the wild have, and what `distill` makes of them; each reads texts chunk by chunk.
+# Tokenizers of published models, and those that `distill` builds from them; each is processed chunk by chunk.
 CHUNKABLE: dict[str, Callable[[], str]] = {
     **{f"teacher {family}": partial(tokenizer_json, family) for family in FAMILIES if family != "modernbert-like"},
     "BERT uncased": lambda: build(wordpiece(), bert_normalizer(), BERT, BERT_TOKENS),
@@ -299,12 +299,12 @@ CHUNKABLE: dict[str, Callable[[], str]] = {
     ),
     "WordLevel": lambda: build(word_level(), LOWERCASE, {"type": "Whitespace"}, phrases()),
     "WordLevel by BERT": lambda: build(word_level(), bert_normalizer(), BERT, phrases(single_word=True)),
-    "WordLevel at white space": lambda: build(word_level(), None, WHITE_SPACE),
-    "BPE at white space": lambda: build(bpe(), None, cutters(WHITE_SPACE, byte_level(True)), SPECIAL_TOKENS),
+    "WordLevel at whitespace": lambda: build(word_level(), None, WHITE_SPACE),
+    "BPE at whitespace": lambda: build(bpe(), None, cutters(WHITE_SPACE, byte_level(True)), SPECIAL_TOKENS),
 }
 
 
 @cache
 def tokenizer(form: str) -> Tokenizer:
-    """A tokenizer of that form."""
+    """Build the tokenizer of a form."""
     return Tokenizer.from_str(CHUNKABLE[form]())

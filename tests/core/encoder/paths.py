@@ -1,4 +1,4 @@
-"""Engines held to one path, and the slow reading that judges them."""
+"""Engines that use one given path, and the slow reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DIM = 3
 
 
 class SubwordEngine(Engine):
-    """Chunked, with the subword model of the kernels from the first text on."""
+    """Chunked; uses the kernels' subword model from the first text on."""
 
     n_characters_before_subwords = 1
 
@@ -29,7 +29,7 @@ class SubwordEngine(Engine):
 
 
 class TokenizerEngine(SubwordEngine):
-    """Chunked, with every new chunk left to the tokenizer."""
+    """Chunked; the tokenizer processes every new chunk."""
 
     n_characters_before_subwords = sys.maxsize
 
@@ -58,14 +58,14 @@ PATHS = {
 
 
 def engine(path: str, tokenizer: Tokenizer, characters_per_token: int = 3, unknown: int | None = None) -> Engine:
-    """An engine that has read nothing; unless `unknown` is passed the unknown token counts as any other."""
+    """Create an engine with an empty cache; without `unknown`, the unknown token counts as any other."""
     n_rows = tokenizer.get_vocab_size(with_added_tokens=True)
     rows = np.random.default_rng(0).standard_normal((n_rows, DIM)).astype(np.float32)
     return PATHS[path](Table(rows, None, None, unknown), tokenizer, characters_per_token)
 
 
 def judged(tokenizer: Tokenizer, text: str, max_length: int | None = None, characters_per_token: int = 3) -> list[int]:
-    """The ids that the tokenizer gives for the text whole."""
+    """Return the tokenizer's ids for the whole text."""
     if max_length is not None:
         text = text[: max_length * characters_per_token]
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids

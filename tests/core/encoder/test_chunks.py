@@ -1,4 +1,4 @@
-"""The table of chunks: what goes in comes out, whatever collides, grows or is evicted."""
+"""The table of chunks returns what was inserted after collisions, growth and eviction."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ entries_of_any_length = st.dictionaries(
 
 @settings(deadline=None, max_examples=60)
 @given(entries=entries_of_any_length, others=entries_of_any_length, mask=st.sampled_from(EVERY_MASK))
-def test_chunks_are_told_apart_byte_by_byte(entries, others, mask):
+def test_chunks_are_compared_byte_by_byte(entries, others, mask):
     table = table_of(entries, mask, marks=8)
     assert len(table) == len(entries)
     for chunk in (*entries, *others):
@@ -62,7 +62,7 @@ def test_merging(entries, others, mask, max_chunk_bytes):
         assert merged.get(chunk) == ((kept[chunk], 0) if chunk in kept else None)
 
 
-def test_a_table_grows_and_forgets_nothing():
+def test_a_growing_table_keeps_every_chunk():
     entries = {f"chunk{'-' * (i % 60)}{i}".encode(): [i] * (i % 7) for i in range(5_000)}
     table, small = kernels.ChunkTable(N_VOCABULARY), list(entries.items())
     for start in range(0, len(small), 37):
@@ -72,7 +72,7 @@ def test_a_table_grows_and_forgets_nothing():
     assert all(table.get(chunk) == (ids, 0) for chunk, ids in entries.items())
 
 
-def test_a_merge_leaves_the_table_that_others_read_as_it_is():
+def test_a_merge_does_not_change_the_table_that_others_read():
     table = table_of({b"one": [1]})
     merged = table
     for i in range(2_000):
@@ -110,7 +110,7 @@ def test_bad_arguments(call, message):
         call(kernels.ChunkTable(N_VOCABULARY))
 
 
-def test_a_phrase_is_read_whole():
+def test_texts_with_a_phrase_are_tokenized_whole():
     marks = {"ice": MAY_BEGIN_PHRASE, "cream": MAY_CONTINUE, "odd": UNSAFE_ALONE, "plain": 0}
     tokenizer = forms.tokenizer("BERT uncased")
     reader = engine("tokenizer", tokenizer)._chunked()
@@ -124,7 +124,7 @@ def test_a_phrase_is_read_whole():
 
     texts = ["ice", "ice cream", "cream ice", "ice plain cream", "plain odd", "plain ice cream"]
     assert unsafe(texts, 1 << 30) == ["ice cream", "plain odd", "plain ice cream"]
-    # After the limit a chunk matters only where it may have made a phrase of the last one.
+    # After the limit, a chunk matters only if it may form a phrase with the last one.
     assert unsafe(["plain odd", "ice cream", "plain ice"], 1) == ["ice cream"]
 
 

@@ -1,4 +1,4 @@
-"""Every path gives the ids that the tokenizer gives for whole texts, whatever was read before."""
+"""Every path returns the ids that the tokenizer returns for whole texts, whatever is in the cache."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def form(request: pytest.FixtureRequest) -> str:
 
 @cache
 def warm_engine(form: str, path: str) -> Engine:
-    """One that remembers the chunks of all texts it ever read."""
+    """An engine whose cache contains the chunks of all texts so far."""
     return engine(path, forms.tokenizer(form))
 
 
-def test_every_form_is_read_chunk_by_chunk(form):
-    assert warm_engine(form, "subwords").why_plain is None
+def test_every_form_is_processed_chunk_by_chunk(form):
+    assert warm_engine(form, "subwords").plain_path_reason is None
 
 
 @settings(deadline=None, max_examples=40)
@@ -54,7 +54,7 @@ def test_ids_are_those_of_whole_texts(form, blocks, max_length):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_limit_cuts_where_the_tokenizer_does(form, path):
+def test_every_limit_truncates_where_the_tokenizer_does(form, path):
     tokenizer = forms.tokenizer(form)
     reader = engine(path, tokenizer)
     texts = [*TEXTS[:3], PHRASED, "the [MASK]<mask> ice \u0301cream  <s>\n\nnew york.city </s>\r\n unbelievable"]
@@ -74,8 +74,8 @@ def test_long_and_odd_texts(form, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_memory_of_where_a_chunk_stood(form, path):
-    """A chunk first seen at one place means the same at every other."""
+def test_cached_ids_do_not_depend_on_position(form, path):
+    """A chunk has the same ids at every position."""
     tokenizer = forms.tokenizer(form)
     chunks = ["a", "\n", "\ufffd", "\xad", "\u0301b", "ice", "cream", "<mask>", "\u2581", "\t.", "'s"]
     alone = [*chunks, *(f" {chunk}" for chunk in chunks), *(f"{chunk} " for chunk in chunks)]
@@ -89,7 +89,7 @@ def test_no_memory_of_where_a_chunk_stood(form, path):
 
 @cache
 def model_of(form: str, path: str) -> StaticModel:
-    """A model of the form that takes this path alone."""
+    """A model of the form that uses only this path."""
     tokenizer = forms.tokenizer(form)
     rows = random_table(tokenizer.get_vocab_size(with_added_tokens=True), 5)
     model = StaticModel(rows, tokenizer, normalize=False)
@@ -127,7 +127,7 @@ def test_lone_surrogates(form, path, text, read_as):
     reader = engine(path, tokenizer)
     texts = ["the fox", text, "", f"{text} {text}"]
     for _ in "cold", "warm":
-        is_lost = "\ufffd" in read_as  # a pair is joined without a word
+        is_lost = "\ufffd" in read_as  # joining a pair does not warn
         with pytest.warns(UserWarning, match=r"U\+FFFD") if is_lost else contextlib.nullcontext():
             ids = reader.token_ids(texts, None)
         assert ids == [judged(tokenizer, t.replace(text, read_as)) for t in texts]

@@ -1,4 +1,4 @@
-"""One model, many threads and processes."""
+"""One model shared by many threads and processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ATOMS = (*forms.WORDS, *forms.PHRASES, *forms.ODD, *forms.SPECIAL, *forms.SPACES
 
 
 def chunked_model(form: str, max_length: int | None = None) -> StaticModel:
-    """A model that has read nothing, with the kernels' subword model from the first text on."""
+    """A model with an empty cache that uses the kernels' subword model from the first text on."""
     tokenizer = forms.tokenizer(form)
     model = StaticModel(random_table(tokenizer.get_vocab_size(), 8), tokenizer, max_length=max_length)
     own = model._engine
@@ -42,8 +42,8 @@ def block(seed: int, n_texts: int = 30) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["BERT uncased", "Qwen 2"])
-def test_threads_get_exact_results_from_cold(form, monkeypatch):
-    monkeypatch.setattr(chunked, "MAX_SLOTS", 1 << 11)  # chunks are evicted all the time
+def test_threads_get_exact_results_with_an_empty_cache(form, monkeypatch):
+    monkeypatch.setattr(chunked, "MAX_SLOTS", 1 << 11)  # chunks are evicted constantly
     monkeypatch.setattr(chunked, "_CHARACTERS_PER_PART", (1_000, 2_000))  # and each call uses several threads
     blocks = [block(seed) for seed in range(48)]
     judge = chunked_model(form)
@@ -69,8 +69,8 @@ def test_threads_get_exact_results_from_cold(form, monkeypatch):
         assert sum(pool.map(work, range(32))) >= 32
 
 
-def test_threads_that_begin_together(monkeypatch):
-    """One of them builds the subword model while the others read."""
+def test_threads_that_start_together(monkeypatch):
+    """One of them builds the subword model while the others encode."""
     tokenizer = forms.tokenizer("XLM-R")
     model = StaticModel(random_table(tokenizer.get_vocab_size(), 8), tokenizer)
     blocks = [block(seed, 40) for seed in range(16)]
@@ -157,18 +157,18 @@ def test_copies_of_a_warm_model(form, copied):
     assert twin._engine._tokenizer is twin.tokenizer
 
 
-def test_a_pickle_holds_no_memories():
+def test_a_pickle_does_not_contain_the_cache():
     model = chunked_model("BERT uncased")
     before = len(pickle.dumps(model))
     model.encode([" ".join(f"word{i}" for i in range(20_000))])
     assert len(pickle.dumps(model)) == before
 
 
-def test_reading_goes_on_after_a_failure(monkeypatch):
+def test_tokenizing_works_after_a_failure(monkeypatch):
     model = chunked_model("BERT uncased")
     texts = block(3)
     expected = model.tokenize(texts)
-    monkeypatch.setattr(chunked.ChunkedReader, "_keep", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr(chunked.ChunkedReader, "_merge_new_chunks", lambda *_: (_ for _ in ()).throw(MemoryError()))
     with pytest.raises(MemoryError):
         model.tokenize(["words that were never seen"])
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Which tokenizers are taken apart, and what is said of those that are not."""
+"""Which tokenizers are processed chunk by chunk, and the reason given for those that are not."""
 
 from __future__ import annotations
 
@@ -46,42 +46,42 @@ REFUSED = {
         "no pre-tokenizer",
     ),
     "Llama 2 with Metaspace": (lambda: build(bpe(), None, metaspace("first", split=False)), "Metaspace does not split"),
-    "Gemma": (lambda: build(bpe(), replace_string(" ", "\u2581"), GEMMA), "Split does not surely cut"),
+    "Gemma": (lambda: build(bpe(), replace_string(" ", "\u2581"), GEMMA), "Split may not split"),
     "T5 with Prepend": (lambda: build(unigram(), PREPEND, metaspace()), "Prepend may act across chunks"),
     "dropout": (lambda: build(bpe(dropout=0.1), None, byte_level()), "BPE may depend on more than one chunk"),
     "no pre-tokenizer": (lambda: build(wordpiece(), bert_normalizer(), None), "no pre-tokenizer"),
     "another Split": (
         lambda: build(bpe(), None, cutters(split(r"\p{L}+|\s+"), QWEN_BYTES)),
-        "Split and ByteLevel does not surely cut",
+        "Split and ByteLevel may not split",
     ),
     "Split that removes": (
         lambda: build(bpe(), None, cutters(split(QWEN_SPLIT, "Removed"), QWEN_BYTES)),
-        "Split and ByteLevel does not surely cut",
+        "Split and ByteLevel may not split",
     ),
     "Split inverted": (
         lambda: build(bpe(), None, cutters({**split(LLAMA_SPLIT), "invert": True}, QWEN_BYTES)),
-        "Split and ByteLevel does not surely cut",
+        "Split and ByteLevel may not split",
     ),
     "Split and a space before": (
         lambda: build(bpe(), None, cutters(split(QWEN_SPLIT), byte_level(True, use_regex=False))),
-        "Split and ByteLevel does not surely cut",
+        "Split and ByteLevel may not split",
     ),
-    "ByteLevel without pattern": (lambda: build(bpe(), None, QWEN_BYTES), "ByteLevel does not surely cut"),
+    "ByteLevel without pattern": (lambda: build(bpe(), None, QWEN_BYTES), "ByteLevel may not split"),
     "Metaspace of the first part": (
         lambda: build(unigram(), PRECOMPILED, cutters(WHITE_SPACE, metaspace("first"))),
         "Metaspace may depend on more than one chunk",
     ),
-    "a Split after white space": (
+    "a Split after whitespace": (
         lambda: build(unigram(), None, cutters(WHITE_SPACE, split("a"))),
         "Split may depend on more than one chunk",
     ),
     "punctuation alone": (
         lambda: build(word_level(), None, {"type": "Punctuation", "behavior": "Isolated"}),
-        "Punctuation does not surely cut",
+        "Punctuation may not split",
     ),
     "digits first": (
         lambda: build(word_level(), None, cutters({"type": "Digits", "individual_digits": True}, WHITE_SPACE)),
-        "Digits and WhitespaceSplit does not surely cut",
+        "Digits and WhitespaceSplit may not split",
     ),
     "another mark": (
         lambda: build(unigram(), None, {**metaspace(), "replacement": "_"}),
@@ -89,16 +89,16 @@ REFUSED = {
     ),
     "a token that takes the space after it": (
         lambda: build(unigram(), None, metaspace(), [added("<mask>", rstrip=True)]),
-        "'<mask>' includes the white space after it",
+        "'<mask>' includes the whitespace after it",
     ),
-    "ModernBERT": (lambda: tokenizer_json("modernbert-like"), "begins or ends with white space"),
+    "ModernBERT": (lambda: tokenizer_json("modernbert-like"), "begins or ends with whitespace"),
     "a token of spaces": (
         lambda: build(bpe(), None, byte_level(), [added("  ", normalized=False)]),
-        "'  ' begins or ends with white space",
+        "'  ' begins or ends with whitespace",
     ),
     "a phrase in Chinese": (
         lambda: build(wordpiece(), bert_normalizer(), BERT, [added("\u4e2d\u6587 ice")]),
-        "has other white space once normalized",
+        "has different whitespace after normalizing",
     ),
     "spaces removed": (lambda: build(word_level(), replace(" +", ""), WHITE_SPACE), "Replace may act across chunks"),
     "runs of spaces removed": (
@@ -111,25 +111,25 @@ REFUSED = {
     ),
     "line ends marked before ByteLevel": (
         lambda: build(bpe(), replace("\n", "\u2581"), byte_level()),
-        "takes away the white space",
+        "removes the whitespace",
     ),
     "an unknown pattern": (lambda: build(word_level(), replace("a b", "c"), WHITE_SPACE), "Replace may act across"),
     "spaces replaced": (lambda: build(word_level(), replace_string(" ", "_"), WHITE_SPACE), "Replace may act across"),
-    "stripped on the left": (lambda: build(unigram(), strip(), metaspace()), "takes away the white space"),
+    "stripped on the left": (lambda: build(unigram(), strip(), metaspace()), "removes the whitespace"),
     "bytes before all": (lambda: build(bpe(), {"type": "ByteLevel"}, WHITE_SPACE), "ByteLevel may act across chunks"),
 }
 
 
 @pytest.mark.parametrize("form", REFUSED)
-def test_what_is_not_sure_is_read_whole(form):
+def test_unsafe_tokenizers_process_whole_texts(form):
     make, reason = REFUSED[form]
     tokenizer = Tokenizer.from_str(make())
-    said = chunk_splitting(tokenizer)
-    assert isinstance(said, str)
-    assert reason in said
-    assert re.fullmatch(r"it.*[^.]", said)  # ends a sentence that others begin
+    message = chunk_splitting(tokenizer)
+    assert isinstance(message, str)
+    assert reason in message
+    assert re.fullmatch(r"it.*[^.]", message)  # completes another sentence
     model = StaticModel(random_table(tokenizer.get_vocab_size(), 2), tokenizer)
-    assert model.encoder_path == f"whole texts, because {said}"
+    assert model.encoder_path == f"whole texts, because {message}"
     if form != "dropout":
         texts = ["the  ice cream\n<mask> a", "", *forms.PHRASES, *forms.SPACES]
         for path in PATHS:
@@ -151,7 +151,7 @@ def test_what_is_not_sure_is_read_whole(form):
         ("WordLevel", False, True, True),
     ],
 )
-def test_how_texts_are_cut(form, carries_space, cuts_at_lines, has_phrases):
+def test_how_texts_are_split(form, carries_space, cuts_at_lines, has_phrases):
     tokenizer = forms.tokenizer(form)
     splitting = chunk_splitting(tokenizer)
     assert isinstance(splitting, Splitting)
@@ -163,8 +163,8 @@ def test_how_texts_are_cut(form, carries_space, cuts_at_lines, has_phrases):
 
 
 @pytest.mark.parametrize("form", ["XLM-R", "T5", "e5 stripped", "accents stripped", "NMT"])
-def test_no_character_changes_the_chunks_beside_it(form):
-    """Each chunk of one character that is not marked is normalized as if it stood alone."""
+def test_no_character_changes_neighboring_chunks(form):
+    """Each unmarked chunk of one character is normalized as it is alone."""
     tokenizer = forms.tokenizer(form)
     splitting = chunk_splitting(tokenizer)
     assert isinstance(splitting, Splitting)
@@ -181,7 +181,7 @@ def test_no_character_changes_the_chunks_beside_it(form):
 
 
 @pytest.mark.parametrize("form", ["BERT with phrases", "T5", "XLM-R"])
-def test_a_long_chunk_is_looked_through_once(form):
+def test_a_long_chunk_is_scanned_once(form):
     splitting = chunk_splitting(forms.tokenizer(form))
     assert isinstance(splitting, Splitting)
     assert splitting.marks("a" * 1_000_000) == 0  # would take minutes if every suffix were copied

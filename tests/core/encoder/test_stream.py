@@ -1,4 +1,4 @@
-"""A stream of texts to blocks of embeddings."""
+"""Encoding a stream of texts in blocks."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def test_blocks_are_those_of_encode(make, block_size, model):
     np.testing.assert_array_equal(np.concatenate(blocks), model.encode(list(TEXTS)))
 
 
-def test_options_arrive(model):
+def test_options_are_passed_on(model):
     (block,) = model.encode_stream(TEXTS, 3, normalize=False)
     np.testing.assert_array_equal(block, model.encode(list(TEXTS), 3, normalize=False))
     (block,) = model.encode_stream(TEXTS, None)
     np.testing.assert_array_equal(block, model.encode(list(TEXTS), None))
 
 
-def test_nothing_gives_no_block(model):
+def test_no_texts_yield_no_block(model):
     assert list(model.encode_stream([])) == []
 
 
-def test_an_endless_stream_is_read_by_need(model):
+def test_an_endless_stream_is_read_lazily(model):
     n_read = 0
 
     def endless():
@@ -57,13 +57,13 @@ def test_an_endless_stream_is_read_by_need(model):
     assert n_read == 30
 
 
-def test_long_texts_make_smaller_blocks(model, monkeypatch):
+def test_long_texts_are_put_into_smaller_blocks(model, monkeypatch):
     monkeypatch.setattr(stream, "_CHARACTERS_PER_BLOCK", 100)
     assert [len(block) for block in model.encode_stream(["the " * 20] * 5)] == [2, 2, 1]
 
 
-def test_lines_of_a_file_go_without_their_ends(tmp_path):
-    model = static_model("byte-level BPE")  # to which a line end is a token
+def test_line_ends_of_a_file_are_removed(tmp_path):
+    model = static_model("byte-level BPE")  # where a line end is a token
     (tmp_path / "texts.txt").write_bytes("the fox\r\n\nna\u00efve\u2028sea".encode())
     with (tmp_path / "texts.txt").open(encoding="utf-8", newline="\n") as file:
         (block,) = model.encode_stream(file)
@@ -71,7 +71,7 @@ def test_lines_of_a_file_go_without_their_ends(tmp_path):
 
 
 @pytest.mark.parametrize("sentences", ["a text", b"bytes", {"a": 1}, 7, None])
-def test_no_iterable_of_texts_is_refused_at_once(sentences, model):
+def test_invalid_sentences_are_rejected_immediately(sentences, model):
     with pytest.raises(InputError, match="iterable of texts"):
         model.encode_stream(sentences)
 
@@ -80,13 +80,13 @@ def test_no_iterable_of_texts_is_refused_at_once(sentences, model):
     ("arguments", "message"),
     [({"block_size": 0}, "block_size"), ({"block_size": True}, "block_size"), ({"max_length": 0}, "max_length")],
 )
-def test_arguments_out_of_range_are_refused_at_once(arguments, message, model):
+def test_arguments_out_of_range_are_rejected_immediately(arguments, message, model):
     with pytest.raises(InputError, match=message):
         model.encode_stream([], **arguments)
 
 
-def test_no_text_in_mid_stream(model):
+def test_an_item_in_mid_stream_that_is_not_a_text(model):
     blocks = model.encode_stream(["the", "fox", None], block_size=2)
     assert next(blocks).shape == (2, model.dim)
-    with pytest.raises(InputError, match="number 2 "):
+    with pytest.raises(InputError, match="text 2 "):
         next(blocks)

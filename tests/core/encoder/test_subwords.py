@@ -1,4 +1,4 @@
-"""The subword models of the kernels, beside the tokenizers that they stand for."""
+"""The kernels' subword models, compared with the tokenizers that they replace."""
 
 from __future__ import annotations
 
@@ -149,17 +149,17 @@ def subwords_of(tokenizer: Tokenizer):
 
 
 @pytest.mark.parametrize("form", ["BERT uncased", "BERT cased", "XLM-R", "e5", "T5", "GPT-2", "Llama 3"])
-def test_plain_words_are_not_left_to_the_tokenizer(form):
+def test_plain_words_do_not_need_the_tokenizer(form):
     subwords = subwords_of(forms.tokenizer(form))
     space = b" " if form in ("e5", "T5", "GPT-2", "Llama 3") else b""
     for word in (b"the", b"Shells,", b"unbelievable"):
         assert subwords.ids(space + word) == judged(forms.tokenizer(form), (space + word).decode())
 
 
-def test_what_may_be_an_added_token_is_left_to_the_tokenizer():
+def test_possible_added_tokens_go_to_the_tokenizer():
     subwords = subwords_of(forms.tokenizer("BERT uncased"))
     left = {character for character in string.printable.strip() if subwords.ids(character.encode()) is None}
-    assert left == {"["}  # where [MASK] begins
+    assert left == {"["}  # the first character of [MASK]
 
 
 @pytest.mark.parametrize(

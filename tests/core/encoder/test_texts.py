@@ -1,4 +1,4 @@
-"""Containers of texts, and texts that UTF-8 can't hold, wherever they are passed."""
+"""Containers of texts, and texts that are not valid UTF-8, in every function that accepts them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from m2v_core.evaluation.fidelity import measure_fidelity
 from m2v_core.evaluation.own_data import read_own_set
 from m2v_core.evaluation.speed import compare_speed
 from m2v_core.exploration.neighbors import DocumentNeighbors
-from tests.core.classification.texts import labelled
+from tests.core.classification.texts import labeled
 from tests.static_models import LINES, static_model
 
 MODEL = static_model("WordPiece")
@@ -53,7 +53,7 @@ COLUMNS: dict[str, Callable[[list[str]], Any]] = {
     "pyarrow chunks": lambda texts: pyarrow.chunked_array([texts[:3], texts[3:]]),
     "Datasets": lambda texts: datasets.Dataset.from_dict({"text": texts})["text"],
 }
-# Iterating over one gives the names of its columns, its columns or its rows.
+# Iterating over these yields column names, columns or rows.
 TABLES: dict[str, tuple[Callable[[dict[str, list[str]]], Any], str]] = {
     "dict": (dict, 'data["text"]'),
     "mapping": (UserDict, 'data["text"]'),
@@ -72,7 +72,7 @@ TABLES: dict[str, tuple[Callable[[dict[str, list[str]]], Any], str]] = {
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
-def test_a_column_of_texts_is_a_list_of_them(kind: str):
+def test_a_column_of_texts_is_converted_to_a_list(kind: str):
     column = COLUMNS[kind]
     found = checked_texts(column(TEXTS))
     assert found == TEXTS and {type(text) for text in found} == {str}
@@ -111,7 +111,7 @@ ENTRANCES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
 @pytest.mark.parametrize("kind", TABLES)
-def test_a_table_is_refused_and_its_column_named(kind: str, entrance: str):
+def test_a_table_is_rejected_with_its_column_in_the_message(kind: str, entrance: str):
     make, column = TABLES[kind]
     for columns in ({"text": list(LINES)}, {"id": list(LINES), "text": list(LINES)}):
         with pytest.raises(InputError) as raised:
@@ -123,21 +123,21 @@ def test_a_table_is_refused_and_its_column_named(kind: str, entrance: str):
 
 
 @pytest.mark.parametrize("entrance", sorted(ENTRANCES.keys() - {"labels"}))
-def test_an_item_that_is_no_text_is_named(entrance: str):
-    with pytest.raises(InputError, match=r"number 1 \(counting from 0\) is of type NoneType"):
+def test_an_item_that_is_not_a_text_is_in_the_message(entrance: str):
+    with pytest.raises(InputError, match=r"text 1 \(counting from 0\) is of type NoneType"):
         ENTRANCES[entrance](["the", None])
-    with pytest.raises(InputError, match=r"number 1 .* NoneType"):
+    with pytest.raises(InputError, match=r"text 1 .* NoneType"):
         ENTRANCES[entrance](pyarrow.array(["the", None]))
 
 
 @pytest.mark.parametrize("value", [b"the", 7, None, np.array([["the"]]), np.array("the")])
-def test_what_is_no_container(value: Any):
+def test_values_that_are_not_containers(value: Any):
     with pytest.raises(InputError, match="Pass a text or a list of texts, not"):
         MODEL.encode(value)
 
 
-def test_a_classifier_predicts_columns_and_refuses_tables():
-    texts, labels = labelled()
+def test_a_classifier_predicts_columns_and_rejects_tables():
+    texts, labels = labeled()
     classifier = StaticClassifier(MODEL).fit(pandas.Series(texts), pyarrow.array(labels), read_tokens=False)
     expected = classifier.predict(texts).tolist()
     assert classifier.predict(polars.Series(texts)).tolist() == expected
@@ -148,11 +148,11 @@ def test_a_classifier_predicts_columns_and_refuses_tables():
 
 
 BROKEN = ["a \ud83d dog", "\udc36\ud83d", "a \ud83d\udc36 dog"]
-MENDED = ["a \ufffd dog", "\ufffd\ufffd", "a \U0001f436 dog"]
+REPLACED = ["a \ufffd dog", "\ufffd\ufffd", "a \U0001f436 dog"]
 
 
 def warned_once(work: Callable[[], Any]) -> Any:
-    with pytest.warns(UserWarning, match=r"3 lone surrogates were read as U\+FFFD") as caught:
+    with pytest.warns(UserWarning, match=r"3 lone surrogates were replaced with U\+FFFD") as caught:
         result = work()
     assert [str(each.message) for each in caught if "surrogate" in str(each.message)] == [str(caught[0].message)]
     return result
@@ -165,17 +165,17 @@ def unwarned(work: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.parametrize("family", ["wordpiece", "bytelevel"])
-def test_surrogates_reach_no_teacher(family: str, build_teacher_once: Callable[[str], Path]):
+def test_surrogates_never_reach_a_teacher(family: str, build_teacher_once: Callable[[str], Path]):
     teacher = str(build_teacher_once(family))
     rest = ["a cat"] * 99
     settings = {"recipe": "fast", "device": "cpu", "pca_dims": 8}
     found = warned_once(lambda: distill(teacher, corpus=[*BROKEN, *rest], **settings))
-    expected = distill(teacher, corpus=[*MENDED, *rest], **settings)
+    expected = distill(teacher, corpus=[*REPLACED, *rest], **settings)
     np.testing.assert_array_equal(found.token_embeddings, expected.token_embeddings)
     found = warned_once(lambda: distill(teacher, ["dog", *BROKEN], use_subword=False, device="cpu", pca_dims=None))
     assert len(found.tokenize(["dog"])[0]) == 1
     encoder = TeacherEncoder(teacher)
-    np.testing.assert_array_equal(warned_once(lambda: encoder.encode(BROKEN)), encoder.encode(MENDED))
+    np.testing.assert_array_equal(warned_once(lambda: encoder.encode(BROKEN)), encoder.encode(REPLACED))
     static = StaticEncoder(MODEL, "static")
     texts = [*LINES, *BROKEN]
     many = [*texts, *(f"a cat {number}" for number in range(512))]
@@ -189,21 +189,24 @@ def test_surrogates_in_files(tmp_path: Path):
     with pytest.warns(UserWarning, match=r"in\.jsonl: 6 lone surrogates"):
         assert encode_file(MODEL, path, tmp_path / "out.jsonl").n_texts == 4
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
-    assert [row["text"] for row in rows] == [*MENDED, "fine"] and [row["also"][0] for row in rows] == [*MENDED, "fine"]
-    np.testing.assert_allclose([row["embedding"] for row in rows], unwarned(lambda: MODEL.encode([*MENDED, "fine"])))
+    assert [row["text"] for row in rows] == [*REPLACED, "fine"] and [row["also"][0] for row in rows] == [
+        *REPLACED,
+        "fine",
+    ]
+    np.testing.assert_allclose([row["embedding"] for row in rows], unwarned(lambda: MODEL.encode([*REPLACED, "fine"])))
 
     path.write_text("".join(json.dumps([str(i % 5), text, "x"]) + "\n" for i, text in enumerate(BROKEN)))
     found = warned_once(lambda: read_own_set(path))
-    assert [row[1] for row in found.rows] == MENDED
+    assert [row[1] for row in found.rows] == REPLACED
 
 
 def test_surrogates_in_documents():
     index = warned_once(lambda: DocumentNeighbors(MODEL, [*LINES, *(f"the fox {text}" for text in BROKEN)]))
     found = unwarned(lambda: index.search("the fox", 9))
-    assert {f"the fox {text}" for text in MENDED} <= {each.text for each in found}
+    assert {f"the fox {text}" for text in REPLACED} <= {each.text for each in found}
 
 
-def test_a_vocabulary_of_something_else():
+def test_a_vocabulary_of_other_types():
     for words in (["the", 3], {"the": 1}, pandas.DataFrame({"text": ["the"]})):
         with pytest.raises(VocabularyError):
             clean_vocabulary(words)

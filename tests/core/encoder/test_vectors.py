@@ -1,4 +1,4 @@
-"""Means of rows by every path, beside sums in float64 written out here."""
+"""Means of rows on every path, compared with float64 sums computed here."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_means_are_those_of_the_definition(kind, is_weighted, is_mapped, path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_text_is_as_good_as_many(kind):
+def test_one_text_gets_the_same_embedding_as_in_a_batch(kind):
     table = table_of(kind, 33, True, False)
     many = PATHS["subwords"](table, TOKENIZER, 3).embeddings(list(TEXTS), None, True)
     for text, embedding in zip(TEXTS, many, strict=True):
@@ -96,7 +96,7 @@ def test_every_instruction_set_gives_the_same_bits(kind, dim):
             np.testing.assert_array_equal(embeddings, expected, err_msg=instructions)
 
 
-def test_every_half_is_read_as_numpy_does():
+def test_every_float16_value_is_converted_as_in_numpy():
     bits = np.arange(1 << 16, dtype=np.uint16)
     halves = bits.view(np.float16)
     finite = np.where(np.isfinite(halves), halves, np.float16(0))
@@ -110,7 +110,7 @@ def test_every_half_is_read_as_numpy_does():
     np.testing.assert_array_equal(means, rows[ids].astype(np.float32))
 
 
-def test_rows_that_are_a_view_are_read():
+def test_rows_may_be_a_view():
     wide = table_of("float32", 20, False, False).token_embeddings
     narrow = Table(wide[:, :7], None, None, UNKNOWN)
     own = Table(wide[:, :7].copy(), None, None, UNKNOWN)

@@ -1,4 +1,4 @@
-"""A small set of every kind, as files, and encoders whose answers are known."""
+"""Small task files of every kind, and encoders with known results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SETS = {
 
 
 def write_sets(folder, **changes):
-    """Every set; a change replaces a file's text, its name written with two underscores for each slash."""
+    """Write all task files; a change replaces the text of a file, named with two underscores for each slash."""
     for name, text in (SETS | {key.replace("__", "/") + ".tsv": value for key, value in changes.items()}).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def write_sets(folder, **changes):
 
 
 class LetterEncoder:
-    """How often each letter stands in a text; tells the embeddings of different words apart, and never changes."""
+    """Embeds texts as letter counts, so that different words have different embeddings."""
 
     def __init__(self, name="letters", role="static"):
         self.facts = EncoderFacts(name, role, 26, "cpu", 1, 1000)
@@ -57,12 +57,12 @@ class LetterEncoder:
 
     def encode(self, texts):
         self.n_read += len(texts)
-        # Unequal weights, so that different words are never equally similar to a third.
+        # Unequal weights, so that no two words are equally similar to a third.
         return np.array([[text.count(chr(97 + n)) * (1 + n / 7) for n in range(26)] for text in texts], np.float32)
 
 
 class BrokenEncoder(LetterEncoder):
-    """Lets `change` spoil what it returns."""
+    """Returns embeddings modified by `change`."""
 
     def __init__(self, change):
         super().__init__("broken")

@@ -1,4 +1,4 @@
-"""Sets in plain folders: what is read, and what a bad file is answered with."""
+"""Reading tasks from folders, and errors about invalid files."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def test_every_kind_is_read(tmp_path):
         (["pearl/choice"], ["turns"]),
     ],
 )
-def test_tasks_are_chosen_by_name_or_kind(tmp_path, names, found):
+def test_tasks_are_selected_by_name_or_kind(tmp_path, names, found):
     assert [task.name for task in read_tasks(write_sets(tmp_path), names)] == found
 
 
-def test_what_is_not_chosen_may_be_broken(tmp_path):
+def test_tasks_that_are_not_selected_may_be_invalid(tmp_path):
     assert read_tasks(write_sets(tmp_path, sts__tiny="nonsense"), ["words"])
 
 
@@ -64,47 +64,47 @@ def test_byte_order_mark_line_ends_and_blank_lines(tmp_path):
         ),
         ("sts__tiny", "1\ta\tb\n\n2\ta\tb\tc\n", "line 3 has 4 fields"),
         ("sts__tiny", "1 a b\n", "line 1 has 1 field;"),
-        ("sts__tiny", "high\ta\tb\n", "line 1 has 'high' where a number was expected"),
-        ("sts__tiny", "1\ta\tb\nnan\ta\tb\n", "line 2 has 'nan' where a number"),
-        ("sts__tiny", "inf\ta\tb\n", "line 1 has 'inf' where a number"),
+        ("sts__tiny", "high\ta\tb\n", "line 1 has 'high' instead of a number"),
+        ("sts__tiny", "1\ta\tb\nnan\ta\tb\n", "line 2 has 'nan' instead of a number"),
+        ("sts__tiny", "inf\ta\tb\n", "line 1 has 'inf' instead of a number"),
         ("sts__tiny", "1\ta\t \n", r"line 1: field 3 \(text\) is blank"),
         ("sts__tiny", b"1\ta\tb\n" + bytes(range(256)), r"tiny\.tsv is binary"),
-        ("sts__tiny", "", r"tiny\.tsv is empty. Each of its lines would be: score, text, text"),
+        ("sts__tiny", "", r"tiny\.tsv is empty. Its lines must be: score, text, text"),
         ("sts__tiny", "\n\n", "is empty"),
         ("sts__tiny", "3\ta\tb\n3.0\tc\td\n", r"All 2 scores in .*tiny\.tsv are 3\. A correlation needs different"),
         ("classification__kinds__train", "wet\ta\nwet\tb\n", r"train\.tsv has the label 'wet'"),
         ("classification__kinds__test", "", r"test\.tsv is empty"),
         ("clustering__groups", "0\ta\n0\tb\n", "has the label '0'"),
-        ("retrieval__search__corpus", "d0\ta\nd0\tb\n", "line 2: the id 'd0' is there a second time"),
+        ("retrieval__search__corpus", "d0\ta\nd0\tb\n", "line 2: duplicate id 'd0'"),
         ("retrieval__search__qrels", "q0\tno\t1\n", r"line 1: corpus\.tsv has no id 'no'"),
         ("retrieval__search__qrels", "no\td0\t1\n", r"line 1: queries\.tsv has no id 'no'"),
-        ("retrieval__search__qrels", "q0\td0\t0\n", "no text relevant"),
-        ("pairs__alike", "yes\ta\tb\n", "line 1 has 'yes' where 1 or 0 was expected"),
+        ("retrieval__search__qrels", "q0\td0\t0\n", "no relevant text"),
+        ("pairs__alike", "yes\ta\tb\n", "line 1 has 'yes' instead of 1 or 0"),
         ("pairs__alike", "1\ta\tb\n1\tc\td\n", "All pairs in .* have the label 1"),
         ("reranking__order", "q\t1\ta\nq\t1\tb\np\t0\tc\n", "No query in .* has both relevant"),
-        ("reranking__order", "q\t2\ta\n", "line 1 has '2' where 1 or 0"),
+        ("reranking__order", "q\t2\ta\n", "line 1 has '2' instead of 1 or 0"),
         ("summarization__news", "a\t1\tsea\tlake\nb\t2\tsea\tlake\n", "no two summaries of one id"),
-        ("summarization__news", "a\t1\tsea\n", "expected: id, score, summary, good summary and perhaps more"),
-        ("pearl__choice__turns", "sea\tboat\n", "expected: phrase, right answer, wrong answer and perhaps more"),
-        ("pearl__paraphrase__same", "yes\ta\tb\n", "line 1 has 'yes' where pos or neg was expected"),
-        ("pearl__paraphrase__same", "pos\ta\tb\n" * 40 + "neg\ta\tb\n" * 9, "has 9 pairs of one kind"),
+        ("summarization__news", "a\t1\tsea\n", "expected: id, score, summary, good summary and optionally more"),
+        ("pearl__choice__turns", "sea\tboat\n", "expected: phrase, right answer, wrong answer and optionally more"),
+        ("pearl__paraphrase__same", "yes\ta\tb\n", "line 1 has 'yes' instead of pos or neg"),
+        ("pearl__paraphrase__same", "pos\ta\tb\n" * 40 + "neg\ta\tb\n" * 9, "has 9 pairs with one label"),
         ("pearl__paraphrase__same", "pos\ta\n", "expected: pos or neg, phrase, phrase"),
-        ("pearl__linking__names", "a\tsea\nb\tsea\n", "one name alone, 'sea'"),
+        ("pearl__linking__names", "a\tsea\nb\tsea\n", "only one name, 'sea'"),
     ],
 )
-def test_bad_files(tmp_path, file, text, message):
+def test_invalid_files(tmp_path, file, text, message):
     with pytest.raises(InputError, match=message):
         read_tasks(write_sets(tmp_path, **{file: text}))
 
 
 def test_missing_files_and_folders(tmp_path):
-    with pytest.raises(NotFoundError, match="no folder"):
+    with pytest.raises(NotFoundError, match="Folder not found"):
         read_tasks(tmp_path / "gone")
-    with pytest.raises(InputError, match="holds no sets"):
+    with pytest.raises(InputError, match="contains no tasks"):
         read_tasks(tmp_path)
     write_sets(tmp_path)
     (tmp_path / "classification/kinds/test.tsv").unlink()
-    with pytest.raises(InputError, match=r"no file .*test\.tsv"):
+    with pytest.raises(InputError, match=r"File not found: .*test\.tsv"):
         read_tasks(tmp_path, ["kinds"])
-    with pytest.raises(InputError, match=r"no task 'STS99' .* There are: tiny, words"):
+    with pytest.raises(InputError, match=r"no task 'STS99' .* Available: tiny, words"):
         read_tasks(tmp_path, ["STS99"])

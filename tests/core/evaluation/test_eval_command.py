@@ -1,4 +1,4 @@
-"""`m2v eval`, as people run it."""
+"""`m2v eval` on the command line."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_speed_of_a_sentence_transformer(model, build_teacher_once):
     assert [one["facts"]["role"] for one in json.loads(done.stdout)["encoders"]] == ["static", "teacher"]
 
 
-def test_json_comes_back(model, data, tmp_path):
+def test_json_round_trips(model, data, tmp_path):
     output = tmp_path / "found.json"
     done = m2v_eval(model, "tfidf", "--data", data, "--tasks", "tiny,WordSim", "--format", "json", "--output", output)
     assert done.exit_code == 0 and done.stdout == ""
@@ -97,7 +97,7 @@ def test_csv_and_markdown(model, data):
     assert re.search(r"\(-?[\d.]+ to -?[\d.]+\) \|", done.stdout)
 
 
-def test_ones_own_table_and_a_packed_folder(model, data, tmp_path):
+def test_a_single_table_and_an_archive(model, data, tmp_path):
     (tmp_path / "mine.csv").write_text((data / "sts/tiny.tsv").read_text().replace("\t", ","))
     rows = [line.split("\t") for line in (data / "sts/tiny.tsv").read_text().splitlines()]
     lines = [json.dumps({"id": 1, "score": float(score), "one": one, "two": two}) for score, one, two in rows]
@@ -133,11 +133,21 @@ def test_smaller_versions(model, data, tmp_path):
     assert all(row["sentences_per_second"] > 0 for row in record["versions"]) and record["machine"]["n_cpus"] >= 1
     done = CliRunner().invoke(cli.app, ["frontier", *arguments[:-2], "--format", "csv"])
     assert {row["precision"] for row in csv.DictReader(io.StringIO(done.stdout))} == {"float32", "float16", "int8"}
+    other = tmp_path / "more-words"
+    static_model("Unigram").save_pretrained(other)
+    arguments = ["frontier", str(model), str(other), "--data", str(data), "--tasks", "tiny"]
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 0, done.output
+    heading, *lines = done.stdout.split("\n\n")[0].splitlines()
+    assert heading.split()[:4] == ["model", "dim", "precision", "rows"]
+    assert sorted(line.split()[0] for line in lines) == ["more-words"] * 3 + ["small"] * 3
+    sizes = [float(line.split()[4]) for line in lines]
+    assert sizes == sorted(sizes)
     done = CliRunner().invoke(cli.app, ["frontier", str(data), "--data", str(data)])
     assert done.exit_code == 1 and "Traceback" not in done.output
 
 
-def test_published_rows_stand_beside_measured_ones(model, data):
+def test_published_rows_are_shown_with_measured_ones(model, data):
     done = m2v_eval(model, "--data", data, "--tasks", "tiny", "--published")
     assert re.search(r"^small +measured ", done.stdout, flags=re.MULTILINE)
     assert re.search(r"^GloVe_300d +published +42\.84 +57\.31", done.stdout, flags=re.MULTILINE)
@@ -147,7 +157,7 @@ def test_published_rows_stand_beside_measured_ones(model, data):
 def test_notes_are_warnings(model, data):
     done = m2v_eval("vectors:" + str(vectors_of(data)), "--data", data, "--tasks", "tiny")
     assert done.exit_code == 0
-    assert "Warning: vectors.txt on tiny: It finds all pairs equally similar" in done.stderr
+    assert "Warning: vectors.txt on tiny: All pairs are equally similar" in done.stderr
 
 
 def test_fidelity_without_labels(model, data, tmp_path, build_teacher_once):
@@ -159,14 +169,14 @@ def test_fidelity_without_labels(model, data, tmp_path, build_teacher_once):
     done = m2v_eval(*arguments)
     assert done.exit_code == 0, done.output
     assert re.fullmatch(
-        r"small: Keeps \d+ % \(95 % interval \d+ to \d+ %\) of the teacher's ranking of 10,000 pairs of texts, and "
-        r"\d+ % \(95 % interval \d+ to \d+ %\) of each text's 10 nearest neighbours\.\n",
+        r"small: Matches the teacher's similarity ranking: 0\.\d\d \(95% interval 0\.\d\d to 0\.\d\d\)\. "
+        r"Shares \d+% \(95% interval \d+% to \d+%\) of each text's 10 nearest neighbors\.\n",
         done.stdout,
     )
     found = json.loads(m2v_eval(*arguments, "--data", data, "--tasks", "tiny", "--format", "json").stdout)
     assert found["fidelity"]["small"]["verdict"] in done.stdout and len(found["scores"]) == 1
     (tmp_path / "texts.txt").write_text("the sea\na river\na boat\n")
-    assert "not measured on fewer than 512 different texts, and there are 3" in m2v_eval(*arguments).stderr
+    assert "Fidelity needs at least 512 different texts, but there are only 3" in m2v_eval(*arguments).stderr
 
 
 def vectors_of(folder):
@@ -178,13 +188,13 @@ def vectors_of(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1,a,b\n2,c\n", "mine.csv, line 2 has 2 cells, and the lines before have 3. Each line must hold a score"),
-        ("", "mine.csv holds no data. Each line must hold"),
-        ("1,a,b\n1,c,d\n", "All scores in mine are 1. A correlation needs different ones"),
-        ("x,a\ny,b\n", "Every label of mine is on one text alone"),
+        ("1,a,b\n2,c\n", "mine.csv, line 2 has 2 cells instead of 3. Each line must contain a score"),
+        ("", "mine.csv contains no data. Each line must contain"),
+        ("1,a,b\n1,c,d\n", "All scores in mine are 1. A correlation needs different scores"),
+        ("x,a\ny,b\n", "Every label of mine has only one text"),
     ],
 )
-def test_bad_tables_of_ones_own(model, tmp_path, text, message):
+def test_invalid_tables(model, tmp_path, text, message):
     (tmp_path / "mine.csv").write_text(text)
     done = m2v_eval(model, "--data", tmp_path / "mine.csv")
     assert done.exit_code == 1 and message in done.stderr and "Traceback" not in done.output
@@ -194,24 +204,24 @@ def test_bad_tables_of_ones_own(model, tmp_path, text, message):
     ("file", "text", "message"),
     [
         ("sts__tiny", "1\ta\tb\n2\ta\n", "sts/tiny.tsv, line 2 has 2 fields; expected: score, text, text"),
-        ("sts__tiny", "", "sts/tiny.tsv is empty. Each of its lines would be: score, text, text"),
+        ("sts__tiny", "", "sts/tiny.tsv is empty. Its lines must be: score, text, text"),
         ("sts__tiny", "1\ta\tb\n1\tc\td\n", "All 2 scores in"),
         ("classification__kinds__train", "wet\ta\nwet\tb\n", "has the label 'wet'"),
     ],
 )
-def test_bad_folders_of_tasks(model, tmp_path, file, text, message):
+def test_invalid_folders_of_tasks(model, tmp_path, file, text, message):
     done = m2v_eval(model, "--data", write_sets(tmp_path, **{file: text}))
     assert done.exit_code == 1 and message in done.stderr and "Traceback" not in done.output
 
 
-def test_a_label_seen_once_is_a_warning(model, tmp_path):
+def test_a_label_with_one_text_causes_a_warning(model, tmp_path):
     write_sets(tmp_path, classification__kinds__train="a\tsea\na\tshore\nb\tapple\nb\tpear\nrare\tfish\n")
     done = m2v_eval(model, "--data", tmp_path, "--tasks", "kinds")
-    assert done.exit_code == 0 and "Warning: small on kinds: 'rare' is on one training text alone" in done.stderr
+    assert done.exit_code == 0 and "Warning: small on kinds: 'rare' has only one training text" in done.stderr
 
 
 def test_a_model_that_returns_nan(data, tmp_path):
-    """Word vectors that are no numbers, as a broken export has them."""
+    """Word vectors with NaN, as in a damaged export."""
     lines = [f"{word} {'nan' if word == 'sea' else 1} 2\n" for word in ("sea", "shore", "river", "lake", "and")]
     (tmp_path / "vectors.txt").write_text("".join(lines))
     done = m2v_eval(f"vectors:{tmp_path / 'vectors.txt'}", "--data", data, "--tasks", "tiny")
@@ -222,19 +232,19 @@ def test_a_model_that_returns_nan(data, tmp_path):
     ("arguments", "code", "message"),
     [
         (["MODEL"], 2, "folder of tasks"),
-        (["MODEL", "--teacher", "tiny"], 2, "one needs the other"),
+        (["MODEL", "--teacher", "tiny"], 2, "both are needed"),
         (["MODEL", "--tasks", "tiny", "--mteb", "STSBenchmark"], 2, "--data"),
         (["MODEL", "--data", "DATA", "--tasks", "nothing"], 1, "no task 'nothing'"),
-        (["MODEL", "MODEL", "--data", "DATA"], 1, "twice"),
-        (["bpemb:", "--data", "DATA"], 1, "describes no encoder"),
-        (["MODEL", "--data", "DATA/gone"], 1, "no folder"),
+        (["MODEL", "MODEL", "--data", "DATA"], 1, "Duplicate encoder"),
+        (["bpemb:", "--data", "DATA"], 1, "is not an encoder"),
+        (["MODEL", "--data", "DATA/gone"], 1, "Folder not found"),
         (["DATA/gone", "--data", "DATA", "--tasks", "tiny"], 1, "removed"),
-        (["MODEL", "--data", "DATA", "--output", "MODEL/config.json/file.csv"], 1, "no folder"),
+        (["MODEL", "--data", "DATA", "--output", "MODEL/config.json/file.csv"], 1, "not a writable folder"),
         (["tfidf", "--mteb", "STSBenchmark"], 1, "fitted to the texts"),
         (["MODEL", "--mteb", "NoSuchTask"], 1, "no task 'NoSuchTask'"),
     ],
 )
-def test_what_is_wrong_is_one_line(model, data, arguments, code, message):
+def test_errors_are_one_line(model, data, arguments, code, message):
     given = [argument.replace("MODEL", str(model)).replace("DATA", str(data)) for argument in arguments]
     done = m2v_eval(*given)
     assert done.exit_code == code and message in done.stderr

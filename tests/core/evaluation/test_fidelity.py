@@ -1,4 +1,4 @@
-"""Fidelity against SciPy and sets of neighbours; its interval against what is known of it."""
+"""Fidelity compared with SciPy and sets of neighbors, and the coverage of its interval."""
 
 from __future__ import annotations
 
@@ -28,74 +28,104 @@ def cosines(embeddings):
     return units @ units.T
 
 
-def test_ranking_and_neighbours():
+def ranked_others(view, text):
+    """The other texts by descending similarity."""
+    return sorted((other for other in range(len(view)) if other != text), key=lambda other: -view[text, other])
+
+
+def test_ranking_and_neighbors():
     teacher, static = two_views(60, 0.7)
     found = compare_embeddings(teacher, static, n_neighbours=5, resamples=200)
-    above = np.triu_indices(60, k=1)
-    assert found.n_pairs == 60 * 59 // 2
-    expected = spearmanr(cosines(teacher)[above], cosines(static)[above]).statistic
-    assert found.correlation.value == pytest.approx(expected, abs=1e-5)
-    shared = []
-    for row in range(60):
-        near = [
-            set(sorted((n for n in range(60) if n != row), key=lambda n: -view[row, n])[:5])
-            for view in (cosines(teacher), cosines(static))
-        ]
-        shared.append(len(near[0] & near[1]) / 5)
+    shared = [
+        len({*ranked_others(cosines(teacher), text)[:5]} & {*ranked_others(cosines(static), text)[:5]}) / 5
+        for text in range(60)
+    ]
     assert found.overlap.value == pytest.approx(np.mean(shared))
     for estimate in (found.correlation, found.overlap):
         assert estimate.low < estimate.value < estimate.high
 
 
-def test_a_sample_of_pairs_estimates_all_of_them():
-    teacher, static = two_views(200, 0.7)
-    everything = compare_embeddings(teacher, static, n_pairs=10**6, resamples=0).correlation.value
-    sample = compare_embeddings(teacher, static, n_pairs=2000, resamples=100)
-    assert sample.n_pairs == 2000
-    assert sample.correlation.low < everything < sample.correlation.high
+class RowEncoder:
+    """Encodes "text N" as row N of an array."""
+
+    def __init__(self, rows):
+        self.facts = LetterEncoder("rows", "teacher").facts
+        self.encode = lambda texts: rows[[int(text.split()[1]) for text in texts]]
 
 
-def test_interval_covers_the_truth_as_often_as_it_says():
-    """Pairs share texts, so an interval from drawing pairs would be too narrow; that from drawing texts is not."""
-    truth = compare_embeddings(*two_views(1500, 1.0, seed=99), n_pairs=10**6, resamples=0).correlation.value
+def test_few_texts_are_compared_in_all_pairs():
+    teacher, static = two_views(6, 0.7)
+    found = compare_embeddings(teacher, static, resamples=0)
+    above = np.triu_indices(6, k=1)
+    assert found.n_pairs == 15
+    expected = spearmanr(cosines(teacher)[above], cosines(static)[above]).statistic
+    assert found.correlation.value == pytest.approx(expected, abs=1e-5)
+
+
+def test_pairs_are_stratified_over_the_teachers_ranking():
+    """Of a text's 15 pairs, 5 are its nearest neighbors, 5 have log-uniform ranks and 5 uniform ones."""
+    teacher, static = two_views(700, 0.7)
+    task = teacher_task(RowEncoder(teacher), [f"text {number}" for number in range(700)])
+    pairs = set(zip(task.left.tolist(), task.right.tolist(), strict=True))
+    assert len(pairs) == len(task.left) and all(one < other for one, other in pairs)
+    view, ranks = cosines(teacher), []
+    for text in range(700):
+        others = ranked_others(view, text)
+        assert all((min(text, near), max(text, near)) in pairs for near in others[:5])
+        ranks += [rank for rank, other in enumerate(others) if (min(text, other), max(text, other)) in pairs]
+    found = compare_embeddings(teacher, static, resamples=0)
+    expected = spearmanr(*(cosines(each)[task.left, task.right] for each in (teacher, static))).statistic
+    assert found.n_pairs == len(pairs) and found.correlation.value == pytest.approx(expected, abs=1e-5)
+    middle, far = (np.mean([low <= rank < high for rank in ranks]) for low, high in ((5, 60), (60, 700)))
+    assert 0.15 < middle < 0.4 and 0.3 < far < 0.6  # random pairs alone: 0.08 and 0.91
+
+
+def test_the_interval_has_the_stated_coverage():
+    """Pairs share texts, so an interval from drawing pairs would be too narrow; drawing texts is correct."""
+    truth = np.mean(
+        [compare_embeddings(*two_views(60, 1.0, seed), resamples=0).correlation.value for seed in range(100, 300)]
+    )
     hits = 0
     for seed in range(40):
-        found = compare_embeddings(*two_views(40, 1.0, seed), resamples=150).correlation
+        found = compare_embeddings(*two_views(60, 1.0, seed), resamples=150).correlation
         hits += found.low <= truth <= found.high
-    assert hits >= 33  # 38 expected; fewer than 33 has a chance of one in 200 at 95 %
+    assert hits >= 33  # 38 expected; the probability of fewer than 33 is 1 in 200 at 95%
 
 
 def test_the_same_model_keeps_everything():
     teacher, _ = two_views(30, 0.0)
     found = compare_embeddings(teacher, teacher * 3, resamples=50)
     assert found.correlation.value == pytest.approx(1.0) and found.overlap.value == 1.0
-    assert found.verdict.startswith("Keeps 100 % (95 % interval 100 to 100 %) of the teacher's ranking of 435 pairs")
+    assert found.verdict == (
+        "Matches the teacher's similarity ranking: 1.00 (95% interval 1.00 to 1.00). "
+        "Shares 100% (95% interval 100% to 100%) of each text's 10 nearest neighbors."
+    )
     assert found.warning is None
 
 
-def test_who_finds_all_alike_keeps_nothing():
+def test_equal_embeddings_have_fidelity_zero():
     teacher, _ = two_views(30, 0.0)
     found = compare_embeddings(teacher, np.ones_like(teacher), resamples=20)
-    assert found.correlation.value == 0 and "Keeps 0 %" in found.verdict
+    assert found.correlation.value == 0 and found.verdict.startswith("Matches the teacher's similarity ranking: 0.00 (")
 
 
 def test_fidelity_as_plain_values():
     found = compare_embeddings(*two_views(30, 0.5), resamples=20)
-    assert json.loads(json.dumps(found.to_json()))["n_pairs"] == 435
+    assert json.loads(json.dumps(found.to_json()))["n_pairs"] == found.n_pairs
 
 
 @pytest.mark.parametrize("n_texts", [3, MIN_FIDELITY_TEXTS - 1])
-def test_it_is_not_measured_on_few_texts(n_texts):
+def test_few_texts_are_rejected(n_texts):
     texts = [f"text {number}" for number in range(n_texts)]
     for measure in (
         lambda: measure_fidelity(LetterEncoder(), [LetterEncoder()], texts * 2),
         lambda: teacher_task(LetterEncoder(), texts),
     ):
-        with pytest.raises(InputError, match=f"fewer than 512 different texts, and there are {n_texts}"):
+        with pytest.raises(InputError, match=f"at least 512 different texts, but there are only {n_texts}"):
             measure()
 
 
-def test_of_encoders_each_text_once():
+def test_encoders_encode_each_text_once():
     texts = [f"{chr(97 + n % 26)}{chr(97 + n // 26)} sea" for n in range(600)]
     teacher, static, events = LetterEncoder("t", "teacher"), LetterEncoder("s"), []
     encoders = [static, TfidfEncoder()]
@@ -105,13 +135,13 @@ def test_of_encoders_each_text_once():
     assert (events[-1].done, events[-1].total) == (1800, 1800)
 
 
-def test_what_can_not_be_judged():
+def test_invalid_embeddings_are_rejected():
     texts = [f"text {number}" for number in range(512)]
     with pytest.raises(InputError, match="broken returned NaN"):
         measure_fidelity(LetterEncoder(), [BrokenEncoder(lambda array: array * np.nan)], texts)
 
 
-def test_as_a_task_it_is_the_same_figure():
+def test_the_task_gives_the_same_figure():
     texts = [f"{one} and {other} or {third}" for one in WORDS for other in WORDS for third in WORDS[:20]][:900]
     teacher, judged = LetterEncoder("t", "teacher"), TfidfEncoder()
     [fidelity] = measure_fidelity(teacher, [judged], texts, resamples=0)
@@ -120,7 +150,7 @@ def test_as_a_task_it_is_the_same_figure():
     assert 0 < score.score < 90
 
 
-def test_texts_of_another_language_are_told():
+def test_texts_of_another_language_cause_a_warning():
     english = static_model("WordPiece")
     encoder = StaticEncoder(english, "english")
     chinese = [f"我最喜欢在下雨天听歌 {number}" for number in range(512)]

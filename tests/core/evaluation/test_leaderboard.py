@@ -1,4 +1,4 @@
-"""The calls of MinishLab's evaluation package, judged by the table that its authors published."""
+"""The functions of MinishLab's evaluation package, compared with the table published by its authors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.core.evaluation.sets import LetterEncoder, write_sets  # noqa: E402
 from tests.static_models import static_model  # noqa: E402
 
 COLUMNS = ["Class", "Clust", "PairClass", "Rank", "Ret", "STS", "Sum", "Pearl", "WordSim"]
-N_PEARL, N_WORDSIM = 9, 7  # sets, by https://github.com/MinishLab/evaluation
+N_PEARL, N_WORDSIM = 9, 7  # tasks, according to https://github.com/MinishLab/evaluation
 
 
 def result(groups: dict[str, list[float]]) -> Evaluation:
@@ -48,7 +48,7 @@ def result(groups: dict[str, list[float]]) -> Evaluation:
         ("WL256", 48.88, 49.36),
     ],
 )
-def test_averages_are_the_published_ones(name, of_all, of_mteb):
+def test_averages_equal_the_published_ones(name, of_all, of_mteb):
     """Source: the table in Model2Vec's first README."""
     counts = Counter(GROUPS[task.metadata.type] for task in get_tasks())
     assert sum(counts.values()) == 56
@@ -63,7 +63,7 @@ def test_averages_are_the_published_ones(name, of_all, of_mteb):
     )
 
 
-def test_what_was_not_measured_is_blank():
+def test_missing_scores_are_blank():
     partial = result({"STS": [10.0, 30.0], "WordSim": [50.0], "Bitext": [99.0]})
     whole = result({group: [40.0] for group in ["PEARL", *COLUMNS] if group != "Pearl"})
     parsed = parse_mteb_results(partial, "partial") | parse_mteb_results(whole, "whole")
@@ -73,20 +73,20 @@ def test_what_was_not_measured_is_blank():
     assert str(sheet).splitlines()[0].split("  ")[0] == "Model" and "| partial |" in sheet.to_markdown()
 
 
-def test_tasks_are_chosen_by_kind(tmp_path):
+def test_tasks_are_selected_by_kind(tmp_path):
     write_sets(tmp_path)
     assert {task.metadata.type for task in get_tasks(["STS", "Summarization"])} == {"STS", "Summarization"}
     own = get_tasks(["PEARL", "WordSim"], data=tmp_path)
     assert {task.name for task in own} == {task.name for task in read_tasks(tmp_path, ["pearl", "wordsim"])}
     assert len(get_tasks(data=tmp_path)) == 56 + len(own)
-    with pytest.raises(InputError, match="no tasks of the kind 'BitextMining'; there are: Class"):
+    with pytest.raises(InputError, match="Unknown kind of tasks: 'BitextMining'. Available: Class"):
         get_tasks(["BitextMining"])
     with pytest.raises(InputError, match="kinds PEARL, WordSim. Pass data"):
         get_tasks(["PEARL", "WordSim"])
 
 
 class TwoSplits(mocks.MockSTSTask):
-    """The split `test` and its copy `dev`."""
+    """A task with the split `test` and its copy `dev`."""
 
     metadata = mocks.MockSTSTask.metadata.model_copy(update={"name": "TwoSplits", "eval_splits": ["test", "dev"]})
 
@@ -95,7 +95,7 @@ class TwoSplits(mocks.MockSTSTask):
         self.dataset["dev"] = self.dataset["test"]
 
 
-def test_a_model_runs_on_the_tasks_of_both(tmp_path):
+def test_a_model_runs_on_tasks_of_both_packages(tmp_path):
     write_sets(tmp_path / "sets")
     own = get_tasks(["PEARL", "WordSim"], data=tmp_path / "sets")
     model, task = static_model(), TwoSplits()
@@ -110,13 +110,13 @@ def test_a_model_runs_on_the_tasks_of_both(tmp_path):
     assert [score.score for score in found.scores[1:]] == [score.score for score in expected.scores]
     assert task.eval_splits == ["test", "dev"], "the caller's task is left alone"
 
-    # Without facts about a model no earlier result is taken for its own.
+    # Without metadata of a model, earlier results are not reused.
     for encoder in (LetterEncoder("model"), LetterEncoder("model")):
         CustomMTEB([task]).run(encoder, **options)
         assert encoder.n_read
     with pytest.raises(InputError, match="A str is neither a StaticModel nor an encoder"):
         CustomMTEB([task]).run("m2v_model")
-    # With them, results lie under its name and revision.
+    # With metadata, results are stored under the model's name and revision.
     model.mteb_model_meta = model_meta(model, "owner/name", revision="b" * 40)
     CustomMTEB([task]).run(model, **options)
     (file,) = (tmp_path / "results").rglob(f"owner__name/{'b' * 40}/TwoSplits.json")

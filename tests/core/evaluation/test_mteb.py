@@ -1,4 +1,4 @@
-"""Real runs of the mteb package, on tasks that hold their texts themselves."""
+"""Real runs of the mteb package, on tasks with built-in texts."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def sts(own_task):
     return task
 
 
-def test_static_model_and_teacher_are_what_mteb_wants(sts, own_task, build_teacher_once):
+def test_static_models_and_teachers_satisfy_mteb(sts, own_task, build_teacher_once):
     encoders = [StaticEncoder(static_model(), "my model"), TeacherEncoder(build_teacher_once("wordpiece"), "tiny")]
     assert all(isinstance(MTEBEncoder(encoder), EncoderProtocol) for encoder in encoders)
     seen, events = [], []
@@ -121,7 +121,7 @@ MOCKS = {
 
 @pytest.fixture(scope="module")
 def prompted(tmp_path_factory):
-    """A static model whose prompts mteb knows, and the same files in Sentence Transformers."""
+    """A static model with prompts known to mteb, and the same files in Sentence Transformers."""
     folder = tmp_path_factory.mktemp("prompted")
     static_model(prompts=PROMPTS, default_prompt_name="sts").save_pretrained(folder)
     return StaticEncoder.load(folder), SentenceTransformer(str(folder), device="cpu")
@@ -129,8 +129,8 @@ def prompted(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore:(Some prompts are not|Task name sts)")
 @pytest.mark.parametrize("kind", MOCKS)
-def test_every_kind_of_task_reads_what_sentence_transformers_reads(prompted, kind, monkeypatch):
-    """The tasks of mteb that it tests itself with; mteb's own wrapper judges each array and the score."""
+def test_every_kind_of_task_uses_the_same_prompts_as_sentence_transformers(prompted, kind, monkeypatch):
+    """Uses mteb's own test tasks; mteb's wrapper checks each array and the score."""
     mocks = pytest.importorskip("mteb.mocks.mock_tasks")
     task = next(getattr(mocks, name) for name in (f"Mock{kind}Task", f"Mock{kind}") if hasattr(mocks, name))
     arrays = {}
@@ -152,7 +152,7 @@ def test_every_kind_of_task_reads_what_sentence_transformers_reads(prompted, kin
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_teachers_read_their_prompts_too(build_teacher_once, tmp_path):
+def test_teachers_use_their_prompts_too(build_teacher_once, tmp_path):
     folder = shutil.copytree(build_teacher_once("wordpiece"), tmp_path / "prompted")
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"STS": "the sea "}}))
     about = {"hf_split": "test", "hf_subset": "default", "task_metadata": MemorySTS.metadata}
@@ -163,10 +163,10 @@ def test_teachers_read_their_prompts_too(build_teacher_once, tmp_path):
     np.testing.assert_allclose(MTEBEncoder(onnx).encode([{"text": ["a boat"]}], **about), expected, atol=1e-4)
 
 
-def test_the_facts_of_a_model_let_mteb_load_it_and_submit_its_results(sts, tmp_path, monkeypatch):
+def test_with_metadata_mteb_loads_the_model_and_results_can_be_submitted(sts, tmp_path, monkeypatch):
     model = static_model(base_model_name="owner/teacher", max_length=None)
     model.save_pretrained(tmp_path / "model")
-    # mteb loads a model by its name, which may be a folder of two parts.
+    # mteb loads a model by its name, which may also be a folder path of two parts.
     monkeypatch.chdir(tmp_path.parent)
     name = f"{tmp_path.name}/model"
     facts = {"revision": "a" * 40, "languages": ["eng-Latn"], "license": "mit", "release_date": "2026-11-30"}
@@ -212,15 +212,15 @@ def test_the_facts_of_a_model_let_mteb_load_it_and_submit_its_results(sts, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "fields", "said"),
+    ("name", "fields", "message"),
     [
         ("model", {}, "organization/model_name"),
         ("a/b", {"languages": ["English"]}, "English"),
         ("a/b", {"dim": 3}, "dim"),
     ],
 )
-def test_facts_that_mteb_refuses(name, fields, said):
-    with pytest.raises(InputError, match=rf"^mteb refuses what is said of {name}.*{said}"):
+def test_metadata_that_mteb_rejects(name, fields, message):
+    with pytest.raises(InputError, match=rf"^mteb rejects the metadata of {name}.*{message}"):
         model_meta(static_model(), name, **fields)
 
 
@@ -233,25 +233,25 @@ def test_similarities_are_cosines():
     np.testing.assert_allclose(encoder.similarity_pairwise(one, other).numpy(), np.diag(expected), atol=1e-6)
 
 
-def test_what_mteb_does_not_run(sts):
+def test_unsupported_tasks_and_encoders(sts):
     with pytest.raises(InputError, match="no task 'NoSuchTask'"):
         run_mteb([LetterEncoder()], ["NoSuchTask"])
     with pytest.raises(InputError, match="fitted to the texts"):
         run_mteb([TfidfEncoder()], [sts])
-    with pytest.raises(InputError, match="different names"):
+    with pytest.raises(InputError, match="names must differ"):
         run_mteb([], [sts])
-    with pytest.raises(InputError, match="of the kind Regression; offered are: BitextMining"):
+    with pytest.raises(InputError, match="of the kind Regression; supported: BitextMining"):
         run_mteb([LetterEncoder()], [pytest.importorskip("mteb.mocks.mock_tasks").MockRegressionTask()])
     with pytest.raises(InputError, match="broken on MemorySTS returned NaN"):
         run_mteb([BrokenEncoder(lambda array: array * np.nan)], [sts])
 
 
-def test_a_hub_that_lacks_the_texts(session_hub):
-    with pytest.raises(HubError, match="texts of STSBenchmark can't be fetched"):
+def test_a_hub_without_the_texts(session_hub):
+    with pytest.raises(HubError, match="texts of STSBenchmark can't be downloaded"):
         run_mteb([LetterEncoder()], ["STSBenchmark"])
 
 
-def test_it_stops_when_asked(sts):
+def test_cancelling(sts):
     cancel, second = threading.Event(), LetterEncoder("second")
     with pytest.raises(Cancelled):
         run_mteb([LetterEncoder("first"), second], [sts], on_score=lambda _: cancel.set(), cancel=cancel)

@@ -1,4 +1,4 @@
-"""Tables as spreadsheets write them, and what is said of those that can't be scored on."""
+"""Tables exported from spreadsheets, and errors about invalid ones."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from m2v_core.evaluation.run import evaluate
 from m2v_core.evaluation.tasks import ClassificationTask, PairTask
 from tests.core.evaluation.sets import LetterEncoder
 
-PAIRS = [("4.5", "A dog runs", "A puppy runs"), ("0", "A dog runs", "Tax law"), ("2", "One, two", 'He said "no"')]
-LABELLED = [(label, f"text {number} of {label}") for label in ("sport", "trade") for number in range(8)]
+PAIRS = [("4.5", "A dog runs", "A puppy runs"), ("0", "A dog runs", "Tax law"), ("2", "One, two", 'He message "no"')]
+LABELED = [(label, f"text {number} of {label}") for label in ("sport", "trade") for number in range(8)]
 cells = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).map(str.strip).filter(bool)
 
 
@@ -54,27 +54,27 @@ def test_pairs_of_any_spreadsheet(tmp_path, heading, delimiter, encoding):
         ("Word 1\tWord 2\tSimilarity\t\ncar\tbus\t7\t", [("7", "car", "bus")]),
         ("review;stars\nfine, thanks;5", [("5", "fine, thanks")]),
         ("idx,text,label,label_text\n7,a match,0,sport", [("0", "a match")]),
-        ("points,left,right\n5,x,y", [("5", "x", "y")]),  # nobody knows these names, but the order is right
-        ("3,text,sentence\n2,word,title", [("3", "text", "sentence"), ("2", "word", "title")]),  # no headings at all
+        ("points,left,right\n5,x,y", [("5", "x", "y")]),  # unknown names, but the right order
+        ("3,text,sentence\n2,word,title", [("3", "text", "sentence"), ("2", "word", "title")]),  # no header
     ],
 )
-def test_columns_are_told_by_their_names(tmp_path, text, rows):
+def test_columns_are_recognized_by_their_names(tmp_path, text, rows):
     assert read_own_set(written(tmp_path, text)).rows == tuple(rows)
 
 
 @pytest.mark.parametrize("headings", ["first;second;points", "text1;text2;points", "score;rating;text"])
-def test_columns_that_names_do_not_tell(tmp_path, headings):
-    says = "line 2 has 'a dog' where a score.*in this order: score, text, text.*name them in the first line"
+def test_columns_with_unknown_names(tmp_path, headings):
+    says = "line 2 has 'a dog' instead of a score.*in this order: score, text, text.*name them in the first line"
     with pytest.raises(InputError, match=says):
         read_own_set(written(tmp_path, f"{headings}\na dog;a puppy;5"))
 
 
-def test_a_blank_cell_has_its_number_in_the_file(tmp_path):
+def test_the_error_about_a_blank_cell_names_its_position(tmp_path):
     with pytest.raises(InputError, match="line 3: cell 2 is blank"):
         read_own_set(written(tmp_path, "text1;text2;score\na;b;5\nc;;1"))
 
 
-def test_tabs_leave_quotes_alone(tmp_path):
+def test_quotes_have_no_meaning_in_tab_separated_files(tmp_path):
     own = read_own_set(written(tmp_path, '1\tan "odd text\tb, c\n\n2\td\te\n', "mine.tsv"))
     assert own.rows == (("1", 'an "odd text', "b, c"), ("2", "d", "e"))
 
@@ -85,21 +85,21 @@ def test_json_lines(tmp_path):
         ("4.5", "A dog runs", "A puppy, it runs"),
         ("0", "x", "y"),
     )
-    labelled = "".join(json.dumps({"text": text, "label": label}) + "\n" for label, text in LABELLED)
-    assert read_own_set(written(tmp_path, labelled, "mine.jsonl")).rows == tuple(LABELLED)
+    labeled = "".join(json.dumps({"text": text, "label": label}) + "\n" for label, text in LABELED)
+    assert read_own_set(written(tmp_path, labeled, "mine.jsonl")).rows == tuple(LABELED)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"score": 1, "a": "x", "b": "y"\n', r"mine\.jsonl, line 1 is no JSON"),
+        ('{"score": 1, "a": "x", "b": "y"\n', r"mine\.jsonl, line 1 is not valid JSON"),
         ('{"a": "x", "b": "y"}', 'line 1 has neither "score" nor "label"'),
-        ('[1, "x", "y"]\n3', "line 2 is no list of texts and no object"),
-        ('[1, "x", ["y"]]', "line 1 is no list of texts"),
-        ('{"score": 1, "a": "x"}\n{"score": 1, "a": "x", "b": "y"}', "line 2 has 3 cells, and the lines before have 2"),
-        ('{"score": "high", "a": "x", "b": "y"}', "'high' where a score"),
+        ('[1, "x", "y"]\n3', "line 2 is neither a list of texts nor an object"),
+        ('[1, "x", ["y"]]', "line 1 is neither a list of texts"),
+        ('{"score": 1, "a": "x"}\n{"score": 1, "a": "x", "b": "y"}', "line 2 has 3 cells instead of 2"),
+        ('{"score": "high", "a": "x", "b": "y"}', "'high' instead of a score"),
         ('{"label": "x", "text": " "}', "cell 2 is blank"),
-        ("", "holds no data"),
+        ("", "contains no data"),
     ],
 )
 def test_malformed_json_lines(tmp_path, text, says):
@@ -108,15 +108,15 @@ def test_malformed_json_lines(tmp_path, text, says):
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5).map(str), cells, cells), min_size=1, max_size=20))
-def test_whatever_was_written_is_read(tmp_path_factory, rows):
-    # The first line tells what separates cells, and a tab in a text would be taken for it.
+def test_any_table_round_trips(tmp_path_factory, rows):
+    # The delimiter is detected from the first line, so it must not contain a text with a tab.
     path = written(tmp_path_factory.mktemp("own"), as_csv([("score", "a", "b"), *rows]))
     own = read_own_set(path)
     assert own.rows == tuple(rows)
     assert OwnSet.from_lines(own.to_lines()) == [own]
 
 
-def test_a_score_is_that_of_scipy(tmp_path):
+def test_the_score_equals_that_of_scipy(tmp_path):
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice(list("abcdef"), 6)) for _ in range(60)]
     rows = [(f"{rng.integers(5)}", words[place], words[place + 30]) for place in range(30)]
@@ -129,8 +129,8 @@ def test_a_score_is_that_of_scipy(tmp_path):
     assert evaluate([encoder], [task], resamples=0).scores[0].score == pytest.approx(100 * expected, abs=0.2)
 
 
-def test_a_quarter_of_each_label_is_for_the_test(tmp_path):
-    own = read_own_set(written(tmp_path, as_csv([("label", "text"), *LABELLED, ("rare", "once")])))
+def test_a_quarter_of_each_label_is_used_for_testing(tmp_path):
+    own = read_own_set(written(tmp_path, as_csv([("label", "text"), *LABELED, ("rare", "once")])))
     task = own.task()
     assert isinstance(task, ClassificationTask) and task.group == "Class"
     assert sorted(task.test_labels) == ["sport"] * 2 + ["trade"] * 2
@@ -142,17 +142,17 @@ def test_a_quarter_of_each_label_is_for_the_test(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", r"mine\.csv holds no data"),
-        ("score,a,b\n", "holds no data"),
-        ("just one\n", r"line 1 has 1 cell\. Each line must hold"),
+        ("", r"mine\.csv contains no data"),
+        ("score,a,b\n", "contains no data"),
+        ("just one\n", r"line 1 has 1 cell\. Each line must contain"),
         ("1,a,b,c\n", "line 1 has 4 cells"),
-        ("1,a,b\n2,c\n", "line 2 has 2 cells, and the lines before have 3"),
-        ("1,a,b\nhigh,c,d\n", "line 2 has 'high' where a score was expected"),
+        ("1,a,b\n2,c\n", "line 2 has 2 cells instead of 3"),
+        ("1,a,b\nhigh,c,d\n", "line 2 has 'high' instead of a score"),
         ("1,a,b\nnan,c,d\n", "line 2 has 'nan'"),
         ("1,a,b\n2,,d\n", "line 2: cell 2 is blank"),
         ("x,a\n,b\n", "line 2: cell 1 is blank"),
-        ('1,a,"b' + "c" * 140_000, "is no line of a table"),
-        ('1,a,b\n2,c,"d\n', "is no line of a table"),
+        ('1,a,"b' + "c" * 140_000, "is not a valid line of a table"),
+        ('1,a,b\n2,c,"d\n', "is not a valid line of a table"),
     ],
 )
 def test_malformed_tables(tmp_path, text, says):
@@ -165,16 +165,16 @@ def test_malformed_tables(tmp_path, text, says):
     [
         ("1,a,b\n1,c,d\n", "All scores in mine are 1"),
         ("x,a\nx,b\n", "the label 'x'"),
-        ("x,a\ny,b\n", "on one text alone"),
+        ("x,a\ny,b\n", "has only one text"),
     ],
 )
-def test_tables_that_tell_nothing(tmp_path, text, says):
+def test_tables_that_can_not_be_scored(tmp_path, text, says):
     with pytest.raises(InputError, match=says):
         read_own_set(written(tmp_path, text)).task()
 
 
-def test_no_table_at_all(tmp_path):
+def test_a_binary_file(tmp_path):
     with pytest.raises(InputError, match=r"mine\.csv is binary"):
         read_own_set(written(tmp_path, "1,é\0,b" * 99, encoding="latin-1"))
-    with pytest.raises(NotFoundError, match="no file"):
+    with pytest.raises(NotFoundError, match="File not found"):
         read_own_set(tmp_path / "none.csv")

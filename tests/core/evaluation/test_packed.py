@@ -1,4 +1,4 @@
-"""Test data from wherever it is: packed folders, from anybody, and single tables."""
+"""Test data from untrusted archives and from single tables."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pack(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "eval/", "shared/eval/"])
-def test_a_packed_folder_is_the_folder(pack, tmp_path, prefix):
+def test_an_archive_equals_its_folder(pack, tmp_path, prefix):
     shadows = [(f"{prefix}.DS_Store", "x"), (f"__MACOSX/{prefix}sts/._tiny.tsv", "x"), (f"{prefix}sts/notes.txt", "x")]
     archive = read_archive(pack(prefix, shadows))
     assert archive.files == SETS and TaskArchive.from_line(archive.to_line()) == archive
@@ -57,16 +57,16 @@ def test_every_kind_of_the_layout_is_read():
     )
 
 
-def test_bad_lines_are_named_as_the_archive_has_them(pack):
+def test_errors_name_files_as_in_the_archive(pack):
     path = pack("eval/", sts__tiny="1\ta\tb\n2\ta\n")
     with pytest.raises(InputError, match=r"^sts/tiny\.tsv, line 2 has 2 fields; expected: score, text, text"):
         read_archive(path).tasks()
     assert read_archive(path).tasks(["words"])
-    with pytest.raises(InputError, match=r"no task 'x' in mine\.zip\. There are: tiny"):
+    with pytest.raises(InputError, match=r"no task 'x' in mine\.zip\. Available: tiny"):
         read_archive(path).tasks(["x"])
     with pytest.raises(InputError, match=r"^sts/tiny\.tsv is binary"):
         read_archive(pack(sts__tiny=bytes(range(256))))
-    with pytest.raises(InputError, match=r"no file classification/only/train\.tsv"):
+    with pytest.raises(InputError, match=r"File not found: classification/only/train\.tsv"):
         read_archive(pack(more=[("classification/only/test.tsv", "a\tb\n")])).tasks()
 
 
@@ -79,32 +79,32 @@ def link():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("../../evil.tsv", "leads out of it"),
-        ("sts/../../evil.tsv", "leads out of it"),
-        ("/etc/sts/evil.tsv", "leads out of it"),
-        ("sts\\evil.tsv", "leads out of it"),
-        (link(), "holds a link"),
+        ("../../evil.tsv", "points outside of it"),
+        ("sts/../../evil.tsv", "points outside of it"),
+        ("/etc/sts/evil.tsv", "points outside of it"),
+        ("sts\\evil.tsv", "points outside of it"),
+        (link(), "contains a link"),
         ("other/sts/mine.tsv", "several folders, the top one and other/"),
-        ("sts/tiny.tsv/deeper.tsv", r"can't be unpacked .* Pack it anew"),
-        (f"sts/{'n' * 400}.tsv", r"can't be unpacked .* Pack it anew"),
+        ("sts/tiny.tsv/deeper.tsv", r"can't be extracted .* Recreate it"),
+        (f"sts/{'n' * 400}.tsv", r"can't be extracted .* Recreate it"),
     ],
 )
-def test_archives_that_are_refused(pack, tmp_path, name, message):
+def test_archives_that_are_rejected(pack, tmp_path, name, message):
     before = {path.name for path in tmp_path.parent.iterdir()}
     with pytest.raises(InputError, match=message):
         read_archive(pack(more=[(name, "1\ta\tb\n")])).tasks()
     assert {path.name for path in tmp_path.parent.iterdir()} == before
 
 
-def test_what_is_no_archive_of_tasks(tmp_path, pack):
+def test_archives_without_tasks(tmp_path, pack):
     (tmp_path / "no.zip").write_text("score,a,b\n")
-    with pytest.raises(InputError, match="no ZIP archive"):
+    with pytest.raises(InputError, match="not a ZIP archive"):
         read_test_data(tmp_path / "no.zip")
     with zipfile.ZipFile(tmp_path / "tables.zip", "w") as archive:
         archive.writestr("mine.csv", "1,a,b\n")
-    with pytest.raises(InputError, match=r"tables\.zip holds no sets\. They are looked for in sts/, .*single tables"):
+    with pytest.raises(InputError, match=r"tables\.zip contains no tasks\. Put .tsv files into sts/, .*single tables"):
         read_archive(tmp_path / "tables.zip")
-    with pytest.raises(NotFoundError, match=r"no file gone\.zip"):
+    with pytest.raises(NotFoundError, match=r"File not found: gone\.zip"):
         read_archive(tmp_path / "gone.zip")
     content = pack().read_bytes()
     place = content.index(b"sts/tiny.tsv") + 30
@@ -113,50 +113,50 @@ def test_what_is_no_archive_of_tasks(tmp_path, pack):
         read_archive(tmp_path / "hurt.zip")
 
 
-def test_a_bomb_is_not_unpacked(pack, monkeypatch):
+def test_a_zip_bomb_is_not_extracted(pack, monkeypatch):
     path = pack(more=[("sts/bomb.tsv", "1\ta\tb\n" * 500_000)])
     assert path.stat().st_size < 50_000
     monkeypatch.setattr(packed, "MAX_BYTES", 1_000_000)
-    with pytest.raises(LimitError, match=r"holds 3,0\d\d,\d\d\d bytes, unpacked, and 1,000,000 are allowed"):
+    with pytest.raises(LimitError, match=r"has 3,0\d\d,\d\d\d bytes uncompressed, but at most 1,000,000 are allowed"):
         read_archive(path)
 
 
-def test_an_archive_that_says_less_than_it_holds(tmp_path):
-    """The directory announces 9 bytes; the data go on for two million."""
+def test_an_archive_with_more_data_than_declared(tmp_path):
+    """The directory declares 9 bytes, but there are two million."""
     text = b"1\ta\tb\n" * 300_000
     path = tmp_path / "liar.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("sts/a.tsv", text)
     content = bytearray(path.read_bytes())
     size = struct.pack("<L", len(text))
-    assert content.count(size) == 2  # beside the data, and in the directory
+    assert content.count(size) == 2  # before the data, and in the directory
     path.write_bytes(bytes(content).replace(size, struct.pack("<L", 9)))
     with pytest.raises(M2VError):
-        read_archive(path)  # the sum of what was read is not that of the directory
+        read_archive(path)  # the checksum of the data differs from that in the directory
     checked = struct.pack("<L", zlib.crc32(text[:9]))
     path.write_bytes(path.read_bytes().replace(struct.pack("<L", zlib.crc32(text)), checked))
     assert read_archive(path).files == {"sts/a.tsv": text[:9].decode()}
 
 
 @given(st.binary(max_size=300))
-def test_whatever_the_bytes(tmp_path_factory, content):
+def test_any_bytes(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("bytes") / "any.zip"
     path.write_bytes(content)
     with pytest.raises(M2VError):
         read_archive(path)
 
 
-def test_one_table_is_data_too(tmp_path):
+def test_a_single_table(tmp_path):
     (tmp_path / "mine.csv").write_text("score,a,b\n1,a,b\n2,c,d\n")
     (task,) = read_test_data(tmp_path / "mine.csv")
     assert task.name == "mine" and task.scores.tolist() == [1, 2]
-    with pytest.raises(InputError, match="one set, so there is nothing to choose"):
+    with pytest.raises(InputError, match="a single task, so there is nothing to choose"):
         read_test_data(tmp_path / "mine.csv", ["mine"])
-    with pytest.raises(NotFoundError, match="no folder"):
+    with pytest.raises(NotFoundError, match="Folder not found"):
         read_test_data(tmp_path / "gone.csv")
 
 
-def test_sets_of_one_name_are_told_apart(tmp_path):
+def test_tasks_with_the_same_name_get_distinct_names(tmp_path):
     write_sets(tmp_path, wordsim__tiny="1\tsea\tshore\n2\tlake\tboat\n3\tred\tpink\n")
     tasks = read_tasks(tmp_path, ["tiny"])
     assert [(task.name, task.group) for task in tasks] == [("tiny", "STS"), ("tiny (2)", "WordSim")]

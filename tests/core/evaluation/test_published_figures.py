@@ -1,4 +1,4 @@
-"""The figures that say whether an evaluation is right: published ones on the real sets, and those of a plain script."""
+"""Known figures: published scores on the real tasks, and scores of a plain script."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def teacher():
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no evaluation data in {DATA}")
 @pytest.mark.parametrize(("name", "published"), [("STS13", 80.60), ("STS14", 75.59)])
-def test_all_minilm_is_as_good_as_published(teacher, name, published):
+def test_all_minilm_reaches_the_published_scores(teacher, name, published):
     """Source: https://huggingface.co/spaces/mteb/leaderboard, all-MiniLM-L6-v2."""
     (score,) = evaluate([teacher], read_tasks(DATA, [name]), resamples=0).scores
     assert score.score == pytest.approx(published, abs=0.05)
@@ -35,7 +35,7 @@ def test_all_minilm_is_as_good_as_published(teacher, name, published):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Pairs of words that stand side by side in a sorted list, scored by the letters they share; many scores tie."""
+    """Pairs of neighboring words in a sorted list, scored by their common letters, with many ties."""
     words = sorted({word for line in corpus_sentences(300) for word in re.findall("[a-z]{3,}", line)})
     lines = []
     for left, right in zip(words[::3], words[1::3], strict=False):
@@ -47,7 +47,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def by_hand(encode, path):
-    """Nothing of this library: the file line by line, cosines one by one, SciPy's correlation."""
+    """Compute the score without this library: plain file reading, cosines in a loop, SciPy's correlation."""
     scores, cosines = [], []
     vectors = {}
     lines = path.read_text(encoding="utf-8").strip().split("\n")
@@ -61,7 +61,7 @@ def by_hand(encode, path):
     return 100 * spearmanr(scores, cosines).statistic
 
 
-def test_wordllama_on_words_is_what_a_script_gets(data):
+def test_wordllama_has_the_same_score_as_a_script(data):
     wordllama = pytest.importorskip("wordllama")
     package = next(iter(wordllama.__path__))
     model = wordllama.WordLlama.load(cache_dir=package, disable_download=True)
@@ -69,7 +69,7 @@ def test_wordllama_on_words_is_what_a_script_gets(data):
     assert score.score == pytest.approx(by_hand(model.embed, data / "wordsim" / "spelling.tsv"), abs=1e-3)
 
 
-def test_the_teacher_on_words_is_what_a_script_gets(teacher, data):
+def test_the_teacher_has_the_same_score_as_a_script(teacher, data):
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(bundled_folder()), device="cpu")

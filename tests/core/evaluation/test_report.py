@@ -63,25 +63,25 @@ def test_groups_are_means_and_the_average_is_that_of_tasks(evaluation):
 
 def test_published_rows_are_marked_and_have_an_address(evaluation):
     rows = leaderboard(evaluation, with_published=True)
-    assert [row.origin for row in rows[:3]] == ["measured", "measured", "published"]  # of other tasks: no one ranking
+    assert [row.origin for row in rows[:3]] == ["measured", "measured", "published"]  # not ranked together
     published = [row for row in rows if row.origin == "published"]
     *averages, last = [row.average for row in published]
     assert averages == sorted(averages, reverse=True) and last is None
     assert set(map(str, published)) == set(map(str, published_rows())) and len(rows) == len(published) + 2
     for row in published:
         assert urlsplit(row.source).scheme == "https"
-        if row.name == "komninos":  # nobody has published all of its columns
+        if row.name == "komninos":  # some of its columns are not published
             assert row.average is None and set(row.groups) == set(GROUPS) - {"Ret", "PEARL", "WordSim", "Bitext"}
             continue
         assert set(row.groups) == set(GROUPS) - {"Bitext"}
-        # The published average is over tasks, of which some columns have many and some one; it lies among the columns.
+        # The published average is over tasks, and some columns have many, others one; so it is between the columns.
         assert min(row.groups.values()) < row.average < max(row.groups.values())
     named = {row.name: row for row in published}
     assert named["all-MiniLM-L6-v2"].groups["WordSim"] == 49.91 and named["WL256"].groups["WordSim"] == 45.16
     assert {"potion-base-8M", "M2V_base_output", "GloVe_300d", "BPEmb_50k_300d"} <= set(named)
 
 
-def test_small_tasks_are_told(evaluation):
+def test_small_tasks_are_listed(evaluation):
     small = {"STS1": "10 pairs", "STS2": "10 pairs", "Labels": "10 test texts"}
     assert small_tasks(evaluation) == small
     for n_items in (MIN_TEST_ITEMS, None):
@@ -106,7 +106,7 @@ def test_markdown(evaluation):
     ]
 
 
-def test_text_is_aligned_and_whole(evaluation):
+def test_text_is_aligned_and_not_truncated(evaluation):
     lines = score_sheet(evaluation, with_intervals=True).to_text().splitlines()
     assert lines[0].split() == ["encoder", "MB", "STS1", "STS2", "Labels", "Avg"]
     assert lines[2].split("  ")[0] == "a|b" and "10.00 (8.0 to 12.2)" in lines[2] and " 1.5 " in lines[2]
@@ -119,7 +119,7 @@ def test_wide_characters_and_accents_are_aligned():
     assert lines == ["label  texts", "中文       1", "abcd      10", "e\u0301        100"]
 
 
-def test_csv_holds_every_score(evaluation):
+def test_csv_contains_every_score(evaluation):
     rows = list(csv.DictReader(io.StringIO(long_sheet(evaluation).to_csv())))
     assert len(rows) == len(evaluation.scores)
     assert rows[0] == {
@@ -163,7 +163,7 @@ def test_frontier_of_every_combination(tmp_path):
 
 
 class DimTask:
-    """Scores a model by its number of dimensions, give or take `margin`."""
+    """Scores a model by its number of dimensions, with an interval of plus or minus `margin`."""
 
     def __init__(self, margin):
         self.name, self.group, self.metric, self.texts, self.n_items = f"dims {margin}", "STS", "dims", ("sea",), 100
@@ -181,9 +181,9 @@ def test_only_versions_beyond_chance_are_best(margin, best):
     marked = {(row.dim, row.precision): row.is_best for row in rows}
     assert (
         marked == dict.fromkeys(marked, False) | best
-    )  # float32 is no better than int8, and the smallest has no rival
+    )  # float32 is not better than int8, and the smallest has nothing to compare with
     two = frontier(model, [DimTask(3.0), DimTask(4.0)], dims=(8,), precisions=("int8",))
-    assert [(row.average, row.low, row.high) for row in two] == [(8.0, 5.5, 10.5)]  # errors add by their squares
+    assert [(row.average, row.low, row.high) for row in two] == [(8.0, 5.5, 10.5)]  # squared errors add up
 
 
 def test_frontier_measures_the_speed_of_each(tmp_path):
@@ -203,7 +203,7 @@ def test_frontier_measures_the_speed_of_each(tmp_path):
     assert frontier(static_model(), tasks, dims=(4,))[0].sentences_per_second is None
 
 
-def test_frontier_refuses_what_there_is_not(tmp_path):
+def test_frontier_rejects_invalid_arguments(tmp_path):
     tasks = read_tasks(write_sets(tmp_path), ["tiny"])
     with pytest.raises(InputError, match="int4"):
         frontier(static_model(), tasks, precisions=("int4",))

@@ -1,4 +1,4 @@
-"""Tasks judged by independent arithmetic, and encoders that can't be measured."""
+"""Task scores compared with independent computations, and invalid encoders."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def test_classification(folder):
     assert (found.score, found.metric) == (pytest.approx(expected), "accuracy")
 
 
-def test_clustering_of_what_is_far_apart(folder, tmp_path):
+def test_clustering_of_separate_groups(folder, tmp_path):
     write_sets(tmp_path, clustering__groups="a\taaaa\na\taaaaa\nb\tzzzz\nb\tzzzzz\nb\tzzzzzz\n")
     found = score_of(tmp_path, "groups")
     assert (found.score, found.low, found.high) == pytest.approx((100, 100, 100))
     assert 0 <= score_of(folder, "groups").score < 100
 
 
-def test_clusters_are_judged_by_v_measure(folder):
+def test_clusters_are_scored_by_v_measure(folder):
     from sklearn.cluster import KMeans
 
     labels, texts = zip(*rows_of(folder / "clustering/groups.tsv"), strict=True)
@@ -88,7 +88,7 @@ def test_clusters_are_judged_by_v_measure(folder):
 
 
 class MadeUpEncoder(LetterEncoder):
-    """Row n for the text "n"."""
+    """Returns row n for the text "n"."""
 
     def __init__(self, rows):
         super().__init__("made up")
@@ -99,7 +99,7 @@ class MadeUpEncoder(LetterEncoder):
 
 
 def test_paraphrases_are_learned_and_chance_is_not(tmp_path):
-    """The same network in torch gets 86, 89 and 92 % on sets made like this one."""
+    """The same network in torch has an accuracy of 86, 89 and 92% on data generated like this."""
     rng = np.random.default_rng(0)
     n, is_same = 2000, rng.random(2000) < 0.5
     left, noise = rng.normal(size=(n, 64)), rng.normal(size=(n, 64))
@@ -127,7 +127,7 @@ def test_retrieval_is_ndcg(folder):
     for query in list(queries)[:5]:
         relevance = {d: float(r) for q, d, r in rows_of(folder / "retrieval/search/qrels.tsv") if q == query}
         cosines = [cosine(letters(queries[query]), letters(text)) for text in corpus.values()]
-        assert len(set(np.round(cosines, 6))) == len(cosines), "ties are broken in other ways elsewhere"
+        assert len(set(np.round(cosines, 6))) == len(cosines), "other libraries break ties differently"
         expected.append(ndcg_score([[relevance.get(d, 0.0) for d in corpus]], [cosines], k=10))
     assert score_of(folder, "search").score == pytest.approx(100 * np.mean(expected), abs=1e-4)
 
@@ -156,7 +156,7 @@ def test_reranking_is_mean_average_precision(folder):
     assert len(expected) == 4 and score_of(folder, "order", BrokenEncoder(np.zeros_like)).score < found.score
 
 
-def test_summaries_are_ordered_by_the_nearest_good_one(folder):
+def test_summaries_are_ranked_by_the_nearest_good_summary(folder):
     rows, expected = rows_of(folder / "summarization/news.tsv"), []
     for text in ("0", "1"):
         scores, nearest = zip(
@@ -183,18 +183,18 @@ def test_choice_and_linking(folder):
     assert score_of(folder, "names").score == 100 * np.mean(expected)
 
 
-def test_who_knows_nothing_is_not_right_by_the_order_of_answers(folder):
+def test_constant_embeddings_do_not_benefit_from_the_order_of_answers(folder):
     blind = BrokenEncoder(np.zeros_like)
     assert score_of(folder, "turns", blind).score == 0
 
 
-def test_who_finds_all_pairs_alike_gets_nothing_and_a_note(folder):
+def test_constant_embeddings_have_score_zero_and_a_note(folder):
     found = score_of(folder, "tiny", BrokenEncoder(np.ones_like))
     assert (found.score, found.low, found.high) == (0, 0, 0)
-    assert "all pairs equally similar" in found.notes[0]
+    assert "All pairs are equally similar" in found.notes[0]
 
 
-def test_a_label_seen_once_is_told(tmp_path):
+def test_a_label_with_one_text_causes_a_note(tmp_path):
     write_sets(
         tmp_path,
         classification__kinds__train="a\tsea\na\tshore\nb\tapple\nb\tpear\nrare\tfish\n",
@@ -203,10 +203,10 @@ def test_a_label_seen_once_is_told(tmp_path):
     )
     notes = score_of(tmp_path, "kinds").notes
     assert notes == (
-        "'rare' is on one training text alone, too few to learn from.",
-        "'new' is on test texts alone, so it is never found.",
+        "'rare' has only one training text, too few for training.",
+        "'new' only has test texts, so it is never predicted.",
     )
-    assert score_of(tmp_path, "groups").notes == ("'rare' is on one text alone, which is no cluster.",)
+    assert score_of(tmp_path, "groups").notes == ("'rare' has only one text, which is not a cluster.",)
 
 
 def spoil(array):
@@ -231,15 +231,15 @@ def spoil(array):
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
-def test_encoders_that_can_not_be_measured(folder, change, message):
+def test_invalid_encoders(folder, change, message):
     with pytest.raises(InputError, match=message):
         evaluate([BrokenEncoder(change)], read_tasks(folder, ["tiny"]))
 
 
-def test_what_can_not_be_compared(folder):
+def test_invalid_arguments(folder):
     tasks = read_tasks(folder, ["tiny"])
     for encoders in ([], [LetterEncoder(), LetterEncoder()]):
-        with pytest.raises(InputError, match="different names"):
+        with pytest.raises(InputError, match="names must differ"):
             evaluate(encoders, tasks)
     with pytest.raises(InputError, match="no task"):
         evaluate([LetterEncoder()], [])
@@ -257,7 +257,7 @@ def test_many_encoders_progress_and_json(folder):
     assert Evaluation.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
-def test_the_time_left_is_that_of_the_slow_encoder(folder, monkeypatch):
+def test_the_remaining_time_is_that_of_the_slow_encoder(folder, monkeypatch):
     now, events = [0.0], []
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
 
@@ -274,7 +274,7 @@ def test_the_time_left_is_that_of_the_slow_encoder(folder, monkeypatch):
     assert events[-1].eta_seconds == 0.0
 
 
-def test_each_text_is_read_once(folder):
+def test_each_text_is_encoded_once(folder):
     encoder = LetterEncoder()
     (task,) = read_tasks(folder, ["words"])
     evaluate([encoder], [task])
@@ -282,7 +282,7 @@ def test_each_text_is_read_once(folder):
     assert encoder.n_read == len(texts) < 20
 
 
-def test_it_stops_when_asked(folder):
+def test_cancelling(folder):
     cancel, second = threading.Event(), LetterEncoder("second")
     with pytest.raises(Cancelled):
         evaluate([LetterEncoder("first"), second], read_tasks(folder), on_score=lambda _: cancel.set(), cancel=cancel)
@@ -293,6 +293,6 @@ def test_queries_are_ranked_in_blocks():
     texts = tuple(f"{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(600))
     places = np.arange(600)
     task = RankingTask("self", "Ret", texts, places, places, tuple({n: 1.0} for n in range(600)), 1)
-    # Letters in another order are the same to it, and the document listed last is put first.
+    # Permuted letters have the same embedding, and of equal documents the last one ranks first.
     is_right = [sorted(text) not in [sorted(other) for other in texts[n + 1 :]] for n, text in enumerate(texts)]
     assert task.judge(LetterEncoder().encode(texts), 0)[0].value == pytest.approx(100 * np.mean(is_right))

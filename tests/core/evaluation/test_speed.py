@@ -1,4 +1,4 @@
-"""The speed measurement: its arithmetic by a clock that is told the time, its encoders for real."""
+"""The speed measurement: computations with a fake clock, and real encoders."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from m2v_core.evaluation.speed import (
     this_machine,
 )
 from m2v_core.model import StaticModel
+from m2v_core.native.cpus import CpuTimes
 from m2v_core.progress import ProgressReporter
 from m2v_core.studio.jobs.kinds import WorkOrder
 from m2v_core.studio.work import measuring as work
@@ -45,7 +46,7 @@ MANY = [f"text number {number} of the sea" for number in range(1200)]
 
 
 class Clock:
-    """Stands still but for what encoders take."""
+    """A clock that only advances by the time of encoders."""
 
     def __init__(self):
         self.seconds = 0.0
@@ -55,7 +56,7 @@ class Clock:
 
 
 class TimedEncoder:
-    """Takes `seconds_each` of the clock for a text, times `factors` round by round; notes what it read."""
+    """Takes `seconds_each` per text times `factors` by round, and records the texts."""
 
     def __init__(self, clock, name, seconds_each, role="static", factors=(1.0,), warm_ups=3):
         self.facts = EncoderFacts(name, role, 4, "cpu", 1, None)
@@ -80,14 +81,14 @@ def test_median_spread_and_extrapolation():
     assert not fast.is_extrapolated
     assert fast.round_rates == pytest.approx((1000, 500, 250, 1000, 2000))
     assert (fast.sentences_per_second, fast.slowest, fast.fastest) == pytest.approx((1000, 250, 2000))
-    # One second a round is time for ten texts of a tenth of a second.
+    # In one second per round, it can encode ten texts at a tenth of a second each.
     assert teacher.is_extrapolated and teacher.texts_per_round == 10
     assert teacher.sentences_per_second == pytest.approx(10)
     assert compared.teacher is teacher
     assert sum(map(len, slow.calls)) * 0.1 < 2 * 5.0
 
 
-def test_what_an_encoder_prepares_is_no_part_of_a_round():
+def test_preparation_is_not_part_of_a_round():
     class Preparing(TimedEncoder):
         def encode(self, texts):
             n_read = sum(len(text) for call in self.calls for text in call)
@@ -100,7 +101,7 @@ def test_what_an_encoder_prepares_is_no_part_of_a_round():
     assert measured.round_rates == pytest.approx([100_000] * 5)
 
 
-def test_a_meter_tells_the_median_of_its_rounds():
+def test_a_meter_returns_the_median_of_its_rounds():
     clock = Clock()
     many = [f"text number {number}" for number in range(400)]
     slow = TimedEncoder(clock, "slow", 0.01, factors=(1.0, 1.0, 2.0, 4.0))
@@ -108,13 +109,13 @@ def test_a_meter_tells_the_median_of_its_rounds():
     assert len(slow.calls) == 2 + 3
     quick = TimedEncoder(clock, "quick", 0.00005)
     assert speed_meter(TEXTS[:5] * 400, clock)(quick) == pytest.approx(20_000.0)
-    assert not set(TEXTS) & {text for part in quick.calls for text in part}  # five texts tell nothing
+    assert not set(TEXTS) & {text for part in quick.calls for text in part}  # five texts are too few
     assert 0.3 <= sum(map(len, quick.calls[2:])) * 0.00005 < 0.5
 
 
 def test_rounds_that_differ_widely_give_a_range():
     facts = EncoderFacts("a", "static", 8, "cpu", 1, 0)
-    steady = EncoderSpeed(facts, 100, (1.0, 2.0, 2.9), False)  # 100, 50 and 34 a second
+    steady = EncoderSpeed(facts, 100, (1.0, 2.0, 2.9), False)  # 100, 50 and 34 per second
     wild = EncoderSpeed(facts, 100, (0.01, 0.1, 0.2), False)  # 10,000, 1,000 and 500
     teacher = EncoderSpeed(facts, 100, (10.0, 10.0, 20.0), True)  # 10, 10 and 5
     assert not steady.is_unsteady and wild.is_unsteady
@@ -122,13 +123,13 @@ def test_rounds_that_differ_widely_give_a_range():
     assert wild.times(teacher) == pytest.approx((50, 2000))
 
 
-def test_whoever_is_just_quick_enough_reads_all():
+def test_an_encoder_that_is_just_fast_enough_encodes_all_texts():
     clock = Clock()
     compared = compare_speed([TimedEncoder(clock, "even", 0.0625)], TEXTS, rounds=5, seconds=6.25, clock=clock)
     assert not compared.encoders[0].is_extrapolated
 
 
-def test_all_read_the_same_texts_in_turn_and_none_twice():
+def test_encoders_take_turns_with_the_same_texts_and_none_twice():
     clock = Clock()
     encoders = [TimedEncoder(clock, name, 0.001) for name in "abc"]
     compare_speed(encoders, TEXTS, rounds=5, seconds=5.0, clock=clock)
@@ -140,7 +141,7 @@ def test_all_read_the_same_texts_in_turn_and_none_twice():
 
 
 @pytest.mark.parametrize(("n_texts", "rounds"), [(6, 5), (7, 5), (120, 5), (1000, 7), (2, 1)])
-def test_parts_are_alike_and_disjoint(n_texts, rounds):
+def test_parts_have_equal_size_and_are_disjoint(n_texts, rounds):
     texts = [str(number) for number in range(n_texts)]
     warm_up, parts = split_texts(texts, rounds)
     assert warm_up and len(parts) == rounds and len({len(part) for part in parts}) == 1 and parts[0]
@@ -152,15 +153,15 @@ def test_parts_are_alike_and_disjoint(n_texts, rounds):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"encoders": []}, "at least one"),
-        ({"encoders": ["a", "a"]}, "different names"),
+        ({"encoders": []}, "At least one encoder"),
+        ({"encoders": ["a", "a"]}, "names must differ"),
         ({"texts": ["one", "two"]}, "2 texts are too few for 5 rounds"),
         ({"rounds": 0}, "positive"),
         ({"seconds": 0.0}, "positive"),
         ({"seconds": float("nan")}, "positive"),
     ],
 )
-def test_what_can_not_be_measured(changes, message):
+def test_invalid_arguments(changes, message):
     names = changes.pop("encoders", ["a"])
     arguments = {"texts": TEXTS, "rounds": 5, "seconds": 5.0} | changes
     clock = Clock()
@@ -168,7 +169,7 @@ def test_what_can_not_be_measured(changes, message):
         compare_speed([TimedEncoder(clock, name, 0.001) for name in names], clock=clock, **arguments)
 
 
-def test_it_stops_between_two_turns():
+def test_cancelling_between_two_turns():
     clock, cancel, seen = Clock(), threading.Event(), []
     encoder = TimedEncoder(clock, "a", 0.001)
 
@@ -182,17 +183,84 @@ def test_it_stops_between_two_turns():
     assert seen == [("warm", 0, 1), ("warm", 1, 1), ("measure", 0, 5), ("measure", 1, 5), ("measure", 2, 5)]
 
 
-def test_json_holds_all_and_comes_back():
+def test_counters_are_those_of_the_measurement_and_reporting_takes_no_time_of_it():
+    clock, events = Clock(), []
+
+    class Reporting(TimedEncoder):
+        on_batch = None
+
+        def encode(self, texts):
+            parts = []
+            for start in range(0, len(texts), 4):
+                parts.append(super().encode(texts[start : start + 4]))
+                if self.on_batch is not None:
+                    self.on_batch(len(parts[-1]))
+            return np.concatenate(parts)
+
+    def show(event):
+        events.append(event)
+        clock.seconds += 100.0  # a slow reader
+
+    encoders = [TimedEncoder(clock, "quick", 0.001), Reporting(clock, "slow", 0.01, role="teacher")]
+    compared = compare_speed(encoders, TEXTS, rounds=2, seconds=5.0, progress=show, clock=clock)
+    assert [speed.sentences_per_second for speed in compared.encoders] == pytest.approx([1000, 100])
+    assert encoders[1].on_batch is None
+
+    measured = [event.counters for event in events if event.stage == "measure"]
+    assert not measured[0] and not any(event.counters for event in events if event.stage == "warm")
+    n_slow = [counters.get("slow", (0, 0.0))[0] for counters in measured]
+    size = compared.texts_per_round
+    assert n_slow == sorted(n_slow) and {0, 4, 8, size, size + 4, 2 * size} <= set(n_slow)
+    for counters in measured:
+        for name, (n_texts, seconds) in counters.items():
+            assert n_texts / seconds == pytest.approx({"quick": 1000, "slow": 100}[name])
+    for each in compared.encoders:
+        assert measured[-1][each.facts.name] == pytest.approx((each.n_texts, sum(each.round_seconds)))
+
+
+def test_a_teacher_reports_each_batch_and_can_be_cancelled_between_two(teacher):
+    encoder, cancel = TeacherEncoder(teacher, "tiny"), threading.Event()
+    counts = []
+
+    def show(event):
+        counts.append(event.counters.get("tiny", (0, 0.0))[0])
+        if counts[-1] >= 64:
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        compare_speed([encoder], MANY, rounds=3, seconds=1000.0, progress=show, cancel=cancel)
+    assert [n for n in counts if n] == [32, 64]
+    assert encoder.on_batch is None and len(encoder.encode(TEXTS)) == len(TEXTS)
+
+
+@pytest.mark.parametrize(("others", "is_busy"), [(0.0, False), (0.15, False), (0.5, True), (None, False)])
+def test_a_busy_machine_is_recorded(others, is_busy):
+    clock = Clock()
+    encoders = [TimedEncoder(clock, "a", 0.001), TimedEncoder(clock, "t", 0.01, role="teacher")]
+
+    def cpu_times():  # on two processors, of which this process uses one
+        at = clock.seconds
+        return None if others is None else CpuTimes(at, at + 2 * others * at, at, 2)
+
+    compared = compare_speed(encoders, TEXTS, clock=clock, cpu_times=cpu_times)
+    assert compared.other_load == (None if others is None else pytest.approx(others)) and compared.is_busy is is_busy
+    written = json.loads(json.dumps(compared.to_json()))
+    assert SpeedComparison.from_json(written).is_busy is is_busy
+    del written["other_load"]  # as measured by an earlier version
+    assert SpeedComparison.from_json(written).other_load is None
+
+
+def test_json_round_trips():
     clock = Clock()
     encoders = [TimedEncoder(clock, "a", 0.001), TimedEncoder(clock, "t", 0.01, role="teacher")]
     compared = compare_speed(encoders, MANY, texts_name="mine", judge=rank_correlation, clock=clock)
     written = json.loads(json.dumps(compared.to_json()))
     assert SpeedComparison.from_json(written) == compared
     assert written["encoders"][0]["sentences_per_second"] == pytest.approx(1000)
-    # Both return the same vectors here.
+    # Both encoders return the same vectors.
     assert compared.encoders[0].fidelity == pytest.approx(1.0) and compared.judged_texts == 512
     assert compared.encoders[1].fidelity is None
-    few = SpeedComparison.from_json(written | {"judged_texts": 9})  # as an earlier version measured it
+    few = SpeedComparison.from_json(written | {"judged_texts": 9})  # as measured by an earlier version
     assert few.judged_texts == 0 and few.encoders[0].fidelity is None
     assert written["machine"]["n_cpus"] >= 1 and written["machine"]["processor"]
 
@@ -217,12 +285,12 @@ def test_a_ratio_needs_three_batches_of_the_teacher(n_read, is_told):
     assert compared.times_the_teacher(static) == (pytest.approx((500 / n_read, 500 / n_read)) if is_told else None)
 
 
-def test_rank_correlation_is_spearmans():
+def test_rank_correlation_equals_spearmans():
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(0)
-    teacher, student = rng.normal(size=(30, 8)).astype(np.float32), rng.normal(size=(30, 5)).astype(np.float32)
-    student[:4] = student[0]  # ties
-    above = np.triu_indices(30, k=1)
+    teacher, student = rng.normal(size=(6, 8)).astype(np.float32), rng.normal(size=(6, 5)).astype(np.float32)
+    student[:3] = student[0]  # ties
+    above = np.triu_indices(6, k=1)  # so few texts are compared in all pairs
     unit = [table / np.linalg.norm(table, axis=1, keepdims=True) for table in (teacher, student)]
     expected = stats.spearmanr(*[(table @ table.T)[above].round(5) for table in unit]).statistic
     assert rank_correlation(teacher, student) == pytest.approx(expected, abs=2e-3)
@@ -244,7 +312,7 @@ def test_texts_of_a_file(tmp_path):
         file.write_bytes(content)
         with pytest.raises(InputError, match=message):
             read_texts(file)
-    with pytest.raises(NotFoundError, match=r"no file .*absent\.txt"):
+    with pytest.raises(NotFoundError, match=r"File not found: .*absent\.txt"):
         read_texts(tmp_path / "absent.txt")
 
 
@@ -274,7 +342,7 @@ def teacher(build_teacher_once):
     return build_teacher_once("wordpiece")
 
 
-def test_static_encoder_and_its_peer_are_the_same_model(model_folder):
+def test_the_static_encoder_equals_that_of_model2vec(model_folder):
     encoder = StaticEncoder.load(model_folder)
     assert encoder.facts.name == "small" and encoder.facts.size_bytes == disk_bytes(model_folder) > 1000
     pytest.importorskip("model2vec")
@@ -283,7 +351,7 @@ def test_static_encoder_and_its_peer_are_the_same_model(model_folder):
     np.testing.assert_allclose(peer.encode(TEXTS), encoder.encode(TEXTS), atol=1e-5)
 
 
-def test_a_model_that_is_gone(tmp_path):
+def test_a_removed_model(tmp_path):
     with pytest.raises(NotFoundError, match="removed"):
         StaticEncoder.load(tmp_path / "gone")
 
@@ -295,7 +363,7 @@ def test_teacher_encoder_runs_every_module(teacher):
     assert encoder.encode(TEXTS[:3]).shape == (3, encoder.facts.dim)
 
 
-def test_teachers_that_are_refused(broken_teacher, tmp_path):
+def test_teachers_that_are_rejected(broken_teacher, tmp_path):
     folder = broken_teacher("custom-module")
     with pytest.raises(RemoteCodeError, match=r"marked_pooling\.MarkedPooling"):
         TeacherEncoder(folder, "tiny")
@@ -336,16 +404,18 @@ def test_the_job_measures_models_and_teacher(model_folder, teacher, tmp_path):
 
 
 def test_fidelity_is_measured_on_512_texts_or_not_at_all(model_folder, teacher, monkeypatch):
-    """However short the time for speed; a teacher too slow to read them leaves fidelity out, and the card says so."""
+    """Regardless of the time limit for speed; if a teacher is too slow, fidelity is omitted, and the card states so."""
     monkeypatch.setattr(work, "_SECONDS", 0.003)
     model = StaticModel.from_pretrained(model_folder)
     measured, outcome = work.measure(model, str(teacher), "cpu", ProgressReporter(None, None))
-    assert outcome["fidelity_texts"] == 512 and outcome["times_the_teacher"] is None  # it read a few texts in that time
+    assert (
+        outcome["n_fidelity_texts"] == 512 and outcome["times_the_teacher"] is None
+    )  # it read a few texts in that time
     assert measured.fidelity_interval[0] < measured.fidelity < measured.fidelity_interval[1]
-    assert "pairs of 512 English sentences; 95 % interval" in measured.lines()[0]
+    assert "pairs of 512 English sentences; 95% confidence interval" in measured.lines()[0]
     monkeypatch.setattr(work, "_FIDELITY_SECONDS", 0.0)
     measured, outcome = work.measure(model, str(teacher), "cpu", ProgressReporter(None, None))
-    assert (measured.fidelity, outcome["fidelity_texts"]) == (None, 0)
+    assert (measured.fidelity, outcome["n_fidelity_texts"]) == (None, 0)
     assert measured.lines()[0] == "Fidelity: not measured" and measured.sentences_per_second > 0
     measured, outcome = work.measure(model, str(teacher / "none"), "cpu", ProgressReporter(None, None))
     assert measured.lines() == ["Fidelity: not measured"] and outcome["sentences_per_second"] is None
@@ -374,14 +444,17 @@ def test_table_marks_what_is_extrapolated(capsys):
     compared = compare_speed(encoders, TEXTS, rounds=5, seconds=5.0, judge=rank_correlation, clock=clock)
     measuring._print_speeds(compared)
     shown = capsys.readouterr().out
-    assert "10*" in shown and "* t is extrapolated: it read 10 of the 20 texts" in shown
-    assert "Fidelity: not measured, as it takes 512 texts that every encoder has read" in shown
+    assert "10*" in shown and "* t is extrapolated: it encoded 10 of the 20 texts" in shown
+    assert "Fidelity: not measured, because it needs 512 texts encoded by all encoders" in shown
     encoders = [TimedEncoder(clock, "a", 0.001), TimedEncoder(clock, "t", 0.01, role="teacher")]
     measuring._print_speeds(compare_speed(encoders, MANY, judge=rank_correlation, clock=clock))
     assert "pairs of 512 texts" in capsys.readouterr().out
+    for other_load, is_shown in ((0.62, True), (0.1, False)):
+        measuring._print_speeds(replace(compared, other_load=other_load))
+        assert ("other programs used 62% of the processors" in capsys.readouterr().out) is is_shown
 
 
-def test_command_says_what_is_wrong(model_folder, tmp_path):
+def test_errors_of_the_command(model_folder, tmp_path):
     (tmp_path / "texts.txt").write_text("one\ntwo\n")
     done = m2v("speed", model_folder, "--texts", tmp_path / "texts.txt")
     assert done.exit_code == 1 and "too few for 5 rounds" in done.stderr

@@ -1,4 +1,4 @@
-"""Correlations and intervals, against SciPy and scikit-learn."""
+"""Correlations and intervals, compared with SciPy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ITEMS = st.lists(st.tuples(st.integers(0, 5), st.integers(-3, 3), st.integers(0,
 
 @settings(deadline=None)
 @given(ITEMS)
-def test_counted_correlations_are_those_of_repeated_items(items):
+def test_weighted_correlations_equal_those_of_repeated_items(items):
     left, right, counts = (np.array(column) for column in zip(*items, strict=True))
     repeated = np.repeat(left, counts), np.repeat(right, counts)
     is_defined = all(len(set(side.tolist())) > 1 for side in repeated)
@@ -31,7 +31,7 @@ def test_counted_correlations_are_those_of_repeated_items(items):
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 4)), min_size=1, max_size=40))
-def test_average_precision_is_scikit_learns(items):
+def test_average_precision_equals_that_of_scikit_learn(items):
     labels, scores, counts = (np.array(column) for column in zip(*items, strict=True))
     found = statistics.average_precision(labels, scores)(counts)
     if (labels * counts).any():
@@ -43,7 +43,7 @@ def test_average_precision_is_scikit_learns(items):
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
-def test_v_measure_is_scikit_learns(items):
+def test_v_measure_equals_that_of_scikit_learn(items):
     labels, clusters, counts = (np.array(column) for column in zip(*items, strict=True))
     if not counts.sum():
         return
@@ -54,7 +54,7 @@ def test_v_measure_is_scikit_learns(items):
         assert found == pytest.approx(normalized_mutual_info_score(*repeated), abs=1e-9)
 
 
-def test_interval_of_a_mean_is_that_of_theory():
+def test_the_interval_of_a_mean_matches_theory():
     values = np.random.default_rng(0).normal(3.0, 1.0, 2000)
     found = statistics.bootstrap(statistics.mean(values), len(values))
     half = 1.96 * values.std() / np.sqrt(len(values))
@@ -62,7 +62,7 @@ def test_interval_of_a_mean_is_that_of_theory():
     assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=half * 0.15)
 
 
-def test_interval_of_a_rank_correlation_is_scipys():
+def test_the_interval_of_a_rank_correlation_equals_that_of_scipy():
     rng = np.random.default_rng(1)
     left = rng.normal(size=300)
     right = left + rng.normal(size=300)

@@ -18,7 +18,7 @@ MODELS = {kind: static_model(kind) for kind in TOKENIZERS}
 
 
 def oracle_shares(model: StaticModel, a: str, b: str) -> list[float]:
-    """Slow and plain: what the cosine loses when the numerator goes without one token, in order of the text."""
+    """Slow reference: the decrease of the cosine if one token is removed from the numerator, in order of the text."""
     tokenizer = Tokenizer.from_str(model.tokenizer.to_str())
 
     def rows(text: str) -> list[np.ndarray]:
@@ -37,11 +37,11 @@ def shares(spans: tuple[Span, ...]) -> list[float]:
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_shares_are_what_each_token_adds(kind: str) -> None:
+def test_shares_are_the_contributions_of_tokens(kind: str) -> None:
     a, b = "The quick brown fox jumps over the lazy dog", "She sells sea shells by the sea shore"
     found = explain_similarity(MODELS[kind], a, b)
     for spans, slow in ((found.a, oracle_shares(MODELS[kind], a, b)), (found.b, oracle_shares(MODELS[kind], b, a))):
-        # A mark of a space goes with its neighbour, so that not every token ends a span.
+        # A space mark is merged with its neighbor, so not every token ends a span.
         sums, slow_sums = np.cumsum(shares(spans)), np.cumsum(slow)
         assert len(sums) == len(slow_sums) or kind in ("Unigram", "byte-level BPE")
         assert np.abs(sums[:, None] - slow_sums[None]).min(axis=1).max() < 1e-9
@@ -63,7 +63,7 @@ def test_shares_sum_to_the_similarity_and_spans_to_the_text(kind: str, a: str, b
         assert all(span.share == 0 for span in spans if span.kind != "known")
 
 
-def test_weights_mapping_and_precision_count() -> None:
+def test_weights_mapping_and_precision_are_used() -> None:
     weights = np.linspace(0.1, 2, len(MODELS["WordPiece"].tokens)).astype(np.float32)
     model = StaticModel(random_table(len(weights)), wordpiece(), weights=weights).compressed(quantize_to="int8")
     a, b = "the lazy dog", "a sea shell"
@@ -109,11 +109,11 @@ def test_lone_surrogates() -> None:
 @pytest.mark.parametrize(
     "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t1", "\r1", "\n=1", "  =1", "\u00a0=1", "\uff1d1+1"]
 )
-def test_no_cell_is_a_formula(text: str) -> None:
+def test_cells_are_never_formulas(text: str) -> None:
     assert plain_cell(text) == "'" + text
 
 
-def test_csv_opens_as_it_was(tmp_path: Path) -> None:
+def test_csv_round_trips(tmp_path: Path) -> None:
     path = tmp_path / "words.csv"
     write_csv(path, ["word", "rank", "x"], [['caf\u00e9, "the"', 3, -0.5], ["=cmd()", 4, 1e-3]])
     assert path.read_bytes().startswith(b"\xef\xbb\xbf")

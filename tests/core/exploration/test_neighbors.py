@@ -15,17 +15,20 @@ from m2v_core.exploration.neighbors import DocumentNeighbors, WordNeighbors
 from m2v_core.exploration.rows import top_k
 from m2v_core.model import StaticModel
 from m2v_core.native.cosines import unit_rows
+from m2v_core.tokenization import build_static_vocabulary
+from m2v_core.tokenization.spelling import fragments_of_added_words, readable_tokens
 from tests.static_models import TOKENIZERS, random_table
+from tests.teachers import tokenizer_json
 
 
 def oracle(query: np.ndarray, rows: np.ndarray, k: int) -> list[int]:
-    """Slow and plain: sort all rows by falling cosine, then by row number."""
+    """Slow reference: sort all rows by descending cosine, then by index."""
     scores = [float(np.dot(row, query)) for row in rows]
     return sorted(range(len(rows)), key=lambda row: (-scores[row], row))[:k]
 
 
 @given(seed=st.integers(0, 2**32 - 1), n_rows=st.integers(1, 60), k=st.integers(1, 70))
-def test_top_k_is_what_sorting_gives(seed: int, n_rows: int, k: int) -> None:
+def test_top_k_equals_the_result_of_sorting(seed: int, n_rows: int, k: int) -> None:
     # Small whole numbers, so that many rows are equally near and every sum is exact.
     rng = np.random.default_rng(seed)
     rows = rng.integers(-2, 3, (n_rows, 4)).astype(np.float32) / 16
@@ -54,7 +57,7 @@ def test_cosines_stay_within_bounds() -> None:
     np.testing.assert_allclose(similarities, 1, atol=1e-6)
 
 
-def test_unit_rows_leaves_zeros_and_the_caller_alone() -> None:
+def test_unit_rows_keeps_zeros_and_its_argument() -> None:
     vectors = np.array([[3, 4], [0, 0]], dtype=np.float16)
     np.testing.assert_allclose(unit_rows(vectors), [[0.6, 0.8], [0, 0]], rtol=1e-6)
     floats = np.array([[3, 4]], dtype=np.float32)
@@ -62,20 +65,20 @@ def test_unit_rows_leaves_zeros_and_the_caller_alone() -> None:
     np.testing.assert_array_equal(floats, [[3, 4]])
 
 
-def test_no_rows_and_wrong_arguments() -> None:
+def test_no_rows_and_invalid_arguments() -> None:
     rows = np.zeros((0, 4), dtype=np.float32)
     query = np.ones((1, 4), dtype=np.float32)
     assert top_k(query, rows, 3)[0].shape == (1, 0)
     with pytest.raises(InputError, match="k is 0"):
         top_k(query, rows, 0)
-    with pytest.raises(InputError, match=r"\(1, 4\) and rows of shape \(2, 3\)"):
+    with pytest.raises(InputError, match=r"\(1, 4\) don't match rows of shape \(2, 3\)"):
         top_k(query, np.zeros((2, 3), dtype=np.float32), 1)
 
 
 def model_of(
     rows: dict[str, list[float]], weights: list[float] | None = None, mapping: list[int] | None = None
 ) -> StaticModel:
-    """A stand-in whose text embedding is the row of that very token."""
+    """A model whose text embedding is the row of the token that equals the text."""
     table = np.array(list(rows.values()), dtype=np.float16)
     n_vocabulary = len(mapping) if mapping else len(table)
     tokens = tuple(rows)[:n_vocabulary]
@@ -103,7 +106,7 @@ ROWS = {
 }
 
 
-def test_search_leaves_out_the_text_itself_pieces_and_empty_rows() -> None:
+def test_search_excludes_the_text_itself_pieces_and_empty_rows() -> None:
     found = WordNeighbors(model_of(ROWS)).search("king", 10)
     assert [(neighbor.text, neighbor.rank) for neighbor in found] == [("queen", 3), ("cabbage", 5)]
     assert found[0].similarity == pytest.approx(1 / np.sqrt(1.25), abs=1e-3)
@@ -111,12 +114,12 @@ def test_search_leaves_out_the_text_itself_pieces_and_empty_rows() -> None:
     assert WordNeighbors(model_of(ROWS), whole_words=False).search("king", 1)[0].text == "ing"
 
 
-def test_search_for_text_the_model_does_not_know() -> None:
+def test_search_for_unknown_text() -> None:
     assert WordNeighbors(model_of(ROWS)).search("xyzzy") == []
     assert WordNeighbors(model_of({"[UNK]": [0, 0]})).search("king") == []
 
 
-def test_search_follows_weights_and_mapping() -> None:
+def test_search_uses_weights_and_mapping() -> None:
     silenced = WordNeighbors(model_of(ROWS, weights=[1, 1, 1, 0, 1, 1]))
     assert [neighbor.text for neighbor in silenced.search("king")] == ["cabbage"]
     rows = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [0.6, 0.8]}
@@ -125,9 +128,9 @@ def test_search_follows_weights_and_mapping() -> None:
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_special_tokens_are_no_words(kind: str) -> None:
+def test_special_tokens_are_not_words(kind: str) -> None:
     tokenizer = TOKENIZERS[kind]()
-    opening = {"Unigram": "\u2581", "byte-level BPE": "\u0120"}.get(kind, "")  # of a word
+    opening = {"Unigram": "\u2581", "byte-level BPE": "\u0120"}.get(kind, "")  # start of a word
     special = ["[PAD]", "[CLS]", f"{opening}<s>"]
     tokenizer.add_special_tokens(special)
     likeness = f"{opening}[MASK]"
@@ -137,7 +140,7 @@ def test_special_tokens_are_no_words(kind: str) -> None:
         words = WordNeighbors(model, whole_words)
         left = {model.tokens[rank] for rank in words.ranks}
         assert not left & {*special, "[UNK]", "<unk>"}
-        assert likeness in left  # a word that somebody added, whatever it looks like
+        assert likeness in left  # an added word may look like a special token
         found = {neighbor.rank for neighbor in words.search("sea", 1000)}
         assert found <= set(words.ranks.tolist()) and tokenizer.token_to_id(likeness) in found
 
@@ -168,3 +171,32 @@ def test_documents() -> None:
     assert index.search("xyzzy") == []
     with pytest.raises(InputError, match="k is 0"):
         index.search("king", 0)
+
+
+@pytest.mark.parametrize("family", ["wordpiece", "unigram", "bytelevel"])
+def test_pieces_of_an_added_word_are_no_neighbors_of_it(family: str) -> None:
+    """A teacher reads them in the word, and so finds them similar."""
+    teacher = Tokenizer.from_str(tokenizer_json(family))
+    readable = zip(*readable_tokens(list(teacher.get_vocab())), strict=True)
+    known = next(text for text, starts in sorted(readable) if starts and len(text) > 4 and text.isalpha())
+    phrase = f"{known} zyzzyva"
+    added = ["zyzzyva", phrase]
+    tokenizer = build_static_vocabulary(teacher, added).tokenizer
+    fragments = fragments_of_added_words(tokenizer)
+    assert set(fragments) == set(added) and known not in fragments[phrase]
+    assert fragments_of_added_words(teacher) == {}
+    tokens = [token for token, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
+    texts, starts_word = readable_tokens(tokens)
+    table = random_table(len(tokens), 8)
+    words = {text: place for place, (text, starts) in enumerate(zip(texts, starts_word, strict=True)) if starts}
+    words |= {text: tokens.index(text) for text in added}
+    pieces = [text for text in fragments["zyzzyva"] if text in words]
+    assert pieces
+    alike = [*pieces, *added, known]
+    table[[words[text] for text in alike]] = table[0] + 0.01 * table[1 : len(alike) + 1]  # near each other
+    neighbors = WordNeighbors(StaticModel(table, tokenizer))
+    found = {text: {neighbor.text for neighbor in neighbors.search(text, 10)} for text in alike}
+    assert not found["zyzzyva"].intersection(pieces) and found["zyzzyva"] >= {phrase, known}
+    assert known in found[phrase]
+    for piece in pieces:
+        assert not found[piece].intersection(added)

@@ -1,4 +1,4 @@
-"""Search above the number of rows that are searched exactly."""
+"""Search in more rows than are searched exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from m2v_core.native.cosines import unit_rows
 
 
 def topics(n_rows: int, dim: int = 64, n_topics: int = 100) -> np.ndarray:
-    """(n_rows, dim) float32, unit rows scattered around some directions, as embeddings are."""
+    """Unit rows scattered around some directions, as embeddings are, (n_rows, dim) float32."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(n_topics, dim))
     return unit_rows(centres[rng.integers(0, n_topics, n_rows)] + rng.normal(size=(n_rows, dim)) * 0.5)
@@ -28,9 +28,9 @@ def test_a_million_rows_are_searched_exactly() -> None:
         np.testing.assert_array_equal(found, exact)
 
 
-def test_above_the_threshold_nearly_all_true_neighbours_are_found() -> None:
+def test_above_the_threshold_nearly_all_true_neighbors_are_found() -> None:
     pytest.importorskip("usearch")
-    # Ten thousand rows: an index of a million takes minutes to build.
+    # Ten thousand rows, because an index of a million takes minutes to build.
     rows = topics(10_000)
     queries = rows[::100]
     found, similarities = RowIndex(rows, max_exact_rows=9_999).search(queries, 10)
@@ -44,7 +44,7 @@ def test_above_the_threshold_nearly_all_true_neighbours_are_found() -> None:
     assert single.shape == (1, 3) and single[0, 0] == exact[0, 0]
 
 
-def test_the_index_refuses_what_exact_search_refuses() -> None:
+def test_the_index_rejects_what_exact_search_rejects() -> None:
     index = RowIndex(topics(20), max_exact_rows=0)
     with pytest.raises(InputError, match="k is 0"):
         index.search(topics(1), 0)
@@ -58,11 +58,11 @@ def test_without_usearch_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPa
         RowIndex(topics(20), max_exact_rows=10).search(topics(1), 1)
 
 
-def test_vectors_that_are_there_already() -> None:
+def test_search_in_given_vectors() -> None:
     rows = unit_rows(np.array([[1, 0], [1, 0.1], [0, 0], [1, 1]], dtype=np.float32))
     index = VectorNeighbors(["sea", "Sea", "gone", "tree"], rows, np.array([5, 6, 7, 8]))
     found = index.search(np.array([3.0, 0.0], dtype=np.float32), 4)
     assert [(one.text, one.rank) for one in found] == [("sea", 5), ("Sea", 6), ("tree", 8)]
-    assert [one.text for one in index.search(rows[0], 1, without=" SEA ")] == ["tree"]
-    assert len(index.search(-rows[0], 4)) == 3  # nothing is said of a row of zeros
+    assert [one.text for one in index.search(rows[0], 1, without=[" SEA "])] == ["tree"]
+    assert len(index.search(-rows[0], 4)) == 3  # a row of zeros is never returned
     assert index.search(rows[2], 3) == []

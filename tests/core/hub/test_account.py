@@ -1,4 +1,4 @@
-"""Accounts and names: what an access token may do, and a Hub that can't tell is never taken for a "no"."""
+"""Accounts and repository names: what a token allows, and failed requests to the Hub, which never count as a "no"."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import pytest
 
 from m2v_core.errors import HubError, LimitError, NotFoundError, NotSignedInError
-from m2v_core.hub.account import Account, Grant, sign_in, standing
+from m2v_core.hub.account import Account, Grant, name_status, sign_in
 from m2v_core.hub.download import check_model_bytes
 from m2v_core.hub.info import read_files, repo_facts
 from tests.hub.server import LoopbackHub, User
@@ -42,16 +42,16 @@ def account_of(hub: LoopbackHub, user: User) -> Account:
     ],
     ids=lambda value: value.role if isinstance(value, User) else "",
 )
-def test_what_is_allowed_is_known_before_anything_is_made(hub: LoopbackHub, user: User, allowed: set[str]) -> None:
+def test_permissions_are_known_before_anything_is_created(hub: LoopbackHub, user: User, allowed: set[str]) -> None:
     account = account_of(hub, user)
     names = {"ada/new", "lab/new", "others/new", "others/one"}
     assert {name for name in names if not account.refusal(name)} == allowed
-    assert {name for name in names if user.may_write(name.partition("/")[0], name)} == allowed  # the Hub's own word
+    assert {name for name in names if user.may_write(name.partition("/")[0], name)} == allowed  # the real permissions
 
 
-def test_a_token_that_is_not_valid_is_told_from_a_hub_that_can_not_tell(hub: LoopbackHub) -> None:
-    with pytest.raises(NotSignedInError, match="withdrawn"):
-        sign_in("hf_withdrawn")
+def test_an_invalid_token_and_a_failing_hub_raise_different_errors(hub: LoopbackHub) -> None:
+    with pytest.raises(NotSignedInError, match="revoked"):
+        sign_in("hf_revoked")
     for fault in ({"status": 503}, {"status": 403}, {"cut_after": 0}):
         with hub.failing("whoami", **fault), pytest.raises(HubError) as caught:
             sign_in(ADA)
@@ -69,23 +69,23 @@ def test_a_token_that_is_not_valid_is_told_from_a_hub_that_can_not_tell(hub: Loo
     ],
     ids=str,
 )
-def test_a_name_is_free_only_where_the_hub_says_so(hub: LoopbackHub, fault, expected) -> None:
+def test_a_name_is_free_only_if_the_hub_confirms_it(hub: LoopbackHub, fault, expected) -> None:
     context = nullcontext() if isinstance(expected, str) else pytest.raises(expected)
     with hub.failing("/api/models/ada/maybe", **fault), context:
-        assert standing("ada/maybe", ADA) == expected
+        assert name_status("ada/maybe", ADA) == expected
 
 
-def test_what_was_allowed_by_oauth() -> None:
+def test_grants_of_oauth() -> None:
     later = time.time() + 3600
     assert Grant(frozenset({"openid", "contribute-repos"}), later).refusal() == ""
-    assert Grant(frozenset(), 0).refusal() == ""  # nothing is known
+    assert Grant(frozenset(), 0).refusal() == ""  # unknown scopes and expiry
     assert "without allowing" in Grant(frozenset({"openid", "read-repos"}), later).refusal()
     assert "has expired" in Grant(frozenset({"write-repos"}), time.time() - 1).refusal()
     assert "expires in" in Grant(frozenset({"write-repos"}), time.time() + 20).refusal()
     assert Grant(frozenset({"write-repos"}), time.time() + 20).refusal(seconds_needed=0) == ""
 
 
-def test_a_model_whose_size_is_not_told_is_not_fetched(hub: LoopbackHub) -> None:
+def test_a_model_of_unknown_size_is_not_downloaded(hub: LoopbackHub) -> None:
     hub.add("someone/sized", {"model.safetensors": b"x" * 2000, "config.json": b"{}"})
     with hub.failing("/api/models/someone/sized", status=503), pytest.raises(HubError, match="503"):
         check_model_bytes("someone/sized", 1000)
@@ -96,7 +96,7 @@ def test_a_model_whose_size_is_not_told_is_not_fetched(hub: LoopbackHub) -> None
 
 
 @pytest.mark.parametrize("fault", [{"status": 403}, {"cut_after": 0}], ids=str)
-def test_a_file_that_can_not_be_fetched_is_not_taken_for_an_absent_one(hub: LoopbackHub, fault) -> None:
+def test_a_failed_download_does_not_count_as_a_missing_file(hub: LoopbackHub, fault) -> None:
     hub.add("someone/facts", {"config.json": b"{}", "modules.json": b"[]"})
     facts = repo_facts("someone/facts")
     with hub.failing("/resolve/.*/config.json", **fault), pytest.raises(HubError):

@@ -1,4 +1,4 @@
-"""Trimming the Hub's cache: the real client, a loopback Hub, a cache of its own."""
+"""Evicting from the Hub's cache, with the real client, a loopback Hub and a separate cache."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ print(json.dumps(found))
 """
 
 
-def test_what_was_not_used_for_longest_goes_first(session_hub: LoopbackHub, tmp_path: Path) -> None:
+def test_the_least_recently_used_repositories_are_evicted_first(session_hub: LoopbackHub, tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         session_hub.add(f"someone/{name}", {"model.safetensors": os.urandom(1_000_000)})
     environment = os.environ | session_hub.environment(tmp_path)

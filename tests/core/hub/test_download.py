@@ -1,4 +1,4 @@
-"""Fetching from the Hub: the real client against a loopback Hub."""
+"""Downloading from the Hub: the real client against a loopback Hub."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def repo_id(session_hub: LoopbackHub, folder: Path, request: pytest.FixtureRequest) -> str:
-    """A repository of this test's own, so that no other test has cached it."""
+    """A repository of this test only, so that no other test has cached it."""
     name = "someone/" + re.sub(r"\W+", "-", request.node.name).strip("-")
     session_hub.add(name, folder)
     return name
@@ -41,25 +41,25 @@ def files_under(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_model_is_fetched_by_its_name(repo_id):
+def test_a_model_is_downloaded_by_its_name(repo_id):
     np.testing.assert_array_equal(StaticModel.from_pretrained(repo_id).encode(TEXTS), static_model().encode(TEXTS))
 
 
-def test_only_what_a_model_consists_of_is_fetched(session_hub, folder):
+def test_only_the_files_of_a_model_are_downloaded(session_hub, folder):
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     session_hub.add("someone/big", {**files, "onnx/model.onnx": b"x" * 99, "pytorch_model.bin": b"x" * 99})
     fetched = download.download_model("someone/big")
     assert {path.relative_to(fetched).as_posix() for path in fetched.rglob("*") if path.is_file()} == set(files)
 
 
-def test_a_subfolder_is_fetched_alone(session_hub, folder):
+def test_a_subfolder_is_downloaded_alone(session_hub, folder):
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     session_hub.add("someone/two", {**files, **{f"small/{name}": content for name, content in files.items()}})
     assert StaticModel.from_pretrained("someone/two", subfolder="small").dim == static_model().dim
     assert not (download.download_model("someone/two", subfolder="small") / "config.json").exists()
 
 
-def test_a_revision_is_fetched(session_hub, repo_id, tmp_path):
+def test_a_revision_is_downloaded(session_hub, repo_id, tmp_path):
     static_model("Unigram").save_pretrained(tmp_path)
     commit = session_hub.add(repo_id, tmp_path, revision="v2")
     for revision in ("v2", commit):
@@ -74,13 +74,13 @@ def test_private_models_need_a_token(session_hub, folder):
     assert StaticModel.from_pretrained("someone/private", token="hf_loopback").dim == static_model().dim
 
 
-def test_gated_models_say_whom_to_ask(session_hub, folder):
+def test_errors_about_gated_models_explain_how_to_request_access(session_hub, folder):
     session_hub.add("someone/gated", folder, gated=True)
-    with pytest.raises(HubError, match=r"gated\. Ask for access"):
+    with pytest.raises(HubError, match=r"gated\. Request access"):
         StaticModel.from_pretrained("someone/gated")
 
 
-def test_another_hub_can_be_named(folder):
+def test_another_endpoint(folder):
     with LoopbackHub() as other:
         other.add("someone/elsewhere", folder)
         fetched = download.download_model("someone/elsewhere", endpoint=other.url)
@@ -88,7 +88,7 @@ def test_another_hub_can_be_named(folder):
         assert StaticModel.from_pretrained("someone/elsewhere", endpoint=other.url).dim == static_model().dim
 
 
-def test_files_of_other_runtimes_are_left_out(session_hub):
+def test_files_of_other_runtimes_are_skipped(session_hub):
     session_hub.add("someone/teacher", {"config.json": b"{}", "openvino/config.json": b"{}", "1_P/config.json": b"{}"})
     fetched = download.download("someone/teacher", allow_patterns=["*.json"])
     found = {path.relative_to(fetched).as_posix() for path in fetched.rglob("*.json")}
@@ -97,12 +97,12 @@ def test_files_of_other_runtimes_are_left_out(session_hub):
 
 @pytest.mark.parametrize("name", ["someone/nothing", "nothing"])
 def test_an_unknown_repository(session_hub, name):
-    with pytest.raises(NotFoundError, match=f"no folder {name}, and no such repository"):
+    with pytest.raises(NotFoundError, match=f"{name} is neither a folder nor a repository on the Hub"):
         StaticModel.from_pretrained(name)
 
 
 @pytest.mark.parametrize("name", ["./someone/model", "/someone/model", "a/b/c", "some one/model", "-a/b"])
-def test_what_can_be_no_repository_is_not_asked_for(session_hub, name):
+def test_invalid_repository_names_are_not_requested(session_hub, name):
     with pytest.raises(NotFoundError, match="can't be a Hub repository"):
         StaticModel.from_pretrained(name)
     assert session_hub.requests == []
@@ -114,13 +114,13 @@ def test_an_unknown_revision(repo_id):
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "message"),
     [(403, "token is invalid"), (429, "Too many requests"), (500, "Try again"), (503, "Try again")],
 )
-def test_a_refusal_says_what_to_do(session_hub, repo_id, status, said):
+def test_errors_of_the_hub_state_what_to_do(session_hub, repo_id, status, message):
     with (
         session_hub.failing("/api/models/", status=status),
-        pytest.raises(HubError, match=f"{status}.*{said}"),
+        pytest.raises(HubError, match=f"{status}.*{message}"),
     ):
         StaticModel.from_pretrained(repo_id)
 
@@ -148,7 +148,7 @@ def test_a_hub_that_is_down(folder):
         download.download_model("someone/model", endpoint=down.url)
 
 
-def test_what_is_cached_needs_no_hub(session_hub, repo_id):
+def test_cached_models_need_no_hub(session_hub, repo_id):
     expected = StaticModel.from_pretrained(repo_id).encode(TEXTS)
     with session_hub.failing("", cut_after=0):
         np.testing.assert_array_equal(StaticModel.from_pretrained(repo_id).encode(TEXTS), expected)
@@ -162,7 +162,7 @@ def fetched_slowly(hub_here: LoopbackHub, repo_id: str, reporter: ProgressReport
         hub_here.bytes_per_second = None
 
 
-def test_bytes_are_counted_as_they_come(session_hub):
+def test_bytes_are_reported_during_the_download(session_hub):
     files = {"config.json": b"{}", "model.safetensors": np.random.default_rng(0).bytes(30_000_000)}
     session_hub.add("someone/slow", files)
     events: list[Progress] = []
@@ -173,8 +173,8 @@ def test_bytes_are_counted_as_they_come(session_hub):
     assert {event.total for event in counted} == {30_000_002}
     done = [event.done for event in counted]
     assert done == sorted(done) and done[-1] == 30_000_002
-    assert any(0 < n < 30_000_002 for n in done), "it was not followed"
-    # What is there already is not fetched, so there is nothing to tell.
+    assert any(0 < n < 30_000_002 for n in done), "progress was not reported"
+    # Cached files are not downloaded, so there is no progress to report.
     events.clear()
     download.download("someone/slow", allow_patterns=["*"], reporter=ProgressReporter(events.append))
     assert not any(event.total for event in events)
@@ -191,7 +191,7 @@ def test_a_download_can_be_cancelled(session_hub):
         fetched_slowly(session_hub, "someone/slower", ProgressReporter(stop, cancel))
 
 
-def test_a_hub_that_tells_no_sizes_is_no_failure(session_hub):
+def test_a_download_succeeds_if_the_sizes_are_unknown(session_hub):
     session_hub.add("someone/sizeless", {"model.safetensors": np.random.default_rng(2).bytes(30_000_000)})
     events: list[Progress] = []
     with session_hub.failing("/api/models/someone/sizeless$", status=500, times=None):
@@ -200,7 +200,7 @@ def test_a_hub_that_tells_no_sizes_is_no_failure(session_hub):
     assert events and not any(event.total for event in events)
 
 
-def test_offline_is_told_apart(tmp_path):
+def test_offline_mode_has_its_own_error(tmp_path):
     code = "from m2v_core.hub import download\ndownload.download_model('someone/model')"
     environment = {**os.environ, **client_environment("http://127.0.0.1:9", tmp_path), "HF_HUB_OFFLINE": "1"}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -208,12 +208,12 @@ def test_offline_is_told_apart(tmp_path):
     assert "HF_HUB_OFFLINE" in result.stderr
 
 
-def test_a_folder_is_never_asked_for(session_hub, folder):
+def test_a_folder_is_never_requested(session_hub, folder):
     StaticModel.from_pretrained(folder)
     assert session_hub.requests == []
 
 
-def test_what_is_cached_can_be_downloaded_again(session_hub, repo_id):
+def test_cached_files_can_be_downloaded_again(session_hub, repo_id):
     model = StaticModel.from_pretrained(repo_id)
     session_hub.requests.clear()
     StaticModel.from_pretrained(repo_id)

@@ -1,4 +1,4 @@
-"""Publishing, with the real client against the loopback Hub: what arrives, what is refused, what failures leave."""
+"""Publishing with the real client to the loopback Hub: results, errors, and what failures leave behind."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def model_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long the client and we would have waited between attempts; nobody waits."""
+    """The waits between attempts of the client and of this library, which are recorded instead of waited for."""
     waited: list[float] = []
     sleep = time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: (waited.append(seconds), sleep(0))[1])
@@ -73,7 +73,7 @@ def on_hub(hub: LoopbackHub, repo_id: str = "ada/model", revision: str = "main")
     return {path: data for path, data in hub.files(repo_id, revision).items() if path != ".gitattributes"}
 
 
-def test_a_model_arrives_whole_private_and_in_one_commit(hub: LoopbackHub) -> None:
+def test_a_model_is_published_complete_private_and_in_one_commit(hub: LoopbackHub) -> None:
     model = static_model()
     pushed = model.push_to_hub("ada/model", ADA, endpoint=hub.url)
     assert (pushed.repo_id, pushed.url, pushed.revision) == ("ada/model", f"{hub.url}/ada/model", "main")
@@ -82,24 +82,24 @@ def test_a_model_arrives_whole_private_and_in_one_commit(hub: LoopbackHub) -> No
     repo = hub.repo("ada/model")
     assert repo.private
     assert repo.refs["main"] == pushed.commit
-    assert len(repo.commits) == 2  # the Hub's first one, and ours
+    assert len(repo.commits) == 2  # the initial commit of the Hub, and ours
     assert {"model.safetensors", "tokenizer.json", "config.json", "modules.json", "README.md"} == set(on_hub(hub))
 
 
-def test_from_pretrained_reads_it_back(session_hub: LoopbackHub) -> None:
+def test_from_pretrained_loads_a_published_model(session_hub: LoopbackHub) -> None:
     static_model("Unigram").push_to_hub("tester/unigram", "hf_loopback", private=False)
     again = StaticModel.from_pretrained("tester/unigram")
     np.testing.assert_array_equal(again.encode(TEXTS), static_model("Unigram").encode(TEXTS))
     assert again.tokens == static_model("Unigram").tokens
 
 
-def test_a_name_alone_goes_to_the_own_account(hub: LoopbackHub, model_folder: Path) -> None:
+def test_a_name_without_owner_uses_the_account_of_the_token(hub: LoopbackHub, model_folder: Path) -> None:
     assert push_folder(model_folder, "model", token=ADA, endpoint=hub.url).repo_id == "ada/model"
     assert push_folder(model_folder, "lab/model", token=ADA, endpoint=hub.url, private=False).repo_id == "lab/model"
     assert not hub.repo("lab/model").private
 
 
-def test_the_folder_stays_as_it_is_and_hidden_files_stay_behind(hub: LoopbackHub, model_folder: Path) -> None:
+def test_the_folder_is_not_changed_and_hidden_files_are_not_uploaded(hub: LoopbackHub, model_folder: Path) -> None:
     (model_folder / ".secret").write_text("mine")
     before = content(model_folder)
     push_folder(model_folder, "ada/model", token=ADA, card="---\nlicense: mit\n---\n# Mine\n", endpoint=hub.url)
@@ -131,7 +131,7 @@ def test_the_card(hub: LoopbackHub) -> None:
     for said in (
         "Fidelity: 0.931",
         "on 200 sentences",
-        "51,234 sentences a second on 2 cores",
+        "51,234 sentences/s on 2 cores",
         "Teacher's commit: `abc`",
         "--pca-dims 256",
         "--vocabulary-path words.txt",
@@ -145,11 +145,11 @@ def test_the_card(hub: LoopbackHub) -> None:
     assert not [word for word in ("Fidelity", "Speed", "license:", "None") if word in plain]
 
 
-def test_nothing_is_overwritten_unasked(hub: LoopbackHub, model_folder: Path) -> None:
+def test_nothing_is_overwritten_without_overwrite(hub: LoopbackHub, model_folder: Path) -> None:
     first = push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url)
     before = on_hub(hub)
     static_model("Unigram").save_pretrained(model_folder.parent / "other")
-    with pytest.raises(RepoExistsError, match="exists already") as caught:
+    with pytest.raises(RepoExistsError, match="already exists") as caught:
         push_folder(model_folder.parent / "other", "ada/model", token=ADA, endpoint=hub.url)
     for way in ("create_pr", "revision", "overwrite", "another name"):
         assert way in str(caught.value)
@@ -157,13 +157,13 @@ def test_nothing_is_overwritten_unasked(hub: LoopbackHub, model_folder: Path) ->
     assert hub.repo("ada/model").refs["main"] == first.commit
 
 
-def test_overwriting_leaves_no_remnant(hub: LoopbackHub, model_folder: Path) -> None:
+def test_overwriting_leaves_no_stale_files(hub: LoopbackHub, model_folder: Path) -> None:
     hub.add("ada/model", {"embeddings.safetensors": b"old", "onnx/model.onnx": b"old", "notes.txt": b"mine"})
     push_folder(model_folder, "ada/model", token=ADA, overwrite=True, endpoint=hub.url)
     assert on_hub(hub) == content(model_folder) | {"notes.txt": b"mine"}
 
 
-def test_a_branch_of_its_own(hub: LoopbackHub, model_folder: Path) -> None:
+def test_a_new_branch(hub: LoopbackHub, model_folder: Path) -> None:
     hub.add("ada/model", {"embeddings.safetensors": b"old"})
     pushed = push_folder(model_folder, "ada/model", token=ADA, revision="v2", endpoint=hub.url)
     assert pushed.revision == "v2"
@@ -183,35 +183,35 @@ def test_a_pull_request_changes_no_branch(hub: LoopbackHub, model_folder: Path) 
     assert pushed.verified
     assert on_hub(hub) == {"embeddings.safetensors": b"old"}
     assert on_hub(hub, revision="refs/pr/1") == content(model_folder)
-    with pytest.raises(InputError, match="pull request"):
+    with pytest.raises(InputError, match="Pull requests always target main"):
         push_folder(model_folder, "ada/model", token=ADA, create_pr=True, revision="v2", endpoint=hub.url)
     with pytest.raises(NotFoundError, match="no ada/nothing"):
         push_folder(model_folder, "ada/nothing", token=ADA, create_pr=True, endpoint=hub.url)
 
 
 @pytest.mark.parametrize("name", ["my model", "a/b/c", "-a/b", "ada/", "/b", "ada/x--y", "ada/x..y", "ada/x.git", ""])
-def test_what_can_be_no_name_is_not_tried(hub: LoopbackHub, name: str) -> None:
+def test_invalid_names_cause_no_request(hub: LoopbackHub, name: str) -> None:
     with pytest.raises(InputError, match="can't be the name"):
         static_model().push_to_hub(name, ADA, endpoint=hub.url)
     assert hub.requests == []
 
 
 @pytest.mark.parametrize("name", ["model", "ada/model", "ada-l/m2v_1.0", "A/b"])
-def test_what_can_be_a_name(name: str) -> None:
+def test_valid_names(name: str) -> None:
     assert check_repo_id(name) == name
 
 
-def test_a_folder_without_a_model_is_not_tried(hub: LoopbackHub, tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="holds no model"):
+def test_a_folder_without_a_model_causes_no_request(hub: LoopbackHub, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="contains no model"):
         push_folder(tmp_path, "ada/model", token=ADA, endpoint=hub.url)
     assert hub.requests == []
 
 
 @pytest.mark.parametrize(
     ("token", "said"),
-    [(None, "401.*Sign in"), ("hf_wrong", "401.*Sign in"), (READER, "403.*may not write"), (STRANGER, "403")],
+    [(None, "401.*Sign in"), ("hf_wrong", "401.*Sign in"), (READER, "403.*no write access"), (STRANGER, "403")],
 )
-def test_who_may_not_is_told(hub: LoopbackHub, model_folder: Path, token: str | None, said: str) -> None:
+def test_tokens_without_permission(hub: LoopbackHub, model_folder: Path, token: str | None, said: str) -> None:
     with pytest.raises(HubError, match=said) as caught:
         push_folder(model_folder, "ada/model", token=token, endpoint=hub.url)
     assert "hf_" not in str(caught.value)
@@ -219,21 +219,21 @@ def test_who_may_not_is_told(hub: LoopbackHub, model_folder: Path, token: str | 
 
 
 def test_no_account_and_no_owner(hub: LoopbackHub, model_folder: Path) -> None:
-    with pytest.raises(HubError, match="no one is signed in"):
+    with pytest.raises(HubError, match="you are not signed in"):
         push_folder(model_folder, "model", endpoint=hub.url)
 
 
-def test_another_s_private_repository_of_that_name(hub: LoopbackHub, model_folder: Path) -> None:
+def test_a_private_repository_of_another_account_with_that_name(hub: LoopbackHub, model_folder: Path) -> None:
     hub.add("lab/model", {"config.json": b"{}"}, private=True)
     with pytest.raises(HubError, match="403"):
         push_folder(model_folder, "lab/model", token=STRANGER, endpoint=hub.url)
     assert on_hub(hub, "lab/model") == {"config.json": b"{}"}
 
 
-def test_a_card_that_the_hub_refuses(hub: LoopbackHub, model_folder: Path) -> None:
+def test_a_card_that_the_hub_rejects(hub: LoopbackHub, model_folder: Path) -> None:
     with pytest.raises(InputError, match="license.*must be one of"):
         push_folder(model_folder, "ada/model", token=ADA, card="---\nlicense: none\n---\n", endpoint=hub.url)
-    assert "/api/repos/create" not in hub.paths("POST"), "it is refused before anything is made"
+    assert "/api/repos/create" not in hub.paths("POST"), "it is rejected before anything is created"
 
 
 FAULTS = {
@@ -262,7 +262,7 @@ PASSING = ("refused", "cut-in-upload", "answer-lost", "500", "503", "429")
 
 @pytest.mark.parametrize(
     ("request_kind", "fault"),
-    # Where the answer to a commit is lost, the second attempt finds the first one's work: see the next test.
+    # If the response to a commit is lost, the second attempt finds the first one's files: see the next test.
     [pair for pair in product(REQUESTS, FAULTS) if pair != ("commit", "answer-lost")],
 )
 def test_each_request_fails_for_good_and_the_next_push_succeeds(
@@ -277,9 +277,9 @@ def test_each_request_fails_for_good_and_the_next_push_succeeds(
         push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url, progress=lambda event: None)
     assert content(model_folder) == before, "the model is still on disk"
     if (request_kind, fault) == ("create", "answer-lost"):
-        assert on_hub(hub) == {}, "whose repository it is can't be known, and it is empty"
+        assert on_hub(hub) == {}, "the creator of the repository is unknown, and it is empty"
     else:
-        assert not hub.has("model", "ada/model"), "the Hub is as it was"
+        assert not hub.has("model", "ada/model"), "the Hub was changed"
         assert "Nothing was sent" in str(caught.value)
     message = str(caught.value)
     assert message.startswith("ada/model could not be published")
@@ -297,7 +297,7 @@ def test_each_request_fails_for_good_and_the_next_push_succeeds(
 
 @pytest.mark.parametrize("fault", PASSING)
 @pytest.mark.parametrize("request_kind", REQUESTS)
-def test_each_request_fails_once_and_the_push_goes_on(
+def test_each_request_fails_once_and_the_push_succeeds(
     hub: LoopbackHub, model_folder: Path, waits: list[float], request_kind: str, fault: str
 ) -> None:
     method, pattern = REQUESTS[request_kind]
@@ -311,7 +311,7 @@ def test_each_request_fails_once_and_the_push_goes_on(
     assert len(hub.repo("ada/model").commits) == 2, "and nothing was committed twice"
 
 
-def test_an_answer_that_is_lost_while_overwriting(hub: LoopbackHub, model_folder: Path, waits: list[float]) -> None:
+def test_a_response_that_is_lost_while_overwriting(hub: LoopbackHub, model_folder: Path, waits: list[float]) -> None:
     hub.add("ada/model", {"embeddings.safetensors": b"old"})
     with hub.failing("/commit/", cut_after=0, times=1):
         assert push_folder(model_folder, "ada/model", token=ADA, overwrite=True, endpoint=hub.url).verified
@@ -319,12 +319,12 @@ def test_an_answer_that_is_lost_while_overwriting(hub: LoopbackHub, model_folder
     assert len(hub.repo("ada/model").commits) == 2
 
 
-def test_whoever_pushes_meanwhile_is_not_overwritten(hub: LoopbackHub, model_folder: Path) -> None:
+def test_a_concurrent_push_is_not_overwritten(hub: LoopbackHub, model_folder: Path) -> None:
     def interfere(event: Progress) -> None:
         if event.stage == "upload" and "theirs.txt" not in hub.files("ada/model"):
             hub.add("ada/model", {"theirs.txt": b"theirs"})
 
-    with pytest.raises(HubError, match="412.*Someone has changed it"):
+    with pytest.raises(HubError, match="412.*was changed in the meantime"):
         push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url, progress=interfere)
     assert on_hub(hub) == {"theirs.txt": b"theirs"}
 
@@ -333,35 +333,35 @@ def test_a_pull_request_is_not_opened_twice(hub: LoopbackHub, model_folder: Path
     hub.add("ada/model", {"embeddings.safetensors": b"old"})
     with (
         hub.failing("/commit/", cut_after=0, times=1),
-        pytest.raises(HubError, match="look there whether it did"),
+        pytest.raises(HubError, match="check whether it exists"),
     ):
         push_folder(model_folder, "ada/model", token=ADA, create_pr=True, endpoint=hub.url)
     assert len(hub.repo("ada/model").pull_requests) == 1
 
 
-def test_a_wait_too_long_is_refused(hub: LoopbackHub, model_folder: Path, waits: list[float]) -> None:
+def test_a_wait_too_long_is_rejected(hub: LoopbackHub, model_folder: Path, waits: list[float]) -> None:
     with (
         hub.failing("/commit/", status=429, headers={"Retry-After": "3600"}),
-        pytest.raises(HubError, match="429.*Wait some minutes"),
+        pytest.raises(HubError, match="429.*Wait a few minutes"),
     ):
         push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url)
     assert not waits
 
 
 @pytest.mark.parametrize("fault", [{"status": 403}, {"read_bytes": 0}], ids=str)
-def test_a_repository_that_can_not_be_withdrawn_stays(
+def test_a_repository_that_can_not_be_deleted_remains(
     hub: LoopbackHub, model_folder: Path, waits: list[float], fault: dict[str, int]
 ) -> None:
     with (
         hub.failing("/commit/", status=403),
         hub.failing("/api/repos/delete", methods=("DELETE",), **fault),
-        pytest.raises(HubError, match="403.*stays on the Hub, empty"),
+        pytest.raises(HubError, match="403.*remains on the Hub, empty"),
     ):
         push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url)
     assert on_hub(hub) == {}
 
 
-def test_a_commit_whose_answer_is_lost_is_not_withdrawn(
+def test_a_commit_whose_response_is_lost_is_not_deleted(
     hub: LoopbackHub, model_folder: Path, waits: list[float]
 ) -> None:
     cancel = threading.Event()
@@ -375,14 +375,14 @@ def test_a_commit_whose_answer_is_lost_is_not_withdrawn(
     assert on_hub(hub) == content(model_folder)
 
 
-def test_it_says_who_may_see_it(hub: LoopbackHub, model_folder: Path) -> None:
+def test_the_result_states_the_visibility(hub: LoopbackHub, model_folder: Path) -> None:
     hub.add("ada/public", {".gitattributes": b""})
     assert not push_folder(model_folder, "ada/public", token=ADA, endpoint=hub.url, private=True).private
     assert push_folder(model_folder, "ada/new", token=ADA, endpoint=hub.url, private=True).private
     assert not push_folder(model_folder, "ada/open", token=ADA, endpoint=hub.url, private=False).private
 
 
-def test_what_was_uploaded_is_not_sent_again(hub: LoopbackHub, model_folder: Path, waits: list[float]) -> None:
+def test_uploaded_files_are_not_sent_again(hub: LoopbackHub, model_folder: Path, waits: list[float]) -> None:
     hub.add("ada/model", {".gitattributes": b""})
     with hub.failing("/commit/", status=403), pytest.raises(HubError, match="Nothing was sent"):
         push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url)
@@ -392,7 +392,7 @@ def test_what_was_uploaded_is_not_sent_again(hub: LoopbackHub, model_folder: Pat
     assert len(hub.paths("PUT")) == 1
 
 
-def test_large_files_go_in_parts(hub: LoopbackHub, model_folder: Path) -> None:
+def test_large_files_are_uploaded_in_parts(hub: LoopbackHub, model_folder: Path) -> None:
     hub.part_bytes = (model_folder / "model.safetensors").stat().st_size // 3
     events: list[Progress] = []
     pushed = push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url, progress=events.append)
@@ -416,7 +416,7 @@ def test_progress_counts_each_byte_once(hub: LoopbackHub, model_folder: Path, wa
 
 
 @pytest.mark.parametrize("stage", ["connect", "upload"])
-def test_a_cancelled_push_leaves_no_half_model(hub: LoopbackHub, model_folder: Path, stage: str) -> None:
+def test_a_cancelled_push_leaves_no_incomplete_model(hub: LoopbackHub, model_folder: Path, stage: str) -> None:
     cancel = threading.Event()
 
     def stop(event: Progress) -> None:
@@ -436,18 +436,18 @@ def test_cancel_ends_a_wait(hub: LoopbackHub, model_folder: Path) -> None:
         push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url, cancel=cancel)
 
 
-def test_a_hub_that_loses_bytes_is_found_out(hub: LoopbackHub, model_folder: Path, monkeypatch) -> None:
+def test_a_hub_that_loses_bytes_is_detected(hub: LoopbackHub, model_folder: Path, monkeypatch) -> None:
     commit = LoopbackHub.commit
 
     def lossy(self, repo, files, revision="main"):
         return commit(self, repo, {path: data[:-1] if "config" in path else data for path, data in files.items()})
 
     monkeypatch.setattr(LoopbackHub, "commit", lossy)
-    with pytest.raises(HubError, match=r"config\.json came back"):
+    with pytest.raises(HubError, match=r"config\.json on ada/model differs"):
         push_folder(model_folder, "ada/model", token=ADA, endpoint=hub.url)
 
 
-def test_a_push_that_can_not_be_checked_says_so(
+def test_a_push_that_can_not_be_verified_logs_a_warning(
     hub: LoopbackHub, model_folder: Path, waits: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     with hub.failing("/resolve/", status=500):
@@ -464,12 +464,14 @@ def test_a_hub_that_is_down(model_folder: Path, waits: list[float]) -> None:
         push_folder(model_folder, "ada/model", token=ADA, endpoint=down.url)
 
 
-def test_unwatched_it_goes_by_xet(hub: LoopbackHub, model_folder: Path, tmp_path: Path) -> None:
+def test_without_progress_the_client_can_use_xet(hub: LoopbackHub, model_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("hf_xet")
     weights = (model_folder / "model.safetensors").read_bytes()
     hub.xet_folder = tmp_path / "cas"
     hub.xet_folder.mkdir()
-    hub.blobs[hashlib.sha256(weights).hexdigest()] = weights  # the folder can't be read by hash, as the Hub's can
+    hub.blobs[hashlib.sha256(weights).hexdigest()] = (
+        weights  # the test server, unlike the Hub, can't look up blobs by hash
+    )
     code = (
         "import sys; from pathlib import Path; from m2v_core.hub.push import push_folder;"
         "assert push_folder(Path(sys.argv[1]), 'ada/model', token=sys.argv[2]).verified"

@@ -1,4 +1,4 @@
-"""Where the extension was not built, everything that encodes or calibrates gives the same."""
+"""Without the extension, encoding and calibration give the same results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TESTS = (
 
 
 @pytest.mark.slow
-def test_all_of_it_works_on_numpy():
+def test_everything_works_on_numpy():
     command = [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "--without-kernels", *TESTS]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -1,4 +1,4 @@
-"""Who may read what was written."""
+"""Permissions of written files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_everything_written_has_the_mode_of_the_umask(tmp_path: Path, umask: int
     model = static_model("WordPiece")
     places = tmp_path / "written"
     model.save_pretrained(places / "model")
-    model.save_pretrained(places / "model")  # in place of files that are there
+    model.save_pretrained(places / "model")  # replaces existing files
     write_zip(places / "model", places / "model.zip")
     model.export(places / "onnx", "onnx")
     model.export(places / "words.txt", "word2vec")
@@ -49,7 +49,7 @@ def test_everything_written_has_the_mode_of_the_umask(tmp_path: Path, umask: int
     for name in ("vectors.npy", "vectors.jsonl", "vectors.parquet"):
         encode_file(model, tmp_path / "one.txt", places / name)
     build_index(places / "vectors.parquet", engine="faiss", model=str(places / "model"))
-    if umask == 0o022:  # it starts processes
+    if umask == 0o022:  # slow, because it starts processes
         encode_files(places / "model", str(tmp_path / "*.txt"), places / "many", workers=1)
         build_index(places / "many", engine="usearch")
 
@@ -58,7 +58,7 @@ def test_everything_written_has_the_mode_of_the_umask(tmp_path: Path, umask: int
     assert found == {name: (0o777 if (places / name).is_dir() else 0o666) & ~umask for name in found}
 
 
-def test_a_library_that_writes_for_its_owner_alone(tmp_path: Path, umask: int):
+def test_a_library_that_writes_for_the_owner_only(tmp_path: Path, umask: int):
     with replacing_file(tmp_path / "table") as part:
         save_file({"table": np.zeros(3)}, part)
     assert stat.S_IMODE((tmp_path / "table").stat().st_mode) == 0o666 & ~umask

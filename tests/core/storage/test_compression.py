@@ -19,7 +19,7 @@ tables = hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 5)),
 
 
 def meaning(table, weights, mapping=None):
-    """(n_vocabulary, dim) float64: the vector of each token."""
+    """The vector of each token, (n_vocabulary, dim) float64."""
     rows = table if mapping is None else table[mapping]
     return rows.astype(np.float64) * (1.0 if weights is None else weights.astype(np.float64)[:, None])
 
@@ -49,7 +49,7 @@ def test_int8_keeps_directions_where_one_scale_for_all_would_not():
     assert cosines(crude[:100], table[:100]).min() < 0.95
 
 
-def test_shared_rows_hand_their_scale_to_every_token():
+def test_the_scale_of_shared_rows_goes_to_every_token():
     table, mapping = random_table(4), np.array([3, 0, 0, 2, 1, 3], dtype=np.int32)
     weights = np.arange(1, 7, dtype=np.float32)
     levels, scaled = quantize(table, weights, mapping, "int8")
@@ -60,7 +60,7 @@ def test_shared_rows_hand_their_scale_to_every_token():
         np.testing.assert_array_equal(meaning(back, kept, mapping), meaning(levels, scaled, mapping))
 
 
-def test_int8_comes_back_through_its_weights():
+def test_int8_can_be_converted_back_with_its_weights():
     table = random_table(50)
     levels, weights = quantize(table, None, None, "int8")
     back, none_left = quantize(levels, weights, None, "float32")
@@ -68,7 +68,7 @@ def test_int8_comes_back_through_its_weights():
     np.testing.assert_allclose(back, meaning(levels, weights), rtol=1e-6)
 
 
-def test_plain_int8_has_no_scale_to_lose():
+def test_int8_without_weights_needs_no_scale():
     plain = np.array([[127, -3], [0, 64]], dtype=np.int8)
     back, weights = quantize(plain, None, None, "float16")
     assert weights is None
@@ -87,7 +87,7 @@ def test_zero_rows_stay_zero():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
-def test_a_table_that_has_the_format_is_kept(dtype):
+def test_a_table_in_the_requested_format_is_not_changed(dtype):
     table, weights = random_table(5).astype(dtype), np.ones(5, np.float32)
     kept, kept_weights = quantize(table, weights, None, dtype)
     np.testing.assert_array_equal(kept, table)
@@ -95,17 +95,17 @@ def test_a_table_that_has_the_format_is_kept(dtype):
     assert quantize(table[:, ::2], None, None, dtype)[0].flags.c_contiguous
 
 
-def test_float64_is_refused_with_the_reason():
+def test_float64_is_rejected_with_a_reason():
     with pytest.raises(InputError, match=r"float64 .* other readers .* 'float32'"):
         quantize(random_table(3), None, None, "float64")
 
 
-def test_an_unknown_format_is_refused_with_the_choice():
+def test_an_unknown_format_is_rejected_with_the_allowed_values():
     with pytest.raises(InputError, match="'float32', 'float16', 'int8', not 'int4'"):
         static_model().compressed(quantize_to="int4")
 
 
-def test_float16_that_would_overflow_is_refused():
+def test_float16_that_would_overflow_is_rejected():
     with pytest.raises(InputError, match=r"65504.*7e\+04"):
         quantize(np.array([[70_000.0]], np.float32), None, None, "float16")
     table, _ = quantize(np.array([[-65_504.0]], np.float32), None, None, "float16")
@@ -122,7 +122,7 @@ def test_truncation_keeps_the_first_dimensions(dtype):
 
 
 @pytest.mark.parametrize("dimensionality", [0, -1, DIM + 1, 2.0, "3", True])
-def test_a_width_out_of_range_is_refused(dimensionality):
+def test_a_width_out_of_range_is_rejected(dimensionality):
     with pytest.raises(InputError, match=f"1 to {DIM}, not {dimensionality!r}"):
         static_model().compressed(dimensionality=dimensionality)
 
@@ -144,7 +144,7 @@ def test_shared_rows_stand_for_their_tokens(dtype):
     np.testing.assert_allclose(np.linalg.norm(after, axis=1), np.linalg.norm(before, axis=1), rtol=0.02)
 
 
-def test_given_weights_stay_out_of_the_clusters():
+def test_given_weights_do_not_affect_the_clusters():
     table, weights = random_table(40), np.linspace(1, 9, 40, dtype=np.float32)
     _, mapping, kept = quantize_vocabulary(table, weights, 6)
     np.testing.assert_array_equal(kept, weights)
@@ -166,17 +166,17 @@ def test_equal_seeds_give_equal_clusters():
 
 
 @pytest.mark.parametrize("n_clusters", [0, -5, 61, 2.5, "9", True])
-def test_a_number_of_clusters_out_of_range_is_refused(n_clusters):
+def test_a_number_of_clusters_out_of_range_is_rejected(n_clusters):
     with pytest.raises(InputError, match=f"1 to 60, .*not {n_clusters!r}"):
         quantize_vocabulary(random_table(60), None, n_clusters)
 
 
 def test_a_vocabulary_is_quantized_only_once():
-    with pytest.raises(InputError, match="already, to 9 rows"):
+    with pytest.raises(InputError, match="already quantized to 9 rows"):
         static_model(n_clusters=9).compressed(vocabulary_quantization=5)
 
 
-def test_without_scikit_learn_the_command_is_named(monkeypatch):
+def test_without_scikit_learn_the_error_names_the_command_in_the_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(MissingExtraError, match="pip install"):
         quantize_vocabulary(random_table(5), None, 2)
@@ -198,7 +198,7 @@ def test_compressed_models_agree_with_the_full_one(kind, dtype):
     assert full.token_embeddings.dtype == np.float32
 
 
-def test_everything_at_once():
+def test_all_compressions_together():
     model = static_model(dtype="int8").compressed("int8", dimensionality=6, vocabulary_quantization=15)
     assert model.token_embeddings.shape == (15, 6)
     assert model.token_embeddings.dtype == np.int8
@@ -217,7 +217,7 @@ def test_the_number_format_survives_other_compression():
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, -np.nan])
 @pytest.mark.parametrize("row", [0, 1_234, 2_999])
-def test_the_first_row_that_is_not_finite_is_named(dtype, value, row):
+def test_the_first_row_that_is_not_finite_is_named_in_the_error(dtype, value, row):
     table = np.full((3_000, 100), np.finfo(dtype).min, dtype)
     table[::2] = np.finfo(dtype).max
     assert checked_table(table) is table

@@ -17,7 +17,7 @@ def model_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_every_file_stands_in_one_folder(model_folder: Path, tmp_path: Path) -> None:
+def test_every_file_is_in_one_folder(model_folder: Path, tmp_path: Path) -> None:
     path = write_zip(model_folder, tmp_path / "my model.zip")
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
@@ -27,13 +27,13 @@ def test_every_file_stands_in_one_folder(model_folder: Path, tmp_path: Path) -> 
     assert weights.read_bytes() == (model_folder / "0_StaticEmbedding" / "model.safetensors").read_bytes()
 
 
-def test_the_same_files_make_the_same_archive(model_folder: Path, tmp_path: Path) -> None:
+def test_the_same_files_give_the_same_archive(model_folder: Path, tmp_path: Path) -> None:
     first = write_zip(model_folder, tmp_path / "a.zip").read_bytes()
     (model_folder / "config.json").touch()
     assert write_zip(model_folder, tmp_path / "a.zip").read_bytes() == first
 
 
-def test_nothing_half_written_is_left(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_incomplete_archive_remains(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.zip").write_text("the old one")
 
     def disk_is_full(*_: object, **__: object) -> None:
@@ -51,7 +51,7 @@ def test_no_model(tmp_path: Path) -> None:
         write_zip(tmp_path / "nowhere", tmp_path / "a.zip")
 
 
-def test_two_at_once_do_not_spoil_each_other(model_folder: Path, tmp_path: Path) -> None:
+def test_two_concurrent_exports_do_not_interfere(model_folder: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: write_zip(model_folder, tmp_path / "a.zip"), range(16)))
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:

@@ -1,4 +1,4 @@
-"""Which releases of other programs read a model: one table, and what is said of it."""
+"""Which releases of other libraries load a model, and the texts about them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_oldest_release_depends_on_the_form(arguments, model2vec, sentence_t
 
 @pytest.mark.parametrize("arguments", [{}, {"dtype": "float16"}, {"dtype": "int8"}, {"n_clusters": 20}])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_the_card_states_what_the_table_states(tmp_path, arguments, normalize):
+def test_the_card_states_the_releases_of_the_table(tmp_path, arguments, normalize):
     model = static_model(normalize=normalize, **arguments)
     model.save_pretrained(tmp_path)
     form = Form.of(type(model).from_pretrained(tmp_path).stored())
@@ -44,13 +44,13 @@ def test_the_card_states_what_the_table_states(tmp_path, arguments, normalize):
     assert (".float()" in card) == form.is_converted == (arguments == {"dtype": "float16"} and normalize)
 
 
-def test_notes_are_only_for_readers_that_need_more():
+def test_notes_are_only_for_readers_that_need_a_newer_release():
     assert Form.of(static_model().stored()).notes() == []
-    assert Form.of(static_model(dtype="int8").stored()).notes() == ["It needs sentence-transformers >= 6.2."]
+    assert Form.of(static_model(dtype="int8").stored()).notes() == ["This model requires sentence-transformers >= 6.2."]
     (note,) = Form.of(static_model(dtype="float16").stored()).notes()
     assert ".float()" in note
     notes = Form.of(static_model(max_length=1000).stored()).notes()
-    assert notes == ["It needs model2vec >= 0.10.", "laghu reads at most 512 tokens of each text."]
+    assert notes == ["This model requires model2vec >= 0.10.", "laghu truncates each text at 512 tokens."]
 
 
 def test_a_default_prompt_is_noted():
@@ -59,12 +59,12 @@ def test_a_default_prompt_is_noted():
     assert readers["sentence-transformers"] == ">= 5.0"
     assert readers["model2vec"] == ">= 0.8, without the default prompt"
     assert form.notes() == [
-        "model2vec and laghu apply no prompts; put the model's default prompt before each text yourself."
+        "model2vec and laghu apply no prompts; insert the model's default prompt before each text yourself."
     ]
     assert not Form.of(static_model(prompts={"query": "q: "}).stored()).has_default_prompt
 
 
-def test_every_reader_is_named():
+def test_every_reader_is_listed():
     readers = Form.of(static_model(dtype="float16", max_length=1000).stored()).readers()
     assert readers == {
         "model2vec": ">= 0.10",
@@ -76,7 +76,8 @@ def test_every_reader_is_named():
 
 def test_the_documentation_states_the_same_releases():
     text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text(encoding="utf-8")
-    table = text.partition("### Releases that open it")[2].partition("|---|---|---|---|\n")[2].partition("\n\n")[0]
+    section = text.partition("### Supported releases of other libraries")[2]
+    table = section.partition("|---|---|---|---|\n")[2].partition("\n\n")[0]
     stated = [tuple(cell.strip() for cell in row.strip("|").split("|")) for row in table.splitlines()]
     assert stated == [
         (reader.package, reader.oldest, reader.oldest_with_weights, reader.oldest_for_long_texts or "none")

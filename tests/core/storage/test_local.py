@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from m2v_core.errors import InputError, ModelFormatError, NotFoundError, SaveError
 from m2v_core.model import StaticModel
 from m2v_core.storage.atomic import replacing
-from m2v_core.storage.card import retitled
+from m2v_core.storage.card import rename_card
 from tests.static_models import DIM, TEXTS, TOKENIZERS, static_model
 
 FILES = {"README.md", "config.json", "model.safetensors", "modules.json", "tokenizer.json"}
@@ -48,7 +48,7 @@ def saved(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 @pytest.mark.parametrize("n_clusters", [None, 20])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_what_is_saved_is_loaded(tmp_path, kind, dtype, n_clusters, normalize):
+def test_saving_and_loading_preserve_the_model(tmp_path, kind, dtype, n_clusters, normalize):
     model = static_model(kind, dtype=dtype, n_clusters=n_clusters, normalize=normalize, max_length=9)
     model.save_pretrained(tmp_path / "model")
     loaded = StaticModel.from_pretrained(tmp_path / "model")
@@ -63,12 +63,12 @@ def test_what_is_saved_is_loaded(tmp_path, kind, dtype, n_clusters, normalize):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
 
 
-def test_metadata_survives(saved):
+def test_metadata_is_preserved(saved):
     model = StaticModel.from_pretrained(saved)
     assert (model.base_model_name, model.language) == ("org/teacher", ["en", "de"])
 
 
-def test_keys_of_others_survive(tmp_path):
+def test_unknown_keys_are_preserved(tmp_path):
     config = {"m2v": {"recipe": "calibrated"}, "apply_pca": 24, "sif_coefficient": 1e-4, "stranger": [1]}
     static_model(config=config).save_pretrained(tmp_path / "model")
     written = json.loads((tmp_path / "model/config.json").read_text())
@@ -77,7 +77,7 @@ def test_keys_of_others_survive(tmp_path):
 
 
 @pytest.mark.parametrize("max_length", [77, None])
-def test_the_config_says_what_readers_need(tmp_path, max_length):
+def test_the_config_contains_what_readers_need(tmp_path, max_length):
     model = static_model(dtype="int8", n_clusters=20, max_length=max_length, base_model_name="org/teacher")
     model.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -96,7 +96,7 @@ def test_the_config_says_what_readers_need(tmp_path, max_length):
     assert (truncation and truncation["max_length"]) == max_length
 
 
-def test_stale_facts_are_not_written(tmp_path):
+def test_outdated_values_are_not_written(tmp_path):
     config = {
         "hidden_dim": 999,
         "embedding_dtype": "float64",
@@ -117,7 +117,7 @@ def test_modules_follow_normalize(tmp_path, normalize):
     assert kinds == ["StaticEmbedding", "Normalize"][: 1 + normalize]
 
 
-def test_tensors_have_the_types_that_all_read(tmp_path):
+def test_tensors_have_types_that_all_readers_support(tmp_path):
     static_model(dtype="float16", n_clusters=20).save_pretrained(tmp_path)
     with safe_open(tmp_path / "model.safetensors", framework="numpy") as file:
         assert set(file.keys()) == {"embeddings", "mapping", "weights"}
@@ -140,7 +140,7 @@ def test_the_unknown_row_is_zero_when_normalizing(tmp_path, kind, dtype):
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_idle_weights_are_not_written(tmp_path, kind, dtype, normalize):
+def test_weights_without_effect_are_not_written(tmp_path, kind, dtype, normalize):
     model = static_model(kind, dtype=dtype, normalize=normalize)
     ones = np.ones(len(model.tokens), np.float32)
     if model.unk_token_id is not None:
@@ -155,7 +155,7 @@ def test_idle_weights_are_not_written(tmp_path, kind, dtype, normalize):
 
 
 @pytest.mark.parametrize("kind", ["WordPiece", "byte-level BPE"])
-def test_idle_weights_of_earlier_versions_are_dropped(tmp_path, kind):
+def test_weights_without_effect_of_earlier_versions_are_dropped(tmp_path, kind):
     model = static_model(kind, dtype="float16")
     model.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
@@ -170,7 +170,7 @@ def test_idle_weights_of_earlier_versions_are_dropped(tmp_path, kind):
     assert set(load_file(tmp_path / "model.safetensors")) == {"embeddings"}
 
 
-def test_a_shared_row_is_silenced_by_its_weight(tmp_path):
+def test_the_weight_of_an_unknown_token_with_a_shared_row_is_zero(tmp_path):
     model = static_model(n_clusters=20)
     model.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
@@ -187,7 +187,7 @@ def test_a_mapping_without_weights_can_be_saved(tmp_path):
     np.testing.assert_array_equal(loaded.encode(TEXTS), model.encode(TEXTS))
 
 
-def test_loading_can_compress_and_overrule(saved):
+def test_loading_can_compress_and_override(saved):
     model = StaticModel.from_pretrained(
         saved,
         normalize=False,
@@ -202,7 +202,7 @@ def test_loading_can_compress_and_overrule(saved):
 
 
 @pytest.mark.parametrize("arguments", [{"quantize_to": "float64"}, {"dimensionality": 99}, {"max_length": 0}])
-def test_bad_arguments_are_the_callers_fault(saved, arguments):
+def test_invalid_arguments_raise_input_errors(saved, arguments):
     with pytest.raises(InputError):
         StaticModel.from_pretrained(saved, **arguments)
 
@@ -232,7 +232,7 @@ def front_matter(folder: Path) -> dict:
     return yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
 
 
-def test_the_card_states_what_is_known(tmp_path):
+def test_the_card_states_the_known_facts(tmp_path):
     model = static_model(base_model_name="org/teacher", language=["en"])
     model.save_pretrained(tmp_path, model_name="me/caf\u00e9", license="apache-2.0")
     assert front_matter(tmp_path) == {
@@ -249,7 +249,7 @@ def test_the_card_states_what_is_known(tmp_path):
     assert text.count('"me/caf\u00e9"') == 3
 
 
-def test_the_card_invents_nothing(tmp_path):
+def test_the_card_omits_unknown_facts(tmp_path):
     static_model().save_pretrained(tmp_path / "fox")
     assert front_matter(tmp_path / "fox").keys() == {"library_name", "model_name", "tags"}
     assert front_matter(tmp_path / "fox")["model_name"] == "fox"
@@ -266,7 +266,7 @@ def test_the_card_invents_nothing(tmp_path):
         "---\nlanguage: 7\n---",
     ],
 )
-def test_an_odd_card_is_no_obstacle(saved, card):
+def test_an_invalid_card_does_not_prevent_loading(saved, card):
     (saved / "README.md").write_text(card)
     model = StaticModel.from_pretrained(saved)
     assert (model.base_model_name, model.language) == (None, None)
@@ -282,7 +282,7 @@ def test_an_odd_card_is_no_obstacle(saved, card):
         ("./org/teacher", "teacher"),
     ],
 )
-def test_a_name_that_is_none_of_the_hub_is_in_the_text_alone(tmp_path, name, in_text):
+def test_a_name_that_is_not_a_hub_name_is_only_in_the_text(tmp_path, name, in_text):
     static_model(base_model_name=name).save_pretrained(tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
     assert "base_model" not in yaml.safe_load(card.split("---\n")[1])
@@ -312,18 +312,18 @@ def test_languages_are_iso_639_codes(tmp_path, stated, listed):
         ("  ", {}),
     ],
 )
-def test_a_license_is_one_that_the_hub_lists_or_another_s_name(tmp_path, license, expected):
+def test_a_license_is_a_hub_license_or_other_with_a_name(tmp_path, license, expected):
     static_model().save_pretrained(tmp_path, license=license)
     metadata = yaml.safe_load((tmp_path / "README.md").read_text().split("---\n")[1])
     assert {key: metadata[key] for key in ("license", "license_name") if key in metadata} == expected
 
 
-def test_a_card_of_before_is_put_right_when_it_is_retitled():
+def test_renaming_an_earlier_card_corrects_it():
     old = "---\nbase_model: my teacher\nlanguage: zh-CN\nmodel_name: a\n---\n# a\n"
-    metadata = yaml.safe_load(retitled(old, "me/b", "mit").split("---\n")[1])
+    metadata = yaml.safe_load(rename_card(old, "me/b", "mit").split("---\n")[1])
     assert metadata == {"model_name": "me/b", "language": ["zh"], "license": "mit"}
     kept = "---\nbase_model: org/teacher\nlanguage: [en]\n---\n# a\n"
-    metadata = yaml.safe_load(retitled(kept, "me/b", None).split("---\n")[1])
+    metadata = yaml.safe_load(rename_card(kept, "me/b", None).split("---\n")[1])
     assert (metadata["base_model"], metadata["language"]) == ("org/teacher", ["en"])
 
 
@@ -335,7 +335,7 @@ def test_a_damaged_card_is_logged_and_ignored(saved, card, caplog):
     assert "README.md" in caplog.text
 
 
-def test_cards_name_one_or_several(saved):
+def test_card_fields_contain_one_or_several_names(saved):
     (saved / "README.md").write_text("---\nbase_model:\n- org/a\n- org/b\nlanguage: fr\n---\n")
     model = StaticModel.from_pretrained(saved)
     assert (model.base_model_name, model.language) == ("org/a", ["fr"])
@@ -349,13 +349,13 @@ def cut(path: Path, n_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("n_bytes", [0, 5, 60, 5_000])
-def test_a_truncated_table_is_named(saved, n_bytes):
+def test_a_truncated_table_is_named_in_the_error(saved, n_bytes):
     cut(saved / "model.safetensors", n_bytes)
     with pytest.raises(ModelFormatError, match=r"model\.safetensors is truncated or damaged"):
         StaticModel.from_pretrained(saved)
 
 
-def test_garbage_for_a_table_is_named(saved):
+def test_garbage_for_a_table_is_named_in_the_error(saved):
     (saved / "model.safetensors").write_bytes(b"\xff" * 4096)
     with pytest.raises(ModelFormatError, match=r"model\.safetensors is truncated or damaged"):
         StaticModel.from_pretrained(saved)
@@ -363,23 +363,23 @@ def test_garbage_for_a_table_is_named(saved):
 
 @pytest.mark.parametrize("name", ["config.json", "modules.json"])
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b'"text"', b"7"])
-def test_json_that_is_none_is_named(saved, name, damage):
+def test_invalid_json_is_named_in_the_error(saved, name, damage):
     (saved / name).write_bytes(damage)
     with pytest.raises(ModelFormatError, match=name):
         StaticModel.from_pretrained(saved)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"\xff\xfe", b'{"model": {"type": "None such"}}'])
-def test_a_tokenizer_that_is_none_is_named(saved, damage):
+def test_an_invalid_tokenizer_is_named_in_the_error(saved, damage):
     (saved / "tokenizer.json").write_bytes(damage)
     with pytest.raises(ModelFormatError, match=r"tokenizer\.json"):
         StaticModel.from_pretrained(saved)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
-def test_a_missing_file_is_named(saved, name):
+def test_a_missing_file_is_named_in_the_error(saved, name):
     (saved / name).unlink()
-    with pytest.raises(ModelFormatError, match=f"holds no static model: {name} missing"):
+    with pytest.raises(ModelFormatError, match=f"contains no static model: {name} missing"):
         StaticModel.from_pretrained(saved)
 
 
@@ -390,25 +390,25 @@ def test_optional_files_may_be_missing(saved):
     np.testing.assert_array_equal(StaticModel.from_pretrained(saved).encode(TEXTS), expected)
 
 
-def test_no_folder_and_an_empty_one(tmp_path):
+def test_a_missing_and_an_empty_folder(tmp_path):
     with pytest.raises(NotFoundError, match="nowhere"):
         StaticModel.from_pretrained(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
     with pytest.raises(NotFoundError, match="file"):
         StaticModel.from_pretrained(tmp_path / "file")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelFormatError, match="holds no static model"):
+    with pytest.raises(ModelFormatError, match="contains no static model"):
         StaticModel.from_pretrained(tmp_path / "empty")
 
 
 @pytest.mark.parametrize("key_value", [{"max_length": 0}, {"max_length": "512"}, {"max_length": True}])
-def test_a_limit_that_is_none_is_named(saved, key_value):
+def test_an_invalid_limit_is_named_in_the_error(saved, key_value):
     edit_json(saved / "config.json", **key_value)
     with pytest.raises(ModelFormatError, match=r"config\.json: max_length is"):
         StaticModel.from_pretrained(saved)
 
 
-def test_normalize_must_be_yes_or_no(saved):
+def test_normalize_must_be_true_or_false(saved):
     edit_json(saved / "config.json", normalize="false")
     with pytest.raises(ModelFormatError, match=r"config\.json: normalize is 'false'"):
         StaticModel.from_pretrained(saved)
@@ -428,7 +428,7 @@ def test_normalize_must_be_yes_or_no(saved):
         (lambda tensors: {}, "distil"),
     ],
 )
-def test_tensors_that_do_not_fit_are_named(saved, change, said):
+def test_tensors_that_do_not_fit_are_named_in_the_error(saved, change, said):
     tensors = change(load_file(saved / "model.safetensors"))
     save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, saved / "model.safetensors")
     with pytest.raises(ModelFormatError, match=said) as caught:
@@ -436,7 +436,7 @@ def test_tensors_that_do_not_fit_are_named(saved, change, said):
     assert str(saved) in str(caught.value)
 
 
-def test_a_teacher_is_told_apart(saved):
+def test_a_teacher_folder_is_recognized(saved):
     modules = [
         {"type": "sentence_transformers.models.Transformer"},
         {"type": "sentence_transformers.models.Pooling"},
@@ -453,7 +453,7 @@ import resource, sys
 from m2v_core.errors import SaveError
 from m2v_core.model import StaticModel
 from m2v_core.storage.atomic import replacing
-from m2v_core.storage.card import retitled
+from m2v_core.storage.card import rename_card
 model = StaticModel.from_pretrained(sys.argv[1], normalize=False)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 try:
@@ -492,7 +492,7 @@ def test_a_full_disk_leaves_no_new_folder(saved, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_a_folder_in_the_way_is_found_before_anything_is_replaced(saved, name):
+def test_a_folder_with_the_name_of_a_file_is_detected_before_anything_is_replaced(saved, name):
     (saved / name).unlink()
     (saved / name / "inside").mkdir(parents=True)
     before = contents(saved)
@@ -503,7 +503,7 @@ def test_a_folder_in_the_way_is_found_before_anything_is_replaced(saved, name):
 
 
 @pytest.mark.parametrize("target", ["file", "file/model"])
-def test_a_file_in_the_way_is_named(tmp_path, target):
+def test_a_file_with_the_name_of_the_folder_is_named_in_the_error(tmp_path, target):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(SaveError, match=f"Could not write .*{target}"):
         static_model().save_pretrained(tmp_path / target)
@@ -511,14 +511,14 @@ def test_a_file_in_the_way_is_named(tmp_path, target):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_config_that_is_no_json_is_refused_before_writing(tmp_path):
+def test_a_config_that_is_not_json_is_rejected_before_writing(tmp_path):
     for value in (object(), float("nan")):
         with pytest.raises(InputError, match="config"):
             static_model(config={"mine": value}).save_pretrained(tmp_path / "model")
     assert names(tmp_path) == set()
 
 
-def test_saving_over_a_model_replaces_it_and_nothing_else(saved):
+def test_saving_over_a_model_replaces_it_and_keeps_other_files(saved):
     (saved / "notes.txt").write_text("mine")
     (saved / "onnx").mkdir()
     model = static_model("Unigram", normalize=False)
@@ -533,7 +533,7 @@ def test_permissions_are_those_of_any_new_folder(tmp_path):
     assert (tmp_path / "model").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-def test_a_new_model_appears_whole(tmp_path):
+def test_a_new_model_appears_complete(tmp_path):
     targets = [tmp_path / str(i) for i in range(5)]
 
     def first_sight(target: Path) -> set[str]:
@@ -548,7 +548,7 @@ def test_a_new_model_appears_whole(tmp_path):
         assert list(sights) == [FILES] * len(targets)
 
 
-def test_a_folder_that_appears_meanwhile_is_written_into(tmp_path):
+def test_a_folder_that_appears_in_the_meantime_is_written_into(tmp_path):
     target = tmp_path / "model"
     with replacing(target, n_bytes=3) as staging:
         (staging / "deep").mkdir()
@@ -560,14 +560,14 @@ def test_a_folder_that_appears_meanwhile_is_written_into(tmp_path):
     assert (target / "deep/file").read_text() == "new"
 
 
-def test_an_interruption_leaves_nothing(tmp_path):
+def test_an_interruption_leaves_no_files(tmp_path):
     with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "deep/model", n_bytes=3) as staging:
         (staging / "file").write_text("new")
         raise KeyboardInterrupt
     assert names(tmp_path) == set()
 
 
-def test_a_byte_order_mark_is_no_obstacle(saved):
+def test_a_byte_order_mark_is_ignored(saved):
     for name in ("config.json", "README.md", "modules.json"):
         (saved / name).write_bytes(b"\xef\xbb\xbf" + (saved / name).read_bytes())
     assert StaticModel.from_pretrained(saved).base_model_name == "org/teacher"

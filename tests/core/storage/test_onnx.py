@@ -1,4 +1,4 @@
-"""The ONNX folder, judged by onnxruntime against `StaticModel.encode`."""
+"""The ONNX folder, comparing onnxruntime with `StaticModel.encode`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.static_models import LINES, TEXTS, TOKENIZERS, static_model
 
 
 class Exported:
-    """An exported folder, used as its README says."""
+    """An exported folder, used as described in its README."""
 
     def __init__(self, folder: Path) -> None:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -42,7 +42,7 @@ def exported(model: StaticModel, folder: Path) -> Exported:
 
 
 def assert_same(model: StaticModel, folder: Path, texts: list[str]) -> None:
-    # The one thing that ids can't tell: where encode stops reading, in characters.
+    # Equal ids except for the number of characters at which `encode` truncates.
     found = exported(model, folder).run([text[: model.max_characters] for text in texts])
     expected = model.encode(texts)
     assert found["embeddings"].dtype == found["last_hidden_state"].dtype == np.float32
@@ -57,24 +57,24 @@ def assert_same(model: StaticModel, folder: Path, texts: list[str]) -> None:
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("n_clusters", [None, 30])
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
-def test_runtime_gives_what_encode_gives(
+def test_the_runtime_returns_the_same_as_encode(
     tmp_path: Path, kind: str, normalize: bool, n_clusters: int | None, dtype: str
 ) -> None:
-    """Padding, unknown tokens, texts of nothing else and empty ones are among the texts."""
+    """The texts include padding, unknown tokens, only unknown tokens, and empty texts."""
     model = static_model(kind, dtype=dtype, n_clusters=n_clusters, normalize=normalize)
     assert str(model.token_embeddings.dtype) == dtype
     assert (model.token_mapping is None) == (n_clusters is None)
     assert_same(model, tmp_path / "out", list(TEXTS))
 
 
-def test_saved_models_give_the_same(tmp_path: Path) -> None:
-    """Saving moves the unknown token's zero into the weights."""
+def test_saved_models_return_the_same(tmp_path: Path) -> None:
+    """Saving moves the zero of the unknown token into the weights."""
     static_model(dtype="int8").save_pretrained(tmp_path / "model")
     assert_same(StaticModel.from_pretrained(tmp_path / "model"), tmp_path / "out", list(TEXTS))
 
 
 @pytest.mark.parametrize("text", ["", "\U0001f984"])
-def test_text_without_known_tokens_alone(tmp_path: Path, text: str) -> None:
+def test_a_single_text_without_known_tokens(tmp_path: Path, text: str) -> None:
     found = exported(static_model(), tmp_path / "out").run([text])
     assert found["sentence_embedding"].shape == (1, 24)
     assert not found["sentence_embedding"].any()
@@ -87,8 +87,8 @@ def test_tokens_are_those_of_encode_as_sequence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["WordPiece", "byte-level BPE"])
-def test_programs_written_for_model2vec_run(tmp_path: Path, kind: str) -> None:
-    """As the card of model2vec 0.10's own export says, but for the path."""
+def test_programs_for_model2vec_exports_work(tmp_path: Path, kind: str) -> None:
+    """Code of the card of model2vec 0.10's export, except for the path."""
     transformers = pytest.importorskip("transformers")
     model = static_model(kind)
     model.export(tmp_path / "out", "onnx")
@@ -98,7 +98,7 @@ def test_programs_written_for_model2vec_run(tmp_path: Path, kind: str) -> None:
     np.testing.assert_allclose(session.run(None, dict(encodings))[0], model.encode(LINES), atol=2e-6)
 
 
-def test_long_text_is_cut(tmp_path: Path) -> None:
+def test_long_texts_are_truncated(tmp_path: Path) -> None:
     model = static_model("WordLevel", max_length=3)
     assert_same(model, tmp_path / "out", ["the sea is never full", "the sea"])
     ids = exported(model, tmp_path / "out").run(["the sea is never full"])["input_ids"]
@@ -128,7 +128,7 @@ def test_tokenizer_without_padding_token(tmp_path: Path) -> None:
     assert config["unk_token"] is None
 
 
-def test_graph_is_sound_and_keeps_the_table_as_it_is(tmp_path: Path) -> None:
+def test_the_graph_is_valid_and_contains_the_table_unchanged(tmp_path: Path) -> None:
     model = static_model(dtype="float16")
     model.export(tmp_path / "out", "onnx")
     graph = onnx.load(tmp_path / "out" / "onnx" / "model.onnx")
@@ -146,7 +146,7 @@ def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SaveError, match="file"):
         static_model().export(tmp_path / "file" / "out", "onnx")

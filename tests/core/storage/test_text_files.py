@@ -1,4 +1,4 @@
-"""Text files that people made: every encoding that spreadsheets and editors write."""
+"""Text files in all encodings that spreadsheets and editors write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from m2v_core.storage.text_files import Encoding, Transcoded, decode_text, log_w
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_encodings_that_the_file_proves(encoding):
+def test_encodings_that_the_content_proves(encoding):
     decoded = decode_text("żółw\n猫\n".encode(encoding), "words.txt")
     assert decoded.text == "żółw\n猫\n" and decoded.warning is None
 
@@ -44,7 +44,7 @@ def test_encodings_that_are_guessed(text, encoding, shown):
 @pytest.mark.parametrize(
     "content", [random.Random(0).randbytes(4000), bytes(range(256)), b"a\0b\0\0c" * 50], ids=["random", "all", "NUL"]
 )
-def test_what_is_no_text(content):
+def test_files_that_are_not_text(content):
     with pytest.raises(InputError, match="data is binary, or text in an unknown encoding. Save it as text in UTF-8"):
         decode_text(content, "data")
 
@@ -56,7 +56,7 @@ def test_files(tmp_path, caplog):
     assert decoded.text == "café"
     log_warnings(decoded.warning, None)
     assert f"{path} is not valid UTF-8 and was read as Windows-1252" in caplog.text
-    with pytest.raises(NotFoundError, match=r"no file absent\.txt\. Check the path"):
+    with pytest.raises(NotFoundError, match=r"File not found: absent\.txt\. Check the path"):
         read_text(tmp_path / "absent.txt", "absent.txt")
     with pytest.raises(InputError, match="can't be read"):
         read_text(tmp_path)
@@ -80,11 +80,11 @@ LISTS = {
 
 @pytest.mark.parametrize("n_words", [1, 2, 3, 5, 8, 12])
 @pytest.mark.parametrize("encoding", LISTS)
-def test_short_lists_are_read_right_or_refused(encoding, n_words):
+def test_short_lists_are_decoded_correctly_or_rejected(encoding, n_words):
     for first in range(len(LISTS[encoding])):
         words = (LISTS[encoding][first:] + LISTS[encoding][:first])[:n_words]
         text = "\n".join(words) + "\n"
-        if _is_utf8(text.encode(encoding)):  # as a word or two may be by chance
+        if _is_utf8(text.encode(encoding)):  # possible by chance for one or two words
             continue
         try:
             decoded = decode_text(text.encode(encoding), "words.txt")
@@ -105,28 +105,28 @@ def _is_utf8(content):
 
 
 @given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"])))
-def test_utf8_is_never_refused_or_guessed(text):
+def test_utf8_is_never_rejected_or_guessed(text):
     for signature in (b"PK\x03\x04", b"%PDF", b"PAR1"):
         assume(not text.encode().startswith(signature))
     decoded = decode_text(text.encode(), "words.txt")
     assert decoded.text == text.removeprefix("\ufeff") and decoded.warning is None
 
 
-def test_damaged_utf8_is_not_taken_for_another_encoding():
+def test_damaged_utf8_is_not_decoded_in_another_encoding():
     content = "я\nпривет мир\nещё слово\n".encode() + b"caf\xe9\n" + "и ещё одно\n".encode()
     with pytest.raises(InputError, match=r"words\.txt is utf-8, but damaged in line 4 \(byte 44\)"):
         decode_text(content, "words.txt")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-le", "cp1252", "gb18030", "cp932"])
-def test_transcoded_in_parts(encoding):
+def test_conversion_in_parts(encoding):
     text = "".join(f"row {i} é\r\n" if encoding == "cp1252" else f"row {i} 東京\r\n" for i in range(20_000))
     file = Transcoded(io.BytesIO(text.encode(encoding)), "words.txt", Encoding(encoding))
     assert io.BufferedReader(file).read().decode().removeprefix("\ufeff") == text
     assert file.n_read == len(text.encode(encoding))
 
 
-def test_damage_is_found_where_it_is():
+def test_the_error_names_the_damaged_line():
     content = "東京\n".encode("cp932") * 30_000 + b"a\x81\x01\n"
     file = io.BufferedReader(Transcoded(io.BytesIO(content), "words.txt", Encoding("cp932")))
     with pytest.raises(InputError, match=r"damaged in line 30,001 \(byte 150,001\)"):

@@ -1,4 +1,4 @@
-"""Word vectors as text, judged by gensim and, where it is installed, by spaCy."""
+"""Word vectors as text, read by gensim and, if installed, by spaCy."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_words_have_the_vectors_of_the_model(tmp_path: Path, kind: str, dtype: s
     model = static_model(kind, dtype=dtype, n_clusters=n_clusters, normalize=False)
     model.export(tmp_path / "vectors.txt", "word2vec")
     found = KeyedVectors.load_word2vec_format(tmp_path / "vectors.txt")
-    # As single tokens, inside a text where its tokenizer sees a space before the word.
+    # As single tokens, inside a text with a space before each word.
     words = [word for word in ("sea", "shells", "fox", "the") if word in found]
     assert len(words) >= 2
     for word in words:
@@ -81,7 +81,7 @@ def test_words_have_the_vectors_of_the_model(tmp_path: Path, kind: str, dtype: s
     assert not {"[UNK]", "<unk>"} & set(found.index_to_key)
 
 
-def test_special_tokens_are_no_words(tmp_path: Path) -> None:
+def test_special_tokens_are_not_words(tmp_path: Path) -> None:
     model = static_model("WordPiece")
     model.tokenizer.add_special_tokens(["[PAD]"])  # as in teachers' tokenizers
     model.export(tmp_path / "vectors.txt", "word2vec")
@@ -89,13 +89,13 @@ def test_special_tokens_are_no_words(tmp_path: Path) -> None:
     assert "the" in found and "[PAD]" not in found
 
 
-def test_nothing_to_write(tmp_path: Path) -> None:
+def test_a_vocabulary_without_words(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no whole words"):
         write_word2vec([], np.zeros((0, 3), np.float32), tmp_path / "vectors.txt")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_folder_is_made(tmp_path: Path) -> None:
+def test_a_missing_folder_is_created(tmp_path: Path) -> None:
     path = write_word2vec(["a"], np.ones((1, 3), np.float32), tmp_path / "new" / "vectors.txt")
     assert KeyedVectors.load_word2vec_format(path).key_to_index == {"a": 0}
     with pytest.raises(SaveError, match="vectors.txt"):

@@ -1,4 +1,4 @@
-"""Texts of other languages than a vocabulary was made for, told by the real tokenizers."""
+"""Coverage of texts in languages other than the vocabulary's, measured with real tokenizers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def is_latin(lines: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("language", UDHR)
-def test_an_english_vocabulary_covers_latin_scripts_alone(english: CoverageMeter, language: str):
+def test_an_english_vocabulary_covers_only_latin_scripts(english: CoverageMeter, language: str):
     found = english.measure(UDHR[language])
     assert found.is_poor is not is_latin(UDHR[language]), found
     assert (found.warning() is None) is is_latin(UDHR[language])
@@ -61,5 +61,5 @@ def test_single_ideographs_are_words_of_a_chinese_vocabulary():
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["1234 5678 !?"], ["a"] * 0])
-def test_texts_without_letters_are_no_reason_to_warn(english: CoverageMeter, texts: list[str]):
+def test_texts_without_letters_cause_no_warning(english: CoverageMeter, texts: list[str]):
     assert english.measure(texts).warning() is None

@@ -1,6 +1,6 @@
-"""What must hold of a static model's tokenizer, whatever the teacher's family and the vocabulary.
+"""Invariants of a static model's tokenizer for every teacher family and vocabulary.
 
-Everything is checked on the tokenizer as it comes back from its own JSON, since that is what gets saved.
+Tokenizers are tested after a round trip through their JSON form, because that is what is saved.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests import teachers
 
 UNUSED = r"\[unused\d+\]"
 PAD_TOKENS = {"[PAD]", "<pad>", "<|endoftext|>"}
-# Words that a pre-tokenizer splits, words of several words, capitals, accents, other scripts.
+# Words that a pre-tokenizer splits, multi-word entries, uppercase, accents, other scripts.
 WORDS = [
     "banana",
     "ice cream",
@@ -48,7 +48,7 @@ CONTEXTS = [
     "so {}.",
     "and {}? yes",
     "({})",
-    'he said "{}"',
+    'he message "{}"',
     "{}!\n",
     "one\n{} two",
     "one\t{}",
@@ -76,7 +76,7 @@ TEXTS = [
 
 @dataclass(frozen=True)
 class Built:
-    """A static tokenizer, back from its JSON, with what the tests ask of it."""
+    """A static tokenizer loaded from its JSON form, with helpers for the tests."""
 
     tokenizer: Tokenizer
     n_rows: int
@@ -99,7 +99,7 @@ def teacher_of(family: str) -> Tokenizer:
 
 
 def pieces(tokenizer: Tokenizer, text: str) -> list[str]:
-    """The tokens of `text` by their names in the vocabulary (a Unigram's `tokens` shows unknown text)."""
+    """The tokens of `text` as in the vocabulary (`tokens` of Unigram models contains unknown text)."""
     ids = tokenizer.encode(text, add_special_tokens=False).ids
     return [tokenizer.id_to_token(token_id) for token_id in ids]
 
@@ -117,13 +117,13 @@ def _build(family: str, vocabulary: tuple[str, ...] | None, use_subword: bool, p
     sequences = [list(sequence) for sequence in static.sequences]
     tokenizer = Tokenizer.from_str(static.tokenizer.to_str())
     assert len(static.ranks) == len(sequences)
-    # Word level has one row more, the last, for the unknown token, which the teacher need not read.
+    # Word level has one more row, the last, for the unknown token, which needs no teacher input.
     word_level = words is not None and not use_subword
     return Built(tokenizer, len(sequences) + word_level, sequences)
 
 
 def check_invariants(built: Built, family: str) -> None:
-    """FORMAT.md's conditions that need no text."""
+    """Check the conditions of FORMAT.md that don't depend on a text."""
     tokens = built.tokenizer.get_vocab(with_added_tokens=True)
     assert sorted(tokens.values()) == list(range(len(tokens))), "ids are not contiguous"
     assert built.n_rows == len(tokens), "rows differ from the vocabulary"
@@ -142,12 +142,12 @@ def check_invariants(built: Built, family: str) -> None:
 
 
 def tokens_over(built: Built, text: str, start: int, end: int) -> list[str]:
-    """The stretches of text, without outer white space, of all tokens that touch text[start:end]."""
+    """The text, without outer whitespace, of all tokens that overlap text[start:end]."""
     offsets = built.tokenizer.encode(text).offsets
     return [text[left:right].strip() for left, right in offsets if max(left, start) < min(right, end)]
 
 
-def assert_one_token_wherever_it_stands(built: Built, word: str, contexts: list[str] = CONTEXTS) -> None:
+def assert_one_token_in_every_context(built: Built, word: str, contexts: list[str] = CONTEXTS) -> None:
     for context in contexts:
         text = context.format(word, word)
         for match in re.finditer(re.escape(word), text):
@@ -158,15 +158,15 @@ def assert_one_token_wherever_it_stands(built: Built, word: str, contexts: list[
 # Output mode: the teacher's subwords
 
 
-def test_output_mode_holds_the_invariants(family: str):
+def test_output_mode_satisfies_the_invariants(family: str):
     check_invariants(build(family), family)
 
 
-def test_the_unknown_token_is_the_unknown_string(family: str):
+def test_unknown_text_gets_the_unknown_token(family: str):
     built = build(family)
     unknown = teachers.UNKNOWN_TOKEN[family]
     if family in ("bytelevel", "modernbert-like", "decoder"):
-        # Bytes cover every text: nothing is unknown, and nothing is lost.
+        # Bytes cover every text, so nothing is unknown.
         assert built.tokens("☃") == pieces(teacher_of(family), "☃")
         return
     assert built.unknown_id == built.tokenizer.token_to_id(unknown)
@@ -193,14 +193,14 @@ def test_nothing_is_added_around_a_text(family: str):
     assert encoding.ids == built.tokenizer.encode("Hello, world!", add_special_tokens=False).ids
 
 
-def test_no_special_token_stays_but_unknown_and_pad(family: str):
+def test_only_unknown_and_pad_of_the_special_tokens_remain(family: str):
     added = json.loads(teachers.tokenizer_json(family))["added_tokens"]
     special = {token["content"] for token in added if token["special"]}
     kept = special & set(build(family).tokenizer.get_vocab())
     assert kept <= PAD_TOKENS | {teachers.UNKNOWN_TOKEN[family]}
 
 
-def test_unused_tokens_go_and_all_other_pieces_stay_in_order(family: str):
+def test_unused_tokens_are_removed_and_all_others_keep_their_order(family: str):
     teacher, built = teacher_of(family).get_vocab(), build(family).tokenizer.get_vocab()
     added = json.loads(teachers.tokenizer_json(family))["added_tokens"]
     special = {token["content"] for token in added if token["special"]}
@@ -209,7 +209,7 @@ def test_unused_tokens_go_and_all_other_pieces_stay_in_order(family: str):
         for token in sorted(teacher, key=teacher.__getitem__)
         if token not in special and not re.search(UNUSED, token)
     ]
-    # The order is the rank, and the rank is the weight.
+    # The order determines the ranks, and these the weights.
     assert [token for token in sorted(built, key=built.__getitem__) if token not in special] == expected
 
 
@@ -230,7 +230,7 @@ def test_without_a_pattern_the_unused_tokens_stay(family: str):
     assert unused <= set(built.tokenizer.get_vocab())
 
 
-def test_a_removed_piece_leaves_all_other_text_as_it_was(family: str):
+def test_removing_a_piece_does_not_change_other_text(family: str):
     teacher = teacher_of(family)
     sentences = teachers.corpus_sentences(300)
     counts = Counter(piece for sentence in sentences for piece in pieces(teacher, sentence))
@@ -249,7 +249,7 @@ def test_a_removed_piece_leaves_all_other_text_as_it_was(family: str):
         assert all(token is not None for token in built.tokens(sentence))
 
 
-def test_a_pattern_that_leaves_nothing_is_refused(family: str):
+def test_a_pattern_that_leaves_nothing_is_rejected(family: str):
     with pytest.raises(InputError):
         build(family, pattern=r"(?s).*")
 
@@ -258,14 +258,14 @@ def test_a_pattern_that_leaves_nothing_is_refused(family: str):
 
 
 @pytest.mark.parametrize("use_subword", [True, False])
-def test_a_vocabulary_holds_the_invariants(family: str, use_subword: bool):
+def test_a_vocabulary_satisfies_the_invariants(family: str, use_subword: bool):
     check_invariants(build(family, WORDS, use_subword), family)
 
 
 @pytest.mark.parametrize("use_subword", [True, False])
 @pytest.mark.parametrize("word", WORDS)
-def test_each_word_is_one_token_wherever_it_stands_alone(family: str, use_subword: bool, word: str):
-    assert_one_token_wherever_it_stands(build(family, WORDS, use_subword), word)
+def test_each_word_is_one_token_in_every_context(family: str, use_subword: bool, word: str):
+    assert_one_token_in_every_context(build(family, WORDS, use_subword), word)
 
 
 @pytest.mark.parametrize("use_subword", [True, False])
@@ -276,13 +276,13 @@ def test_no_two_words_share_a_token(family: str, use_subword: bool):
 
 
 def embeddings_of(word: str) -> list[str]:
-    """Texts in which `word` is a part of another word."""
+    """Texts that contain `word` as a part of another word."""
     before = [f"x{word}", f"9{word}", f"é{word}", f"nice{word}"]
     return before if not word[-1].isalnum() else [*before, f"{word}s", f"{word}9", f"{word}é", f"x{word}y"]
 
 
 @pytest.mark.parametrize("word", [word for word in WORDS if word != "日本"])
-def test_no_word_is_found_inside_another(family: str, word: str):
+def test_no_word_is_matched_inside_another(family: str, word: str):
     subword, word_level, teacher = build(family, WORDS), build(family, WORDS, False), teacher_of(family)
     for text in embeddings_of(word):
         assert subword.tokens(text) == pieces(teacher, text)
@@ -326,26 +326,26 @@ def test_punctuation_after_a_word_is_the_same_piece_as_in_the_teacher(family: st
     assert built.tokens(f"banana{mark}") == [built.tokenizer.id_to_token(word_id), *expected]
 
 
-def test_the_longest_of_several_words_wins(family: str):
+def test_the_longest_of_several_words_is_matched(family: str):
     words = ["york", "new york", "new york city", "city"]
     for use_subword in (True, False):
         built = build(family, words, use_subword)
         assert len({built.known(word)[0] for word in words}) == 4
         for word in words:
-            assert_one_token_wherever_it_stands(built, word, ["{}", "in {}", "in {}, now"])
+            assert_one_token_in_every_context(built, word, ["{}", "in {}", "in {}, now"])
 
 
-def test_words_that_are_pieces_already_get_no_second_row(family: str):
-    # Byte-level families know "world" and " world", a Unigram mostly " world" alone.
+def test_words_that_are_already_pieces_get_no_second_row(family: str):
+    # Byte-level families have "world" and " world", a Unigram model mostly just " world".
     words = ["the", "world", "of", "Congress", "banana"]
     plain, built = build(family), build(family, words)
     check_invariants(built, family)
     assert plain.n_rows < built.n_rows <= plain.n_rows + len(words)
     for word in words:
-        assert_one_token_wherever_it_stands(built, word, ["{}", "a {}", "{} is"])
+        assert_one_token_in_every_context(built, word, ["{}", "a {}", "{} is"])
 
 
-def test_words_keep_their_order_behind_the_subwords(family: str):
+def test_words_keep_their_order_after_the_subwords(family: str):
     words = ["zebra crossing", "banana", "Zanzibar", "ice cream"]
     plain, built = build(family), build(family, words)
     ids = [built.known(word)[0] for word in words]
@@ -387,11 +387,11 @@ def test_duplicates_make_one_row(family: str, use_subword: bool):
 
 
 @pytest.mark.parametrize("use_subword", [True, False])
-def test_words_that_look_like_pieces_or_special_tokens_break_nothing(family: str, use_subword: bool):
+def test_words_that_look_like_pieces_or_special_tokens_cause_no_errors(family: str, use_subword: bool):
     names = ["[CLS]", "[UNK]", "[PAD]", "<s>", "<unk>", "<pad>", "<|endoftext|>", "[unused3]"]
     built = build(family, [*names, "##ing", "▁the", "Ġthe", "##", "▁", "Ġ", "banana"], use_subword)
     check_invariants(built, family)
-    assert_one_token_wherever_it_stands(built, "banana", ["{}", "a {}", "{}, b"])
+    assert_one_token_in_every_context(built, "banana", ["{}", "a {}", "{}, b"])
     if use_subword:
         assert built.tokens("walking the dog") == pieces(teacher_of(family), "walking the dog")
 
@@ -412,10 +412,10 @@ def test_many_words(family: str):
 # A passed vocabulary, word level
 
 
-def test_word_level_knows_nothing_but_its_words(family: str):
+def test_word_level_contains_only_its_words(family: str):
     built = build(family, WORDS, use_subword=False)
     expected = len({word.lower() for word in WORDS})
-    assert expected <= built.n_rows <= expected + 2  # perhaps with an unknown and a pad token
+    assert expected <= built.n_rows <= expected + 2  # possibly with an unknown and a pad token
     for text in ("something else entirely", "bananas ☃", "york", "ice", "cream puff", ",", "", " "):
         assert built.known(text) == []
 
@@ -443,7 +443,7 @@ def test_word_level_on_real_text(family: str):
 
 
 @pytest.mark.parametrize("words", [[], [""], ["   "], ["\n", "\t "]])
-def test_word_level_without_a_usable_word_is_refused(words: list[str]):
+def test_word_level_without_a_usable_word_is_rejected(words: list[str]):
     with pytest.raises(InputError):
         build("wordpiece", words, use_subword=False)
 
@@ -477,7 +477,7 @@ quick = settings(
 @example(words=["İstanbul", "ΣΑΣ", "ǅ", "ﬁ"], use_subword=True)
 @example(words=["##", "##a", "a", " a", "a "], use_subword=False)
 @given(words=st.lists(any_word, min_size=1, max_size=8), use_subword=st.booleans())
-def test_any_vocabulary_holds_the_invariants_or_is_refused(family: str, words: list[str], use_subword: bool):
+def test_any_vocabulary_satisfies_the_invariants_or_is_rejected(family: str, words: list[str], use_subword: bool):
     try:
         built = build(family, words, use_subword)
     except InputError:
@@ -493,7 +493,7 @@ def test_any_vocabulary_holds_the_invariants_or_is_refused(family: str, words: l
 def test_any_word_of_letters_is_one_token_when_it_stands_alone(family: str, words: list[str], use_subword: bool):
     normalizer = teacher_of(family).normalizer
     normal = [normalizer.normalize_str(word) if normalizer else word for word in words]
-    # What the normalizer erases or turns to a mark (a half, a superscript) is no letter to the teacher.
+    # Characters that the normalizer removes or replaces (a half, a superscript) are not letters to the teacher.
     assume(all(re.fullmatch(r"[^\W_]+(?: +[^\W_]+)*", word.strip()) for word in normal))
     assume(len(set(normal)) == len(normal))
     built = build(family, words, use_subword)
@@ -511,7 +511,7 @@ def test_any_word_of_letters_is_one_token_when_it_stands_alone(family: str, word
     left=st.sampled_from(["x", "9", "é", "nice"]),
     right=st.sampled_from(["", "s", "9", "é", "y"]),
 )
-def test_no_word_of_letters_is_found_inside_another(family: str, word: str, left: str, right: str):
+def test_no_word_of_letters_is_matched_inside_another(family: str, word: str, left: str, right: str):
     text = f"{left}{word}{right}"
     normalizer = teacher_of(family).normalizer
     normal = normalizer.normalize_str(word) if normalizer else word
@@ -533,7 +533,7 @@ def test_any_text_tokenizes_as_the_teacher_does(family: str, text: str):
         assert tokens == pieces(teacher, text)
 
 
-# The checks themselves
+# Validation
 
 
 def test_unknown_token_id(family: str):
@@ -547,14 +547,14 @@ def test_unknown_token_id(family: str):
         assert unknown_token_id(teacher) in (None, teacher.token_to_id(teachers.UNKNOWN_TOKEN[family]))
 
 
-def test_a_table_of_another_size_is_refused(family: str):
+def test_a_table_of_another_size_is_rejected(family: str):
     built = build(family)
     for n_rows in (built.n_rows - 1, built.n_rows + 1, 0):
         with pytest.raises(ModelFormatError, match=re.escape(f"{built.n_rows:,}") + "|" + str(built.n_rows)):
             check_tokenizer(built.tokenizer, n_rows)
 
 
-def test_a_gap_between_ids_is_refused():
+def test_a_gap_between_ids_is_rejected():
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1, "b": 3}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     for n_rows in (3, 4):
@@ -571,7 +571,7 @@ def test_the_same_teacher_gives_the_same_tokenizer_every_time(family: str):
         assert first.tokenizer.to_str() == second.tokenizer.to_str()
 
 
-def test_the_teacher_tokenizer_is_left_as_it_was(family: str):
+def test_the_teacher_tokenizer_is_not_modified(family: str):
     teacher = Tokenizer.from_str(teachers.tokenizer_json(family))
     teacher.enable_truncation(7)
     teacher.enable_padding(length=9)
@@ -587,7 +587,7 @@ ENTRIES = ["möchte", "mochte", "パンダ", "ハンダ", "अपने", "अ�
 
 
 @pytest.mark.parametrize("use_subword", [True, False])
-def test_entries_that_share_a_row_are_counted_and_named(use_subword: bool):
+def test_entries_that_share_a_row_are_counted_and_listed(use_subword: bool):
     tokenizer = Tokenizer.from_str(teachers.tokenizer_json("wordpiece"))
     rows = build_static_vocabulary(tokenizer, ENTRIES, use_subword).entries
     assert rows is not None
@@ -595,27 +595,27 @@ def test_entries_that_share_a_row_are_counted_and_named(use_subword: bool):
     summary = rows.summary()
     assert summary is not None and summary.startswith("11 entries, 6 rows: 5 share the row of another entry")
     assert "möchte = mochte; パンダ = ハンダ; अपने = अपन; ..." in summary
-    # The count is that of the table.
+    # Must equal the number of rows of the table.
     static = build_static_vocabulary(tokenizer, ENTRIES, use_subword)
     n_others = len(build_static_vocabulary(tokenizer).sequences) if use_subword else 0
     assert len(static.sequences) - n_others == 6
 
 
-def test_entries_of_mixed_scripts_are_named():
+def test_entries_of_mixed_scripts_are_listed():
     tokenizer = Tokenizer.from_str(teachers.tokenizer_json("unigram"))
     rows = build_static_vocabulary(tokenizer, ["T恤", "听歌", "ice cream"], use_subword=False).entries
     assert rows is not None and rows == EntryRows.from_json(json.loads(json.dumps(rows.to_json())))
     assert rows.summary() == (
-        "1 entry is partly in a script without spaces, and found between spaces and punctuation alone (T恤)."
+        "1 entry is partly in a script without spaces, and only matched between spaces and punctuation (T恤)."
     )
-    # WordPiece tokenizers part ideographs, and find it.
+    # WordPiece tokenizers split ideographs, and match it.
     tokenizer = Tokenizer.from_str(teachers.tokenizer_json("wordpiece"))
     found = build_static_vocabulary(tokenizer, ["T恤"], use_subword=False)
     assert found.entries is not None and found.entries.summary() is None
     assert 0 in found.tokenizer.encode("买T恤吧").ids
 
 
-def test_entries_with_a_row_each_need_no_words():
+def test_entries_with_a_row_each_have_no_summary():
     tokenizer = Tokenizer.from_str(teachers.tokenizer_json("wordpiece-cased"))
     rows = build_static_vocabulary(tokenizer, ["Berlin", "berlin", "Berlin"], use_subword=False).entries
     assert rows is not None and (rows.n_entries, rows.n_rows, rows.summary()) == (2, 2, None)
@@ -633,7 +633,7 @@ WITHOUT_SPACES = {
 
 @pytest.mark.parametrize("use_subword", [True, False])
 @pytest.mark.parametrize("text", WITHOUT_SPACES)
-def test_entries_are_found_inside_text_without_spaces(family: str, text: str, use_subword: bool):
+def test_entries_are_matched_inside_text_without_spaces(family: str, text: str, use_subword: bool):
     entries = WITHOUT_SPACES[text]
     static = build_static_vocabulary(
         Tokenizer.from_str(teachers.tokenizer_json(family)),

@@ -24,23 +24,23 @@ def distill(
     vocabulary_quantization: int | None = None,
     pooling: PoolingMode | str = PoolingMode.MEAN,
 ) -> StaticModel:
-    """A static model distilled from a Sentence Transformer; see `m2v_core.distill`, with `recipe="model2vec"`.
+    """Distill a Sentence Transformer into a static model; see `m2v_core.distill`, with `recipe="model2vec"`.
 
     Args:
         model_name: A folder, or a repository on the Hub.
-        vocabulary: Words and phrases to add to the teacher's own pieces; None for these alone.
-        device: Of torch; None to choose.
+        vocabulary: Words and phrases to add to the teacher's own pieces; None for no additions.
+        device: Device of torch; None to choose.
         pca_dims: Dimensions to keep, a share of variance to explain, `"auto"` to rotate only, or None for no PCA.
-        sif_coefficient: The a of SIF weights; None weighs all rows alike.
-        token_remove_pattern: The teacher's pieces that begin with a match of this regular expression are dropped.
-        trust_remote_code: Whether code that comes with the teacher may run.
+        sif_coefficient: The a of SIF weights; None gives all rows the same weight.
+        token_remove_pattern: Remove the teacher's pieces that begin with a match of this regular expression.
+        trust_remote_code: Whether to run custom code of the teacher.
         quantize_to: `"float32"`, `"float16"` or `"int8"`; `"float64"` gives float32.
-        vocabulary_quantization: Rows to share between all tokens; None for one row a token.
+        vocabulary_quantization: Number of rows shared by all tokens; None for one row per token.
         pooling: `"mean"`, `"last"`, `"first"` or `"pooler"`.
 
     Raises:
-        InputError: An argument is out of its range.
-        TeacherError: The teacher can't be used.
+        InputError: An argument is out of range.
+        TeacherError: The teacher can't be distilled.
     """
     settings = _settings(sif_coefficient, token_remove_pattern, quantize_to, vocabulary_quantization, pooling)
     return StaticModel.of(
@@ -60,7 +60,7 @@ def distill_from_model(
     vocabulary_quantization: int | None = None,
     pooling: PoolingMode | str = PoolingMode.MEAN,
 ) -> StaticModel:
-    """A static model distilled from a transformers model and its fast tokenizer; the rest is as in `distill`."""
+    """Distill a transformers model with its fast tokenizer into a static model; otherwise like `distill`."""
     settings = _settings(sif_coefficient, token_remove_pattern, quantize_to, vocabulary_quantization, pooling)
     return StaticModel.of(pipeline.distill_from_model(model, tokenizer, vocabulary, device, pca_dims, **settings))
 

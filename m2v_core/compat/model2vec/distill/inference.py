@@ -1,4 +1,4 @@
-"""How a teacher's hidden states become a vector."""
+"""How the hidden states of a teacher are pooled."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def evaluate_single_or_multi_label(predictions: Iterable[Any], y: Iterable[Any])
 
     Args:
         predictions: A label, or a list of labels, for each text.
-        y: The true ones.
+        y: The true labels.
 
     Returns:
         `{label: {"precision", "recall", "f1-score", "support"}, "accuracy", "macro avg": ..., "weighted avg": ...}`.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Activation(str, Enum):  # noqa: UP042  # model2vec's own, whose str() is that of an Enum
-    """What turns the outputs of the last layer into those of the head."""
+    """The activation after the last layer."""
 
     SOFTMAX = "softmax"
     SIGMOID = "sigmoid"
@@ -29,8 +29,8 @@ class MLPHead:
 
     Args:
         layers: At least one, except for `Activation.IDENTITY`.
-        activation: Softmax for one label a text, sigmoid for any number, identity for numbers.
-        classes: (n_labels,) the outputs' labels; None for `Activation.IDENTITY`.
+        activation: Softmax for one label per text, sigmoid for any number of labels, identity for numbers.
+        classes: (n_labels,) labels of the outputs; None for `Activation.IDENTITY`.
 
     Attributes:
         layers: As passed.
@@ -39,7 +39,7 @@ class MLPHead:
 
     Raises:
         InputError: `classes` don't fit the activation.
-        ModelFormatError: The shapes don't fit together, or a number is NaN or infinite.
+        ModelFormatError: The shapes are inconsistent, or a number is NaN or infinite.
     """
 
     def __init__(self, layers: Sequence[Layer], activation: Activation, classes: NDArray[Any] | None = None) -> None:
@@ -55,20 +55,20 @@ class MLPHead:
 
     @classmethod
     def of(cls, head: Head) -> MLPHead:
-        """The same head as one of this class."""
+        """Convert a head to this class."""
         if not head.has_labels:
             return cls(head.layers, Activation.IDENTITY)
         return cls(head.layers, Activation.SIGMOID if head.is_multi_label else Activation.SOFTMAX, head.classes)
 
     def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, n_outputs) the activated outputs, for (n, dim) embeddings."""
+        """Compute the activated outputs, (n, n_outputs), for (n, dim) embeddings."""
         return self.head.logits(X) if self.activation == Activation.IDENTITY else self.head.probabilities(X)
 
     def predict_index(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """(n,) the number of the largest output."""
+        """Compute the index of the largest output, (n,)."""
         indices: NDArray[np.int64] = self.head.logits(X).argmax(axis=1)
         return indices
 
     def predict_regression(self, X: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, n_outputs) the outputs of the last layer."""
+        """Compute the outputs of the last layer, (n, n_outputs)."""
         return self.head.logits(X)

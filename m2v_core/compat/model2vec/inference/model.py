@@ -1,4 +1,4 @@
-"""`StaticModelPipeline`: a static model and a head, opened, applied, judged and saved."""
+"""`StaticModelPipeline`: a static model with a head; loading, prediction, evaluation and saving."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 class StaticModelPipeline:
-    """Texts to labels or numbers.
+    """Predicts labels or numbers from texts.
 
     Args:
-        model: What embeds the texts.
-        head: What turns embeddings into labels or numbers.
+        model: Computes the embeddings.
+        head: Predicts labels or numbers from embeddings.
 
     Attributes:
         model: As passed.
@@ -48,7 +48,7 @@ class StaticModelPipeline:
 
     @classmethod
     def from_pretrained(cls, path: str | PathLike[str], token: str | None = None) -> Self:
-        """The pipeline in a folder or a Hub repository, as any release of model2vec or this library saved it.
+        """Load a pipeline from a folder or a Hub repository, as saved by any release of model2vec or this library.
 
         Args:
             path: A folder, or else a Hub repository.
@@ -56,9 +56,9 @@ class StaticModelPipeline:
 
         Raises:
             NotFoundError: No such folder, no such repository, or no head in it.
-            HubError: There is no such folder, and the Hub can't be reached or refused.
-            ModelFormatError: The head is damaged, or one of types that aren't trusted.
-            MissingExtraError: It has a skops file alone, and skops or scikit-learn isn't installed.
+            HubError: There is no such folder, and the Hub can't be reached or rejected the request.
+            ModelFormatError: The head is damaged, or contains untrusted types.
+            MissingExtraError: There is only a skops file, and skops or scikit-learn isn't installed.
         """
         folder = _folder(path, token)
         if not (folder / HEAD).is_file() and (folder / SKOPS_HEAD).is_file():
@@ -69,12 +69,12 @@ class StaticModelPipeline:
         return _opened(cls, folder, (HEAD, SKOPS_HEAD))
 
     def save_pretrained(self, path: str | PathLike[str]) -> None:
-        """Write the pipeline so that this library and model2vec from 0.9 on open it.
+        """Write the pipeline in a format that this library and model2vec from 0.9 on can load.
 
-        All or nothing: when writing fails, what stood at `path` before still stands.
+        Atomic: if writing fails, existing files at `path` are unchanged.
 
         Args:
-            path: The folder to write; made when missing.
+            path: The folder to write; created if missing.
 
         Raises:
             SaveError: The folder can't be written, or the disk is full.
@@ -88,18 +88,18 @@ class StaticModelPipeline:
             replace(self.model.stored(), config={**self.model.config, storage.CONFIG_KEY: storage.head_config(head)}),
             unk_token_id=self.model.unk_token_id,
             classifier=labels if head.has_labels else None,
-            beside={HEAD: storage.to_safetensors(head)},
+            extra_files={HEAD: storage.to_safetensors(head)},
         )
 
     def push_to_hub(
         self, repo_id: str, subfolder: str | None = None, token: str | None = None, private: bool = False
     ) -> Pushed:
-        """Publish the pipeline on the Hub, in place of a model that is there.
+        """Publish the pipeline on the Hub, replacing an existing model.
 
         Args:
             repo_id: `owner/name`, or `name` for the token's own account.
             subfolder: Folder of the repository to publish to; None for its root.
-            token: Hub token that may write.
+            token: Hub token with write access.
             private: Whether a new repository is private.
         """
         with TemporaryDirectory(prefix="m2v-push-") as temporary:
@@ -117,16 +117,16 @@ class StaticModelPipeline:
         multiprocessing_threshold: int = 10_000,
         threshold: float = 0.5,
     ) -> NDArray[Any]:
-        """The label, labels or numbers of each text.
+        """Predict the label, labels or numbers of each text.
 
         Args:
             X: One text, or any number of them.
-            show_progress_bar: Show one on stderr.
-            max_length: Tokens to read of each text; None for all; the model's own limit when not passed.
-            batch_size: Accepted.
-            use_multiprocessing: Accepted.
-            multiprocessing_threshold: Accepted.
-            threshold: Where a text has any number of labels, those of a larger probability are given.
+            show_progress_bar: Show a progress bar on stderr.
+            max_length: Maximum number of tokens per text; None for no limit; the model's own limit if not passed.
+            batch_size: Accepted, but ignored.
+            use_multiprocessing: Accepted, but ignored.
+            multiprocessing_threshold: Accepted, but ignored.
+            threshold: If texts can have any number of labels, predict those with a larger probability.
 
         Returns:
             (n_texts,) labels; (n_texts,) arrays of labels; or (n_texts, n_outputs) float32.
@@ -151,7 +151,7 @@ class StaticModelPipeline:
         use_multiprocessing: bool = True,
         multiprocessing_threshold: int = 10_000,
     ) -> NDArray[np.float32]:
-        """(n_texts, n_labels) the probability of each label; the arguments are those of `predict`.
+        """Return the probability of each label, (n_texts, n_labels); the arguments are those of `predict`.
 
         Raises:
             ValueError: The head returns numbers.
@@ -162,12 +162,12 @@ class StaticModelPipeline:
     def evaluate(
         self, X: str | Iterable[str], y: Iterable[Any], batch_size: int = 1024, threshold: float = 0.5
     ) -> dict[str, Any]:
-        """How well predictions fit the truth; see `evaluate_single_or_multi_label`.
+        """Compare predictions with true labels; see `evaluate_single_or_multi_label`.
 
         Args:
             X: The texts.
             y: Their true labels.
-            batch_size: Accepted.
+            batch_size: Accepted, but ignored.
             threshold: As in `predict`.
 
         Raises:
@@ -183,22 +183,22 @@ class StaticModelPipeline:
 
     def _check_labels(self, method: str) -> None:
         if self.classes_ is None:
-            raise ValueError(f"{method} needs labels, but the head of this pipeline returns numbers. Call predict.")
+            raise ValueError(f"{method} requires labels, but the head of this pipeline returns numbers. Use predict.")
 
 
 def convert_legacy_pipeline(
     path: str | PathLike[str], token: str | None = None, trust_remote_code: bool = False
 ) -> StaticModelPipeline:
-    """The pipeline in a folder or a Hub repository that holds `pipeline.skops`, as model2vec saved it before 0.9.
+    """Load a pipeline from a folder or a Hub repository with `pipeline.skops`, as saved by model2vec before 0.9.
 
     Args:
         path: A folder, or else a Hub repository.
         token: Hub token, for private and gated repositories.
-        trust_remote_code: Accepted; the file's own code is never run.
+        trust_remote_code: Accepted, but ignored; code of the file is never run.
 
     Raises:
         NotFoundError: No such folder, no such repository, or no `pipeline.skops` in it.
-        ModelFormatError: The file is damaged, or holds types that aren't trusted.
+        ModelFormatError: The file is damaged, or contains untrusted types.
         MissingExtraError: skops or scikit-learn isn't installed.
     """
     return _opened(StaticModelPipeline, _folder(path, token), (SKOPS_HEAD,))
@@ -219,7 +219,7 @@ def _folder(path: str | PathLike[str], token: str | None) -> Path:
 def _opened(kind: type[_Pipeline], folder: Path, heads: tuple[str, ...]) -> _Pipeline:
     if not any((folder / name).is_file() for name in heads):
         raise NotFoundError(
-            f"{folder} holds no {' or '.join(heads)}. Train a model first, or open it as a StaticModel."
+            f"{folder} contains no {' or '.join(heads)}. Train a model first, or load it as a StaticModel."
         )
     model = StaticModel.from_pretrained(folder)
     head = storage.load_head(folder, model.config) if HEAD in heads else storage.load_skops(folder / SKOPS_HEAD)

@@ -1,4 +1,4 @@
-"""Models that torch trains together with a head: labels, similarities, numbers and pairs."""
+"""Models with a head that torch trains: labels, similarities, numbers and pairs."""
 
 from m2v_core.errors import NeedsExtra
 

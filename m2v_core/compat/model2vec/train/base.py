@@ -1,4 +1,4 @@
-"""What all trainable models share: a table, a head, and how they become models to use."""
+"""Base class of all trainable models: table, head, and conversion to static models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from m2v_core.compat.model2vec.model import DEFAULT_MAX_LENGTH, StaticModel
 from m2v_core.compat.model2vec.train.dataset import TextExamples, TokenBatch
 from m2v_core.compat.model2vec.train.trainer import Examples, Loss, Schedule, train
 from m2v_core.compat.model2vec.train.utils import MAX_VALIDATION_SIZE, split_indices
-from m2v_core.encoder.plain import token_ids, without
+from m2v_core.encoder.plain import drop_token, token_ids
 from m2v_core.encoder.progress_bar import progress_bar
 from m2v_core.encoder.texts import checked_max_length, checked_texts, well_formed
 from m2v_core.errors import InputError
@@ -36,17 +36,18 @@ class BaseFinetuneable(nn.Module):
 
     Args:
         vectors: (n_rows, dim) the table, trained as float32.
-        tokenizer: Copied; the copy neither truncates nor pads.
+        tokenizer: Copied; truncation and padding of the copy are disabled.
         hidden_dim: Width of the hidden layers.
-        n_layers: Hidden layers. With none, the head is one linear layer, or nothing where `out_dim` is the table's.
+        n_layers: Number of hidden layers. With none, the head is one linear layer, or nothing if `out_dim` is that of
+            the table.
         out_dim: Width of the head's output.
-        token_mapping: Row of each token; None where token i has row i.
-        weights: (n_vocabulary,) factor for each token's row; None for ones.
-        freeze: Whether the table stays as it is.
+        token_mapping: Row of each token; None if token i has row i.
+        weights: (n_vocabulary,) factor for each token's row; None if all are 1.
+        freeze: Whether to keep the table unchanged.
         normalize: Whether embeddings have unit length.
-        freeze_weights: Whether the weights stay as they are. None: they are trained if there are any. False: they are
-            trained, and start at 1 if there are none.
-        max_length: Tokens read of each text; None for all.
+        freeze_weights: Whether to keep the weights unchanged. None: train existing weights. False: train weights,
+            starting at 1 if there are none.
+        max_length: Maximum number of tokens per text; None for no limit.
     """
 
     _always_has_head = False
@@ -95,7 +96,7 @@ class BaseFinetuneable(nn.Module):
         model_name: str | PathLike[str] | None = None,
         **arguments: Any,
     ) -> Self:
-        """A model that starts at the static model in a folder or a Hub repository.
+        """Create a model from the static model in a folder or a Hub repository.
 
         Args:
             path: A folder, or else a Hub repository.
@@ -112,11 +113,11 @@ class BaseFinetuneable(nn.Module):
     def from_static_model(
         cls, *, model: StaticModel, max_length: int | EllipsisType | None = ..., **arguments: Any
     ) -> Self:
-        """A model that starts at a static model.
+        """Create a model from a static model.
 
         Args:
-            model: Where to start.
-            max_length: Tokens read of each text; None for all; the model's own limit when not passed.
+            model: Initial parameters.
+            max_length: Maximum number of tokens per text; None for no limit; the model's own limit if not passed.
             **arguments: As for the class, except for the parts of the model.
         """
         return cls(
@@ -129,18 +130,18 @@ class BaseFinetuneable(nn.Module):
         )
 
     def construct_embeddings(self) -> nn.EmbeddingBag:
-        """The table, as the class got it; it adds up the rows of each text."""
+        """Create the initial table, as a layer that sums the rows of each text."""
         return nn.EmbeddingBag.from_pretrained(self.vectors.clone(), freeze=self.freeze, mode="sum")
 
     def construct_weights(self) -> nn.Parameter | None:
-        """The factors of the tokens' rows, as the class got them; None without."""
+        """Create the initial factors of the tokens' rows; None without weights."""
         if self._weights is None and self.freeze_weights is not False:
             return None
         weights = torch.ones(len(self.token_mapping)) if self._weights is None else self._weights.clone().float()
         return nn.Parameter(weights, requires_grad=not self.freeze_weights)
 
     def construct_head(self) -> nn.Sequential:
-        """A new head: linear layers with ReLU between them."""
+        """Create a new head: linear layers with ReLU between them."""
         if not self.n_layers and not self._always_has_head and self.embed_dim == self.out_dim:
             return nn.Sequential()
         widths = [self.embed_dim, *[self.hidden_dim] * self.n_layers, self.out_dim]
@@ -156,28 +157,28 @@ class BaseFinetuneable(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the table is."""
+        """The device of the table."""
         return self.embeddings.weight.device
 
     def tokenize(self, texts: list[str]) -> TokenBatch:
-        """The known tokens of the texts."""
+        """Return the known tokens of the texts."""
         return TokenBatch.from_token_ids(self._tokenize_ids(texts))
 
     def forward(self, batch: TokenBatch) -> Any:
-        """(n_texts, out_dim) what the head makes of the texts' embeddings."""
+        """Compute the head's outputs for the texts, (n_texts, out_dim)."""
         return self.head(self._encode(batch))
 
     @torch.no_grad()
     def encode(self, X: list[str], batch_size: int = 1024, show_progress_bar: bool = False) -> NDArray[np.float32]:
-        """The head's output for each text.
+        """Compute the head's output for each text.
 
         Args:
             X: The texts.
-            batch_size: Texts in a batch.
-            show_progress_bar: Show one on stderr.
+            batch_size: Number of texts per batch.
+            show_progress_bar: Show a progress bar on stderr.
 
         Returns:
-            (n_texts, out_dim) float32; of a classifier, before softmax or sigmoid.
+            (n_texts, out_dim) float32; for a classifier, before softmax or sigmoid.
         """
         texts = checked_texts(X)
         found = [np.empty((0, self.out_dim), np.float32)]
@@ -190,7 +191,7 @@ class BaseFinetuneable(nn.Module):
         return np.concatenate(found)
 
     def to_static_model(self) -> StaticModel:
-        """The model without the head; the weights are in its rows, unless tokens share rows."""
+        """Return the model without the head; weights are multiplied into its rows, unless tokens share rows."""
         table = self.embeddings.weight.detach().cpu().numpy().copy()
         weights = None if self.w is None else self.w.detach().cpu().numpy().copy()
         mapping = None if len(self.token_mapping) == len(table) else self.token_mapping.cpu().numpy()
@@ -206,7 +207,7 @@ class BaseFinetuneable(nn.Module):
         )
 
     def to_pipeline(self) -> StaticModelPipeline:
-        """The model and its head, to use without torch."""
+        """Return the model and its head for use without torch."""
         layers = [
             Layer(layer.weight.detach().cpu().numpy().copy(), layer.bias.detach().cpu().numpy().copy())
             for layer in self.head
@@ -215,23 +216,23 @@ class BaseFinetuneable(nn.Module):
         return StaticModelPipeline(self.to_static_model(), MLPHead(layers, *self._activation()))
 
     def _activation(self) -> tuple[Activation, NDArray[Any] | None]:
-        """What follows the head, and the labels of its outputs."""
+        """The activation after the head, and the labels of its outputs."""
         return Activation.IDENTITY, None
 
     def _initialize(self) -> None:
-        """Start over, as the class got the parts, with a new head."""
+        """Reset all parameters to their initial values, with a new head."""
         self.head = self.construct_head()
         self.embeddings = self.construct_embeddings()
         self.w = self.construct_weights()
 
     def _tokenize_ids(self, texts: list[str]) -> list[list[int]]:
-        return without(token_ids(self.tokenizer, well_formed(texts), self.max_length), self.unk_token_id)
+        return drop_token(token_ids(self.tokenizer, well_formed(texts), self.max_length), self.unk_token_id)
 
     def _apply_token_dropout(self, batch: TokenBatch) -> TokenBatch:
         return batch.without_some(self.token_dropout) if self.training and self.token_dropout > 0 else batch
 
     def _encode(self, batch: TokenBatch) -> torch.Tensor:
-        """(n_texts, dim) the embeddings, as a static model gives them; in training, without some of the tokens."""
+        """Compute embeddings like a static model, (n_texts, dim); in training, with token dropout."""
         batch = self._apply_token_dropout(batch)
         weights = None if self.w is None else self.w[batch.ids]
         sums: torch.Tensor = self.embeddings(self.token_mapping[batch.ids], batch.offsets, per_sample_weights=weights)
@@ -248,7 +249,7 @@ class BaseFinetuneable(nn.Module):
         random_seed: int,
         strata: list[Any] | None = None,
     ) -> tuple[TextExamples, TextExamples]:
-        """Examples to learn from, and to check on."""
+        """Create training and validation examples."""
         ids = self._tokenize_ids(texts)
         if texts_val is not None and targets_val is not None:
             return TextExamples(ids, targets), TextExamples(self._tokenize_ids(texts_val), targets_val)
@@ -265,10 +266,10 @@ class BaseFinetuneable(nn.Module):
         batch_size: int | None,
         **schedule: Any,
     ) -> None:
-        """Train on the first examples and check on the second; the other arguments are those of `fit`."""
+        """Train on the first examples and validate on the second; the other arguments are those of `fit`."""
         if not 0 <= token_dropout < 1:
             raise InputError(f"token_dropout must be a share of the tokens from 0 to below 1, not {token_dropout!r}.")
-        for examples_of, name in zip(examples, ("learn from", "check on"), strict=True):
+        for examples_of, name in zip(examples, ("train on", "validate on"), strict=True):
             if not len(examples_of):
                 raise InputError(f"There are no texts to {name}. Pass two texts or more, or validation data.")
         if batch_size is None:

@@ -1,4 +1,4 @@
-"""Texts to labels, trained with torch."""
+"""Text classification, trained with torch."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from m2v_core.errors import InputError
 
 
 class FocalLoss(nn.Module):
-    """Cross-entropy in which confident predictions count less; with one label a text.
+    """Cross-entropy with a lower weight for confident predictions; for one label per text.
 
     Args:
-        gamma: How much less; 0 for cross-entropy.
-        weight: (n_labels,) factor of each label; None for ones.
+        gamma: Strength of the effect; 0 for cross-entropy.
+        weight: (n_labels,) factor of each label; None if all are 1.
     """
 
     def __init__(self, gamma: float = 0.0, weight: torch.Tensor | None = None) -> None:
@@ -36,7 +36,7 @@ class FocalLoss(nn.Module):
         self.weight = weight
 
     def forward(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The mean loss of logits (n, n_labels) and the numbers of the true labels (n,)."""
+        """Compute the mean loss of logits (n, n_labels), given the indices of the true labels (n,)."""
         losses = nn.functional.cross_entropy(logits, y, reduction="none")
         factors = _doubt(losses) ** self.gamma
         if self.weight is None:
@@ -46,11 +46,11 @@ class FocalLoss(nn.Module):
 
 
 class BinaryFocalLoss(nn.Module):
-    """As `FocalLoss`, with any number of labels a text.
+    """Like `FocalLoss`, for any number of labels per text.
 
     Args:
-        gamma: How much less; 0 for binary cross-entropy.
-        pos_weight: (n_labels,) factor of the texts that have each label; None for ones.
+        gamma: Strength of the effect; 0 for binary cross-entropy.
+        pos_weight: (n_labels,) factor of the texts with each label; None if all are 1.
     """
 
     def __init__(self, gamma: float = 0.0, pos_weight: torch.Tensor | None = None) -> None:
@@ -59,7 +59,7 @@ class BinaryFocalLoss(nn.Module):
         self.pos_weight = pos_weight
 
     def forward(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """The mean loss of logits (n, n_labels) and zeros and ones of the same shape."""
+        """Compute the mean loss of logits (n, n_labels), given zeros and ones of the same shape."""
         weight = None if self.pos_weight is None else self.pos_weight.to(y.device)
         losses = binary_cross_entropy_with_logits(logits, y, pos_weight=weight, reduction="none")
         plain = binary_cross_entropy_with_logits(logits, y, reduction="none")
@@ -67,16 +67,16 @@ class BinaryFocalLoss(nn.Module):
 
 
 def _doubt(losses: torch.Tensor) -> torch.Tensor:
-    """1 - p, for -log p; above 0, where the gradient of a power is finite."""
+    """Return 1 - p for -log p; above 0, so that the gradient of a power is finite."""
     return (-torch.expm1(-losses)).clamp(min=torch.finfo(losses.dtype).tiny)
 
 
 class StaticModelForClassification(BaseFinetuneable):
-    """A static model with a head that tells labels apart; the arguments are those of `BaseFinetuneable`.
+    """A static model with a classification head; the arguments are those of `BaseFinetuneable`.
 
     Attributes:
         classes_: The labels, ascending; `"0"`, `"1"`, ... before `fit`.
-        multilabel: Whether a text has any number of labels, and not exactly one.
+        multilabel: Whether a text can have any number of labels instead of exactly one.
     """
 
     _always_has_head = True
@@ -88,13 +88,13 @@ class StaticModelForClassification(BaseFinetuneable):
 
     @property
     def classes(self) -> NDArray[Any]:
-        """(n_labels,) the labels."""
+        """The labels, (n_labels,)."""
         return np.array(self.classes_)
 
     def predict(
         self, X: list[str], show_progress_bar: bool = False, batch_size: int = 1024, threshold: float = 0.5
     ) -> NDArray[Any]:
-        """The label, or labels, of each text; see `StaticModelPipeline.predict`."""
+        """Predict the label or labels of each text; see `StaticModelPipeline.predict`."""
         probabilities = self.predict_proba(X, show_progress_bar, batch_size)
         if not self.multilabel:
             labels: NDArray[Any] = self.classes[probabilities.argmax(axis=1)]
@@ -107,7 +107,7 @@ class StaticModelForClassification(BaseFinetuneable):
     def predict_proba(
         self, X: list[str], show_progress_bar: bool = False, batch_size: int = 1024
     ) -> NDArray[np.float32]:
-        """(n_texts, n_labels) the probability of each label."""
+        """Return the probability of each label, (n_texts, n_labels)."""
         logits = torch.from_numpy(self.encode(X, batch_size, show_progress_bar))
         probabilities: NDArray[np.float32] = (logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).numpy()
         return probabilities
@@ -115,7 +115,7 @@ class StaticModelForClassification(BaseFinetuneable):
     def evaluate(
         self, X: list[str], y: Sequence[Any], batch_size: int = 1024, threshold: float = 0.5
     ) -> dict[str, Any]:
-        """How well predictions fit the truth; see `evaluate_single_or_multi_label`."""
+        """Compare predictions with true labels; see `evaluate_single_or_multi_label`."""
         return evaluate_single_or_multi_label(self.predict(X, batch_size=batch_size, threshold=threshold), y)
 
     def fit(
@@ -137,31 +137,31 @@ class StaticModelForClassification(BaseFinetuneable):
         token_dropout: float = 0.0,
         focal_gamma: float = 0.0,
     ) -> Self:
-        """Learn to tell the labels apart, from the start, and keep the state that did best on the texts held out.
+        """Train on labeled texts, from the initial state, and keep the best state on held-out texts.
 
         Args:
             X: Texts: a list, or a column of a Hugging Face dataset.
             y: One label for each text, or a list for each text; text or whole numbers.
-            learning_rate: Of Adam.
-            batch_size: Texts in a batch; None to choose.
-            min_epochs: Epochs before early stopping.
-            max_epochs: Epochs at most; -1 or None for no limit.
-            early_stopping_patience: Checks without a gain before stopping; None for no early stopping.
-            test_size: Share of the texts to hold out (10,000 at most), or how many.
-            device: Of torch, or `"auto"`.
-            X_val: Texts to check on, in place of some held out.
+            learning_rate: Learning rate of Adam.
+            batch_size: Number of texts per batch; None to choose.
+            min_epochs: Number of epochs before early stopping.
+            max_epochs: Maximum number of epochs; -1 or None for no limit.
+            early_stopping_patience: Number of checks without improvement before stopping; None for no early stopping.
+            test_size: Share (10,000 texts at most) or number of texts to hold out.
+            device: Device of torch, or `"auto"`.
+            X_val: Texts for validation, instead of held-out ones.
             y_val: Their labels.
-            class_weight: `"balanced"` lets each label count alike; or the weight of each label, by label.
-            validation_steps: Steps between two checks; None to choose.
-            random_seed: Of all that is drawn at random.
-            token_dropout: Share of the tokens to leave out at random while learning.
-            focal_gamma: Of the focal loss; 0 for cross-entropy.
+            class_weight: `"balanced"` gives each label the same weight; or the weight of each label, by label.
+            validation_steps: Number of steps between two checks; None to choose.
+            random_seed: Random seed.
+            token_dropout: Share of the tokens to drop at random during training.
+            focal_gamma: Gamma of the focal loss; 0 for cross-entropy.
 
         Returns:
-            Itself.
+            The model.
 
         Raises:
-            InputError: The texts or labels can't be learned from, or an argument is out of range.
+            InputError: The texts or labels are not valid for training, or an argument is out of range.
         """
         if focal_gamma < 0:
             raise InputError(f"focal_gamma must be 0 or more, not {focal_gamma!r}.")
@@ -203,14 +203,14 @@ class StaticModelForClassification(BaseFinetuneable):
         return Activation.SIGMOID if self.multilabel else Activation.SOFTMAX, self.classes
 
     def _targets(self, lists: list[list[Label]]) -> torch.Tensor:
-        """(n_texts, n_labels) zeros and ones, or (n_texts,) numbers of labels."""
+        """Convert labels to zeros and ones, (n_texts, n_labels), or to indices of labels, (n_texts,)."""
         members = torch.from_numpy(membership(lists, self.classes_))
         return members.float() if self.multilabel else members.float().argmax(dim=1)
 
     def _resolve_class_weight(
         self, class_weight: Literal["balanced"] | Mapping[Any, float] | torch.Tensor | None, counts: Mapping[Any, int]
     ) -> torch.Tensor | None:
-        """(n_labels,) the weight of each label, given how many texts have it."""
+        """The weight of each label, (n_labels,), given its number of texts."""
         if class_weight is None:
             return None
         if isinstance(class_weight, str):
@@ -229,7 +229,7 @@ def _accuracy(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def _jaccard(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Labels that are both true and predicted, of those that are either; the mean over texts."""
+    """Number of labels both true and predicted, divided by the number of labels in either; the mean over texts."""
     predicted, true = logits > 0, y > 0
     either = (predicted | true).sum(dim=1)
     return ((predicted & true).sum(dim=1) / either.clamp(min=1)).mean()

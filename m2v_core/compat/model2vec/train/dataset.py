@@ -1,4 +1,4 @@
-"""Training data: arguments of `fit` as lists, and batches of token ids."""
+"""Training data: conversion of the arguments of `fit` to lists, and batches of token ids."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from m2v_core.errors import InputError
 
 
 def as_list(name: str, values: Any) -> list[Any]:
-    """The values of an argument as Python objects.
+    """Convert the values of an argument to Python objects.
 
     Args:
-        name: Of the argument, for the message.
+        name: Name of the argument, for the message.
         values: A list, a tuple, an array, a tensor, or a column of a Hugging Face dataset.
 
     Raises:
-        InputError: Something else.
+        InputError: Another type.
     """
     kind = type(values)
     if kind.__module__.partition(".")[0] == "datasets":
@@ -50,20 +50,20 @@ def as_texts(name: str, values: Any) -> list[str]:
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(
-                f"All texts in {name} must be strings, but number {number} (counting from 0) is {type(text).__name__}."
+                f"All texts in {name} must be strings, but text {number} (counting from 0) is {type(text).__name__}."
             )
     return texts
 
 
 def read_columns(reads_second: Callable[[str, Any], list[Any]], **columns: Any) -> list[Any]:
-    """Four arguments of `fit` as lists: texts and what belongs to them, and the same to check on, or None twice.
+    """Convert four arguments of `fit` to lists: training texts with targets, and validation texts with targets or None.
 
     Args:
-        reads_second: Reads the second and the fourth, as `as_texts` the others.
+        reads_second: Converts the second and fourth argument, like `as_texts` the others.
         **columns: The arguments.
 
     Raises:
-        InputError: One of them can't be used, or two don't go together.
+        InputError: An argument is invalid, or two don't match.
     """
     readers = (as_texts, reads_second) * 2
     found: list[Any] = [
@@ -83,11 +83,11 @@ def read_columns(reads_second: Callable[[str, Any], list[Any]], **columns: Any) 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """The tokens of some texts, end to end.
+    """The tokens of some texts, concatenated.
 
     Attributes:
         ids: (n_tokens,) int64.
-        offsets: (n_texts,) int64 place of each text's first token.
+        offsets: (n_texts,) int64 index of each text's first token.
         lengths: (n_texts,) int64.
     """
 
@@ -97,12 +97,12 @@ class TokenBatch:
 
     @classmethod
     def from_lengths(cls, ids: torch.Tensor, lengths: torch.Tensor) -> TokenBatch:
-        """The batch of ids that belong to texts of these lengths, in order."""
+        """Create a batch from the ids of texts with these lengths, in order."""
         return cls(ids, lengths.cumsum(0) - lengths, lengths)
 
     @classmethod
     def from_token_ids(cls, token_ids: Sequence[Sequence[int]]) -> TokenBatch:
-        """The batch of texts, each given by its ids."""
+        """Create a batch from the ids of each text."""
         ids = torch.tensor(list(chain.from_iterable(token_ids)), dtype=torch.int64)
         return cls.from_lengths(ids, torch.tensor([len(of_text) for of_text in token_ids], dtype=torch.int64))
 
@@ -114,7 +114,7 @@ class TokenBatch:
         return TokenBatch(self.ids.to(device), self.offsets.to(device), self.lengths.to(device))
 
     def without_some(self, share: float) -> TokenBatch:
-        """The batch without a random share of its tokens; a text that has tokens keeps one at least."""
+        """Return the batch without a random share of its tokens; at least one token per non-empty text is kept."""
         keep = torch.rand(len(self.ids), device=self.ids.device) >= share
         owner = torch.repeat_interleave(self.lengths)
         emptied = (torch.bincount(owner[keep], minlength=len(self)) == 0) & (self.lengths > 0)
@@ -127,7 +127,7 @@ class PairBatch:
     """Pairs of texts.
 
     Attributes:
-        tokens: Those of the first texts, then those of the second ones.
+        tokens: Tokens of the first texts, then of the second texts.
         text_ids: (2 * n_pairs,) int64, equal for equal texts.
     """
 
@@ -141,11 +141,11 @@ class PairBatch:
 
 @dataclass(frozen=True)
 class TextExamples:
-    """Texts and what is to be learned of each.
+    """Texts with targets.
 
     Attributes:
-        token_ids: Of each text.
-        targets: (n_texts, ...) what the loss compares outputs with.
+        token_ids: Token ids of each text.
+        targets: (n_texts, ...) targets of the loss.
     """
 
     token_ids: list[list[int]]
@@ -155,17 +155,17 @@ class TextExamples:
         return len(self.token_ids)
 
     def batch(self, numbers: Sequence[int]) -> tuple[TokenBatch, torch.Tensor]:
-        """Some of the texts, and their targets."""
+        """Return some of the texts, and their targets."""
         return TokenBatch.from_token_ids([self.token_ids[number] for number in numbers]), self.targets[list(numbers)]
 
 
 @dataclass(frozen=True)
 class PairExamples:
-    """Pairs of texts that belong together.
+    """Pairs of texts that match.
 
     Attributes:
         first: Token ids of the first text of each pair.
-        second: Token ids of the second.
+        second: Token ids of the second text.
     """
 
     first: list[list[int]]
@@ -175,7 +175,7 @@ class PairExamples:
         return len(self.first)
 
     def batch(self, numbers: Sequence[int]) -> tuple[PairBatch, torch.Tensor]:
-        """Some of the pairs, and for each first text the number of its second among them."""
+        """Return some of the pairs, and for each first text the index of its second text among them."""
         texts = [ids[number] for ids in (self.first, self.second) for number in numbers]
         known: dict[tuple[int, ...], int] = {}
         text_ids = [known.setdefault(tuple(text), len(known)) for text in texts]

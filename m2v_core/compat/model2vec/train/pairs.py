@@ -1,4 +1,4 @@
-"""Pairs of texts that belong together, brought close to each other."""
+"""Trains on pairs of matching texts, to bring their embeddings close to each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 class PairInfoNCELoss(nn.Module):
     """Cross-entropy of choosing, for each first text, its second text among all second texts of a batch.
 
-    Second texts that equal the true one, or belong to an equal first text, are left out of the choice.
+    Second texts that equal the true one, or belong to an equal first text, are excluded from the choice.
 
     Args:
         temperature: Divides the cosines; above 0.
@@ -32,7 +32,7 @@ class PairInfoNCELoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, outputs: _Outputs, y: torch.Tensor) -> torch.Tensor:
-        """The mean loss, of what `StaticModelForPairSimilarity` returns and the number of each true second text."""
+        """Compute the mean loss, given the outputs of the model and the index of each true second text."""
         first, second, first_ids, second_ids = outputs
         cosines = nn.functional.normalize(first) @ nn.functional.normalize(second).T
         is_equal = (first_ids[:, None] == first_ids) | (second_ids[:, None] == second_ids)
@@ -42,7 +42,7 @@ class PairInfoNCELoss(nn.Module):
 
 
 class StaticModelForPairSimilarity(BaseFinetuneable):
-    """A static model that learns from pairs of texts; the arguments are those of `BaseFinetuneable`.
+    """A static model that is trained on pairs of texts; the arguments are those of `BaseFinetuneable`.
 
     Args:
         out_dim: Width of the head's output; None for that of the table.
@@ -61,7 +61,7 @@ class StaticModelForPairSimilarity(BaseFinetuneable):
         super().__init__(vectors=vectors, n_layers=n_layers, hidden_dim=hidden_dim, out_dim=out_dim, **arguments)
 
     def forward(self, batch: PairBatch) -> _Outputs:  # type: ignore[override]
-        """The head's outputs for the first and the second texts, and numbers that are equal for equal texts."""
+        """Compute the head's outputs for the first and second texts, and numbers that are equal for equal texts."""
         first, second = self.head(self._encode(batch.tokens)).chunk(2)
         first_ids, second_ids = batch.text_ids.chunk(2)
         return first, second, first_ids, second_ids
@@ -84,30 +84,30 @@ class StaticModelForPairSimilarity(BaseFinetuneable):
         temperature: float = 0.05,
         token_dropout: float = 0.0,
     ) -> Self:
-        """Learn to find the second text of each pair, from the start, and keep the state that did best.
+        """Train on pairs, from the initial state, to find the second text of each pair; keep the best state.
 
         Args:
             text_a: First texts, such as queries.
             text_b: Second texts, such as documents.
-            learning_rate: As in `StaticModelForClassification.fit`, like all that are not described here.
-            batch_size: Pairs in a batch, 2 or more; the other pairs of a batch are what a pair is told from.
+            learning_rate: As in `StaticModelForClassification.fit`, like all arguments without a description.
+            batch_size: Number of pairs per batch, 2 or more; each pair is contrasted with the others of its batch.
             min_epochs: See there.
             max_epochs: See there.
             early_stopping_patience: See there.
             test_size: See there.
             device: See there.
-            text_a_val: First texts to check on, in place of some held out.
-            text_b_val: Second texts to check on.
+            text_a_val: First texts for validation, instead of held-out ones.
+            text_b_val: Second texts for validation.
             validation_steps: See there.
             random_seed: See there.
-            temperature: Divides the cosines; the smaller, the more do the closest of the other texts count.
+            temperature: Divides the cosines; the smaller, the higher the weight of the most similar other texts.
             token_dropout: See there.
 
         Returns:
-            Itself.
+            The model.
 
         Raises:
-            InputError: The texts can't be learned from, or an argument is out of range.
+            InputError: The texts are not valid for training, or an argument is out of range.
         """
         a, b, a_val, b_val = read_columns(
             as_texts, text_a=text_a, text_b=text_b, text_a_val=text_a_val, text_b_val=text_b_val
@@ -126,7 +126,7 @@ class StaticModelForPairSimilarity(BaseFinetuneable):
             if len(pairs) < 2:
                 raise InputError(
                     f"The {name} set needs at least two pairs, but has {len(pairs)}. Pass more pairs, another "
-                    "test_size, or pairs to check on."
+                    "test_size, or validation pairs."
                 )
         torch.manual_seed(random_seed)
         self._initialize()

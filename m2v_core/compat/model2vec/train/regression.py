@@ -1,4 +1,4 @@
-"""Texts to numbers."""
+"""Regression: predicts numbers from texts."""
 
 from torch import nn
 
@@ -7,6 +7,6 @@ from m2v_core.compat.model2vec.train.trainer import Loss
 
 
 class StaticModelForRegression(StaticModelForSimilarity):
-    """A static model with a head that learns numbers, by their squared error; see `StaticModelForSimilarity`."""
+    """A static model with a head that predicts numbers, trained on squared errors; see `StaticModelForSimilarity`."""
 
     _loss: Loss = staticmethod(nn.functional.mse_loss)

@@ -1,4 +1,4 @@
-"""Texts to vectors of another model, by their direction."""
+"""Trains a model to predict the direction of another model's vectors from texts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cosine_loss(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 class StaticModelForSimilarity(BaseFinetuneable):
-    """A static model with a head that learns the direction of vectors; the arguments are as for `BaseFinetuneable`."""
+    """A static model with a head that predicts the direction of vectors; arguments as for `BaseFinetuneable`."""
 
     def __init__(self, *, n_layers: int = 1, hidden_dim: int = 512, **arguments: Any) -> None:
         super().__init__(n_layers=n_layers, hidden_dim=hidden_dim, **arguments)
@@ -46,11 +46,11 @@ class StaticModelForSimilarity(BaseFinetuneable):
         random_seed: int = DEFAULT_RANDOM_SEED,
         token_dropout: float = 0.0,
     ) -> Self:
-        """Learn the vectors, from the start, and keep the state that did best on the texts held out.
+        """Train on the vectors, from the initial state, and keep the best state on held-out texts.
 
         Args:
             X: Texts: a list, or a column of a Hugging Face dataset.
-            y: (n_texts, out_dim) the vector of each text; sets the width of the head's output.
+            y: (n_texts, out_dim) the vector of each text; determines the width of the head's output.
             learning_rate: As in `StaticModelForClassification.fit`, like all that follow.
             batch_size: See there.
             min_epochs: See there.
@@ -59,16 +59,16 @@ class StaticModelForSimilarity(BaseFinetuneable):
             test_size: See there.
             device: See there.
             X_val: See there.
-            y_val: Their vectors.
+            y_val: The vectors of `X_val`.
             validation_steps: See there.
             random_seed: See there.
             token_dropout: See there.
 
         Returns:
-            Itself.
+            The model.
 
         Raises:
-            InputError: The texts or vectors can't be learned from, or an argument is out of range.
+            InputError: The texts or vectors are not valid for training, or an argument is out of range.
         """
         texts, vectors, texts_val, vectors_val = read_columns(_as_vectors, X=X, y=y, X_val=X_val, y_val=y_val)
         targets, targets_val = torch.tensor(vectors), None
@@ -99,10 +99,10 @@ class StaticModelForSimilarity(BaseFinetuneable):
 
 
 def _as_vectors(name: str, values: Any) -> Any:
-    """The vectors of an argument, (n, dim) float32.
+    """Convert the vectors of an argument to (n, dim) float32.
 
     Raises:
-        InputError: They can't be read as that; the message says why.
+        InputError: They can't be converted; the message states the reason.
     """
     if isinstance(values, (np.ndarray, torch.Tensor)) and values.ndim != 2:
         raise InputError(f"{name} must be 2-dimensional, with a vector for each text, not {values.ndim}-dimensional.")

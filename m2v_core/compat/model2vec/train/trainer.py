@@ -1,4 +1,4 @@
-"""The training loop: Adam, early stopping on held-out examples, the best state kept."""
+"""The training loop: Adam with early stopping on held-out examples, which keeps the best state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-# Source: model2vec 0.10, whose results these reproduce.
+# Source: model2vec 0.10, whose results these values reproduce.
 _STEPS_BETWEEN_CHECKS, _CHECKS_PER_EPOCH = 250, 4
 _SMALLEST_GAIN = 0.001
 _PLATEAU = {"factor": 0.5, "patience": 3, "min_lr": 1e-6, "threshold": 0.03}
@@ -22,27 +22,27 @@ Loss = Callable[[Any, torch.Tensor], torch.Tensor]
 
 
 class Examples(Protocol):
-    """Training data, taken a batch at a time."""
+    """Training data that is read in batches."""
 
     def __len__(self) -> int: ...
 
     def batch(self, numbers: Sequence[int]) -> tuple[Any, torch.Tensor]:
-        """Inputs and targets of the examples of these numbers."""
+        """Return the inputs and targets of the examples with these indices."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train; the names are those of `fit`.
+    """Settings of the training; the names are those of `fit`.
 
     Attributes:
-        learning_rate: Of Adam, halved when the loss on held-out examples stalls.
-        batch_size: Examples in a batch.
-        min_epochs: Epochs before early stopping; None for none.
-        max_epochs: Epochs at most; None or a negative number for no limit.
-        early_stopping_patience: Checks without a gain before stopping; None for no early stopping.
-        device: Of torch, or `"auto"`.
-        validation_steps: Steps between two checks; None to choose.
-        random_seed: Of the order of the examples.
+        learning_rate: Learning rate of Adam, halved when the loss on held-out examples stalls.
+        batch_size: Number of examples per batch.
+        min_epochs: Number of epochs before early stopping; None for none.
+        max_epochs: Maximum number of epochs; None or a negative number for no limit.
+        early_stopping_patience: Number of checks without improvement before stopping; None for no early stopping.
+        device: Device of torch, or `"auto"`.
+        validation_steps: Number of steps between two checks; None to choose.
+        random_seed: Random seed of the order of the examples.
     """
 
     learning_rate: float
@@ -55,14 +55,14 @@ class Schedule:
     random_seed: int
 
     def steps_between_checks(self, n_batches: int) -> int:
-        """As set, or else those of an epoch of `n_batches`, or of a part of it where it is long."""
+        """The setting, or the number of steps of an epoch of `n_batches`, or of a part of a long epoch."""
         if self.validation_steps is not None:
             return self.validation_steps
         return min(n_batches, max(_STEPS_BETWEEN_CHECKS, n_batches // _CHECKS_PER_EPOCH))
 
 
 def resolve_device(device: str) -> torch.device:
-    """The device of this name; the fastest there is for `"auto"`."""
+    """The device with this name; the fastest available one for `"auto"`."""
     if device != "auto":
         return torch.device(device)
     if torch.cuda.is_available():
@@ -73,15 +73,15 @@ def resolve_device(device: str) -> torch.device:
 def train(
     model: nn.Module, train: Examples, held_out: Examples, loss: Loss, accuracy: Loss | None, schedule: Schedule
 ) -> None:
-    """Train a model; it ends on the CPU, in evaluation mode, as it was when it did best on the held-out examples.
+    """Train a model; it ends on the CPU, in evaluation mode, in its best state on the held-out examples.
 
     Args:
         model: Called with the inputs of a batch.
-        train: To learn from.
-        held_out: To judge the model by.
+        train: Training examples.
+        held_out: Validation examples.
         loss: Mean loss of a batch, given the model's outputs and the targets.
-        accuracy: Mean accuracy, likewise, which then decides what is best; None for the loss.
-        schedule: How long.
+        accuracy: Mean accuracy, likewise, to select the best state; None to select by the loss.
+        schedule: Settings of the training.
     """
     device = resolve_device(schedule.device)
     model.to(device)
@@ -128,7 +128,7 @@ def train(
 def _judged(
     model: nn.Module, held_out: Examples, loss: Loss, accuracy: Loss | None, batch_size: int, device: torch.device
 ) -> tuple[float, float]:
-    """The mean loss of the held-out examples, and a score: their accuracy, or less the loss."""
+    """The mean loss on held-out examples, and a score: their accuracy, or the negative loss."""
     model.eval()
     sums = np.zeros(2)
     for numbers in _batches(np.arange(len(held_out)), batch_size):
@@ -142,7 +142,7 @@ def _judged(
 
 
 def _batches(numbers: np.ndarray[Any, Any], batch_size: int) -> list[list[int]]:
-    """The numbers in batches; a single one left over joins the last batch, since a pair needs others to learn from."""
+    """Split the indices into batches; a single leftover joins the last batch, because a pair needs others to train."""
     found = [numbers[start : start + batch_size].tolist() for start in range(0, len(numbers), batch_size)]
     if len(found) > 1 and len(found[-1]) == 1:
         found[-2:] = [found[-2] + found[-1]]

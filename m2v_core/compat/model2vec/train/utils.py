@@ -1,4 +1,4 @@
-"""Holding out examples to judge a model by."""
+"""Splits examples into training and validation sets."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def split_indices(
     stratify_by: Sequence[Any] | None = None,
     random_seed: int = DEFAULT_RANDOM_SEED,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The numbers of the examples to learn from, and of those held out, both ascending.
+    """Return the indices of the training and the held-out examples, both ascending.
 
     Args:
         n: Number of examples.
-        test_size: Share of them to hold out, or how many if it is a whole number.
-        max_test_size: Most to hold out of a share; None for no limit.
-        stratify_by: Label of each example, to hold out about the same share of each label and at least one; without
-            effect where a label is seen once, or there are more labels than examples to hold out. None for no labels.
-        random_seed: Of the choice.
+        test_size: Share of them to hold out, or their number if it is a whole number.
+        max_test_size: Maximum number to hold out if `test_size` is a share; None for no limit.
+        stratify_by: Label of each example, to hold out about the same share of each label and at least one; ignored if
+            a label occurs once, or there are more labels than examples to hold out. None for no labels.
+        random_seed: Random seed.
 
     Raises:
         InputError: `test_size` is a bool.

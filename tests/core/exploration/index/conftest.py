@@ -1,4 +1,4 @@
-"""A small model, and a folder of the vectors it made."""
+"""A small model, and a folder of its vectors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def model_folder(model: StaticModel, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="package")
 def encoded_once(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds `texts` and, made of them, `vectors`; treat it as read-only."""
+    """A folder with `texts` and their `vectors`; treat it as read-only."""
     folder = tmp_path_factory.mktemp("encoded")
     encode_files(model_folder, write_folder(folder / "texts", N_FILES, N_ROWS), folder / "vectors", workers=1)
     return folder
@@ -37,5 +37,5 @@ def encoded_once(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def vectors(encoded_once: Path, tmp_path: Path) -> Path:
-    """A copy of those vectors, to do with as one likes."""
+    """A writable copy of those vectors."""
     return shutil.copytree(encoded_once / "vectors", tmp_path / "vectors")

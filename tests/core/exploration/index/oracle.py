@@ -1,4 +1,4 @@
-"""Folders of made-up vectors, and the slow search that judges the fast one."""
+"""Folders of generated vectors, and a slow reference search."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from m2v_core.bulk.vectors import VectorColumn, in_dtype
 from m2v_core.exploration.index.searching import Hit
 
 
-def clustered(n_rows: int, dim: int, n_centres: int = 100, seed: int = 0) -> np.ndarray:
-    """(n_rows, dim) float32, of any length, around centres, as vectors of texts lie."""
+def clustered(n_rows: int, dim: int, n_centers: int = 100, seed: int = 0) -> np.ndarray:
+    """Vectors of any length around centers, like vectors of texts, (n_rows, dim) float32."""
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((n_centres, dim))
-    rows = centres[rng.integers(n_centres, size=n_rows)] + rng.standard_normal((n_rows, dim))
+    centers = rng.standard_normal((n_centers, dim))
+    rows = centers[rng.integers(n_centers, size=n_rows)] + rng.standard_normal((n_rows, dim))
     return (rows * rng.uniform(0.1, 10, (n_rows, 1))).astype(np.float32)
 
 
 def write_vectors(
     folder: Path, blocks: Sequence[np.ndarray], dtype: str = "float32", rows_in_group: int = 1000, **settings: object
 ) -> Path:
-    """A folder as `m2v encode` leaves one, of these vectors, a file a block; row i of all has the id and text i."""
+    """Write a folder like `m2v encode`, one file per block of vectors; row i of all has the id and text i."""
     made = {"model": "a model", "column": None, "embedding column": "embedding", "dtype": dtype, **settings}
     number = 0
-    with manifest.opened(folder, made, None, is_restarted=False) as book:
+    with manifest.open_manifest(folder, made, None, is_restarted=False) as book:
         for place, block in enumerate(blocks):
             path = folder / f"{place:03}.parquet"
             column = VectorColumn("embedding", block.shape[1], dtype)
@@ -47,13 +47,13 @@ def write_vectors(
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows of length one, float64; those of zeros stay."""
+    """The rows at unit length, float64; rows of zeros are unchanged."""
     norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     return rows / np.where(norms > 0, norms, 1)
 
 
 def nearest(queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers and cosines (n_queries, k), the nearest first, by the definition."""
+    """Indices and cosines of the nearest rows by definition, (n_queries, k), nearest first."""
     cosines = unit(queries) @ unit(rows).T
     cosines[:, ~rows.any(axis=1)] = -np.inf
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
@@ -63,15 +63,15 @@ def nearest(queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, 
 def check_hits(
     hits: Sequence[Hit], query: np.ndarray, folder: Path, k: int, atol: float = 1e-6, vectors: np.ndarray | None = None
 ) -> None:
-    """Each hit is a row of its file, with its own text and cosine, and none that was left out is nearer.
+    """Check that each hit is a row of its file, with its text and cosine, and that no nearer row is missing.
 
     Args:
-        hits: To judge.
+        hits: Search results.
         query: (dim,).
-        folder: Of the Parquet files.
-        k: How many were asked for.
-        atol: How far a cosine may be off.
-        vectors: What the files hold, in their order; None to read it from them.
+        folder: Folder of the Parquet files.
+        k: Number of requested results.
+        atol: Tolerance of a cosine.
+        vectors: The vectors of the files in order; None to read them from the files.
     """
     tables = {path.name: parquet.read_table(path) for path in sorted(folder.glob("*.parquet"))}
     if vectors is None:
@@ -90,7 +90,7 @@ def check_hits(
 
 
 def vectors_of(table: pyarrow.Table) -> np.ndarray:
-    """(n, dim) float64 of the embeddings of a table, those of int8 times their scales."""
+    """The embeddings of a table, (n, dim) float64; int8 multiplied by their scales."""
     lists = table["embedding"].combine_chunks()
     flat = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
     rows = flat.reshape(len(table), lists.type.list_size)

@@ -1,4 +1,4 @@
-"""`m2v index` and `m2v search`, as one types them."""
+"""`m2v index` and `m2v search` on the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_index_and_search(vectors):
     code, out, _ = run("index", vectors)
     assert code == 0
     assert "usearch, float16" in out and "of zeros, whose texts have no known token" in out
-    assert "nothing, it was up to date" in run("index", vectors)[1]
+    assert "nothing, the index was up to date" in run("index", vectors)[1]
 
     code, out, _ = run("search", vectors, "sea shells", "-k", 3)
     lines = out.splitlines()
@@ -39,10 +39,10 @@ def test_index_and_search(vectors):
     assert [hit["similarity"] for hit in fast] == pytest.approx([hit["similarity"] for hit in exact], abs=2e-3)
     code, out, _ = run("search", vectors, "fox", "🦄", "-k", 1)
     assert [line for line in out.splitlines() if not line.startswith(" ")] == ["fox", "🦄", out.splitlines()[-1]]
-    assert "the model knows no part" in out
+    assert "the query contains no known token" in out
 
 
-def test_encode_builds_it_too(model_folder, encoded_once, tmp_path):
+def test_encode_can_build_the_index(model_folder, encoded_once, tmp_path):
     texts = tmp_path / "texts.txt"
     texts.write_text("the fox\nsea shells\n")
     assert (
@@ -64,10 +64,10 @@ def test_encode_builds_it_too(model_folder, encoded_once, tmp_path):
         (["search", "VECTORS", "-"], "There is no query"),
         (["search", "VECTORS", "fox", "--model", "absent"], "absent"),
         (["index", "absent"], "absent does not exist"),
-        (["index", "VECTORS", "--engine", "faiss", "--dtype", "int8"], "faiss holds float32 or float16"),
+        (["index", "VECTORS", "--engine", "faiss", "--dtype", "int8"], "faiss supports float32 or float16"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments, message, vectors, monkeypatch):
+def test_errors_are_one_line(arguments, message, vectors, monkeypatch):
     monkeypatch.chdir(vectors.parent)
     code, _, error = run(*[str(vectors) if one == "VECTORS" else one for one in arguments])
     (line,) = [line for line in error.splitlines() if line.startswith("Error: ")]

@@ -1,4 +1,4 @@
-"""An index that is not one, or not of these vectors, is never searched; building it again mends it."""
+"""Invalid and outdated indexes are never searched; building the index again repairs it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def check_search(folder, model):
 
 
 @pytest.mark.parametrize("engine", ["usearch", "faiss"])
-def test_files_that_came_later_are_added(engine, model, model_folder, encoded_once, tmp_path):
+def test_new_files_are_added(engine, model, model_folder, encoded_once, tmp_path):
     if engine == "faiss":
         pytest.importorskip("faiss", reason="pip install 'm2v-studio[faiss]'")
     texts = tmp_path / "texts"
     shutil.copytree(encoded_once / "texts", texts)
     vectors = shutil.copytree(encoded_once / "vectors", tmp_path / "vectors")
-    # The inputs keep their times, so that only their folder is another.
+    # The inputs keep their timestamps, so that only their folder differs.
     manifest = vectors / "_manifest.jsonl"
     manifest.write_text(manifest.read_text().replace(str(encoded_once), str(tmp_path)))
     assert build_index(vectors, engine=engine, threads=1).n_added == 360
@@ -58,7 +58,7 @@ def test_files_that_came_later_are_added(engine, model, model_folder, encoded_on
     (hits,) = search_texts(VectorSearch(vectors), model, ["the sea fox"], 1)
     assert (hits[0].file, hits[0].columns["id"]) == ("-first.parquet", 1000)
 
-    write_folder(texts, 1, 100)  # the file 00.parquet, anew
+    write_folder(texts, 1, 100)  # overwrites the file 00.parquet
     encode_files(model_folder, texts, vectors, workers=1)
     with pytest.raises(InputError, match="Vectors changed in"):
         VectorSearch(vectors)
@@ -66,18 +66,18 @@ def test_files_that_came_later_are_added(engine, model, model_folder, encoded_on
     check_search(vectors, model)
 
 
-def test_other_settings_make_other_vectors(tmp_path):
+def test_other_settings_invalidate_the_index(tmp_path):
     rows = clustered(50, 8)
     folder = write_vectors(tmp_path / "v", [rows], max_length=511)
     build_index(folder)
     manifest = folder / "_manifest.jsonl"
-    manifest.write_text(manifest.read_text().replace("511", "512"))  # as of a run that began anew
+    manifest.write_text(manifest.read_text().replace("511", "512"))  # as after a restarted run
     with pytest.raises(InputError, match="Vectors changed in"):
         VectorSearch(folder)
     assert build_index(folder).n_added == 50
 
 
-def test_what_stays_and_what_is_built_anew(vectors):
+def test_what_is_kept_and_what_is_rebuilt(vectors):
     assert build_index(vectors).record.dtype == "float16"
     assert build_index(vectors, dtype="int8").n_added == 360
     assert build_index(vectors).record.dtype == "int8"
@@ -88,11 +88,11 @@ def test_what_stays_and_what_is_built_anew(vectors):
         "_index.usearch",
         "_manifest.jsonl",
     ]
-    # Readers of Parquet folders don't see any of it.
+    # Readers of Parquet folders ignore the index.
     assert parquet.read_table(vectors).num_rows == 360
 
 
-def test_one_engine_takes_the_place_of_another(vectors, model):
+def test_one_engine_replaces_another(vectors, model):
     pytest.importorskip("faiss", reason="pip install 'm2v-studio[faiss]'")
     build_index(vectors)
     assert build_index(vectors, engine="faiss").path.name == "_index.faiss"
@@ -100,7 +100,7 @@ def test_one_engine_takes_the_place_of_another(vectors, model):
     check_search(vectors, model)
 
 
-def test_the_engines_go_together_whichever_is_loaded_first(vectors):
+def test_both_engines_work_in_one_process_in_any_order(vectors):
     pytest.importorskip("faiss", reason="pip install 'm2v-studio[faiss]'")
     for first in ("usearch.index", "faiss", "torch"):
         code = (
@@ -137,7 +137,7 @@ def flipped(folder):
 
 
 def of_others(folder):
-    """What a process leaves that is killed between the index and its record."""
+    """The state after a process is killed between writing the index and its record."""
     other = write_vectors(folder.parent / "other", [clustered(360, 24)])
     build_index(other)
     shutil.copy(other / "_index.usearch", folder)
@@ -159,7 +159,7 @@ DAMAGES = [cut, emptied, gone, flipped, of_others, without_copies, with_other_co
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_a_damaged_index_is_refused_and_mended(damage, vectors, model):
+def test_a_damaged_index_is_rejected_and_repaired(damage, vectors, model):
     build_index(vectors)
     damage(vectors)
     with pytest.raises(InputError, match=f"_index.usearch can't be used: .* m2v index {vectors}"):
@@ -170,7 +170,7 @@ def test_a_damaged_index_is_refused_and_mended(damage, vectors, model):
 
 
 @pytest.mark.parametrize("record", ["", "{}", "[]", '{"m2v_index": 2}', '{"m2v_index": 1, "files": [{}]}', "\0"])
-def test_a_record_that_is_none_means_no_index(record, vectors, model):
+def test_an_invalid_record_means_no_index(record, vectors, model):
     build_index(vectors)
     (vectors / "_index.json").write_text(record)
     assert VectorSearch(vectors).is_exact
@@ -179,7 +179,7 @@ def test_a_record_that_is_none_means_no_index(record, vectors, model):
     check_search(vectors, model)
 
 
-def test_a_build_that_is_killed_leaves_no_index(vectors, model):
+def test_a_killed_build_leaves_no_index(vectors, model):
     code = (
         "import os, sys; from m2v_core.exploration.index.building import build_index\n"
         "build_index(sys.argv[1], progress=lambda event: event.done and os.kill(os.getpid(), 9))"
@@ -193,7 +193,7 @@ def test_a_build_that_is_killed_leaves_no_index(vectors, model):
     check_search(vectors, model)
 
 
-def test_cancelled_and_built_twice_at_once(vectors, model):
+def test_cancelled_and_concurrent_builds(vectors, model):
     build_index(vectors)
     before = sorted((path.name, path.read_bytes()) for path in vectors.iterdir())
     cancel = threading.Event()
@@ -220,7 +220,7 @@ def test_no_space_left(tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["000.parquet", "_manifest.jsonl"]
 
 
-def test_where_nothing_may_be_written(vectors):
+def test_a_folder_that_can_not_be_written(vectors):
     (vectors / "_index.usearch.part").mkdir()
     with pytest.raises(SaveError, match="Could not write .*_index.usearch: Is a directory"):
         build_index(vectors)
@@ -231,42 +231,42 @@ def other_model(dim=24):
     return StaticModel(random_table(len(model.tokens) + 1, dim)[:-1], model.tokenizer)
 
 
-def test_the_model_must_be_the_one(vectors, model_folder, tmp_path):
+def test_the_model_must_be_that_of_the_vectors(vectors, model_folder, tmp_path):
     other_model().save_pretrained(tmp_path / "other")
     other_model(16).save_pretrained(tmp_path / "narrow")
     for is_indexed in (False, True):
         search = VectorSearch(vectors)
         assert search.model_name == str(model_folder)
         assert search.load_model().dim == 24
-        with pytest.raises(InputError, match=f"other is another model .* were made by {model_folder}"):
+        with pytest.raises(InputError, match=f"other is not the model .* were computed by {model_folder}"):
             search.load_model(str(tmp_path / "other"))
-        with pytest.raises(InputError, match="16 dimensions, and these have 24"):
+        with pytest.raises(InputError, match="16 dimensions, but the vectors have 24"):
             search.load_model(str(tmp_path / "narrow"))
         with pytest.raises(NotFoundError):
             search.load_model(str(tmp_path / "absent"))
         if not is_indexed:
-            with pytest.raises(InputError, match="other is another model"):
+            with pytest.raises(InputError, match="other is not the model"):
                 build_index(vectors, model=str(tmp_path / "other"))
             build_index(vectors)
 
 
-def test_a_model_that_moved(vectors, model_folder, tmp_path):
+def test_a_model_that_was_moved(vectors, model_folder, tmp_path):
     manifest = vectors / "_manifest.jsonl"
     manifest.write_text(manifest.read_text().replace(str(model_folder), "/absent/model"))
-    with pytest.raises(NotFoundError, match=r"made by /absent/model, which is not there. .*--model"):
+    with pytest.raises(NotFoundError, match=r"/absent/model, does not exist. .*--model"):
         VectorSearch(vectors).load_model()
     assert VectorSearch(vectors).load_model(str(model_folder)).dim == 24
     build_index(vectors)
-    build_index(vectors, model=str(model_folder))  # only the record is written anew
+    build_index(vectors, model=str(model_folder))  # only rewrites the record
     assert VectorSearch(vectors).load_model().dim == 24
 
 
-def test_a_folder_of_an_older_version_names_no_model(vectors, model_folder):
+def test_a_folder_of_an_older_version_records_no_model(vectors, model_folder):
     head, *lines = (vectors / "_manifest.jsonl").read_text().splitlines(keepends=True)
     value = json.loads(head)
     del value["model"]
     (vectors / "_manifest.jsonl").write_text(json.dumps(value) + "\n" + "".join(lines))
-    with pytest.raises(NotFoundError, match="Nothing says which model"):
+    with pytest.raises(NotFoundError, match="is not recorded"):
         VectorSearch(vectors).load_model()
     assert VectorSearch(vectors).load_model(str(model_folder)).dim == 24
 
@@ -291,12 +291,12 @@ def with_corrupt_file(folder):
     ("damage", "message"),
     [
         (without_file, "01.parquet is missing"),
-        (with_longer_file, "01.parquet has another size"),
+        (with_longer_file, "01.parquet has changed in size"),
         (with_corrupt_file, "01.parquet is damaged"),
     ],
 )
 @pytest.mark.parametrize("is_indexed", [True, False])
-def test_vectors_that_are_damaged(damage, message, is_indexed, vectors):
+def test_damaged_vectors(damage, message, is_indexed, vectors):
     if is_indexed:
         build_index(vectors)
     damage(vectors)
@@ -308,35 +308,37 @@ def test_vectors_that_are_damaged(damage, message, is_indexed, vectors):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_numbers_that_are_none(value, tmp_path):
+def test_vectors_with_nan_or_infinity(value, tmp_path):
     rows = clustered(50, 8)
     rows[33, 5] = value
     folder = write_vectors(tmp_path / "v", [rows[:20], rows[20:]])
     for call in (build_index, lambda path: VectorSearch(path).search(rows[:1])):
-        with pytest.raises(InputError, match=r"001\.parquet holds something that is no vector of 8 numbers"):
+        with pytest.raises(InputError, match=r"001\.parquet contains something other than vectors of 8 numbers"):
             call(folder)
 
 
-def test_a_vector_that_is_null(tmp_path):
+def test_a_null_vector(tmp_path):
     kind = pyarrow.list_(pyarrow.float32(), 2)
     parquet.write_table(pyarrow.table({"embedding": pyarrow.array([[1, 2], None], kind)}), tmp_path / "vectors.parquet")
-    # pyarrow before 26 refuses to read them itself.
-    with pytest.raises(InputError, match="no vector of 2 numbers, in rows 0 to 1|Expected all lists to be of size=2"):
+    # pyarrow before 26 rejects them itself.
+    with pytest.raises(
+        InputError, match="other than vectors of 2 numbers in rows 0 to 1|Expected all lists to be of size=2"
+    ):
         build_index(tmp_path / "vectors.parquet")
 
 
-def test_what_is_no_folder_of_vectors(tmp_path, encoded_once):
+def test_paths_without_vectors(tmp_path, encoded_once):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").touch()
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     write_vectors(tmp_path / "begun", [])
     cases = {
         tmp_path / "absent": (NotFoundError, "absent does not exist"),
-        tmp_path / "empty": (NotFoundError, "empty is no folder of embeddings"),
-        tmp_path / "begun": (NotFoundError, "begun holds no finished file yet"),
+        tmp_path / "empty": (NotFoundError, "empty is not a folder of embeddings"),
+        tmp_path / "begun": (NotFoundError, "begun contains no finished file yet"),
         tmp_path / "notes.txt": (NotFoundError, "notes.txt is neither a folder nor a Parquet file"),
         tmp_path / "broken.parquet": (InputError, "can't be read as Parquet"),
-        encoded_once / "texts": (NotFoundError, "texts is no folder of embeddings"),
+        encoded_once / "texts": (NotFoundError, "texts is not a folder of embeddings"),
         encoded_once / "texts" / "00.parquet": (InputError, "has no column of vectors"),
     }
     for path, (error, message) in cases.items():
@@ -350,16 +352,16 @@ def test_what_is_no_folder_of_vectors(tmp_path, encoded_once):
     [
         ({"engine": "annoy"}, "engine must be one of usearch, faiss, not 'annoy'"),
         ({"dtype": "int4"}, "dtype must be one of float32, float16, int8, not 'int4'"),
-        ({"engine": "faiss", "dtype": "int8"}, "faiss holds float32 or float16, not int8"),
+        ({"engine": "faiss", "dtype": "int8"}, "faiss supports float32 or float16, not int8"),
         ({"threads": 0}, "threads must be at least 1, not 0"),
         ({"model": "/absent"}, "absent"),
     ],
 )
-def test_arguments_that_can_not_be_used(arguments, message, vectors):
+def test_invalid_arguments(arguments, message, vectors):
     with pytest.raises(M2VError, match=message):
         build_index(vectors, **arguments)
 
 
-def test_vectors_in_the_files_are_what_the_oracle_reads(vectors, model):
+def test_the_oracle_reads_the_vectors_in_the_files(vectors, model):
     table = parquet.read_table(vectors / "01.parquet")
     np.testing.assert_allclose(vectors_of(table), model.encode(table["text"].to_pylist()), atol=1e-6)

@@ -1,4 +1,4 @@
-"""What is found, against the definition: rows, texts, cosines, and how much an index misses."""
+"""Search results compared with the definition: rows, texts, cosines, and the recall of indexes."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def has_faiss() -> bool:
 
 ENGINES = [("usearch", "float32"), ("usearch", "float16"), ("usearch", "int8"), ("faiss", "float32")]
 ENGINES += [("faiss", "float16")]
-# A cosine of rows in this precision, against that of the rows themselves.
+# Tolerance of a cosine of rows in this precision.
 ATOL = {"float32": 1e-5, "float16": 2e-3, "int8": 3e-2}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 @pytest.mark.parametrize("exact", [True, False])
-def test_texts_of_many_files_with_rows_left_out(dtype, exact, model, model_folder, tmp_path):
+def test_texts_of_many_files_with_skipped_rows(dtype, exact, model, model_folder, tmp_path):
     (tmp_path / "texts").mkdir()
     for number, texts in enumerate(
         [["the fox", None, "sea shells", "🦄"], [], [None, "quick", "", "the sea", "naïve"]]
@@ -49,7 +49,11 @@ def test_texts_of_many_files_with_rows_left_out(dtype, exact, model, model_folde
     assert (encoded.n_texts, encoded.n_skipped) == (7, 2)
     if not exact:
         built = build_index(folder, dtype="float32")
-        assert (built.n_rows, built.record.n_indexed, built.record.n_copies) == (7, 5, 0)  # two have no known token
+        assert (built.n_rows, built.record.n_indexed, built.record.n_copies) == (
+            7,
+            5,
+            0,
+        )  # two rows have no known token
     search = VectorSearch(folder, exact=exact)
     assert search.is_exact is exact
     for k in (1, 3, 100):
@@ -60,12 +64,12 @@ def test_texts_of_many_files_with_rows_left_out(dtype, exact, model, model_folde
 
 
 @pytest.mark.parametrize(("engine", "dtype"), ENGINES)
-def test_an_index_finds_nearly_all_of_the_nearest(engine, dtype, tmp_path):
+def test_an_index_finds_nearly_all_nearest_rows(engine, dtype, tmp_path):
     if engine == "faiss":
         has_faiss()
     n_rows = 20_000 if (engine, dtype) == ("usearch", "float16") else 4_000
     rows = clustered(n_rows, 32)
-    rows[n_rows // 4 : n_rows // 3] = rows[n_rows // 4]  # as texts are there more than once
+    rows[n_rows // 4 : n_rows // 3] = rows[n_rows // 4]  # like repeated texts
     rows[::50] = 0
     queries = clustered(200, 32, seed=1)
     queries[:100] = rows[1 :: n_rows // 100][:100]
@@ -75,7 +79,7 @@ def test_an_index_finds_nearly_all_of_the_nearest(engine, dtype, tmp_path):
     assert not search.is_exact
     found = search.search(queries, 10)
     _, expected = nearest(queries, rows, 10)
-    # Of equally near rows any will do.
+    # Of equally near rows, any are correct.
     true = [
         [cosine_of(rows, query, hit.columns["id"]) for hit in hits] for query, hits in zip(queries, found, strict=True)
     ]
@@ -103,7 +107,7 @@ def cosine_of(rows, query, number):
     k=st.integers(1, 70),
     is_indexed=st.booleans(),
 )
-def test_every_row_is_found_where_it_stands(sizes, rows_in_group, dtype, seed, k, is_indexed, tmp_path_factory):
+def test_every_row_is_found_at_its_position(sizes, rows_in_group, dtype, seed, k, is_indexed, tmp_path_factory):
     rng = np.random.default_rng(seed)
     blocks = [(rng.integers(-2, 3, (n, 4)) * rng.uniform(0.01, 100, (n, 1))).astype(np.float32) for n in sizes]
     folder = write_vectors(tmp_path_factory.mktemp("v"), blocks, dtype, rows_in_group)
@@ -131,7 +135,7 @@ def test_equal_rows_are_all_found(k, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["usearch", "faiss"])
-def test_many_threads_search_at_once(engine, tmp_path):
+def test_concurrent_searches(engine, tmp_path):
     if engine == "faiss":
         has_faiss()
     rows = clustered(2_000, 16)
@@ -147,12 +151,12 @@ def test_a_single_file(model, model_folder, tmp_path):
     (tmp_path / "texts.txt").write_text("the fox\nsea shells\nquick fox\n", encoding="utf-8")
     path = tmp_path / "vectors.parquet"
     encode_file(model, tmp_path / "texts.txt", path, dtype="int8")
-    with pytest.raises(NotFoundError, match="Nothing says which model"):
+    with pytest.raises(NotFoundError, match="is not recorded"):
         VectorSearch(path).load_model()
     model = StaticModel.from_pretrained(model_folder)
     encode_file(model, tmp_path / "texts.txt", path, dtype="int8", overwrite=True, model_name=str(model_folder))
     assert VectorSearch(path).load_model().tokens == model.tokens
-    with pytest.raises(InputError, match="another model|made by"):
+    with pytest.raises(InputError, match="not the model|computed by"):
         VectorSearch(path).check_model(static_model("WordLevel"), "other")
     built = build_index(path)
     assert sorted(file.name for file in tmp_path.iterdir()) == [
@@ -166,7 +170,7 @@ def test_a_single_file(model, model_folder, tmp_path):
         search = VectorSearch(named)
         (hits,) = search_texts(search, search.load_model(), ["sea"], 1)
         assert (hits[0].text, hits[0].row, search.is_exact) == ("sea shells", 1, False)
-    assert build_index(path).n_added == 0  # the model is still known
+    assert build_index(path).n_added == 0  # the model is still recorded
     assert VectorSearch(path).load_model().dim == model.dim
 
 
@@ -176,9 +180,9 @@ def test_vectors_without_texts(model, model_folder, encoded_once, tmp_path):
     assert [(hit.text, hit.columns) for hit in hits] == [(None, {})] * 2
 
 
-def test_many_vectors_want_an_index(vectors, monkeypatch):
+def test_many_vectors_require_an_index(vectors, monkeypatch):
     monkeypatch.setattr(searching, "MAX_ROWS_WITHOUT_INDEX", 359)
-    with pytest.raises(NotFoundError, match=f"holds 360 vectors and no index. Build one: m2v index {vectors}"):
+    with pytest.raises(NotFoundError, match=f"has 360 vectors and no index. Build one: m2v index {vectors}"):
         VectorSearch(vectors)
     assert VectorSearch(vectors, exact=True).is_exact
     build_index(vectors)
@@ -186,7 +190,7 @@ def test_many_vectors_want_an_index(vectors, monkeypatch):
 
 
 @pytest.mark.parametrize("is_indexed", [True, False])
-def test_what_is_no_query(is_indexed, vectors):
+def test_invalid_queries(is_indexed, vectors):
     if is_indexed:
         build_index(vectors)
     search = VectorSearch(vectors)
@@ -198,7 +202,7 @@ def test_what_is_no_query(is_indexed, vectors):
     assert search.search(np.zeros((0, 24), np.float32)) == []
 
 
-def test_nothing_but_zeros_and_nothing_at_all(tmp_path):
+def test_only_zeros_and_no_vectors(tmp_path):
     for blocks in ([np.zeros((3, 4), np.float32)], [np.zeros((0, 4), np.float32)] * 2):
         folder = write_vectors(tmp_path / str(len(blocks)), blocks)
         assert VectorSearch(folder).search(np.ones((1, 4), np.float32)) == [[]]

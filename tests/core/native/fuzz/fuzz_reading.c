@@ -1,4 +1,4 @@
-/* Any bytes as texts and chunks: the scanner against a byte-by-byte one, the table of chunks against a list.
+/* Any bytes as texts and chunks: the scanner against a byte-by-byte reference, the table of chunks against a list.
 
    With clang, `make fuzz` links libFuzzer. Other compilers get the `main` below, which tries random inputs:
    fuzz_reading [n_inputs] [seed]. Sanitizers find what the assertions don't. */
@@ -32,7 +32,7 @@ static bool is_cut(uint8_t byte, bool lines) {
     return byte == ' ' || (lines && (byte == '\t' || byte == '\n' || byte == '\r'));
 }
 
-/* What `next_chunks` gives, found one byte at a time. */
+/* Slow reference for `next_chunks`, one byte at a time. */
 static size_t slow_chunks(const uint8_t *text, size_t length, Splitting splitting, Chunk *chunks) {
     const bool lines = !splitting.carries_space || splitting.cuts_at_lines;
     size_t n = 0, start = 0;
@@ -63,14 +63,14 @@ static void check_scanner(const uint8_t *text, size_t length, Splitting splittin
     assert(n_found == n_expected);
 }
 
-/* Insert chunks with ids that follow from their bytes, merge tables, and read the text by them. */
+/* Insert chunks with ids derived from their bytes, merge tables, and read the text with them. */
 static void check_table(const uint8_t *text, size_t length, Splitting splitting, const Chunk *chunks, size_t n_chunks,
                         uint64_t hash_mask) {
     Reading reading = {.splitting = splitting, .max_tokens = SIZE_MAX, .unknown = 5};
     ChunkTable *known = malloc(sizeof(ChunkTable));
     assert(known && init_chunk_table(known, 64, hash_mask));
     reading.known = known;
-    /* Twice, as the text after one is looked at while it is read. */
+    /* Two copies, because reading a text also prefetches the next one. */
     const Text twice[] = {{text, length}, {text, length}};
     uint8_t outcomes[2];
     size_t ends[2];

@@ -29,7 +29,7 @@ def open_store(root: Path, **settings) -> JobStore:
 def wait_until(holds: Callable[[], object], seconds: float = 40.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "this did not come true in time"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.02)
 
 
@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def make_store(root: Path) -> Iterator[Callable[..., JobStore]]:
-    """Opens stores on the same root; afterwards nothing of theirs runs any more."""
+    """Opens stores on the same root; stops their processes afterwards."""
     stores: list[JobStore] = []
 
     def make(**settings) -> JobStore:
@@ -61,7 +61,7 @@ def make_store(root: Path) -> Iterator[Callable[..., JobStore]]:
     with root_lock(root):
         for entry in index.entries():
             if entry.state.state == "queued":
-                entry.folder.write_state(entry.state.moved("cancelled", "The test is over.", time.time()))
+                entry.folder.write_state(entry.state.changed("cancelled", "The test is over.", time.time()))
             elif not entry.state.is_finished:
                 entry.folder.cancel_flag.touch()
     wait_until(lambda: not any(_is_running(entry) for entry in index.entries()))
@@ -73,7 +73,7 @@ def _is_running(entry: Entry) -> bool:
 
 @pytest.fixture
 def run(make_store: Callable[..., JobStore]) -> Callable[..., tuple[JobStore, Job]]:
-    """Runs one job to its end in a store of its own."""
+    """Runs one job to its end in a separate store."""
 
     def run_to_end(kind: str, secrets: dict[str, str] | None = None, **parameters) -> tuple[JobStore, Job]:
         store = make_store()

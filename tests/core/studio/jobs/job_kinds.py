@@ -1,4 +1,4 @@
-"""Small kinds of work, run by real workers in the tests."""
+"""Kinds of jobs for the tests, run by real workers."""
 
 import ctypes
 import errno
@@ -26,7 +26,7 @@ def count(order):
     return {"units": units, "words": words[:5]}
 
 
-def say(order):
+def echo(order):
     sys.stdout.write(f"parameters: {order.parameters}; secrets: {dict(order.secrets)}\n")
     sys.stdout.flush()
     sys.stderr.write("a token of nobody's: hf_" + "x" * 34 + "\n")
@@ -39,7 +39,7 @@ def say(order):
 
 
 def ramble(order):
-    """A line too long to look through, with a secret wherever it may be cut."""
+    """Print a line that is too long for the log, with a secret at each possible cut."""
     for before in range(99_960, 100_001):
         sys.stdout.write("." * before + order.secrets["hf_token"] + "." * 100_000 + "\n")
     sys.stdout.write("the end\n" + "y" * 150_000)
@@ -47,7 +47,7 @@ def ramble(order):
 
 
 def look_around(order):
-    """What other processes can see of this one."""
+    """Return what other processes can see of this process."""
     pid, parent = os.getpid(), os.getppid()
     seen = {}
     for number in (pid, parent):
@@ -58,7 +58,7 @@ def look_around(order):
 
 
 def stubborn(order):
-    """Ignore everything that asks to stop."""
+    """Ignore all requests to stop."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     order.progress(_progress("encode"))
     while True:
@@ -66,7 +66,7 @@ def stubborn(order):
 
 
 def deaf(order):
-    """Hold the interpreter lock in native code, so that no thread of the worker hears anything."""
+    """Hold the GIL in native code, so that no thread of the worker can react."""
     order.progress(_progress("encode"))
     ctypes.PyDLL(None).sleep(60)
 
@@ -76,7 +76,7 @@ def refuse(order):
 
 
 def lack(order):
-    """Run out of memory where it looks like something else, as when a library can't be loaded."""
+    """Run out of memory with an unrelated error, such as an import that fails."""
     try:
         bytearray(order.parameters["n_bytes"])
     except MemoryError as error:
@@ -84,7 +84,7 @@ def lack(order):
 
 
 def starve(order):
-    """Take nearly all the memory there is, and fail in a way that says nothing of it."""
+    """Use nearly all of the memory, and fail with an unrelated message."""
     taken = bytearray(order.parameters["n_bytes"] * 15 // 16)
     raise SystemError(f"error return without exception set after {len(taken)} bytes")
 
@@ -106,13 +106,13 @@ def hoard(order):
 
 
 def kill_itself(order):
-    sys.stdout.write("last words")  # without the end of the line
+    sys.stdout.write("last words")  # without a line break
     sys.stdout.flush()
     os.kill(os.getpid(), order.parameters.get("signal", signal.SIGKILL))
 
 
 def sign(order):
-    """Leave one line for each run, whoever ran it."""
+    """Append a line for each run."""
     with Path(order.parameters["file"]).open("a") as file:
         file.write(order.parameters["name"] + "\n")
     time.sleep(order.parameters.get("seconds", 0.2))
@@ -137,8 +137,8 @@ def shout(order):
 
 
 def keep_and_die(order):
-    """Have a result worth keeping, and be killed."""
+    """Commit a result, and be killed."""
     (order.staging / "kept.txt").write_text("kept")
-    order.keep({"kept": True})
+    order.commit({"kept": True})
     os.kill(os.getpid(), signal.SIGKILL)
     return {}

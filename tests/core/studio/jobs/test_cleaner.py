@@ -1,4 +1,4 @@
-"""Old jobs go, then the oldest; what runs or waits stays."""
+"""Removal of expired and oldest jobs; running and queued jobs are kept."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def test_jobs_too_old_are_removed(finished, root: Path):
         store.result_folder(oldest, "ada")
 
 
-def test_the_oldest_are_removed_until_the_rest_fits(finished):
+def test_the_oldest_are_removed_until_the_others_fit(finished):
     store, (newest, middle, oldest) = finished
     assert store.clean(keep_bytes=250_000) == [oldest]
     assert store.clean(keep_bytes=250_000) == []
     assert store.clean(keep_bytes=0) == [middle, newest]
 
 
-def test_nothing_is_removed_unless_asked(finished):
+def test_nothing_is_removed_by_default(finished):
     store, ids = finished
     assert store.clean() == []
     assert len(store.list_jobs("ada")) == len(ids)
 
 
-def test_a_running_or_waiting_job_is_never_removed(make_store):
+def test_running_and_queued_jobs_are_never_removed(make_store):
     store = make_store(max_running=1)
     running, waiting = (store.submit(JobSpec("stubborn"), "ada") for _ in range(2))
     wait_until(lambda: store.get(running, "ada").state == "running")
@@ -59,7 +59,7 @@ def test_a_running_or_waiting_job_is_never_removed(make_store):
     store.cancel(waiting, "ada")
 
 
-def test_a_store_cleans_by_itself(make_store, finished):
+def test_a_store_cleans_automatically(make_store, finished):
     _, (newest, *_) = finished
     again = make_store(keep_seconds=1.5 * 3600)
     wait_until(lambda: [job.id for job in again.list_jobs("ada")] == [newest])

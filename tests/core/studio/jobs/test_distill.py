@@ -1,8 +1,9 @@
-"""The real work: distilling a teacher in a worker."""
+"""Distillation jobs in a real worker."""
 
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from m2v_core.errors import InputError
 from m2v_core.studio.jobs import JobLimits, JobSpec
 from m2v_core.studio.jobs.kinds import AFTERWARDS, KINDS
 from tests.core.studio.jobs.conftest import wait_until
@@ -26,14 +28,14 @@ def teacher(build_teacher_once) -> Path:
 def test_the_parameters_are_those_of_distill():
     from m2v_core.distillation.pipeline import distill
 
-    # A job takes the commit that was checked, and what else it leaves out is the machine's own.
+    # A job loads the checked commit; the other missing parameters are set by the installation.
     of_the_job = {"revision", "progress", "cancel", "cache_folder", "reader"}
     names = set(inspect.signature(distill).parameters) - of_the_job
     assert KINDS["distill"].parameters | KINDS["distill"].texts == names | AFTERWARDS
     assert not AFTERWARDS & names
 
 
-def test_a_distilled_model_is_the_same_as_without_a_job(make_store, teacher: Path):
+def test_a_distilled_model_is_the_same_as_without_a_job(make_store, teacher: Path, root: Path):
     from m2v_core import StaticModel, distill
 
     store = make_store(limits=LIMITS)
@@ -45,19 +47,53 @@ def test_a_distilled_model_is_the_same_as_without_a_job(make_store, teacher: Pat
     assert job.state == "done", store.log(job_id, "ada")
     assert [stage.name for stage in job.stages] == ["start", "load", "encode", "reduce", "finish", "save", "check"]
     assert all(stage.is_finished for stage in job.stages)
+    assert job.progress.left_seconds is not None and 0 < job.progress.share <= 1
+    timings = json.loads((root.parent / "teacher_vectors" / "timings.json").read_text())
+    assert {"load", "encode", "save"} <= timings[str(teacher)].keys()
     model = StaticModel.from_pretrained(store.result_folder(job_id, "ada"))
     n_bytes = sum(file.stat().st_size for file in store.result_folder(job_id, "ada").rglob("*") if file.is_file())
-    assert n_bytes > model.n_bytes  # the tokenizer counts too
+    assert n_bytes > model.n_bytes  # includes the tokenizer
     assert job.outcome == {"dim": model.dim, "n_tokens": len(model.tokens), "n_bytes": n_bytes}
     assert model.tokens == expected.tokens
     sentences = ["water in new york", "the end"]
-    # Which precision the teacher runs in is measured anew each time, so equal they are not.
+    # The precision of the teacher is probed in each run, so the results are not exactly equal.
     cosines = np.sum(model.encode(sentences) * expected.encode(sentences), axis=1)
     assert cosines.min() > 0.99
 
 
-def test_a_distillation_is_cancelled_while_it_imports(make_store, teacher: Path):
-    """Seconds in which the work can't listen."""
+@pytest.mark.parametrize(
+    ("more", "lines", "vocabulary"),
+    [
+        ({"vocabulary": "auto:en", "vocabulary_size": 20}, None, "auto:en"),
+        ({}, ["new york\t2", "water\t7.5"], {"water": 7.5, "new york": 2}),
+    ],
+    ids=["automatic", "counts"],
+)
+def test_a_job_accepts_automatic_vocabularies_and_counts(make_store, teacher: Path, more, lines, vocabulary):
+    from m2v_core import StaticModel, distill
+
+    store = make_store(limits=LIMITS)
+    parameters = {"model_name": str(teacher), "device": "cpu", "recipe": "fast", "use_subword": False, **more}
+    job_id = store.submit(JobSpec("distill", parameters, {} if lines is None else {"vocabulary": lines}), "ada")
+    expected = distill(**{**parameters, "vocabulary": vocabulary})
+    assert store.wait(job_id, "ada", timeout_seconds=240).state == "done", store.log(job_id, "ada")
+    model = StaticModel.from_pretrained(store.result_folder(job_id, "ada"))
+    assert model.tokens == expected.tokens
+    assert model.config["m2v"]["vocabulary_source"] == expected.config["m2v"]["vocabulary_source"]
+
+
+def test_a_job_with_invalid_words_is_rejected(make_store, teacher: Path):
+    store = make_store(limits=LIMITS)
+    parameters = {"model_name": str(teacher)}
+    with pytest.raises(InputError, match="no language 'tlh'"):
+        store.submit(JobSpec("distill", parameters | {"vocabulary": "auto:tlh"}), "ada")
+    with pytest.raises(InputError, match="The count of 'water' is '-1'"):
+        store.submit(JobSpec("distill", parameters, {"vocabulary": ["new york\t2", "water\t-1"]}), "ada")
+    assert store.list_jobs("ada") == []
+
+
+def test_a_distillation_can_be_cancelled_during_imports(make_store, teacher: Path):
+    """The job can't react to requests during imports, which take seconds."""
     store = make_store(limits=LIMITS)
     job_id = store.submit(JobSpec("distill", {"model_name": str(teacher)}), "ada")
     wait_until(lambda: store.get(job_id, "ada").progress)
@@ -78,5 +114,6 @@ def test_a_private_teacher_needs_the_token(make_store, session_hub, teacher: Pat
     assert job.state == "done", store.log(with_token, "ada")
     assert "hf_" + "P" * 34 in {request.hf_token for request in session_hub.requests}
     assert not (root / with_token / "cache").exists()
-    # In the shared cache it would be a hit for those who may not read it.
+    assert not (root.parent / "teacher_vectors" / "timings.json").exists()
+    # In the shared cache it would be accessible to other users.
     assert not list(Path(os.environ["HF_HUB_CACHE"]).rglob("*private-teacher*"))

@@ -1,8 +1,10 @@
-"""Publishing from a job: the model is kept whatever fails, what went wrong is said, and a second try suffices."""
+"""Publishing jobs: failures keep the model, are reported, and can be retried."""
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 import threading
 import time
@@ -12,14 +14,17 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from m2v_core import StaticModel
 from m2v_core.errors import HubError, ModelFormatError
+from m2v_core.exploration.share_card import SIZE
 from m2v_core.hub.account import Grant
 from m2v_core.progress import ProgressReporter
 from m2v_core.studio.jobs import JobLimits, JobSpec
 from m2v_core.studio.jobs.kinds import WorkOrder
 from m2v_core.studio.library import Library
+from m2v_core.studio.work import publishing
 from m2v_core.studio.work.publishing import check_readers, publish
 from tests.core.studio.jobs.conftest import wait_until
 from tests.hub.server import LoopbackHub, User
@@ -62,7 +67,7 @@ def model_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits between two attempts."""
+    """Disables the delay between attempts."""
     sleep, wait = time.sleep, threading.Event.wait
     monkeypatch.setattr(time, "sleep", lambda seconds: sleep(0))
     pauses = (1.0, 2.0, 4.0, 7.0)
@@ -99,27 +104,56 @@ def test_each_kind_of_request_fails_in_turn(
     said = str(caught.value)
     assert said.startswith("ada/model could not be published")
     assert (fault if fault.isdecimal() else "can't be reached") in said
-    assert "Your copy is untouched" in said and ADA not in said
+    assert "Your local copy is unchanged" in said and ADA not in said
     assert files(model_folder) == before
     published = publish(order_for(model_folder, tmp_path))["published"]
     assert published["verified"] and published["private"]
-    assert hub.files("ada/model")["README.md"] == b"---\nlicense: mit\n---\n# Mine\n"
+    card = hub.files("ada/model")["README.md"].decode()
+    assert card == f"---\nthumbnail: {hub.url}/ada/model/resolve/main/thumbnail.png\nlicense: mit\n---\n# Mine\n"
+    assert Image.open(io.BytesIO(hub.files("ada/model")["thumbnail.png"])).size == SIZE
     assert hub.files("ada/model")["model.safetensors"] == before["model.safetensors"]
     json.dumps(published)
+
+
+def test_a_thumbnail_chosen_by_the_user_stays(hub: LoopbackHub, model_folder: Path, tmp_path: Path) -> None:
+    order = order_for(model_folder, tmp_path)
+    own = "---\nthumbnail: https://example.org/mine.png\nlicense: mit\n---\n# Mine\n"
+    publish(replace(order, texts={"card": [own]}))
+    assert hub.files("ada/model")["README.md"].decode() == own
+
+
+def test_a_retry_does_not_check_the_model_again(
+    hub: LoopbackHub, model_folder: Path, tmp_path: Path, no_waits: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = []
+    monkeypatch.setattr(
+        publishing, "check_readers", lambda folder, reporter: checked.append(folder) or check_readers(folder, reporter)
+    )
+    order = order_for(model_folder, tmp_path / "job")
+    with hub.failing("/commit/", methods=("POST",), status=500), pytest.raises(HubError):
+        publish(order)
+    copy = shutil.copytree(model_folder, tmp_path / "copy")
+    (copy / "README.md").write_text("# Another card\n")
+    again = publish(replace(order, parameters={**order.parameters, "model": str(copy)}))
+    assert checked == [model_folder] and again["published"]["readers"] == check_readers(copy, ProgressReporter())
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"changed": True}))
+    publish(replace(order, parameters={**order.parameters, "model": str(copy), "overwrite": True}))
+    assert checked == [model_folder, copy]
 
 
 @pytest.mark.parametrize(
     ("user", "grant", "said"),
     [
-        (None, None, "withdrawn. Sign in again"),
-        (User("ada", role="read"), None, "may read, not write"),
-        (User("ada", "fineGrained", grants={"ada": ("repo.content.read",)}), None, "may read, not write"),
+        (None, None, "revoked. Sign in again"),
+        (User("ada", role="read"), None, "is read-only"),
+        (User("ada", "fineGrained", grants={"ada": ("repo.content.read",)}), None, "is read-only"),
         (User("ada"), Grant(frozenset({"write-repos"}), 1.0), "has expired"),
         (User("ada"), Grant(frozenset({"openid"}), 0.0), "without allowing"),
     ],
     ids=["withdrawn", "reader", "fine-grained", "expired", "scopes"],
 )
-def test_what_is_allowed_is_looked_at_again_before_the_upload(
+def test_permissions_are_checked_again_before_the_upload(
     hub: LoopbackHub, model_folder: Path, tmp_path: Path, user: User | None, grant: Grant | None, said: str
 ) -> None:
     hub.users.pop(ADA)
@@ -128,20 +162,18 @@ def test_what_is_allowed_is_looked_at_again_before_the_upload(
     order = order_for(model_folder, tmp_path)
     if grant is not None:
         order = replace(order, secrets={**order.secrets, "publish_grant": grant.to_text()})
-    with pytest.raises(HubError, match=rf"^ada/model could not be published: .*{said}.*Your copy is untouched"):
+    with pytest.raises(HubError, match=rf"^ada/model could not be published: .*{said}.*Your local copy is unchanged"):
         publish(order)
     assert not hub.has("model", "ada/model") and "/api/repos/create" not in hub.paths("POST")
 
 
-def test_a_hub_that_can_not_tell_who_is_signed_in_may_take_the_model(
-    hub: LoopbackHub, model_folder: Path, tmp_path: Path
-) -> None:
+def test_the_upload_is_tried_if_the_sign_in_check_fails(hub: LoopbackHub, model_folder: Path, tmp_path: Path) -> None:
     with hub.failing("whoami", status=503):
         assert publish(order_for(model_folder, tmp_path))["published"]["verified"]
 
 
 @pytest.mark.parametrize("prompts", [None, {"query": "the sea "}])
-def test_every_reader_opens_what_is_sent(tmp_path: Path, prompts: dict[str, str] | None) -> None:
+def test_every_library_opens_the_published_model(tmp_path: Path, prompts: dict[str, str] | None) -> None:
     pytest.importorskip("model2vec")
     model_folder = tmp_path / "prompted"
     static_model(prompts=prompts, default_prompt_name="query").save_pretrained(model_folder)
@@ -150,7 +182,7 @@ def test_every_reader_opens_what_is_sent(tmp_path: Path, prompts: dict[str, str]
 
 
 @pytest.mark.parametrize("damage", ["modules.json", "config.json"])
-def test_what_others_can_not_open_is_not_sent(
+def test_models_that_other_libraries_can_not_open_are_not_published(
     hub: LoopbackHub, model_folder: Path, tmp_path: Path, damage: str
 ) -> None:
     pytest.importorskip("model2vec")
@@ -165,7 +197,9 @@ def test_what_others_can_not_open_is_not_sent(
     assert hub.requests == []
 
 
-def test_a_job_publishes_and_its_token_is_nowhere(make_store, hub: LoopbackHub, model_folder: Path, root: Path) -> None:
+def test_a_job_publishes_without_storing_its_token(
+    make_store, hub: LoopbackHub, model_folder: Path, root: Path
+) -> None:
     store = make_store(limits=LIMITS)
     parameters = {"model": str(model_folder), "model_id": "m", "repo_id": "ada/model", "private": True}
     texts = {"card": ["---\nlicense: mit\n---\n# Mine\n"]}
@@ -181,7 +215,7 @@ def test_a_job_publishes_and_its_token_is_nowhere(make_store, hub: LoopbackHub, 
     assert not [file for file in root.rglob("*") if file.is_file() and ADA.encode() in file.read_bytes()]
 
 
-def test_an_upload_that_fails_keeps_what_was_distilled(
+def test_a_failed_upload_keeps_the_distilled_model(
     make_store, hub: LoopbackHub, build_teacher_once, tmp_path: Path, root: Path
 ) -> None:
     teacher = shutil.copytree(build_teacher_once("wordpiece"), tmp_path / "teacher")
@@ -200,7 +234,7 @@ def test_an_upload_that_fails_keeps_what_was_distilled(
         made = store.submit(JobSpec("distill", parameters, title="made"), "ada", secrets={"publish_token": ADA})
         job = store.wait(made, "ada", timeout_seconds=200)
     assert job.state == "done", store.log(made, "ada")
-    assert "429" in job.message and "Nothing was sent, and the Hub is as it was" in job.message
+    assert "429" in job.message and "Nothing was sent, and nothing on the Hub was changed" in job.message
     assert not hub.has("model", "ada/made")
     assert "published" not in job.outcome
     measured = job.outcome["measured"]
@@ -219,7 +253,8 @@ def test_an_upload_that_fails_keeps_what_was_distilled(
     job = store.wait(retried, "ada", timeout_seconds=120)
     assert job.state == "done", store.log(retried, "ada")
     assert hub.files("ada/made")["model.safetensors"]
-    assert hub.files("ada/made")["README.md"].decode() == card
+    published = hub.files("ada/made")["README.md"].decode()
+    assert re.sub("thumbnail: .*\n", "", published) == card
     assert model.dim == StaticModel.from_pretrained("ada/made", token=ADA).dim
     assert not [file for file in root.rglob("*") if file.is_file() and ADA.encode() in file.read_bytes()]
 
@@ -238,12 +273,12 @@ def test_cancelling_the_upload_keeps_the_model(make_store, hub: LoopbackHub, bui
         store.cancel(job_id, "ada")
         job = store.wait(job_id, "ada", timeout_seconds=20)
     assert job.state == "done"
-    assert job.message == "Cancelled. Nothing was sent, and the Hub is as it was."
+    assert job.message == "Cancelled. Nothing was sent, and nothing on the Hub was changed."
     assert StaticModel.from_pretrained(store.result_folder(job_id, "ada")).dim == 48
 
 
-def test_a_worker_that_dies_in_the_upload_leaves_its_model(make_store, run) -> None:
-    """Killed as it stands, so that nothing but what it wrote down before can tell."""
+def test_a_worker_killed_during_the_upload_keeps_the_model(make_store, run) -> None:
+    """Killed with SIGKILL, so that only the report written in advance counts."""
     store, job = run("keep_and_die")
     assert (job.state, job.outcome) == ("done", {"kept": True})
     assert job.message == "Stopped before it was complete."

@@ -1,4 +1,4 @@
-"""What a new store finds when the old one, or the whole app, is gone."""
+"""Jobs after a restart of the store or the app."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ time.sleep(60)
 
 
 def _start_app(root: Path, jobs: list, max_running: int = 1) -> tuple[subprocess.Popen, list[str]]:
-    """An app in a process of its own that submits jobs and waits to be killed; and the ids of the jobs."""
+    """Start a process that submits jobs and waits to be killed; return it and the ids of the jobs."""
     app = subprocess.Popen(
         [sys.executable, "-c", _APP, str(root), str(max_running), json.dumps(jobs)],
         stdout=subprocess.PIPE,
@@ -58,7 +58,7 @@ def test_jobs_outlive_a_killed_app(make_store, root: Path):
         [
             ["count", {"units": 20, "seconds": 0.05}, None],
             ["count", {"units": 2}, None],
-            ["say", {}, {"hf_token": "hf_" + "s" * 34}],
+            ["echo", {}, {"hf_token": "hf_" + "s" * 34}],
         ],
     )
     watcher = root / running / "progress.jsonl"
@@ -68,21 +68,21 @@ def test_jobs_outlive_a_killed_app(make_store, root: Path):
     assert store.get(running, "ada").state == "running"
     assert store.wait(running, "ada", timeout_seconds=30).state == "done"
     assert (store.result_folder(running, "ada") / "counted.txt").is_file()
-    # One that waited goes on; one whose token was lost with the app can't.
+    # A queued job continues, unless its token was lost with the app.
     assert store.wait(waiting, "ada", timeout_seconds=30).state == "done"
     job = store.wait(secretive, "ada", timeout_seconds=30)
     assert job.state == "failed"
-    assert "its sign-in is not kept on disk" in job.message
+    assert "access tokens are not stored on disk" in job.message
 
 
-def test_a_job_whose_worker_died_with_the_app_has_failed_and_kept_its_log(make_store, root: Path):
+def test_a_job_whose_worker_died_with_the_app_fails_and_keeps_its_log(make_store, root: Path):
     app, (job_id,) = _start_app(root, [["stubborn", {}, None]])
     wait_until((root / job_id / "progress.jsonl").is_file)
-    keeper = json.loads((root / job_id / "state.json").read_text())["worker"]["pid"]
+    supervisor = json.loads((root / job_id / "state.json").read_text())["worker"]["pid"]
     _kill(app)
-    os.kill(keeper, signal.SIGKILL)
-    wait_until(lambda: ProcessId.of(keeper) is None)
-    store = make_store()  # by the time it is open, the job is settled
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: ProcessId.of(supervisor) is None)
+    store = make_store()  # opening the store updates the job
     assert json.loads((root / job_id / "state.json").read_text())["state"] == "failed"
     job = store.get(job_id, "ada")
     assert job.state == "failed"
@@ -91,7 +91,7 @@ def test_a_job_whose_worker_died_with_the_app_has_failed_and_kept_its_log(make_s
     assert job.progress.stage == "encode"
 
 
-def test_a_worker_is_told_from_a_later_process_of_the_same_number(make_store, root: Path):
+def test_a_worker_is_distinguished_from_a_later_process_with_the_same_id(make_store, root: Path):
     store = make_store()
     job_id = store.submit(JobSpec("count"), "ada")
     store.wait(job_id, "ada", timeout_seconds=30)
@@ -100,7 +100,7 @@ def test_a_worker_is_told_from_a_later_process_of_the_same_number(make_store, ro
     assert make_store().get(job_id, "ada").state == "failed"
 
 
-def test_a_cancelled_job_whose_worker_is_gone_was_cancelled(make_store, root: Path):
+def test_a_cancelling_job_whose_worker_died_is_cancelled(make_store, root: Path):
     store = make_store()
     job_id = store.submit(JobSpec("count"), "ada")
     store.wait(job_id, "ada", timeout_seconds=30)
@@ -109,7 +109,7 @@ def test_a_cancelled_job_whose_worker_is_gone_was_cancelled(make_store, root: Pa
     assert make_store().wait(job_id, "ada", timeout_seconds=60).state == "cancelled"
 
 
-def test_two_apps_on_one_root_run_each_job_once_and_not_too_many(make_store, root: Path, tmp_path: Path):
+def test_two_apps_on_one_root_run_each_job_once_and_share_the_limit(make_store, root: Path, tmp_path: Path):
     file = tmp_path / "signatures"
     jobs = [["sign", {"file": str(file), "name": f"job-{number}", "seconds": 0.1}, None] for number in range(4)]
     app, _ = _start_app(root, jobs, max_running=2)
@@ -140,7 +140,7 @@ def test_a_damaged_state_is_a_failed_job(make_store, root: Path, content: str):
     assert store.list_jobs("ada") == []
 
 
-def test_strangers_in_the_root_do_no_harm(make_store, root: Path):
+def test_foreign_files_in_the_root_are_ignored(make_store, root: Path):
     (root / ("0" * 32)).mkdir(parents=True)
     (root / ("1" * 32)).mkdir()
     (root / ("1" * 32) / "spec.json").write_text("{")
@@ -150,11 +150,11 @@ def test_strangers_in_the_root_do_no_harm(make_store, root: Path):
     job_id = store.submit(JobSpec("count"), "ada")
     assert store.wait(job_id, "ada", timeout_seconds=30).state == "done"
     assert [job.id for job in store.list_jobs("ada")] == [job_id]
-    shutil.rmtree(root / job_id)  # by hand, under our eyes
+    shutil.rmtree(root / job_id)  # deleted manually while the store is open
     assert store.list_jobs("ada") == []
 
 
-def test_a_torn_last_line_of_progress_is_left_out(make_store, root: Path):
+def test_an_incomplete_last_line_of_progress_is_ignored(make_store, root: Path):
     store = make_store()
     job_id = store.submit(JobSpec("count"), "ada")
     whole = store.wait(job_id, "ada", timeout_seconds=30)

@@ -1,4 +1,4 @@
-"""Secrets reach the worker and nothing else."""
+"""Secrets are passed only to the worker."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def _assert_nowhere(folder: Path, *secrets: str) -> None:
 
 @pytest.mark.parametrize("fail", [False, True])
 def test_a_secret_is_nowhere_on_disk(run, root: Path, fail: bool):
-    store, job = run("say", secrets={"hf_token": _TOKEN, "password": _PASSWORD}, fail=fail)
-    # It did arrive, was said aloud in three ways, and came back in the result or in the error.
+    store, job = run("echo", secrets={"hf_token": _TOKEN, "password": _PASSWORD}, fail=fail)
+    # The worker received it, printed it in three ways, and returned it in the result or the error.
     assert store.log(job.id, "ada").count(REDACTED) >= 4
     if fail:
         assert (job.state, job.message) == ("failed", f"The Hub refused {REDACTED}.")
     else:
         assert (job.state, job.outcome) == ("done", {"echo": REDACTED})
     _assert_nowhere(root, _TOKEN, _PASSWORD, "hf_xxxx")
-    assert not (root / job.id / "cache").exists()  # where private downloads were
+    assert not (root / job.id / "cache").exists()  # the cache of private downloads
 
 
-def test_no_half_of_a_secret_is_left_where_a_long_line_is_cut(run):
+def test_secrets_in_truncated_lines_are_removed(run):
     store, job = run("ramble", secrets={"hf_token": _TOKEN})
     log = store.log(job.id, "ada")
     assert "the end" in log
@@ -46,7 +46,7 @@ def test_no_half_of_a_secret_is_left_where_a_long_line_is_cut(run):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_a_secret_is_in_no_list_of_processes(run, monkeypatch: pytest.MonkeyPatch):
+def test_secrets_are_not_visible_in_the_process_list(run, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_TOKEN", _TOKEN[::-1])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not for workers")
     store, job = run("look_around", secrets={"hf_token": _TOKEN})
@@ -70,26 +70,26 @@ def test_a_secret_is_in_no_list_of_processes(run, monkeypatch: pytest.MonkeyPatc
         JobSpec("count", title=_TOKEN),
     ],
 )
-def test_a_secret_among_the_parameters_is_refused(make_store, root: Path, spec: JobSpec):
+def test_a_secret_in_the_parameters_is_rejected(make_store, root: Path, spec: JobSpec):
     with pytest.raises(InputError, match="access token, which must not be stored"):
         make_store().submit(spec, "ada", secrets={"password": _PASSWORD})
     assert {path.name for path in root.iterdir()} <= {".lock"}
 
 
-def test_words_that_look_a_little_like_tokens_are_words(make_store):
+def test_words_similar_to_tokens_are_allowed(make_store):
     store = make_store()
     words = ["hf_transfer", "hf_hub_download", "hf_internaltesting"]
     job_id = store.submit(JobSpec("count", {}, {"vocabulary": words}), "ada", secrets={"hf_token": ""})
     assert store.wait(job_id, "ada", timeout_seconds=30).state == "done"
 
 
-def test_the_owner_is_kept_as_a_hash(make_store, root: Path):
+def test_the_owner_is_stored_as_a_hash(make_store, root: Path):
     store = make_store()
     store.wait(store.submit(JobSpec("count"), "a-random-browser-id"), "a-random-browser-id", timeout_seconds=30)
     _assert_nowhere(root, "a-random-browser-id")
 
 
-def test_only_its_user_can_look_into_a_root(make_store, root: Path):
+def test_a_root_is_readable_only_by_its_user(make_store, root: Path):
     store = make_store()
     job_id = store.submit(JobSpec("count"), "ada")
     store.wait(job_id, "ada", timeout_seconds=30)
@@ -98,7 +98,7 @@ def test_only_its_user_can_look_into_a_root(make_store, root: Path):
     assert (root / job_id / "result" / "counted.txt").stat().st_mode & 0o077 == 0
 
 
-def test_redaction_takes_the_longer_secret_first():
+def test_longer_secrets_are_redacted_first():
     redactor = Redactor(["abc", "abcdef", ""])
     assert redactor.text("abcdef, abc, ab") == f"{REDACTED}, {REDACTED}, ab"
     assert redactor.json({"abc": ["abcdef", 1, None, {"x": "abc"}]}) == {REDACTED: [REDACTED, 1, None, {"x": REDACTED}]}

@@ -1,4 +1,4 @@
-"""The life of a job as its owner sees it."""
+"""The life cycle of a job through the API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.core.studio.jobs.conftest import open_store, wait_until
 
 def test_importing_the_package_loads_nothing_heavy():
     heavy = {"torch", "transformers", "numba", "gradio", "huggingface_hub", "numpy"}
-    code = f"import m2v_core.studio.jobs, m2v_core.studio.jobs.keeper, sys; print({heavy} & set(sys.modules))"
+    code = f"import m2v_core.studio.jobs, m2v_core.studio.jobs.supervisor, sys; print({heavy} & set(sys.modules))"
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert answer.stdout.strip() == "set()"
 
@@ -41,7 +41,7 @@ def test_a_job_runs_to_its_result(make_store):
     assert leftovers == {"spec.json", "texts", "state.json", "progress.jsonl", "log.txt", "result"}
 
 
-def test_damaged_texts_are_an_error_that_says_so(make_store, root: Path):
+def test_damaged_texts_are_reported(make_store, root: Path):
     store = make_store()
     job_id = store.submit(JobSpec("count", texts={"vocabulary": ["a"]}), "ada")
     store.wait(job_id, "ada", timeout_seconds=30)
@@ -59,7 +59,7 @@ def test_progress_moves_while_the_job_runs_and_a_new_store_sees_it(make_store):
     assert seen.progress.eta_seconds > 0
     assert seen.elapsed_seconds > 0
     assert [stage.is_finished for stage in seen.stages] == [False]
-    # As after a refresh of the page, or a restart of the app: nothing is known but the root and the owner.
+    # As after a page reload or a restart of the app: only the root and the owner are known.
     store.close()
     again = make_store()
     (found,) = again.list_jobs("ada")
@@ -70,7 +70,7 @@ def test_progress_moves_while_the_job_runs_and_a_new_store_sees_it(make_store):
     assert again.wait(job_id, "ada", timeout_seconds=10).state == "cancelled"
 
 
-def test_the_queue_keeps_the_order_and_tells_the_place(make_store, tmp_path: Path):
+def test_the_queue_keeps_the_order_and_reports_positions(make_store, tmp_path: Path):
     store = make_store(max_running=1)
     file = tmp_path / "signatures"
     names = ["first", "second", "third", "fourth"]
@@ -86,7 +86,18 @@ def test_the_queue_keeps_the_order_and_tells_the_place(make_store, tmp_path: Pat
     assert file.read_text().split() == ["first", "fourth"]
 
 
-def test_no_more_than_so_many_run_at_once(make_store):
+def test_a_store_is_idle_without_unfinished_jobs_of_anybody(make_store):
+    store = make_store(max_running=1)
+    assert store.is_idle()
+    jobs = [(owner, store.submit(JobSpec("count", {"units": 1000, "seconds": 0.1}), owner)) for owner in ("ada", "bob")]
+    assert not store.is_idle()
+    for owner, job_id in jobs:
+        store.cancel(job_id, owner)
+        store.wait(job_id, owner, 60.0)
+    assert store.is_idle()
+
+
+def test_the_number_of_running_jobs_is_limited(make_store):
     store = make_store(max_running=2)
     ids = [store.submit(JobSpec("count", {"units": 4, "seconds": 0.05}), "ada") for _ in range(5)]
     most = 0
@@ -96,7 +107,7 @@ def test_no_more_than_so_many_run_at_once(make_store):
     assert all(store.get(job_id, "ada").state == "done" for job_id in ids)
 
 
-def test_another_owner_sees_nothing(make_store):
+def test_other_owners_have_no_access(make_store):
     store = make_store()
     job_id = store.submit(JobSpec("count"), "ada")
     store.wait(job_id, "ada", timeout_seconds=30)
@@ -112,8 +123,8 @@ def test_another_owner_sees_nothing(make_store):
         ):
             with pytest.raises(NotFoundError) as caught:
                 call(wrong_id, "eve")
-            # An unknown job and another's must not be told apart.
-            assert str(caught.value) == "No such job among yours. It may have been cleaned away: list your jobs."
+            # Unknown jobs and jobs of other owners must be indistinguishable.
+            assert str(caught.value) == "Job not found. It may have been deleted."
     assert store.list_jobs("eve") == []
     assert store.get(job_id, "ada").state == "done"
 
@@ -124,7 +135,7 @@ def test_a_job_that_is_not_done_has_no_result(run):
         store.result_folder(job.id, "ada")
 
 
-def test_delete_removes_everything_but_not_a_running_job(make_store, root: Path):
+def test_delete_removes_all_files_of_jobs_that_are_not_running(make_store, root: Path):
     store = make_store()
     job_id = store.submit(JobSpec("stubborn"), "ada")
     wait_until(lambda: store.get(job_id, "ada").progress)
@@ -141,38 +152,38 @@ def test_delete_removes_everything_but_not_a_running_job(make_store, root: Path)
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (JobSpec("paint"), "No kind of job is called 'paint'"),
-        (JobSpec("distill", {"model": "x"}), "no parameter 'model'; it has 'apply_zipf'"),
-        (JobSpec("distill", {}, {"sentences": ["x"]}), "no text 'sentences'; it has 'corpus', 'vocabulary'"),
-        (JobSpec("distill", {"pca_dims": float("nan")}), "plain JSON values"),
-        (JobSpec("distill", {"device": object()}), "plain JSON values"),
+        (JobSpec("paint"), "Unknown kind of job 'paint'"),
+        (JobSpec("distill", {"model": "x"}), "no parameter 'model'; use 'apply_zipf'"),
+        (JobSpec("distill", {}, {"sentences": ["x"]}), "no text 'sentences'; use 'corpus', 'vocabulary'"),
+        (JobSpec("distill", {"pca_dims": float("nan")}), "JSON values"),
+        (JobSpec("distill", {"device": object()}), "JSON values"),
         (JobSpec("distill", {}, {"vocabulary": "one string"}), "must be a list of strings"),
         (JobSpec("distill", {}, {"vocabulary": ["word", 3]}), "must be a list of strings"),
     ],
 )
-def test_what_could_not_start_is_refused(make_store, root: Path, spec: JobSpec, message: str):
+def test_invalid_jobs_are_rejected(make_store, root: Path, spec: JobSpec, message: str):
     with pytest.raises(InputError, match=message):
         make_store().submit(spec, "ada")
     assert {path.name for path in root.iterdir()} <= {".lock"}
 
 
-def test_an_empty_owner_is_refused(make_store):
-    with pytest.raises(InputError, match="needs an owner"):
+def test_an_empty_owner_is_rejected(make_store):
+    with pytest.raises(InputError, match="must be a nonempty string"):
         make_store().submit(JobSpec("count"), "")
 
 
-def test_limits_are_named_when_they_refuse(make_store):
+def test_errors_name_the_limit(make_store):
     store = make_store(max_running=1, max_waiting=2, max_per_owner=2)
     for owner in ("ada", "ada", "bob"):
         store.submit(JobSpec("count", {"units": 100, "seconds": 0.1}), owner)
-    with pytest.raises(LimitError, match=r"2 jobs may wait here at once"):
+    with pytest.raises(LimitError, match=r"queue is full \(2 jobs\)"):
         store.submit(JobSpec("count"), "cyd")
     store.cancel(store.list_jobs("bob")[0].id, "bob")
-    with pytest.raises(LimitError, match=r"2 unfinished jobs, and 2 may be so at once"):
+    with pytest.raises(LimitError, match=r"2 unfinished jobs; the limit here is 2"):
         store.submit(JobSpec("count"), "ada")
 
 
-def test_a_root_that_cannot_be_made_is_an_error(tmp_path: Path):
+def test_a_root_that_cannot_be_created_is_an_error(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SaveError, match="can't be written"):
         open_store(tmp_path / "file" / "jobs")

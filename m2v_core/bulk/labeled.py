@@ -1,4 +1,4 @@
-"""Files of labelled texts: JSONL, CSV, TSV and Parquet with two columns, or lines of label, tab, text."""
+"""Files of labeled texts: JSONL, CSV, TSV and Parquet with two columns, or lines of label, tab, text."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ LABEL_COLUMN, TEXT_COLUMN = "label", "text"
 
 
 @dataclass(frozen=True)
-class LabelledTexts:
-    """What a file holds.
+class LabeledTexts:
+    """The labeled texts of a file.
 
     Attributes:
-        texts: In its order; none is empty.
-        labels: One for each: text or a whole number, or a list of those.
+        texts: In file order; none is empty.
+        labels: The label of each text, text or a whole number, or a list of those.
     """
 
     texts: list[str]
     labels: list[Any]
 
 
-def read_labelled(
+def read_labeled(
     path: str | Path,
     text_column: str | None = None,
     label_column: str | None = None,
     *,
     label_separator: str | None = None,
     input_format: InputFormat | None = None,
-) -> LabelledTexts:
-    """The texts of a file with their labels.
+) -> LabeledTexts:
+    """Read the texts of a file with their labels.
 
     Args:
-        path: JSONL, CSV, TSV or Parquet. A TSV file whose first line names no columns, and where none are asked for,
-            is read as lines of label, tab, text, in which quotes mean nothing.
-        text_column: The column that holds the texts; None for "text".
-        label_column: The column that holds the labels; None for "label".
-        label_separator: Stands between the labels of a text that may have several (or none), where they are in one
-            cell; None where each text has one. Lists, in JSONL and Parquet, need none.
-        input_format: Its kind; None to tell by its name.
+        path: JSONL, CSV, TSV or Parquet. A TSV file without column names in its first line, and without a given column,
+            is read as lines of label, tab, text, in which quotes have no meaning.
+        text_column: Name of the column with the texts; None for "text".
+        label_column: Name of the column with the labels; None for "label".
+        label_separator: Separator of several labels in one cell, where texts can have any number of labels; None if
+            each text has one label. Not needed for lists in JSONL and Parquet.
+        input_format: Format of the file; None to use its extension.
 
     Raises:
         NotFoundError: No such file.
-        InputError: It can't be read, has no such column, or a row without text or label; the message names the line.
+        InputError: The file can't be read, or lacks the column, a text or a label; the message names the line.
         MissingExtraError: Parquet without pyarrow.
     """
     if label_separator == "":
@@ -58,7 +58,7 @@ def read_labelled(
     kind = formats.input_format(path, input_format)
     if kind == "text":
         raise InputError(
-            f"{path} is not read as labelled texts. Give CSV, TSV, JSONL or Parquet with the columns 'text' and "
+            f"{path} can't be read as labeled texts. Pass CSV, TSV, JSONL or Parquet with the columns 'text' and "
             "'label', or lines of label, tab, text in a .tsv file."
         )
     label = label_column or LABEL_COLUMN
@@ -70,34 +70,34 @@ def read_labelled(
     if reader.columns is not None and label not in reader.columns:
         known = ", ".join(map(repr, reader.columns[:20]))
         raise InputError(
-            f"{path} has no column {label!r}. Its columns are {known}. Say which one holds the labels (label_column, "
+            f"{path} has no column {label!r}. Its columns are {known}. Choose the column of labels (label_column, "
             "--label-column)."
         )
     reader.label, reader.may_lack_label = label, label_separator is not None
-    found = LabelledTexts([], [])
+    found = LabeledTexts([], [])
     for block in reader.blocks():
         if isinstance(reader, ParquetReader):
             for row in block.rows.select([reader.column, label]).to_pylist():
                 if problem := _problem(row, reader.column, label, label_separator is not None):
-                    raise InputError(f"{path}, row {len(found.texts) + 1:,} {problem} Mend it.")
+                    raise InputError(f"{path}, row {len(found.texts) + 1:,} {problem} Correct it.")
                 found.texts.append(row[reader.column])
                 found.labels.append(row[label])
         else:
             found.texts.extend(block.texts)
             found.labels.extend(row[label] for row in block.rows)
     if not found.texts:
-        raise InputError(f"{path} holds no labelled texts. Give a file with at least one.")
+        raise InputError(f"{path} contains no labeled texts. Pass a file with at least one.")
     if label_separator is None:
         return found
     split = [
         [part.strip() for part in label.split(label_separator) if part.strip()] if isinstance(label, str) else label
         for label in found.labels
     ]
-    return LabelledTexts(found.texts, split)
+    return LabeledTexts(found.texts, split)
 
 
-class _Labelled:
-    """Rows whose text isn't empty and that have a label."""
+class _Labeled:
+    """Rows with a label and a non-empty text."""
 
     name: str
     column: str
@@ -110,15 +110,15 @@ class _Labelled:
             yield row if problem is None else f"{self.name}, line {lines.number:,} {problem}"
 
 
-class _LabelledJsonl(_Labelled, JsonlReader):
+class _LabeledJsonl(_Labeled, JsonlReader):
     pass
 
 
-class _LabelledCsv(_Labelled, CsvReader):
+class _LabeledCsv(_Labeled, CsvReader):
     pass
 
 
-class _LabelledTsv(_Labelled, TsvReader):
+class _LabeledTsv(_Labeled, TsvReader):
     pass
 
 
@@ -133,17 +133,17 @@ class _PairReader(TsvReader):
             if tab:
                 yield {LABEL_COLUMN: label, TEXT_COLUMN: text}
             elif label:
-                yield f"{self.name}, line {lines.number:,} has no tab. Each line is a label, a tab and a text."
+                yield f"{self.name}, line {lines.number:,} has no tab. Each line must be a label, a tab and a text."
 
 
-class _Pairs(_Labelled, _PairReader):
+class _Pairs(_Labeled, _PairReader):
     pass
 
 
 _READERS: dict[InputFormat, Any] = {
-    "jsonl": _LabelledJsonl,
-    "csv": _LabelledCsv,
-    "tsv": _LabelledTsv,
+    "jsonl": _LabeledJsonl,
+    "csv": _LabeledCsv,
+    "tsv": _LabeledTsv,
     "parquet": ParquetReader,
 }
 
@@ -154,27 +154,27 @@ class _FirstLine(TsvReader):
 
 
 def _names_columns(path: str | Path) -> bool:
-    """Whether the first line of a TSV file holds the names of both columns."""
+    """Whether the first line of a TSV file contains the names of both columns."""
     return {LABEL_COLUMN, TEXT_COLUMN} <= _FirstLine(path, Wanted()).cells
 
 
 def _problem(row: dict[str, Any], text_column: str, label_column: str, may_lack_label: bool) -> str | None:
-    """What is wrong with a row; None for nothing."""
+    """What is wrong with a row; None if it is valid."""
     text = row[text_column]
     if not text or text.isspace():
         return f"has no text under {text_column!r}."
     if label_column not in row:
         keys = ", ".join(map(repr, list(row)[:20]))
-        return f"has no key {label_column!r}; its keys are {keys}. A key is chosen by label_column (--label-column)."
+        return f"has no key {label_column!r}; its keys are {keys}. Choose a key with label_column (--label-column)."
     label = row[label_column]
     if isinstance(label, list):
         wrong = [part for part in label if not _is_label(part)]
-        return f"has the label {wrong[0]!r}; labels are text or whole numbers." if wrong else None
+        return f"has the label {wrong[0]!r}; labels must be text or whole numbers." if wrong else None
     if label == "" and may_lack_label:
         return None
     if label is None or label == "" or label != label:
         return f"has no label under {label_column!r}."
-    return None if _is_label(label) else f"has the label {label!r}; labels are text or whole numbers."
+    return None if _is_label(label) else f"has the label {label!r}; labels must be text or whole numbers."
 
 
 def _is_label(value: Any) -> bool:

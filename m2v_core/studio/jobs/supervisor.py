@@ -1,8 +1,7 @@
-"""The process that watches over one worker: `python -m m2v_core.studio.jobs.keeper [--spare]`, started by a store.
+"""The process that supervises one worker: `python -m m2v_core.studio.jobs.supervisor [--spare]`, started by a store.
 
-It is small, so it neither runs out of memory nor hangs in somebody's native code. It outlives the app; it
-stops the worker when asked or when the time is over, removes secrets from what the worker prints, and writes
-down how the job ended.
+It is small, so it does not run out of memory or hang in native code. It outlives the app, stops the worker on request
+or after the time limit, removes secrets from the worker's output, and records the end of the job.
 """
 
 from __future__ import annotations
@@ -24,27 +23,27 @@ from m2v_core.studio.jobs.folder import JobFolder, root_lock
 from m2v_core.studio.jobs.records import JobState, iso_time
 from m2v_core.studio.jobs.redaction import Redactor
 
-# Cancelling takes less than two seconds in all: first ask, then SIGTERM, then SIGKILL.
-_SECONDS_TO_STOP_BY_ITSELF = 0.8
-_SECONDS_TO_TERMINATE = 0.4
-_SECONDS_BETWEEN_LOOKS = 0.1
+# Cancelling takes less than two seconds: a request, then SIGTERM, then SIGKILL.
+_CANCEL_SECONDS = 0.8
+_TERMINATE_SECONDS = 0.4
+_POLL_SECONDS = 0.1
 
 _MAX_LOG_BYTES = 5 * 2**20
 _MAX_LINE_CHARS = 100_000
 
 
 class LogWriter:
-    """Appends what a worker prints to the log, secrets removed."""
+    """Appends the worker's output to the log, with secrets removed."""
 
     def __init__(self, file: Path, redactor: Redactor) -> None:
         self._file = file
         self._redactor = redactor
-        self._room = _MAX_LOG_BYTES
+        self._remaining = _MAX_LOG_BYTES
         self._lock = threading.Lock()
 
     def drain(self, pipe: IO[str]) -> None:
         """Copy lines until the other end is closed."""
-        # A line that doesn't fit is dropped as a whole: half a secret at the cut would go unseen.
+        # Long lines are dropped entirely, as a secret split at the cut would not be removed.
         is_cut = False
         while piece := pipe.readline(_MAX_LINE_CHARS):
             is_end = piece.endswith("\n")
@@ -52,34 +51,34 @@ class LogWriter:
             if not is_cut:
                 self.write(piece)
             elif is_end:
-                self.write(f"[a line of more than {_MAX_LINE_CHARS} characters is not kept]\n")
+                self.write(f"[line of more than {_MAX_LINE_CHARS} characters omitted]\n")
                 is_cut = False
 
     def note(self, text: str) -> None:
-        """Add a remark of the keeper's own, with the time."""
+        """Append a message of the supervisor, with the time."""
         self.write(f"[{iso_time(time.time())}] {text}\n")
 
     def write(self, line: str) -> None:
-        """Add a line, unless the log is full."""
+        """Append a line, unless the log is full."""
         line = self._redactor.text(line)
         with self._lock:
-            if self._room <= 0:
+            if self._remaining <= 0:
                 return
-            self._room -= len(line)
-            if self._room <= 0:
-                line = "[the log is full; what follows is not kept]\n"
-            # On a full disk the worker must still get rid of its words, or it would wait forever.
+            self._remaining -= len(line)
+            if self._remaining <= 0:
+                line = "[the log is full; further output is omitted]\n"
+            # On a full disk the pipe must still be drained, or the worker would block.
             with contextlib.suppress(OSError), self._file.open("a", encoding="utf-8") as log:
                 log.write(line)
 
 
-class Keeper:
-    """Runs one worker to its end.
+class Supervisor:
+    """Supervises one worker until it ends.
 
     Args:
         folder: The job.
         orders: From the store: `folder`, `target`, `secrets`, `memory_bytes`, `wall_seconds`, `teacher_parameters`.
-        worker: Waits for them.
+        worker: The worker process, which waits for its orders.
     """
 
     def __init__(self, folder: JobFolder, orders: Mapping[str, Any], worker: subprocess.Popen[str]) -> None:
@@ -91,52 +90,50 @@ class Keeper:
         self._is_shutting_down = False
 
     def run(self) -> None:
-        """Give the worker its orders, watch it, and write down how the job ended."""
+        """Send the worker its orders, wait for it, and record the end of the job."""
         signal.signal(signal.SIGTERM, self._on_sigterm)
         started_at, worker = time.monotonic(), self._worker
         assert worker.stdin is not None and worker.stdout is not None
         self._log.note(f"worker {worker.pid} started")
         drain = threading.Thread(target=self._log.drain, args=(worker.stdout,), daemon=True)
         drain.start()
-        _tell(worker, json.dumps(self._orders))
+        _send(worker, json.dumps(self._orders))
         reason = self._watch(worker, started_at)
         if reason is not None:
             self._log.note(f"stopping the worker: {reason[1]}")
             _stop(worker)
         drain.join(timeout=2.0)
         self._log.note(f"worker ended with exit status {worker.returncode}")
-        self._finish(*self._verdict(worker.returncode, reason))
+        self._finish(*self._result(worker.returncode, reason))
 
     def _on_sigterm(self, *_: object) -> None:
         self._is_shutting_down = True
 
     def _watch(self, worker: subprocess.Popen[str], started_at: float) -> tuple[JobState, str] | None:
-        """Why the worker must stop; None once it has ended by itself."""
+        """Wait until the worker ends (None) or must be stopped (the final state and message)."""
         wall_seconds = self._orders["wall_seconds"]
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(timeout=_SECONDS_BETWEEN_LOOKS)
+                worker.wait(timeout=_POLL_SECONDS)
                 return None
             if self._folder.cancel_flag.exists():
                 return ("cancelled", "Cancelled.")
             if time.monotonic() - started_at > wall_seconds:
                 limit = f"{wall_seconds / 60:.3g} minutes" if wall_seconds >= 60 else f"{wall_seconds:.3g} seconds"
-                return ("failed", f"Stopped after {limit}, the limit for one job here.")
+                return ("failed", f"Stopped after {limit}, the time limit for a job here.")
             if self._is_shutting_down:
-                return ("failed", "Stopped with the machine it ran on. Start it again.")
+                return ("failed", "Stopped because the machine was shut down. Start it again.")
 
-    def _verdict(
-        self, exit_status: int, reason: tuple[JobState, str] | None
-    ) -> tuple[JobState, str, Mapping[str, Any]]:
+    def _result(self, exit_status: int, reason: tuple[JobState, str] | None) -> tuple[JobState, str, Mapping[str, Any]]:
         report = self._redactor.json(self._folder.read_report())
         if report is not None and report["state"] == "done":
-            # Even if someone asked to stop: it was finished first.
+            # Even if it was cancelled: it finished first.
             return ("done", report["message"], report["outcome"] or {})
         if reason is not None:
             return (*reason, {})
         if report is not None:
             return (report["state"], report["message"], {})
-        if memory_cap.tells_of_shortage(self._folder.read_log(4000)):
+        if memory_cap.reports_shortage(self._folder.read_log(4000)):
             return ("failed", memory_cap.message(self._orders["memory_bytes"]), {})
         if exit_status == -signal.SIGKILL:
             return ("failed", "The worker was killed (out of memory?).", {})
@@ -149,48 +146,48 @@ class Keeper:
             try:
                 self._folder.staging.rename(self._folder.result)
             except OSError as error:
-                state, message, outcome = "failed", f"The result could not be kept: {error.strerror}.", {}
+                state, message, outcome = "failed", f"The result could not be saved: {error.strerror}.", {}
         self._folder.remove_leftovers()
         with root_lock(self._folder.path.parent):
             self._folder.cancel_flag.unlink(missing_ok=True)
             record = self._folder.read_state()
-            # What has finished never changes, even if it was called so because its record is damaged.
+            # A finished job never changes, even if it counts as failed because its record is damaged.
             if not record.is_finished:
-                self._folder.write_state(record.moved(state, message, time.time(), outcome=outcome))
+                self._folder.write_state(record.changed(state, message, time.time(), outcome=outcome))
 
 
-def _tell(worker: subprocess.Popen[str], line: str) -> None:
+def _send(worker: subprocess.Popen[str], line: str) -> None:
     assert worker.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it has ended; its exit status will say why
+    with contextlib.suppress(BrokenPipeError):  # it has ended; its exit status is handled later
         worker.stdin.write(line + "\n")
         worker.stdin.flush()
 
 
 def _stop(worker: subprocess.Popen[str]) -> None:
-    """Ask, then insist; the worker has ended on return."""
-    _tell(worker, "cancel")
+    """Stop the worker and wait until it has ended."""
+    _send(worker, "cancel")
     with contextlib.suppress(subprocess.TimeoutExpired):
-        worker.wait(timeout=_SECONDS_TO_STOP_BY_ITSELF)
+        worker.wait(timeout=_CANCEL_SECONDS)
         return
     with contextlib.suppress(subprocess.TimeoutExpired):
         _signal(worker, signal.SIGTERM)
-        worker.wait(timeout=_SECONDS_TO_TERMINATE)
+        worker.wait(timeout=_TERMINATE_SECONDS)
         return
     _signal(worker, signal.SIGKILL)
     worker.wait()
 
 
 def _signal(worker: subprocess.Popen[str], number: int) -> None:
-    """Send a signal to the worker and all it started, which is the session that it leads."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # it ended this very moment
+    """Send a signal to the worker's process group, which includes its child processes."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it may have just ended
         os.killpg(worker.pid, number)
 
 
 def main(arguments: list[str]) -> None:
-    """Wait for the store's word, then run the job.
+    """Wait for orders from the store, then run the job.
 
-    The store writes down that the job runs before it gives the word. Without it (the store died in between, or has no
-    use for a spare one), nothing is done.
+    The store records the job as running before it sends the orders. If the input ends without orders, because the store
+    died or does not need a spare worker, nothing is run.
     """
     worker = subprocess.Popen(
         [sys.executable, "-m", "m2v_core.studio.jobs.worker", *arguments],
@@ -204,14 +201,14 @@ def main(arguments: list[str]) -> None:
     )
     line = sys.stdin.readline()
     if not line:
-        worker.communicate()  # without orders it ends
+        worker.communicate()  # without orders it exits
         return
     orders = json.loads(line)
     folder = JobFolder(Path(orders["folder"]))
-    with folder.log_file.open("a") as log:  # of a spare one it is known only now
+    with folder.log_file.open("a") as log:  # a spare supervisor was started without a log file
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
-    Keeper(folder, orders, worker).run()
+    Supervisor(folder, orders, worker).run()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A teacher that reads a vocabulary in other processes than the one that distills."""
+"""Teachers in other processes, for embedding a vocabulary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from m2v_core.progress import ProgressReporter
 
 
 class VocabularyReader(Protocol):
-    """Reads a vocabulary in place of this process, such as `m2v_core.distributed.vocabulary.ClusterReader`."""
+    """Embeds a vocabulary in other processes, such as `m2v_core.distributed.vocabulary.ClusterReader`."""
 
     def embed(
         self,
@@ -27,27 +27,27 @@ class VocabularyReader(Protocol):
         sequences: Sequence[Sequence[int]],
         reporter: ProgressReporter,
     ) -> npt.NDArray[np.float32]:
-        """One vector for each sequence of token ids, `(n_sequences, teacher_dim) float32`.
+        """Return one vector per sequence of token ids, `(n_sequences, teacher_dim) float32`.
 
         Args:
-            load: Loads the teacher in another process; can be pickled.
-            key: All that the vectors depend on beside the sequences, as JSON.
-            uses_gpu: Whether a teacher may have a GPU.
+            load: Loads the teacher in another process; picklable.
+            key: Everything that the vectors depend on except the sequences, as JSON values.
+            uses_gpu: Whether teachers may use GPUs.
             sequences: Token ids of each entry of the vocabulary, special tokens included.
             reporter: Gets the stage `"encode"`, in sequences.
         """
 
 
 @dataclass(frozen=True)
-class TeacherElsewhere:
-    """What another process needs to have the same teacher.
+class RemoteTeacher:
+    """A picklable description of a teacher that another process can load.
 
     Attributes:
-        model_name: The teacher, as every machine finds it.
-        revision: Its commit on the Hub; None for a folder or the bundled one.
-        listing: Of the process that distills, see `TeacherSource`.
-        device: Where to run it; see `teacher.resolve_device`.
-        trust_remote_code: Whether code that comes with it may run.
+        model_name: Absolute folder or Hub name.
+        revision: Commit on the Hub; None for a folder or the bundled teacher.
+        listing: `TeacherSource.listing` in the process that distills.
+        device: Device to run on; see `teacher.resolve_device`.
+        trust_remote_code: Whether code from the teacher's repository may run.
         pooling: As for `Teacher.embed`.
         n_special: As there.
         applies_modules: As for `Teacher.load`.
@@ -71,8 +71,8 @@ class TeacherElsewhere:
         pooling: Pooling,
         n_special: tuple[int, int],
         applies_modules: bool,
-    ) -> TeacherElsewhere:
-        """That of a teacher here."""
+    ) -> RemoteTeacher:
+        """Describe a teacher of this process."""
         path = Path(source.name).expanduser()
         name = str(path.absolute()) if path.is_dir() else source.name
         return cls(
@@ -80,30 +80,30 @@ class TeacherElsewhere:
         )
 
     def load(self) -> PooledTeacher:
-        """The teacher, in the process that calls this.
+        """Load the teacher in the calling process.
 
         Raises:
-            TeacherError: It is another than where this was made, or can't be used.
-            NotFoundError, HubError: There is none.
+            TeacherError: The teacher differs from the described one, or is not supported.
+            NotFoundError, HubError: The teacher does not exist, or the Hub can't be reached.
         """
         return PooledTeacher(self)
 
 
 class PooledTeacher:
-    """A teacher with its pooling chosen.
+    """A teacher with a fixed pooling.
 
     Args:
-        description: What to load.
+        description: The teacher to load.
     """
 
-    def __init__(self, description: TeacherElsewhere) -> None:
+    def __init__(self, description: RemoteTeacher) -> None:
         from m2v_core.distillation.teacher.teacher import Teacher
 
         source = locate_teacher(description.model_name, description.revision)
         if source.listing != description.listing:
             raise TeacherError(
-                f"{description.model_name} is another teacher to this worker than to the process that started the run. "
-                "Give a folder that all machines share, or the same version everywhere."
+                f"The files of {description.model_name} on this worker differ from those of the process that started "
+                "the run. Use a folder that all machines share, or the same version on every machine."
             )
         self._description = description
         self._teacher = Teacher.load(
@@ -112,9 +112,9 @@ class PooledTeacher:
             description.trust_remote_code,
             applies_modules=description.applies_modules,
         )
-        cast(Any, self._teacher.model).to(self._teacher.device)  # once, and not with each call
+        cast(Any, self._teacher.model).to(self._teacher.device)  # once, instead of in every call
 
     def embed(self, sequences: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:
-        """One vector for each sequence of token ids, `(n_sequences, teacher_dim) float32`."""
+        """Return one vector per sequence of token ids, `(n_sequences, teacher_dim) float32`."""
         description = self._description
         return self._teacher.embed(sequences, description.pooling, ProgressReporter(), description.n_special)

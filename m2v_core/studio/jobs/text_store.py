@@ -1,4 +1,4 @@
-"""A person's texts, kept on the server for a while, so that a page finds them again after a refresh."""
+"""Temporary storage of users' texts on the server, so that they survive a page reload."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from m2v_core.studio.jobs.folder import read_json, replace_json
 from m2v_core.studio.jobs.store import hash_owner
 
 
-class KeptTexts:
-    """The last texts of each owner, a file each; the owner's name stands in none of them.
+class TextStore:
+    """The last texts of each owner, one file per owner, named by a hash of the owner.
 
     Args:
-        root: Where the files are; made when the first is written, readable by this user alone.
-        keep_seconds: How long texts are kept after they were last used.
+        root: Folder of the files, created on the first write and readable only by this user.
+        keep_seconds: Seconds since the last use after which texts are deleted.
     """
 
     def __init__(self, root: Path, keep_seconds: float) -> None:
         self._root = root
         self._keep_seconds = keep_seconds
 
-    def keep(self, texts: Sequence[str], owner: str) -> None:
-        """Keep these texts instead of the last ones, and let go of everybody's that are too old.
+    def put(self, texts: Sequence[str], owner: str) -> None:
+        """Replace the owner's texts, and delete expired texts of all owners.
 
         Raises:
-            SaveError: They can't be written.
+            SaveError: The texts can't be written.
         """
-        with saving("The list of texts", "Make room on the server."):
+        with saving("The list of texts", "Free disk space on the server."):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._clean()
             replace_json(self._file(owner), list(texts))
 
-    def find(self, owner: str) -> list[str]:
-        """This owner's texts; empty if there are none, or they were too old."""
+    def get(self, owner: str) -> list[str]:
+        """Return the owner's texts; empty if there are none or they have expired."""
         file = self._file(owner)
         try:
             if time.time() - file.stat().st_mtime > self._keep_seconds:
@@ -47,8 +47,8 @@ class KeptTexts:
             return []
         return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else []
 
-    def forget(self, owner: str) -> None:
-        """Remove this owner's texts."""
+    def delete(self, owner: str) -> None:
+        """Delete the owner's texts."""
         with contextlib.suppress(OSError):
             self._file(owner).unlink(missing_ok=True)
 
@@ -58,6 +58,6 @@ class KeptTexts:
     def _clean(self) -> None:
         oldest = time.time() - self._keep_seconds
         for file in self._root.iterdir():
-            with contextlib.suppress(OSError):  # another process may be doing the same
+            with contextlib.suppress(OSError):  # another process may have deleted it
                 if file.stat().st_mtime < oldest:
                     file.unlink(missing_ok=True)
