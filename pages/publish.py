@@ -21,6 +21,7 @@ from pages.components import (
     html,
     job_store,
     known_owner,
+    message_box,
     notice,
     on,
     page_head,
@@ -71,9 +72,10 @@ def build() -> None:
         with gr.Column(scale=7, elem_classes="m2v-form"):
             with gr.Column(elem_classes="m2v-card"):
                 picker = build_model_picker(with_demo=False)
-                filled["account"] = html(css="m2v-status")
+                account = html(css="m2v-status")
                 login_button()
                 signed_in = build_sign_in().change
+                filled["message"] = message_box()
             with gr.Column(visible=False, elem_classes="m2v-card") as filled["form"]:
                 readers = html(css="m2v-status")
                 name = gr.Textbox(
@@ -116,24 +118,17 @@ def build() -> None:
 
     picked: list[Any] = [picker.owner, picker.model_id]
     filled |= {"cover": cover, "readers": readers, **chosen}
-    on([current_page().load, picker.model_id.change], prepare, picked, filled, latest=True)
-    account = {"account": filled["account"], "name": name}
-    on(signed_in, show_account, name, account)
+    # The form is filled in once per model: a second response would replace what the user has typed meanwhile.
+    on(picker.model_id.change, fill_form, picked, filled)
+    on([current_page().load, signed_in], show_account, name, {"account": account, "name": name})
     on([name.change, panel.done_id.change], check, [picker.owner, name], [status, taken])
     on(way.change, lambda chosen: gr.Textbox(visible=chosen == "branch"), way, branch)
     # The editor is not updated while the user may be typing; name and license are inserted on submit.
     on([card.change, name.change, license_box.change], preview_card, [name, license_box, card], preview)
 
 
-def prepare(owner: str | None, model_id: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
-    """Fill in the form for a model, with the choices of its last upload if that failed."""
-    owner, who = known_owner(owner), visitor(oauth, request)
-    shown = _form(owner, who, model_id or "")
-    return shown | {"account": account_html(who, _ZIP) + shown.get("account", "")}
-
-
 def show_account(name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
-    """Show the account after a sign-in, and add it to the name; the rest of the form is unchanged."""
+    """Show the account, and add it to the name; the rest of the form is unchanged."""
     who = visitor(oauth, request)
     shown: Values = {"account": account_html(who, _ZIP)}
     with suppress(InputError):  # shown below the name
@@ -141,17 +136,20 @@ def show_account(name: str, request: gr.Request, oauth: gr.OAuthToken | None) ->
     return shown
 
 
-@shows_errors("This model can't be shown", lambda message: {"account": message})
-def _form(owner: str, who: Visitor, model_id: str) -> Values:
+@shows_errors("This model can't be shown", lambda message: {"message": message})
+def fill_form(owner: str | None, model_id: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
+    """Fill in the form for a model, with the choices of its last upload if that failed."""
+    owner, who = known_owner(owner), visitor(oauth, request)
     try:
-        record = model_library().get_own(model_id, owner)
+        record = model_library().get_own(model_id or "", owner)
         failed = _failed_upload(owner, record.id)
         filled = _filled(owner, who, record, failed)
         notes = _form_of(owner, record).notes()
         readers = notice("info", "Requirements for loading this model", notes) if notes else ""
-        return {"form": gr.Column(visible=True), "cover": gr.Accordion(visible=True), "readers": readers, **filled}
+        shown = {"form": gr.Column(visible=True), "cover": gr.Accordion(visible=True)}
+        return {**shown, "message": "", "readers": readers, **filled}
     except NotFoundError:
-        return {"form": gr.Column(visible=False), "cover": gr.Accordion(visible=False), "readers": ""}
+        return {"form": gr.Column(visible=False), "cover": gr.Accordion(visible=False), "message": "", "readers": ""}
 
 
 def check(owner: str | None, name: str, request: gr.Request, oauth: gr.OAuthToken | None) -> list[Any]:

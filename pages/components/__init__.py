@@ -240,7 +240,12 @@ def by_name(handler: Callable[..., Any], outputs: Mapping[str, Any]) -> dict[str
 
     @functools.wraps(handler)
     def answers(*args: Any, **kwargs: Any) -> Any:
-        yield from map(by_component, handler(*args, **kwargs))
+        # Gradio sends the difference to the previous values, and the page applies it to them in place, even before it
+        # has shown them. So nothing may be missing from later values.
+        sent: dict[str, Any] = {}
+        for values in handler(*args, **kwargs):
+            sent |= values
+            yield by_component(sent)
 
     wrapped = answers if inspect.isgeneratorfunction(handler) else answer
     # Gradio names the endpoint after the function, and "cancel" is a public endpoint.

@@ -117,13 +117,13 @@ def follow_map(
     is_open: bool,
     drawn: Mapping[str, str] | None = None,
 ) -> Iterator[Values]:
-    """Yield the values of `show_map`, the points before the words, and progress first if it takes long."""
+    """Yield the values of `show_map`, first without the words, and before that progress if it takes long."""
     work = functools.partial(show_map, owner, model_id, method, color_by, is_open, drawn)
     values = yield from following(work, "Drawing the map", "map", lambda sign: {"status": sign})
     words = values.pop("words", None)
     yield values
     if words is not None:
-        yield {"map": words}
+        yield {"map": gr.HTML(**values["map"].props, **words.props)}
 
 
 def _undrawn(message: str) -> Values:

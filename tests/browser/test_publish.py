@@ -180,7 +180,6 @@ def test_each_fault_on_the_publish_page(
     add_model(page, studio, tmp_path, f"model-{fault}")
     open_page(page, studio, "/publish")
     expect(page.get_by_label("Repository")).to_have_value(f"ada/model-{fault}")
-    page.wait_for_load_state("networkidle")  # a second answer of the opening page would replace what is typed
     page.get_by_role("button", name="Model card").click()
     editor = page.locator(".m2v-readme textarea")
     editor.fill(editor.input_value() + f"\nMade for {fault}.\n")

@@ -476,9 +476,9 @@ def test_a_private_teacher_s_reader_gives_its_token_to_the_job(
 
 def test_the_publish_page_fills_its_form(hub: LoopbackHub, model: ModelRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    shown = publish.prepare(OWNER, model.id, LOCAL, None)
-    assert "Signed in as ada" in text_of(shown["account"])
-    assert shown["form"].visible
+    shown = publish.fill_form(OWNER, model.id, LOCAL, None)
+    assert "Signed in as ada" in text_of(publish.show_account("", LOCAL, None)["account"])
+    assert shown["form"].visible and not shown["message"]
     expected = {"name": "ada/small", "way": None, "branch": "v2", "access": "private"}
     assert expected.items() <= shown.items()
     assert shown["license"].value == "mit"
@@ -493,7 +493,7 @@ def test_the_publish_page_says_what_readers_need(
 ) -> None:
     static_model(dtype=dtype).save_pretrained(tmp_path / "small")
     record = library.add_from_folder(tmp_path / "small", OWNER, "small")
-    shown = text_of(publish.prepare(OWNER, record.id, LOCAL, None)["readers"])
+    shown = text_of(publish.fill_form(OWNER, record.id, LOCAL, None)["readers"])
     assert expected in shown
     assert bool(shown) == bool(expected)
 
@@ -564,7 +564,7 @@ def test_without_a_model_it_says_what_to_do(hub: LoopbackHub, store: FakeStore, 
 def test_another_s_model_is_none(hub: LoopbackHub, store: FakeStore, model: ModelRecord) -> None:
     with pytest.raises(NotFoundError):
         publish.submit(**form(model, owner="other-other-other-other-2"))
-    assert not publish.prepare("other-other-other-other-2", model.id, LOCAL, None)["form"].visible
+    assert not publish.fill_form("other-other-other-other-2", model.id, LOCAL, None)["form"].visible
 
 
 def test_a_failed_upload_keeps_the_model_and_can_be_tried_again(
