@@ -69,6 +69,7 @@ surface.addEventListener("pointerleave", () => hideTip());
 
 function lasso(inside) {
   lassoed = inside.length ? inside : null;
+  announce("lasso", lassoed);
   trigger("select", { points: inside });
   applySubset();
 }
@@ -157,7 +158,8 @@ async function download(format) {
   }));
   const Plotly = await plotly();
   const filename = `${points.name.replaceAll(/[^\w.-]+/g, "-")}-map`;
-  await Plotly.downloadImage(layer.figure(range(), annotations, color("--m2v-card")),
+  const lines = contours.trace(view.zoom, color("--body-text-color-subdued"));
+  await Plotly.downloadImage(layer.figure(range(), lines, annotations, color("--m2v-card")),
     { format, filename, width: width(), height: height(), scale: format === "png" ? 2 : 1 });
 }
 

@@ -27,6 +27,7 @@ let queue = Promise.resolve();
 let measure = textMeasurer(getComputedStyle(element).fontFamily);
 const filter = new Set();
 const paint = labelPainter(find(".m2v-labels"));
+const contours = contourPainter(find(".m2v-contours"));
 
 function plotly() {
   window.m2vPlotly ??= new Promise((resolve, reject) => {
@@ -65,8 +66,12 @@ function drawFrame() {
   const [from, to] = [Math.max(2.2, 5.2 - 0.75 * Math.log10(points.x.length)), 11];
   layer.setSize(Math.min(to, from * 1.3 * Math.pow(view.zoom, 0.4)));
   layer.draw(range());
-  find(".m2v-labels").hidden = isMorphing;
-  if (!isMorphing) paint(labelsInView(), view.zoom);
+  for (const overlay of [".m2v-labels", ".m2v-contours"]) find(overlay).hidden = isMorphing;
+  if (isMorphing) return;
+  paint(labelsInView(), view.zoom);
+  const k = scale();
+  const color = getComputedStyle(element).getPropertyValue("--body-text-color-subdued");
+  contours.draw({ zoom: view.zoom, scale: k, left: width() / 2 - view.x * k, middle: height() / 2 + view.y * k, color });
 }
 const redraw = () => (scheduled ||= requestAnimationFrame(drawFrame));
 
@@ -139,6 +144,7 @@ async function drawPoints() {
   points = next;
   bounds = boundsOf(points.x, points.y);
   view = linkedView() ?? { x: bounds.x, y: bounds.y, zoom: 1 };
+  contours.set(contourSegments(points.x, points.y, bounds));
   layer = pointLayer(surface, Plotly);
   await layer.create(points.x, points.y, range());
   filter.clear();
@@ -171,6 +177,7 @@ async function morph(old, next) {
     drawFrame();
   });
   isMorphing = false;
+  contours.set(contourSegments(points.x, points.y, bounds));
   view = linkedView() ?? view;
   if (topics) placedTopics = placeTopics(topics, points.x, points.y);
   frame.dataset.method = points.method;
@@ -223,14 +230,39 @@ function applySubset() {
   redraw();
 }
 
+// Maps of the same words mark the same points and have the same lasso.
+const linkedMaps = (window.m2vMaps ??= new EventTarget());
+const announce = (type, inside) =>
+  linkedMaps.dispatchEvent(new CustomEvent(type, { detail: { from: element, model: points?.model, inside } }));
+function follow(type, act) {
+  linkedMaps.addEventListener(type, ({ detail: { from, model, inside } }) => {
+    if (from !== element && layer && model === points.model) act(inside);
+  });
+}
+follow("lasso", (inside) => {
+  lassoed = inside;
+  applySubset();
+});
+follow("marks", (inside) => {
+  [marks, selected] = [inside, -1];
+  find(".m2v-map-word").hidden = true;
+  if (marks.length && view.zoom > 1.5) flyTo({ x: points.x[marks[0]], y: points.y[marks[0]] });
+  redraw();
+});
+
+function mark(inside) {
+  marks = inside;
+  announce("marks", inside);
+  redraw();
+}
+
 function select(point, isFlight) {
   const isSame = point === selected;
   selected = point;
-  marks = [point];
+  mark([point]);
   if (isFlight) flyTo({ x: points.x[point], y: points.y[point], zoom: Math.max(view.zoom, 4) });
   if (isSame) showPanel();
   else trigger("click", { point });
-  redraw();
 }
 
 function showPanel() {
@@ -238,19 +270,17 @@ function showPanel() {
   panel.innerHTML = props.panel || ""; // escaped by the server
   panel.hidden = !props.panel;
   if (!props.panel) return;
-  marks = [selected, ...[...panel.querySelectorAll("[data-point]")].map((one) => Number(one.dataset.point))]
-    .filter((point) => point >= 0);
-  redraw();
+  const near = [...panel.querySelectorAll("[data-point]")].map((one) => Number(one.dataset.point));
+  mark([...new Set([selected, ...near])].filter((point) => point >= 0));
 }
 
 function closePanel() {
   find(".m2v-map-word").hidden = true;
-  if (selected >= 0) marks = [];
-  redraw();
+  if (selected >= 0) mark([]);
 }
 
 function showFound() {
-  marks = props.found?.points ?? [];
+  mark(props.found?.points ?? []);
   selected = -1;
   find(".m2v-map-word").hidden = true;
   // The view of a link includes the words found.

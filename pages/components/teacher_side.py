@@ -300,6 +300,28 @@ def _neighbors(folder: Path, teacher: str, of: WordNeighbors | Documents) -> Tea
     return TeacherNeighbors(teacher, of.texts, load_vectors(folder), of.ranks, of.spelled_alike)
 
 
+def words_folder(owner: str | None, model_id: str | None) -> Path | None:
+    """The result folder of the job in which the teacher encoded the model's words; None if not finished.
+
+    Raises:
+        NotFoundError: The result was deleted.
+    """
+    job = find_reading("teacher_words", owner or "", model_id or "")
+    return job_store().result_folder(job.id, owner or "") if job is not None and job.state == "done" else None
+
+
+def words_neighbors(owner: str | None, model_id: str | None) -> TeacherNeighbors | None:
+    """The teacher's search in the model's words; None if the teacher has not encoded them.
+
+    Raises:
+        M2VError: The teacher's embeddings or the model were deleted.
+    """
+    folder = words_folder(owner, model_id)
+    if folder is None:
+        return None
+    return _neighbors(folder, teacher_of(owner or "", model_id or ""), picked_words(owner, model_id))
+
+
 def words_overlap(owner: str | None, model_id: str | None) -> tuple[NDArray[np.float32] | None, Job | None]:
     """Return the share of common neighbors of each shown word (None if not finished), and the comparison job.
 

@@ -1,8 +1,12 @@
-"""The map of a model's vocabulary: PCA first, then UMAP, with topics, a word search, a word panel and a lasso."""
+"""The map of a model's vocabulary: PCA first, then UMAP, with topics, a word search, a word panel and a lasso.
+
+The teacher's map of the same words can be shown next to it; both mark the same points.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +24,7 @@ from m2v_core.exploration.neighbors import WordNeighbors
 from m2v_core.exploration.projection import pca_map, sample_rows, umap_key
 from m2v_core.exploration.tables import write_csv
 from m2v_core.exploration.topics import label_order
+from m2v_core.studio.work.teacher_side import load_vectors
 from pages.components import (
     Values,
     data_folder,
@@ -47,10 +52,10 @@ _N_FOUND = 8  # neighbors marked on the map together with a found word
 _N_NEIGHBORS = 12  # in the panel of a word
 _TICK_SECONDS = 1.0
 _data_lock = threading.Lock()
-# One script in four files, which share its scope.
+# One script in five files, which share its scope.
 _SCRIPT = "\n".join(
     Path(__file__).with_name(name).read_text(encoding="utf-8")
-    for name in ("map_labels.js", "map_points.js", "map_view.js", "map_tools.js")
+    for name in ("map_labels.js", "map_points.js", "map_contours.js", "map_view.js", "map_tools.js")
 )
 _STYLE = Path(__file__).with_name("map_view.css").read_text(encoding="utf-8")
 _LASSO_HINT = '<p class="m2v-next">Choose Lasso and draw around words to list them here and download them as CSV.</p>'
@@ -68,12 +73,12 @@ def build_word_map(
             label="Color by",
             elem_classes="m2v-switch",
         )
+        beside = gr.Checkbox(False, label="Show the teacher's map", visible=False)
         find = query_box("Find a word", "Find a word", button="Find")
     with gr.Column(elem_classes="m2v-map-area"):
         map_status, map_found = html(css="m2v-map-status"), html(css="m2v-map-found")
-        template = render("map.html", script=_plotly_address())
-        look = {"html_template": template, "head": f"<style>{_STYLE}</style>", "js_on_load": _SCRIPT}
-        word_map = html(None, "m2v-map", **look, found=None)
+        with gr.Row(elem_classes="m2v-map-pair"):
+            word_map, teacher_map = _map_component(), _map_component("Teacher", visible="hidden")
     map_notes = html(css="m2v-map-notes")
     teacher_message = message_box()
     ask = gr.Button("Encode words with the teacher", visible=False, size="sm", elem_classes="m2v-ask-teacher")
@@ -84,13 +89,15 @@ def build_word_map(
     download = gr.DownloadButton("Download CSV", visible=False, size="lg")
 
     drawn, asked, selected, linked = gr.State({}), gr.State(0), gr.State([]), gr.State("")
-    shown = {"map": word_map, "status": map_status, "notes": map_notes, "timer": map_timer, "drawn": drawn}
+    shown = {"map": word_map, "teacher_map": teacher_map, "beside": beside, "notes": map_notes, "drawn": drawn}
+    shown |= {"status": map_status, "timer": map_timer}
     shown |= {"ask": ask, "stop": stop, "selection": selection, "download": download, "selected": selected}
     shown |= {"find": find, "found": map_found}
     model = [owner, model_id]
     # One handler for all events that can change the map, so that responses arrive in order.
     changes = [is_map_open.change, model_id.change, method.change, color_by.change, map_timer.tick, asked.change]
-    on(changes, follow_map, [*model, method, color_by, is_map_open, drawn], shown, latest=True)
+    inputs = [*model, method, color_by, is_map_open, drawn, beside]
+    on([*changes, beside.change], follow_map, inputs, shown, latest=True)
     on(model_id.change, prepare_map, model)
     # The points are only sent while the map is open.
     on([other.select for other in other_tabs], lambda: False, None, is_map_open)
@@ -98,8 +105,9 @@ def build_word_map(
     on(ask.click, let_teacher_read, [*model, asked], [teacher_message, asked])
     on(stop.click, stop_teacher, [*model, asked], [teacher_message, asked])
     on([color_by.change, model_id.change], lambda: "", None, teacher_message)
-    on(word_map.select, selected_points, None, selected)
-    on(word_map.click, show_clicked_word, model, word_map)
+    for component in (word_map, teacher_map):
+        on(component.select, selected_points, None, selected)
+        on(component.click, show_clicked_word, model, component)
     # The table has a column for the colors of the map.
     chosen = [*model, method, color_by, selected]
     on([selected.change, drawn.change], show_selection, chosen, [selection, download])
@@ -109,6 +117,13 @@ def build_word_map(
     on(drawn.change, find_linked, [*model, linked, drawn], {"map": word_map, "found": map_found, "linked": linked})
 
 
+def _map_component(caption: str = "", **how: Any) -> gr.HTML:
+    template = render("map.html", script=_plotly_address(), caption=caption)
+    return html(
+        None, "m2v-map", html_template=template, head=f"<style>{_STYLE}</style>", js_on_load=_SCRIPT, found=None, **how
+    )
+
+
 def follow_map(
     owner: str | None,
     model_id: str | None,
@@ -116,9 +131,10 @@ def follow_map(
     color_by: ColorBy,
     is_open: bool,
     drawn: Mapping[str, str] | None = None,
+    beside: bool = False,
 ) -> Iterator[Values]:
     """Yield the values of `show_map`, first without the words, and before that progress if it takes long."""
-    work = functools.partial(show_map, owner, model_id, method, color_by, is_open, drawn)
+    work = functools.partial(show_map, owner, model_id, method, color_by, is_open, drawn, beside)
     values = yield from following(work, "Drawing the map", "map", lambda sign: {"status": sign})
     words = values.pop("words", None)
     yield values
@@ -139,22 +155,70 @@ def show_map(
     color_by: ColorBy,
     is_open: bool,
     drawn: Mapping[str, str] | None = None,
+    beside: bool = False,
 ) -> Values:
-    """Values of the map and of the components around it, by name; `words` is a second update of the map.
+    """Values of the maps and of the components around them, by name; `words` is a second update of the map.
 
     Args:
         method: The requested layout; PCA is shown until UMAP is ready.
         is_open: Whether the tab is open; if not, nothing is sent.
         drawn: Signature of each part that the browser has; these parts are not sent again.
+        beside: Whether to show the teacher's map next to that of the model; ignored where the teacher's vectors are not
+            available.
     """
     if not is_open or not model_id:
         return {"timer": gr.Timer(active=False)}
     data = map_data(picked_words(owner, model_id))
-    points, drawn_method, waiting, problem = _layout(data, method)
     look = look_of(data, owner, model_id, color_by)
+    is_comparable = look.shows == "overlap"
+    name = model_library().get(model_id, owner or "").name
+    signatures, new, waiting, problem = _parts(data, method, look, model_id, name, drawn)
+    values: Values = {"words": gr.HTML(words=new.pop("words"))} if "words" in new else {}
+    if drawn and "words" in values:  # another model was on the map
+        new |= {"found": None, "panel": ""}
+        values |= {"find": "", "found": "", "selected": []}
+        values |= {"selection": _LASSO_HINT, "download": gr.DownloadButton(visible=False)}
+    if new:
+        values["map"] = gr.HTML(**new)
+    folder = teacher_side.words_folder(owner, model_id) if is_comparable and beside else None
+    if folder is not None:
+        teacher = _teacher_data(folder, data)
+        of_teacher, new, more, _ = _parts(teacher, method, look, model_id, name, drawn, "teacher ")
+        new["legend"] = ""  # that of the model's map is valid for both
+        signatures, waiting = signatures | of_teacher, waiting or more
+        values["teacher_map"] = gr.HTML(**new, visible=True)
+    else:
+        values["teacher_map"] = gr.HTML(visible="hidden")
     if look.topics is None:
         waiting = bar_html("Finding topics", "", None) + waiting
-    name = model_library().get(model_id, owner or "").name
+    kept = {part: signature for part, signature in (drawn or {}).items() if part not in signatures}
+    if signatures.items() - (drawn or {}).items():
+        values["drawn"] = kept | signatures
+    return values | {
+        "beside": gr.Checkbox(visible=is_comparable),
+        "status": waiting,
+        "notes": problem + _notes_html(data, look),
+        "timer": gr.Timer(active=bool(waiting or look.waiting)),
+        "ask": gr.Button(visible=look.may_ask),
+        "stop": gr.Button(visible=bool(look.waiting)),
+    }
+
+
+def _parts(
+    data: MapData,
+    method: Method,
+    look: Look,
+    model_id: str,
+    name: str,
+    drawn: Mapping[str, str] | None,
+    prefix: str = "",
+) -> tuple[dict[str, str], Values, Markup, Markup]:
+    """The parts of a map: their signatures, the new ones' values, the progress of the layout, and its error, as HTML.
+
+    Args:
+        prefix: Distinguishes the signatures of several maps.
+    """
+    points, drawn_method, waiting, problem = _layout(data, method)
     names = look.topics.cluster_names if look.topics is not None else []
     parts: dict[str, tuple[str, Callable[[], Any]]] = {
         "points": (drawn_method, lambda: points_data(model_id, name, drawn_method, points)),
@@ -163,24 +227,20 @@ def show_map(
         "topics": ("topics" if look.topics else "", lambda: look.topics and topics_data(look.topics)),
         "words": ("words", lambda: words_data(data.texts, data.ranks, data.norms, label_order(data.texts, data.ranks))),
     }
-    signatures = {part: f"{model_id} {signature}" for part, (signature, _) in parts.items()}
-    new: Values = {part: make() for part, (_, make) in parts.items() if signatures[part] != (drawn or {}).get(part)}
-    figure: Values = {"drawn": signatures} if new else {}
-    if "words" in new:
-        figure["words"] = gr.HTML(words=new.pop("words"))
-    if drawn and signatures["words"] != drawn["words"]:  # another model was on the map
-        new |= {"found": None, "panel": ""}
-        figure |= {"find": "", "found": "", "selected": []}
-        figure |= {"selection": _LASSO_HINT, "download": gr.DownloadButton(visible=False)}
-    if new:
-        figure["map"] = gr.HTML(**new)
-    return figure | {
-        "status": waiting,
-        "notes": problem + _notes_html(data, look),
-        "timer": gr.Timer(active=bool(waiting or look.waiting)),
-        "ask": gr.Button(visible=look.may_ask),
-        "stop": gr.Button(visible=bool(look.waiting)),
+    signatures = {prefix + part: f"{model_id} {signature}" for part, (signature, _) in parts.items()}
+    new = {
+        part: make()
+        for part, (_, make) in parts.items()
+        if signatures[prefix + part] != (drawn or {}).get(prefix + part)
     }
+    return signatures, new, waiting, problem
+
+
+@functools.lru_cache(maxsize=2)
+def _teacher_data(vectors_of: Path, data: MapData) -> MapData:
+    """The same words with the teacher's vectors, from the folder of a job's result."""
+    rows = np.ascontiguousarray(load_vectors(vectors_of)[data.shown])
+    return dataclasses.replace(data, rows=rows, pca=pca_map(rows), key=umap_key(rows))
 
 
 def open_link(request: gr.Request) -> Values:
@@ -291,7 +351,9 @@ def word_html(owner: str | None, model_id: str | None, point: object) -> Markup:
     (place,) = checked_points([point], len(data.shown))
     word, topics = data.texts[place], topics_of(data)
     places = _places(data)
-    nearest = data.words.search(word, _N_NEIGHBORS)
+    lists = [("Nearest words", data.words.search(word, _N_NEIGHBORS))]
+    if teacher := teacher_side.words_neighbors(owner, model_id):
+        lists.append(("Nearest words of the teacher", teacher.search(word, _N_NEIGHBORS)))
     return render(
         "map_word.html",
         word=word,
@@ -299,7 +361,7 @@ def word_html(owner: str | None, model_id: str | None, point: object) -> Markup:
         norm=float(data.norms[place]),
         topic="" if topics is None else topics.names[topics.labels[place]],
         pieces=data.words.model.tokenizer.encode(word, add_special_tokens=False).tokens,
-        neighbors=[(neighbor, places.get(neighbor.text.casefold())) for neighbor in nearest],
+        lists=[(heading, [(one, places.get(one.text.casefold())) for one in found]) for heading, found in lists],
     )
 
 

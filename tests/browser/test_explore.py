@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
@@ -146,9 +147,9 @@ def stands_beside_its_teacher(page: sync_api.Page) -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
-def open_model(page: sync_api.Page, server: Server, folder: Path) -> None:
+def open_model(page: sync_api.Page, server: Server, folder: Path, **arguments: Any) -> None:
     """A small model in the library, and the page that explores it."""
-    static_model().save_pretrained(folder)
+    static_model(**arguments).save_pretrained(folder)
     open_library(page, server)
     page.get_by_text("From a folder").click()
     page.get_by_label("Path of the model's folder").fill(str(folder))

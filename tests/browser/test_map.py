@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,10 @@ def test_labels_never_overlap_and_change_with_zoom(page: sync_api.Page, server: 
     topics = {label["text"] for label in labels(page, "topic")}
     assert whole and topics
     drawn = frame.locator("canvas.gl-canvas-context").evaluate(DRAWN)
+    contours = frame.locator(".m2v-contours")
+    assert contours.evaluate(DRAWN) > 1000
     zoom_in(page, frame)
+    assert contours.evaluate(DRAWN) == 0
     expect(page.locator(".m2v-label-word").first).to_be_visible()
     closer = labels(page, "word")
     assert {label["text"] for label in closer} != {label["text"] for label in whole}
@@ -132,7 +136,7 @@ def test_a_clicked_word_shows_its_neighbors(page: sync_api.Page, server: Server,
     model = WordNeighbors(StaticModel.from_pretrained(tmp_path / "small"))
     word = labels(page, "word")[0]["text"]
     click_word(page, word)
-    panel = page.locator(".m2v-map-word")
+    panel = page.locator(".m2v-map-word").first
     expect(panel.locator("h3")).to_have_text(word)
     nearest = [neighbor.text for neighbor in model.search(word, 12)]
     expect(panel.locator("li > :first-child")).to_have_text(nearest)
@@ -143,6 +147,42 @@ def test_a_clicked_word_shows_its_neighbors(page: sync_api.Page, server: Server,
     assert nearest[2] in {label["text"] for label in labels(page, "mark")}
     panel.get_by_role("button", name="Close").click()
     expect(panel).to_be_hidden()
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+def test_the_teacher_s_map_marks_the_same_words(
+    page: sync_api.Page,
+    server: Server,
+    tmp_path: Path,
+    build_teacher_once: Callable[[str], Path],
+    size: tuple[int, int],
+) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    teacher = build_teacher_once("wordpiece")
+    open_model(page, server, tmp_path / "small", config={"m2v": {"teacher": str(teacher)}})
+    page.get_by_role("tab", name="Map").click()
+    drawn_map(page)
+    page.locator("label", has_text="Teacher overlap").click()
+    page.get_by_role("button", name="Encode words with the teacher").click()
+    page.get_by_label("Show the teacher's map").check(timeout=UMAP_MS)
+    frames = page.locator(".m2v-map-frame[data-drawn][data-words][data-colored=true][data-method=UMAP]")
+    expect(frames).to_have_count(2, timeout=UMAP_MS)
+    first, second = frames.all()
+    expect(second.locator(".m2v-map-caption")).to_have_text("Teacher")
+    own, other = box(first), box(second)
+    if size[0] > 1000:
+        assert own["top"] == other["top"] and own["right"] < other["left"]
+    else:
+        assert own["bottom"] < other["top"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    find = page.get_by_label("Find a word")
+    find.fill("sea")
+    find.press("Enter")
+    for frame in (first, second):
+        expect(frame.locator(".m2v-label-mark", has_text=re.compile("^sea$"))).to_have_count(1)
+    page.get_by_label("Show the teacher's map").uncheck()
+    expect(second).to_be_hidden()
+    assert box(first)["right"] > size[0] - 90
 
 
 def test_a_lasso_fills_the_table(page: sync_api.Page, server: Server, tmp_path: Path) -> None:

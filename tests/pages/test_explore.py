@@ -22,6 +22,7 @@ from m2v_core.exploration.background import PendingMap
 from m2v_core.exploration.explanation import Explanation, Span
 from m2v_core.exploration.index.building import build_index
 from m2v_core.exploration.neighbors import Neighbor, WordNeighbors, neighbor_overlap
+from m2v_core.exploration.projection import pca_map
 from m2v_core.exploration.topics import CLUSTER_COLORS
 from m2v_core.native.cosines import unit_rows
 from m2v_core.studio.jobs import Job, JobSpec, JobState
@@ -30,6 +31,7 @@ from m2v_core.studio.space.settings import current_limits
 from pages import explore
 from pages.components import findings, map_look, own_documents, teacher_side, word_map
 from pages.components.column_picker import columns_of_upload
+from pages.components.map_look import ColorBy
 from pages.components.teacher_side import Documents
 from pages.figures import PointColors
 from tests.core.exploration.index.oracle import write_vectors
@@ -702,6 +704,38 @@ def test_overlap_colors_need_the_teacher(jobs: Jobs) -> None:
     colors = json.loads(figure.props["colors"])
     np.testing.assert_allclose(unpacked(colors["values"], "<f4"), overlap)
     assert "<strong>Teacher overlap</strong>" in figure.props["legend"] and "100%" in figure.props["legend"]
+
+
+def test_the_teacher_s_map_has_the_same_words(jobs: Jobs, model: WordNeighbors) -> None:
+    def shown(color_by: ColorBy, beside: bool, drawn: dict[str, str] | None = None) -> dict[str, Any]:
+        return word_map.show_map(*MODEL, "PCA", color_by, True, drawn, beside)
+
+    assert not shown("overlap", True)["beside"].visible  # the teacher has not encoded the words
+    word_map.let_teacher_read(*MODEL, 0)
+    jobs.finish("done")
+    assert not shown("rank", True)["beside"].visible and shown("rank", True)["teacher_map"].visible == "hidden"
+    alone = shown("overlap", False)
+    assert alone["beside"].visible and alone["teacher_map"].visible == "hidden"
+    both = shown("overlap", True, alone["drawn"])
+    props = both["teacher_map"].props
+    assert both["teacher_map"].visible is True and "map" not in both
+    points = json.loads(props["points"])
+    of_teacher = np.column_stack([unpacked(points[axis], "<f4") for axis in "xy"])
+    np.testing.assert_array_equal(of_teacher, pca_map(jobs.vectors))
+    assert points["model"] == json.loads(alone["map"].props["points"])["model"]  # the maps follow each other
+    assert json.loads(props["words"])["texts"] == model.texts and props["colors"] == alone["map"].props["colors"]
+    assert set(shown("overlap", True, both["drawn"])["teacher_map"].props) == {"legend"}
+
+
+def test_a_clicked_word_shows_the_teacher_s_neighbors(jobs: Jobs, model: WordNeighbors) -> None:
+    assert "of the teacher" not in word_map.word_html(*MODEL, 5)
+    word_map.let_teacher_read(*MODEL, 0)
+    jobs.finish("done")
+    panel = str(word_map.word_html(*MODEL, 5))
+    found = re.findall(r">([^<]+)</(?:button|span)>", panel[panel.index("Nearest words of the teacher") :])
+    similarities = jobs.vectors @ jobs.vectors[5]
+    similarities[5] = -np.inf
+    assert model.texts[int(similarities.argmax())] == found[0]
 
 
 def test_where_no_teacher_can_read_the_words_nobody_is_asked_to_let_it(jobs: Jobs) -> None:
