@@ -1,4 +1,4 @@
-"""Resolution of an automatic vocabulary to its words: choice of the list and its length."""
+"""Resolve an automatic vocabulary to words: select the word list and its length."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from m2v_core.errors import InputError
 from m2v_core.tokenization import build_static_vocabulary
 
 _FALLBACK = "en"
-_MAX_WORDS = 10_000_000  # upper limit of the search for a size in megabytes
+_MAX_WORDS = 10_000_000  # upper bound of the search when the size is in megabytes
 
 
 def resolve_words(
@@ -42,7 +42,7 @@ def resolve_words(
         model_dim: Maximum number of dimensions of a model of this teacher; None if unknown.
 
     Raises:
-        InputError: The size is too small for any word.
+        InputError: The size is too small for a single word.
         VocabularyError: No word of the corpus is frequent enough.
     """
     if not is_automatic(request.vocabulary):
@@ -59,20 +59,20 @@ def resolve_words(
 
 
 def _select_language(teacher_languages: Sequence[str]) -> str:
-    """The teacher's language if its card names exactly one that wordfreq supports, else English."""
+    """Return the teacher's language if its card lists exactly one that wordfreq supports, else English."""
     named = {base_language(code) for code in teacher_languages}.intersection(languages())
     return named.pop() if len(named) == 1 else _FALLBACK
 
 
 def _max_words(request: DistillRequest, tokenizer: Tokenizer, pad_token: str | None, model_dim: int | None) -> int:
-    """The number of words that `vocabulary_size` allows."""
+    """Return the maximum number of words for `vocabulary_size`."""
     most_bytes = request.most_bytes
     if most_bytes is None:
         return int(request.vocabulary_size)
     if model_dim is None:
         raise InputError(
-            f"vocabulary_size is {request.vocabulary_size!r}, but the teacher's configuration doesn't state the width "
-            "of its embeddings; use a number of words such as 30000."
+            f"vocabulary_size is {request.vocabulary_size!r}, but the teacher's configuration doesn't specify the "
+            "width of its embeddings; use a number of words such as 30000."
         )
     dim = min(request.pca_dims, model_dim) if isinstance(request.pca_dims, int) else model_dim
     n_pieces = 1  # the unknown token
@@ -88,6 +88,6 @@ def _max_words(request: DistillRequest, tokenizer: Tokenizer, pad_token: str | N
     if most < 1:
         raise InputError(
             f"vocabulary_size is {request.vocabulary_size!r}, but the model takes {n_bytes(0) / 1e6:.1f} MB without "
-            "any word; use a larger size, or a number of words such as 30000."
+            "any words; use a larger size, or a number of words such as 30000."
         )
     return most

@@ -79,7 +79,7 @@ class Prepared:
         reduced: The vocabulary's vectors after PCA, `(n_rows, dim) float32`.
         directions: Directions of the tokens within texts, unit rows, `(n_rows, dim) float32`; None if unavailable.
         counts: `(n_texts, n_rows)` sparse float32; see `calibration.fit.Sentences`.
-        targets: `(n_texts, embedding_dim) float32`; see there.
+        targets: `(n_texts, embedding_dim) float32`; see `calibration.fit.Sentences`.
         config_entries: Entries for the model's configuration.
     """
 
@@ -95,9 +95,9 @@ class Fitted:
     """A calibrated table.
 
     Attributes:
-        token_embeddings: `(n_rows, full_dim) float32`, columns by falling variance.
+        token_embeddings: `(n_rows, full_dim) float32`, columns by descending variance.
         config_entries: Entries for the model's configuration.
-        problem: Why this is the uncalibrated table; None if calibration succeeded.
+        problem: Why the table is uncalibrated; None if calibration succeeded.
     """
 
     token_embeddings: npt.NDArray[np.float32]
@@ -108,8 +108,8 @@ class Fitted:
 class VectorCache:
     """Teacher outputs in a folder; vectors of vocabulary entries are keyed by the teacher's token ids.
 
-    Several processes can use the same folder. Failed writes are logged and otherwise ignored. Don't share a cache with
-    outputs of private or gated teachers: the teacher's name is enough to read them.
+    Several processes can use the same folder. Failed writes are logged and otherwise ignored. Don't share a cache that
+    contains outputs of private or gated teachers: reading them requires only the teacher's name.
 
     Args:
         folder: Folder of the files, created on the first write.
@@ -166,7 +166,7 @@ class VectorCache:
         """
         missing = _rows_of(sequences)
         vectors: npt.NDArray[np.float32] | None = None
-        for path, part, here, there in self._found_vectors(key, missing):
+        for path, part, here, there in self._find_vectors(key, missing):
             self._mark_used(path)
             if vectors is None:
                 vectors = np.empty((len(sequences), part.shape[1]), np.float32)
@@ -176,14 +176,14 @@ class VectorCache:
     def find_missing(self, key: Sequence[Any], sequences: Sequence[Sequence[int]]) -> list[int]:
         """Return the sorted indices of sequences whose vectors are not cached; does not mark entries as used."""
         missing = _rows_of(sequences)
-        for _ in self._found_vectors(key, missing):
+        for _ in self._find_vectors(key, missing):
             pass
         return sorted(row for rows in missing.values() for row in rows)
 
-    def _found_vectors(
+    def _find_vectors(
         self, key: Sequence[Any], missing: dict[bytes, list[int]]
     ) -> Iterator[tuple[Path, npt.NDArray[np.float32], list[int], list[int]]]:
-        """Yield path, vectors, target rows and file rows of each file with `missing` vectors, and remove these."""
+        """Yield path, vectors, target rows and file rows of each file with `missing` vectors, and remove those."""
         for path in sorted(self._folder.glob(f"{self._vectors_stem(key)}-*.safetensors")):
             if not missing:
                 return
@@ -286,7 +286,7 @@ class VectorCache:
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            logger.warning("The cache entry %s is damaged (%s) and is rebuilt.", path, error)
+            logger.warning("The cache entry %s is damaged (%s) and will be rebuilt.", path, error)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
@@ -351,7 +351,7 @@ def vectors_key(
     Args:
         source: The teacher.
         pooling: As for `Teacher.embed`.
-        n_special: As there.
+        n_special: As for `Teacher.embed`.
         applies_modules: As for `Teacher.load`.
     """
     return [source.fingerprint, pooling, n_special, applies_modules]

@@ -1,4 +1,4 @@
-"""Teacher outputs of a distillation, from the cache or computed."""
+"""Teacher outputs for a distillation, cached or computed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-MAX_VECTOR_BYTES = 4 << 30  # of vectors in memory; calibration needs more than ten times as much
+MAX_VECTOR_BYTES = 4 << 30  # limit on vectors in memory; calibration needs more than ten times as much memory
 
 
 @dataclass(frozen=True)
@@ -67,15 +67,15 @@ class RemoteEncoder:
 
 
 def check_memory(settings: DistillRequest, n_rows: int, teacher_dim: int | None) -> None:
-    """Reject settings that need all vectors in memory if these take more than 4 GiB.
+    """Reject settings that need all vectors in memory if they take more than 4 GiB.
 
     Raises:
-        InputError: The vectors take more.
+        InputError: The vectors exceed the limit.
     """
     n_bytes = 4 * n_rows * (teacher_dim or 0)
     if n_bytes <= MAX_VECTOR_BYTES:
         return
-    size = f"{n_rows:,} rows of {teacher_dim:,} take {n_bytes / 2**30:.1f} GiB"
+    size = f"{n_rows:,} rows of {teacher_dim:,} dimensions take {n_bytes / 2**30:.1f} GiB"
     if settings.is_calibrated:
         raise InputError(
             f"{size}, and calibration needs more than ten times as much memory on one machine; the limit is "
@@ -95,10 +95,10 @@ class CachedTeacher:
     Args:
         load: Loads the teacher.
         settings: Settings and texts.
-        reporter: Gets the stages.
+        reporter: Reports the stages.
         source: Source of the teacher; None if it was passed in memory.
-        cache: The cache; None for none.
-        remote: Embeds the vocabulary in other processes; None for this process. Sentences are always embedded here.
+        cache: The cache; None to disable caching.
+        remote: Embeds the vocabulary in other processes; None for this process, which always embeds the sentences.
         max_dim: Width of the teacher's sentence embeddings, to which wider vectors are reduced; None for no limit.
     """
 
@@ -174,10 +174,10 @@ class CachedTeacher:
             return self._remote.embed(sequences, pooling, self._reporter, n_special)
         if cached is not None:
             logger.info("%s of %s entries are cached.", f"{len(sequences) - len(missing):,}", f"{len(sequences):,}")
-        unread = [sequences[row] for row in missing]
-        vectors = self._teacher().embed(unread, pooling, self._reporter, n_special)
+        uncached = [sequences[row] for row in missing]
+        vectors = self._teacher().embed(uncached, pooling, self._reporter, n_special)
         if self._cache is not None and self._source is not None:
-            self._cache.put_vectors(key, unread, vectors)
+            self._cache.put_vectors(key, uncached, vectors)
         if cached is None:
             return vectors
         cached[missing] = vectors
@@ -187,7 +187,7 @@ class CachedTeacher:
         """Return the teacher's outputs for texts and for the static tokenizer's tokens in them.
 
         Args:
-            texts: Texts of one kind.
+            texts: Bags, dictionary lines or corpus texts.
             tokenizer: The static model's tokenizer.
             n_rows: Number of its tokens.
             stage: Name of the stage.
@@ -205,10 +205,10 @@ class CachedTeacher:
         return outputs
 
     def prepared(self, pca_dims: PCADims, prepare: Callable[[], Prepared]) -> Prepared:
-        """Return the input of the calibration, which does not depend on the weighting.
+        """Return the input of the calibration, which is independent of the weighting.
 
         Args:
-            pca_dims: The dimensions that the table is fitted with.
+            pca_dims: The dimensions used to fit the table.
             prepare: Computes the input if it is not cached.
         """
         if self._cache is not None and self._source is not None:
@@ -221,10 +221,10 @@ class CachedTeacher:
         return prepared
 
     def fitted(self, pca_dims: PCADims, fit: Callable[[], Fitted]) -> Fitted:
-        """Return the calibrated table, which does not depend on the precision or, if truncated, the dimensions.
+        """Return the calibrated table, which is independent of the precision and, if truncated, of the dimensions.
 
         Args:
-            pca_dims: The dimensions that it is fitted with.
+            pca_dims: The dimensions used to fit it.
             fit: Computes the table if it is not cached.
         """
         if self._cache is not None and self._source is not None:

@@ -14,19 +14,19 @@ from m2v_core.tokenization import unknown_token_id
 from m2v_core.tokenization.teacher_reader import TeacherReader
 
 _MAX_EXAMPLES = 4
-_NO_LIMIT = 1 << 30  # maximum tokens of an entry, as none is embedded
+_NO_LIMIT = 1 << 30  # maximum tokens per entry; entries are only tokenized, not embedded
 
 
 @dataclass(frozen=True)
 class EntryPieces:
-    """How a teacher's tokenizer splits a vocabulary's entries, each as a word inside a sentence.
+    """How a teacher's tokenizer splits the entries of a vocabulary, each tokenized as a word in a sentence.
 
     Attributes:
         n_entries: Number of entries of the vocabulary.
-        n_read: Number of sampled entries; the following numbers are of these.
+        n_read: Number of sampled entries, which the following numbers refer to.
         n_single: Number of entries that are a single known token.
-        n_unknown: Number of entries with text that the teacher has no token for.
-        mean_pieces: Mean number of tokens of the other entries; 0 if there are none.
+        n_unknown: Number of entries that contain unknown tokens.
+        mean_pieces: Mean number of tokens of the entries that are not a single known token; 0 if there are none.
         examples: The first entries with several tokens, each with its tokens.
     """
 
@@ -38,7 +38,7 @@ class EntryPieces:
     examples: tuple[tuple[str, tuple[str, ...]], ...]
 
     def summary(self, use_subword: bool) -> list[str]:
-        """The consequences for the model, one sentence for users each.
+        """Return user-facing sentences about how the entries affect the model.
 
         Args:
             use_subword: Whether the entries are added to the teacher's tokens, as in `distill`.
@@ -48,13 +48,17 @@ class EntryPieces:
         if self.n_read < self.n_entries:
             sentences.append(f"Based on a sample of {self.n_read:,} of the {self.n_entries:,} entries.")
         if self.n_single:
-            what = "is already a single token" if self.n_single == 1 else "are already single tokens"
-            effect = (
-                "so adding them changes little."
-                if use_subword
-                else "but still needed: this model contains only your words."
+            is_, tokens, them = (
+                ("is", "a single token", "it") if self.n_single == 1 else ("are", "single tokens", "them")
             )
-            sentences.append(f"{self._subject(self.n_single)} {what} of the teacher, {effect}")
+            effect = (
+                f"so adding {them} changes little."
+                if use_subword
+                else f"but {is_} still needed because this model contains only your words."
+            )
+            sentences.append(
+                f"{self._subject(self.n_single)} {is_} already {tokens} in the teacher's vocabulary, {effect}"
+            )
         if n_split:
             is_, average, each = ("is", "", "it") if n_split == 1 else ("are", " on average", "each")
             sentences.append(
@@ -79,7 +83,7 @@ class EntryPieces:
 def entry_pieces(
     facts: TeacherFacts, vocabulary: Sequence[str], most_words: int | None = SAMPLED_WORDS
 ) -> EntryPieces | None:
-    """Tokenize the entries with the teacher's tokenizer; None if it is unknown.
+    """Tokenize the entries with the teacher's tokenizer; return None if the tokenizer is not available.
 
     Args:
         facts: From `preflight.look_up`.

@@ -85,11 +85,11 @@ def distill(
     r"""Distill a Sentence Transformer into a static model.
 
     Args:
-        model_name: A folder, or a repository on the Hub. `sentence-transformers/all-MiniLM-L6-v2` is bundled as a
-            fallback for when the Hub can't be reached.
+        model_name: A folder, or a repository on the Hub. `sentence-transformers/all-MiniLM-L6-v2` is bundled as
+            the offline fallback.
         vocabulary: Words and phrases, most frequent first, or a mapping from words to counts or relative frequencies,
-            which SIF weights and bags then follow. `"auto:en"`: the most frequent words of a language that the teacher
-            splits, from wordfreq. `"auto"`: those of the teacher's language if its card names exactly one that
+            which then determine SIF weights and bags. `"auto:en"`: the most frequent words of a language in wordfreq
+            that the teacher splits. `"auto"`: those of the teacher's language if its card lists exactly one that
             wordfreq supports, else English. `"auto:corpus"`: frequent words and phrases of `corpus`. None: only the
             teacher's own tokens.
         device: `"cpu"`, `"cuda"`, `"mps"`, or None or `"auto"` to choose automatically.
@@ -100,12 +100,12 @@ def distill(
             which ignores unknown words.
         sif_coefficient: The coefficient a of SIF weights; None gives all rows the same weight.
         weighting: `"sif"`, or `"zipf"` for the weights of Model2Vec before 0.4.0.
-        token_remove_pattern: Drop the teacher's tokens that match this regular expression from their start.
-        pooling: How the teacher's hidden states become a vector: `"mean"`, `"piece_cls"`, `"piece_half_cls"`,
+        token_remove_pattern: Drop the teacher's tokens whose beginning matches this regular expression.
+        pooling: How the teacher's hidden states are pooled into a vector: `"mean"`, `"piece_cls"`, `"piece_half_cls"`,
             `"first"`, `"last"`, `"pooler"`; see `settings.Pooling`. `"auto"` is `"mean"` for the recipe `model2vec`;
             for other recipes it selects the best pooling for the teacher.
         quantize_to: `"float32"`, `"float16"` or `"int8"`.
-        vocabulary_quantization: Share this many rows between all tokens (k-means); None for one row per token.
+        vocabulary_quantization: Share this many rows among all tokens (k-means); None for one row per token.
         prompt_name: The teacher's prompt to prepend to each sentence, such as `"query"`; None for its default prompt,
             if it has one.
         dictionary: `"english"` also fits the table to WordNet definitions and example sentences; `"none"` does not;
@@ -129,11 +129,11 @@ def distill(
         progress: Receives `Progress` events of the stages `download` (in bytes), `load`, `pooling`, `encode`, `reduce`,
             `bags`, `dictionary`, `corpus`, `prepare`, `calibrate`, `descend` and `finish`; skipped stages have no
             events. An exception raised by the callback stops the run and propagates.
-        cancel: Set it from another thread to stop the run within a batch.
+        cancel: Event to set from another thread; the run stops after the current batch.
         revision: Branch, tag or commit of the teacher on the Hub; None for `main`.
 
     Returns:
-        A model with `normalize` on; its table is `(n_rows, dim)` in the precision `quantize_to`.
+        A model with `normalize=True`; its table is `(n_rows, dim)` in the precision `quantize_to`.
 
     Raises:
         InputError: an argument is out of range.
@@ -175,11 +175,11 @@ def distill(
     remote = None
     if reader is not None:
         remote = RemoteEncoder(reader, source, device, trust_remote_code, settings.applies_modules)
-        device = "cpu" if device == "cpu" else None  # this machine may not have the cluster's GPUs
+        device = "cpu" if device == "cpu" else None  # this machine may lack the cluster's GPUs
 
     def load() -> Teacher:
         reporter.start("load", 1)
-        from m2v_core.distillation.teacher.teacher import Teacher  # torch is not needed until here
+        from m2v_core.distillation.teacher.teacher import Teacher  # deferred: cached runs don't need torch
 
         teacher = Teacher.load(
             source,
@@ -198,9 +198,13 @@ def distill(
         files.languages,
         files.sentence_modules.model_dim(settings.applies_modules),
     )
-    reading = CachedTeacher(load, resolved.request, reporter, source, cache, remote, files.sentence_modules.output_dim)
+    cached_teacher = CachedTeacher(
+        load, resolved.request, reporter, source, cache, remote, files.sentence_modules.output_dim
+    )
     entries = resolved.config_entries
-    return _make_model(reading, settings, entries, reporter, source.title, source.repo_id, source.revision, files)
+    return _make_model(
+        cached_teacher, settings, entries, reporter, source.title, source.repo_id, source.revision, files
+    )
 
 
 def distill_from_model(
@@ -258,13 +262,13 @@ def distill_from_model(
 
     teacher = Teacher.from_model(model, tokenizer, device)
     resolved = _resolve_vocabulary(settings, lambda: (teacher.tokenizer, teacher.pad_token), (), teacher.teacher_dim)
-    reading = CachedTeacher(lambda: teacher, resolved.request, reporter, None, None)
+    cached_teacher = CachedTeacher(lambda: teacher, resolved.request, reporter, None, None)
     name = str(getattr(model, "name_or_path", ""))
     # transformers stores the commit of models from the Hub; without one the model was loaded from a folder.
     commit = getattr(getattr(model, "config", None), "_commit_hash", None)
     repo_id = name if commit and not Path(name).is_dir() and is_repo_id(name) else None
     title = repo_id or Path(name).name
-    return _make_model(reading, settings, resolved.config_entries, reporter, title, repo_id, None)
+    return _make_model(cached_teacher, settings, resolved.config_entries, reporter, title, repo_id, None)
 
 
 @dataclass(frozen=True)
@@ -286,7 +290,7 @@ def _resolve_vocabulary(
     languages: Sequence[str],
     model_dim: int | None,
 ) -> _ResolvedVocabulary:
-    """Replace an automatic vocabulary by its words, and warn about a corpus that does not fit the teacher.
+    """Replace an automatic vocabulary with its words, and warn about a corpus that does not fit the teacher.
 
     Args:
         settings: The user's request.
@@ -309,7 +313,7 @@ def _resolve_vocabulary(
 
 
 def _make_model(
-    reading: CachedTeacher,
+    cached_teacher: CachedTeacher,
     settings: DistillRequest,
     config_entries: dict[str, Any],
     reporter: ProgressReporter,
@@ -318,30 +322,30 @@ def _make_model(
     revision: str | None,
     files: TeacherFiles | None = None,
 ) -> StaticModel:
-    """Embed, reduce and weight, calibrate, compress; `teacher` is the title, `repo_id` the name on the Hub, if any."""
+    """Build the static model; `teacher` is the teacher's title, `repo_id` its name on the Hub, if any."""
     if files is not None:
         config_entries |= _teacher_entries(files, settings)
-    read = reading.vocabulary()
-    if read.entries is not None:
-        if summary := read.entries.summary():
+    vocabulary = cached_teacher.vocabulary()
+    if vocabulary.entries is not None:
+        if summary := vocabulary.entries.summary():
             logger.warning("Vocabulary: %s", summary)
-        config_entries |= {"n_entries": read.entries.n_entries, "n_entry_rows": read.entries.n_rows}
+        config_entries |= {"n_entries": vocabulary.entries.n_entries, "n_entry_rows": vocabulary.entries.n_rows}
     reporter.start("reduce")
     if settings.is_calibrated:
-        is_english = uses_dictionary(settings, read.tokenizer, () if files is None else files.languages)
+        is_english = uses_dictionary(settings, vocabulary.tokenizer, () if files is None else files.languages)
         resolved = dataclasses.replace(settings, dictionary="english" if is_english else "none")
-        table, calibration_entries = _calibrate(read, reading, resolved, reporter)
+        table, calibration_entries = _calibrate(vocabulary, cached_teacher, resolved, reporter)
         config_entries |= calibration_entries
     else:
-        table = _reduce_and_weight(read, settings)
+        table = _reduce_and_weight(vocabulary, settings)
     reporter.start("finish")
-    table = _zero_unknown_token(table, read.tokenizer)
+    table = _zero_unknown_token(table, vocabulary.tokenizer)
     token_embeddings, weights = compression.quantize(
         _scale_to_float16(table.token_embeddings), table.weights, table.token_mapping, settings.quantize_to
     )
     return StaticModel(
         token_embeddings,
-        read.tokenizer,
+        vocabulary.tokenizer,
         weights=weights,
         token_mapping=table.token_mapping,
         normalize=True,
@@ -350,7 +354,7 @@ def _make_model(
             **({} if repo_id is None else {"tokenizer_name": repo_id}),
             "apply_pca": settings.pca_dims,
             "sif_coefficient": settings.sif_coefficient if settings.apply_zipf else None,
-            "pooling": read.pooling,
+            "pooling": vocabulary.pooling,
             "m2v": {
                 **settings.to_dict(),
                 "mode": settings.mode,
@@ -364,7 +368,7 @@ def _make_model(
 
 
 def _teacher_entries(files: TeacherFiles, settings: DistillRequest) -> dict[str, Any]:
-    """Entries about the teacher for the configuration, also logged: modules that are not applied, and the prompt."""
+    """Return and log configuration entries about the teacher: modules that are not applied, and the prompt."""
     entries: dict[str, Any] = {}
     if not_applied := files.sentence_modules.names_not_applied(settings.applies_modules):
         logger.warning(
@@ -380,27 +384,27 @@ def _teacher_entries(files: TeacherFiles, settings: DistillRequest) -> dict[str,
 
 
 def _calibrate(
-    read: TeacherVectors, reading: CachedTeacher, settings: DistillRequest, reporter: ProgressReporter
+    vocabulary: TeacherVectors, cached_teacher: CachedTeacher, settings: DistillRequest, reporter: ProgressReporter
 ) -> tuple[_Table, dict[str, Any]]:
-    """Return the table fitted to the teacher's sentence embeddings, and entries about the fit for the configuration.
+    """Return the table fitted to the teacher's sentence embeddings, and configuration entries about the fit.
 
-    The table is fitted at full width and truncated afterwards. The quality is the same as fitting only the kept
-    columns, and models of other dimensions can be cut from the same cached table.
+    The table is fitted at full width and truncated afterwards. The quality is the same as when fitting only the
+    retained columns, and the cached table can also be truncated to other dimensions.
     """
     if note := settings.corpus_note(len(deduplicate_texts(settings.corpus or ()))):
         logger.warning(note)
-    n_rows, teacher_dim = read.vectors.shape
-    is_cut = settings.pca_dims is not None and n_rows > teacher_dim
-    full: PCADims = "auto" if is_cut else settings.pca_dims
-    fitted = reading.fitted(full, lambda: _fit(read, reading, settings, full, reporter))
+    n_rows, teacher_dim = vocabulary.vectors.shape
+    is_truncated = settings.pca_dims is not None and n_rows > teacher_dim
+    full: PCADims = "auto" if is_truncated else settings.pca_dims
+    fitted = cached_teacher.fitted(full, lambda: _fit(vocabulary, cached_teacher, settings, full, reporter))
     if fitted.problem is not None:
         logger.warning(
             "The model is not calibrated: %s. The uncalibrated model is saved; a corpus of sentences may help.",
             fitted.problem,
         )
     token_embeddings = fitted.token_embeddings
-    if is_cut:
-        token_embeddings = token_embeddings[:, : n_components(read.vectors, settings.pca_dims)]
+    if is_truncated:
+        token_embeddings = token_embeddings[:, : n_components(vocabulary.vectors, settings.pca_dims)]
     if settings.vocabulary_quantization is not None:
         rows, mapping, weights = compression.quantize_vocabulary(
             token_embeddings, None, settings.vocabulary_quantization
@@ -410,8 +414,8 @@ def _calibrate(
 
 
 def _fit(
-    read: TeacherVectors,
-    reading: CachedTeacher,
+    vocabulary: TeacherVectors,
+    cached_teacher: CachedTeacher,
     settings: DistillRequest,
     pca_dims: PCADims,
     reporter: ProgressReporter,
@@ -419,8 +423,10 @@ def _fit(
     from m2v_core.distillation.calibration.closed_form import InitialTable
     from m2v_core.distillation.calibration.fit import Sentences, calibrate
 
-    prepared = reading.prepared(pca_dims, lambda: _prepare(read, reading, settings, pca_dims, reporter))
-    weights = _weights(read, settings)
+    prepared = cached_teacher.prepared(
+        pca_dims, lambda: _prepare(vocabulary, cached_teacher, settings, pca_dims, reporter)
+    )
+    weights = _weights(vocabulary, settings)
     starts = [InitialTable(prepared.reduced, weights)]
     if prepared.directions is not None:
         starts.append(InitialTable(prepared.directions, row_lengths(prepared.reduced) * weights))
@@ -431,8 +437,8 @@ def _fit(
 
 
 def _prepare(
-    read: TeacherVectors,
-    reading: CachedTeacher,
+    vocabulary: TeacherVectors,
+    cached_teacher: CachedTeacher,
     settings: DistillRequest,
     pca_dims: PCADims,
     reporter: ProgressReporter,
@@ -446,24 +452,30 @@ def _prepare(
     corpus = sample_evenly(deduplicate_texts(settings.corpus or ()), limits.n_corpus_texts)
     bags: list[str] = []
     if settings.recipe == "calibrated":
-        words, ids = whole_words(read.tokenizer)
-        bags = synthetic_bags(words, read.ranks[ids], limits.n_bags)
+        words, ids = whole_words(vocabulary.tokenizer)
+        bags = synthetic_bags(words, vocabulary.ranks[ids], limits.n_bags)
         if not bags:
             logger.warning("The vocabulary has %d whole words, too few for bags of random words.", len(words))
-    reduced = reduce_dims(read.vectors, pca_dims)
+    reduced = reduce_dims(vocabulary.vectors, pca_dims)
     n_rows = len(reduced)
     kinds = {stage: texts for stage, texts in (("bags", bags), ("dictionary", lines), ("corpus", corpus)) if texts}
-    readings = [reading.sentences(texts, read.tokenizer, n_rows, stage) for stage, texts in kinds.items()]
+    text_outputs = [
+        cached_teacher.sentences(texts, vocabulary.tokenizer, n_rows, stage) for stage, texts in kinds.items()
+    ]
     reporter.start("prepare")
-    unk_id = unknown_token_id(read.tokenizer)
+    unk_id = unknown_token_id(vocabulary.tokenizer)
     sentences = [
-        Sentences(count_tokens(read.tokenizer, texts, unk_id, n_rows), read_texts.embeddings)
-        for texts, read_texts in zip(kinds.values(), readings, strict=True)
+        Sentences(count_tokens(vocabulary.tokenizer, texts, unk_id, n_rows), outputs.embeddings)
+        for texts, outputs in zip(kinds.values(), text_outputs, strict=True)
     ]
     directions = None
     # The pooler's output is not a hidden state, and reduced vectors are not in the space of hidden states.
-    if readings and read.pooling != "pooler" and readings[0].state_sums.shape[1] == read.vectors.shape[1]:
-        directions = contextual_directions(read.vectors, readings, pca_dims, reduced.shape[1])
+    if (
+        text_outputs
+        and vocabulary.pooling != "pooler"
+        and text_outputs[0].state_sums.shape[1] == vocabulary.vectors.shape[1]
+    ):
+        directions = contextual_directions(vocabulary.vectors, text_outputs, pca_dims, reduced.shape[1])
     prepared = prepare_sentences(sentences, n_rows)
     config_entries = {"n_bags": len(bags), "n_dictionary_lines": len(lines), "n_corpus_texts": len(corpus)}
     return Prepared(reduced, directions, prepared.counts, prepared.targets, config_entries)
@@ -484,23 +496,23 @@ class _Table:
     token_mapping: npt.NDArray[np.int32] | None = None
 
 
-def _reduce_and_weight(read: TeacherVectors, settings: DistillRequest) -> _Table:
+def _reduce_and_weight(vocabulary: TeacherVectors, settings: DistillRequest) -> _Table:
     if settings.vocabulary_quantization is None:
-        reduced = reduce_dims(read.vectors, settings.pca_dims, drop_top=settings.recipe == "fast")
-        return _Table(reduced * _weights(read, settings)[:, None])
+        reduced = reduce_dims(vocabulary.vectors, settings.pca_dims, drop_top=settings.recipe == "fast")
+        return _Table(reduced * _weights(vocabulary, settings)[:, None])
     # As in Model2Vec, tokens are clustered in the teacher's space, without frequency weights.
     centroids, token_mapping, weights = compression.quantize_vocabulary(
-        read.vectors, _weights(read, settings), settings.vocabulary_quantization
+        vocabulary.vectors, _weights(vocabulary, settings), settings.vocabulary_quantization
     )
     return _Table(reduce_dims(centroids, settings.pca_dims), weights, token_mapping)
 
 
-def _weights(read: TeacherVectors, settings: DistillRequest) -> npt.NDArray[np.float32]:
+def _weights(vocabulary: TeacherVectors, settings: DistillRequest) -> npt.NDArray[np.float32]:
     """Return the weight of each row by its rank, `(n_rows,)`."""
-    n_rows = len(read.vectors)
+    n_rows = len(vocabulary.vectors)
     if not settings.apply_zipf:
         return np.ones(n_rows, dtype=np.float32)
-    return rank_weights(n_rows, settings.weighting, settings.sif_coefficient)[read.ranks].astype(np.float32)
+    return rank_weights(n_rows, settings.weighting, settings.sif_coefficient)[vocabulary.ranks].astype(np.float32)
 
 
 def _zero_unknown_token(table: _Table, tokenizer: Tokenizer) -> _Table:

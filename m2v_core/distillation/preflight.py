@@ -1,6 +1,6 @@
 """Predict the requirements and result of a distillation from metadata, without downloading weights or loading torch.
 
-`look_up` fetches the facts about a teacher; `plan` then computes the result of any settings from them.
+`look_up` fetches a teacher's metadata; `plan` then uses it to predict the result of any settings.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_LENGTH = 512  # tokens of a teacher's input; see teacher.py
 _TOKENS_PER_BAG = 9  # seven words on average, and two special tokens
-_SAMPLED_TEXTS = 500  # texts of the corpus that its number of tokens is estimated from
-SAMPLED_WORDS = 5_000  # words of a vocabulary that interactive estimates are made from
+_SAMPLED_TEXTS = 500  # sampled texts of the corpus, used to estimate its number of tokens
+SAMPLED_WORDS = 5_000  # sampled words of a vocabulary, used for interactive estimates
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,17 @@ class TeacherFacts:
     Attributes:
         name: As requested.
         access: Visibility on the Hub, or the local location.
-        commit: The commit on the Hub that the metadata is from.
+        commit: Commit on the Hub from which the metadata was fetched.
         license: License in its card.
         languages: Languages in its card, usually ISO codes.
         download_bytes: Size of the files that a distillation needs, cached or not; 0 for a local teacher.
         n_parameters: Number of parameters, including embeddings.
-        n_embedding_parameters: Number of parameters of the token embeddings, which take no compute.
+        n_embedding_parameters: Number of parameters of the token embeddings, which require no matrix products.
         teacher_dim: Width of its sentence embeddings after all modules: the maximum for a model.
         max_length: Maximum number of tokens of a text.
         family: `"WordPiece"`, `"Unigram"`, `"BPE"`, ...
         n_pieces: Size of its vocabulary.
-        problems: Why it can't be distilled, one or two sentences each; empty if it can.
+        problems: Reasons why it can't be distilled, one or two sentences each; empty if it can.
         modules: The modules after its transformer.
         prompts: Prompts that it was trained with, by name.
         default_prompt_name: Name of the default prompt; None if there is none.
@@ -118,18 +118,18 @@ class Plan:
     Attributes:
         n_rows: Rows of the table.
         dim: Width of the rows.
-        is_upper_bound: Whether `dim` and `n_bytes` are upper bounds, because a share of the variance decides.
+        is_upper_bound: Whether `dim` and `n_bytes` are upper bounds, because `pca_dims` is a share of the variance.
         n_bytes: Bytes of the table, weights and mapping: `StaticModel.n_bytes` of the result.
-        seconds: Estimated time without the download, from earlier runs on this machine or else for two CPU cores.
+        seconds: Estimated time without the download, based on earlier runs on this machine, or else on two CPU cores.
         is_estimate: Whether `n_rows` and values derived from it are estimated from a sample of the vocabulary.
         entries: How the vocabulary's entries map to rows; None without a vocabulary, or if estimated from a sample.
         n_dictionary_lines: Number of definitions and example sentences that the table is fitted to.
         n_corpus_texts: Number of texts of the corpus that the table is fitted to.
-        corpus_note: A sentence for users if only a part of the corpus is used; None otherwise.
+        corpus_note: A user-facing sentence if only part of the corpus is used; None otherwise.
         stage_seconds: `timing.default_seconds`: seconds of each stage without earlier runs; empty if unknown.
         vocabulary_source: Source of an automatic vocabulary, such as `"auto:en"`; None without one.
-        vocabulary_summary: The same for users, with the number of words.
-        corpus_warning: Why the corpus may not fit the teacher; None if it does.
+        vocabulary_summary: User-facing description of this vocabulary, with the number of words.
+        corpus_warning: Why the corpus may not suit the teacher; None if it does.
         n_cached: Rows whose vectors are cached, so that the teacher does not have to embed them.
     """
 
@@ -213,27 +213,27 @@ def plan(
     Args:
         facts: From `look_up`.
         vocabulary: As in `distill`.
-        use_subword: As there.
-        token_remove_pattern: As there.
-        pca_dims: As there.
-        quantize_to: As there.
-        vocabulary_quantization: As there.
-        recipe: As there.
-        prompt_name: As there.
-        dictionary: As there.
-        effort: As there.
-        vocabulary_size: As there.
-        corpus: As there; required for `vocabulary="auto:corpus"`.
-        pooling: As there.
+        use_subword: As in `distill`.
+        token_remove_pattern: As in `distill`.
+        pca_dims: As in `distill`.
+        quantize_to: As in `distill`.
+        vocabulary_quantization: As in `distill`.
+        recipe: As in `distill`.
+        prompt_name: As in `distill`.
+        dictionary: As in `distill`.
+        effort: As in `distill`.
+        vocabulary_size: As in `distill`.
+        corpus: As in `distill`; required for `vocabulary="auto:corpus"`.
+        pooling: As in `distill`.
         most_words: Maximum number of words to tokenize; larger vocabularies are sampled evenly and the rows estimated.
             None for all.
-        timings: Timings of earlier runs on this machine; None for none.
+        timings: Timings of earlier runs on this machine; None to use the default estimates.
         cache: The run's cache of teacher outputs; the estimated time excludes cached ones.
 
     Raises:
         InputError: A setting is out of range.
         VocabularyError: The vocabulary has no valid word.
-        TeacherError: The tokenizer is of a kind that can't be edited.
+        TeacherError: Tokenizers of this type can't be edited.
     """
     settings = DistillRequest(
         vocabulary=vocabulary,
@@ -264,15 +264,15 @@ def plan(
         n_read = len(static.sequences)
         # At word level the unknown token has a row that the teacher does not embed.
         n_entries = n_read + (unknown_token_id(static.tokenizer) == n_read)
-        unread = static.sequences if cache is None else _unread(facts, settings, static, cache)
-        return static, (n_read, n_entries, len(unread), sum(map(len, unread)))
+        uncached = static.sequences if cache is None else _uncached_sequences(facts, settings, static, cache)
+        return static, (n_read, n_entries, len(uncached), sum(map(len, uncached)))
 
     static, counts = count(words, use_subword)
     share = len(vocabulary) / len(words) if vocabulary and words else 1.0
     if share > 1:
         first = count(None, True)[1] if use_subword else (0, 0, 0, 0)
         counts = tuple(round(few + share * (all_ - few)) for few, all_ in zip(first, counts, strict=True))
-    n_read, n_entries, n_unread, n_tokens = counts
+    n_read, n_entries, n_uncached, n_tokens = counts
     n_rows = n_entries if vocabulary_quantization is None else min(vocabulary_quantization, n_read)
     dim, is_upper_bound = _dim(
         model_dim,
@@ -284,13 +284,15 @@ def plan(
     n_lines = limits.n_dictionary_lines if uses_dictionary(settings, static.tokenizer, facts.languages) else 0
     texts = deduplicate_texts(corpus or ())
     n_corpus_texts = min(len(texts), limits.n_corpus_texts)
-    is_cut = pca_dims is not None and facts.teacher_dim is not None and n_read > facts.teacher_dim
-    is_prepared = cache is not None and cache.has_prepared(_source(facts), request, "auto" if is_cut else pca_dims)
+    is_truncated = pca_dims is not None and facts.teacher_dim is not None and n_read > facts.teacher_dim
+    is_prepared = cache is not None and cache.has_prepared(
+        _source(facts), request, "auto" if is_truncated else pca_dims
+    )
     stage_seconds: dict[str, float] = {}
     if facts.n_parameters is not None:
         bags = n_bags(n_read, limits.n_bags) if recipe == "calibrated" else 0
         amounts = Amounts(
-            n_busy_parameters=max(facts.n_parameters - facts.n_embedding_parameters, 0),
+            n_compute_parameters=max(facts.n_parameters - facts.n_embedding_parameters, 0),
             tokens={
                 "encode": n_tokens,
                 "bags": _TOKENS_PER_BAG * bags,
@@ -298,7 +300,7 @@ def plan(
                 "corpus": round(n_corpus_texts * _mean_length(facts, sample_evenly(texts, _SAMPLED_TEXTS))),
             },
             n_rows=n_read,
-            dim=(facts.teacher_dim if is_cut else dim) or 0,
+            dim=(facts.teacher_dim if is_truncated else dim) or 0,
             n_texts=bags + n_lines + n_corpus_texts,
             has_text=n_lines + n_corpus_texts > 0,
         )
@@ -320,7 +322,7 @@ def plan(
         stage_seconds=stage_seconds,
         vocabulary_source=None if automatic is None else automatic.source,
         vocabulary_summary=None if automatic is None else automatic.summary(),
-        n_cached=n_read - n_unread,
+        n_cached=n_read - n_uncached,
         corpus_warning=None if corpus is None else corpus_warning(corpus, facts.tokenizer),
     )
 
@@ -341,7 +343,7 @@ def run_seconds(
     try:
         seconds = plan(look_up(model_name, token=token), **taken).stage_seconds
     except M2VError as error:
-        logger.info("The time of the run can't be estimated: %s", error)
+        logger.info("The run time can't be estimated: %s", error)
         return {}
     return {**seconds, **fixed_seconds(*stages)} if seconds else {}
 
@@ -376,7 +378,7 @@ def _source(facts: TeacherFacts) -> TeacherSource:
     return TeacherSource(facts.name, bundled_folder() if facts.access == "bundled" else Path(facts.name))
 
 
-def _unread(
+def _uncached_sequences(
     facts: TeacherFacts, settings: DistillRequest, static: StaticVocabulary, cache: VectorCache
 ) -> list[list[int]]:
     """Return the sequences that are not cached; for `"auto"` pooling, the minimum over the candidates."""
@@ -447,7 +449,7 @@ def _problems(raw: TeacherFiles, max_parameters: int | None) -> tuple[list[str],
         except M2VError as error:  # TeacherError, or a missing extra for the conversion
             found.append(str(error))
     if tokenizer is not None and (family := type(tokenizer.model).__name__) not in FAMILIES:
-        found.append(f"{raw.name} has a {family} tokenizer; supported are {', '.join(FAMILIES)}. Choose another.")
+        found.append(f"{raw.name} has a {family} tokenizer; supported types are {', '.join(FAMILIES)}. Choose another.")
     if max_parameters is not None and raw.n_parameters is not None and raw.n_parameters > max_parameters:
         found.append(
             f"{raw.name} has {raw.n_parameters:,} parameters; the limit here is {max_parameters:,}. Choose a smaller "

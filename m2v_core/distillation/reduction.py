@@ -11,28 +11,29 @@ from m2v_core.distillation.settings import PCADims
 
 logger = logging.getLogger(__name__)
 
-_BLOCK_ROWS = 8192  # rows per step, as the vectors may be memory-mapped and exceed the memory
+_BLOCK_ROWS = 8192  # rows per step; the vectors may be memory-mapped and larger than memory
 
 
 def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims, drop_top: bool = False) -> npt.NDArray[np.float32]:
     """Center the vectors and project them onto their leading principal components.
 
     Uses the eigenvectors of the covariance matrix, which is exact and, with many more rows than columns, much cheaper
-    than a decomposition of the table. The sign of each component makes its largest score positive.
+    than a decomposition of the table. The sign of each component is chosen so that its score of the largest magnitude
+    is positive.
 
     Args:
         vectors: `(n_rows, teacher_dim) float32`.
-        pca_dims: Number of components; the share of variance to explain, with the smallest number that does; `"auto"`
-            for all; or None to return the vectors unchanged.
+        pca_dims: Number of components; share of the variance to explain with as few components as possible; `"auto"`
+            for all components; or None to return the vectors unchanged.
         drop_top: Whether to skip the first `pca_dims // 100` components, if the teacher is wide enough. They capture
-            what all words share and discriminate least.
+            features common to all words and discriminate least.
 
     Returns:
         `(n_rows, dim) float32`. If `pca_dims` exceeds the teacher's width, all components are kept, with a warning. As
         in Model2Vec, the vectors are returned unchanged, with a warning, if there are no more rows than dimensions.
 
     Source: Model2Vec's post-processing, https://github.com/MinishLab/model2vec; for `drop_top`, Mu and Viswanath,
-        "All-but-the-Top", 2018, which drops as many.
+        "All-but-the-Top", 2018, which drops the same number.
     """
     if pca_dims is None:
         return vectors
@@ -54,7 +55,7 @@ def reduce_dims(vectors: npt.NDArray[np.float32], pca_dims: PCADims, drop_top: b
 
 
 def dims_note(pca_dims: PCADims, dim: int | None) -> str | None:
-    """Why a model does not have the requested number of dimensions; None if it has.
+    """Explain why a model does not have the requested number of dimensions; None if it does.
 
     Args:
         pca_dims: The requested dimensions.
@@ -99,7 +100,7 @@ def _scores(
 
 
 def n_components(vectors: npt.NDArray[np.float32], pca_dims: PCADims) -> int:
-    """The number of components that `reduce_dims` keeps if there are more rows than columns.
+    """Return the number of components that `reduce_dims` keeps if there are more rows than columns.
 
     Args:
         vectors: `(n_rows, teacher_dim) float32`.
@@ -130,6 +131,6 @@ def _principal_components(
 
 
 def _n_explaining(variances: npt.NDArray[np.float64], share: float) -> int:
-    """The smallest number of components that explains this share of the variance."""
+    """Return the smallest number of components that explain this share of the variance."""
     explained = np.cumsum(variances) / max(variances.sum(), np.finfo(np.float64).tiny)
     return min(int(np.searchsorted(explained, share)) + 1, len(variances))

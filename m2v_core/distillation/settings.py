@@ -17,12 +17,13 @@ from m2v_core.encoder.texts import checked_texts, well_formed
 from m2v_core.errors import InputError
 
 Pooling = Literal["auto", "mean", "piece_cls", "piece_half_cls", "last", "first", "pooler"]
-"""How the hidden states of a vocabulary entry, which is encoded with the special tokens, become one vector.
+"""How the hidden states of a vocabulary entry, encoded with special tokens, are pooled into one vector.
 
 `mean` averages all positions, as in Model2Vec: the token between [CLS] and [SEP] contributes a third. `piece_cls` adds
-the [CLS] state to the mean over the entry's own positions, `piece_half_cls` half of it. `first` and `last` use one
-position, `pooler` the model's pooler. `auto` is `piece_cls` for teachers with mean pooling; for others, each pooling is
-tried on up to 500 words, and the one whose sums agree best with the teacher's embeddings of bags of words is used.
+the [CLS] state to the mean over the entry's own positions; `piece_half_cls` adds half of it. `first` and `last` use
+one position; `pooler` uses the model's pooler. `auto` is `piece_cls` for teachers with mean pooling; for others, each
+pooling is tried on up to 500 words, and the one whose sums agree best with the teacher's embeddings of bags of words
+is used.
 """
 
 CLS_SHARES = {"piece_cls": 1.0, "piece_half_cls": 0.5}
@@ -35,7 +36,10 @@ Dictionary = Literal["auto", "english", "none"]
 Effort = Literal["quick", "balanced", "best"]
 
 DEFAULT_WORDS = 30_000
-"""Words of an automatic vocabulary; they double the size of an English model. Figures: benchmarks/quality.md."""
+"""Default number of words in an automatic vocabulary. It doubles the size of an English model.
+
+Source: benchmarks/quality.md.
+"""
 
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
@@ -56,7 +60,7 @@ class TextLimits:
 
     Attributes:
         n_bags: Bags of random words.
-        n_dictionary_lines: Definitions and example sentences: the first of the file, which is shuffled.
+        n_dictionary_lines: Definitions and example sentences: the first lines of the file, which is shuffled.
         n_corpus_texts: Texts of the corpus; larger corpora are sampled evenly.
     """
 
@@ -70,7 +74,7 @@ LIMITS: Mapping[Effort, TextLimits] = {
     "balanced": TextLimits(n_bags=20_000, n_dictionary_lines=45_000, n_corpus_texts=20_000),
     "best": TextLimits(n_bags=80_000, n_dictionary_lines=75_000, n_corpus_texts=100_000),
 }
-"""The limits of each effort: fixed numbers, so that the result does not depend on the speed of the machine.
+"""The limits for each effort: fixed numbers, so that the result does not depend on the speed of the machine.
 
 Source: benchmarks/quality.md, "Effort".
 """
@@ -88,20 +92,20 @@ class DistillSettings:
             reducing, or None for no PCA.
         use_subword: With a vocabulary: True adds its words to the teacher's tokens; False makes a word-level model,
             which ignores unknown words.
-        token_remove_pattern: Drop the teacher's tokens that match this regular expression from their start; None
-            drops none.
-        pooling: How the teacher's hidden states become a vector; see `Pooling`.
+        token_remove_pattern: Drop the teacher's tokens whose beginning matches this regular expression; None drops
+            none.
+        pooling: How the teacher's hidden states are pooled into a vector; see `Pooling`.
         weighting: `"sif"`, or `"zipf"` for the weights of Model2Vec before 0.4.0.
         sif_coefficient: The coefficient a of SIF weights, between 0 and 1; None gives all rows the same weight.
         apply_zipf: Whether to weight rows by rank.
         quantize_to: Number format of the table.
-        vocabulary_quantization: Share this many rows between all tokens (k-means); None for one row per token.
+        vocabulary_quantization: Share this many rows among all tokens (k-means); None for one row per token.
         prompt_name: The teacher's prompt to prepend to each sentence, such as `"query"`; None for the default prompt,
             if it has one. Vocabulary entries are embedded without a prompt.
         dictionary: The dictionary whose definitions and example sentences the table is also fitted to. `"auto"` is
             `"english"` for the recipe `calibrated` if the teacher and vocabulary are English, else `"none"`.
         effort: How many texts the recipe `calibrated` uses, see `LIMITS`: `"quick"`, `"balanced"` or `"best"`. None
-            is `"best"` for that recipe, and required for the others.
+            means `"best"` for that recipe, and is required for the others.
         vocabulary_size: Maximum size of an automatic vocabulary: a number of words, or the model size in megabytes,
             such as `"40MB"`.
 
@@ -182,14 +186,14 @@ class DistillSettings:
 
     @property
     def limits(self) -> TextLimits:
-        """The limits of the effort."""
+        """The limits for the selected effort."""
         return LIMITS[self.effort or "best"]
 
     def corpus_note(self, n_texts: int) -> str | None:
-        """A sentence for users if only a part of the corpus is used; None if all of it is.
+        """Return a user-facing sentence if only part of the corpus is used; None if all of it is.
 
         Args:
-            n_texts: Distinct texts of the corpus.
+            n_texts: Number of distinct texts in the corpus.
         """
         most = self.limits.n_corpus_texts
         if n_texts <= most:
@@ -201,7 +205,7 @@ class DistillSettings:
 
     @property
     def most_bytes(self) -> int | None:
-        """The bytes that `vocabulary_size` allows for the table; None if it is a number of words."""
+        """Maximum size of the table in bytes, from `vocabulary_size`; None if that is a number of words."""
         found = re.fullmatch(r"(\d+(?:\.\d+)?) ?MB", str(self.vocabulary_size), re.IGNORECASE)
         return (round(float(found[1]) * 1e6) or None) if found else None
 
@@ -220,12 +224,12 @@ class DistillSettings:
 
     @property
     def applies_modules(self) -> bool:
-        """Whether the teacher's modules after pooling are applied to each token; the published method does not."""
+        """Whether the teacher's modules after pooling are applied to each token; the published method skips them."""
         return self.recipe != "model2vec"
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> DistillSettings:
-        """Build settings from a dictionary as returned by `to_dict`; missing ones get their defaults.
+        """Build settings from a dictionary as returned by `to_dict`; missing ones use their defaults.
 
         Raises:
             InputError: A name is unknown, or a setting is out of range.
@@ -258,16 +262,16 @@ def is_automatic(vocabulary: object) -> TypeGuard[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillRequest(DistillSettings):
-    """Settings and texts of a call of `distill`, without the teacher.
+    """Settings and texts of a call to `distill`, without the teacher.
 
     Attributes:
         vocabulary: Words, most frequent first; words with their counts or relative frequencies; `"auto:en"` for the
             most frequent words of a language, `"auto"` for the teacher's language, `"auto:corpus"` for words and
             phrases of the corpus; None for the teacher's own tokens.
-        corpus: Sentences to fit the table to; None for none.
+        corpus: Sentences to fit the table to; None for no corpus.
 
     Raises:
-        InputError: The texts are invalid, or conflict with the settings.
+        InputError: The texts are invalid or conflict with the settings.
     """
 
     vocabulary: str | Sequence[str] | Mapping[str, float] | None = None
@@ -324,6 +328,6 @@ class DistillRequest(DistillSettings):
 
 
 def _has_counts(vocabulary: Any) -> bool:
-    """Whether it maps words to counts; a data frame, which maps names to columns, does not."""
-    single = (str, Number, type(None))  # non-numeric counts are rejected later, with their word
+    """Whether the vocabulary maps words to counts; False for a data frame, which maps names to columns."""
+    single = (str, Number, type(None))  # non-numeric counts are rejected later, in an error that names the word
     return isinstance(vocabulary, Mapping) and all(isinstance(count, single) for count in vocabulary.values())

@@ -1,9 +1,9 @@
 """Estimates of the duration of a distillation, before and during the run.
 
 A run is a sequence of stages. `default_seconds` estimates the duration of each from the amount of work. `Timings`
-corrects these estimates by earlier runs of the same teacher on this machine, or of any teacher. `RunClock` follows the
-events of a run: the rest of the current stage is extrapolated from its own rate, and later stages are estimated and
-corrected by the durations of the completed stages.
+corrects these estimates using earlier runs on this machine, of the same teacher or else of any teacher. `RunClock`
+processes the events of a run: it extrapolates the remaining time of the current stage from its rate, and corrects the
+estimates of later stages using the durations of completed stages.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _FIXED_SECONDS |= {"connect": 2.0, "upload": 10.0, "verify": 5.0}
 _POOLING_SECONDS = 1.0
 _FILE = "timings.json"
 _MAX_TEACHERS = 500
-_MAX_FACTOR = 100.0  # a larger ratio to the estimate means that the stage was interrupted
+_MAX_FACTOR = 100.0  # a larger ratio of duration to estimate means that the stage was interrupted
 _NOISE_SECONDS = 0.5  # smaller differences are noise
-_SECONDS_TO_TRUST = 3.0  # of estimated work until observed and earlier rates have equal weight
-_SHARE_TO_TRUST = 0.1  # completed share of a stage from which only its own rate is used
+_SECONDS_TO_TRUST = 3.0  # of estimated work after which observed and earlier rates have equal weight
+_SHARE_TO_TRUST = 0.1  # of a stage; once it is complete, only the stage's own rate is used
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Amounts:
     """The amounts of work in a run.
 
     Attributes:
-        n_busy_parameters: Parameters of the teacher without its token embeddings.
+        n_compute_parameters: Parameters of the teacher without its token embeddings.
         tokens: Number of tokens that the teacher processes, by stage.
         n_rows: Rows of the table.
         dim: Width of the table during calibration.
@@ -62,7 +62,7 @@ class Amounts:
         has_text: Whether some of them are real texts, not bags.
     """
 
-    n_busy_parameters: int
+    n_compute_parameters: int
     tokens: Mapping[str, int]
     n_rows: int
     dim: int
@@ -73,7 +73,7 @@ class Amounts:
 def default_seconds(amounts: Amounts) -> dict[str, float]:
     """Estimate the seconds of each stage, in the order of a run, on two cores without bfloat16."""
     per_token = {
-        kind: _SECONDS_PER_TOKEN + 2 * amounts.n_busy_parameters / flops for kind, flops in _FLOPS_PER_SECOND.items()
+        kind: _SECONDS_PER_TOKEN + 2 * amounts.n_compute_parameters / flops for kind, flops in _FLOPS_PER_SECOND.items()
     }
     texts = {stage: n_tokens for stage, n_tokens in amounts.tokens.items() if n_tokens and stage != "encode"}
     reading = {stage: per_token["texts"] * n_tokens for stage, n_tokens in texts.items()}
@@ -97,7 +97,7 @@ def default_seconds(amounts: Amounts) -> dict[str, float]:
 
 
 def fixed_seconds(*stages: str) -> dict[str, float]:
-    """Estimated seconds of stages after a distillation: `save`, `check`, `measure`, and those of an upload."""
+    """Return the estimated seconds of stages after distillation: `save`, `check`, `measure`, and those of an upload."""
     return {stage: _FIXED_SECONDS[stage] for stage in stages}
 
 
@@ -105,7 +105,7 @@ class Timings:
     """The durations of stages on this machine, as multiples of `default_seconds`, stored in a file.
 
     Args:
-        folder: Folder of the file, created on the first write. None stores nothing.
+        folder: Folder of the file, created on the first write; None to store nothing.
     """
 
     def __init__(self, folder: str | Path | None) -> None:
@@ -126,7 +126,7 @@ class Timings:
             factors |= dict.fromkeys(READING, math.prod(reading) ** (1 / len(reading))) | own
         predicted: dict[str, float] = {}
         for stage, seconds in defaults.items():
-            if stage == "encode" and "pooling" in own:  # earlier runs show that this teacher's pooling must be chosen
+            if stage == "encode" and "pooling" in own:  # earlier runs of this teacher had this stage
                 predicted["pooling"] = own["pooling"] * _POOLING_SECONDS
             predicted[stage] = seconds * factors.get(stage, 1.0)
         return predicted
@@ -148,7 +148,7 @@ class Timings:
             for stage in observed.keys() & defaults.keys():
                 factor = (observed[stage] + _NOISE_SECONDS) / (defaults[stage] + _NOISE_SECONDS)
                 factor = min(factor, _MAX_FACTOR)
-                # Average old and new, so that one run on a busy machine does not spoil the estimates.
+                # Average old and new, so that one run on a busy machine does not skew the estimates.
                 factors[stage] = round(math.sqrt(factors.get(stage, factor) * factor), 4)
             stored[name] = factors
         while len(stored) > _MAX_TEACHERS:
@@ -161,7 +161,7 @@ class Timings:
             logger.warning("The timings could not be written to %s: %s", self._file, error)
 
     def _read(self) -> dict[str, dict[str, float]]:
-        """Factors by teacher and stage; the empty name stands for any teacher."""
+        """Return the factors by teacher and stage; an empty name stands for any teacher."""
         if self._file is None:
             return {}
         try:
@@ -173,7 +173,7 @@ class Timings:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            logger.warning("%s is damaged (%s) and is rewritten after the next run.", self._file, error)
+            logger.warning("%s is damaged (%s) and will be replaced after the next run.", self._file, error)
             return {}
 
 
@@ -185,7 +185,7 @@ class RunClock:
         timings: Timings of earlier runs; updated with those of this run.
         teacher: Name as passed to `distill`.
         defaults: Returns the seconds of each stage in the order of the run, from `default_seconds`; empty if unknown.
-            Called only if the teacher is loaded, as a run with cached outputs takes seconds.
+            Called only if the teacher is loaded, because a run with cached outputs takes seconds.
         clock: Monotonic clock in seconds.
     """
 

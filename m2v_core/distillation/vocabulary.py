@@ -24,7 +24,7 @@ MAX_ENTRY_CHARACTERS = 100
 
 ProblemKind = Literal["blank", "duplicate", "too_long", "control"]
 
-# Texts for users: singular, plural, and what cleaning does with such entries.
+# User-facing texts: singular, plural, and how such entries are handled.
 _KINDS: dict[ProblemKind, tuple[str, str, str]] = {
     "blank": ("blank line", "blank lines", "skipped"),
     "duplicate": ("duplicate", "duplicates", "the first of each is kept"),
@@ -43,8 +43,8 @@ _TABLE_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".tab": "\t"}
 # A single column has a header only if its first row is one of these.
 _HEADER_NAMES = frozenset({"word", "words", "token", "tokens", "term", "terms", "text", "entry", "vocabulary"})
 _COUNT_NAMES = frozenset({"count", "counts", "freq", "frequency", "frequencies", "occurrences"})
-_LINES_PER_ENTRY = 2  # allowed in a list with a limit: some entries are blank or duplicates
-_CELLS_PER_ENTRY = 20  # the same for a table
+_LINES_PER_ENTRY = 2  # maximum for lists with a limit; some entries may be blank or duplicates
+_CELLS_PER_ENTRY = 20  # the same for tables
 _LONGEST_CELL = 131_072  # characters; an unclosed quotation mark turns the rest of the file into one cell
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -66,10 +66,10 @@ class VocabularyProblem:
 
 @dataclass(frozen=True)
 class CleanedVocabulary:
-    """The valid entries of a vocabulary, and the problems of the others.
+    """The valid entries of a vocabulary, and the problems with the others.
 
     Attributes:
-        words: The valid entries in their order, or by falling count if they have counts, without surrounding
+        words: The valid entries in their order, or by descending count if they have counts, without surrounding
             whitespace; at least one.
         problems: One for each skipped entry, by line.
         counts_by_word: The count of each word, in the order of `words`; None without counts.
@@ -92,7 +92,7 @@ class CleanedVocabulary:
 
     @property
     def counts(self) -> dict[ProblemKind, int]:
-        """Number of problems of each kind that occurs."""
+        """Number of problems by kind, without kinds that do not occur."""
         return _counts(self.problems)
 
     def summary(self) -> list[str]:
@@ -107,7 +107,7 @@ class VocabularyFile:
     Attributes:
         decoded: The text of the file.
         columns: The names of a table's columns; empty for a text file.
-        default_column: The column to use by default; None for a text file, or if the choice is ambiguous.
+        default_column: The default column; None for a text file, or if the choice is ambiguous.
         first_line: Line number of the first entry, from 1.
         counts: The count of each entry of a table, as text; None without such a column.
     """
@@ -158,7 +158,7 @@ class VocabularyFile:
             if column is not None:
                 raise VocabularyError(
                     f"{self.name} is a plain text file, so it has no column {column!r}. "
-                    "Rename the file to .csv or .tsv, or don't choose a column."
+                    "Rename the file to .csv or .tsv, or omit the column."
                 )
             return 0
         chosen = self.default_column if column is None else column
@@ -172,7 +172,7 @@ class VocabularyFile:
         raise VocabularyError(f"{self.name} has no column {chosen!r}. Its columns are {known}.")
 
     def warning(self) -> str | None:
-        """A warning for users about an uncertain encoding; None if there is no doubt."""
+        """User-facing warning if the encoding was guessed; None if it is certain."""
         return self.decoded.warning
 
 
@@ -187,7 +187,7 @@ def open_vocabulary(path: str | Path, most_entries: int | None = None) -> Vocabu
 
     Raises:
         NotFoundError: The file does not exist.
-        LimitError: The file has more than twice as many lines, or twenty times as many cells.
+        LimitError: The file has more than two lines, or more than twenty cells, per allowed entry.
         VocabularyError: The file is empty or isn't text.
     """
     path = Path(path)
@@ -241,7 +241,7 @@ def split_counts(lines: Sequence[str]) -> tuple[list[str], list[str] | None, int
 
 
 def _are_counted(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether most nonblank rows are a word and a number."""
+    """Whether most nonblank rows consist of a word and a number."""
     n_counted = sum(len(row) == 2 and not _is_number(row[0]) and _is_number(row[1]) for row in rows)
     return 2 * n_counted > sum(any(cell.strip() for cell in row) for row in rows)
 
@@ -256,12 +256,12 @@ def _is_number(text: str) -> bool:
 def by_falling_count(
     words: Sequence[str], counts: Iterable[object], lines: Sequence[int] | None = None
 ) -> dict[str, float]:
-    """Return the count of each word, the largest first.
+    """Return the count of each word, in descending order of count.
 
     Args:
         words: Distinct words.
         counts: Their counts or relative frequencies, as numbers or text.
-        lines: The line number of each word, for the error.
+        lines: The line number of each word, for error messages.
 
     Raises:
         VocabularyError: A count is missing, not a number, or not above 0.
@@ -274,10 +274,14 @@ def by_falling_count(
             number = math.nan
         if not 0 < number < math.inf:
             where = "" if lines is None else f" in line {lines[i]:,}"
-            what = "missing" if count is None or not str(count).strip() else f"{_shown(str(count).strip())!r}"
+            what = (
+                "missing"
+                if count is None or not str(count).strip()
+                else f"{_truncate_and_escape(str(count).strip())!r}"
+            )
             raise VocabularyError(
-                f"The count of {_shown(word)!r}{where} is {what}; each word needs a number above 0. Correct the count, "
-                "or remove all counts and sort the words by frequency."
+                f"The count of {_truncate_and_escape(word)!r}{where} is {what}; each word needs a number above 0. "
+                "Correct the count, or remove all counts and sort the words by frequency."
             )
         found[word] = number
     return dict(sorted(found.items(), key=lambda item: -item[1]))
@@ -303,18 +307,18 @@ def check_length(n_entries: int, most: int | None, tolerance: int = 1) -> None:
 
     Args:
         n_entries: Its number of entries.
-        most: Maximum number; None for no limit.
-        tolerance: Factor on the limit, where some entries may be skipped later.
+        most: Maximum number of entries; None for no limit.
+        tolerance: Multiple of the limit to accept, because some entries may be skipped later.
 
     Raises:
-        LimitError: It is longer.
+        LimitError: The vocabulary is too long.
     """
     if most is not None and n_entries > tolerance * most:
         raise LimitError(f"The vocabulary has {n_entries:,} entries; the limit here is {most:,}. Shorten it.")
 
 
 def count_lines(text: str) -> int:
-    """Approximate number of lines of a text, without splitting it."""
+    """Return the approximate number of lines in a text, without splitting it."""
     return max(text.count("\n"), text.count("\r")) + 1
 
 
@@ -348,10 +352,10 @@ def clean_vocabulary(
         if kind is None:
             kept[word] = line
         else:
-            problems.append(VocabularyProblem(kind, line, _shown(word)))
+            problems.append(VocabularyProblem(kind, line, _truncate_and_escape(word)))
     if not kept:
         found = " ".join(_summary(problems)) or "It is empty."
-        raise VocabularyError(f"The vocabulary has no valid entry. {found} Put one word or phrase on each line.")
+        raise VocabularyError(f"The vocabulary has no valid entries. {found} Put one word or phrase on each line.")
     if counts is None:
         return CleanedVocabulary(list(kept), problems)
     lines = list(kept.values())
@@ -362,7 +366,7 @@ def clean_vocabulary(
 def _problem_of(word: str, kept: dict[str, int]) -> ProblemKind | None:
     if len(word) > MAX_ENTRY_CHARACTERS:
         return "too_long"
-    # Nearly all entries are printable, so the check of each character is skipped.
+    # Fast path: nearly all entries are printable and need no check of each character.
     if word and word.isprintable() and "\ufffd" not in word:
         return "duplicate" if word in kept else None
     categories = [unicodedata.category(character) for character in word]
@@ -374,7 +378,7 @@ def _problem_of(word: str, kept: dict[str, int]) -> ProblemKind | None:
     return "duplicate" if word in kept else None
 
 
-def _shown(word: str) -> str:
+def _truncate_and_escape(word: str) -> str:
     shortened = word if len(word) <= 60 else word[:59] + "…"
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
@@ -417,7 +421,7 @@ def _read_table(text: str, delimiters: str, name: str, most_entries: int | None)
                 )
     except csv.Error as error:
         raise VocabularyError(f"{name} can't be parsed as a table ({error}). Check its quotation marks.") from error
-    # The csv module's limit is global, and other libraries raise it.
+    # The csv module's own limit is global, and other libraries increase it.
     longest = max((len(cell) for row in rows for cell in row), default=0)
     if longest > _LONGEST_CELL:
         raise VocabularyError(

@@ -1,7 +1,7 @@
 """Weights of the rows of the table: small for frequent words, large for rare words.
 
-The weight follows from the rank by Zipf's law, as vocabularies are sorted by falling frequency. Words with known
-frequencies get the ranks that this law assigns to these frequencies.
+Weights are computed from ranks using Zipf's law, because vocabularies are sorted by descending frequency. Words with
+known frequencies are assigned the ranks that correspond to these frequencies under this law.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def rank_weights(
     """Return the weight of each rank.
 
     Args:
-        n_rows: Size of the vocabulary, sorted by falling frequency.
+        n_rows: Size of the vocabulary, sorted by descending frequency.
         weighting: `"sif"` for a / (a + p) with p(rank) proportional to 1 / (rank + 2), as in Model2Vec since 0.4.0;
             `"zipf"` for log(1 + rank), as in earlier versions (0 for rank 0).
         sif_coefficient: The coefficient a of SIF, between 0 and 1; None gives all rows the weight 1.
@@ -43,7 +43,7 @@ def rank_weights(
 
 
 def ranks_by_count(ranks: npt.NDArray[np.int64], counts: Mapping[int, float]) -> npt.NDArray[np.int64]:
-    """Return the ranks, with those of rows with known counts replaced according to the counts.
+    """Return the ranks, replacing those of rows with known counts with ranks that match the counts.
 
     The total probability that their ranks assign to these rows is distributed in proportion to the counts. In a
     vocabulary of these rows only, the probability of each is its share of all counts. With the teacher's tokens, whose

@@ -28,7 +28,7 @@ from m2v_core.tokenization.words import is_unspaced_script, single_pieces
 MIN_OCCURRENCES = 5  # of a word or phrase in the corpus
 MIN_NPMI = 0.5  # of the two words of a phrase: 1 if they only occur together, 0 if they are independent
 _LAST_LETTER = 0x323AF  # of Unicode 15
-_JOINERS = "\u200c\u200d"  # inside words of Persian and Indic scripts
+_JOINERS = "\u200c\u200d"  # zero-width (non-)joiners, used inside words in Persian and Indic scripts
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Words:
     Attributes:
         counts: Each word with its count or relative frequency, most frequent first.
         source: A language such as `"auto:en"` (never `"auto"`), or `"auto:corpus"`.
-        origin: Source of the words and their frequencies, for users.
+        origin: User-facing source of the words and their frequencies.
         n_phrases: Number of phrases among the words.
     """
 
@@ -64,7 +64,7 @@ def check_source(vocabulary: str, has_corpus: bool) -> None:
 
     Raises:
         InputError: The language is unknown, or there is no corpus.
-        MissingExtraError: wordfreq is required and not installed.
+        MissingExtraError: wordfreq is required but not installed.
     """
     source = source_of(vocabulary)
     if source == "corpus":
@@ -79,11 +79,11 @@ def check_source(vocabulary: str, has_corpus: bool) -> None:
             f"{', '.join(languages())}, 'auto' for the teacher's language, or 'auto:corpus'."
         )
     elif not source:
-        languages()  # raises without wordfreq
+        languages()  # raises if wordfreq is not installed
 
 
 def languages() -> list[str]:
-    """Codes of the languages that wordfreq supports.
+    """Return the codes of the languages that wordfreq supports.
 
     Raises:
         MissingExtraError: wordfreq is not installed.
@@ -95,7 +95,7 @@ def languages() -> list[str]:
 
 @functools.lru_cache(maxsize=4)
 def frequent_words(language: str, tokenizer: str, most: int, use_subword: bool) -> Words:
-    """The most frequent words of a language, with their relative frequencies.
+    """Return the most frequent words of a language, with their relative frequencies.
 
     Args:
         language: One of `languages()`.
@@ -108,14 +108,14 @@ def frequent_words(language: str, tokenizer: str, most: int, use_subword: bool) 
     frequencies = {
         word: frequency
         for word, frequency in wordfreq.get_frequency_dict(language).items()
-        if not any(map(str.isdigit, word)) and any(map(str.isalpha, word))  # wordfreq replaces digits by zeros
+        if not any(map(str.isdigit, word)) and any(map(str.isalpha, word))  # wordfreq replaces digits with zeros
     }
     counts = _select(frequencies, Tokenizer.from_str(tokenizer), most, use_subword)
     return Words(counts, f"auto:{language}", f"wordfreq {version('wordfreq')}, CC BY-SA 4.0")
 
 
 def corpus_warning(texts: Sequence[str], tokenizer: Tokenizer) -> str | None:
-    """A warning for users if the teacher's tokenizer covers these texts poorly; None otherwise.
+    """Return a user-facing warning if the teacher's tokenizer covers these texts poorly; None otherwise.
 
     Args:
         texts: The corpus.
@@ -137,16 +137,16 @@ def corpus_warning(texts: Sequence[str], tokenizer: Tokenizer) -> str | None:
 
 
 def corpus_words(texts: Sequence[str], tokenizer: str, most: int, use_subword: bool) -> Words:
-    """Frequent words and phrases of texts, with their counts.
+    """Return frequent words and phrases in texts, with their counts.
 
     A phrase is a pair of words that occurs at least five times and has a normalized pointwise mutual information of at
     least 0.5.
 
     Args:
         texts: Running text.
-        tokenizer: As for `frequent_words`, like those that follow.
-        most: As there.
-        use_subword: As there.
+        tokenizer: As in `frequent_words`.
+        most: As in `frequent_words`.
+        use_subword: As in `frequent_words`.
 
     Raises:
         VocabularyError: No word is frequent enough.
@@ -166,11 +166,11 @@ def corpus_words(texts: Sequence[str], tokenizer: str, most: int, use_subword: b
 def count_words(
     texts: Iterable[str], normalizer: normalizers.Normalizer | None = None
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Count the words and phrases of texts; see `corpus_words`.
+    """Count the words and phrases in texts; see `corpus_words`.
 
     Args:
         texts: Running text.
-        normalizer: Applied to each text; None for none.
+        normalizer: Applied to each text; None to skip normalization.
     """
     ids: dict[str, int] = {}
     places: list[int] = []  # word ids, with -1 between words that are separated by more than whitespace
@@ -185,7 +185,7 @@ def count_words(
     words = list(ids)
     sequence = np.array(places, dtype=np.int64)
     counts = np.bincount(sequence[sequence >= 0], minlength=len(words))
-    is_frequent = np.append(counts >= MIN_OCCURRENCES, False)  # the last for -1
+    is_frequent = np.append(counts >= MIN_OCCURRENCES, False)  # the last element is for -1
     first, second = sequence[:-1], sequence[1:]
     kept = is_frequent[first] & is_frequent[second]
     pairs, n_pairs = np.unique(first[kept] * len(words) + second[kept], return_counts=True)
@@ -195,7 +195,7 @@ def count_words(
     with np.errstate(divide="ignore", invalid="ignore"):  # a corpus may have only one pair
         npmi = np.log(share * (counts.sum() / counts[first]) * (counts.sum() / counts[second])) / -np.log(share)
     phrases = {
-        _joined(words[a], words[b]): int(n)
+        _join_phrase(words[a], words[b]): int(n)
         for a, b, n, strength in zip(first, second, n_pairs, npmi, strict=True)
         if strength >= MIN_NPMI and not any(map(str.isdigit, words[a] + words[b]))
     }
@@ -204,7 +204,7 @@ def count_words(
 
 @functools.cache
 def _word() -> re.Pattern[str]:
-    r"""Matches letters, marks and digits with inner hyphens and apostrophes; `\w` does not match the marks of Hindi."""
+    r"""Return a pattern for letters, marks and digits with inner hyphens and apostrophes; `\w` excludes Hindi marks."""
     runs: list[list[int]] = []
     for code in range(_LAST_LETTER + 1):
         if unicodedata.category(chr(code))[0] in "LMN" or chr(code) in _JOINERS:
@@ -216,14 +216,14 @@ def _word() -> re.Pattern[str]:
     return re.compile(f"[{letters}]+(?:['\u2019-][{letters}]+)*")
 
 
-def _joined(first: str, second: str) -> str:
-    """Join a phrase, without a space in Chinese, where normalizers treat each character as a word."""
+def _join_phrase(first: str, second: str) -> str:
+    """Join a phrase with a space, except in Chinese, where normalizers treat each character as a word."""
     return first + ("" if is_unspaced_script(first + second) else " ") + second
 
 
 def _select(counts: Mapping[str, float], tokenizer: Tokenizer, most: int, use_subword: bool) -> dict[str, float]:
     """Select the most frequent words, merging equal spellings and, with subwords, excluding single tokens."""
-    # At most as many candidates as the teacher has tokens are excluded.
+    # At most one candidate per token of the teacher is excluded.
     candidates = sorted(counts, key=lambda word: -counts[word])[: most + tokenizer.get_vocab_size()]
     spelled = group_by_spelling(candidates, _spelling(tokenizer))
     single = (
@@ -234,7 +234,7 @@ def _select(counts: Mapping[str, float], tokenizer: Tokenizer, most: int, use_su
 
 
 def plain_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer without truncation and padding."""
+    """Return a copy of the tokenizer without truncation and padding."""
     return Tokenizer.from_str(json.dumps(json.loads(tokenizer.to_str()) | {"truncation": None, "padding": None}))
 
 

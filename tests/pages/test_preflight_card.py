@@ -220,7 +220,7 @@ def pieces(**changes: Any) -> str:
 
 def test_how_the_teacher_reads_the_words_is_said() -> None:
     said = pieces(mode="subword")
-    assert "1 of the 2 entries is already a single token of the teacher, so adding them changes little" in said
+    assert "1 of the 2 entries is already a single token in the teacher&#39;s vocabulary, so adding it changes" in said
     assert "with this vocabulary it becomes one token" in said and "my ##oca ##rdial" in said and "<b>" not in said
     assert "still needed" in pieces(mode="word")
     assert pieces() == pieces(mode="word", pasted="") == ""

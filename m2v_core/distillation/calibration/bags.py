@@ -1,7 +1,7 @@
 """Texts for calibration: the user's, and bags of random words from the vocabulary.
 
-A static model treats a sentence as a bag of words, so the teacher's embedding of a bag is what a sum of rows has to
-reproduce. Bags of related words are no better; benchmarks/quality.md has the figures.
+A static model treats a sentence as a bag of words, so a sum of rows has to reproduce the teacher's embedding of a bag.
+Bags of related words are no better; see benchmarks/quality.md.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tokenizers import Tokenizer
 _MAX_BAGS = 80_000  # fewer bags hurt retrieval and reranking, with and without real text
 _BAGS_PER_WORD = 4
 _SHORTEST, _LONGEST = 2, 12  # words in a bag
-_EXPONENT = 0.5  # words are drawn with probability (rank + 2) ** -0.5; with 1.0 rare words hardly occur
+_EXPONENT = 0.5  # words are drawn with probability (rank + 2) ** -0.5; with 1.0, rare words hardly occur
 _MIN_WORDS = 100
 
 
 def n_bags(n_words: int, most: int) -> int:
-    """Number of bags for a number of words."""
+    """Return the number of bags for a number of words."""
     return min(most, _MAX_BAGS, _BAGS_PER_WORD * n_words)
 
 
@@ -39,8 +39,8 @@ def sample_evenly(texts: Sequence[str], most: int | None) -> tuple[str, ...]:
 def whole_words(tokenizer: Tokenizer) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Return the tokens that are whole words, and their ids, `(n_words,)`.
 
-    Most vocabularies start with the single characters of many alphabets, however rare. These count as words only if
-    they are the majority, as in Chinese vocabularies.
+    Most vocabularies start with the single characters of many alphabets, including rare ones. Single characters count
+    as words only if they are the majority, as in Chinese vocabularies.
 
     Args:
         tokenizer: The static model's tokenizer.

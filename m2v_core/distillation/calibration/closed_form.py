@@ -24,7 +24,7 @@ from m2v_core.progress import ProgressReporter
 
 _TOLERANCE = 0.01
 _MAX_ITERATIONS = 100  # ten usually suffice
-_COLUMNS = 32  # block size, so that the block stays in a core's cache
+_COLUMNS = 32  # block size, so that a block fits in a core's cache
 _BATCH_SENTENCES = 8192
 
 
@@ -181,7 +181,7 @@ def _blocks(dim: int) -> list[slice]:
 def multiply_by_gram(
     matrix: Any, table: npt.NDArray[np.float32], out: npt.NDArray[np.float32] | None = None
 ) -> npt.NDArray[np.float32]:
-    """Compute A^T (A table), in one pass over A with the compiled kernels, which add in the same order.
+    """Compute A^T (A table), in one pass over A with the compiled kernels, which sum in the same order.
 
     Args:
         matrix: A, `(n_sentences, n_rows)` CSR float32.

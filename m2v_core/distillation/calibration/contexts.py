@@ -24,7 +24,7 @@ from m2v_core.native.cosines import unit_rows
 if TYPE_CHECKING:
     import torch
 
-_PRIOR_COUNT = 3.0  # weight of the isolated token's vector, in occurrences; 1 to 10 differ little
+_PRIOR_COUNT = 3.0  # weight of the isolated token's vector, in occurrences; 1 to 10 give similar results
 _BATCH_TEXTS = 20_000
 _NONE = -1
 
@@ -127,7 +127,7 @@ def _spans(encodings: Sequence[Encoding]) -> tuple[npt.NDArray[np.int64], npt.ND
     return np.repeat(np.arange(len(encodings)), [len(encoding) for encoding in encodings]), spans
 
 
-def in_context(vectors: npt.NDArray[np.float32], kinds: Sequence[TextOutputs]) -> npt.NDArray[np.float32]:
+def contextual_vectors(vectors: npt.NDArray[np.float32], kinds: Sequence[TextOutputs]) -> npt.NDArray[np.float32]:
     """Return each row's mean state over its contexts, smoothed towards the vector of the isolated token.
 
     Args:
@@ -153,14 +153,14 @@ def contextual_directions(
 
     Args:
         vectors: Vectors of isolated tokens, `(n_rows, teacher_dim) float32`.
-        kinds: As for `in_context`.
+        kinds: As for `contextual_vectors`.
         pca_dims: As for `distill`.
         dim: Width of the table to fit.
 
     Returns:
-        `(n_rows, dim) float32`, unit rows; None if this width is not possible, as with too few rows for PCA.
+        `(n_rows, dim) float32`, unit rows; None if this width is not possible, for example with too few rows for PCA.
     """
-    found = reduce_dims(in_context(vectors, kinds), pca_dims if pca_dims in (None, "auto") else dim)
+    found = reduce_dims(contextual_vectors(vectors, kinds), pca_dims if pca_dims in (None, "auto") else dim)
     if found.shape[1] != dim:
         return None
     return unit_rows(found)

@@ -16,7 +16,7 @@ _PAIR_WEIGHT = 20.0
 
 
 def n_descent_steps(n_sentences: int) -> int:
-    """Number of batches for `descend`."""
+    """Return the number of batches for `descend`."""
     return max(1, _EPOCHS * n_sentences // _BATCH)
 
 
@@ -36,12 +36,12 @@ def descend(
         wanted: `(n_sentences, dim) float32`, unit rows: the targets in the space of the table.
         targets: `(n_sentences, embedding_dim) float32`, unit rows, for the similarities of pairs.
         n_steps: Number of batches of 1,024 sentences.
-        reporter: Gets the stage `"descend"`, in steps; cancellable between steps.
+        reporter: Reports the stage `"descend"`, in steps; cancellable between steps.
 
     Returns:
         `(n_rows, dim) float32`.
     """
-    import torch  # cached tables and calibration without text don't need it
+    import torch  # not needed for cached tables and calibration without text
 
     reporter.start("descend", n_steps)
     random = np.random.default_rng(0)

@@ -1,10 +1,10 @@
 """A bundled dictionary as text for calibration: definitions and example sentences.
 
-Definitions contain nearly every word of the language in natural sentences. That makes them better text than the same
-number of sentences from books or encyclopedias; benchmarks/quality.md has the figures.
+Definitions contain nearly every word of the language in natural sentences, so they work better than the same number of
+sentences from books or encyclopedias; see benchmarks/quality.md.
 
 Source: WordNet 3.1, Princeton University, https://wordnet.princeton.edu, under the license in `LICENSE.wordnet`.
-`scripts/dictionary.py` makes the file.
+`scripts/dictionary.py` generates the file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_UNKNOWN = 0.1
 
 
 def dictionary_lines(most: int = N_LINES) -> list[str]:
-    """The first lines of the file: `"word: definition"` and example sentences in random order."""
+    """Return the first lines of the file: `"word: definition"` and example sentences in random order."""
     return lzma.decompress(FILE.read_bytes()).decode().splitlines()[:most]
 
 
@@ -40,7 +40,7 @@ def uses_dictionary(settings: DistillSettings, tokenizer: Tokenizer, languages: 
         languages: Languages in the teacher's card; may be empty.
     """
     if settings.dictionary == "auto":
-        return settings.recipe == "calibrated" and all(map(_is_english, languages)) and reads_english(tokenizer)
+        return settings.recipe == "calibrated" and all(map(_is_english, languages)) and covers_english(tokenizer)
     return settings.dictionary == "english"
 
 
@@ -49,7 +49,7 @@ def _is_english(language: str) -> bool:
     return language.lower().replace("_", "-").split("-")[0] in ("en", "eng", "english")
 
 
-def reads_english(tokenizer: Tokenizer) -> bool:
+def covers_english(tokenizer: Tokenizer) -> bool:
     """Whether a vocabulary covers English: few unknown tokens, and few tokens per word."""
     sample = dictionary_sample()
     encodings = tokenizer.encode_batch_fast(list(sample), add_special_tokens=False)
@@ -62,5 +62,5 @@ def reads_english(tokenizer: Tokenizer) -> bool:
 
 @functools.cache
 def dictionary_sample() -> tuple[str, ...]:
-    """The first 500 lines."""
+    """Return the first 500 lines."""
     return tuple(dictionary_lines(_N_SAMPLED))

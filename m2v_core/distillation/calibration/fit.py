@@ -7,14 +7,14 @@ the distilled table E0,
     minimize over D   sum_i || s_i^-1 (A (E0 + D))_i - t_i ||^2 + lambda ||D||_F^2 ,   s_i = || (A E0)_i ||
 
 where t_i is the teacher's embedding of sentence i, centered, rotated into the space of the table, and normalized. With
-real text, gradient descent follows on two losses: the cosine distance between a sentence and its target, and the
-squared difference of the cosines of all pairs of sentences in a batch to the teacher's. The result is the mean of both
-tables: their errors differ, and the mean is better on sentences and words than either table.
+real text, gradient descent then minimizes two losses: the cosine distance between a sentence and its target, and the
+squared difference between the cosines of all pairs of sentences in a batch and the teacher's cosines. The result is the
+mean of both tables: their errors differ, and the mean is better on sentences and words than either table.
 
 `closed_form` and `descent` implement these two steps; this module chooses their inputs and validates the result.
 
 Source: the rotation is the orthogonal Procrustes solution (Schoenemann, 1966); averaging tables: Wortsman et al.,
-"Model soups", 2022; the strongest lambda within a standard error of the best: Breiman et al., "Classification and
+"Model soups", 2022; the largest lambda within one standard error of the best: Breiman et al., "Classification and
 Regression Trees", 1984.
 """
 
@@ -37,8 +37,8 @@ from m2v_core.progress import ProgressReporter
 
 logger = logging.getLogger(__name__)
 
-MIN_SENTENCES = 1000  # fewer contain too few occurrences of most rows
-_LAMBDAS = (1.0, 0.3)  # weaker ones fit bags better but make a worse model; the last selects the initial table
+MIN_SENTENCES = 1000  # with fewer, most rows occur too rarely
+_LAMBDAS = (1.0, 0.3)  # smaller values fit bags better but worsen the model; the last selects the initial table
 _SELECTION_SENTENCES = 10_000  # minimum number of sentences for selecting the initial table and lambda
 _SELECTION_COLUMNS = 64
 _SELECTION_TOLERANCE = 0.05
@@ -98,7 +98,7 @@ class Calibration:
     Attributes:
         token_embeddings: The table to use, `(n_rows, dim) float32`.
         before: Mean correlation of static and teacher similarities on held-out sentences before calibration.
-        after: The same afterwards; None if the table is unchanged.
+        after: The same after calibration; None if the table is unchanged.
         problem: Why the table is unchanged; None if it was calibrated.
     """
 
@@ -119,8 +119,8 @@ def calibrate(
     Args:
         starts: Initial tables, `(n_rows, dim)` each: the weighted distilled table, and alternatives.
         sentences: Result of `prepare_sentences`; the first are held out.
-        has_text: Whether some of them are real text; then gradient descent follows, and both tables are averaged.
-        reporter: Gets the stages `"calibrate"`, in columns times sentences, and `"descend"`, in steps; cancellable
+        has_text: Whether some of them are real text; if so, gradient descent also runs, and both tables are averaged.
+        reporter: Reports the stages `"calibrate"`, in columns times sentences, and `"descend"`, in steps; cancellable
             between them.
 
     Returns:
@@ -191,7 +191,7 @@ def _select_start(
 
 
 def _select_best(agreements: Sequence[npt.NDArray[np.float64]]) -> int:
-    """Return the index of the best, preferring earlier ones within a standard error."""
+    """Return the index of the best, preferring earlier ones within one standard error."""
     best, limit = 0, -np.inf
     for which, found in enumerate(agreements):
         if found.mean() > limit:
@@ -219,7 +219,7 @@ def prepare_sentences(kinds: Sequence[Sentences], n_rows: int) -> Sentences:
 def _center(sentences: Sentences) -> Sentences:
     vectors = unit_rows(sentences.targets)
     vectors -= vectors.mean(axis=0)
-    # Vectors at the mean have no direction; with a teacher that maps all texts to one vector, these are all.
+    # Vectors at the mean have no direction. If a teacher maps all texts to one vector, all are dropped.
     kept = (np.diff(sentences.counts.indptr) > 0) & (row_lengths(vectors) > 1e-3)
     return Sentences(sentences.counts[kept], unit_rows(vectors[kept]))
 
@@ -227,7 +227,7 @@ def _center(sentences: Sentences) -> Sentences:
 def _align(
     start: InitialTable, counts: Any, targets: npt.NDArray[np.float32]
 ) -> tuple[InitialTable, npt.NDArray[np.float32]]:
-    """Scale the table to the targets, and return the rotation of the targets that fits its embeddings best.
+    """Scale the table to the targets, and return the rotation of the targets that best fits its embeddings.
 
     The rotation, `(embedding_dim, dim) float32`, also truncates. It is needed because the teacher's embeddings may not
     be in the space of the distilled hidden states (dense layers may follow); rotations preserve similarities.
@@ -249,7 +249,7 @@ class _HeldOut:
     def __init__(self, counts: Any, targets: npt.NDArray[np.float32]) -> None:
         self.counts = counts
         self._parts = np.array_split(np.arange(len(targets)), 10)
-        self._expected = [_standardized(_cosines(targets[part])) for part in self._parts]
+        self._expected = [_standardize(_cosines(targets[part])) for part in self._parts]
 
     def agreements(self, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return the Pearson correlation of static and teacher cosines over all pairs of each part, `(10,)`.
@@ -260,7 +260,7 @@ class _HeldOut:
         units = unit_rows(embeddings)
         return np.array(
             [
-                np.mean(_standardized(_cosines(units[part])) * expected)
+                np.mean(_standardize(_cosines(units[part])) * expected)
                 for part, expected in zip(self._parts, self._expected, strict=True)
             ]
         )
@@ -272,6 +272,6 @@ def _cosines(units: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return cosines
 
 
-def _standardized(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def _standardize(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     wide = values.astype(np.float64)
     return np.asarray((wide - wide.mean()) / max(wide.std(), 1e-12))

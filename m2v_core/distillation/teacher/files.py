@@ -210,7 +210,7 @@ def files_of_repo(name: str, token: str | None, endpoint: str | None) -> Teacher
 
 
 def files_of_folder(name: str, folder: Path, access: Access) -> TeacherFiles:
-    """Read the configuration files of a folder, two levels deep, as it may be a large folder such as a home folder."""
+    """Read the configuration files of a folder, only two levels deep because it may be as large as a home folder."""
     found = (path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file())
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
     wanted = [path for path in sizes if path.rpartition("/")[2] in _FILES and sizes[path] <= _MAX_BYTES]
@@ -269,7 +269,7 @@ def find_prompt(teacher: str, prompts: Mapping[str, str], name: str | None) -> s
 
 
 def number(values: Mapping[str, Any], *names: str) -> int | None:
-    """Return the first named value that is a positive number below 10**12, which means no limit; None if none is."""
+    """Return the first of these values between 0 and 10**12 (larger values mean no limit); None if there is none."""
     for name in names:
         value = values.get(name)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 10**12:

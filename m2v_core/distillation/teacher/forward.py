@@ -35,14 +35,14 @@ _CPU_BATCH_TOKENS = 1536  # 512 single tokens with two special tokens; the faste
 _GPU_BATCH_TOKENS = 49152
 _PROBE_PARAMETERS = 4_000_000  # smaller teachers are fast enough without a probe
 _PROBE_SEQUENCES = 256
-_MEAN_TEXTS = 32  # texts of a batch to estimate the mean from
+_MEAN_TEXTS = 32  # number of texts per batch from which the mean is estimated
 _PROBE_COSINE = 0.999  # minimum cosine between the centered rows of a variant and of the unchanged model
 
 Pool = Callable[[Any, torch.Tensor], torch.Tensor]
 """Maps a model's output and its token ids, `(n_sequences, length)`, to vectors, `(n_sequences, dim)`."""
 
 Watch = Callable[["npt.NDArray[np.int64]", torch.Tensor], None]
-"""Gets the indices of a batch, `(n_sequences,)`, and its last hidden states, `(n_sequences, length, teacher_dim)`."""
+"""Receives the indices of a batch, `(n_sequences,)`, and its hidden states, `(n_sequences, length, teacher_dim)`."""
 
 Variants = dict[int, str]
 """The fastest variant of the linear layers by sequence length: a key of `_VARIANTS`, or "" for none."""
@@ -66,7 +66,7 @@ def embed_sequences(
         pool: Maps a batch's output to vectors.
         reporter: Advances by sequences; cancellable between batches.
         watch: Called once with each batch.
-        variants: Cache of the probes of this model on this device; updated.
+        variants: Cache of probe results for this model and device; updated in place.
 
     Returns:
         `(n_sequences, dim) float32`.
@@ -87,7 +87,7 @@ def embed_sequences(
                 broken = int(np.flatnonzero(~np.isfinite(batch).all(axis=1))[0])
                 raise TeacherOutputError(
                     f"The teacher returned NaN or infinity for the token ids {list(sequences[indices[broken]])[:8]}; "
-                    "its weights are damaged, or it requires another precision. Nothing was distilled."
+                    "its weights are damaged, or it requires a different precision. Nothing was distilled."
                 )
             if vectors is None:
                 vectors = np.empty((len(sequences), batch.shape[1]), dtype=np.float32)
@@ -111,7 +111,7 @@ def _prepared(model: PreTrainedModel, device: str) -> Iterator[PreTrainedModel]:
     try:
         model.set_attn_implementation("eager")
     except (AttributeError, ValueError, NotImplementedError):
-        logger.debug("%s keeps its own attention.", type(model).__name__)
+        logger.debug("%s does not support eager attention.", type(model).__name__)
     try:
         yield model
     finally:
@@ -195,8 +195,8 @@ class _HalfProduct(torch.nn.Module):
     """A linear layer that computes the differences between the texts of a batch in bfloat16.
 
     W x = W m + W (x - m), where m is the mean of the batch's first texts at each position. The first term is the same
-    for all texts and computed in full precision; only the second is rounded. The error is less than half of that of a
-    model in bfloat16, and sums are in float32.
+    for all texts and computed in full precision; only the second is rounded. The error is less than half that of a
+    model in bfloat16, and sums are computed in float32.
     """
 
     def __init__(self, linear: torch.nn.Linear) -> None:
@@ -234,7 +234,7 @@ def _timed(
 ) -> tuple[npt.NDArray[np.float32], float]:
     _forward(model, sequences[:8], pool)  # warm-up
     seconds = []
-    for _ in range(2):  # the minimum of two, as other processes may use the CPU
+    for _ in range(2):  # the minimum of two, because other processes may use the CPU
         started = time.perf_counter()
         vectors, _ = _forward(model, sequences, pool)
         seconds.append(time.perf_counter() - started)

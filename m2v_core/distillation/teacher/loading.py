@@ -107,7 +107,7 @@ def load_module(folder: Path, path: str, type_name: str, model_name: str, device
         folder: Folder of the teacher.
         path: Folder of the module within it.
         type_name: Class of the module in modules.json.
-        model_name: Name of the teacher, for the error.
+        model_name: Name of the teacher, for error messages.
         device: Result of `teacher.resolve_device`.
 
     Raises:

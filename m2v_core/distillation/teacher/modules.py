@@ -19,11 +19,11 @@ _WITHOUT_EFFECT = ("Transformer", "Pooling", "Dropout")
 
 @dataclass(frozen=True)
 class SentenceModules:
-    """The modules after a teacher's transformer. Widths are None if the configuration doesn't state them.
+    """The modules after a teacher's transformer. Widths are None if the configuration doesn't specify them.
 
     Attributes:
         applied: Type and path of each module that is applied to token vectors, in order.
-        not_applied: Class names of the modules that are not, in order.
+        not_applied: Class names of the other modules, in order.
         hidden_dim: Width of the transformer's hidden states.
         token_dim: Width of a token's vector after `applied`.
         output_dim: Width of the teacher's sentence embeddings.

@@ -27,12 +27,12 @@ _MAX_BAGS = 2_000
 def choose_pooling(teacher: Teacher, vocabulary: StaticVocabulary, reporter: ProgressReporter) -> Pooling:
     """Choose the pooling whose sums of word vectors agree best with the teacher's embeddings of bags of words.
 
-    For teachers with mean pooling this is known to be `piece_cls`, so nothing is computed.
+    For teachers with mean pooling the best choice is known to be `piece_cls`, so nothing is computed.
 
     Args:
         teacher: The loaded teacher.
         vocabulary: The vocabulary to embed.
-        reporter: Gets the stage `"pooling"`, once for the bags and once for each candidate.
+        reporter: Reports the stage `"pooling"`, once for the bags and once for each candidate.
 
     Returns:
         One of `piece_cls`, `mean`, `last` and `first`; `piece_cls` if there are too few words to compare.

@@ -34,7 +34,7 @@ class VocabularyReader(Protocol):
             key: Everything that the vectors depend on except the sequences, as JSON values.
             uses_gpu: Whether teachers may use GPUs.
             sequences: Token ids of each entry of the vocabulary, special tokens included.
-            reporter: Gets the stage `"encode"`, in sequences.
+            reporter: Reports the stage `"encode"`, in sequences.
         """
 
 
@@ -45,11 +45,11 @@ class RemoteTeacher:
     Attributes:
         model_name: Absolute folder or Hub name.
         revision: Commit on the Hub; None for a folder or the bundled teacher.
-        listing: `TeacherSource.listing` in the process that distills.
+        listing: `TeacherSource.listing` in the process that runs the distillation.
         device: Device to run on; see `teacher.resolve_device`.
         trust_remote_code: Whether code from the teacher's repository may run.
         pooling: As for `Teacher.embed`.
-        n_special: As there.
+        n_special: As for `Teacher.embed`.
         applies_modules: As for `Teacher.load`.
     """
 
@@ -72,7 +72,7 @@ class RemoteTeacher:
         n_special: tuple[int, int],
         applies_modules: bool,
     ) -> RemoteTeacher:
-        """Describe a teacher of this process."""
+        """Build the description of a teacher that is available in this process."""
         path = Path(source.name).expanduser()
         name = str(path.absolute()) if path.is_dir() else source.name
         return cls(

@@ -14,14 +14,14 @@ _WITH_WEIGHTS = ("Dense", "LayerNorm", "CNN", "LSTM")
 
 
 def find_problems(files: TeacherFiles, trust_remote_code: bool = False) -> list[TeacherError]:
-    """Check the requirements without loading weights; whether the tokenizer loads is checked by `TeacherFiles`.
+    """Check the requirements without loading weights; `TeacherFiles` checks that the tokenizer can be loaded.
 
     Args:
         files: Files of a folder or repository.
         trust_remote_code: Whether code from the teacher's repository may run.
 
     Returns:
-        Errors, most severe first, each with a remedy; empty if the teacher is supported. Custom code is a
+        Errors, most severe first, each with a suggested fix; empty if the teacher is supported. Custom code is a
         `RemoteCodeError`.
     """
     config = files.json("config.json")
@@ -47,8 +47,8 @@ def find_problems(files: TeacherFiles, trust_remote_code: bool = False) -> list[
     if code is not None:
         found.append(
             RemoteCodeError(
-                f"{files.name} requires custom code ({code}), which can do anything. Choose another teacher; or "
-                "review the code and, if you trust it, pass trust_remote_code=True (--trust-remote-code)."
+                f"{files.name} requires custom code ({code}), which can execute arbitrary commands. Choose another "
+                "teacher; or review the code and, if you trust it, pass trust_remote_code=True (--trust-remote-code)."
             )
         )
     found += _missing_weights(files)

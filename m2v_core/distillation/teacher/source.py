@@ -23,7 +23,7 @@ SENTENCEPIECE_FILES = (
 """File names of sentencepiece models in different model families."""
 
 SLOW_TOKENIZER_FILES = ("vocab.txt", "vocab.json", *SENTENCEPIECE_FILES)
-"""Files that a tokenizer can be converted from without a tokenizer.json."""
+"""Files that a tokenizer can be converted from if there is no tokenizer.json."""
 
 TEACHER_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "README.md")
 
@@ -81,7 +81,7 @@ def locate_teacher(
     Args:
         model_name: A folder, or a repository on the Hub.
         revision: Branch, tag or commit on the Hub; None for `main`.
-        reporter: Gets the stage `"download"`, in bytes, if anything is downloaded.
+        reporter: Reports the stage `"download"`, in bytes, if anything is downloaded.
 
     Raises:
         InputError: the name is not a string, or a revision is given for a folder.

@@ -50,11 +50,11 @@ class Teacher:
         max_length: Maximum number of tokens of a vocabulary entry.
         max_text_length: Maximum number of tokens of a sentence.
         device: Device to run on: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"`.
-        teacher_dim: Width of the vectors of entries; None if its configuration doesn't state it.
+        teacher_dim: Width of the vectors of entries; None if its configuration doesn't specify it.
         folder: Folder of the Sentence Transformer; None for a bare transformer, whose sentence embedding is the
             normalized mean of its hidden states.
         files: Configuration files in the folder.
-        prompt: Text that is prepended to each sentence.
+        prompt: Text prepended to each sentence.
         applies_modules: Whether its modules after pooling are applied to each entry's vector.
     """
 
@@ -108,7 +108,7 @@ class Teacher:
 
         Raises:
             InputError: the teacher has no prompt of that name.
-            RemoteCodeError: the teacher requires custom code, and that is not trusted.
+            RemoteCodeError: the teacher requires custom code, which is not trusted.
             TeacherError: the folder is not a Sentence Transformer, or its files are damaged.
             DeviceError: the device is not available.
         """
@@ -183,7 +183,7 @@ class Teacher:
         Args:
             sequences: Token ids including special tokens; none empty.
             pooling: See `Pooling`; not `"auto"`.
-            reporter: Gets the stage, in sequences; cancellable between batches.
+            reporter: Reports the stage, in sequences; cancellable between batches.
             n_special: Number of special tokens before and after each entry.
             stage: Name of the stage.
 
@@ -209,12 +209,12 @@ class Teacher:
         collector: StateCollector | None = None,
         stage: str = "read",
     ) -> npt.NDArray[np.float32]:
-        """Embed texts like the Sentence Transformer, with its own pooling and all of its modules.
+        """Embed texts as the Sentence Transformer does, with its own pooling and all of its modules.
 
         Args:
             texts: At least one text; long texts are truncated to the teacher's maximum length.
-            reporter: Gets the stage, in texts; cancellable between batches.
-            collector: Gets the hidden states.
+            reporter: Reports the stage, in texts; cancellable between batches.
+            collector: Collects the hidden states; None to discard them.
             stage: Name of the stage.
 
         Returns:
@@ -227,7 +227,7 @@ class Teacher:
         """
         reporter.start(stage, len(texts))
         modules, prompt = self._modules_after, self.prompt
-        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())  # a copy, as the next lines modify it
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())  # a copy, because the next lines modify it
         tokenizer.no_padding()
         tokenizer.enable_truncation(self.max_text_length)
         prompt_length: dict[str, int] = {}
@@ -336,14 +336,14 @@ class Teacher:
 
 
 def trusted_folder(model_name: str, revision: str | None = None) -> Path:
-    """Return the teacher's local folder, downloading it if necessary; custom code is rejected.
+    """Return the teacher's local folder, downloading it if necessary; reject custom code.
 
     Args:
         model_name: A folder, or a repository on the Hub.
         revision: Branch, tag or commit on the Hub; None for `main`.
 
     Raises:
-        M2VError: as in `locate_teacher` and `Teacher.load`.
+        M2VError: the same errors as `locate_teacher` and `Teacher.load`.
     """
     folder = locate_teacher(model_name, revision).folder
     check_requirements(files_of_folder(model_name, folder, "folder"))

@@ -19,7 +19,7 @@ def test_preflight(session_hub, tmp_path):
     words = tmp_path / "words.txt"
     words.write_text("heart\nmyocardial infarction\n")
     message = " ".join(m2v("preflight", BUNDLED, "--vocabulary-path", words, "--no-use-subword").output.split())
-    assert "1 of the 2 entries is already a single token of the teacher, but still needed" in message
+    assert "1 of the 2 entries is already a single token in the teacher's vocabulary, but is still needed" in message
     assert "384 dimensions instead of 256: PCA requires more rows than dimensions" in message
     assert "note" not in m2v("preflight", BUNDLED, "--pca-dims", "0.9").output
     assert "myocardial infarction: my ##oca ##rdial in ##far ##ction" in message

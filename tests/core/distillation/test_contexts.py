@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from m2v_core.distillation.cache import TextOutputs
-from m2v_core.distillation.calibration.contexts import StateCollector, in_context, rows_of_tokens
+from m2v_core.distillation.calibration.contexts import StateCollector, contextual_vectors, rows_of_tokens
 from m2v_core.distillation.teacher.source import locate_teacher
 from m2v_core.distillation.teacher.teacher import Teacher
 from m2v_core.progress import ProgressReporter
@@ -83,7 +83,7 @@ def test_rows_without_contexts_keep_their_direction():
     vectors = random.normal(size=(8, 5)).astype(np.float32)
     counts = np.array([0, 0, 1, 2, 5, 100, 1000, 100_000], np.float32)
     states = random.normal(size=(8, 5)).astype(np.float32) * 3
-    found = in_context(vectors, [TextOutputs(vectors, states * counts[:, None], counts)])
+    found = contextual_vectors(vectors, [TextOutputs(vectors, states * counts[:, None], counts)])
     centred = vectors - vectors.mean(axis=0)
     np.testing.assert_allclose(found[:2], centred[:2], rtol=1e-5)
     mean = (states * counts[:, None]).sum(axis=0) / counts.sum()

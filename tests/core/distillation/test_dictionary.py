@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from m2v_core import distill
 from m2v_core.distillation import pipeline
-from m2v_core.distillation.calibration.dictionary import N_LINES, dictionary_lines, reads_english, uses_dictionary
+from m2v_core.distillation.calibration.dictionary import N_LINES, covers_english, dictionary_lines, uses_dictionary
 from m2v_core.distillation.preflight import look_up, plan
 from m2v_core.distillation.settings import DistillSettings
 from m2v_core.distillation.teacher.bundled import bundled_folder
@@ -58,11 +58,11 @@ def test_it_is_used_for_english_teachers(bundled_tokenizer: Tokenizer, languages
 
 def test_it_is_not_used_for_vocabularies_without_english_words():
     words = sorted({word for line in dictionary_lines() for word in line.replace(":", " : ").split()})
-    assert reads_english(word_tokenizer(words))
-    assert not reads_english(word_tokenizer(words[::2]))
-    assert not reads_english(word_tokenizer(["aspirin", "myocardial infarction"]))
+    assert covers_english(word_tokenizer(words))
+    assert not covers_english(word_tokenizer(words[::2]))
+    assert not covers_english(word_tokenizer(["aspirin", "myocardial infarction"]))
     characters = Tokenizer(models.BPE({chr(code): code - 32 for code in range(32, 127)}, []))
-    assert not reads_english(characters)
+    assert not covers_english(characters)
 
 
 def test_the_published_recipe_rejects_it():

@@ -83,7 +83,8 @@ def test_without_a_tokenizer_the_result_is_none(build_teacher_once: Callable[[st
             (3, 3, 1, 0, 2.5),
             True,
             [
-                "1 of the 3 entries is already a single token of the teacher, so adding them changes little.",
+                "1 of the 3 entries is already a single token in the teacher's vocabulary, so adding it changes "
+                "little.",
                 "2 of the 3 entries are split into 2.5 tokens on average; with this vocabulary each becomes one token.",
             ],
         ),
@@ -91,8 +92,8 @@ def test_without_a_tokenizer_the_result_is_none(build_teacher_once: Callable[[st
             (2, 2, 2, 0, 0.0),
             False,
             [
-                "All 2 entries are already single tokens of the teacher, but still needed: this "
-                "model contains only your words."
+                "All 2 entries are already single tokens in the teacher's vocabulary, but are still needed because "
+                "this model contains only your words."
             ],
         ),
         (

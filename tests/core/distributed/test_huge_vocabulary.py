@@ -186,7 +186,7 @@ def test_zero_workers(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "remedy"),
     [
-        ({"recipe": "calibrated"}, r"N_ROWS rows of 48 take .* Use recipe='fast'"),
+        ({"recipe": "calibrated"}, r"N_ROWS rows of 48 dimensions take .* Use recipe='fast'"),
         ({"corpus": ["a sentence"]}, "recipe='fast' without a corpus"),
         ({"vocabulary_quantization": 100}, r"model\.compressed\(vocabulary_quantization=\.\.\.\)"),
     ],
