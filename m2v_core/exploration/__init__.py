@@ -1,1 +1,1 @@
-"""Explores what a static model has learned."""
+"""Exploration of a static model: neighbors, topics, maps and search."""

@@ -35,7 +35,7 @@ class PendingMap:
     Attributes:
         points: (n_rows, 2) float32; None until the map is ready.
         seconds: Seconds since the request.
-        share: Finished share of the layout, 0 to 1; None before the layout starts.
+        share: Completed share of the layout, 0 to 1; None before the layout starts.
         seconds_left: Estimated seconds until the layout is finished; None if unknown.
     """
 
@@ -48,7 +48,8 @@ class PendingMap:
 class MapMaker:
     """Computes UMAPs in separate processes and caches them in a folder.
 
-    One process computes the maps that users wait for, one after another, and another those that are prepared.
+    Maps that users wait for are computed one at a time; maps prepared in advance are computed one at a time as well, in
+    another process.
 
     Args:
         folder: Folder of the cached maps; created if missing.
@@ -73,7 +74,7 @@ class MapMaker:
 
         Raises:
             MissingExtraError: umap-learn is not installed.
-            LimitError: Too many maps are already waiting.
+            LimitError: The queue is full.
             M2VError: Computing the map failed; the next call tries again.
         """
         key = key or umap_key(rows)
@@ -97,7 +98,7 @@ class MapMaker:
                 if find_spec("umap") is None:
                     raise MissingExtraError("umap-learn", "app")
                 if len(self._pending) >= _MAX_WAITING:
-                    raise LimitError(f"{_MAX_WAITING} maps are already waiting, the maximum. Try again later.")
+                    raise LimitError(f"The map queue is full ({_MAX_WAITING} maps). Try again later.")
                 pool = self._preparing if is_prepared else self._pool
                 self._pending[path] = pool.submit(self._make, rows, path), time.monotonic()
                 if is_prepared:
@@ -128,13 +129,13 @@ class MapMaker:
         return self._folder / f"{key}.npy"
 
     def _seconds_left(self, n_rows: int, seconds: float) -> float | None:
-        """By the last map that this machine made; None if it had another size, or once this one takes longer."""
+        """Estimate from the last map made here; None if its size differs too much, or once the estimate is exceeded."""
         try:
             last = json.loads(self._pace.read_text())
             n_last, left = last["n_rows"], last["seconds"] / last["n_rows"] * n_rows - seconds
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        # A small map is mostly start-up, and umap-learn makes fewer passes over a large one.
+        # Startup dominates the time of a small map, and umap-learn runs fewer epochs on a large one.
         return left if left > 0 and n_last / 2 <= n_rows <= 2 * n_last else None
 
     def _make(self, rows: NDArray[np.float32], path: Path) -> None:
@@ -149,7 +150,7 @@ class MapMaker:
                 raise M2VError(f"The UMAP took over {_TIMEOUT_SECONDS:.0f} seconds. Use the PCA map.") from error
             except subprocess.CalledProcessError as error:
                 raise M2VError(
-                    "The UMAP could not be computed: its process ended early, possibly for lack of memory. "
+                    "The UMAP could not be computed: its process ended early, possibly because it ran out of memory. "
                     "Use the PCA map, or try again."
                 ) from error
             finally:
@@ -200,10 +201,10 @@ def _environment() -> dict[str, str]:
 
 
 def _cache_compiled_code() -> None:
-    """Let numba store the compiled code of umap-learn and reuse it in later processes.
+    """Let numba cache the compiled code of umap-learn on disk for later processes.
 
     umap-learn compiles most of its functions again in every process, which takes longer than a small map. Call this
-    before importing umap. Functions that numba can't store are compiled as before.
+    before importing umap. Functions that numba can't cache are compiled as before.
     """
     import numba
 
@@ -217,7 +218,7 @@ def _cache_compiled_code() -> None:
 def main(scratch: str, folder: str, progress: str) -> None:
     """Compute the map of the rows in `scratch` and cache it in `folder`; write the progress to the file `progress`."""
     if hasattr(os, "nice"):
-        os.nice(5)  # searches have priority, jobs have not
+        os.nice(5)  # searches have priority over maps, jobs don't
     _cache_compiled_code()
     cached_umap_map(np.load(Path(scratch) / "rows.npy"), Path(folder), _progress_writer(Path(progress)))
 

@@ -14,7 +14,7 @@ from m2v_core.exploration.rows import top_k
 from m2v_core.exploration.topics import label_order
 
 MAX_COMPARED_WORDS = 5_000  # two searches of this size take about a second
-MIN_COMMON_WORDS = 50  # with fewer, 10 neighbors are a large part of all words
+MIN_COMMON_WORDS = 50  # with fewer, 10 neighbors are a large share of all words
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class NeighborChanges:
         n_compared: Number of words that were compared; neighbors are searched among these.
         n_neighbors: Number of neighbors per word.
         mean_overlap: Mean share of a word's neighbors that are the same in both models, 0 to 1.
-        words: The words with the smallest overlap, smallest first; of equal ones, the more frequent first.
+        words: The words with the smallest overlap, smallest first; ties are sorted by frequency.
     """
 
     n_common: int
@@ -58,8 +58,8 @@ def neighbor_changes(
 ) -> NeighborChanges:
     """Compare the nearest neighbors of the words that two models have in common.
 
-    The models can have different widths and vocabularies. Of many common words, the most frequent are compared, content
-    words before punctuation, numbers and function words.
+    The models can have different widths and vocabularies. At most `max_words` common words are compared: the most
+    frequent ones, content words before punctuation, numbers and function words.
 
     Args:
         first: The words of the first model.
@@ -74,7 +74,7 @@ def neighbor_changes(
     texts = [text for text in places[0] if text in places[1]]
     if len(texts) < MIN_COMMON_WORDS:
         raise InputError(
-            f"These models have {len(texts)} whole words in common. Comparing neighbors needs at least "
+            f"These models have {len(texts)} whole words in common. Comparing neighbors requires at least "
             f"{MIN_COMMON_WORDS}."
         )
     common = np.array([[of_model[text] for text in texts] for of_model in places], dtype=np.int64)  # (2, n_common)
@@ -97,7 +97,7 @@ def neighbor_changes(
 
 
 def _places(words: WordNeighbors) -> dict[str, int]:
-    """The first entry of each text: several tokens can have the same text."""
+    """Index of the first entry with each text; several tokens can have the same text."""
     return {text: place for place, text in reversed(list(enumerate(words.texts)))}
 
 

@@ -1,7 +1,7 @@
-"""Explains the similarity of two texts: each piece's share of the cosine.
+"""Explains the similarity of two texts: each token's share of the cosine.
 
-A text's embedding is the mean of its pieces' rows, so the cosine of two texts is a sum with one term per piece:
-for a piece with row r in a text whose rows sum to S, and the other text's unit embedding u, it is r·u / |S|.
+A text's embedding is the mean of its tokens' rows, so the cosine of two texts is a sum with one term per token:
+for a token with row r in a text whose rows sum to S, and the other text's unit embedding u, it is r·u / |S|.
 The shares are exact, and those of either text sum to the cosine.
 """
 
@@ -25,8 +25,8 @@ class Span:
 
     Attributes:
         text: The characters.
-        kind: `"known"`: it has rows. `"unknown"`: the model has no row for it. `"unread"`: it is beyond the part of a
-            text that the model encodes. `"between"`: whitespace, or text that the tokenizer drops.
+        kind: `"known"`: it has rows. `"unknown"`: the model has no row for it. `"unread"`: it is beyond the maximum
+            length of a text. `"between"`: whitespace, or text that the tokenizer drops.
         share: Its share of the cosine; 0 unless known.
     """
 
@@ -40,7 +40,7 @@ class Explanation:
     """A similarity and its parts.
 
     Attributes:
-        similarity: Cosine of the two texts, -1 to 1; 0 if one has no known piece.
+        similarity: Cosine of the two texts, -1 to 1; 0 if one has no known token.
         a: The spans of the first text: their texts concatenate to the text, their shares sum to the similarity.
         b: The spans of the second text, likewise.
     """
@@ -51,7 +51,7 @@ class Explanation:
 
 
 def explain_similarity(model: StaticModel, a: str, b: str) -> Explanation:
-    """Compute the cosine of two texts, and the share of each piece in it."""
+    """Compute the cosine of two texts, and each token's share of it."""
     texts = well_formed(checked_texts([a, b]))
     rows = [_known_rows(model, text) for text in texts]
     sums = [known.sum(axis=0) for known in rows]  # (dim,) float64 each
@@ -73,29 +73,29 @@ def _known_rows(model: StaticModel, text: str) -> NDArray[np.float64]:
 
 
 def _spans(model: StaticModel, text: str, shares: NDArray[np.float64]) -> tuple[Span, ...]:
-    """Split the text at its pieces; the known ones get the `shares`, (n_known,), in order."""
+    """Split the text into tokens; the known ones get the `shares`, (n_known,), in order."""
     read = text[: model.max_characters]
     encoding = model.tokenizer.encode(read, add_special_tokens=False)
     tokens = list(zip(encoding.ids, encoding.offsets, strict=True))[: model.max_length]
-    stretches: list[tuple[int, int, SpanKind, float]] = []
+    ranges: list[tuple[int, int, SpanKind, float]] = []
     rest = iter(shares)
     for token_id, (start, end) in tokens:
         is_known = token_id != model.unk_token_id
         share = float(next(rest)) if is_known else 0.0
         while start < end and text[start].isspace():
-            start += 1  # byte-level pieces include the space before them
-        is_empty_before = bool(stretches) and stretches[-1][0] == stretches[-1][1]
-        if stretches and (start < stretches[-1][1] or start == end or is_empty_before):
-            # The bytes of one character may be several pieces, and a space mark corresponds to no character.
-            first, last, kind, so_far = stretches[-1]
+            start += 1  # byte-level tokens include the space before them
+        is_empty_before = bool(ranges) and ranges[-1][0] == ranges[-1][1]
+        if ranges and (start < ranges[-1][1] or start == end or is_empty_before):
+            # The bytes of one character may be several tokens, and a space marker corresponds to no character.
+            first, last, kind, so_far = ranges[-1]
             merged: SpanKind = "known" if is_known or kind == "known" else "unknown"
-            stretches[-1] = (start if is_empty_before else first, max(last, end), merged, so_far + share)
+            ranges[-1] = (start if is_empty_before else first, max(last, end), merged, so_far + share)
         else:
-            stretches.append((start, end, "known" if is_known else "unknown", share))
-    n_read = len(read) if len(encoding.ids) == len(tokens) else (stretches[-1][1] if stretches else 0)
+            ranges.append((start, end, "known" if is_known else "unknown", share))
+    n_read = len(read) if len(encoding.ids) == len(tokens) else (ranges[-1][1] if ranges else 0)
     spans: list[Span] = []
     place = 0
-    for start, end, kind, share in stretches:
+    for start, end, kind, share in ranges:
         if start > place:
             spans.append(Span(text[place:start], "between"))
         spans.append(Span(text[start:end], kind, share))

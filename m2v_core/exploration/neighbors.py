@@ -27,7 +27,7 @@ class Neighbor:
     """An entry of a vocabulary, or a document, and its similarity.
 
     Attributes:
-        text: The document, or the entry as readable text, without the tokenizer's marks.
+        text: The document, or the entry as readable text, without the tokenizer's markers.
         similarity: Cosine with the query, -1 to 1.
         rank: Its 0-based position in the vocabulary, or among the documents.
     """
@@ -42,7 +42,7 @@ class VectorNeighbors:
 
     Args:
         texts: The texts to search.
-        rows: Their vectors, (n_texts, dim) float32, unit rows or zeros; may be mapped from a file.
+        rows: Their vectors, (n_texts, dim) float32, unit rows or zeros; may be memory-mapped.
         ranks: Ranks for the results, (n_texts,) int64; None for the indices.
     """
 
@@ -59,7 +59,7 @@ class VectorNeighbors:
         """Return the `k` nearest texts, nearest first; texts with a zero vector are skipped.
 
         Args:
-            query: (dim,) float32, of any length; a zero vector has no neighbors.
+            query: (dim,) float32, not necessarily normalized; a zero vector has no neighbors.
             k: Number of results.
             without: Exclude these texts, ignoring case.
 
@@ -90,7 +90,7 @@ class WordNeighbors:
 
     Args:
         model: The model to explore.
-        whole_words: Exclude pieces that only continue a word, such as "##ing".
+        whole_words: Exclude tokens that only continue a word, such as "##ing".
 
     Attributes:
         model: The explored model.
@@ -106,7 +106,7 @@ class WordNeighbors:
         vectors = table if model.token_mapping is None else table[model.token_mapping]  # (n_vocabulary, dim)
         keep = np.array([bool(text) for text in texts], dtype=bool)
         if whole_words:
-            starts_word[list(added_words(model.tokenizer).values())] = True  # without the mark that others begin with
+            starts_word[list(added_words(model.tokenizer).values())] = True  # added words have no start marker
             keep &= starts_word
         keep[model.special_token_ids] = False
         # Weights scale rows without changing cosines, except for weights of zero.
@@ -131,7 +131,7 @@ class WordNeighbors:
         return np.asarray(lengths, dtype=np.float32)
 
     def search(self, text: str, k: int = 10) -> list[Neighbor]:
-        """Return the `k` entries nearest to `text`, nearest first, without those of `spelled_alike`.
+        """Return the `k` entries nearest to `text`, nearest first, except those in `spelled_alike`.
 
         Empty if the text contains no known token.
 
@@ -141,9 +141,9 @@ class WordNeighbors:
         return self._index.search(self.model.encode([text])[0], k, self.spelled_alike(text))
 
     def spelled_alike(self, text: str) -> set[str]:
-        """What is near a text by spelling alone: itself, pieces of added words in it, words of which it is a piece.
+        """Texts similar in spelling only: the text, subwords of its added words, added words with it as a subword.
 
-        A teacher reads an added word such as "aspirin" as pieces, and so finds it similar to "as".
+        A teacher splits an added word such as "aspirin" into subwords, so its embedding is similar to that of "as".
         """
         tokens, key = self.model.tokens, text.strip().casefold()
         ids = self.model.tokenizer.encode(text, add_special_tokens=False).ids if self._fragments else []
@@ -162,7 +162,7 @@ class DocumentNeighbors:
     Stores the documents' embeddings: 4 x dim bytes each, 100 MB for 100,000 documents with 256 dimensions.
 
     Args:
-        model: Encodes the documents immediately, and every query.
+        model: The model that encodes the documents, once, and each query.
         documents: The texts to search; their index is their rank.
     """
 
@@ -172,7 +172,7 @@ class DocumentNeighbors:
         self._index = VectorNeighbors(texts, unit_rows(model.encode(texts)))
 
     def search(self, text: str, k: int = 10) -> list[Neighbor]:
-        """Return the `k` documents nearest to `text`, nearest first; a document that equals it comes first.
+        """Return the `k` documents nearest to `text`, nearest first; an identical document comes first.
 
         Documents without known tokens are skipped; empty if the text contains no known token.
 
@@ -216,7 +216,8 @@ def neighbor_overlap(
     """
     if len(rows) != len(teacher_rows):
         raise InputError(
-            f"{len(rows)} rows can't be compared with {len(teacher_rows)}; both must be of the same texts in order."
+            f"{len(rows)} rows can't be compared with {len(teacher_rows)}; both must be for the same texts in the same "
+            "order."
         )
     if k < 1:
         raise InputError(f"k is {k}; it must be at least 1.")
@@ -238,7 +239,7 @@ def neighbor_overlap(
 
 
 def _others(found: NDArray[np.int64], own: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """The first `k` of each list of k + 1 that are not the row itself, (n_own, k)."""
+    """The first `k` neighbors of each list of k + 1, without the row itself: (n_own, k)."""
     is_other = found != own[:, None]
     order = np.argsort(~is_other, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(found, order, axis=1)

@@ -1,6 +1,6 @@
 """Maps: the rows of a model in two dimensions by PCA (fast) or UMAP, and clusters of similar rows.
 
-Maps are for orientation. Distances on a map are not those of the model: use `neighbors` to find similar rows. Clusters
+Maps give an overview. Distances on a map differ from those in the model: use `neighbors` to find similar rows. Clusters
 are found by k-means over full vectors.
 """
 
@@ -19,19 +19,19 @@ from m2v_core.errors import InputError, NeedsExtra
 from m2v_core.exploration.rows import top_k
 from m2v_core.storage.cache import content_key, read_array, write_array
 
-MAX_POINTS = 50_000  # more are slow in a browser, and not distinguishable
+MAX_POINTS = 50_000  # more are slow to render in a browser, and indistinguishable
 UMAP_NEIGHBORS = 15  # umap-learn's default
 _SEED = 0
-_VERSION = 1  # increase it when the same rows would give another map
+_VERSION = 1  # increment it when the same rows would produce a different map
 _INITIAL_SPREAD = 10.0  # umap-learn scales its initial layouts to this
-N_CLUSTERS = 10  # as many colors as are easily distinguishable
+N_CLUSTERS = 10  # the number of colors that are easy to tell apart
 _CLUSTER_SAMPLE = 6_000  # rows that the centers are fitted to
 _CLUSTER_ROUNDS = 20
-_CLUSTER_VERSION = 2  # increase it when the same rows would give other clusters
+_CLUSTER_VERSION = 2  # increment it when the same rows would produce different clusters
 
 
 def sample_rows(n_rows: int, max_points: int = MAX_POINTS) -> NDArray[np.int64]:
-    """Indices of the rows on a map: all rows, or an even sample of `max_points`, the same each time.
+    """Indices of the rows on a map: all rows, or a reproducible random sample of `max_points`.
 
     Returns:
         Row indices, ascending, (min(n_rows, max_points),) int64.
@@ -71,14 +71,13 @@ def pca_map(rows: NDArray[np.float32], n_axes: int = 2) -> NDArray[np.float32]:
 
 
 def umap_map(rows: NDArray[np.float32], on_epoch: Callable[[int, int], None] | None = None) -> NDArray[np.float32]:
-    """Lay out the rows so that similar rows are close together: UMAP by cosine, reproducible on one machine.
+    """Lay out similar rows close together: UMAP with cosine distances, reproducible on one machine.
 
-    It starts from the PCA map and from exact neighbors, so only the order of its steps is random, with a
-    fixed seed.
+    It starts from the PCA map and from exact neighbors, so only the order of its steps is random, with a fixed seed.
 
     Args:
         rows: (n_rows, dim) float32, unit rows.
-        on_epoch: Called with the number of finished epochs and of all epochs, several times per second.
+        on_epoch: Called with the number of finished epochs and the total, several times per second.
 
     Returns:
         (n_rows, 2) float32. The PCA map if there are too few rows for UMAP.
@@ -105,15 +104,15 @@ def umap_map(rows: NDArray[np.float32], on_epoch: Callable[[int, int], None] | N
             metric="cosine",
             init=start,
             random_state=_SEED,
-            # umap-learn only reports progress by a progress bar, which is written to this object.
-            tqdm_kwds={"disable": on_epoch is None, "file": _Bar(on_epoch), "bar_format": "{n_fmt}/{total_fmt}"},
+            # umap-learn reports progress only through a progress bar, which is written to this object.
+            tqdm_kwds={"disable": on_epoch is None, "file": _BarFile(on_epoch), "bar_format": "{n_fmt}/{total_fmt}"},
             precomputed_knn=(neighbors.astype(np.int32), (1 - similarities).clip(min=0), None),
         )
         points: NDArray[np.float32] = layout.fit_transform(rows).astype(np.float32)
     return points
 
 
-class _Bar(io.StringIO):
+class _BarFile(io.StringIO):
     """A file that receives a progress bar as "3/200", and passes the numbers to `on_epoch`."""
 
     def __init__(self, on_epoch: Callable[[int, int], None] | None) -> None:
@@ -159,7 +158,7 @@ def cached_umap_map(
 def cluster_rows(rows: NDArray[np.float32], n_clusters: int = N_CLUSTERS) -> NDArray[np.int32]:
     """Assign each row to a cluster by k-means, reproducibly: (n_rows,) int32, 0 for the largest cluster.
 
-    Of many rows, the centers are fitted to an even sample.
+    If there are many rows, the centers are fitted to a random sample.
 
     Args:
         rows: (n_rows, dim) float32, unit rows.
@@ -183,7 +182,7 @@ def cluster_rows(rows: NDArray[np.float32], n_clusters: int = N_CLUSTERS) -> NDA
 
 
 def _cluster_centers(rows: NDArray[np.float32], n_clusters: int) -> NDArray[np.float32]:
-    """Centers by k-means, (n_clusters, dim) float32, started by k-means++.
+    """Centers by k-means, (n_clusters, dim) float32, initialized by k-means++.
 
     Source: https://theory.stanford.edu/~sergei/papers/kMeansPP-soda.pdf
     """
@@ -195,7 +194,7 @@ def _cluster_centers(rows: NDArray[np.float32], n_clusters: int) -> NDArray[np.f
         centers = np.vstack([centers, rows[rng.choice(len(rows), p=distances / distances.sum())]])
     labels = _nearest_centers(rows, centers)
     for _ in range(_CLUSTER_ROUNDS):
-        for label in np.unique(labels):  # the center of an empty cluster stays
+        for label in np.unique(labels):  # an empty cluster keeps its center
             centers[label] = rows[labels == label].mean(axis=0)
         last, labels = labels, _nearest_centers(rows, centers)
         if np.array_equal(last, labels):

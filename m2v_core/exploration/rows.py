@@ -17,7 +17,7 @@ _BLOCK_BYTES = 256 * 2**20  # of similarities in memory, for any number of queri
 def top_k(
     queries: NDArray[np.float32], rows: NDArray[np.float32], k: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The `k` rows nearest to each query, nearest first; of equally near rows, the earlier one first.
+    """The `k` rows nearest to each query, nearest first; ties are sorted by row index.
 
     Args:
         queries: (n_queries, dim) float32, unit rows.
@@ -35,7 +35,7 @@ def top_k(
     if queries.ndim != 2 or rows.ndim != 2 or queries.shape[1] != rows.shape[1]:
         raise InputError(
             f"Queries of shape {queries.shape} don't match rows of shape {rows.shape}; "
-            "both must be two-dimensional and equally wide."
+            "both must be two-dimensional and have the same width."
         )
     k = min(k, len(rows))
     indices = np.empty((len(queries), k), dtype=np.int64)
@@ -48,12 +48,12 @@ def top_k(
         for query, row_scores in enumerate(scores, start):
             indices[query] = _largest(row_scores, k)
             similarities[query] = row_scores[indices[query]]
-    np.clip(similarities, -1, 1, out=similarities)  # float32 sums of products exceed 1 by an ulp or two
+    np.clip(similarities, -1, 1, out=similarities)  # float32 sums of products can exceed 1 by an ulp or two
     return indices, similarities
 
 
 def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    # A partition alone would choose arbitrarily among rows as near as the k-th.
+    # A partition alone would choose arbitrarily among rows that tie with the k-th.
     threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
     candidates = np.flatnonzero(scores >= threshold)
     order = np.argsort(-scores[candidates], kind="stable")[:k]
@@ -67,7 +67,7 @@ class RowIndex:
     milliseconds. It stores a copy of the rows in half precision.
 
     Args:
-        rows: (n_rows, dim) float32, unit rows or zeros; may be mapped from a file.
+        rows: (n_rows, dim) float32, unit rows or zeros; may be memory-mapped.
         max_exact_rows: Maximum number of rows for exact search.
     """
 
@@ -78,7 +78,7 @@ class RowIndex:
         self._lock = threading.Lock()
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Like `top_k` on the rows; usearch returns equally near rows in any order.
+        """Like `top_k` on the rows; usearch returns ties in any order.
 
         Raises:
             InputError: `k` is below 1, or the widths differ.

@@ -1,4 +1,4 @@
-"""The share card of a model: an image with its name, facts and map, in the size that links on the web show."""
+"""The share card of a model: an image with its name, facts and map, in the size of link previews."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 SIZE = (1200, 630)  # pixels; the size recommended for og:image
 
-_BACKGROUND, _TEXT, _QUIET, _ACCENT = "#0e1312", "#edf1ef", "#94a19c", "#42b3a4"
+_BACKGROUND, _TEXT, _MUTED, _ACCENT = "#0e1312", "#edf1ef", "#94a19c", "#42b3a4"
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 _MARGIN = 56
-_NAME_WIDTH, _FACT_WIDTH = 600, 460  # pixels; longer text is shortened
-_MAP_LEFT = 460  # the map covers the rest of the card, below the text
+_NAME_WIDTH, _FACT_WIDTH = 600, 460  # pixels; longer text is truncated
+_MAP_LEFT = 460  # the map covers the rest of the card, behind the text
 _OUTLIERS = 0.005  # share of the points beyond each edge of the map
 _MAX_LABELS = 9
-_GLOW = 42.0  # a point's brightness is this divided by the square root of the number of points, at most 1
-# Of widely installed fonts, the first one that has all characters is used if the font of Pillow lacks some.
+_BRIGHTNESS = 42.0  # a point's brightness is this divided by the square root of the number of points, at most 1
+# Fallback fonts for characters that Pillow's default font lacks; the first one that has all of them is used.
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "arial.ttf")
 _MISSING = "\uffff"  # not a character, so fonts draw their missing-glyph symbol
 
@@ -45,7 +45,7 @@ def draw_share_card(
     Args:
         name: Name of the model.
         teacher: Name of its teacher; empty if unknown.
-        facts: Up to four pairs of a number and what it means, such as ("12.3 MB", "on disk").
+        facts: Up to four pairs of a value and its label, such as ("12.3 MB", "on disk").
         points: Map of the words, (n_words, 2) float32.
         topics: Their topics.
 
@@ -59,17 +59,17 @@ def draw_share_card(
         from PIL import Image, ImageDraw
 
     card = Image.new("RGB", SIZE, _BACKGROUND)
-    places = _on_card(points)
-    card.paste(Image.fromarray(_glowing(places, topics.clusters)))
+    places = _to_pixels(points)
+    card.paste(Image.fromarray(_render_points(places, topics.clusters)))
     _shade_left(card)
     pen = ImageDraw.Draw(card)
     size = next((size for size in range(64, 33, -2) if _font(name, size).getlength(name) <= _NAME_WIDTH), 34)
     lines: list[tuple[float, str, int, str, float]] = [(_MARGIN, name, size, _TEXT, _NAME_WIDTH)]
     if teacher:
-        lines.append((_MARGIN + size * 1.1 + 14, f"from {teacher}", 24, _QUIET, _NAME_WIDTH))
+        lines.append((_MARGIN + size * 1.1 + 14, f"from {teacher}", 24, _MUTED, _NAME_WIDTH))
     y = SIZE[1] - _MARGIN - 62 - 84 * len(facts)
     for number, meaning in facts:
-        lines += [(y, number, 38, _TEXT, _FACT_WIDTH), (y + 43, meaning, 21, _QUIET, _FACT_WIDTH)]
+        lines += [(y, number, 38, _TEXT, _FACT_WIDTH), (y + 43, meaning, 21, _MUTED, _FACT_WIDTH)]
         y += 84
     lines.append((SIZE[1] - _MARGIN - 22, "Made with M2V Studio", 22, _ACCENT, _FACT_WIDTH))
     taken = [_write(pen, *line) for line in lines]
@@ -80,50 +80,50 @@ def draw_share_card(
 
 
 def _write(pen: ImageDraw, y: float, text: str, size: int, color: str, width: float) -> Box:
-    """Write a line at the left margin, shortened to `width` pixels, and return its box."""
-    shown = _shortened(text, size, width)
+    """Write a line at the left margin, truncated to `width` pixels, and return its box."""
+    shown = _truncate(text, size, width)
     pen.text((_MARGIN, y), shown, color, _font(shown, size))
     return _MARGIN, y, _MARGIN + _font(shown, size).getlength(shown) + 12, y + 1.3 * size
 
 
-def _on_card(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pixels of the points on the card, (n_points, 2) float32; both axes have the same scale."""
+def _to_pixels(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Pixel coordinates of the points on the card, (n_points, 2) float32; both axes have the same scale."""
     if not len(points):
         return np.zeros((0, 2), dtype=np.float32)
     low, high = np.quantile(points, [_OUTLIERS, 1 - _OUTLIERS], axis=0)
     width, height = SIZE[0] - _MAP_LEFT - 30, SIZE[1] - 60
     scale = min(width / max(high[0] - low[0], 1e-9), height / max(high[1] - low[1], 1e-9))
     center = np.array([_MAP_LEFT + width / 2, SIZE[1] / 2])
-    flipped = (points - (low + high) / 2) * np.array([scale, -scale])  # y grows downward on an image
+    flipped = (points - (low + high) / 2) * np.array([scale, -scale])  # y increases downward in an image
     return np.asarray(center + flipped, dtype=np.float32)
 
 
-def _glowing(places: NDArray[np.float32], clusters: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """The points as soft dots that add up where they are dense: (height, width, 3) uint8."""
+def _render_points(places: NDArray[np.float32], clusters: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """Render the points as soft dots, brighter where they overlap: (height, width, 3) uint8."""
     width, height = SIZE
     light = np.zeros((height, width, 3), dtype=np.float32)
     palette = np.array([[int(color[at : at + 2], 16) for at in (1, 3, 5)] for color in CLUSTER_COLORS], np.float32)
     colors = palette[clusters % len(palette)]
     x, y = places[:, 0], places[:, 1]
     left, top = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    brightness = min(1.0, _GLOW / max(len(places), 1) ** 0.5)
+    brightness = min(1.0, _BRIGHTNESS / max(len(places), 1) ** 0.5)
     for row in range(-1, 3):
         for column in range(-1, 3):
-            # A disc of 1.6 pixels, antialiased.
+            # An antialiased disc with a radius of 1.6 pixels.
             distance = np.hypot(left + column - x, top + row - y)
             weight = np.clip(2.1 - distance, 0, 1) * brightness
             inside = (weight > 0) & (left + column >= 0) & (left + column < width) & (top + row >= 0)
             inside &= top + row < height
             np.add.at(light, (top[inside] + row, left[inside] + column), weight[inside, None] * colors[inside])
     background = np.array([int(_BACKGROUND[at : at + 2], 16) for at in (1, 3, 5)], np.float32)
-    # Saturates softly, so that dense parts keep their color.
+    # Saturate gradually, so that dense areas keep their color.
     peak = light.max(axis=2, keepdims=True)
     light *= np.where(peak > 0, 225 * (1 - np.exp(-peak / 225)) / np.maximum(peak, 1e-9), 0)
     return np.asarray(np.clip(background + light, 0, 255), dtype=np.uint8)
 
 
 def _draw_topics(pen: ImageDraw, places: NDArray[np.float32], topics: Topics, taken: list[Box]) -> None:
-    """Write the names of large, cohesive topics at their words, without overlaps; add their boxes to `taken`."""
+    """Draw names of large, cohesive topics at the median of their words, without overlaps; add the boxes to `taken`."""
     n_free = _MAX_LABELS
     sizes = np.bincount(topics.labels, minlength=len(topics.names))
     for topic in np.argsort(-topics.cohesion * np.sqrt(sizes), kind="stable"):
@@ -149,7 +149,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def _shade_left(card: Image) -> None:
-    """Darken the part of the map that is below the text."""
+    """Darken the part of the map that is behind the text."""
     from PIL import Image
 
     shade = np.clip((_MAP_LEFT + 190 - np.arange(SIZE[0])) / 190, 0, 1) * 255
@@ -157,8 +157,8 @@ def _shade_left(card: Image) -> None:
     card.paste(Image.new("RGB", SIZE, _BACKGROUND), mask=mask)
 
 
-def _shortened(text: str, size: int, width: float) -> str:
-    """The text, with its end replaced by "…" if it is wider than `width` pixels."""
+def _truncate(text: str, size: int, width: float) -> str:
+    """The text, truncated with "…" if it is wider than `width` pixels."""
     font = _font(text, size)
     if font.getlength(text) <= width:
         return text
@@ -167,7 +167,7 @@ def _shortened(text: str, size: int, width: float) -> str:
 
 
 def _font(text: str, size: int) -> FreeTypeFont:
-    """A font that has all characters of the text; the font of Pillow if none has."""
+    """The first font that has all characters of the text; Pillow's default font if there is none."""
     return next((font for font in _fonts(size) if _has_all(font, text)), _fonts(size)[0])
 
 

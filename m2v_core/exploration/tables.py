@@ -8,12 +8,12 @@ from pathlib import Path
 
 from m2v_core.storage.atomic import saving
 
-# Including full-width forms, which East Asian editions treat alike.
+# Including full-width forms, which East Asian editions of spreadsheets treat in the same way.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def plain_cell(text: str) -> str:
-    """Return the text in a form that spreadsheets don't run as a formula: with an apostrophe before formula characters.
+    """Escape a text that spreadsheets would run as a formula, with a leading apostrophe.
 
     Source: https://owasp.org/www-community/attacks/CSV_Injection
     """
@@ -27,7 +27,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str | 
     Raises:
         SaveError: The table can't be written.
     """
-    with saving(f"The table {path}", "Free some space."), path.open("w", encoding="utf-8-sig", newline="") as file:
+    with saving(f"The table {path}", "Free up disk space."), path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows([plain_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)

@@ -15,7 +15,7 @@ from m2v_core.storage.cache import content_key, read_array, write_array
 
 WORDS_PER_TOPIC = 400  # topics of a large vocabulary have about this many words
 MAX_TOPICS_PER_CLUSTER = 12
-# Middle tones: they stand out on white and on near-black.
+# Mid-tones, which are readable on both white and near-black.
 CLUSTER_COLORS = (
     "#24978a",
     "#c98a1b",
@@ -29,12 +29,12 @@ CLUSTER_COLORS = (
     "#96704e",
 )
 _MIN_TOPIC_WORDS = 12  # smaller clusters are not split
-_VERSION = 1  # increase it when the same rows would give other topics
-_FREQUENT_SHARE = 0.35  # names use the most frequent words of a topic: rare ones are obscure, however central
+_VERSION = 1  # increment it when the same rows would produce different topics
+_FREQUENT_SHARE = 0.35  # names use the most frequent words of a topic: rare ones are obscure even if central
 _MIN_LETTERS = 3  # a vocabulary begins with punctuation and single letters, which are not useful as names
-_SAME_STEM = 4  # names don't repeat words with this many equal first letters, such as "song" and "songs"
+_SAME_STEM = 4  # words that share this many first letters are not repeated in a name, such as "song" and "songs"
 
-# Function words of English and of other European languages, without those that are content words in English.
+# Function words of English and of other European languages, except those that are content words in English.
 _STOP_WORDS = """
 about above after again against all almost along already also although always among and another any anyone
 anything are around back because been before began behind being below between both but came can cannot could did
@@ -67,7 +67,7 @@ class Topics:
         cluster_names: Name of each cluster.
         labels: Topic of each word, (n_words,) int32; each topic is a part of one cluster.
         names: Name of each topic.
-        cohesion: Length of each topic's mean unit row, (n_topics,) float32, 0 to 1; 1 where all words are alike.
+        cohesion: Length of each topic's mean unit row, (n_topics,) float32, 0 to 1; 1 if all its rows are equal.
     """
 
     clusters: NDArray[np.int32]
@@ -121,7 +121,7 @@ def name_topics(
     ranks: NDArray[np.int64],
     n_words: int = 3,
 ) -> list[list[str]]:
-    """Up to `n_words` frequent content words of each topic, those nearest to what sets it apart from the mean first.
+    """Up to `n_words` frequent content words of each topic, nearest first to its difference from the overall mean.
 
     Args:
         rows: (n_texts, dim) float32, unit rows.
@@ -168,14 +168,14 @@ def _name(
 
 
 def is_content_word(text: str) -> bool:
-    """Whether a word is useful as a label: letters only, long enough for its script, and no stop word."""
+    """Whether a word is useful as a label: letters only, long enough for its script, and not a stop word."""
     # Words may have two letters in scripts such as Chinese or Japanese.
     n_letters = _MIN_LETTERS if text.isascii() else 2
     return text.isalpha() and len(text) >= n_letters and text.casefold() not in STOP_WORDS
 
 
 def label_order(texts: Sequence[str], ranks: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Indices of the words in the order in which labels show them, (n_texts,) int32: content words first, by rank."""
+    """Indices of the words in the order in which they are labeled, (n_texts,) int32: content words first, by rank."""
     is_other = np.array([not is_content_word(text) for text in texts], dtype=bool)
     return np.lexsort((ranks, is_other)).astype(np.int32)
 

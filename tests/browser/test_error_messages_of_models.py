@@ -100,7 +100,10 @@ def test_a_name_in_use(page: sync_api.Page, small_studio: Server, tmp_path: Path
     page.get_by_role("button", name="Rename or delete").click()
     name = page.get_by_label("Name", exact=True)
     expect(name).to_have_value("second")  # or what is typed before is overwritten
-    for typed, *words in (("first", "named 'first'", "Choose a different name"), ("   ", "name is empty", "Type one")):
+    for typed, *words in (
+        ("first", "named 'first'", "Choose a different name"),
+        ("   ", "name is empty", "Enter a name"),
+    ):
         name.fill(typed)
         page.get_by_role("button", name="Rename", exact=True).click()
         says(problem(page), "The model can't be renamed", *words)

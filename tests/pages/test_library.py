@@ -253,7 +253,7 @@ def test_rename_and_delete(add: Callable[..., ModelRecord], library: Library) ->
 def test_a_name_that_is_too_long_is_refused_and_not_cut(add: Callable[..., ModelRecord]) -> None:
     record = add()
     shown = page.rename(OWNER, record.id, "n" * 103)
-    assert "can&#39;t be renamed" in shown[DONE] and "103 characters, and at most 96 are allowed" in shown[DONE]
+    assert "can&#39;t be renamed" in shown[DONE] and "103 characters; the maximum is 96" in shown[DONE]
     assert page.values(OWNER, record.id)[NAME] == "small"
     assert page.rename(OWNER, record.id, "n" * 96)[NAME] == "n" * 96
 

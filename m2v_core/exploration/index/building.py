@@ -1,9 +1,9 @@
-"""Builds the index of vectors, which consists of three files next to them.
+"""Builds an index of vectors, which consists of three files next to them.
 
 `_index.usearch` or `_index.faiss` is a graph of the distinct rows, `_index.copies.npy` lists rows equal to one of them,
 and `_index.json` records what both were built from. It is written last and identifies the graph by its size and both
-ends, so files left by a killed process do not count as an index. Rows of zeros, of texts without known tokens, are not
-in the index, because they have no neighbors.
+ends, so files left over from a killed process do not count as an index. Rows of zeros, of texts without known
+tokens, are not in the index, because they have no neighbors.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def build_index(
 ) -> BuiltIndex:
     """Write an index next to vectors, or update the existing one.
 
-    An up-to-date index is kept; newly encoded files are added; if other files changed, the index is rebuilt. The
+    An up-to-date index is not changed; newly encoded files are added; if other files changed, the index is rebuilt. The
     vectors are read a few thousand at a time. The index itself is built in memory: about 2 x dim + 500 bytes per row in
     float16.
 
@@ -86,9 +86,9 @@ def build_index(
 
     Raises:
         NotFoundError: The vectors or the model do not exist.
-        InputError: The vectors can't be read, an argument is not allowed, or the model is not that of the vectors.
+        InputError: The vectors can't be read, an argument is not allowed, or the model did not compute the vectors.
         SaveError: The index can't be written, or another process is writing it.
-        MissingExtraError: pyarrow isn't installed, or no engine.
+        MissingExtraError: pyarrow isn't installed, or no engine is.
         Cancelled: `cancel` was set; an existing index is unchanged.
     """
     if threads is not None and threads < 1:
@@ -122,7 +122,7 @@ def build_index(
         files = tuple(file for file in vectors.files if file not in known)
         vectors = replace(vectors, files=(*before.files, *files))
         n_before = vectors.n_rows - sum(file.n_rows for file in files)
-    _check_room(vectors, dtype)
+    _check_disk_space(vectors, dtype)
     record = IndexRecord(
         engine=engine,
         dtype=dtype,
@@ -152,7 +152,7 @@ def _build(
     reporter: ProgressReporter,
 ) -> IndexRecord:
     path = vectors.folder / record.file
-    busy = f"Another run is building {path}. Wait for it to end."
+    busy = f"Another process is building {path}. Wait until it finishes."
     try:
         with exclusive(path.with_name(f"{path.name}.lock"), 0, busy=busy, is_removed=True):
             with replacing_file(path, is_alone=True) as part, replacing_file(copies_path(vectors)) as new_copies:
@@ -164,7 +164,7 @@ def _build(
                     units = unit_rows(rows[rows.any(axis=1)])
                     are_new = copies.are_new(keys, units)
                     number += len(rows)
-                    if number > n_before:  # earlier rows are only compared to find copies
+                    if number > n_before:  # earlier rows are read only to find duplicates
                         engine.add(keys[are_new], units[are_new])
                         reporter.advance(len(rows))
                 engine.save(part)
@@ -196,11 +196,11 @@ def _installed_engine() -> EngineName:
     raise MissingExtraError("usearch", "search")
 
 
-def _check_room(vectors: StoredVectors, dtype: DType) -> None:
+def _check_disk_space(vectors: StoredVectors, dtype: DType) -> None:
     n_bytes = index_bytes(vectors.n_rows, vectors.dim, dtype)
     n_free_bytes = shutil.disk_usage(vectors.folder).free
     if n_bytes > n_free_bytes:
         raise SaveError(
-            f"An index of {vectors.path} takes about {n_bytes:,} bytes, and {n_free_bytes:,} are free there. Free "
-            "some space, or use int8 (dtype='int8', --dtype int8)."
+            f"The index of {vectors.path} needs about {n_bytes:,} bytes, but only {n_free_bytes:,} are free there. "
+            "Free up space, or use int8 (dtype='int8', --dtype int8)."
         )

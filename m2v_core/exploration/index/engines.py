@@ -1,7 +1,7 @@
 """Approximate nearest neighbors by cosine: a graph of usearch or FAISS, and a list of duplicate rows.
 
-In a graph, hundreds of equal rows would only link to each other. Therefore it contains the first of them, and a
-separate list the others.
+In a graph, hundreds of equal rows would link only to each other. Therefore the graph contains only the first one, and
+a separate list contains the others.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from m2v_core.errors import InputError, NeedsExtra
 EngineName = Literal["usearch", "faiss"]
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # keys and cosines, nearest first
 
-# Of 16 or 32 links, and 128 or 256 candidates for them, 32 and 128 had the best recall for their build time, on
-# vectors of sentences. A search with 512 candidates finds over 0.95 of the true neighbors.
+# Of 16 or 32 links per row and 128 or 256 candidates, 32 and 128 had the best recall for their build time on sentence
+# embeddings. A search with 512 candidates finds over 0.95 of the true neighbors.
 _CONNECTIVITY, _EXPANSION_ADD, _EXPANSION_SEARCH = 32, 128, 512
 _USEARCH = {"connectivity": _CONNECTIVITY, "expansion_add": _EXPANSION_ADD, "expansion_search": _EXPANSION_SEARCH}
-_ROWS_ALONE = 4_000
-_BYTES_BESIDE = 300  # links and key per row
+_SERIAL_ROWS = 4_000
+_OVERHEAD_BYTES = 300  # links and key per row
 _ITEM_BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
 
 class UsearchEngine:
-    """A usearch graph over keys, extended with `n_threads` threads, 0 for one per core; mapped when only searched."""
+    """A usearch graph over keys; `n_threads` threads add rows, 0 for one per core."""
 
     dtypes: tuple[DType, ...] = ("float32", "float16", "int8")
 
     def __init__(self, index: Any, n_threads: int = 0) -> None:
         self._index = index
         self._n_threads = n_threads
-        self._lock = threading.Lock()  # concurrent searches would share the working memory of its threads
+        self._lock = threading.Lock()  # concurrent searches would share the working memory of the index's threads
 
     @classmethod
     def new(cls, dim: int, dtype: DType, n_threads: int = 0) -> UsearchEngine:
@@ -47,9 +47,9 @@ class UsearchEngine:
         return cls(_usearch()(ndim=dim, metric="cos", dtype=kind, **_USEARCH), n_threads)
 
     @classmethod
-    def open(cls, path: Path, is_to_grow: bool = False, n_threads: int = 0) -> UsearchEngine:
-        """Open a file written by `save`; in memory if it will be extended."""
-        return cls(_usearch().restore(path, view=not is_to_grow, **_USEARCH), n_threads)
+    def open(cls, path: Path, is_writable: bool = False, n_threads: int = 0) -> UsearchEngine:
+        """Open a file written by `save`: in memory if `is_writable`, otherwise memory-mapped."""
+        return cls(_usearch().restore(path, view=not is_writable, **_USEARCH), n_threads)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -57,9 +57,9 @@ class UsearchEngine:
 
     def add(self, keys: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
         """Add `(n, dim)` unit rows under `(n,)` new keys."""
-        # If several threads start a graph together, parts of it are sometimes unreachable for searches.
-        n_alone = max(_ROWS_ALONE - len(self), 0)
-        for part, n_threads in ((slice(n_alone), 1), (slice(n_alone, None), self._n_threads)):
+        # If several threads add the first rows, searches sometimes can't reach parts of the graph.
+        n_serial = max(_SERIAL_ROWS - len(self), 0)
+        for part, n_threads in ((slice(n_serial), 1), (slice(n_serial, None), self._n_threads)):
             if len(keys[part]):
                 self._index.add(keys[part].astype(np.uint64), rows[part], threads=n_threads)
 
@@ -94,7 +94,7 @@ class FaissEngine:
     def new(cls, dim: int, dtype: DType, n_threads: int = 0) -> FaissEngine:
         """Create an empty index."""
         faiss = _faiss()
-        # Not with `index_factory`, which crashes the process if usearch was imported before.
+        # Don't use `index_factory`, which crashes the process if usearch was imported before.
         if dtype == "float32":
             graph = faiss.IndexHNSWFlat(dim, _CONNECTIVITY, faiss.METRIC_INNER_PRODUCT)
         else:
@@ -102,10 +102,10 @@ class FaissEngine:
         return cls(faiss.IndexIDMap(graph), n_threads)
 
     @classmethod
-    def open(cls, path: Path, is_to_grow: bool = False, n_threads: int = 0) -> FaissEngine:
-        """Open a file written by `save`; in memory if it will be extended."""
+    def open(cls, path: Path, is_writable: bool = False, n_threads: int = 0) -> FaissEngine:
+        """Open a file written by `save`: in memory if `is_writable`, otherwise memory-mapped."""
         faiss = _faiss()
-        return cls(faiss.read_index(str(path), 0 if is_to_grow else faiss.IO_FLAG_MMAP_IFC), n_threads)
+        return cls(faiss.read_index(str(path), 0 if is_writable else faiss.IO_FLAG_MMAP_IFC), n_threads)
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -142,12 +142,12 @@ def engine_type(name: EngineName, dtype: DType) -> type[Engine]:
         raise InputError(f"dtype must be one of {', '.join(get_args(DType))}, not {dtype!r}.")
     kind = _ENGINES[name]
     if dtype not in kind.dtypes:
-        raise InputError(f"An index of {name} supports {' or '.join(kind.dtypes)}, not {dtype}. Use usearch for that.")
+        raise InputError(f"A {name} index supports {' or '.join(kind.dtypes)}, not {dtype}. Use usearch for that.")
     return kind
 
 
 def check_installed(name: EngineName) -> None:
-    """Raise an error before the work if an engine isn't installed.
+    """Raise an error early if an engine isn't installed.
 
     Raises:
         MissingExtraError: The engine isn't installed.
@@ -157,7 +157,7 @@ def check_installed(name: EngineName) -> None:
 
 def index_bytes(n_rows: int, dim: int, dtype: DType) -> int:
     """Approximate size of an index in bytes, in memory and in its file."""
-    return n_rows * (dim * _ITEM_BYTES[dtype] + _BYTES_BESIDE)
+    return n_rows * (dim * _ITEM_BYTES[dtype] + _OVERHEAD_BYTES)
 
 
 def _usearch() -> Any:
@@ -214,7 +214,7 @@ def with_copies(found: Found, pairs: NDArray[np.int64], k: int) -> Found:
 
 
 def open_pairs(path: Path) -> NDArray[np.int64]:
-    """Map the result of `CopyFinder.pairs` from its file.
+    """Memory-map the result of `CopyFinder.pairs` from its file.
 
     Raises:
         OSError: The file does not exist.

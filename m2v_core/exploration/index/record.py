@@ -1,4 +1,4 @@
-"""The record next to an index of what it was built from, which tells whether it is complete and up to date."""
+"""The record of what an index was built from, used to check whether the index is complete and up to date."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from m2v_core.model import StaticModel
 from m2v_core.storage.atomic import replacing_file
 
 _VERSION = 1
-_BYTES_COMPARED = 1 << 20  # at each end: reading the whole index would take longer than a search
+_BYTES_COMPARED = 1 << 20  # at each end, because reading the whole index would take longer than a search
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class IndexRecord:
     def compared(self, vectors: StoredVectors) -> Literal["same", "added", "changed"]:
         """Whether the vectors are the same as those of the index, have additional files, or changed."""
         files = set(vectors.files)
-        is_made_so = (self.column, self.dim, self.settings) == (vectors.column, vectors.dim, vectors.settings)
-        if not is_made_so or not files.issuperset(self.files):
+        has_same_settings = (self.column, self.dim, self.settings) == (vectors.column, vectors.dim, vectors.settings)
+        if not has_same_settings or not files.issuperset(self.files):
             return "changed"
         return "same" if len(files) == len(self.files) else "added"
 
 
 def read_record(vectors: StoredVectors) -> IndexRecord | None:
-    """Read the record of the index next to some vectors; None if there is no valid one."""
+    """Read the record of the index next to the vectors; None if there is no valid one."""
     try:
         value = json.loads(_record_path(vectors).read_text(encoding="utf-8"))
         if value.pop("m2v_index") != _VERSION:
@@ -82,9 +82,9 @@ def read_record(vectors: StoredVectors) -> IndexRecord | None:
 
 
 def open_index(
-    vectors: StoredVectors, record: IndexRecord, is_to_grow: bool = False, n_threads: int = 0
+    vectors: StoredVectors, record: IndexRecord, is_writable: bool = False, n_threads: int = 0
 ) -> tuple[Engine, NDArray[np.int64]]:
-    """Open the graph, mapped for searching or in memory for adding rows, and the list of duplicate rows.
+    """Open the graph, memory-mapped for searching or in memory for adding rows, and the list of duplicate rows.
 
     Raises:
         InputError: The index is damaged, or does not match the record.
@@ -95,11 +95,11 @@ def open_index(
     check_installed(record.engine)
     try:
         if digest_of(path) == (record.n_bytes, record.digest):
-            engine = kind.open(path, is_to_grow, n_threads)
+            engine = kind.open(path, is_writable, n_threads)
             pairs = open_pairs(copies_path(vectors))
             if (len(engine), len(pairs)) == (record.n_indexed, record.n_copies):
                 return engine, pairs
-        reason = "it was changed after writing"
+        reason = "it was changed after it was written"
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
     raise InputError(f"The index {path} can't be used: {reason}. Rebuild it: m2v index {vectors.path}")
@@ -134,7 +134,7 @@ def check_model(model: StaticModel, name: str, dim: int, fingerprint: str | None
         fingerprint: Fingerprint of the vectors' model; None if unknown, so that only the width is compared.
 
     Raises:
-        InputError: It is another model.
+        InputError: The model is a different one.
     """
     if model.dim != dim:
         raise InputError(
@@ -143,7 +143,7 @@ def check_model(model: StaticModel, name: str, dim: int, fingerprint: str | None
     found = model_fingerprint(model)
     if fingerprint not in (None, found):
         raise InputError(
-            f"{name} is not the model that computed these vectors, or another version of it. Pass that model."
+            f"{name} is not the model that computed these vectors, or is a different version of it. Pass that model."
         )
     return found
 
@@ -163,8 +163,8 @@ def write_error(path: Path, reason: str) -> SaveError:
     """The error for a file of an index that can't be written."""
     nearest = next(folder for folder in path.parents if folder.is_dir())
     return SaveError(
-        f"Could not write {path}: {reason}. {shutil.disk_usage(nearest).free:,} bytes are free there. Fix this and "
-        "rerun the command."
+        f"Could not write {path}: {reason}. {shutil.disk_usage(nearest).free:,} bytes are free there. Fix the problem "
+        "and rerun the command."
     )
 
 

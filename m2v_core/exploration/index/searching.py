@@ -42,9 +42,9 @@ class Hit:
 
 
 class VectorSearch:
-    """Searches vectors written by `m2v encode`, with their index or, if there are few, by reading all of them.
+    """Searches vectors written by `m2v encode`, using their index or, if there are few, by reading all of them.
 
-    Opening is fast, because an index is mapped from its file. Several threads can share one instance.
+    Opening is fast, because the index is memory-mapped. Several threads can share one instance.
 
     Args:
         path: A folder of vectors, a Parquet file of vectors, or an index of either.
@@ -52,7 +52,7 @@ class VectorSearch:
 
     Raises:
         NotFoundError: There are no vectors, or too many to search without an index.
-        InputError: The vectors or the index can't be read, or no longer match.
+        InputError: The vectors or the index can't be read, or the index is out of date.
         MissingExtraError: pyarrow or the engine of the index isn't installed.
     """
 
@@ -96,7 +96,7 @@ class VectorSearch:
 
         Raises:
             NotFoundError: The model does not exist, or is not recorded.
-            InputError: It is another model.
+            InputError: The model is a different one.
             M2VError: The model can't be loaded.
         """
         if name is None and self.model_name is None:
@@ -116,10 +116,10 @@ class VectorSearch:
         return model
 
     def check_model(self, model: StaticModel, name: str) -> None:
-        """Raise an error if a model did not compute the vectors; the message calls it `name`.
+        """Raise an error if a different model computed the vectors; the message refers to `model` as `name`.
 
         Raises:
-            InputError: It is another model.
+            InputError: The model is a different one.
         """
         try:
             check_model(model, name, self.vectors.dim, self._fingerprint)
@@ -131,7 +131,7 @@ class VectorSearch:
         """Return the `k` nearest rows of each query, nearest first; rows of zeros are never returned.
 
         Args:
-            queries: (n_queries, dim) float32, of any length; a zero vector has no neighbors.
+            queries: (n_queries, dim) float32, not necessarily normalized; a zero vector has no neighbors.
             k: Number of results.
 
         Raises:

@@ -52,7 +52,7 @@ class StoredVectors:
         folder: Folder of the files and of their index.
         index_name: Prefix of the names of the index files.
         files: The finished files.
-        settings: Everything except the texts that determines the vectors; empty if not recorded.
+        settings: Everything that determines the vectors, except the texts; empty if not recorded.
         column: Name of the column of vectors.
         dim: Width of the vectors.
         text_column: Name of the column of texts; None if the files contain no texts.
@@ -89,10 +89,10 @@ class StoredVectors:
             path = self.folder / file.name
             if not path.is_file() or path.stat().st_size != file.n_bytes:
                 what = "has changed in size since it was written" if path.is_file() else "is missing"
-                raise InputError(f"{path} {what}. Rerun the command that encoded {self.folder}, which repairs it.")
+                raise InputError(f"{path} {what}. Rerun the command that encoded {self.folder} to repair it.")
 
     def batches(self) -> Iterator[NDArray[np.float32]]:
-        """Yield all vectors in order, a few thousand at a time: (n, dim) float32, of any length.
+        """Yield all vectors in order, a few thousand at a time: (n, dim) float32, not necessarily normalized.
 
         The scales of int8 vectors are omitted: they are positive, so cosines do not depend on them.
 
@@ -121,7 +121,7 @@ class StoredVectors:
         return self.files[place], number - int(ends[place]) + self.files[place].n_rows
 
     def rows(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        """All columns except vectors of some rows, in the order of the numbers.
+        """All columns of some rows, except the vectors, in the order of `numbers`.
 
         Only the row groups with these rows are read.
 
@@ -201,7 +201,7 @@ def _of_folder(folder: Path) -> StoredVectors:
     contents = manifest.contents(folder)
     entries = sorted(contents.entries, key=lambda entry: entry.output)
     if not entries:
-        raise NotFoundError(f"{folder} contains no finished file yet. Rerun the command that encodes it.")
+        raise NotFoundError(f"{folder} contains no finished files yet. Rerun the command that encodes it.")
     files = tuple(VectorFile(entry.output, entry.n_texts, entry.n_bytes, entry.version) for entry in entries)
     first = folder / files[0].name
     schema = open_parquet(first).schema_arrow

@@ -28,7 +28,7 @@ _IDLE_POLL_SECONDS = 5.0
 _CLEANUP_SECONDS = 60.0
 _SPARE_SECONDS = 600.0  # a spare worker uses about 0.1 GiB
 
-# Both belong to the process, not to a store: another store on the same folder may start the job, and the store
+# Both are per process, not per store: another store on the same folder may start the job, and the store
 # that started it may be closed when its supervisor ends.
 secrets_in_memory: dict[Path, Mapping[str, str]] = {}  # of queued jobs, by folder
 _supervisors: list[subprocess.Popen[str]] = []
@@ -79,7 +79,7 @@ class Dispatcher:
         self._wake.set()
 
     def expect_job(self) -> None:
-        """Start a spare worker, if enabled, because a job will be submitted soon."""
+        """Start a spare worker, if enabled, for a job that is about to be submitted."""
         self._spare_until = time.monotonic() + _SPARE_SECONDS
         self._wake.set()
 
@@ -129,7 +129,7 @@ class Dispatcher:
                 return
 
     def _manage_spare(self, is_busy: bool) -> None:
-        """Keep a spare worker for a while after a job, as users often try other settings next."""
+        """Keep a spare worker for a while after a job, because users often try other settings next."""
         if is_busy:
             self._spare_until = time.monotonic() + _SPARE_SECONDS
         elif time.monotonic() >= self._spare_until:
@@ -140,7 +140,7 @@ class Dispatcher:
     def _stop_spare(self) -> None:
         spare, self._spare = self._spare, None
         if spare is not None and spare.stdin is not None:
-            spare.stdin.close()  # at the end of its input it exits
+            spare.stdin.close()  # it exits at the end of its input
 
     def _take_spare(self) -> subprocess.Popen[str] | None:
         """Return the spare supervisor, if it is alive."""

@@ -1,4 +1,4 @@
-"""The folder of a job: paths, reading and writing of its files."""
+"""The folder of a job: its paths, and reading and writing its files."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class JobFolder:
             replace_json(self._texts / f"{name}.json", list(lines))
 
     def read_state(self) -> StateRecord:
-        """Read the state; a damaged record consistently reads as a failed job."""
+        """Read the state; a damaged record is always read as a failed job."""
         try:
             return parse(StateRecord, read_json(self._state_file))
         except (OSError, KeyError, TypeError, ValueError):

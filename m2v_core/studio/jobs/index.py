@@ -15,7 +15,7 @@ from m2v_core.studio.jobs.records import FINISHED, SpecRecord, StateRecord
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
 _TRASH = ".trash-"
 INCOMPLETE = ".new-"
-# A submission takes seconds; older folders are left from crashes.
+# A submission takes seconds; older folders are left over from crashes.
 _MAX_SUBMIT_SECONDS = 3600.0
 
 
@@ -58,7 +58,7 @@ class JobIndex:
         return sorted((entry for entry in found if entry is not None), key=lambda entry: entry.spec.created_at)
 
     def _state(self, folder: JobFolder) -> StateRecord:
-        # The stamp is read first, so that a concurrent change is detected next time.
+        # The stamp is read first, so that a concurrent change is detected on the next read.
         stamp = folder.state_stamp()
         cached = self._states.get(folder.id)
         if cached is not None and cached[0] == stamp:
@@ -84,7 +84,7 @@ class JobIndex:
         self._sizes.pop(folder.id, None)
 
     def empty_trash(self) -> None:
-        """Delete discarded jobs, and incomplete submissions left from crashes."""
+        """Delete discarded jobs, and incomplete submissions left over from crashes."""
         for path in self.root.glob(f"{_TRASH}*"):
             shutil.rmtree(path, ignore_errors=True)
         for path in self.root.glob(f"{INCOMPLETE}*"):

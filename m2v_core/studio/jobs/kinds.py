@@ -153,7 +153,8 @@ def check_spec(
         size = parameters.get("vocabulary_size", DEFAULTS.vocabulary_size)
         if not isinstance(size, int) or size > allowed:
             raise LimitError(
-                f"vocabulary_size is {size!r}; the limit here is {allowed:,} words. Use a whole number up to that."
+                f"vocabulary_size is {size!r}; the limit here is {allowed:,} words. Use a whole number up to "
+                "this limit."
             )
     try:
         json.dumps(parameters, allow_nan=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 from m2v_core.progress import Progress
 from m2v_core.studio.jobs.records import Json, Stage, parse
 
-# Frequent enough for a smooth progress bar; an hour takes about a megabyte.
+# Frequent enough for a smooth progress bar; an hour of events takes about 1 MB.
 _SECONDS_BETWEEN_EVENTS = 0.2
 
 
@@ -28,14 +28,14 @@ class ProgressWriter:
         self._written_at = 0.0
 
     def __call__(self, event: Progress) -> None:
-        """Append the event, or skip it if the last one is too recent."""
+        """Append the event, or skip it if the previous one is too recent."""
         now = time.monotonic()
         is_edge = event.stage != self._stage or (event.total > 0 and event.done >= event.total)
         if not is_edge and now - self._written_at < _SECONDS_BETWEEN_EVENTS:
             return
         self._stage, self._written_at = event.stage, now
         line = json.dumps({"at": round(time.time(), 3), **asdict(event)})
-        # A single write of a whole line, so that readers never get half an event.
+        # Write the whole line in one call, so that readers never see a partial event.
         with self._file.open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
@@ -53,10 +53,10 @@ class ProgressReader:
         """Return the latest event and the stages so far.
 
         Args:
-            now: The current time, or that of the job's end, in seconds since the epoch.
+            now: The current time, or the time when the job ended, in seconds since the epoch.
             is_done: Whether the last stage is finished.
         """
-        self._follow()
+        self._read_new_lines()
         ends = [began_at for began_at, _ in self._stages[1:]] + [now]
         stages = [
             Stage(event.stage, event.done, event.total, max(0.0, end - began_at), is_finished=True)
@@ -69,7 +69,7 @@ class ProgressReader:
             latest = replace(latest, left_seconds=max(0.0, latest.left_seconds - max(0.0, now - self._latest_at)))
         return latest, tuple(stages)
 
-    def _follow(self) -> None:
+    def _read_new_lines(self) -> None:
         try:
             with self._file.open("rb") as stream:
                 stream.seek(self._offset)
@@ -84,7 +84,7 @@ class ProgressReader:
                 self._add(json.loads(line))
 
     def _add(self, row: Mapping[str, Json]) -> None:
-        # Files of earlier versions have no estimate of the whole run, and no counters.
+        # Files written by earlier versions contain no estimate for the whole run and no counters.
         event = parse(Progress, {"left_seconds": None, "share": 0.0, "counters": {}, **row})
         began_at = self._latest_at = float(row["at"])
         if self._stages and self._stages[-1][1].stage == event.stage:

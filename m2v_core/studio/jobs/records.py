@@ -1,4 +1,4 @@
-"""Data classes of jobs, in the API and on disk."""
+"""Dataclasses for jobs, in the API and on disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class JobSpec:
         kind: Kind of job, such as `"distill"`; see `m2v_core.studio.jobs.kinds`.
         parameters: Keyword arguments of the job as JSON values; must not contain secrets.
         texts: Long lists of texts, stored in separate files: `{"vocabulary": [...]}`.
-        title: Title for users; not interpreted.
+        title: Title to display; not interpreted.
     """
 
     kind: str
@@ -84,14 +84,14 @@ class Job:
         title: As submitted.
         parameters: As submitted.
         state: `"queued"`, `"running"`, `"cancelling"`, `"done"`, `"failed"` or `"cancelled"`.
-        message: A sentence for users about the state, such as the error.
-        queue_position: 1 for the next in line; None unless queued.
+        message: User-facing sentence about the state, such as the error.
+        queue_position: 1 for the next job to start; None unless queued.
         progress: The latest event; None before the first.
         stages: The stages so far, in order; the last one may be running.
         created_at: Seconds since the epoch.
         started_at: Seconds since the epoch; None while queued.
         finished_at: Seconds since the epoch; None until finished.
-        elapsed_seconds: Seconds from the start to the end or the present; 0.0 while queued.
+        elapsed_seconds: Seconds from the start until the end, or until now; 0.0 while queued.
         outcome: Facts about the result, returned by the job, as JSON values; empty unless done.
     """
 

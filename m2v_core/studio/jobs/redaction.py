@@ -9,8 +9,8 @@ from m2v_core.studio.jobs.records import Json
 
 REDACTED = "[redacted]"
 
-# Hub tokens are hf_ or (older) api_org_ and 34 letters or digits. In logs, ten are enough to redact; fewer would match
-# names such as hf_transfer.
+# A Hub token is hf_ or (older) api_org_ followed by 34 letters or digits. In logs, ten are enough to redact; fewer
+# would match names such as hf_transfer.
 _HUB_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{10,}")
 # User input may contain words like hf_somethinglong, so only full-length tokens count.
 _WHOLE_HUB_TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}")
@@ -28,7 +28,7 @@ class Redactor:
         self._secrets = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
 
     def text(self, text: str) -> str:
-        """Replace each secret in a text by `[redacted]`."""
+        """Replace each secret in a text with `[redacted]`."""
         for secret in self._secrets:
             text = text.replace(secret, REDACTED)
         return _HUB_TOKEN.sub(REDACTED, text)

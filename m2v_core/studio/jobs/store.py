@@ -99,7 +99,7 @@ class JobStore:
         self.close()
 
     def expect_job(self) -> None:
-        """Start a spare worker, if enabled, because a job will be submitted soon."""
+        """Start a spare worker, if enabled, for a job that is about to be submitted."""
         self._dispatcher.expect_job()
 
     def submit(self, spec: JobSpec, owner: str, *, secrets: Mapping[str, str] | None = None) -> str:
@@ -257,7 +257,7 @@ class JobStore:
         return self._find(job_id, owner).folder.read_log(max_chars)
 
     def clean(self, keep_seconds: float | None = None, keep_bytes: int | None = None) -> list[str]:
-        """Remove finished jobs that are too old, then the oldest until the others fit, and return their ids.
+        """Remove finished jobs older than `keep_seconds`, then the oldest until the rest fit, and return their ids.
 
         The store also does this automatically, with its own settings.
         """
@@ -289,7 +289,7 @@ class JobStore:
     def _view(self, entry: Entry, queue: Sequence[str]) -> Job:
         spec, state = entry.spec, entry.state
         if is_abandoned(state):
-            # Its end may have just been recorded, or never, for example because the disk is full.
+            # The supervisor may have just recorded the end, or failed to, for example because the disk is full.
             state = entry.folder.read_state()
             state = after_abandonment(state) if is_abandoned(state) else state
         until = state.finished_at or time.time()

@@ -43,7 +43,7 @@ class LogWriter:
 
     def drain(self, pipe: IO[str]) -> None:
         """Copy lines until the other end is closed."""
-        # Long lines are dropped entirely, as a secret split at the cut would not be removed.
+        # Long lines are dropped entirely, because a secret split across two pieces would not be removed.
         is_cut = False
         while piece := pipe.readline(_MAX_LINE_CHARS):
             is_end = piece.endswith("\n")
@@ -55,7 +55,7 @@ class LogWriter:
                 is_cut = False
 
     def note(self, text: str) -> None:
-        """Append a message of the supervisor, with the time."""
+        """Append a timestamped message from the supervisor."""
         self.write(f"[{iso_time(time.time())}] {text}\n")
 
     def write(self, line: str) -> None:
@@ -120,20 +120,20 @@ class Supervisor:
                 return ("cancelled", "Cancelled.")
             if time.monotonic() - started_at > wall_seconds:
                 limit = f"{wall_seconds / 60:.3g} minutes" if wall_seconds >= 60 else f"{wall_seconds:.3g} seconds"
-                return ("failed", f"Stopped after {limit}, the time limit for a job here.")
+                return ("failed", f"Stopped after {limit}, the time limit for jobs.")
             if self._is_shutting_down:
                 return ("failed", "Stopped because the machine was shut down. Start it again.")
 
     def _result(self, exit_status: int, reason: tuple[JobState, str] | None) -> tuple[JobState, str, Mapping[str, Any]]:
         report = self._redactor.json(self._folder.read_report())
         if report is not None and report["state"] == "done":
-            # Even if it was cancelled: it finished first.
+            # Takes precedence over `reason`, because the result is already written.
             return ("done", report["message"], report["outcome"] or {})
         if reason is not None:
             return (*reason, {})
         if report is not None:
             return (report["state"], report["message"], {})
-        if memory_cap.reports_shortage(self._folder.read_log(4000)):
+        if memory_cap.reports_out_of_memory(self._folder.read_log(4000)):
             return ("failed", memory_cap.message(self._orders["memory_bytes"]), {})
         if exit_status == -signal.SIGKILL:
             return ("failed", "The worker was killed (out of memory?).", {})
@@ -201,7 +201,7 @@ def main(arguments: list[str]) -> None:
     )
     line = sys.stdin.readline()
     if not line:
-        worker.communicate()  # without orders it exits
+        worker.communicate()  # it exits if it gets no orders
         return
     orders = json.loads(line)
     folder = JobFolder(Path(orders["folder"]))

@@ -13,7 +13,7 @@ from m2v_core.studio.jobs.store import hash_owner
 
 
 class TextStore:
-    """The last texts of each owner, one file per owner, named by a hash of the owner.
+    """The most recent texts of each owner, one file per owner, named by a hash of the owner.
 
     Args:
         root: Folder of the files, created on the first write and readable only by this user.
@@ -30,7 +30,7 @@ class TextStore:
         Raises:
             SaveError: The texts can't be written.
         """
-        with saving("The list of texts", "Free disk space on the server."):
+        with saving("The list of texts", "Free up disk space on the server."):
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._clean()
             replace_json(self._file(owner), list(texts))

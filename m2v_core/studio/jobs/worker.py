@@ -1,7 +1,7 @@
 """The process that runs one job: `python -m m2v_core.studio.jobs.worker`, started by its supervisor.
 
-It reads its orders from standard input, so that secrets are not in files, arguments or environment variables. Another
-line, or the end of the input, requests a stop. With `--spare` it imports the distillation modules before reading.
+It reads its orders from standard input, so that secrets are not in files, arguments or environment variables. A second
+line, or the end of the input, stops the job. With `--spare` it imports the distillation modules before reading.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _report(folder: JobFolder, orders: Mapping[str, Any], cancel: threading.Even
     committed: dict[str, Any] | None = None
 
     def commit(outcome: Mapping[str, Any]) -> None:
-        """Write a report in advance, which counts if this process is killed."""
+        """Write a provisional report, which is used if this process is killed."""
         nonlocal committed
         committed = dict(outcome)
         folder.write_report({"state": "done", "message": "Stopped before it was complete.", "outcome": committed})
@@ -91,31 +91,31 @@ def _report(folder: JobFolder, orders: Mapping[str, Any], cancel: threading.Even
                 commit=commit,
             )
         )
-        json.dumps(outcome)  # an outcome that is not JSON fails this job
+        json.dumps(outcome)  # fail the job if its outcome is not JSON
     except Cancelled as error:
         return ended("cancelled", "Cancelled." if committed is None else str(error))
     except Exception as error:
-        # Any error of a library becomes a message for users, with the traceback in the log.
+        # Library errors are reported to users as a message; the traceback goes to the log.
         traceback.print_exc()
         return ended("failed", _error_message(error, folder, orders["memory_bytes"]))
     return {"state": "done", "message": "Done.", "outcome": outcome}
 
 
 def _error_message(error: Exception, folder: JobFolder, memory_bytes: int | None) -> str:
-    if memory_cap.is_shortage(error):
+    if memory_cap.is_out_of_memory(error):
         return memory_cap.message(memory_bytes)
     if isinstance(error, M2VError):
-        # Don't reveal paths of the server.
+        # Don't reveal server paths.
         return str(error).replace(str(folder.path), "the job's folder")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "The disk of the server is full. Ask its administrator to free space, and start the job again."
+        return "The server's disk is full. Ask the administrator to free up space, then start the job again."
     if memory_cap.is_nearly_reached():
         return memory_cap.message(memory_bytes)
     return f"An unexpected error occurred. The details are in the log of job {folder.id}."
 
 
 def _configure_process() -> None:
-    """Lower the priority, disable core dumps, and on Linux exit together with the supervisor."""
+    """Lower the priority, disable core dumps, and on Linux exit when the supervisor does."""
     if sys.platform == "win32":
         return
     os.umask(0o077)
@@ -126,7 +126,7 @@ def _configure_process() -> None:
 
 
 def _listen(cancel: threading.Event) -> None:
-    """Cancel the job on request of the supervisor; exit if the supervisor is dead."""
+    """Cancel the job when the supervisor requests it; exit if the supervisor is dead."""
     line = sys.stdin.readline()
     cancel.set()
     if not line:

@@ -28,7 +28,7 @@ NAME = "Demo"
 _SETTINGS = {"recipe": "fast", "pca_dims": 256}
 _TARGET = "m2v_core.studio.work.demo:distill_demo"
 _MAX_SECONDS = 1800.0
-_SECONDS_BETWEEN_LOOKS = 1.0
+_IDLE_POLL_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -36,18 +36,18 @@ logger = logging.getLogger(__name__)
 class DemoModel:
     """A small model of one teacher, distilled once per release in the background.
 
-        <root>/<teacher, settings and version>/   a `Shelf` with this model alone
-        <root>/.making/                           the folder of its worker, laid out like that of a job
-        <root>/.lock                              held by the app that makes the model
+        <root>/<teacher, settings and version>/   a `Shelf` that contains only this model
+        <root>/.making/                           the folder of its worker, with the layout of a job folder
+        <root>/.lock                              held by the process that distills the model
 
-    Any number of apps can share `root`: one makes the model while the others wait.
+    Any number of app processes can share `root`: one distills the model while the others wait.
 
     Args:
-        root: Folder of the demo model; created when the model is made.
+        root: Folder of the demo model; created when the model is distilled.
         teacher: Hub name or folder of the teacher.
 
     Attributes:
-        id: Id of the model; the same for all apps of this release.
+        id: Id of the model; the same in all processes of this release.
         is_pending: Whether `make_in_background` has not finished yet.
     """
 
@@ -62,7 +62,7 @@ class DemoModel:
         self._record: ModelRecord | None = None
 
     def record(self) -> ModelRecord | None:
-        """Return what is known of the model; None until it has been made."""
+        """Return the record of the model; None until the model is distilled."""
         if self._record is None:
             self._record = self._shelf.record(self.id)
         return self._record
@@ -72,13 +72,13 @@ class DemoModel:
         return self._shelf.folder(self.id)
 
     def make_in_background(self, is_idle: Callable[[], bool], delay_seconds: float = 5.0) -> threading.Thread | None:
-        """Make the model in a daemon thread, in a worker process of the lowest priority.
+        """Distill the model in a worker process with the lowest priority, started by a daemon thread.
 
-        The worker ends with this process. If it fails, the reason is logged, and there is no demo model.
+        The worker exits when this process does. If it fails, the reason is logged, and there is no demo model.
 
         Args:
             is_idle: Returns whether no job is queued or running; the worker starts only then.
-            delay_seconds: How long to wait first.
+            delay_seconds: Seconds to wait first.
 
         Returns:
             The thread; None if the model exists.
@@ -91,21 +91,21 @@ class DemoModel:
         return thread
 
     def place(self, folder: Path) -> None:
-        """Move a saved model here in one rename, and remove those of other releases.
+        """Move a saved model to `root` with a single rename, and delete the demo models of other releases.
 
         Raises:
             ModelFormatError: `folder` is not a static model.
             SaveError: The model can't be written.
         """
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # In memory: Windows does not rename a folder that contains a mapped file.
+        # In memory, because Windows can't rename a folder that contains a memory-mapped file.
         model = StaticModel.from_pretrained(str(folder), load_in_memory=True)
         about = ModelRecord(self.id, NAME, self._teacher, _SETTINGS, added_at=time.time())
-        with self._shelf.new_folder() as unborn:
-            (unborn / "model").rmdir()
-            folder.rename(unborn / "model")
-            self._shelf.discard(self.id)  # a damaged one
-            self._shelf.place(unborn, described(about, model, unborn / "model"))
+        with self._shelf.new_folder() as staging:
+            (staging / "model").rmdir()
+            folder.rename(staging / "model")
+            self._shelf.discard(self.id)  # may exist but be damaged
+            self._shelf.place(staging, described(about, model, staging / "model"))
         self._shelf.empty_trash()
         for other in self._root.iterdir():
             if other.is_dir() and other not in (self._shelf.path, folder.parent):
@@ -117,17 +117,17 @@ class DemoModel:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             with exclusive(self._root / ".lock"):
                 while self.record() is None and not is_idle():
-                    time.sleep(_SECONDS_BETWEEN_LOOKS)
-                if self.record() is None:  # another app may have made it
+                    time.sleep(_IDLE_POLL_SECONDS)
+                if self.record() is None:  # another process may have distilled it
                     self._make()
         except (M2VError, OSError, subprocess.SubprocessError) as error:
-            logger.warning("The demo model could not be made: %s", error)
+            logger.warning("The demo model could not be distilled: %s", error)
         finally:
             self.is_pending = False
 
     def _make(self) -> None:
         making = JobFolder(self._root / ".making")
-        shutil.rmtree(making.path, ignore_errors=True)  # left behind by a killed app
+        shutil.rmtree(making.path, ignore_errors=True)  # left over from a killed process
         making.path.mkdir(mode=0o700)
         try:
             parameters = {"model_name": self._teacher, **_SETTINGS}
@@ -142,10 +142,10 @@ class DemoModel:
 
 
 def _run_worker(making: JobFolder) -> None:
-    """Run a worker to its end without a keeper, so that it ends as soon as this process closes its input.
+    """Run a worker to completion without a supervisor, so that it exits as soon as this process closes its input.
 
     Raises:
-        SubprocessError: It takes too long.
+        SubprocessError: The worker exceeds the time limit.
     """
     orders: dict[str, Any] = {
         "folder": str(making.path),
@@ -160,7 +160,7 @@ def _run_worker(making: JobFolder) -> None:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            # Offline, the bundled copy of the teacher is loaded.
+            # In offline mode, the bundled copy of the teacher is loaded.
             env=worker_environment() | {"HF_HUB_OFFLINE": "1"},
             text=True,
             encoding="utf-8",

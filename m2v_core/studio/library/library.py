@@ -1,4 +1,4 @@
-"""Adding, loading, selecting and deleting an owner's models; every call names the owner."""
+"""Adding, loading, selecting and deleting an owner's models; every call takes the owner."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from m2v_core.studio.library.shelf import (
     Refusal,
     Shelf,
     Source,
-    checked_name,
     described,
-    free_name,
     is_model_id,
     not_found,
-    usable_name,
+    sanitize_name,
+    unique_name,
+    validate_name,
 )
 
-# Windows does not rename or delete a folder that contains a mapped file.
+# Windows can't rename or delete a folder that contains a memory-mapped file.
 _LOAD_IN_MEMORY = os.name == "nt"
 
 
 class Library:
-    """The models under one folder.
+    """The models of all owners, stored in one folder.
 
         <root>/<hash of the owner>/   the `Shelf` of this owner
 
     Any number of libraries, threads and processes can share a folder. For another owner's model, every call raises
-    `NotFoundError`, as if it did not exist.
+    `NotFoundError`, as if the model did not exist.
 
     Args:
-        root: Created if missing, readable by this user only.
-        jobs: Finished distillations to add to their owners' libraries; None for none.
-        demo: A model that every owner can load and select, but not change; it counts against no limit.
+        root: Folder of the models, created if missing and readable only by this user.
+        jobs: Job store whose finished distillations are added to their owners' libraries; None for no jobs.
+        demo: A model that every owner can load and select, but not change; it does not count toward any limit.
         max_models_per_owner: Maximum number of models of one owner.
         max_model_bytes: Maximum size of one model, unpacked.
         max_bytes: Maximum size of all models of all owners; None for no limit.
-        keep_seconds: Delete models that were not opened for longer; None to keep them.
+        keep_seconds: Delete models that were not opened for this long; None to keep them.
         max_loaded: Maximum number of models in memory.
 
     Attributes:
@@ -87,8 +87,8 @@ class Library:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def contents(self, owner: str) -> Contents:
-        """Return an owner's models; distillations that have finished in the meantime are added first, or refused."""
-        refused = self._adopt_all(owner)
+        """Return an owner's models, after trying to add newly finished distillations."""
+        refused = self._add_finished_jobs(owner)
         shelf = self._shelf(owner)
         models, picked_id = shelf.records(), shelf.picked_id()
         demo = self.demo.record() if self.demo is not None else None
@@ -103,10 +103,10 @@ class Library:
         return self.contents(owner).models
 
     def get(self, model_id: str, owner: str) -> ModelRecord:
-        """Return the record of a model; its id can be that of a finished distillation.
+        """Return the record of a model; its id may also be that of a finished distillation job.
 
         Raises:
-            NotFoundError: No such model, or not this owner's.
+            NotFoundError: The model does not exist, or has another owner.
         """
         record = self._demo_record(model_id) or self._shelf(owner).record(model_id)
         if record is None:
@@ -120,7 +120,7 @@ class Library:
         """Return the record of a model that its owner may change or publish.
 
         Raises:
-            NotFoundError: No such model, or not this owner's.
+            NotFoundError: The model does not exist, or has another owner.
             InputError: It is the demo model.
         """
         if self._demo_record(model_id) is not None:
@@ -134,7 +134,7 @@ class Library:
         """Return the saved model's folder; don't write to it.
 
         Raises:
-            NotFoundError: No such model, or not this owner's.
+            NotFoundError: The model does not exist, or has another owner.
         """
         self.get(model_id, owner)
         folder = self._shelf(owner).folder(model_id)
@@ -143,25 +143,25 @@ class Library:
         return folder / "model"
 
     def load(self, model_id: str, owner: str) -> StaticModel:
-        """Return the model, from memory if it was used recently; the same object for the same model.
+        """Load a model, or return the cached object if it was used recently.
 
         Raises:
-            NotFoundError: No such model, or not this owner's.
+            NotFoundError: The model does not exist, or has another owner.
             ModelFormatError: Its files are damaged.
         """
         path = self.folder(model_id, owner)
         if (model := self._loaded.get(path)) is not None:
             return model
-        # Records the time of use; a read-only disk is no reason not to load.
+        # Record the time of use; loading must also work on a read-only disk.
         with contextlib.suppress(OSError):
             (path.parent / "record.json").touch()
         return self._loaded.put(path, StaticModel.from_pretrained(str(path), load_in_memory=_LOAD_IN_MEMORY))
 
     def add_from_job(self, job_id: str, owner: str) -> ModelRecord:
-        """Add the model of a finished distillation, unless it was added before, and return its record.
+        """Add the model of a finished distillation, unless it was already added, and return its record.
 
         Raises:
-            NotFoundError: No such job, not this owner's, not done, or not a distillation.
+            NotFoundError: The job does not exist, has another owner, is not done, or is not a distillation.
             LimitError: The library is full.
             SaveError: The model can't be written.
         """
@@ -170,21 +170,21 @@ class Library:
         job = self._jobs.get(job_id, owner)
         folder = self._jobs.result_folder(job_id, owner)
         if job.kind != "distill":
-            raise NotFoundError(f"This job made no model, as its kind is {job.kind!r}.")
+            raise NotFoundError(f"This job produced no model, because its kind is {job.kind!r}.")
         if (record := self._shelf(owner).record(job_id)) is not None:
             return record
         parameters = {name: value for name, value in job.parameters.items() if name not in AFTERWARDS}
         about = ModelRecord(
-            job_id, usable_name(job.title), str(parameters.pop("model_name", "")) or None, parameters, "job"
+            job_id, sanitize_name(job.title), str(parameters.pop("model_name", "")) or None, parameters, "job"
         )
         about = replace(about, added_at=job.finished_at or time.time())
         return self._add(owner, about, lambda target: intake.copy_model_folder(folder, target, self._max_model_bytes))
 
     def add_from_folder(self, folder: str | Path, owner: str, name: str | None = None) -> ModelRecord:
-        """Add a copy of the model in a local folder, which must be trusted because links are followed.
+        """Add a copy of the model in a local folder, which must be trusted because symbolic links are followed.
 
         Raises:
-            NotFoundError: No such folder.
+            NotFoundError: The folder does not exist.
             ModelFormatError: It contains no static model, or a damaged one.
             InputError: The name is invalid.
             LimitError: The model is too large, or the library is full.
@@ -195,15 +195,15 @@ class Library:
         return self._add(owner, about, lambda target: intake.copy_model_folder(folder, target, self._max_model_bytes))
 
     def add_from_files(self, files: Mapping[str, Path], owner: str, name: str | None = None) -> ModelRecord:
-        """Add a copy of the model in separate files.
+        """Add a copy of a model that is passed as separate files.
 
         Args:
-            files: The files by their paths in the model's folder: `{"config.json": ..., ...}`.
+            files: Maps each path in the model's folder to a file: `{"config.json": ..., ...}`.
             owner: Owner of the model.
             name: Name of the model; None for the default.
 
         Raises:
-            ModelFormatError: They are not a static model, or a damaged one.
+            ModelFormatError: The files are not a static model, or are damaged.
             InputError: The name is invalid.
             LimitError: The model is too large, or the library is full.
             SaveError: The model can't be written.
@@ -212,12 +212,12 @@ class Library:
         return self._add(owner, about, lambda target: intake.copy_model_files(files, target, self._max_model_bytes))
 
     def add_from_zip(self, zip_path: str | Path, owner: str, name: str | None = None) -> ModelRecord:
-        """Add the model in an untrusted ZIP archive; `intake.unpack_model` lists what is refused.
+        """Add the model in an untrusted ZIP archive; see `intake.unpack_model` for what is rejected.
 
         Raises:
-            NotFoundError: No such file.
+            NotFoundError: The file does not exist.
             ModelFormatError: It contains no static model, or a damaged one.
-            InputError: Not a ZIP archive, or a malicious one; or the name is invalid.
+            InputError: The file is not a ZIP archive or is malicious, or the name is invalid.
             LimitError: The model is too large, or the library is full.
             SaveError: The model can't be written.
         """
@@ -229,8 +229,8 @@ class Library:
         """Add the current version of the model in a Hub repository.
 
         Raises:
-            NotFoundError: No such repository.
-            HubError: The Hub can't be reached, or refuses access.
+            NotFoundError: The repository does not exist.
+            HubError: The Hub can't be reached, or denies access.
             ModelFormatError: The repository contains no static model.
             InputError: The name is invalid.
             LimitError: The model is too large, or the library is full.
@@ -248,11 +248,11 @@ class Library:
         """Rename a model and return its new record.
 
         Raises:
-            NotFoundError: No such model, or not this owner's.
+            NotFoundError: The model does not exist, or has another owner.
             InputError: The name is empty, too long, or in use; or it is the demo model.
             SaveError: The record can't be written.
         """
-        name = checked_name(name)
+        name = validate_name(name)
         self.get_own(model_id, owner)
         shelf = self._shelf(owner)
         with saving("The new name"), shelf.locked():
@@ -264,17 +264,17 @@ class Library:
         return record
 
     def delete(self, model_id: str, owner: str) -> None:
-        """Delete a model and the job that made it.
+        """Delete a model and the job that created it.
 
         Raises:
-            NotFoundError: No such model, or not this owner's.
+            NotFoundError: The model does not exist, or has another owner.
             InputError: It is the demo model.
             SaveError: It can't be removed.
         """
         self.get_own(model_id, owner)
         shelf = self._shelf(owner)
         with saving("The library"), shelf.locked():
-            # The job first: while it exists, its model is added again.
+            # Delete the job first; otherwise its model would be added again.
             if self._jobs is not None:
                 with contextlib.suppress(NotFoundError):
                     self._jobs.delete(model_id, owner)
@@ -282,17 +282,17 @@ class Library:
         shelf.empty_trash()
 
     def pick(self, model_id: str, owner: str) -> ModelRecord:
-        """Select a model on all pages of this owner.
+        """Select a model for this owner, on all pages.
 
         Raises:
-            NotFoundError: No such model, or not this owner's.
-            SaveError: The choice can't be written.
+            NotFoundError: The model does not exist, or has another owner.
+            SaveError: The selection can't be written.
         """
         record = self.get(model_id, owner)
         shelf = self._shelf(owner)
         if self._demo_record(model_id) is not None and not shelf.records():
-            return record  # already selected, until the user's first model replaces it
-        with saving("The choice"), shelf.locked():
+            return record  # already selected, until the user adds a first model
+        with saving("The selection"), shelf.locked():
             shelf.pick(model_id)
         return record
 
@@ -314,31 +314,31 @@ class Library:
         return removed
 
     def _about(self, source: Source, name: str | None, fallback: str, origin: str) -> ModelRecord:
-        chosen = checked_name(name) if name and name.strip() else usable_name(fallback)
+        chosen = validate_name(name) if name and name.strip() else sanitize_name(fallback)
         return ModelRecord(token_hex(16), chosen, None, {}, source, origin, added_at=time.time())
 
     def _add(self, owner: str, about: ModelRecord, fill: Callable[[Path], None]) -> ModelRecord:
-        """Fill a hidden folder, open the model in it, and move it into the shelf in one rename."""
+        """Fill a hidden folder, open the model in it, and move it to the shelf with a single rename."""
         shelf = self._shelf(owner)
         self.clean()
-        with saving("The model"), shelf.new_folder() as unborn:
-            self._check_limits(shelf, 0)  # before the work, and again below, under the lock
-            fill(unborn / "model")
-            model = StaticModel.from_pretrained(str(unborn / "model"), load_in_memory=_LOAD_IN_MEMORY)
-            record = described(about, model, unborn / "model")
+        with saving("The model"), shelf.new_folder() as staging:
+            self._check_limits(shelf, 0)  # fail early; checked again below, under the lock
+            fill(staging / "model")
+            model = StaticModel.from_pretrained(str(staging / "model"), load_in_memory=_LOAD_IN_MEMORY)
+            record = described(about, model, staging / "model")
             with shelf.locked():
                 if (earlier := shelf.record(record.id)) is not None:
                     return earlier
                 self._check_limits(shelf, record.n_bytes)
-                record = replace(record, name=free_name(record.name, {other.name for other in shelf.records()}))
-                shelf.place(unborn, record)
+                record = replace(record, name=unique_name(record.name, {other.name for other in shelf.records()}))
+                shelf.place(staging, record)
                 if self._demo_record(shelf.picked_id() or "") is not None:
                     shelf.pick(record.id)
         self._loaded.put(shelf.folder(record.id) / "model", model)
         return record
 
-    def _adopt_all(self, owner: str) -> list[Refusal]:
-        """Add the distillations that have finished since the last call; return those that can't be, oldest first."""
+    def _add_finished_jobs(self, owner: str) -> list[Refusal]:
+        """Add newly finished distillations; return those that can't be added, oldest first."""
         refused: list[Refusal] = []
         if self._jobs is None:
             return refused
@@ -349,8 +349,8 @@ class Library:
                     self.add_from_job(job.id, owner)
                 except NotFoundError:  # deleted in the meantime
                     continue
-                except M2VError as error:  # the others are added all the same
-                    refused.append(Refusal(job.id, usable_name(job.title), str(error), isinstance(error, LimitError)))
+                except M2VError as error:  # continue with the others
+                    refused.append(Refusal(job.id, sanitize_name(job.title), str(error), isinstance(error, LimitError)))
         return refused
 
     def _check_limits(self, shelf: Shelf, n_bytes: int) -> None:
@@ -379,6 +379,6 @@ class Library:
         return [Shelf(path) for path in self._root.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
     def _discard(self, shelf: Shelf, model_id: str) -> None:
-        """Remove a model in one rename; the caller holds the shelf's lock, and empties the trash later."""
+        """Remove a model with a single rename; the caller holds the shelf's lock, and empties the trash later."""
         shelf.discard(model_id)
         self._loaded.remove(shelf.folder(model_id) / "model")

@@ -24,20 +24,20 @@ Source = Literal["job", "zip", "files", "folder", "hub"]
 
 _MAX_NAME_CHARS = 96  # as on the Hub
 _ID = re.compile("[0-9a-f]{32}")
-_UNBORN = ".adding-"
+_STAGING = ".adding-"
 _TRASH = ".removed-"
-_SECONDS_TO_ADD = 3600.0  # another process may still be adding anything younger
+_MAX_ADD_SECONDS = 3600.0  # another process may still be filling newer folders
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A finished distillation that is not in the library.
+    """A finished distillation that could not be added to the library.
 
     Attributes:
-        id: Its job.
-        name: What its model would be called.
+        id: Id of its job.
+        name: Name that its model would have.
         reason: Why it could not be added, and what to do.
-        is_for_room: Whether it will be added once there is room.
+        is_for_room: Whether it will be added once there is enough space.
     """
 
     id: str
@@ -48,18 +48,18 @@ class Refusal:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """The facts of a model that are stored next to it.
+    """Metadata of a model, stored next to it.
 
     Attributes:
-        id: Name on disk and in URLs, unguessable; that of its job for a distilled model.
+        id: Unguessable id, used on disk and in URLs; for a distilled model, the id of its job.
         name: Name chosen by the owner, unique among the owner's models.
         teacher: Its teacher; None if unknown.
-        recipe: Parameters of its distillation; for a model from elsewhere, only the name of the recipe, if known.
-        source: Where it is from: `"job"`, `"zip"`, `"files"`, `"folder"` or `"hub"`.
-        origin: The repository or file it is from; empty for a distilled model.
+        recipe: Parameters of its distillation; for other models, only the name of the recipe, if known.
+        source: Where it came from: `"job"`, `"zip"`, `"files"`, `"folder"` or `"hub"`.
+        origin: The repository or file it came from; empty for a distilled model.
         dim: Width of its embeddings.
-        n_rows: Rows of its table.
-        n_tokens: Entries of its vocabulary, which may share rows.
+        n_rows: Number of rows in its table.
+        n_tokens: Number of entries in its vocabulary, which may share rows.
         dtype: Number format of its table.
         n_bytes: Size of its files.
         added_at: Seconds since the epoch.
@@ -94,10 +94,10 @@ class Contents:
 
     Attributes:
         models: The owner's models, newest first.
-        picked: The selected model: the one selected last, else the newest, else the demo model; None without any.
+        picked: The selected model: by default the newest one, or else the demo model; None if there are no models.
         refused: Finished distillations that can't be added, oldest first; each call tries to add them again.
-        demo: The demo model; None without one.
-        is_demo_pending: Whether the demo model is being made.
+        demo: The demo model; None if there is none.
+        is_demo_pending: Whether the demo model is still being distilled.
     """
 
     models: list[ModelRecord]
@@ -112,7 +112,7 @@ class Contents:
         return self.models if self.demo is None else [*self.models, self.demo]
 
 
-def checked_name(name: str) -> str:
+def validate_name(name: str) -> str:
     """Return the name with whitespace collapsed.
 
     Raises:
@@ -120,21 +120,21 @@ def checked_name(name: str) -> str:
     """
     name = " ".join(name.split())
     if not name:
-        raise InputError("The name is empty. Type one.")
+        raise InputError("The name is empty. Enter a name.")
     if len(name) > _MAX_NAME_CHARS:
-        raise InputError(f"The name has {len(name)} characters, and at most {_MAX_NAME_CHARS} are allowed. Shorten it.")
+        raise InputError(f"The name has {len(name)} characters; the maximum is {_MAX_NAME_CHARS}. Shorten it.")
     if not name.isprintable():
-        raise InputError(f"The name {name!r} contains invisible characters. Type it again.")
+        raise InputError(f"The name {name!r} contains invisible characters. Retype it.")
     return name
 
 
-def usable_name(name: str) -> str:
+def sanitize_name(name: str) -> str:
     """Return the name without invisible characters; "model" if nothing remains."""
     seen = "".join(character for character in " ".join(name.split()) if character.isprintable())
     return seen[:_MAX_NAME_CHARS].strip() or "model"
 
 
-def free_name(name: str, taken: Collection[str]) -> str:
+def unique_name(name: str, taken: Collection[str]) -> str:
     """Return the name, or the first of "name (2)", "name (3)" and so on that is not taken."""
     number = 1
     free = name
@@ -150,7 +150,7 @@ def described(about: ModelRecord, model: StaticModel, path: Path) -> ModelRecord
     return replace(
         about,
         teacher=about.teacher or model.base_model_name or model.config.get("m2v", {}).get("teacher"),
-        recipe={**about.recipe, **_noted_recipe(model)},
+        recipe={**about.recipe, **_recorded_recipe(model)},
         dim=model.dim,
         n_rows=len(model.token_embeddings),
         n_tokens=len(model.tokens),
@@ -159,10 +159,10 @@ def described(about: ModelRecord, model: StaticModel, path: Path) -> ModelRecord
     )
 
 
-def _noted_recipe(model: StaticModel) -> dict[str, str]:
+def _recorded_recipe(model: StaticModel) -> dict[str, str]:
     settings = model.config.get("m2v")
     recipe = settings.get("recipe") if isinstance(settings, Mapping) else None
-    return {"recipe": usable_name(recipe)} if isinstance(recipe, str) and recipe.strip() else {}
+    return {"recipe": sanitize_name(recipe)} if isinstance(recipe, str) and recipe.strip() else {}
 
 
 class Shelf:
@@ -173,7 +173,7 @@ class Shelf:
         <shelf>/picked.json        the selected model
 
     Args:
-        path: The folder; missing as long as its owner has no models.
+        path: The folder; does not exist until a model is added.
     """
 
     def __init__(self, path: Path) -> None:
@@ -190,7 +190,7 @@ class Shelf:
         return self.path / model_id
 
     def folders(self) -> Iterator[Path]:
-        """Return the folders of all models, in no order."""
+        """Return the folders of all models, in no particular order."""
         return (path for path in self.path.iterdir() if is_model_id(path.name)) if self.path.is_dir() else iter(())
 
     def record(self, model_id: str) -> ModelRecord | None:
@@ -207,28 +207,28 @@ class Shelf:
         return sorted(records, key=lambda record: (-record.added_at, record.id))
 
     def locked(self) -> AbstractContextManager[None]:
-        """Return the lock of this shelf, against other threads and processes."""
+        """Return the lock of this shelf, which excludes other threads and processes."""
         return exclusive(self.path / ".lock")
 
     @contextlib.contextmanager
     def new_folder(self) -> Iterator[Path]:
-        """Yield a hidden folder with an empty folder `model`; it is removed at the end, unless `place` moved it."""
-        unborn = self.path / f"{_UNBORN}{token_hex(8)}"
+        """Yield a hidden folder with an empty subfolder `model`; it is removed on exit unless `place` moved it."""
+        staging = self.path / f"{_STAGING}{token_hex(8)}"
         try:
             self.path.mkdir(mode=0o700, exist_ok=True)
-            unborn.mkdir()
-            (unborn / "model").mkdir()
-            yield unborn
-        except M2VError as error:  # the server's paths are private
-            error.args = tuple(str(part).replace(f"{unborn / 'model'}{os.sep}", "") for part in error.args)
+            staging.mkdir()
+            (staging / "model").mkdir()
+            yield staging
+        except M2VError as error:  # don't reveal server paths
+            error.args = tuple(str(part).replace(f"{staging / 'model'}{os.sep}", "") for part in error.args)
             raise
         finally:
-            shutil.rmtree(unborn, ignore_errors=True)
+            shutil.rmtree(staging, ignore_errors=True)
 
-    def place(self, unborn: Path, record: ModelRecord) -> None:
-        """Move a new folder into the shelf in one rename; the caller holds the lock."""
-        replace_json(unborn / "record.json", record.to_json())
-        unborn.rename(self.path / record.id)
+    def place(self, staging: Path, record: ModelRecord) -> None:
+        """Move a new folder into the shelf with a single rename; the caller holds the lock."""
+        replace_json(staging / "record.json", record.to_json())
+        staging.rename(self.path / record.id)
 
     def write_record(self, record: ModelRecord) -> None:
         """Replace the record of a model; the caller holds the lock."""
@@ -239,24 +239,24 @@ class Shelf:
         replace_json(self.path / "picked.json", {"id": model_id})
 
     def picked_id(self) -> str | None:
-        """Return the id of the selected model, which may be deleted; None without one."""
+        """Return the id of the selected model, which may have been deleted; None if there is none."""
         try:
             return str(read_json(self.path / "picked.json")["id"])
         except (OSError, KeyError, TypeError, ValueError):
             return None
 
     def discard(self, model_id: str) -> None:
-        """Remove a model in one rename; the caller holds the lock, and empties the trash later."""
+        """Remove a model with a single rename; the caller holds the lock, and empties the trash later."""
         folder = self.path / model_id
         with contextlib.suppress(FileNotFoundError):
             folder.rename(folder.with_name(f"{_TRASH}{folder.name}-{token_hex(4)}"))
 
     def empty_trash(self) -> None:
-        """Delete removed models, and what a crash left of models being added."""
+        """Delete removed models, and incomplete ones left over from crashes."""
         for path in self.path.glob(f"{_TRASH}*"):
             shutil.rmtree(path, ignore_errors=True)
-        for path in self.path.glob(f"{_UNBORN}*"):
-            if age_seconds(path) > _SECONDS_TO_ADD:
+        for path in self.path.glob(f"{_STAGING}*"):
+            if age_seconds(path) > _MAX_ADD_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -266,12 +266,12 @@ def is_model_id(text: str) -> bool:
 
 
 def not_found() -> NotFoundError:
-    """Return the error for a model that is missing or another owner's."""
+    """Return the error for a model that does not exist or has another owner."""
     return NotFoundError("Model not found. It may have been deleted: see your library.")
 
 
 def _read_record(folder: Path) -> ModelRecord | None:
-    """Return the record, restored if it is damaged; None without a model that can be opened."""
+    """Return the record, restored if it is damaged; None if there is no model, or it can't be opened."""
     try:
         record = ModelRecord.from_json(read_json(folder / "record.json"))
         if record.id == folder.name:

@@ -158,7 +158,7 @@ class _TeacherProcess:
             return np.asarray(answer["vector"], dtype=np.float32)
 
     def close(self) -> None:
-        # The lock lets a query in progress finish.
+        # Wait for a query in progress to finish.
         with self._lock:
             assert self._process.stdin is not None and self._process.stdout is not None
             with contextlib.suppress(OSError):
@@ -174,7 +174,7 @@ class _TeacherProcess:
 def main(teacher: str, memory_bytes: str) -> None:
     """Load a teacher and answer queries until the end of the input."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # keep output of libraries out of the answers
+    os.dup2(2, 1)  # keep library output out of the answers
     if sys.platform != "win32":
         os.umask(0o077)
     memory_cap.cap(int(memory_bytes) or None)
@@ -195,7 +195,9 @@ def main(teacher: str, memory_bytes: str) -> None:
     except Exception as error:  # the app reports it
         traceback.print_exc()
         message = "The teacher could not be used."
-        send({"error": memory_cap.message(int(memory_bytes) or None) if memory_cap.is_shortage(error) else message})
+        send(
+            {"error": memory_cap.message(int(memory_bytes) or None) if memory_cap.is_out_of_memory(error) else message}
+        )
 
 
 if __name__ == "__main__":

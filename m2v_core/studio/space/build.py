@@ -53,7 +53,9 @@ def build_space(
         SaveError: `target` contains other files, or can't be written.
     """
     if missing := [name for name in (*FILES, "constraints.txt") if not (checkout / name).is_file()]:
-        raise NotFoundError(f"{checkout} is not a checkout of this project: it has no {missing[0]}. Run this in one.")
+        raise NotFoundError(
+            f"{checkout} is not a checkout of this project: it has no {missing[0]}. Run this in a checkout."
+        )
     settings = load_settings(checkout / SETTINGS_FILE.name)
     _check_target(target, overwrite)
     texts = {"README.md": readme(settings), "requirements.txt": requirements(settings, checkout, extra_index_url)}
@@ -162,7 +164,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
     is_space = all((target / name).is_file() for name in ("README.md", "requirements.txt", *FILES))
     # A checkout must never be overwritten.
     if not is_space or (target / "constraints.txt").exists() or (target / ".git").exists():
-        raise SaveError(f"{target} contains other files than a Space. Choose a folder that doesn't exist.")
+        raise SaveError(f"{target} contains files that do not belong to a Space. Choose a folder that doesn't exist.")
     if not overwrite:
         raise SaveError(f"{target} already contains a Space. Choose another folder, or add --overwrite.")
 

@@ -1,4 +1,4 @@
-"""Compilation of the kernels on a Space that has only their sources.
+"""Compilation of the kernels on a Space that contains only their source code.
 
 A Space installs requirements.txt before its files are copied, so pip can't build this package. `m2v space build`
 includes the compiled module if possible; otherwise the app compiles it before its first import.
@@ -39,8 +39,8 @@ def compile_kernels(folder: Path) -> None:
         project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
         (extension,) = project["tool"]["setuptools"]["ext-modules"]
         # Compiled to a temporary folder and renamed, so that no process imports an incomplete module.
-        with tempfile.TemporaryDirectory(dir=module.parent) as beside:
-            output = Path(beside, module.name)
+        with tempfile.TemporaryDirectory(dir=module.parent) as scratch:
+            output = Path(scratch, module.name)
             include = f"-I{sysconfig.get_path('include')}"
             options = [*extension["extra-compile-args"], "-fPIC", "-shared", include, "-o", str(output)]
             command = [compiler, *options, *extension["sources"]]

@@ -52,7 +52,7 @@ class Limits:
         speed_models: Number of models in a speed comparison.
         speed_texts: Number of texts in a speed comparison.
         evaluation_models: Number of models in an evaluation.
-        evaluation_texts: Number of texts in an evaluation, for fidelity and for the test data each.
+        evaluation_texts: Number of texts in an evaluation, separately for fidelity and for the test data.
         api_texts: Number of texts in an API request.
         text_characters: Number of characters of a text in an API request.
     """
@@ -102,7 +102,7 @@ class SpaceSettings:
         sdk_version: Version of the SDK.
         python_version: For example "3.11".
         app_file: Script to run.
-        hardware: Suggested hardware for duplicates.
+        hardware: Suggested hardware for duplicated Spaces.
         extras: Extras of pyproject.toml to install.
         oauth_scopes: Permissions requested on sign-in.
         preloaded_models: Repositories to download during the build, each followed by a space and its files.

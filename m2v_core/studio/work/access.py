@@ -53,7 +53,7 @@ def check_teacher(order: WorkOrder, teacher: str) -> str | None:
 def open_encoder(order: WorkOrder, spec: str, name: str) -> Encoder:
     """Open an encoder, as `m2v eval` does.
 
-    Pass models of the library as `static:`, whatever their files state, because they may be uploaded by strangers.
+    Pass library models as `static:`, whatever their files declare, because they may be untrusted uploads.
 
     Args:
         order: The job, with the device and the maximum size of a teacher.

@@ -1,4 +1,4 @@
-"""The work of the demo model's worker."""
+"""The function that the demo model's worker runs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from m2v_core.studio.work.distilling import distill
 
 
 def distill_demo(order: WorkOrder) -> Mapping[str, Any]:
-    """As `distill`, at the lowest priority.
+    """Run `distill` at the lowest priority.
 
-    Nothing enters the shared cache: it records how long stages take, and at this priority they may take much longer.
+    Nothing is written to the shared cache, because the stage timings recorded there would be too long at this priority.
     """
     if hasattr(os, "nice"):
         os.nice(19)

@@ -42,7 +42,7 @@ def default_name(teacher: str, dim: object = None, words_file: str | None = None
 
 
 def _slug(text: str) -> str:
-    """Replace characters that are not allowed in a name by hyphens."""
+    """Replace characters that are not allowed in a name with hyphens."""
     return re.sub(r"[^a-z0-9._]+|\.{2,}", "-", text).strip("-._")
 
 
@@ -107,7 +107,7 @@ def distill(order: WorkOrder) -> Mapping[str, Any]:
     reporter.start("save", 1)
     model.save_pretrained(order.staging, name, license=license)
     reporter.advance(1)
-    if not extra.get("publish"):  # which includes its own check
+    if not extra.get("publish"):  # publishing includes its own check
         reporter.start("check")
         _check_saved(model, order.staging)
     n_bytes = sum(file.stat().st_size for file in order.staging.iterdir())

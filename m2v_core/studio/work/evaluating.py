@@ -127,7 +127,7 @@ def _frontier(order: WorkOrder, tasks: Sequence[Task]) -> tuple[list[dict[str, A
 
 
 class _CachingEncoder:
-    """A teacher with a cache of embeddings, which fidelity, tasks and frontier share."""
+    """A teacher with a cache of embeddings that is shared by fidelity, tasks and frontier."""
 
     def __init__(self, encoder: Encoder, cancel: threading.Event) -> None:
         self._encoder = encoder

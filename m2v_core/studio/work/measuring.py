@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SECONDS, _ROUNDS = 3.0, 3  # of the speed measurement per encoder
+_SECONDS, _ROUNDS = 3.0, 3  # speed measurement, per encoder
 _FIDELITY_SECONDS = 90.0  # fidelity is skipped if the teacher needs longer
 _SEED = 20
 _STEP_TEXTS = 64  # between checks for cancellation
@@ -34,7 +34,7 @@ def speed(order: WorkOrder) -> Mapping[str, Any]:
     """Compare the speed of encoders.
 
     `models` is a list of `{"name": ..., "path": ...}`; `teacher` is a name or None; `with_peer` also measures each
-    model in the model2vec package; `texts` replace the bundled sample.
+    model with the model2vec package; `texts` replace the bundled sample.
 
     Returns:
         `SpeedComparison.to_json()`; the same is written to `speed.json`.
@@ -88,7 +88,7 @@ def _peer_name(name: str) -> str:
 def measure(
     model: StaticModel, teacher: str, device: str | None, reporter: ProgressReporter
 ) -> tuple[Measured, dict[str, Any]]:
-    """Measure a new model briefly; return the values for its card, and more as JSON values; empty if it failed.
+    """Measure a new model briefly; return the values for its card, and all values as JSON; empty on failure.
 
     The speed is measured for a few seconds on this machine. Fidelity is measured if the teacher is small enough to load
     again, and fast enough to encode the number of sentences that `evidence` requires.
@@ -109,7 +109,7 @@ def measure(
     except Cancelled:
         raise
     except M2VError as error:
-        logger.warning("Nothing was measured: %s", error)
+        logger.warning("The measurement failed: %s", error)
         return Measured(), {**vars(Measured()), "n_fidelity_texts": 0}
     reporter.advance(1)
     speed_of_model, times = found.encoders[0], found.times_the_teacher(found.encoders[0])

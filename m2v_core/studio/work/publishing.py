@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 _READERS = ("model2vec", "sentence-transformers")
 _MAX_CHECKS = 200  # cached results of earlier checks
-_TOLERANCE = 1e-3  # absolute, of unit vectors; number formats differ by less
+_TOLERANCE = 1e-3  # absolute, for unit vectors; differences between number formats are smaller
 _ERRORS = (M2VError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
 
 
@@ -78,9 +78,9 @@ def push_model(order: WorkOrder, folder: Path, destination: Mapping[str, Any]) -
 
 
 def _thumbnail(order: WorkOrder, folder: Path, repo_id: str) -> bytes | None:
-    """Draw the model's share card; None if that fails, because the model can be published without it.
+    """Draw the model's share card; None if that fails, because the card is optional.
 
-    The folder `maps` of the job contains cached topics and UMAPs. Without a cached UMAP, the card shows a PCA map.
+    The job's parameter `maps` is a folder of cached topics and UMAPs. Without a cached UMAP, the card shows a PCA map.
     """
     from m2v_core.exploration.neighbors import WordNeighbors
     from m2v_core.exploration.projection import pca_map, read_map, sample_rows, umap_key
@@ -214,7 +214,7 @@ def check_readers(folder: Path, reporter: ProgressReporter) -> list[str]:
 
 
 def _known_texts(model: StaticModel) -> list[str]:
-    """Build two texts of words in the model's vocabulary, as libraries may treat unknown words differently."""
+    """Build two texts of words in the model's vocabulary, because libraries may treat unknown words differently."""
     words = []
     for token in model.tokens:
         word = re.sub(r"^(##|[▁Ġ]+)", "", token)

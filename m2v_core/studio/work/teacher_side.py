@@ -1,7 +1,7 @@
 """Jobs that compute the teacher's embeddings of a model's words or a user's documents, for comparison.
 
-The embeddings include all modules of the Sentence Transformer. They are saved in the job's result, which the app
-memory-maps.
+The embeddings are computed with all modules of the Sentence Transformer. They are saved in the job's result, which the
+app memory-maps.
 """
 
 from __future__ import annotations

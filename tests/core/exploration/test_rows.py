@@ -48,7 +48,7 @@ def test_the_index_rejects_what_exact_search_rejects() -> None:
     index = RowIndex(topics(20), max_exact_rows=0)
     with pytest.raises(InputError, match="k is 0"):
         index.search(topics(1), 0)
-    with pytest.raises(InputError, match="equally wide"):
+    with pytest.raises(InputError, match="have the same width"):
         index.search(np.ones((1, 3), dtype=np.float32), 1)
 
 

@@ -64,7 +64,7 @@ def test_encode_can_build_the_index(model_folder, encoded_once, tmp_path):
         (["search", "VECTORS", "-"], "There is no query"),
         (["search", "VECTORS", "fox", "--model", "absent"], "absent"),
         (["index", "absent"], "absent does not exist"),
-        (["index", "VECTORS", "--engine", "faiss", "--dtype", "int8"], "faiss supports float32 or float16"),
+        (["index", "VECTORS", "--engine", "faiss", "--dtype", "int8"], "A faiss index supports float32 or float16"),
     ],
 )
 def test_errors_are_one_line(arguments, message, vectors, monkeypatch):

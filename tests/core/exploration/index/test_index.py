@@ -200,7 +200,7 @@ def test_cancelled_and_concurrent_builds(vectors, model):
     with pytest.raises(Cancelled):
         build_index(vectors, restart=True, progress=lambda event: cancel.set(), cancel=cancel)
     assert sorted((path.name, path.read_bytes()) for path in vectors.iterdir()) == before
-    with pytest.raises(SaveError, match=r"Another run is building .*_index\.usearch"):
+    with pytest.raises(SaveError, match=r"Another process is building .*_index\.usearch"):
         build_index(vectors, restart=True, progress=lambda event: build_index(vectors, restart=True))
     check_search(vectors, model)
 
@@ -335,7 +335,7 @@ def test_paths_without_vectors(tmp_path, encoded_once):
     cases = {
         tmp_path / "absent": (NotFoundError, "absent does not exist"),
         tmp_path / "empty": (NotFoundError, "empty is not a folder of embeddings"),
-        tmp_path / "begun": (NotFoundError, "begun contains no finished file yet"),
+        tmp_path / "begun": (NotFoundError, "begun contains no finished files yet"),
         tmp_path / "notes.txt": (NotFoundError, "notes.txt is neither a folder nor a Parquet file"),
         tmp_path / "broken.parquet": (InputError, "can't be read as Parquet"),
         encoded_once / "texts": (NotFoundError, "texts is not a folder of embeddings"),
@@ -352,7 +352,7 @@ def test_paths_without_vectors(tmp_path, encoded_once):
     [
         ({"engine": "annoy"}, "engine must be one of usearch, faiss, not 'annoy'"),
         ({"dtype": "int4"}, "dtype must be one of float32, float16, int8, not 'int4'"),
-        ({"engine": "faiss", "dtype": "int8"}, "faiss supports float32 or float16, not int8"),
+        ({"engine": "faiss", "dtype": "int8"}, "A faiss index supports float32 or float16, not int8"),
         ({"threads": 0}, "threads must be at least 1, not 0"),
         ({"model": "/absent"}, "absent"),
     ],

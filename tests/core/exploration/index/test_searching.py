@@ -196,7 +196,7 @@ def test_invalid_queries(is_indexed, vectors):
     search = VectorSearch(vectors)
     with pytest.raises(InputError, match="k is 0"):
         search.search(np.ones((1, 24), np.float32), 0)
-    with pytest.raises(InputError, match="equally wide"):
+    with pytest.raises(InputError, match="have the same width"):
         search.search(np.ones((1, 23), np.float32))
     assert search.search(np.zeros((2, 24), np.float32)) == [[], []]
     assert search.search(np.zeros((0, 24), np.float32)) == []

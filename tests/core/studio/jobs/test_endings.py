@@ -48,7 +48,7 @@ def test_messages_contain_no_path_of_the_server(run):
 
 def test_a_full_disk_has_a_message(run):
     _, job = run("find_no_room")
-    assert job.message.startswith("The disk of the server is full.")
+    assert job.message.startswith("The server's disk is full.")
 
 
 def test_an_outcome_that_is_not_json_fails_the_job(run):
@@ -97,7 +97,7 @@ def test_a_worker_is_limited_in_memory(run, root, kind: str):
 def test_a_job_is_stopped_at_the_time_limit(make_store):
     store = make_store(limits=JobLimits(wall_seconds=1.0))
     job = store.wait(store.submit(JobSpec("stubborn"), "ada"), "ada", timeout_seconds=15)
-    assert (job.state, job.message) == ("failed", "Stopped after 1 seconds, the time limit for a job here.")
+    assert (job.state, job.message) == ("failed", "Stopped after 1 seconds, the time limit for jobs.")
 
 
 @pytest.mark.parametrize("kind", ["count", "stubborn", "deaf"])

@@ -137,7 +137,7 @@ def test_two_apps_make_it_once_when_no_job_runs(
         run_worker(making)
 
     monkeypatch.setattr(module, "_run_worker", counted)
-    monkeypatch.setattr(module, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    monkeypatch.setattr(module, "_IDLE_POLL_SECONDS", 0.05)
     looks = iter([False, False])
     apps = [DemoModel(tmp_path / "demo", str(teacher)) for _ in range(2)]
     threads = [app.make_in_background(lambda: next(looks, True), 0.0) for app in apps]

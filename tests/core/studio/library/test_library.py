@@ -154,7 +154,7 @@ def test_a_finished_distillation_enters_by_itself_and_outlives_its_job(jobs: Job
     [record] = library.list_models(ADA)
     assert (record.id, record.teacher, record.recipe) == (job_id, "someone/teacher", {"pca_dims": 24})
     assert library.add_from_job(job_id, ADA) == record
-    with pytest.raises(NotFoundError, match="made no model"):
+    with pytest.raises(NotFoundError, match="produced no model"):
         library.add_from_job(other, ADA)
     with pytest.raises(NotFoundError):
         library.add_from_job(job_id, BOB)
