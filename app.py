@@ -1,7 +1,7 @@
 """M2V Studio in the browser: `python app.py`, then http://127.0.0.1:7860.
 
 `GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT` set the address, `M2V_STUDIO_HOME` the folder for jobs and models.
-`M2V_STUDIO_DEMO=0` turns the demo model off.
+`M2V_STUDIO_DEMO=0` disables the demo model.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import logging
 import os
 from pathlib import Path
 
-# Before Gradio is imported, which reads it then.
+# Gradio reads this when it is imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if "SPACE_ID" in os.environ:
-    # Before huggingface_hub is: strangers must not act with the owner's token.
+    # Set before huggingface_hub is imported, so that visitors can't act with the owner's token.
     os.environ["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
     from m2v_core.studio.space.kernels import compile_kernels
 
     logging.basicConfig(format="%(message)s")
     logging.getLogger(compile_kernels.__module__).setLevel(logging.INFO)
-    # Before anything imports them.
+    # Must run before any module imports the kernels.
     compile_kernels(Path(__file__).parent)
 
 import gradio as gr
@@ -37,7 +37,7 @@ _DESCRIPTION = "Distill a Sentence Transformer into a small static embedding mod
 
 def build_app() -> gr.Blocks:
     """The app with all its pages, not yet launched."""
-    # Uploads and downloads stay out of the system's temporary folder, which others can read.
+    # Keep uploads and downloads out of the system's temporary folder, which other users can read.
     os.environ["GRADIO_TEMP_DIR"] = str(served_folder())
     first, *others = PAGES
     app: gr.Blocks = gr.Blocks(title="M2V Studio", analytics_enabled=False)
@@ -61,19 +61,19 @@ def main() -> None:
     start_queue(app, concurrency_limit=16)
     app.launch(
         theme=studio_theme(),
-        # Not `css=`: Gradio rewrites that, and its media queries then match nothing.
+        # Not `css=`: Gradio rewrites it so that its media queries no longer match.
         head=f"<style>{STYLE_SHEET.read_text(encoding='utf-8')}</style>"
         f"<script>{WIDGETS_SCRIPT.read_text(encoding='utf-8')}</script>",
         favicon_path=FAVICON,
         footer_links=[],
-        # A typed password would be kept in the browser's history of runs.
+        # Otherwise the browser's run history would contain typed passwords.
         run_history=False,
         max_file_size=current_limits().upload_bytes,
         ssr_mode=False,
         mcp_server=offers_tools,
-        # Each page that is opened is a session, which takes 0.6 MB; those not used for longest go first.
+        # Each open page is a session of 0.6 MB; the least recently used sessions are evicted first.
         state_session_capacity=1000,
-        # How often which handler runs is nobody's business.
+        # The monitoring endpoint would expose how often each handler runs.
         enable_monitoring=False,
     )
 

@@ -10,12 +10,12 @@ from pages import api, compare, distill, evaluate, explore, home, library, publi
 
 @dataclass(frozen=True)
 class Page:
-    """One page.
+    """A page of the app.
 
     Attributes:
-        title: Its name in the navigation bar.
-        path: Its address, `/` for the first.
-        build: Lays it out in the current Blocks context.
+        title: Name in the navigation bar.
+        path: URL path; `/` for the first page.
+        build: Adds the page to the current Blocks context.
     """
 
     title: str

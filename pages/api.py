@@ -1,7 +1,8 @@
 """The API: named endpoints for distillation, jobs, models and embeddings.
 
 Clients are identified by a key, a secret string that gives access to their jobs and models. The browser stores one,
-which the Library page shows; other clients request one once. Search and explanation are endpoints of the Explore page.
+which the Library page shows; other clients create one with `new_owner`. The Explore page adds endpoints for search and
+explanations.
 """
 # No `from __future__ import annotations`: Gradio needs the types of return values.
 
@@ -17,7 +18,7 @@ from m2v_core.studio.jobs.kinds import KINDS
 from m2v_core.studio.space.settings import current_limits
 from m2v_core.studio.work.distilling import default_name
 from pages import components
-from pages.components import checked_owner, checked_teacher, job_store, raises_for_programs
+from pages.components import checked_owner, checked_teacher, job_store, raises_client_errors
 from pages.components.job_view import seconds_left
 from pages.components.model_picker import model_library, picked_model
 from pages.components.served_files import archive_of, delete_model
@@ -40,7 +41,7 @@ def new_owner() -> str:
     return components.new_owner()
 
 
-@raises_for_programs
+@raises_client_errors
 def distill(
     owner: str, teacher: str, vocabulary: list[str] | None = None, settings: dict[str, Any] | None = None
 ) -> str:
@@ -64,7 +65,7 @@ def distill(
     return job_store().submit(spec, checked_owner(owner))
 
 
-@raises_for_programs
+@raises_client_errors
 def job(owner: str, job_id: str) -> dict[str, Any]:
     """Return the state of a job, its position in the queue, stage, progress, and the id of the finished model.
 
@@ -75,7 +76,7 @@ def job(owner: str, job_id: str) -> dict[str, Any]:
     return _job_view(job_store().get(_text(job_id, "job_id"), checked_owner(owner)))
 
 
-@raises_for_programs
+@raises_client_errors
 def cancel(owner: str, job_id: str) -> dict[str, Any]:
     """Cancel a job and return its state. Finished jobs are unchanged.
 
@@ -86,7 +87,7 @@ def cancel(owner: str, job_id: str) -> dict[str, Any]:
     return _job_view(job_store().cancel(_text(job_id, "job_id"), checked_owner(owner)))
 
 
-@raises_for_programs
+@raises_client_errors
 def list_models(owner: str) -> list[dict[str, Any]]:
     """List your models, newest first: id, name, teacher, recipe, dimensions, vocabulary size, precision and bytes.
 
@@ -96,7 +97,7 @@ def list_models(owner: str) -> list[dict[str, Any]]:
     return [record.to_json() for record in model_library().list_models(checked_owner(owner))]
 
 
-@raises_for_programs
+@raises_client_errors
 def encode(owner: str, model_id: str, texts: list[str]) -> list[list[float]]:
     """Return the embeddings of texts, one list of numbers each; all zeros for a text without known tokens.
 
@@ -117,7 +118,7 @@ def encode(owner: str, model_id: str, texts: list[str]) -> list[list[float]]:
     return embeddings
 
 
-@raises_for_programs
+@raises_client_errors
 def download(owner: str, model_id: str) -> dict[str, Any]:
     """Return a model as a ZIP file; gradio_client saves it and returns its path.
 
@@ -129,7 +130,7 @@ def download(owner: str, model_id: str) -> dict[str, Any]:
     return gr.FileData(path=str(archive), orig_name=archive.name, size=archive.stat().st_size).model_dump()
 
 
-@raises_for_programs
+@raises_client_errors
 def delete(owner: str, model_id: str) -> str:
     """Permanently delete a model and its job; returns the model's name.
 

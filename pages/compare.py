@@ -41,7 +41,7 @@ _TICK_SECONDS = 3.0
 
 
 def build() -> None:
-    """The page, in the current Blocks context."""
+    """Build the page in the current Blocks context."""
     page_head(
         "Compare",
         "Compare the speed of your models and their teacher on the same texts. Every number below was measured on this "
@@ -86,12 +86,12 @@ def build() -> None:
 
     panel.connect(submit, [models, with_teacher, teacher, *texts, rounds, seconds, with_peer])
     listed, proposed, timer = gr.State([]), gr.State(BUNDLED_TEACHER), gr.Timer(_TICK_SECONDS)
-    theirs = {"teacher": teacher, "proposed": proposed}
-    offered |= {"models": models, "listed": listed, **theirs}
+    teacher_values = {"teacher": teacher, "proposed": proposed}
+    offered |= {"models": models, "listed": listed, **teacher_values}
     on(current_page().load, offer, panel.owner, {"owner": panel.owner, **offered})
     # Models may be added or deleted in other tabs.
     on(timer.tick, refresh, [panel.owner, models, listed, teacher, proposed], offered)
-    on(models.input, their_teacher, [panel.owner, models, teacher, proposed], theirs, latest=True)
+    on(models.input, propose_teacher, [panel.owner, models, teacher, proposed], teacher_values, latest=True)
     on(with_teacher.change, lambda is_on: gr.Dropdown(visible=is_on), with_teacher, teacher)
     on(panel.done_id.change, show, [panel.owner, panel.done_id], shown)
 
@@ -164,19 +164,19 @@ def _teacher(model: ModelRecord) -> str:
     return model.teacher or BUNDLED_TEACHER
 
 
-def their_teacher(owner: str | None, chosen: Sequence[str], teacher: str | None, proposed: str) -> Values:
+def propose_teacher(owner: str | None, chosen: Sequence[str], teacher: str | None, proposed: str) -> Values:
     """Propose the teacher of the first selected model."""
     try:
         models = model_library().contents(known_owner(owner)).offered
-    except M2VError:  # `submit` reports it
+    except M2VError:  # `submit` reports the error
         return {}
     return _proposal([model for model in models if model.id in chosen], teacher, proposed)
 
 
 def _proposal(ticked: Sequence[ModelRecord], teacher: str | None, proposed: str) -> Values:
     """Propose the teacher of the first model, unless the user has chosen another one."""
-    is_their_own = bool((teacher or "").strip()) and teacher != proposed
-    if is_their_own or not ticked:
+    is_custom = bool((teacher or "").strip()) and teacher != proposed
+    if is_custom or not ticked:
         return {}
     return {"teacher": _teacher(ticked[0]), "proposed": _teacher(ticked[0])}
 

@@ -95,12 +95,12 @@ _started: dict[str, str | None] = {}
 _ADVANCED = "Advanced settings"
 # Gradio does not update a card whose text is the same for another teacher.
 _SHOW_FACTS = '() => document.querySelectorAll(".m2v-preflight").forEach((one) => one.classList.remove("m2v-outdated"))'
-# The settings that the preflight card depends on.
-_SHAPING = ("dims", "precision", "clusters", "remove_pattern", "recipe", "prompt", "dictionary", "pooling", "effort")
+# Settings that the preflight card depends on.
+_PREFLIGHT = ("dims", "precision", "clusters", "remove_pattern", "recipe", "prompt", "dictionary", "pooling", "effort")
 
 
 def build() -> None:
-    """The page, in the current Blocks context."""
+    """Build the page in the current Blocks context."""
     page_head(
         "Distill",
         "Turn a teacher into a table with one vector per token of its vocabulary: a small, fast model that no longer "
@@ -220,10 +220,10 @@ def build() -> None:
     on(filled, lint_file, upload, linted)
     on(column.input, lint, [*words.values()], linted)
     on(clean.click, clean_words, [*words.values()], [pasted, report, clean, is_cleaned])
-    shaping = [*form.values(), *(settings[name] for name in _SHAPING), corpus]
-    changes = [current_page().load, *(component.change for component in shaping)]
+    card_inputs = [*form.values(), *(settings[name] for name in _PREFLIGHT), corpus]
+    changes = [current_page().load, *(component.change for component in card_inputs)]
     shown = {"card": card, "start": panel.start, "pieces": pieces, "proposed": proposed, "effort": effort}
-    checked = on(changes, check_for_visitor, shaping, shown, latest=True)
+    checked = on(changes, check_for_visitor, card_inputs, shown, latest=True)
     on(checked.then, None, js=_SHOW_FACTS)
     on(recipe.change, show_effort, [recipe, effort], {"box": effort_box, "effort": effort})
     on(checked.then, propose, [name, proposed, suggested], [name, suggested])
@@ -231,7 +231,7 @@ def build() -> None:
     connect_search(teacher)
     on(query.submit, search, [panel.owner, panel.job_id, query], neighbors, api_name="search_result")
     noted = {**settings, "advanced": advanced, "back": back}
-    on(back.click, lambda: {**DEFAULTS, **_note_on(DEFAULTS)}, None, noted)
+    on(back.click, lambda: {**DEFAULTS, **_advanced_values(DEFAULTS)}, None, noted)
     restored = noted | {"teacher": teacher, "mode": mode, "source": source, "pasted": pasted, "message": panel.message}
     restored |= {"language": language, "size": size}
     on(panel.job_id.change, restore, [panel.owner, panel.job_id, pasted, upload], restored)
@@ -295,7 +295,7 @@ def submit(
     if facts is not None and facts.license:
         parameters["license"] = facts.license
     spec = JobSpec("distill", parameters, texts, name)
-    job_id = job_store().submit(spec, owner, secrets=_secrets_to_read(teacher, who))
+    job_id = job_store().submit(spec, owner, secrets=_teacher_secrets(teacher, who))
     while len(_started) >= _MAX_STARTED:
         _started.pop(next(iter(_started)), None)
     _started[job_id] = current_session()
@@ -307,7 +307,7 @@ def _basis(teacher: str | None, mode: Mode, source: Source, upload: str | None, 
     return (teacher or "").strip(), dims.strip(), upload if mode != "output" and source == "upload" else None
 
 
-def _secrets_to_read(teacher: str, who: Visitor) -> dict[str, str]:
+def _teacher_secrets(teacher: str, who: Visitor) -> dict[str, str]:
     """The visitor's token, if the teacher is private or gated."""
     if who.token is None or not may_need_token(who):
         return {}
@@ -319,7 +319,7 @@ def _secrets_to_read(teacher: str, who: Visitor) -> dict[str, str]:
     return {}
 
 
-def _is_begun_here(job_id: str) -> bool:
+def _was_started_here(job_id: str) -> bool:
     session = current_session()
     return session is not None and _started.get(job_id) == session
 
@@ -328,21 +328,21 @@ def _is_begun_here(job_id: str) -> bool:
 def restore(owner: str | None, job_id: str, pasted: str | None, upload: str | None) -> Values:
     """Restore teacher, settings and words of a job after a page reload or from Home.
 
-    Existing words are kept, and nothing is changed for a job that this page started.
+    Keeps words that are already in the form, and ignores jobs that this page started.
     """
     job = find_job(owner, job_id)
-    if job is None or owner is None or _is_begun_here(job_id):
+    if job is None or owner is None or _was_started_here(job_id):
         return {}
     settings = restored_settings(job.parameters)
     words = {} if pasted or upload else _restored_words(owner, job)
-    return {"teacher": job.parameters["model_name"], **settings, **_note_on(settings), **words}
+    return {"teacher": job.parameters["model_name"], **settings, **_advanced_values(settings), **words}
 
 
-def _note_on(settings: Mapping[str, str]) -> Values:
+def _advanced_values(settings: Mapping[str, str]) -> Values:
     """Update the heading of the collapsed settings, and show the reset button, if they differ from the defaults."""
-    is_other = any(value != DEFAULTS[name] for name, value in settings.items())
-    label = f"{_ADVANCED} (from your last run)" if is_other else _ADVANCED
-    return {"advanced": gr.Accordion(label=label), "back": gr.Button(visible=is_other)}
+    is_changed = any(value != DEFAULTS[name] for name, value in settings.items())
+    label = f"{_ADVANCED} (from your last run)" if is_changed else _ADVANCED
+    return {"advanced": gr.Accordion(label=label), "back": gr.Button(visible=is_changed)}
 
 
 def _restored_words(owner: str, job: Job) -> Values:

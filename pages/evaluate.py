@@ -46,18 +46,18 @@ _TEACHER = "its teacher"
 _PEERS = {"tfidf": "TF-IDF baseline: weighted word counts", "wordllama": "WL256 from the package wordllama"}
 _WHAT = [
     ("Fidelity to the teacher\nAgreement of similarity rankings on your texts, without labels.", "fidelity"),
-    ("My test data\nScores on your own pairs with scores, or texts with labels.", "tasks"),
+    ("My test data\nScores on your own text pairs with scores, or texts with labels.", "tasks"),
     ("Smaller versions\nQuality with fewer dimensions and lower precision.", "frontier"),
 ]
 _SHARED_ROWS = [("None", 0), ("500 rows", 500), ("1,000 rows", 1000), ("4,000 rows", 4000)]
 
 
 def build() -> None:
-    """The page, in the current Blocks context."""
+    """Build the page in the current Blocks context."""
     page_head(
         "Evaluate",
         "Measure the quality of a model: its fidelity to the teacher on texts without labels, or its scores on your "
-        "labeled test data next to other models.",
+        "labeled test data compared with other models.",
     )
     with gr.Row(elem_classes="m2v-columns"):
         with gr.Column(scale=7, elem_classes="m2v-form"):

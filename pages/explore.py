@@ -21,7 +21,7 @@ from pages.components import (
     on,
     page_head,
     query_box,
-    raises_for_programs,
+    raises_client_errors,
     shows_errors,
     upload_box,
 )
@@ -35,7 +35,7 @@ from pages.components.findings import (
 )
 from pages.components.hub_dataset import build_dataset_box
 from pages.components.model_picker import build_model_picker, picked_words
-from pages.components.own_documents import as_documents, delete_documents, find_documents, take_documents
+from pages.components.own_documents import as_documents, delete_documents, find_documents, load_documents
 from pages.components.teacher_side import (
     Documents,
     TeacherNeighbors,
@@ -55,7 +55,7 @@ _N_WORDS = 15
 
 
 def build() -> None:
-    """The page, in the current Blocks context."""
+    """Build the page in the current Blocks context."""
     page_head(
         "Explore",
         "See what a model has learned: which texts it finds similar, a map of its words, and why two texts are "
@@ -84,7 +84,7 @@ def build() -> None:
                     "",
                     lines=10,
                     max_lines=18,
-                    label="One text on each line",
+                    label="One text per line",
                     placeholder="The printer on the third floor is jammed.\nHow do I reset my password?\n…",
                     elem_classes="m2v-paste",
                 )
@@ -94,13 +94,13 @@ def build() -> None:
                     column = build_column_picker("texts")
                 folder_box, path, open_button = build_folder_box()
                 report = message_box()
-                forget = gr.Button("Forget these texts", visible=False, size="sm", elem_classes="m2v-forget")
+                forget = gr.Button("Delete these texts", visible=False, size="sm", elem_classes="m2v-forget")
                 documents = gr.State(None)
                 folder = gr.State(None)  # an open folder of vectors
             with gr.Column(scale=7, elem_classes="m2v-card"):
                 document_query = query_box("What are you looking for?")
                 with gr.Row(elem_classes="m2v-search-settings"):
-                    n_documents = gr.Slider(5, _MAX_RESULTS, 10, step=5, label="How many", buttons=[])
+                    n_documents = gr.Slider(5, _MAX_RESULTS, 10, step=5, label="Number of results", buttons=[])
                     documents_beside = teacher_checkbox()
                 documents_switch = build_teacher_switch("teacher_documents", documents_beside)
                 found_documents = html(_DOCUMENTS_HINT, "m2v-found")
@@ -108,8 +108,8 @@ def build() -> None:
             map_card = gr.Column(elem_classes="m2v-card")
         with gr.Tab("Scores", id="why") as why_tab, gr.Column(elem_classes="m2v-card"):
             with gr.Row(elem_classes="m2v-pair"):
-                text_a = gr.Textbox(label="One text", lines=2, max_lines=8, value="A dog sleeps in the sun")
-                text_b = gr.Textbox(label="Another", lines=2, max_lines=8, value="The puppy naps on a warm porch")
+                text_a = gr.Textbox(label="First text", lines=2, max_lines=8, value="A dog sleeps in the sun")
+                text_b = gr.Textbox(label="Second text", lines=2, max_lines=8, value="The puppy naps on a warm porch")
             explain_button = gr.Button("Explain the score", variant="primary", elem_classes="m2v-explain")
             explained = html(css="m2v-explained")
 
@@ -123,10 +123,10 @@ def build() -> None:
 
     on(source.change, show_source, source, [pasted, file_box, folder_box, documents_beside])
     on(filled, columns_of_upload, upload, column, latest=True)
-    put_in = [pasted.change, source.change, *filled, column.input]
+    edited = [pasted.change, source.change, *filled, column.input]
     opened = [open_button.click, path.submit]
-    ways_in: list[Any] = [source, pasted, upload, column, path]
-    on([*put_in, *opened], take_source, [picker.owner, *ways_in], [documents, folder, report, forget])
+    source_inputs: list[Any] = [source, pasted, upload, column, path]
+    on([*edited, *opened], load_source, [picker.owner, *source_inputs], [documents, folder, report, forget])
     kept = {"source": source, "pasted": pasted, "upload": upload, "column": column}
     kept |= {"documents": documents, "report": report, "forget": forget}
     on(current_page().load, find_documents, picker.owner, kept)
@@ -146,7 +146,7 @@ def build() -> None:
 
 
 def show_model(owner: str | None, model_id: str | None, query: str) -> tuple[Any, str, str, str]:
-    """Return what the tabs show when another model was selected: the last query is searched again."""
+    """Return the content of the tabs for a newly selected model; the last query is searched again."""
     if not model_id:
         return gr.Tabs(visible=False), _WORDS_HINT, _DOCUMENTS_HINT, ""
     return gr.Tabs(visible=True), search_words(owner, model_id, query), _DOCUMENTS_HINT, ""
@@ -162,7 +162,7 @@ def follow_words_search(owner: str | None, model_id: str | None, query: str, rea
     )
 
 
-@shows_errors("This search did not work")
+@shows_errors("The search failed")
 def search_words(
     owner: str | None, model_id: str | None, query: str, k: float = _N_WORDS, ready_id: str = ""
 ) -> Markup:
@@ -196,23 +196,23 @@ def _found_html(
 
 
 def _searching(
-    ready: Callable[[], TeacherNeighbors | None], query: str, alone: Callable[[], Markup], whole: Callable[[], Markup]
+    ready: Callable[[], TeacherNeighbors | None], query: str, alone: Callable[[], Markup], full: Callable[[], Markup]
 ) -> Iterator[str]:
     try:
         teacher = ready()
-    except M2VError:  # the search shows it
+    except M2VError:  # the search shows the error
         teacher = None
     if teacher is None or not query.strip() or teacher.is_ready(short_query(query)):
-        yield whole()
+        yield full()
         return
     found, name = alone(), teacher.teacher
-    sign, what = functools.partial(pending_comparison_html, found, name), "Loading the teacher, once"
+    sign, what = functools.partial(pending_comparison_html, found, name), "Loading the teacher (first time only)"
     yield sign(waiting_html(what, 0.0))
-    yield (yield from following(whole, what, f"load {name}", sign))
+    yield (yield from following(full, what, f"load {name}", sign))
 
 
 def show_source(source: str) -> list[Any]:
-    """Return which input is visible; a folder of vectors can't be compared with the teacher."""
+    """Show the inputs of a source; a folder of vectors can't be compared with the teacher."""
     return [
         gr.Textbox(visible=source == "paste"),
         gr.Column(visible=source == "upload"),
@@ -221,7 +221,7 @@ def show_source(source: str) -> list[Any]:
     ]
 
 
-def take_source(
+def load_source(
     owner: str | None,
     source: str,
     pasted: str,
@@ -234,11 +234,11 @@ def take_source(
     if source == "folder":
         opened, report = open_folder(path)
         return None, opened, report, gr.Button(visible=False)
-    # Only the event of an input empties it: switching to another input does not.
+    # An empty field deletes the stored texts only if the user has cleared it, not after a switch of the source.
     is_emptied = isinstance(event.target, gr.Textbox | gr.File)
     if isinstance(event.target, gr.File):  # the column belongs to the previous file
         column = None
-    documents, report, forget = take_documents(owner, source, pasted, upload, column, is_emptied)
+    documents, report, forget = load_documents(owner, source, pasted, upload, column, is_emptied)
     return documents, None, report, forget
 
 
@@ -266,12 +266,12 @@ def follow_documents_search(
     )
 
 
-@shows_errors("This search did not work")
+@shows_errors("The search failed")
 def _search_folder(owner: str | None, model_id: str | None, folder: str, query: str, k: float) -> str:
     return search_folder(picked_words(owner, model_id).model, folder, query, _checked_k(k))
 
 
-@shows_errors("This search did not work")
+@shows_errors("The search failed")
 def search_documents(
     owner: str | None, model_id: str | None, documents: Documents | None, query: str, k: float, ready_id: str = ""
 ) -> Markup:
@@ -294,18 +294,18 @@ def _document_index(model: StaticModel, documents: Documents) -> DocumentNeighbo
 def explain(owner: str | None, model_id: str | None, a: str, b: str) -> str:
     """Return how each token contributes to the similarity of two texts, as HTML."""
     if not (a.strip() and b.strip()):
-        return notice("info", "Two texts are needed", ["Fill in both fields."])
+        return notice("info", "Two texts are required", ["Fill in both fields."])
     model = picked_words(owner, model_id).model
     return explanation_html(explain_similarity(model, short_query(a), short_query(b)))
 
 
-@raises_for_programs
+@raises_client_errors
 def similar_words(owner: str, model_id: str, query: str, k: int = 10) -> list[dict[str, Any]]:
     """Return the words of a model nearest to a text, nearest first: word, similarity (cosine) and rank."""
     return _as_dicts(picked_words(owner, model_id).search(short_query(query), _checked_k(k)), "word")
 
 
-@raises_for_programs
+@raises_client_errors
 def similar_documents(owner: str, model_id: str, documents: list[str], query: str, k: int = 10) -> list[dict[str, Any]]:
     """Return the documents nearest to a text, nearest first: document, similarity (cosine) and index."""
     read = as_documents(documents)
@@ -314,7 +314,7 @@ def similar_documents(owner: str, model_id: str, documents: list[str], query: st
     return _as_dicts(found, "document")
 
 
-@raises_for_programs
+@raises_client_errors
 def similarity_shares(owner: str, model_id: str, a: str, b: str) -> dict[str, Any]:
     """Return the cosine of two texts, and the contribution of each of their pieces: text, kind and share."""
     model = picked_words(owner, model_id).model

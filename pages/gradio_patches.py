@@ -92,7 +92,7 @@ def disable_heartbeat() -> None:
     A browser opens at most six connections to one address, so the seventh tab would never load. The heartbeat only
     frees a session's state; `launch(state_session_capacity=...)` bounds that instead.
 
-    Relies on `gradio.utils.connect_heartbeat`, which decides for each page.
+    Relies on `gradio.utils.connect_heartbeat`, which returns whether a page needs a heartbeat.
     """
     gradio.utils.connect_heartbeat = lambda *_, **__: False
 
@@ -158,12 +158,12 @@ def restrict_tools(app: gr.Blocks, read_only: AbstractSet[str]) -> bool:
     try:
         offered = _offered_tools(app)
     except Exception:  # any incompatibility disables the server
-        logger.exception("The MCP server is off: its tools can't be listed. Install the gradio of constraints.txt.")
+        logger.exception("The MCP server is disabled: listing its tools failed. Install the gradio of constraints.txt.")
         return False
     extra, missing = sorted(offered - read_only), sorted(read_only - offered)
     if extra or missing:
         logger.error(
-            "The MCP server is off, because its tools are not the read-only ones. Too many: %s. Missing: %s. "
+            "The MCP server is disabled, because its tools are not the read-only endpoints. Extra: %s. Missing: %s. "
             "Install the gradio of constraints.txt, or correct READ_ONLY in pages/api.py.",
             ", ".join(extra) or "none",
             ", ".join(missing) or "none",

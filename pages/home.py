@@ -43,7 +43,7 @@ _EFFORT: Effort = "balanced"  # takes about two minutes
 
 
 def build() -> None:
-    """The page, in the current Blocks context."""
+    """Build the page in the current Blocks context."""
     with gr.Row(elem_classes="m2v-columns m2v-home"):
         with gr.Column(elem_classes="m2v-intro"):
             html(_WELCOME)
@@ -84,7 +84,7 @@ def build() -> None:
 
 
 def prepare(teacher: str | None, publishes: bool, request: gr.Request, oauth: gr.OAuthToken | None) -> Values:
-    """Return what the form shows to this visitor.
+    """Return the values of the form for this visitor.
 
     Args:
         teacher: Value of the teacher box.
@@ -95,12 +95,12 @@ def prepare(teacher: str | None, publishes: bool, request: gr.Request, oauth: gr
     who = visitor(oauth, request)
     if who.state == "unknown" and publishes:
         return {"account": account_html(who, "To download a ZIP instead, reload this page.")}
-    said = account_html(who, "You can download the model as a ZIP.")
+    status = account_html(who, "You can download the model as a ZIP.")
     if who.account is None:
         hidden, start = gr.Dropdown(visible=False), gr.Button("Make my model")
-        return {"account": said, "license": hidden, "start": start, "publishes": False}
+        return {"account": status, "license": hidden, "start": start, "publishes": False}
     return {
-        "account": said,
+        "account": status,
         "name": gr.Textbox(label="Name on the Hub", info="Private until you make it public there."),
         "license": _license_box(who, teacher),
         "start": gr.Button("Make and publish"),
@@ -109,7 +109,7 @@ def prepare(teacher: str | None, publishes: bool, request: gr.Request, oauth: gr
 
 
 def show_times(teacher: str | None, request: gr.Request, oauth: gr.OAuthToken | None) -> gr.Radio:
-    """Return the efforts with the time that this teacher takes; without times if the teacher can't be looked up."""
+    """Return the choices of effort with this teacher's estimated times, if known."""
     times: dict[str, str] = {}
     with suppress(M2VError):
         facts = teacher_facts(checked_teacher(teacher), visitor(oauth, request).token)
@@ -128,7 +128,7 @@ def propose_name(
     request: gr.Request,
     oauth: gr.OAuthToken | None,
 ) -> list[Any]:
-    """Return the name for the teacher, as `propose` does."""
+    """Propose a name for the teacher; see `propose`."""
     proposed = _default_name(teacher, visitor(oauth, request), publishes)
     return propose(name, Suggestion(proposed, _basis(teacher)), suggested)
 
@@ -143,14 +143,14 @@ def _default_name(teacher: str | None, who: Visitor, publishes: bool) -> str:
     if not teacher or not teacher.strip():
         return ""
     width, dim = None, DEFAULTS.pca_dims
-    with suppress(M2VError):  # the button shows what is wrong with the teacher
+    with suppress(M2VError):  # `submit` reports the error
         width = teacher_facts(checked_teacher(teacher), who.token).teacher_dim
     name = default_name(teacher, min(dim, width) if width and isinstance(dim, int) else dim)
     return f"{who.account.name}/{name}" if publishes and who.account is not None else name
 
 
 def check_name(owner: str | None, name: str, publishes: bool, request: gr.Request, oauth: gr.OAuthToken | None) -> str:
-    """Return the message about the name while it is typed."""
+    """Validate the name while the user types, and return a message."""
     if not publishes:
         return rule_html(name)
     return name_html(visitor(oauth, request), name, published_repos(owner), _ANOTHER_VERSION)
@@ -166,7 +166,7 @@ def submit(
     effort: Effort = _EFFORT,
     suggested: Suggestion = Suggestion(),  # noqa: B008 - immutable
 ) -> str:
-    """Submit a job that distills `teacher`, measures the model and publishes it if the form offers that; return its id.
+    """Submit a job that distills `teacher`, measures the model and, if requested, publishes it; return its id.
 
     Everything is validated here, before any work.
 
@@ -186,7 +186,7 @@ def submit(
     parameters: dict[str, Any] = {"model_name": teacher, "recipe": "calibrated", "effort": effort, "measure": True}
     secrets: dict[str, Any] = {}
     chosen = chosen_name(name, suggested, _basis(teacher))
-    # Emptying the field is no consent to publish under a generated name.
+    # An empty field is not consent to publish under a generated name.
     name = chosen if chosen or (publishes and not (name or "").strip()) else _default_name(teacher, who, publishes)
     if not publishes:
         title = check_model_name(name)
@@ -198,30 +198,30 @@ def submit(
         if not stated and problem is not None:
             raise InputError(f"The license of {teacher} is unknown. {problem} Or choose the license in the box above.")
         if not stated:
-            raise InputError(f"{teacher} states no license that the model could inherit. Choose one in the box above.")
+            raise InputError(f"{teacher} does not state a license. Choose one in the box above.")
         parameters |= {"name": repo_id, "publish": {"repo_id": repo_id, "private": True}}
         secrets = secrets_of(who)
         if facts is not None and facts.access in ("private", "gated"):
-            secrets["hf_token"] = who.token  # private files go to a cache of this job alone
+            secrets["hf_token"] = who.token  # private files are cached for this job only
     if stated:
         parameters["license"] = stated
     return job_store().submit(JobSpec("distill", parameters, title=title), owner, secrets=secrets)
 
 
 def _license_box(who: Visitor, teacher: str | None) -> gr.Dropdown:
-    """Return the license box, shown if the teacher states no license or can't be looked up."""
+    """Return the license field, visible if the teacher's license is missing or unknown."""
     try:
         stated = teacher_facts(checked_teacher(teacher), who.token).license
     except HubError:
         return gr.Dropdown(visible=True, info=_UNKNOWN_LICENSE)
-    except M2VError:  # the button shows what is wrong with the teacher
+    except M2VError:  # `submit` reports the error
         return gr.Dropdown(visible=False)
     return gr.Dropdown(visible=stated is None, info=_NO_LICENSE)
 
 
 _ANOTHER_VERSION = Markup('To add another version, open the <a href="publish">Publish page</a>.')
-_NO_LICENSE = "The teacher states none: choose one."
-_UNKNOWN_LICENSE = "The teacher can't be looked up now. Choose its license."
+_NO_LICENSE = "The teacher does not state a license. Choose one."
+_UNKNOWN_LICENSE = "The Hub can't be reached. Choose the license of the teacher."
 _WELCOME = """
 <header class="m2v-hero">
   <h1>Your own small<br>embedding model,<br>in one click</h1>
@@ -235,7 +235,7 @@ _TUNE = """
 _STEPS = """
 <ol class="m2v-steps">
   <li><strong>Pick a teacher</strong><span>The default teacher is bundled and works offline.</span></li>
-  <li><strong>Start the run</strong><span>You can close the page: the run continues.</span></li>
+  <li><strong>Start the run</strong><span>You can close the page; the run continues.</span></li>
   <li><strong>Publish to the Hub</strong><span>Or download a ZIP. Both open in model2vec and in
   sentence-transformers.</span></li>
 </ol>

@@ -45,7 +45,7 @@ _SUFFIXES = [".zip", ".safetensors", ".json", ".md"]
 
 
 def build() -> None:
-    """The page, in the current Blocks context."""
+    """Build the page in the current Blocks context."""
     page_head(
         "Library", "The models that you made or opened. The model that you select here is selected on every page."
     )
@@ -79,8 +79,8 @@ def build() -> None:
                 with gr.Column(visible=False, elem_classes="m2v-confirm") as confirm:
                     question = html()
                     with gr.Row(elem_classes="m2v-buttons"):
-                        really = gr.Button("Delete model", elem_classes="m2v-danger")
-                        keep = gr.Button("Cancel")
+                        confirm_button = gr.Button("Delete model", elem_classes="m2v-danger")
+                        cancel_button = gr.Button("Cancel")
             with gr.Accordion("Use it from Python", open=False, elem_classes="m2v-more"):
                 shown["snippet"] = html(css="m2v-snippet")
         with gr.Column(elem_classes="m2v-card m2v-add"):
@@ -115,8 +115,8 @@ def build() -> None:
     # They act on the model whose facts are shown, even if another was clicked in the meantime.
     on([rename_button.click, name.submit], rename, [owner, shown_id, name], shown)
     on(delete_button.click, ask, [owner, shown_id], [confirm, question])
-    on(keep.click, lambda: gr.Column(visible=False), None, confirm)
-    deleted = on(really.click, delete, [owner, shown_id], shown)
+    on(cancel_button.click, lambda: gr.Column(visible=False), None, confirm)
+    deleted = on(confirm_button.click, delete, [owner, shown_id], shown)
     on(deleted.then, lambda: "", None, added)
     connect_zip_buttons(
         [(None, download, made), ("onnx", onnx, exported), ("word2vec", word2vec, exported)], owner, shown_id
@@ -125,33 +125,33 @@ def build() -> None:
 
 
 def attach(owner: str | None, request: gr.Request) -> Values:
-    """Return what the page shows when it opens; `?model=ID` in the address selects that model."""
+    """Return the values of the page when it opens; `?model=ID` in the URL selects that model."""
     owner = known_owner(owner)
     return {"owner": owner, **values(owner, message=pick_linked(owner, request))}
 
 
 def refresh(owner: str | None, shown_id: str | None, listed: str) -> Values:
-    """Return what the page shows while a model is being made: the progress, and the models if they changed.
+    """Update the page while a model is being made: the progress, and the models if they changed.
 
-    Messages, text fields and the selection are left alone, because the user may be changing them.
+    Messages, text fields and the selection are unchanged, because the user may be editing them.
     """
     owner = known_owner(owner)
     now = values(owner, shown_id)
     del now["message"]
-    if now["shown_id"] != shown_id:  # the first was added, or the shown one deleted
+    if now["shown_id"] != shown_id:  # the first model was added, or the shown model deleted
         return now
-    stays = {name: now[name] for name in ("progress", "timer", "listed")}
+    updates = {name: now[name] for name in ("progress", "timer", "listed")}
     # Without `picked`: another model may have been clicked.
-    return stays if now["listed"] == listed else stays | {"models": gr.HTML(rows=now["listed"])}
+    return updates if now["listed"] == listed else updates | {"models": gr.HTML(rows=now["listed"])}
 
 
 def pick_clicked(owner: str | None, value: object) -> Values:
-    """Return what the page shows when a row of the table was clicked."""
+    """Select the model of the clicked row, and update the page."""
     return pick(owner, picked_row(value))
 
 
 def pick(owner: str | None, model_id: str | None) -> Values:
-    """Return what the page shows when a model was selected."""
+    """Select a model, and update the page."""
     owner = known_owner(owner)
     if failure := model_picker.pick(owner, model_id):
         return values(owner, message=failure)
@@ -160,7 +160,7 @@ def pick(owner: str | None, model_id: str | None) -> Values:
 
 
 def show_way(way: Way) -> list[Any]:
-    """Return the upload box, the name box, its field and the message for one way of adding a model."""
+    """Update the fields and the message for one way of adding a model."""
     label, placeholder = {
         "folder": ("Path of the model's folder", "~/models/my-model"),
     }.get(way, ("Hub id", "minishlab/potion-base-8M"))
@@ -174,12 +174,12 @@ def show_way(way: Way) -> list[Any]:
 
 @shows_errors("The model can't be added", lambda message: {"added": message, "upload": None})
 def add_upload(owner: str | None, paths: list[str] | None) -> Iterator[Values]:
-    """Yield what the page shows while uploaded files are added, and afterwards."""
+    """Add uploaded files; yield the progress, then the values of the page."""
     owner = known_owner(owner)
 
     def take() -> ModelRecord:
         try:
-            return take_upload(owner, [Path(path) for path in paths or ()])
+            return add_files(owner, [Path(path) for path in paths or ()])
         finally:
             for path in paths or ():
                 with suppress(OSError):
@@ -188,11 +188,11 @@ def add_upload(owner: str | None, paths: list[str] | None) -> Iterator[Values]:
     yield from _adding(owner, take, "Opening the files", "files", {"upload": None})
 
 
-def take_upload(owner: str, paths: list[Path]) -> ModelRecord:
+def add_files(owner: str, paths: list[Path]) -> ModelRecord:
     """Add the model in one ZIP archive, or in the files of a model's folder.
 
     Raises:
-        M2VError: The files are neither, or the library refuses the model.
+        M2VError: The files are not a model, or the library rejects it.
     """
     archives = [path for path in paths if path.suffix.lower() == ".zip"]
     if len(archives) == 1 == len(paths):
@@ -204,7 +204,7 @@ def take_upload(owner: str, paths: list[Path]) -> ModelRecord:
 
 @shows_errors("The model can't be added", lambda message: {"added": message})
 def add_named(owner: str | None, way: Way, place: str) -> Iterator[Values]:
-    """Yield what the page shows while a repository or folder is added, and afterwards."""
+    """Add a repository or folder; yield the progress, then the values of the page."""
     owner = known_owner(owner)
     place = (place or "").strip()
 
@@ -212,7 +212,7 @@ def add_named(owner: str | None, way: Way, place: str) -> Iterator[Values]:
         if not place:
             raise InputError("The field is empty. Type a Hub id such as minishlab/potion-base-8M.")
         if way == "folder":
-            # A request can come from outside the page, and must not read the server's files.
+            # Requests that bypass the page must not read files of the server.
             if is_space():
                 raise InputError("Folders can be opened only where the app runs on your own computer.")
             return model_library().add_from_folder(place, owner)
@@ -223,14 +223,14 @@ def add_named(owner: str | None, way: Way, place: str) -> Iterator[Values]:
 
 
 def _adding(owner: str, take: Callable[[], ModelRecord], what: str, kind: str, emptied: Values) -> Iterator[Values]:
-    """Yield the time so far while a model is added, then the model with the box emptied."""
+    """Yield the progress while a model is added, then the page with the new model and empty fields."""
     record = yield from following(take, what, f"add {kind}", lambda message: {"added": message})
     yield {"added": _added(record), **emptied, **_picked(owner, record)}
 
 
 @shows_errors("The model can't be renamed", lambda message: {"done": message})
 def rename(owner: str | None, model_id: str | None, name: str) -> Values:
-    """Return what the page shows when a model was renamed."""
+    """Rename a model, and update the page."""
     owner = known_owner(owner)
     record = model_library().rename(model_id or "", name, owner)
     return values(owner, record.id, done=notice("good", f"Renamed to {record.name}"))
@@ -238,7 +238,7 @@ def rename(owner: str | None, model_id: str | None, name: str) -> Values:
 
 @shows_errors("The model can't be deleted", lambda message: [gr.Column(visible=True), message])
 def ask(owner: str | None, model_id: str | None) -> list[Any]:
-    """Return the question before a model is deleted."""
+    """Ask for confirmation before deleting a model."""
     record = model_library().get_own(model_id or "", known_owner(owner))
     what = "its files and the run that made it" if record.source == "job" else "its copy in this library"
     warning = f"This deletes {what}, and can't be undone. Download the ZIP to keep the model."
@@ -253,10 +253,10 @@ def ask(owner: str | None, model_id: str | None) -> list[Any]:
 
 
 def delete(owner: str | None, model_id: str | None) -> Values:
-    """Return what the page shows when a model was deleted."""
+    """Delete a model, and update the page."""
     owner = known_owner(owner)
-    said = _delete(owner, model_id or "")
-    return values(owner, model_id, message=said)
+    message = _delete(owner, model_id or "")
+    return values(owner, model_id, message=message)
 
 
 @shows_errors("The model can't be deleted")
@@ -265,7 +265,7 @@ def _delete(owner: str, model_id: str) -> str:
 
 
 def values(owner: str, model_id: str | None = None, message: str = "", done: str = "") -> Values:
-    """Return what the page shows of a library, by the name of the component."""
+    """Return the values of the page by component name."""
     contents = model_library().contents(owner)
     records = contents.models
     picked = contents.picked if contents.picked in records else next(iter(records), None)
@@ -304,7 +304,7 @@ def _added(record: ModelRecord) -> str:
 
 
 def empty_library_html(has_demo: bool) -> Markup:
-    """Return what to do in an empty library, which does not list the demo model."""
+    """Return instructions for an empty library; the demo model is not listed."""
     return render(
         '<div class="m2v-empty"><h2>No model yet</h2><p class="m2v-next">'
         '<a href="distill">Distill your first model</a>, '

@@ -56,12 +56,12 @@ _WAYS: list[tuple[str, Way]] = [
 _ACCESS: list[tuple[str, Access]] = [("Private", "private"), ("Public", "public")]
 _EXISTING = ("taken", "theirs")
 _ZIP = "You can download the ZIP."
-_ANOTHER_VERSION = "To add another version, choose how below."
+_ANOTHER_VERSION = "To add another version, choose an option below."
 _MAX_CARD_CHARS = 200_000
 
 
 def build() -> None:
-    """The page, in the current Blocks context."""
+    """Build the page in the current Blocks context."""
     page_head(
         "Publish",
         "Upload a model to the Hugging Face Hub. It is loaded with other libraries before the upload, and downloaded "
@@ -118,7 +118,7 @@ def build() -> None:
 
     picked: list[Any] = [picker.owner, picker.model_id]
     filled |= {"cover": cover, "readers": readers, **chosen}
-    # The form is filled in once per model: a second response would replace what the user has typed meanwhile.
+    # The form is filled in once per model: a second response would overwrite what the user has typed in the meantime.
     on(picker.model_id.change, fill_form, picked, filled)
     on([current_page().load, signed_in], show_account, name, {"account": account, "name": name})
     on([name.change, panel.done_id.change], check, [picker.owner, name], [status, taken])

@@ -1,13 +1,13 @@
-// What Gradio's widgets lack.
+// Additions to Gradio's widgets.
 window.addEventListener(
   "keydown",
   (event) => {
     const field = event.target;
-    // At Tab a list would open behind whoever leaves it, and stay open over the page: the key is the browser's alone.
+    // On Tab, Gradio would open the list of the field that loses focus, and leave it open. Only the browser handles Tab.
     if (event.key === "Tab" && field.matches?.('input[role="combobox"]')) {
       event.stopImmediatePropagation();
     }
-    // Every choice is a group of its own to the browser, so the arrows would do nothing.
+    // The browser treats each radio button as a separate group, so the arrow keys would do nothing.
     const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
     if (step && field.matches?.('fieldset input[type="radio"]')) {
       const choices = [...field.closest("fieldset").querySelectorAll('input[type="radio"]:not(:disabled)')];
@@ -20,27 +20,27 @@ window.addEventListener(
   true,
 );
 
-// Gradio gives all pages one title, and people tell their tabs by it.
+// Gradio gives all pages the same title, which makes browser tabs indistinguishable.
 const place = location.pathname.replace(/\/+$/, "").split("/").pop();
 if (place) {
   const title = `${place[0].toUpperCase()}${place.slice(1)} · M2V Studio`;
-  const entitle = () => document.title === title || (document.title = title);
-  new MutationObserver(entitle).observe(document.head, { subtree: true, childList: true, characterData: true });
-  entitle();
+  const setTitle = () => document.title === title || (document.title = title);
+  new MutationObserver(setTitle).observe(document.head, { subtree: true, childList: true, characterData: true });
+  setTitle();
 }
 
-// Facts of a teacher are not those of the name that is being typed.
-const dateFacts = ({ type, target }) => {
+// Mark the facts of a teacher as outdated while another name is typed.
+const markFacts = ({ type, target }) => {
   if (!target.matches?.(".m2v-teacher input")) return;
   if (type === "focus") target.m2vName = target.value;
   const isOutdated = type === "input" && target.value !== target.m2vName;
   for (const facts of document.querySelectorAll(".m2v-preflight")) facts.classList.toggle("m2v-outdated", isOutdated);
 };
-for (const kind of ["focus", "input"]) window.addEventListener(kind, dateFacts, true);
+for (const kind of ["focus", "input"]) window.addEventListener(kind, markFacts, true);
 
-// Why something could not run is no longer true once the form says something else. Nothing is taken from the page for
-// it: an event of Gradio's that empties the message could come after the answer to the next press of the button.
-const outdate = (isOutdated) => {
+// Mark error messages as outdated when the form changes. They are not removed: a Gradio event that clears a message
+// could arrive after the response to the next click of the button.
+const markMessages = (isOutdated) => {
   for (const message of document.querySelectorAll(".m2v-run .m2v-message")) {
     message.classList.toggle("m2v-outdated", isOutdated);
   }
@@ -49,19 +49,19 @@ for (const kind of ["input", "change", "click"]) {
   window.addEventListener(
     kind,
     ({ target }) => {
-      if (target.closest?.("button.m2v-start")) outdate(false);
-      else if (target.closest?.(kind === "click" ? ".m2v-form button" : ".m2v-form")) outdate(true);
+      if (target.closest?.("button.m2v-start")) markMessages(false);
+      else if (target.closest?.(kind === "click" ? ".m2v-form button" : ".m2v-form")) markMessages(true);
     },
     true,
   );
 }
 
-// Examples and neighbors are searched for when they are clicked.
+// A click on an example or a neighbor searches for it.
 window.addEventListener("click", ({ target, detail }) => {
   const button = target.closest?.("button[data-query]");
   const field = button?.closest(".m2v-search")?.querySelector(".m2v-query :is(input, textarea)");
   if (!field) return;
   field.value = button.dataset.query;
   field.dispatchEvent(new Event("input", { bubbles: true }));
-  if (detail === 0) field.focus(); // pressed by key: the answer removes the button
+  if (detail === 0) field.focus(); // clicked with the keyboard: the response removes the button
 });

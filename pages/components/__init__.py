@@ -194,7 +194,7 @@ def notice(kind: Literal["info", "good", "error"], title: str, paragraphs: Seque
 def shows_errors(
     title: str, shown: Callable[[Markup], Any] = lambda message: message
 ) -> Callable[[Callable[_Parameters, _Answer]], Callable[_Parameters, _Answer]]:
-    """Return a decorator of handlers that shows errors on the page, since Gradio would not.
+    """Return a handler decorator that shows errors on the page, which Gradio does not do.
 
     Args:
         title: Title above the message of an `M2VError`; other errors get a general title and an id under which they are
@@ -240,8 +240,8 @@ def by_name(handler: Callable[..., Any], outputs: Mapping[str, Any]) -> dict[str
 
     @functools.wraps(handler)
     def answers(*args: Any, **kwargs: Any) -> Any:
-        # Gradio sends the difference to the previous values, and the page applies it to them in place, even before it
-        # has shown them. So nothing may be missing from later values.
+        # Gradio sends only the difference from the previous values, and the page applies it in place, even before it
+        # has shown them. Later values must therefore contain all earlier keys.
         sent: dict[str, Any] = {}
         for values in handler(*args, **kwargs):
             sent |= values
@@ -317,7 +317,7 @@ def figure_box() -> gr.Plot:
     return gr.Plot(show_label=False, container=False, elem_classes="m2v-figure")
 
 
-def raises_for_programs(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:
+def raises_client_errors(handler: Callable[_Parameters, _Answer]) -> Callable[_Parameters, _Answer]:
     """Decorate an API endpoint to convert `M2VError` to `gr.Error`, whose message is sent to the client."""
 
     @functools.wraps(handler)
@@ -352,7 +352,7 @@ def neighbors_html(
         neighbors: The words.
         query: The text that they are similar to.
         both: Ranks of the words to mark.
-        is_searchable: Whether a click searches for a word, in the `m2v-search` around it.
+        is_searchable: Whether a click on a word searches for it, in the enclosing `m2v-search`.
     """
     if not neighbors:
         return notice("info", "None of these words are in the model's vocabulary.", ["Try another word."])

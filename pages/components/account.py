@@ -27,7 +27,7 @@ _CACHE_SECONDS = 60.0
 _MAX_CACHED = 1000
 _TOKEN_INFO = (
     "Create one with write access on [huggingface.co/settings/tokens](https://huggingface.co/settings/tokens). It is "
-    "stored on this machine, as by `hf auth login`."
+    "stored on this machine, like a token from `hf auth login`."
 )
 _LOOPBACK = ("127.0.0.1", "::1", "localhost", "testclient")
 # Keyed by the hash of a token, so that the cache contains no tokens.
@@ -64,7 +64,7 @@ def has_oauth() -> bool:
 
 
 def login_button() -> None:
-    """Show the button that signs in and out, if there is OAuth."""
+    """Show the button that signs in and out, if OAuth is configured."""
     if has_oauth():
         gr.LoginButton("Sign in with Hugging Face", "Sign out ({})", size="md", elem_classes="m2v-login")
 
@@ -101,9 +101,9 @@ def offer_sign_in(request: gr.Request, oauth: gr.OAuthToken | None) -> gr.Column
 
 
 def _accepts_token(request: gr.Request) -> bool:
-    """Whether this visitor may store a token on this machine: only at this machine, under a local address.
+    """Whether this visitor may store a token on this machine: only by a local request to a loopback address.
 
-    Otherwise a tunnel, or another website by DNS rebinding, could sign in for this machine's user.
+    Otherwise a visitor through a tunnel, or a website using DNS rebinding, could sign in as this machine's user.
     """
     address = urlsplit(f"//{request.headers.get('host', '')}").hostname
     return not (has_oauth() or is_space()) and _is_local(request) and address in _LOOPBACK
@@ -113,10 +113,10 @@ def _accepts_token(request: gr.Request) -> bool:
 def enter_token(token: str | None, done: int, request: gr.Request) -> Values:
     """Store an access token on this machine.
 
-    Every answer clears the field, also in the state of the session, where Gradio puts the values of inputs.
+    Every response clears the field, and its copy in the session state, where Gradio stores input values.
 
     Raises:
-        M2VError: The visitor is not at this machine, or the token is not valid or read-only.
+        M2VError: The request is not local, or the token is invalid or read-only.
     """
     if not _accepts_token(request):
         raise HubError("Access tokens can be entered only on the machine that runs this app.")
@@ -124,13 +124,13 @@ def enter_token(token: str | None, done: int, request: gr.Request) -> Values:
     return {"token": "", "message": "", "done": done + 1}
 
 
-def visitor(oauth: gr.OAuthToken | None, request: gr.Request | None, *, ask_again: bool = False) -> Visitor:
+def visitor(oauth: gr.OAuthToken | None, request: gr.Request | None, *, bypass_cache: bool = False) -> Visitor:
     """Return the visitor of a page.
 
     Args:
         oauth: OAuth token of the request.
         request: The request.
-        ask_again: Whether to bypass the cache, which is valid for a minute, as before work that ends on the Hub.
+        bypass_cache: Whether to bypass the one-minute cache, as before a job that publishes to the Hub.
     """
     token = visitor_token(oauth, request)
     if token is None:
@@ -141,7 +141,7 @@ def visitor(oauth: gr.OAuthToken | None, request: gr.Request | None, *, ask_agai
         scopes = (oauth.scope or "").split() if is_space() else ()
         grant = Grant(frozenset(scopes), float(oauth.expires_at or 0))
     key, now = hashlib.sha256(token.encode()).hexdigest(), time.monotonic()
-    if not ask_again and key in _accounts and now - _accounts[key][0] < _CACHE_SECONDS:
+    if not bypass_cache and key in _accounts and now - _accounts[key][0] < _CACHE_SECONDS:
         return Visitor(token, _accounts[key][1], grant=grant)
     try:
         account = sign_in(token)
@@ -168,7 +168,7 @@ def _is_local(request: gr.Request | None) -> bool:
 
 
 def account_html(who: Visitor, otherwise: str) -> Markup:
-    """Show the state of the sign-in; `otherwise` is shown without an account."""
+    """Show whether the visitor is signed in; `otherwise` is shown if not."""
     if who.problem is not None:
         title = "You are not signed in" if who.state == "signed out" else "Your sign-in could not be checked"
         return notice("error", title, list(filter(None, [str(who.problem), otherwise])))

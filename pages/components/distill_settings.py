@@ -29,7 +29,7 @@ DICTIONARIES = [("For English teachers", "auto"), ("English", "english"), ("None
 PRECISIONS = [("float32", "float32"), ("float16", "float16"), ("int8", "int8")]
 EFFORTS = [
     ("Quick\nFor a first try. Expected score: 65.6.", "quick"),
-    ("Balanced\nAbout half the time of the best. Expected score: 66.3.", "balanced"),
+    ("Balanced\nAbout half the time of Best. Expected score: 66.3.", "balanced"),
     ("Best\nFits the model to the most texts. Expected score: 67.0.", "best"),
 ]
 # Measured: the rows in bold, and the package model2vec, in benchmarks/quality.md.

@@ -1,7 +1,7 @@
-// The turning map on Home: draws `props.cloud`, the words of a model as points in three dimensions.
+// The rotating map on Home: draws `props.cloud`, the words of a model as points in three dimensions.
 const SECONDS_PER_TURN = 90;
 const MAX_LABELS = 12;
-const DISTANCE = 3; // of the eye, in radii of the cloud
+const DISTANCE = 3; // of the camera, in radii of the cloud
 const canvas = element.querySelector("canvas");
 const pen = canvas.getContext("2d");
 const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -27,7 +27,7 @@ function draw(time) {
   const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
   const spread = Math.min(0.6 * height, 0.38 * width);
   const project = (i) => {
-    const depth = cloud.x[i] * sin + cloud.z[i] * cos; // towards the eye
+    const depth = cloud.x[i] * sin + cloud.z[i] * cos; // toward the camera
     const zoom = DISTANCE / (DISTANCE - depth);
     const across = cloud.x[i] * cos - cloud.z[i] * sin;
     return [width / 2 + 1.35 * spread * across * zoom, height / 2 - spread * cloud.y[i] * zoom, depth];
@@ -44,7 +44,7 @@ function draw(time) {
   schedule();
 }
 
-// Writes the words in front, the nearest first; none overlaps another.
+// Draws the labels in front, nearest first, without overlaps.
 function label(words) {
   const style = getComputedStyle(canvas);
   pen.font = `13px ${style.fontFamily}`;

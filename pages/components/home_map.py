@@ -1,4 +1,4 @@
-"""The turning map on Home: the most frequent words of a model as a cloud of points."""
+"""The rotating map on Home: the most frequent words of a model as a cloud of points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pages.components.model_picker import picked_words
 from pages.figures.words import packed
 
 _N_POINTS = 3_000
-_LABELS_PER_CLUSTER = 15  # those in front are shown
+_LABELS_PER_CLUSTER = 15  # only those in front are shown
 _SCRIPT = Path(__file__).with_name("home_map.js").read_text(encoding="utf-8")
 
 
@@ -31,7 +31,7 @@ def build_home_map(owner: gr.BrowserState, model_id: gr.State) -> None:
 
 
 def show_cloud(owner: str | None, model_id: str | None) -> gr.HTML:
-    """Return the update of the map with the points of a model; no points without a model that can be loaded."""
+    """Update the map with the points of a model; empty if there is no model or it can't be loaded."""
     try:
         return gr.HTML(cloud=cloud_data(picked_words(known_owner(owner), model_id)) if model_id else None)
     except M2VError:

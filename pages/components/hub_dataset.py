@@ -1,4 +1,4 @@
-"""A data set on the Hub in place of an uploaded file."""
+"""Loading a data set from the Hub instead of uploading a file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def build_dataset_box(upload: gr.File) -> gr.State:
     done = gr.State(0)
     shown = {"message": message, "upload": upload}
     loaded = on([button.click, name.submit, subset.submit], load_dataset_rows, [name, subset], shown)
-    # A state that a generator sets has no change event.
+    # A state set by a generator does not fire its change event.
     on(loaded.then, lambda count: count + 1, done, done)
     return done
 

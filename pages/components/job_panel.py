@@ -100,7 +100,7 @@ def find_job(owner: str | None, job_id: str, timeout_seconds: float = 0.0) -> Jo
     """Return the job that a page shows; None if there is none, or it was deleted.
 
     Args:
-        timeout_seconds: Maximum time to wait for its end.
+        timeout_seconds: Maximum time to wait for the job to finish.
     """
     if not (owner and job_id):
         return None
@@ -178,7 +178,7 @@ class JobPanel:
             @shows_errors("The run can't be started", lambda message: {"message": message})
             def start(request: gr.Request, oauth: gr.OAuthToken | None, owner: str | None, *values: Any) -> Values:
                 owner = known_owner(owner)
-                who = (visitor(oauth, request, ask_again=True),) if with_visitor else ()
+                who = (visitor(oauth, request, bypass_cache=True),) if with_visitor else ()
                 job = find_job(owner, submit(owner, *who, *values))
                 return {"owner": owner, **panel_values(owner, job, self.kind)}
 

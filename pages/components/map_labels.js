@@ -1,7 +1,7 @@
 // Labels of the map: chooses the words and topics in view so that no label overlaps another. Runs on each frame.
 const CELL = 64; // pixels; side of a cell in the grid of occupied boxes
 const LABEL_HEIGHT = { word: 18, topic: 24, mark: 22 };
-const FADE_FROM = 3; // zoom at which topics begin to give way to words
+const FADE_FROM = 3; // zoom at which topics begin to fade out
 const FADE_TO = 6;
 
 function occupied() {
@@ -23,7 +23,7 @@ function occupied() {
 const boxAt = (x, y, width, height) =>
   ({ x, y, left: x - width / 2, right: x + width / 2, top: y - height / 2, bottom: y + height / 2 });
 
-// A label's width in pixels; text is only measured once.
+// Returns a function that measures the width of a label in pixels, with a cache.
 function textMeasurer(family) {
   const pen = document.createElement("canvas").getContext("2d");
   const fonts = { word: `13px ${family}`, topic: `bold 16px ${family}`, mark: `bold 13px ${family}` };

@@ -15,7 +15,7 @@ from m2v_core.errors import InputError
 from m2v_core.exploration.neighbors import OVERLAP_NEIGHBORS, WordNeighbors
 from m2v_core.exploration.topics import CLUSTER_COLORS, Topics, find_topics
 from pages.components import data_folder, notice
-from pages.components.teacher_side import failed_html, reading_html, teacher_of, words_overlap
+from pages.components.teacher_side import failed_html, progress_html, teacher_of, words_overlap
 from pages.figures import SCALE_COLORS, PointColors
 from pages.html import Markup, render
 
@@ -70,7 +70,7 @@ class Look:
         topics: Topics of the words; None while they are computed.
         waiting: Progress of a computation, as HTML; empty for none.
         message: A message about the colors, as HTML.
-        may_ask: Whether to offer that the teacher encodes the words.
+        may_ask: Whether to offer to encode the words with the teacher.
     """
 
     colors: PointColors | None
@@ -110,7 +110,7 @@ def look_of(data: MapData, owner: str | None, model_id: str | None, color_by: Co
             return Look(PointColors("Teacher overlap", overlap, is_share=True), "overlap", topics, message=message)
         if job is not None and not job.is_finished:
             message = notice("info", _NO_OVERLAP, [_SOON])
-            return Look(by_rank, "rank", topics, waiting=reading_html(job), message=message)
+            return Look(by_rank, "rank", topics, waiting=progress_html(job), message=message)
         try:
             teacher_of(owner or "", model_id or "")
         except InputError as error:

@@ -36,7 +36,7 @@ function pointColors(colors) {
 
 const cssColor = ([red, green, blue]) => `rgb(${[red, green, blue].map((part) => Math.round(255 * part))})`;
 
-// Points that Plotly draws in `target`: `draw(range)` is one frame.
+// Points that Plotly draws in `target`; `draw(range)` draws one frame.
 function pointLayer(target, Plotly) {
   let size = 4;
   let colors = null;
@@ -67,7 +67,7 @@ function pointLayer(target, Plotly) {
       colors = next;
       restyle();
     },
-    // Only these points are drawn in full; null for all.
+    // Points to draw at full opacity; null for all.
     setSubset(points) {
       subset = points;
     },
@@ -76,7 +76,7 @@ function pointLayer(target, Plotly) {
       size = next;
       update({ size });
     },
-    // `positions` alternates x and y; `isFinal` after the last of an animation.
+    // `positions` alternates x and y; `isFinal` is true for the last frame of an animation.
     move(positions, x, y, isFinal) {
       update({ positions, snap: isFinal && x.length });
       if (isFinal) Object.assign(target.data[0], { x, y });
@@ -108,7 +108,7 @@ function pointLayer(target, Plotly) {
   };
 }
 
-// The median of some numbers, which it sorts.
+// The median; sorts `numbers` in place.
 const median = (numbers) => numbers.sort()[numbers.length >> 1];
 
 // Median position of each topic, the most cohesive large ones first.
@@ -122,7 +122,7 @@ function placeTopics(topics, x, y) {
   })).sort((a, b) => b.weight - a.weight);
 }
 
-// The whole map but for the outermost points, as the lowest and highest x and y.
+// Center and size of the map, without the outermost points.
 function boundsOf(x, y) {
   const ends = (values) => {
     const sorted = Float32Array.from(values).sort();
@@ -144,7 +144,7 @@ function nearestPoint(x, y, toX, toY, isShown, px, py, within) {
   return best;
 }
 
-// The points in a polygon of pixels, by the number of edges left of each.
+// The points in a polygon of pixels, by the even-odd rule.
 function pointsIn(polygon, x, y, toX, toY) {
   const inside = [];
   for (let point = 0; point < x.length; point++) {

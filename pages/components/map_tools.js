@@ -2,7 +2,7 @@
 let tool = "pan";
 let polygon = null;
 let pressed = null; // where the pointer went down; null once it has moved
-const pointers = new Map(); // of touches
+const pointers = new Map(); // position of each pressed pointer, by id
 
 const pixel = (event) => {
   const box = surface.getBoundingClientRect();
@@ -121,7 +121,7 @@ function use(next) {
     button.setAttribute("aria-pressed", String(button.dataset.tool === next));
 }
 
-// View in the address: ?model=…&view=map&q=…&x=…&y=…&zoom=… of one layout; applies once.
+// View in the URL: ?model=…&view=map&layout=…&q=…&x=…&y=…&zoom=…; applied once, to the layout of the link.
 const linked = new URLSearchParams(location.search);
 function linkedView() {
   if (linked.get("view") !== "map" || (linked.get("layout") ?? points.method) !== points.method) return;

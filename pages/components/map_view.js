@@ -75,7 +75,7 @@ function drawFrame() {
 }
 const redraw = () => (scheduled ||= requestAnimationFrame(drawFrame));
 
-// Where the tools, the legend and the panel lie over the map.
+// Boxes of the tools, the legend and the panel, which cover parts of the map.
 function coveredBoxes() {
   return [".m2v-map-legend", ".m2v-map-word", ...[1, 2, 3].map((n) => `.m2v-map-tools > :nth-child(${n})`)]
     .map(find).filter((one) => one.offsetWidth)
@@ -124,7 +124,7 @@ function flyTo(target) {
   }));
 }
 
-// Zooms by a factor around a pixel, which keeps its place.
+// Zooms by a factor around a pixel, which stays in place.
 function zoomAt(factor, px = width() / 2, py = height() / 2) {
   const before = scale();
   const zoom = Math.max(0.5, Math.min(MAX_ZOOM, view.zoom * factor));
@@ -159,7 +159,7 @@ async function morph(old, next) {
   const positions = new Float32Array(2 * next.x.length);
   const [from, to] = [{ ...bounds, view }, boundsOf(next.x, next.y)];
   isMorphing = true;
-  // Both layouts are scaled to the new one, which has other units.
+  // The old layout is scaled to the units of the new one.
   const fit = Math.min(to.width / from.width, to.height / from.height);
   bounds = to;
   points = next;
@@ -214,7 +214,7 @@ function readColors() {
   applySubset();
 }
 
-// Which points are drawn in full: those of a hovered cluster, else those in the lasso, else those of chosen clusters.
+// Sets the points at full opacity: those of a hovered cluster, else those in the lasso, else those of chosen clusters.
 function applySubset() {
   const isIn = (point) => hoveredCluster !== null ? clusterOf[point] === hoveredCluster : filter.has(clusterOf[point]);
   let subset = null;
@@ -283,7 +283,7 @@ function showFound() {
   mark(props.found?.points ?? []);
   selected = -1;
   find(".m2v-map-word").hidden = true;
-  // The view of a link includes the words found.
+  // A link that contains a view already shows the found words.
   const isLinked = linked.has("zoom") && linked.get("q") === props.found?.query;
   linked.delete("q");
   if (marks.length && points && !isLinked) {
@@ -295,7 +295,7 @@ function showFound() {
   redraw();
 }
 
-// One drawing at a time, in the order of the data.
+// Updates run one at a time, in the order in which the data arrive.
 const enqueue = (work) => (queue = queue.then(work).catch((error) => console.error(error)));
 watch("points", () => enqueue(drawPoints));
 watch("words", () => enqueue(readWords));

@@ -29,12 +29,12 @@ def build_model_difference(owner: gr.BrowserState, table: gr.HTML) -> None:
     with gr.Column(visible=False, elem_classes="m2v-card m2v-difference") as panel:
         facts, message, words = html(), message_box(), html()
     shown = {"panel": panel, "facts": facts, "message": message, "words": words}
-    # Every tick is answered: with `latest`, Gradio can lose the second of two ticks at almost the same time.
+    # Every event is handled: with `latest`, Gradio can lose the second of two nearly simultaneous ticks.
     on(table.select, compare_ticked, [owner, table], shown, trigger_mode="multiple")
 
 
 def compare_ticked(owner: str | None, value: object) -> Iterator[Values]:
-    """Yield what the panel shows when a model was ticked or unticked."""
+    """Yield the values of the panel after a model was ticked or unticked."""
     ids = ticked_rows(value)
     if len(set(ids)) == len(ids) == 2:
         yield from compare_models(owner, ids)
@@ -85,7 +85,7 @@ def _facts_html(records: Sequence[ModelRecord], jobs: Sequence[Job]) -> Markup:
     differs = {name: is_better if name == "Quality" else values[0] != values[1] for name, values in facts.items()}
     notes = []
     if None not in rates:
-        notes.append("Speeds are from two runs, so small differences can be chance.")
+        notes.append("Speeds are from two runs, so small differences can be due to chance.")
     if None not in qualities and not is_comparable:
         notes.append("Quality can't be compared, because each model was compared with its own teacher.")
     elif None not in qualities and not is_better:

@@ -63,7 +63,7 @@ def facts_html(record: ModelRecord) -> Markup:
 
 
 def links_html(model_id: str) -> Markup:
-    """Links to the pages that open this model."""
+    """Links to pages, which open with this model selected."""
     return render("links.html", model_id=model_id)
 
 

@@ -63,7 +63,7 @@ def make_demo() -> None:
 
 
 def picked_model(owner: str | None, model_id: str | None) -> StaticModel:
-    """Return the model that is selected in a page's picker, from memory if it was used recently.
+    """Return the model that is selected in a page's picker, with a cache of recently used ones.
 
     Raises:
         NotFoundError: No model is selected, or it is another owner's.
@@ -73,7 +73,7 @@ def picked_model(owner: str | None, model_id: str | None) -> StaticModel:
 
 
 def picked_words(owner: str | None, model_id: str | None) -> WordNeighbors:
-    """Return the neighbors in that model's vocabulary, from memory if they were used recently.
+    """Return the searchable vocabulary of that model, with a cache of the last few.
 
     Raises:
         NotFoundError: No model is selected, or it is another owner's.
@@ -93,8 +93,8 @@ class ModelPicker:
 
     Attributes:
         owner: The owner of the models; pass it to every handler.
-        model_id: The dropdown; its value is the id of the selected model, None without any. Its `change` event fires
-            when another model is selected, and when the page has opened.
+        model_id: The dropdown; its value is the id of the selected model, None without one. Its `change` event
+            fires when another model is selected, and when the page has opened.
     """
 
     owner: gr.BrowserState
@@ -135,7 +135,7 @@ def build_model_picker(owner: gr.BrowserState | None = None, with_demo: bool = T
 
 
 def picker_values(owner: str, model_id: str | None, message: str = "", with_demo: bool = True) -> Values:
-    """Return what the picker shows, where `model_id` was selected, below a message."""
+    """Return the picker's values, keeping `model_id` selected if possible."""
     contents = model_library().contents(owner)
     offered = contents.offered if with_demo else contents.models
     picked = contents.picked if contents.picked in offered else next(iter(offered), None)
@@ -157,21 +157,21 @@ def picker_values(owner: str, model_id: str | None, message: str = "", with_demo
 
 
 def attach(owner: str | None, request: gr.Request, offer: Offer = picker_values) -> Values:
-    """Return what the picker shows when its page opens; `?model=ID` in the address selects that model."""
+    """Return the picker's values when its page opens; `?model=ID` in the URL selects that model."""
     owner = known_owner(owner)
     return {"owner": owner, **offer(owner, None, pick_linked(owner, request))}
 
 
 @shows_errors("This model can't be shown")
 def pick_linked(owner: str, request: gr.Request) -> str:
-    """Select the model in the page's address, if any; return the error message, or an empty string."""
+    """Select the model in the page's URL, if any; return the error message, or an empty string."""
     if wanted := str(request.query_params.get("model", "")):
         model_library().pick(wanted, owner)
     return ""
 
 
 def refresh(owner: str | None, model_id: str | None, n_offered: int, offer: Offer = picker_values) -> Values:
-    """Return what the picker shows when models may have been added.
+    """Update the picker when models may have been added.
 
     If models were deleted, nothing changes until `shorten`: in an open list, Gradio keeps showing removed entries.
     """
@@ -180,7 +180,7 @@ def refresh(owner: str | None, model_id: str | None, n_offered: int, offer: Offe
 
 
 def shorten(owner: str | None, model_id: str | None, n_offered: int, offer: Offer = picker_values) -> Values:
-    """Return what the picker shows when models were deleted and its list is closed."""
+    """Update the picker when models were deleted and its list is closed."""
     values = offer(known_owner(owner), model_id)
     return values if values["n_offered"] < n_offered else {}
 
@@ -214,7 +214,7 @@ def recipe_name(record: ModelRecord) -> str:
 
 
 def refused_html(refusals: Sequence[Refusal]) -> Markup:
-    """Return which finished models are not in the library, why, and what to do; empty without any."""
+    """List finished models that the library rejected, with reasons and instructions; empty if there are none."""
     if not refusals:
         return Markup()
     names = ", ".join(refusal.name for refusal in refusals)
@@ -230,10 +230,10 @@ def refused_html(refusals: Sequence[Refusal]) -> Markup:
 
 
 def empty_html(is_busy: bool, is_demo_pending: bool = False) -> Markup:
-    """Return what to do where the owner has no model.
+    """Return instructions for an owner without models.
 
     Args:
-        is_busy: Whether a model of theirs is being made.
+        is_busy: Whether one of the owner's models is being made.
         is_demo_pending: Whether the demo model is being made.
     """
     if is_busy:
@@ -248,7 +248,7 @@ def empty_html(is_busy: bool, is_demo_pending: bool = False) -> Markup:
 
 
 def checked_pick(owner: str | None, model_id: str | None) -> tuple[str, str]:
-    """Return model and owner as the library takes them; a program may send anything.
+    """Validate a selection, as API clients may send anything; return the ids of the model and its owner.
 
     Raises:
         NotFoundError: No model is selected.

@@ -1,6 +1,6 @@
 // The table of models: sorts by a clicked heading, and triggers "click" when a row is clicked and "select" when one is
 // ticked or unticked. The models are in `props.value`: Gradio would repeat a deferred event with the data of an earlier
-// one. Order and ticks survive a new table.
+// one. A new table keeps the sort order and the ticks.
 const MAX_TICKED = 2;
 const ticked = new Set();
 let drawn = ""; // the HTML of the table
@@ -69,7 +69,7 @@ element.addEventListener("click", ({ target }) => {
   const column = target.closest("thead button")?.dataset.focus;
   if (column) {
     const isNumber = target.closest("th").classList.contains("m2v-is-number");
-    // Names begin with A, numbers with the largest.
+    // Text is sorted from A to Z first, numbers from largest to smallest.
     sorted = { column, isDescending: sorted.column === column ? !sorted.isDescending : isNumber };
     sort();
     return;

@@ -75,12 +75,12 @@ def _joined(*parts: str) -> str:
 
 
 def picked_row(value: object) -> str | None:
-    """Return the id of the selected model from the table's value, which a program can set to anything."""
+    """Return the id of the selected model from the table's value, which API clients can set to anything."""
     model_id = value.get("picked") if isinstance(value, dict) else None
     return model_id if isinstance(model_id, str) else None
 
 
 def ticked_rows(value: object) -> list[str]:
-    """Return the ids of the ticked models from the table's value, which a program can set to anything."""
+    """Return the ids of the ticked models from the table's value, which API clients can set to anything."""
     ids = value.get("ticked") if isinstance(value, dict) else None
     return [model_id for model_id in ids if isinstance(model_id, str)] if isinstance(ids, list) else []

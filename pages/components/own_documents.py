@@ -28,7 +28,7 @@ def text_store() -> TextStore:
     return TextStore(data_folder() / "documents", current_limits().documents_kept_days * _DAY_SECONDS)
 
 
-def take_documents(
+def load_documents(
     owner: str | None,
     source: str,
     pasted: str,

@@ -121,7 +121,7 @@ class Comparison:
         teacher: Value of the teacher; empty if unknown.
         model: Value of the model.
         summary: Meaning of the value in a few words; empty for a missing one.
-        note: Summary with conditions and interval, or a link to what measures a missing value.
+        note: Summary with conditions and interval, or a link to the page that measures a missing value.
     """
 
     title: str

@@ -19,7 +19,7 @@ from pages.components.word_map import best_points, map_data
 
 
 def build_share_card(owner: gr.BrowserState, model_id: gr.State) -> None:
-    """Add the button and the place of the image to the current Blocks context, and connect them."""
+    """Add the button and the image to the current Blocks context, and connect them."""
     button, message = gr.Button("Create share card", elem_classes="m2v-get"), html(css="m2v-status")
     image = gr.Image(label="Share card", visible=False, show_label=False, buttons=[], elem_classes="m2v-share")
     download = gr.DownloadButton("Download PNG", visible=False)

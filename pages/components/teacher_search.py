@@ -17,8 +17,8 @@ from pages.components.preflight_card import short_count
 _MIN_CHARS = 3
 _MAX_SUGGESTIONS = 8
 _CACHE_SECONDS = 60.0
-_reached: list[tuple[float, bool]] = []
-_asking = threading.Lock()
+_last_check: list[tuple[float, bool]] = []
+_check_lock = threading.Lock()
 
 
 def connect_search(teacher: gr.Dropdown) -> None:
@@ -33,12 +33,12 @@ def has_hub() -> bool:
     A firewall that drops packets delays each check by seconds, and every key triggers a search.
     """
     now = time.monotonic()
-    if (not _reached or now - _reached[0][0] > _CACHE_SECONDS) and _asking.acquire(blocking=False):
+    if (not _last_check or now - _last_check[0][0] > _CACHE_SECONDS) and _check_lock.acquire(blocking=False):
         try:
-            _reached[:] = [(now, is_reachable())]
+            _last_check[:] = [(now, is_reachable())]
         finally:
-            _asking.release()
-    return bool(_reached) and _reached[0][1]
+            _check_lock.release()
+    return bool(_last_check) and _last_check[0][1]
 
 
 @functools.lru_cache(maxsize=500)

@@ -100,7 +100,7 @@ class TeacherSwitch:
 
 
 def teacher_checkbox() -> gr.Checkbox:
-    """The switch."""
+    """The checkbox that turns the comparison on and off."""
     return gr.Checkbox(False, label="Compare with teacher", elem_classes="m2v-beside-switch")
 
 
@@ -119,7 +119,7 @@ def follow(
     if not is_on or not (owner and model_id) or (kind == "teacher_documents" and documents is None):
         return _switch_values("")
     values = functools.partial(_switch_values, about=f"{model_id} {documents.key if documents else ''}")
-    job, failure = _reading(kind, owner, model_id, documents, may_start)
+    job, failure = _find_or_submit(kind, owner, model_id, documents, may_start)
     if failure:
         return values(failure)
     if job is None:
@@ -130,16 +130,16 @@ def follow(
         return values(failed_html(job, _FAILED))
     if job.state == "cancelled":
         return values("")
-    return values(reading_html(job), is_going=True)
+    return values(progress_html(job), is_running=True)
 
 
 @shows_errors(_FAILED, lambda message: (None, message))
-def _reading(
+def _find_or_submit(
     kind: Kind, owner: str, model_id: str, documents: Documents | None, may_start: bool
 ) -> tuple[Job | None, str]:
     """Return the comparison job, submitting it if permitted, or an error as HTML."""
     teacher = teacher_of(owner, model_id)
-    job = find_reading(kind, owner, model_id, documents)
+    job = find_comparison(kind, owner, model_id, documents)
     if may_start and (job is None or job.state in ("failed", "cancelling", "cancelled")):
         job = _submit(kind, owner, model_id, documents, teacher)
     if job is not None and job.state == "done" and may_start:
@@ -159,17 +159,17 @@ def switch(kind: Kind, owner: str | None, model_id: str | None, documents: Docum
 @shows_errors("The comparison can't be cancelled", lambda message: _switch_values(message))
 def cancel(kind: Kind, owner: str | None, model_id: str | None, documents: Documents | None) -> Values:
     """Turn the switch off and cancel its job."""
-    job = find_reading(kind, owner or "", model_id or "", documents)
+    job = find_comparison(kind, owner or "", model_id or "", documents)
     if job is not None and job.state in ("queued", "running"):
         job_store().cancel(job.id, owner or "")
     return {"is_on": False, **_switch_values("")}
 
 
-def _switch_values(status: str, is_going: bool = False, ready_id: str = "", about: str = "") -> Values:
+def _switch_values(status: str, is_running: bool = False, ready_id: str = "", about: str = "") -> Values:
     return {
         "status": status,
-        "cancel": gr.Button(visible=is_going),
-        "timer": gr.Timer(active=is_going),
+        "cancel": gr.Button(visible=is_running),
+        "timer": gr.Timer(active=is_running),
         "ready_id": ready_id,
         "about": about,
     }
@@ -191,7 +191,7 @@ def teacher_of(owner: str, model_id: str) -> str:
     return checked_teacher(teacher)
 
 
-def find_reading(kind: Kind, owner: str, model_id: str, documents: Documents | None = None) -> Job | None:
+def find_comparison(kind: Kind, owner: str, model_id: str, documents: Documents | None = None) -> Job | None:
     """Return the newest comparison job for these words or documents; None if there is none."""
     if not (owner and model_id):
         return None
@@ -286,7 +286,7 @@ def ready_neighbors(
         M2VError: The teacher's embeddings or the model were deleted.
     """
     kind: Kind = "teacher_words" if documents is None else "teacher_documents"
-    job = find_reading(kind, owner or "", model_id or "", documents) if ready_id else None
+    job = find_comparison(kind, owner or "", model_id or "", documents) if ready_id else None
     if job is None or job.id != ready_id or job.state != "done":
         return None
     folder, teacher = job_store().result_folder(job.id, owner or ""), teacher_of(owner or "", model_id or "")
@@ -306,7 +306,7 @@ def words_folder(owner: str | None, model_id: str | None) -> Path | None:
     Raises:
         NotFoundError: The result was deleted.
     """
-    job = find_reading("teacher_words", owner or "", model_id or "")
+    job = find_comparison("teacher_words", owner or "", model_id or "")
     return job_store().result_folder(job.id, owner or "") if job is not None and job.state == "done" else None
 
 
@@ -328,7 +328,7 @@ def words_overlap(owner: str | None, model_id: str | None) -> tuple[NDArray[np.f
     Raises:
         M2VError: The result or the model was deleted.
     """
-    job = find_reading("teacher_words", owner or "", model_id or "")
+    job = find_comparison("teacher_words", owner or "", model_id or "")
     if job is None or job.state != "done":
         return None, job
     return load_overlap(job_store().result_folder(job.id, owner or "")), job
@@ -339,25 +339,25 @@ def failed_html(job: Job, title: str) -> Markup:
     return notice("error", title, [job.message, render(ASK_FOR_HELP, id=job.id)])
 
 
-def reading_html(job: Job) -> Markup:
+def progress_html(job: Job) -> Markup:
     """Show the stage, progress and remaining time of a running job."""
     share = _fraction(job)
     left = job.progress.eta_seconds if job.progress is not None and job.progress.stage == "encode" else None
     time_left = f" · about {math.ceil(left)} s left" if left else ""
     numbers = f"{math.floor(100 * share)}%{time_left}"
-    return bar_html(reading_text(job), numbers, share if job.state == "running" and share >= 0.01 else None)
+    return bar_html(progress_text(job), numbers, share if job.state == "running" and share >= 0.01 else None)
 
 
-def reading_text(job: Job) -> str:
-    """The current stage of a job: "Once: encoding the words with the teacher, 1,024 of 23,694"."""
+def progress_text(job: Job) -> str:
+    """The current stage of a job: "First time only: encoding the words with the teacher, 1,024 of 23,694"."""
     if job.state == "queued":
         return f"Number {job.queue_position} in the queue" if job.queue_position else "Queued"
     if job.state == "cancelling":
-        return "Stopping"
+        return "Cancelling"
     stage = job.stages[-1] if job.stages else None
     label = _labels(job).get(stage.name, ("starting", 0.0))[0] if stage else "starting"
     count = f", {stage.done:,} of {stage.total:,}" if stage and stage.total else ""
-    return f"Once: {label}{count}"
+    return f"First time only: {label}{count}"
 
 
 def _labels(job: Job) -> dict[str, tuple[str, float]]:

@@ -64,7 +64,7 @@ _LASSO_HINT = '<p class="m2v-next">Choose Lasso and draw around words to list th
 def build_word_map(
     owner: gr.BrowserState, model_id: gr.Dropdown, tabs: gr.Tabs, tab: gr.Tab, other_tabs: Sequence[gr.Tab]
 ) -> None:
-    """Build the map in the current Blocks context; it is drawn when `tab` is opened, not while one of the others is."""
+    """Build the map in the current Blocks context; it is drawn only while `tab` is open."""
     with gr.Row(elem_classes="m2v-map-settings"):
         method = gr.Radio(["UMAP", "PCA"], value="UMAP", label="Layout", elem_classes="m2v-switch")
         color_by = gr.Radio(
@@ -102,8 +102,8 @@ def build_word_map(
     # The points are only sent while the map is open.
     on([other.select for other in other_tabs], lambda: False, None, is_map_open)
     on(tab.select, lambda: True, None, is_map_open)
-    on(ask.click, let_teacher_read, [*model, asked], [teacher_message, asked])
-    on(stop.click, stop_teacher, [*model, asked], [teacher_message, asked])
+    on(ask.click, submit_encoding, [*model, asked], [teacher_message, asked])
+    on(stop.click, stop_encoding, [*model, asked], [teacher_message, asked])
     on([color_by.change, model_id.change], lambda: "", None, teacher_message)
     for component in (word_map, teacher_map):
         on(component.select, selected_points, None, selected)
@@ -133,7 +133,7 @@ def follow_map(
     drawn: Mapping[str, str] | None = None,
     beside: bool = False,
 ) -> Iterator[Values]:
-    """Yield the values of `show_map`, first without the words, and before that progress if it takes long."""
+    """Yield the progress if it takes long, then the values of `show_map` without the words, then the words."""
     work = functools.partial(show_map, owner, model_id, method, color_by, is_open, drawn, beside)
     values = yield from following(work, "Drawing the map", "map", lambda sign: {"status": sign})
     words = values.pop("words", None)
@@ -244,7 +244,7 @@ def _teacher_data(vectors_of: Path, data: MapData) -> MapData:
 
 
 def open_link(request: gr.Request) -> Values:
-    """Open the map where the page's address asks for it: `?view=map`, with `q` to find and `layout`."""
+    """Open the map if the page's URL requests it: `?view=map`, optionally with a word `q` and a `layout`."""
     link = request.query_params
     if link.get("view") != "map":
         return {}
@@ -254,7 +254,7 @@ def open_link(request: gr.Request) -> Values:
 
 
 def find_linked(owner: str | None, model_id: str | None, linked: str, drawn: Mapping[str, str]) -> Values:
-    """Find the word of the page's address, once the map is drawn."""
+    """Find the word in the page's URL after the map is drawn."""
     if not linked or not model_id or not drawn:
         return {}
     marks, message = find_on_map(owner, model_id, linked)
@@ -262,40 +262,40 @@ def find_linked(owner: str | None, model_id: str | None, linked: str, drawn: Map
 
 
 def prepare_map(owner: str | None, model_id: str | None) -> None:
-    """Start computing the UMAP and the topics of a newly picked model in the background."""
+    """Start computing the UMAP and the topics of a newly selected model in the background."""
     with contextlib.suppress(M2VError):  # `show_map` shows the error
         data = map_data(picked_words(owner, model_id))
         topics_of(data)
         _map_maker().get(data.rows, data.key, is_prepared=True)
 
 
-def let_teacher_read(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
-    """Start the job in which the teacher encodes the words: the error as HTML, empty for none, and the next count."""
+def submit_encoding(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
+    """Start a job that encodes the words with the teacher; return the error as HTML, and the next count."""
     status = teacher_side.follow("teacher_words", owner, model_id, None, True, may_start=True)["status"]
-    job = teacher_side.find_reading("teacher_words", owner or "", model_id or "")
-    is_going = job is not None and job.state in ("queued", "running", "done")
-    return "" if is_going else status, asked + 1  # the map shows its progress
+    job = teacher_side.find_comparison("teacher_words", owner or "", model_id or "")
+    is_submitted = job is not None and job.state in ("queued", "running", "done")
+    return "" if is_submitted else status, asked + 1  # the map shows the progress
 
 
-def stop_teacher(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
-    """Cancel that job: the error as HTML, empty for none, and the next count."""
+def stop_encoding(owner: str | None, model_id: str | None, asked: int) -> tuple[str, int]:
+    """Cancel that job; return the error as HTML, and the next count."""
     return teacher_side.cancel("teacher_words", owner, model_id, None)["status"], asked + 1
 
 
 def map_data(words: WordNeighbors) -> MapData:
-    """The words on the map of a model, from memory if it was shown recently.
+    """The words on the map of a model, with a cache of recently shown maps.
 
     Raises:
         InputError: The model has no whole words.
     """
-    with _data_lock:  # several handlers ask for it when a page opens
+    with _data_lock:  # several handlers request it when a page opens
         return _cached_map_data(words)
 
 
 @functools.lru_cache(maxsize=4)
 def _cached_map_data(words: WordNeighbors) -> MapData:
     if not len(words):
-        raise InputError("This model has no whole word to put on a map.")
+        raise InputError("This model has no whole words to show on a map. Choose another model.")
     shown = sample_rows(len(words))
     rows = words.rows[shown]
     return MapData(words, shown, rows, words.norms()[shown], pca_map(rows), umap_key(rows))
@@ -307,7 +307,7 @@ def _map_maker() -> MapMaker:
 
 
 def best_points(data: MapData) -> NDArray[np.float32]:
-    """The UMAP of a model, (n_shown, 2) float32; its PCA map while the UMAP has not been computed."""
+    """The UMAP of a model, (n_shown, 2) float32; its PCA map if the UMAP is not cached."""
     points = _map_maker().cached(data.key, len(data.rows))
     return data.pca if points is None else points
 
@@ -365,7 +365,7 @@ def word_html(owner: str | None, model_id: str | None, point: object) -> Markup:
     )
 
 
-@shows_errors("This search did not work", lambda message: (gr.skip(), message))
+@shows_errors("The search failed", lambda message: (gr.skip(), message))
 def find_on_map(owner: str | None, model_id: str | None, text: str) -> tuple[Any, str]:
     """Update of the map that marks a word and its nearest words, and a message as HTML."""
     if not text.strip():
@@ -391,7 +391,7 @@ def _found_html(message: str) -> Markup:
 
 @functools.lru_cache(maxsize=4)
 def _places(data: MapData) -> dict[str, int]:
-    """Index of each word on the map, by its casefolded text; of words that differ only in case, the first."""
+    """Index of each word on the map by its casefolded text; the first of words that differ only in case."""
     places: dict[str, int] = {}
     for place, text in enumerate(data.texts):
         places.setdefault(text.casefold(), place)

@@ -51,20 +51,20 @@ def build_word_search(owner: gr.BrowserState, made: gr.State) -> gr.State:
     on([current_page().load, timer.tick, made.change], show_box, owner, shown)
     asked: list[Any] = [owner, model_id, query]
     on(model_id.change, search_words, asked, found)
-    # Gradio's `input` event fires for keys that type a character only: not for Backspace, and not when text is pasted.
+    # Gradio's `input` event fires only for keys that type a character, not for Backspace or a paste.
     on(query.change, search_words, asked, found, latest=True, js=DEBOUNCED, queue=False)
     return model_id
 
 
 def show_box(owner: str | None) -> Values:
-    """Return whether the box is shown, with the model that it searches; without one that can be loaded it is hidden."""
+    """Show the box and the model that it searches; hide it if there is no model or it can't be loaded."""
     owner = known_owner(owner)
     contents = model_library().contents(owner)
     model_id = contents.picked.id if contents.picked else None
     is_waiting = model_id is None and contents.is_demo_pending
     try:
         if model_id is not None:
-            picked_words(owner, model_id).search("a", 1)  # the first search loads the model, and builds its tables
+            picked_words(owner, model_id).search("a", 1)  # load the model and build its index now
     except M2VError:
         model_id = None
     return {
@@ -75,7 +75,7 @@ def show_box(owner: str | None) -> Values:
     }
 
 
-@shows_errors("This search did not work")
+@shows_errors("The search failed")
 def search_words(owner: str | None, model_id: str | None, query: str) -> Markup:
     """Return the ten words nearest to the query, with the time of the search, as HTML."""
     query = short_query(query or "").strip()

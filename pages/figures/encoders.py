@@ -189,7 +189,7 @@ def _bubble_figure(
             "yaxis": {**log_axis(low - 0.3, high + 0.3), "tickformat": ",~r"},
             "annotations": [above_axis("sentences/s, log scale", xshift=-72, yshift=4)],
             **LEGEND,
-            # A bubble may stand at the end of the axis.
+            # Leaves room for a bubble at the end of the axis.
             "margin": {**LAYOUT["margin"], "l": 72, "r": 34, "t": 84, "b": 72 + 22 * len(bubbles)},
         },
     )
@@ -206,14 +206,14 @@ def frontier_figure(rows: Sequence[FrontierRow], quality_name: str) -> Figure:
     lines = []
     for n_rows in sorted({row.n_rows for row in rows}, reverse=True):
         for color, (precision, symbol) in zip(COLORS, _SYMBOLS.items(), strict=False):
-            its = [row for row in rows if (row.n_rows, row.precision) == (n_rows, precision)]
-            its.sort(key=lambda row: row.dim)
-            if not its:
+            versions = [row for row in rows if (row.n_rows, row.precision) == (n_rows, precision)]
+            versions.sort(key=lambda row: row.dim)
+            if not versions:
                 continue
             lines.append(
                 go.Scatter(
-                    x=[row.n_bytes / 1e6 for row in its],
-                    y=[row.average for row in its],
+                    x=[row.n_bytes / 1e6 for row in versions],
+                    y=[row.average for row in versions],
                     mode="lines+markers",
                     cliponaxis=False,
                     name=precision if n_rows == most_rows else f"{precision}, {n_rows:,} shared rows",
@@ -221,10 +221,10 @@ def frontier_figure(rows: Sequence[FrontierRow], quality_name: str) -> Figure:
                     marker={
                         "color": color,
                         "size": 11,
-                        "symbol": [symbol if row.is_best else f"{symbol}-open" for row in its],
+                        "symbol": [symbol if row.is_best else f"{symbol}-open" for row in versions],
                         "line": {"width": 1.5, "color": color},
                     },
-                    **marks([_frontier_hover(row) for row in its]),
+                    **marks([_frontier_hover(row) for row in versions]),
                 )
             )
     sizes = [row.n_bytes / 1e6 for row in rows]
@@ -260,7 +260,7 @@ def _frontier_hover(row: FrontierRow) -> Markup:
         f"quality {fixed(row.average, 2)}"
         + ("" if row.low is None else f" ({fixed(row.low, 1)} to {fixed(row.high or 0, 1)})"),
         *([] if rate is None else [f"{rate_text(rate)} sentences/s here"]),
-        *(["better than all that are as small"] if row.is_best else []),
+        *(["best of its size"] if row.is_best else []),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pages.html import Markup, escape
 
-# Middle tones: they stand out on white and on near-black.
+# Mid-tones, visible on white and on near-black backgrounds.
 TEACHER_COLOR = "#7d8a86"
 COLORS = ("#24978a", "#c98a1b", "#4f7fc9", "#c2571a", "#8d62b5", "#5f9e3f")
 TITLE: dict[str, Any] = {"x": 0, "xref": "container", "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 6}}

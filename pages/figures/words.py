@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from m2v_core.exploration.topics import CLUSTER_COLORS, Topics
 
-# Middle tones: they stand out on white and on near-black.
+# Mid-tones, visible on white and on near-black backgrounds.
 SCALE_COLORS = ("#c2571a", "#cf9a2f", "#34a596", "#2b6c9e")
 
 

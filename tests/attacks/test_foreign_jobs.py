@@ -78,7 +78,7 @@ def test_no_handler_gives_away_or_changes_what_is_another_s(stranger: Stranger, 
 def test_the_same_requests_with_the_key_are_answered(space: Server, victim: Victim) -> None:
     """The control of the test above: had anything been given away, it would have been seen."""
     known = Stranger(space.address, victim.key)
-    changing = {"start", "delete", "delete_1", "rename", "rename_1", "cancel", "take_source", "delete_documents"}
+    changing = {"start", "delete", "delete_1", "rename", "rename_1", "cancel", "load_source", "delete_documents"}
     said = everything(known, victim.key, [victim.done, victim.model], changing)
     seen = {name.partition(" ")[2] for name, answer in said.items() if MARK in answer}
     assert seen >= {"list_models", "job", "restore", "attach", "find_documents", "offer", "ask"}
@@ -89,7 +89,7 @@ def test_the_same_requests_with_the_key_are_answered(space: Server, victim: Vict
 def test_the_teacher_of_another_s_model_is_not_proposed(space: Server, stranger: Stranger, victim: Victim) -> None:
     for visitor, is_said in ((stranger, False), (Stranger(space.address, victim.key), True)):
         visitor.ask(visitor.handler("offer"), [visitor.key])  # as the page does when it opens
-        handler = visitor.handler("their_teacher")
+        handler = visitor.handler("propose_teacher")
         data = visitor.untouched(handler, checkboxgroup=[victim.done, victim.model], dropdown="")
         said = visitor.ask(handler, data)
         assert (MARK in said) == is_said, said

@@ -79,7 +79,7 @@ def test_no_handler_answers_with_markup_of_a_model(stranger: Stranger, model_id:
 
 def test_documents_and_queries_are_text(stranger: Stranger, model_id: str) -> None:
     for name, changes in {
-        "take_source": {"textbox": f"{EVIL}\nriver"},
+        "load_source": {"textbox": f"{EVIL}\nriver"},
         "follow_documents_search": {"textbox": EVIL, "dropdown": model_id},
         "follow_words_search": {"textbox": EVIL, "dropdown": model_id},
         "explain": {"textbox": f"{EVIL} river", "dropdown": model_id},
@@ -88,7 +88,7 @@ def test_documents_and_queries_are_text(stranger: Stranger, model_id: str) -> No
         handler = stranger.handler(name)
         html = stranger.html_of(handler, stranger.ask(handler, stranger.untouched(handler, **changes)))
         assert html and not tags(html), name
-        assert "&lt;img" in html or name == "take_source"  # which counts them
+        assert "&lt;img" in html or name == "load_source"  # which counts them
 
 
 def test_names_of_files_are_text(stranger: Stranger, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_documents_and_scores_that_can_not_be_used(page: sync_api.Page, small_st
     page.get_by_role("tab", name="Documents").click()
     report = page.locator(".block.m2v-message:visible")
     pasted = "\n".join(f"text {number}" for number in range(6))
-    box = page.get_by_label("One text on each line")
+    box = page.get_by_label("One text per line")
     box.fill(pasted)
     says(report.filter(has_text="texts"), r"\b6 texts\b", r"limit here is 5\b", "Shorten it")
     expect(box).to_have_value(pasted)
@@ -132,11 +132,11 @@ def test_documents_and_scores_that_can_not_be_used(page: sync_api.Page, small_st
     says(report.filter(has_text="ready"), "2 texts ready")
 
     page.get_by_role("tab", name="Scores").click()
-    page.get_by_label("Another").fill("")
+    page.get_by_label("Second text").fill("")
     page.get_by_role("button", name="Explain the score").click()
     explained = page.locator(".block.m2v-explained")
-    says(explained, "Two texts are needed", "Fill in both")
-    page.get_by_label("Another").fill("The fox")
+    says(explained, "Two texts are required", "Fill in both")
+    page.get_by_label("Second text").fill("The fox")
     page.get_by_role("button", name="Explain the score").click()
     expect(explained.locator(".m2v-piece").get_by_text("fox", exact=True)).to_be_visible()
 

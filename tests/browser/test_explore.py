@@ -39,7 +39,7 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     stands_beside_its_teacher(page)
 
     page.get_by_role("tab", name="Documents").click()
-    page.get_by_label("One text on each line").fill(
+    page.get_by_label("One text per line").fill(
         "The printer is out of paper.\nHow do I reset my password?\n<img src=x onerror=alert(1)>"
     )
     expect(page.get_by_text("3 texts ready")).to_be_visible()
@@ -65,7 +65,7 @@ def test_explore(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     expect(page.get_by_text("are also the teacher's nearest")).to_be_visible()
 
     page.get_by_role("tab", name="Scores").click()
-    page.get_by_label("One text", exact=True).fill("A dog sleeps \U0001f984")
+    page.get_by_label("First text").fill("A dog sleeps \U0001f984")
     page.get_by_role("button", name="Explain the score").click()
     expect(page.locator(".m2v-piece").get_by_text("dog", exact=True)).to_be_visible()
     expect(page.locator(".m2v-unknown", has_text="\U0001f984")).to_contain_text("unknown")
@@ -106,7 +106,7 @@ def looks_at_another_way_in_and_finds_all_again(page: sync_api.Page, tmp_path: P
     expect(page.get_by_text("1,000 texts ready")).to_be_visible()  # as there were last
     look_at("Paste texts", "3 texts ready")
     look_at("Upload file", "1,000 texts ready")
-    page.get_by_role("button", name="Forget these texts").click()
+    page.get_by_role("button", name="Delete these texts").click()
     look_at("Paste texts", "3 texts ready")
     look_at("Upload file", None)
     (tmp_path / "two.csv").write_text("question,answer\nhow far,a mile\nhow long,a day\n")
@@ -116,7 +116,7 @@ def looks_at_another_way_in_and_finds_all_again(page: sync_api.Page, tmp_path: P
     column.click()
     page.get_by_role("option", name="answer").click()
     expect(page.get_by_text("From the column 'answer'.")).to_be_visible()
-    page.get_by_role("button", name="Forget these texts").click()
+    page.get_by_role("button", name="Delete these texts").click()
     expect(column).to_be_hidden()
     look_at("Paste texts", "3 texts ready")
 

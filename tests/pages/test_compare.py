@@ -18,7 +18,7 @@ from m2v_core.studio.jobs import Job, Stage
 from m2v_core.studio.library import Contents, ModelRecord
 from m2v_core.studio.space.settings import current_limits
 from pages import compare
-from pages.compare import load_texts, offer, refresh, show, submit, their_teacher, unique_names
+from pages.compare import load_texts, offer, propose_teacher, refresh, show, submit, unique_names
 from pages.components import BUNDLED_TEACHER, model_picker
 from pages.components.job_panel import newest_job, panel_values
 from pages.components.job_view import job_html
@@ -143,7 +143,7 @@ def test_the_newest_model_is_chosen_with_its_teacher(jobs: FakeStore) -> None:
     assert [value for _, value in boxes.choices] == ["b" * 32, "a" * 32]
     assert listed == boxes.choices
     assert proposed == teacher
-    assert their_teacher(OWNER, ["a" * 32], teacher, proposed) == {"teacher": TEACHER, "proposed": TEACHER}
+    assert propose_teacher(OWNER, ["a" * 32], teacher, proposed) == {"teacher": TEACHER, "proposed": TEACHER}
 
 
 @pytest.mark.parametrize("typed", ["typed/teacher", BUNDLED_TEACHER])
@@ -152,12 +152,12 @@ def test_a_teacher_that_one_has_typed_stays(jobs: FakeStore, typed: str) -> None
     jobs.add(OWNER, model_job(id="b" * 32, created_at=2.0, parameters={"model_name": "other/teacher"}))
     listed, teacher, proposed = (offer(OWNER, request())[name] for name in ("listed", "teacher", "proposed"))
     assert (teacher, proposed) == ("other/teacher", "other/teacher")
-    assert their_teacher(OWNER, ["a" * 32], typed, proposed) == {}
+    assert propose_teacher(OWNER, ["a" * 32], typed, proposed) == {}
     del jobs.jobs["b" * 32]
     assert not refresh(OWNER, ["b" * 32], listed, typed, proposed).keys() & {"teacher", "proposed"}
     for empty in ("", " ", None):
-        assert their_teacher(OWNER, ["a" * 32], empty, proposed) == {"teacher": TEACHER, "proposed": TEACHER}
-    assert their_teacher(OWNER, [], proposed, proposed) == {}
+        assert propose_teacher(OWNER, ["a" * 32], empty, proposed) == {"teacher": TEACHER, "proposed": TEACHER}
+    assert propose_teacher(OWNER, [], proposed, proposed) == {}
 
 
 def test_the_address_and_other_pages_say_which_model_is_ticked(jobs: FakeStore) -> None:

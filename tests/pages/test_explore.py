@@ -136,7 +136,7 @@ def test_documents(model: WordNeighbors, vocabulary_file: Callable[[str, str], s
     for hidden in (None, vocabulary_file("plain.txt", "a\nb"), vocabulary_file("one.csv", "text\na\nb")):
         assert not columns_of_upload(hidden).visible
     assert not columns_of_upload(vocabulary_file("broken.csv", "PK\x03\x04")).visible
-    take = partial(explore.take_source, OWNER, "upload", "", two, "answer", "")
+    take = partial(explore.load_source, OWNER, "upload", "", two, "answer", "")
     assert take(SimpleNamespace(target=gr.Dropdown(render=False)))[0].texts == ("a mile", "a day")
     assert take(SimpleNamespace(target=gr.File(render=False)))[0] is None  # a new file, of which nothing is picked
     documents, report = own_documents.read_documents("upload", "", vocabulary_file("a.txt", "PK\x03\x04"))
@@ -147,7 +147,7 @@ def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tm
     kept = TextStore(tmp_path, 60)
     monkeypatch.setattr(own_documents, "text_store", lambda: kept)
     assert own_documents.find_documents(OWNER)["documents"] is None
-    documents, report, forget = own_documents.take_documents(OWNER, "paste", TEXTS, None)
+    documents, report, forget = own_documents.load_documents(OWNER, "paste", TEXTS, None)
     assert "3 texts ready" in report and forget.visible
     shown = own_documents.find_documents(OWNER)
     source, text, found = shown["source"], shown["pasted"], shown["documents"]
@@ -158,11 +158,11 @@ def test_documents_are_there_after_a_refresh(monkeypatch: pytest.MonkeyPatch, tm
         own_documents.find_documents("B" * 32)["documents"] is None
         and own_documents.find_documents(None)["documents"] is None
     )
-    own_documents.take_documents(OWNER, "upload", "", None)  # another way in is looked at; nothing is given up
+    own_documents.load_documents(OWNER, "upload", "", None)  # another way in is looked at; nothing is given up
     assert own_documents.find_documents(OWNER)["documents"] == documents
-    own_documents.take_documents(OWNER, "paste", " ", None, is_emptied=True)
+    own_documents.load_documents(OWNER, "paste", " ", None, is_emptied=True)
     assert own_documents.find_documents(OWNER)["documents"] is None
-    own_documents.take_documents(OWNER, "paste", TEXTS, None)
+    own_documents.load_documents(OWNER, "paste", TEXTS, None)
     own_documents.delete_documents(OWNER, "paste")
     assert list(tmp_path.glob("*.json")) and own_documents.find_documents(OWNER)["documents"] is None
 
@@ -181,40 +181,40 @@ def test_looking_at_another_way_in_gives_nothing_up(
     types: Any = SimpleNamespace(target=gr.Textbox(render=False))
     long = "\n".join(f"{'long ' * 50}text {number}" for number in range(1000))
     file = vocabulary_file("long.txt", long)
-    uploaded = explore.take_source(OWNER, "upload", "", file, None, "", gives)[0]
+    uploaded = explore.load_source(OWNER, "upload", "", file, None, "", gives)[0]
     assert uploaded is not None and len(uploaded.texts) == 1000
 
     # After a refresh no box holds them, however long one looks around.
     shown = own_documents.find_documents(OWNER)
     assert (shown["source"], shown["documents"]) == ("upload", uploaded)
     assert "pasted" not in shown and shown["forget"].visible
-    assert explore.take_source(OWNER, "paste", "", None, None, "", looks)[0] is None
-    documents, _, report, forget = explore.take_source(OWNER, "upload", "", None, None, "", looks)
+    assert explore.load_source(OWNER, "paste", "", None, None, "", looks)[0] is None
+    documents, _, report, forget = explore.load_source(OWNER, "upload", "", None, None, "", looks)
     assert documents == uploaded and "1,000 texts ready" in report and forget.visible
 
     # Pasted texts take nothing from them, nor they from pasted ones, too long for the box as they are.
-    pasted = explore.take_source(OWNER, "paste", long + "\nlast", None, None, "", types)[0]
+    pasted = explore.load_source(OWNER, "paste", long + "\nlast", None, None, "", types)[0]
     shown = own_documents.find_documents(OWNER)
     assert (shown["source"], shown["documents"]) == ("paste", pasted) and "pasted" not in shown
-    assert explore.take_source(OWNER, "upload", "", file, None, "", looks)[0] == uploaded
-    assert explore.take_source(OWNER, "folder", "", None, None, "", looks)[0] is None
-    assert explore.take_source(OWNER, "paste", "", None, None, "", looks)[0] == pasted
+    assert explore.load_source(OWNER, "upload", "", file, None, "", looks)[0] == uploaded
+    assert explore.load_source(OWNER, "folder", "", None, None, "", looks)[0] is None
+    assert explore.load_source(OWNER, "paste", "", None, None, "", looks)[0] == pasted
 
     # Whoever empties one gives up that one.
-    assert explore.take_source(OWNER, "upload", "", None, None, "", gives)[0] is None
+    assert explore.load_source(OWNER, "upload", "", None, None, "", gives)[0] is None
     assert own_documents.find_documents(OWNER)["documents"] == pasted
-    assert explore.take_source(OWNER, "paste", "", None, None, "", types)[0] is None
+    assert explore.load_source(OWNER, "paste", "", None, None, "", types)[0] is None
     assert own_documents.find_documents(OWNER)["documents"] is None
 
 
 def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     texts = ["Rivers run to the sea", EVIL + " the sea", "The quick fox"]
     folder = write_vectors(tmp_path / "vectors", [model.model.encode(texts)], model=model_fingerprint(model.model))
-    documents, opened, report, forget = explore.take_source(OWNER, "folder", TEXTS, None, None, f" {folder} ", LOOKS)
+    documents, opened, report, forget = explore.load_source(OWNER, "folder", TEXTS, None, None, f" {folder} ", LOOKS)
     assert (documents, opened, forget.visible) == (None, str(folder), False)
     assert "3 vectors ready" in report and f"m2v index {folder}" in report
     build_index(folder)
-    assert "m2v index" not in explore.take_source(OWNER, "folder", "", None, None, str(folder), LOOKS)[2]
+    assert "m2v index" not in explore.load_source(OWNER, "folder", "", None, None, str(folder), LOOKS)[2]
 
     search = partial(explore.follow_documents_search, *MODEL, None, str(folder))
     (html,) = search("Rivers run to the sea", 5, "")
@@ -230,16 +230,16 @@ def test_a_folder_of_vectors(model: WordNeighbors, monkeypatch: pytest.MonkeyPat
     (html,) = explore.follow_documents_search(*MODEL, None, str(tmp_path / "others"), "sea", 5, "")
     assert "is not the model that computed these vectors" in html and "Library page" in html
     absent = str(tmp_path / "<b>absent")
-    documents, opened, report, _ = explore.take_source(OWNER, "folder", "", None, None, absent, LOOKS)
+    documents, opened, report, _ = explore.load_source(OWNER, "folder", "", None, None, absent, LOOKS)
     assert opened is None and "does not exist" in report and "<b>" not in report
-    assert explore.take_source(OWNER, "folder", "", None, None, " ", LOOKS)[1:3] == (None, "")
-    assert explore.take_source(OWNER, "paste", TEXTS, None, None, str(folder), LOOKS)[1] is None
+    assert explore.load_source(OWNER, "folder", "", None, None, " ", LOOKS)[1:3] == (None, "")
+    assert explore.load_source(OWNER, "paste", TEXTS, None, None, str(folder), LOOKS)[1] is None
 
 
 def test_on_a_space_no_folder_is_opened(model: WordNeighbors, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = write_vectors(tmp_path / "vectors", [model.model.encode(["the sea"])])
     monkeypatch.setenv("SPACE_ID", "somebody/space")
-    _, opened, report, _ = explore.take_source(OWNER, "folder", "", None, None, str(folder), LOOKS)
+    _, opened, report, _ = explore.load_source(OWNER, "folder", "", None, None, str(folder), LOOKS)
     assert opened is None and "only if the app runs on your own computer" in report
     (html,) = explore.follow_documents_search(*MODEL, None, str(folder), "sea", 5, "")
     assert "only if the app runs on your own computer" in html
@@ -279,7 +279,7 @@ def test_the_map_is_drawn_when_it_is_open(model: WordNeighbors) -> None:
     np.testing.assert_array_equal(np.sort(unpacked(sent["order"], "<i4")), np.arange(len(words)))
     colors = json.loads(shown["map"].props["colors"])
     np.testing.assert_array_equal(unpacked(colors["values"], "<f4"), model.norms())
-    assert f"{len(words)} words of {len(words.model.tokens)} tokens; pieces of words" in shown["notes"]
+    assert f"{len(words)} words of {len(words.model.tokens)} tokens; subwords" in shown["notes"]
     assert len(words) < len(words.model.tokens) and "sampled" not in shown["notes"]
     assert shown["status"] == "" and shown["timer"].active is False
 
@@ -440,7 +440,7 @@ def test_why(model: WordNeighbors) -> None:
     answer = explore.similarity_shares(*MODEL, "the lazy dog", "the quick fox")
     assert sum(span["share"] for span in answer["a"]) == pytest.approx(answer["similarity"])
     assert "ignored" in html and ">unknown<" in html
-    assert "Two texts are needed" in explore.explain(*MODEL, "a", " ")
+    assert "Two texts are required" in explore.explain(*MODEL, "a", " ")
 
 
 def test_foreign_text_is_escaped() -> None:
@@ -685,17 +685,17 @@ def test_overlap_colors_need_the_teacher(jobs: Jobs) -> None:
     assert "Colored by rank for now" in notes and "The teacher has not encoded" in notes
     assert "<strong>Rank</strong>" in figure.props["legend"]
     assert (timer.active, ask.visible, stop.visible) == (False, True, False)
-    assert word_map.let_teacher_read(*MODEL, 0) == ("", 1) and len(jobs.jobs) == 1
+    assert word_map.submit_encoding(*MODEL, 0) == ("", 1) and len(jobs.jobs) == 1
     figure, notes, timer, ask, stop = shown()
     assert "The colors change" in notes and "Colored by rank for now" in notes and figure == gr.skip()
     assert (timer.active, ask.visible, stop.visible) == (True, False, True)
-    assert word_map.stop_teacher(*MODEL, 1) == ("", 2) and jobs.jobs[-1].state == "cancelled"
+    assert word_map.stop_encoding(*MODEL, 1) == ("", 2) and jobs.jobs[-1].state == "cancelled"
     assert shown()[3].visible
-    word_map.let_teacher_read(*MODEL, 2)
+    word_map.submit_encoding(*MODEL, 2)
     jobs.finish("failed", f"It broke. {EVIL}")
     _, notes, _, ask, stop = shown()
     assert "It broke." in notes and "<img" not in notes and ask.visible and not stop.visible
-    word_map.let_teacher_read(*MODEL, 3)
+    word_map.submit_encoding(*MODEL, 3)
     jobs.finish("done")
     figure, notes, timer, ask, stop = shown()
     overlap = np.load(jobs.folder / "overlap.npy")
@@ -711,7 +711,7 @@ def test_the_teacher_s_map_has_the_same_words(jobs: Jobs, model: WordNeighbors) 
         return word_map.show_map(*MODEL, "PCA", color_by, True, drawn, beside)
 
     assert not shown("overlap", True)["beside"].visible  # the teacher has not encoded the words
-    word_map.let_teacher_read(*MODEL, 0)
+    word_map.submit_encoding(*MODEL, 0)
     jobs.finish("done")
     assert not shown("rank", True)["beside"].visible and shown("rank", True)["teacher_map"].visible == "hidden"
     alone = shown("overlap", False)
@@ -729,7 +729,7 @@ def test_the_teacher_s_map_has_the_same_words(jobs: Jobs, model: WordNeighbors) 
 
 def test_a_clicked_word_shows_the_teacher_s_neighbors(jobs: Jobs, model: WordNeighbors) -> None:
     assert "of the teacher" not in word_map.word_html(*MODEL, 5)
-    word_map.let_teacher_read(*MODEL, 0)
+    word_map.submit_encoding(*MODEL, 0)
     jobs.finish("done")
     panel = str(word_map.word_html(*MODEL, 5))
     found = re.findall(r">([^<]+)</(?:button|span)>", panel[panel.index("Nearest words of the teacher") :])
@@ -742,5 +742,5 @@ def test_where_no_teacher_can_read_the_words_nobody_is_asked_to_let_it(jobs: Job
     teacher_side.model_library().record.teacher = None  # type: ignore[attr-defined]
     shown = word_map.show_map(*MODEL, "PCA", "overlap", True)
     assert "doesn&#39;t state its teacher" in shown["notes"] and not shown["ask"].visible
-    said, _ = word_map.let_teacher_read(*MODEL, 0)  # a click that came late
+    said, _ = word_map.submit_encoding(*MODEL, 0)  # a click that came late
     assert "doesn&#39;t state its teacher" in said and not jobs.jobs

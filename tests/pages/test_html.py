@@ -336,7 +336,7 @@ ELSEWHERE = {
         "write_board",
         "empty_html",
         "empty_library_html",
-        "reading_html",
+        "progress_html",
         "replace_preview",
     },
 }

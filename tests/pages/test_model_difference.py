@@ -121,7 +121,7 @@ def test_quality_differs_only_beyond_its_intervals_and_with_one_teacher(
     says = text_of(compared(*records)["facts"])
     assert ("Quality (differs)" in says) == is_marked
     assert note in says and ("intervals of quality" in says or "own teacher" in says) == bool(note)
-    assert "Speed 51,234 sentences/s 51,234 sentences/s" in says and "small differences can be chance" in says
+    assert "Speed 51,234 sentences/s 51,234 sentences/s" in says and "small differences can be due to chance" in says
     store.jobs.clear()
     says = text_of(compared(*records)["facts"])
     assert "Speed Not measured Not measured Quality Not measured Not measured" in says and "chance" not in says

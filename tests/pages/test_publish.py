@@ -234,7 +234,7 @@ def test_a_token_withdrawn_since_the_page_was_opened_is_told_before_any_work(
     assert (shown["publishes"], shown["start"].value) == (True, "Make and publish")
     del hub.users[TOKEN]
     assert visitor(None, LOCAL).state == "signed in"  # as it was a moment ago, while one types
-    who = visitor(None, LOCAL, ask_again=True)  # as pressing the button does
+    who = visitor(None, LOCAL, bypass_cache=True)  # as pressing the button does
     assert who.state == "signed out"
     with pytest.raises(HubError, match="revoked. Sign in again"):
         home.submit(OWNER, who, BUNDLED_TEACHER, "new", None, True)
@@ -250,7 +250,7 @@ def test_the_form_is_kept_while_nobody_can_tell_who_is_signed_in(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with hub.failing("whoami", status=503):
-        who = visitor(None, LOCAL, ask_again=True)
+        who = visitor(None, LOCAL, bypass_cache=True)
         assert who.state == "unknown"
         first, later = (home.prepare(BUNDLED_TEACHER, publishes, LOCAL, None) for publishes in (False, True))
         with pytest.raises(HubError, match="503"):
@@ -312,7 +312,7 @@ def test_a_license_that_can_not_be_looked_up_is_not_taken_for_none(
             home.submit(OWNER, ADA, "lab/teacher", "new", None, True)
         home.submit(OWNER, ADA, "lab/teacher", "new", "mit", True)
     assert shown["license"].visible and "can't be looked up" in shown["license"].info
-    assert home.prepare("lab/teacher", False, LOCAL, None)["license"].info.startswith("The teacher states none")
+    assert home.prepare("lab/teacher", False, LOCAL, None)["license"].info.startswith("The teacher does not state")
 
 
 def test_the_way_that_was_chosen_stays_while_the_hub_can_not_tell(
@@ -437,7 +437,7 @@ def test_a_name_that_was_published_here_is_no_surprise(
     assert "lab/full is published" in said and "already exists" not in said
     assert 'href="https://hf.example/lab/full"' in said and 'href="publish"' in said
     said, way = publish.check(OWNER, "lab/full", LOCAL, None)
-    assert "lab/full is published" in said and "choose how below" in said and way.visible
+    assert "lab/full is published" in said and "choose an option below" in said and way.visible
     for other in ({"pr_url": "https://hf.example/lab/full/discussions/1"}, {"url": "javascript:alert(1)"}):
         store.add(OWNER, make_job("done", outcome={"published": published | other}))
         assert "lab/full already exists" in home.check_name(OWNER, "lab/full", True, LOCAL, None)

@@ -17,7 +17,7 @@ from pages.components.teacher_search import has_hub, search
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teacher_search, "_reached", [])
+    monkeypatch.setattr(teacher_search, "_last_check", [])
 
 
 def typed(text: str) -> gr.KeyUpData:
