@@ -110,7 +110,7 @@ def test_one_click_to_a_published_model(page: sync_api.Page, studio: Server, hub
     page.get_by_label("Name on the Hub").fill("lab/first")
     expect(page.get_by_text("lab/first is available")).to_be_visible()
     page.get_by_role("button", name="Make and publish").click()
-    expect(page.locator(".m2v-message .m2v-error")).to_contain_text("states no license")
+    expect(page.locator(".m2v-message .m2v-error")).to_contain_text("does not state a license")
     choose(page, "License", "CC BY 4", "CC BY 4.0")
     page.get_by_role("button", name="Make and publish").click()
     expect(page.get_by_role("button", name="Cancel")).to_be_visible()

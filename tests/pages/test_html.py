@@ -179,7 +179,7 @@ CASES: dict[str, Callable[[str], str]] = {
         norm=0.5,
         topic=text,
         pieces=[text, text],
-        neighbors=[(Neighbor(text, 0.5, 0), 0), (Neighbor(text, 0.4, 1), None)],
+        lists=[(text, [(Neighbor(text, 0.5, 0), 0), (Neighbor(text, 0.4, 1), None)])],
     ),
     "failed_html": lambda text: teacher_side.failed_html(make_job("failed", id=text, message=text), text),
     "job_html, running": lambda text: job_view.job_html(
