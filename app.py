@@ -29,6 +29,7 @@ from m2v_core.studio.space.settings import current_limits
 from pages import PAGES, api
 from pages.components.model_picker import make_demo
 from pages.components.served_files import served_folder, start_cleanup
+from pages.components.word_map import stop_maps
 from pages.gradio_patches import disable_heartbeat, replace_preview, restrict_tools, start_queue
 from pages.theme import FAVICON, STYLE_SHEET, WIDGETS_SCRIPT, studio_theme
 
@@ -59,23 +60,26 @@ def main() -> None:
     disable_heartbeat()
     replace_preview("M2V Studio", _DESCRIPTION)
     start_queue(app, concurrency_limit=16)
-    app.launch(
-        theme=studio_theme(),
-        # Not `css=`: Gradio rewrites it so that its media queries no longer match.
-        head=f"<style>{STYLE_SHEET.read_text(encoding='utf-8')}</style>"
-        f"<script>{WIDGETS_SCRIPT.read_text(encoding='utf-8')}</script>",
-        favicon_path=FAVICON,
-        footer_links=[],
-        # Otherwise the browser's run history would contain typed passwords.
-        run_history=False,
-        max_file_size=current_limits().upload_bytes,
-        ssr_mode=False,
-        mcp_server=offers_tools,
-        # Each open page is a session of 0.6 MB; the least recently used sessions are evicted first.
-        state_session_capacity=1000,
-        # The monitoring endpoint would expose how often each handler runs.
-        enable_monitoring=False,
-    )
+    try:
+        app.launch(
+            theme=studio_theme(),
+            # Not `css=`: Gradio rewrites it so that its media queries no longer match.
+            head=f"<style>{STYLE_SHEET.read_text(encoding='utf-8')}</style>"
+            f"<script>{WIDGETS_SCRIPT.read_text(encoding='utf-8')}</script>",
+            favicon_path=FAVICON,
+            footer_links=[],
+            # Otherwise the browser's run history would contain typed passwords.
+            run_history=False,
+            max_file_size=current_limits().upload_bytes,
+            ssr_mode=False,
+            mcp_server=offers_tools,
+            # Each open page is a session of 0.6 MB; the least recently used sessions are evicted first.
+            state_session_capacity=1000,
+            # The monitoring endpoint would expose how often each handler runs.
+            enable_monitoring=False,
+        )
+    finally:
+        stop_maps()
 
 
 if __name__ == "__main__":

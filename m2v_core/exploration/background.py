@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -61,6 +61,7 @@ class MapMaker:
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="map-preparer")
         self._pending: dict[Path, tuple[Future[None], float]] = {}
         self._prepared: set[Path] = set()  # pending maps that no user waits for
+        self._processes: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._pace = folder / "umap-pace.json"
 
@@ -145,18 +146,43 @@ class MapMaker:
             progress, started = str(_progress_file(path)), time.monotonic()
             command = [sys.executable, "-m", "m2v_core.exploration.background", scratch, str(self._folder), progress]
             try:
-                subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_SECONDS, env=_environment())
-            except subprocess.TimeoutExpired as error:
-                raise M2VError(f"The UMAP took over {_TIMEOUT_SECONDS:.0f} seconds. Use the PCA map.") from error
-            except subprocess.CalledProcessError as error:
-                raise M2VError(
-                    "The UMAP could not be computed: its process ended early, possibly because it ran out of memory. "
-                    "Use the PCA map, or try again."
-                ) from error
+                self._run(command)
             finally:
                 _progress_file(path).unlink(missing_ok=True)
             with contextlib.suppress(OSError), replacing_file(self._pace, is_synced=False) as unfinished:
                 unfinished.write_text(json.dumps({"n_rows": len(rows), "seconds": time.monotonic() - started}))
+
+    def _run(self, command: Sequence[str]) -> None:
+        quiet = subprocess.DEVNULL
+        # The process exits at the end of its input, which is when this process ends.
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet, env=_environment()
+        ) as process:
+            self._processes.add(process)
+            try:
+                code = process.wait(_TIMEOUT_SECONDS)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                raise M2VError(f"The UMAP took over {_TIMEOUT_SECONDS:.0f} seconds. Use the PCA map.") from error
+            finally:
+                self._processes.discard(process)
+        if code:
+            raise M2VError(
+                "The UMAP could not be computed: its process ended early, possibly because it ran out of memory. "
+                "Use the PCA map, or try again."
+            )
+
+    def close(self) -> None:
+        """Stop computing maps; otherwise this process can't exit before they are finished."""
+        for pool in (self._pool, self._preparing):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(self._processes):
+            process.kill()
+
+
+def _exit_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)
 
 
 def _progress_file(map_path: Path) -> Path:
@@ -217,6 +243,7 @@ def _cache_compiled_code() -> None:
 
 def main(scratch: str, folder: str, progress: str) -> None:
     """Compute the map of the rows in `scratch` and cache it in `folder`; write the progress to the file `progress`."""
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(5)  # searches have priority over maps, jobs don't
     _cache_compiled_code()

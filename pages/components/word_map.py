@@ -306,6 +306,11 @@ def _map_maker() -> MapMaker:
     return MapMaker(data_folder() / "maps")
 
 
+def stop_maps() -> None:
+    """Stop computing maps, when the app ends."""
+    _map_maker().close()
+
+
 def best_points(data: MapData) -> NDArray[np.float32]:
     """The UMAP of a model, (n_shown, 2) float32; its PCA map if the UMAP is not cached."""
     points = _map_maker().cached(data.key, len(data.rows))

@@ -328,7 +328,7 @@ def _makers() -> set[tuple[str, str]]:
 
 # They need a model or a page, and pass on what the others make of text, or there is no text of others in them.
 ELSEWHERE = {
-    *{"_notes_html", "word_html", "look_of", "build", "build_word_map", "_messages", "preflight"},
+    *{"_notes_html", "word_html", "look_of", "build", "_map_component", "_messages", "preflight"},
     *{
         "search_words",
         "search_documents",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from m2v_core.errors import InputError, M2VError, MissingExtraError
@@ -136,6 +138,29 @@ def test_a_map_somebody_waits_for_does_not_wait_for_prepared_ones(
     while any(maker.get(rows, key).points is None for key in "abc") and time.monotonic() < deadline:
         time.sleep(0.01)
     assert sorted(started) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("end", ["maker.close()", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_map_in_progress_ends_with_its_app(tmp_path: Path, end: str) -> None:
+    pytest.importorskip("umap")
+    code = f"""
+import os, pathlib, signal, time
+import numpy as np
+from m2v_core.exploration.background import MapMaker
+maker = MapMaker(pathlib.Path({str(tmp_path)!r}))
+maker.get(np.random.default_rng(0).normal(size=(30_000, 64)).astype(np.float32), "big")
+while not maker._processes:
+    time.sleep(0.01)
+print(next(iter(maker._processes)).pid, flush=True)
+{end}
+"""
+    app = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert app.returncode == (0 if "close" in end else -signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(int(app.stdout)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(int(app.stdout))
+    assert not (tmp_path / "big.npy").exists()
 
 
 def test_compiled_code_is_stored_for_the_next_map() -> None:
