@@ -26,6 +26,7 @@ from pages.components import (
     upload_box,
 )
 from pages.components.column_picker import build_column_picker, columns_of_upload
+from pages.components.document_map import build_document_map
 from pages.components.findings import (
     comparison_html,
     documents_html,
@@ -138,7 +139,10 @@ def build() -> None:
     documents_switch.connect(picker.owner, picker.model_id, documents, [document_query.submit], looks)
 
     with map_card:
-        build_word_map(picker.owner, picker.model_id, tabs, map_tab, [words_tab, documents_tab, why_tab])
+        word_map, is_open = build_word_map(
+            picker.owner, picker.model_id, tabs, map_tab, [words_tab, documents_tab, why_tab]
+        )
+        build_document_map(picker.owner, picker.model_id, documents, [upload, column], word_map, is_open)
     on(why_tab.select, explain, [*model, text_a, text_b], explained)
     on([explain_button.click, text_a.submit, text_b.submit], explain, [*model, text_a, text_b], explained)
     for endpoint in (similar_words, similar_documents, similarity_shares):

@@ -6,6 +6,7 @@ page in `docs/assets`. Takes about ten minutes.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -62,7 +63,9 @@ def distill(page: Page, address: str) -> None:
 def explore(page: Page, address: str) -> None:
     page.goto(f"{address}/explore")
     page.get_by_role("tab", name="Map").click()
-    expect(page.locator(".m2v-map-frame[data-words][data-colored=true]")).to_be_visible(timeout=RUN_MS)
+    expect(page.locator(".m2v-map-frame[data-words][data-colored=true][data-method=UMAP]")).to_be_visible(
+        timeout=RUN_MS
+    )
     page.locator("label", has_text="Topic").click()
     expect(page.locator(".m2v-legend li").first).to_be_visible(timeout=RUN_MS)
     save(page, "explore-light")
@@ -70,7 +73,8 @@ def explore(page: Page, address: str) -> None:
 
 def measure(page: Page, address: str, path: str, button: str, name: str) -> None:
     page.goto(f"{address}/{path}")
-    expect(page.get_by_text("minilm-l6-256").first).to_be_visible()
+    if path == "evaluate":
+        expect(page.get_by_label("Model", exact=True)).to_have_value(re.compile("minilm-l6-256"))
     start_run(page, button)
     wait_until_done(page)
     save(page, name, full_page=True)
@@ -107,6 +111,8 @@ def main() -> None:
             phone = new_page("dark", 390, 844, state)
             phone.goto(f"{server.address}/distill")
             wait_until_done(phone)
+            expect(phone.get_by_label("Name", exact=True)).to_have_value(re.compile("minilm"))
+            expect(phone.get_by_text("Tokenizer")).to_be_visible()
             save(phone, "distill-phone-dark", full_page=True)
         finally:
             server.stop()

@@ -122,8 +122,8 @@ def _print_speeds(comparison: SpeedComparison) -> None:
         )
     if comparison.judged_texts:
         notes.append(
-            f"Fidelity: rank correlation with the teacher's similarities of all pairs of {comparison.judged_texts} "
-            "texts."
+            f"Fidelity: rank correlation with the teacher's similarities of {comparison.judged_texts} texts, each "
+            "paired with its nearest neighbors, with more distant texts and with random ones."
         )
     elif comparison.teacher is not None:
         notes.append(

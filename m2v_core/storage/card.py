@@ -148,7 +148,7 @@ class Measured:
 
     Attributes:
         fidelity: Rank correlation with the teacher's similarities, -1 to 1.
-        fidelity_on: The data it was measured on: "all pairs of 600 sentences".
+        fidelity_on: The data it was measured on: "12,000 pairs of 600 sentences".
         fidelity_interval: Bounds of its 95% confidence interval.
         sentences_per_second: Encoding speed, including tokenization.
         hardware: The hardware the speed was measured on: "2 cores of an Intel Xeon".

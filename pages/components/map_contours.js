@@ -62,9 +62,19 @@ function contourSegments(x, y, bounds) {
   return segments;
 }
 
+// The pen of an empty canvas, in CSS pixels.
+function clearedPen(canvas) {
+  const pen = canvas.getContext("2d");
+  const density = window.devicePixelRatio || 1;
+  const [w, h] = [Math.round(canvas.clientWidth * density), Math.round(canvas.clientHeight * density)];
+  if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
+  pen.setTransform(density, 0, 0, density, 0, 0);
+  pen.clearRect(0, 0, canvas.clientWidth, canvas.clientHeight);
+  return pen;
+}
+
 // Draws the lines on a canvas: `draw(view)` is one frame, `trace(zoom, color)` the same lines for a Plotly figure.
 function contourPainter(canvas) {
-  const pen = canvas.getContext("2d");
   let segments = [];
   let lines = new Path2D();
   return {
@@ -77,14 +87,10 @@ function contourPainter(canvas) {
       }
     },
     draw({ zoom, scale, left, middle, color }) {
-      const density = window.devicePixelRatio || 1;
-      const [w, h] = [Math.round(canvas.clientWidth * density), Math.round(canvas.clientHeight * density)];
-      if (canvas.width !== w || canvas.height !== h) [canvas.width, canvas.height] = [w, h];
-      pen.setTransform(1, 0, 0, 1, 0, 0);
-      pen.clearRect(0, 0, w, h);
+      const pen = clearedPen(canvas);
       pen.globalAlpha = contourOpacity(zoom);
       if (!pen.globalAlpha) return;
-      pen.setTransform(density * scale, 0, 0, -density * scale, density * left, density * middle);
+      pen.transform(scale, 0, 0, -scale, left, middle);
       pen.lineWidth = 1 / scale;
       pen.strokeStyle = color;
       pen.stroke(lines);

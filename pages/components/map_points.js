@@ -96,13 +96,13 @@ function pointLayer(target, Plotly) {
       await Plotly.relayout(target, layout(range));
       restyle();
     },
-    // The same points as a figure for export, above another trace and with labels as annotations.
-    figure(range, below, annotations, background) {
+    // The same points as a figure for export, below another trace and with labels as annotations.
+    figure(range, above, annotations, background) {
       const { x, y } = target.data[0];
       const inSubset = subset && new Set(subset);
       const marker = { size, color: colors ? colors.map(cssColor) : PLAIN_COLOR,
         opacity: inSubset ? Array.from(x, (_, point) => (inSubset.has(point) ? OPACITY : DIMMED_OPACITY)) : OPACITY };
-      const data = [below, { type: "scattergl", mode: "markers", x, y, marker }];
+      const data = [{ type: "scattergl", mode: "markers", x, y, marker }, above];
       return { data, layout: { ...layout(range), annotations, paper_bgcolor: background, plot_bgcolor: background } };
     },
   };

@@ -76,18 +76,20 @@ function lasso(inside) {
 
 function showTip(at) {
   const tip = find(".m2v-tip");
-  const point = pointAt(at, 10);
+  const [index, { toX, toY }] = [documentAt(at), projection()];
+  const point = index < 0 ? pointAt(at, 10) : -1;
   surface.style.cursor = point >= 0 ? "pointer" : "";
-  tip.hidden = point < 0 || !words.texts.length;
+  tip.hidden = index < 0 && (point < 0 || !words.texts.length);
   if (tip.hidden) return;
-  const facts = [`rank ${words.ranks[point].toLocaleString("en")}`, `norm ${words.norms[point].toFixed(2)}`];
-  if (topics) facts.push(topics.names[topics.labels[point]]);
   const name = document.createElement("strong");
-  name.textContent = words.texts[point];
+  name.textContent = index < 0 ? words.texts[point] : documents.texts[index];
+  const facts = index < 0
+    ? [`rank ${words.ranks[point].toLocaleString("en")}`, `norm ${words.norms[point].toFixed(2)}`]
+    : [documents.names[documents.groups[index]]].filter(Boolean);
+  if (index < 0 && topics) facts.push(topics.names[topics.labels[point]]);
   tip.replaceChildren(name, facts.join(" · "));
-  const { toX, toY } = projection();
-  const x = Math.max(tip.offsetWidth / 2, Math.min(width() - tip.offsetWidth / 2, toX(points.x[point])));
-  const y = toY(points.y[point]);
+  const [px, y] = index < 0 ? [toX(points.x[point]), toY(points.y[point])] : documentPixel(index, { toX, toY });
+  const x = Math.max(tip.offsetWidth / 2, Math.min(width() - tip.offsetWidth / 2, px));
   const isAbove = y > tip.offsetHeight + 20;
   tip.style.transform = `translate(${x - tip.offsetWidth / 2}px, ${isAbove ? y - tip.offsetHeight - 12 : y + 12}px)`;
 }

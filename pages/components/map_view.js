@@ -19,6 +19,7 @@ let view = { x: 0, y: 0, zoom: 1 };
 let marks = [];
 let selected = -1;
 let lassoed = null;
+let shownFound = "null";
 let hoveredCluster = null;
 let isShown = () => true;
 let isMorphing = false;
@@ -66,12 +67,14 @@ function drawFrame() {
   const [from, to] = [Math.max(2.2, 5.2 - 0.75 * Math.log10(points.x.length)), 11];
   layer.setSize(Math.min(to, from * 1.3 * Math.pow(view.zoom, 0.4)));
   layer.draw(range());
-  for (const overlay of [".m2v-labels", ".m2v-contours"]) find(overlay).hidden = isMorphing;
+  for (const overlay of element.querySelectorAll(".m2v-labels, .m2v-map-frame > canvas")) overlay.hidden = isMorphing;
   if (isMorphing) return;
   paint(labelsInView(), view.zoom);
   const k = scale();
-  const color = getComputedStyle(element).getPropertyValue("--body-text-color-subdued");
+  const style = getComputedStyle(element);
+  const color = style.getPropertyValue("--body-text-color-subdued");
   contours.draw({ zoom: view.zoom, scale: k, left: width() / 2 - view.x * k, middle: height() / 2 + view.y * k, color });
+  drawDocuments(find(".m2v-documents"), style.getPropertyValue("--m2v-card"));
 }
 const redraw = () => (scheduled ||= requestAnimationFrame(drawFrame));
 
@@ -148,10 +151,11 @@ async function drawPoints() {
   layer = pointLayer(surface, Plotly);
   await layer.create(points.x, points.y, range());
   filter.clear();
-  [lassoed, marks, selected] = [null, [], -1];
+  [lassoed, marks, selected, shownFound] = [null, [], -1, "null"];
   drawFrame();
   frame.dataset.drawn = Number(frame.dataset.drawn || 0) + 1;
   frame.dataset.method = points.method;
+  showFound();
 }
 
 // Moves the points from one layout to another.
@@ -280,6 +284,9 @@ function closePanel() {
 }
 
 function showFound() {
+  const sent = JSON.stringify(props.found ?? null);
+  if (!points || sent === shownFound) return; // while the map is built, updates can arrive early or twice
+  shownFound = sent;
   mark(props.found?.points ?? []);
   selected = -1;
   find(".m2v-map-word").hidden = true;
@@ -299,15 +306,21 @@ function showFound() {
 const enqueue = (work) => (queue = queue.then(work).catch((error) => console.error(error)));
 watch("points", () => enqueue(drawPoints));
 watch("words", () => enqueue(readWords));
+watch("documents", () => enqueue(readDocuments));
 watch("topics", () => enqueue(readTopics));
 watch("colors", () => enqueue(readColors));
 watch("legend", () => enqueue(() => {
   find(".m2v-map-legend").innerHTML = props.legend || ""; // escaped by the server
+  redraw(); // labels leave room for it
 }));
 watch("found", () => enqueue(showFound));
 watch("panel", () => enqueue(showPanel));
+document.fonts.addEventListener("loadingdone", () => {
+  measure = textMeasurer(getComputedStyle(element).fontFamily);
+  redraw();
+});
 plotly().catch((error) => console.error(error)); // loads while the server computes the points
-if (props.points) for (const work of [drawPoints, readWords, readTopics, readColors, showFound]) enqueue(work);
+if (props.points) for (const work of [drawPoints, readWords, readTopics, readColors, readDocuments, showFound]) enqueue(work);
 new ResizeObserver(() => enqueue(async () => {
   if (!layer || !width() || (surface._fullLayout.width === width() && surface._fullLayout.height === height())) return;
   await layer.resize(range());

@@ -52,10 +52,10 @@ _N_FOUND = 8  # neighbors marked on the map together with a found word
 _N_NEIGHBORS = 12  # in the panel of a word
 _TICK_SECONDS = 1.0
 _data_lock = threading.Lock()
-# One script in five files, which share its scope.
+# One script in six files, which share its scope.
 _SCRIPT = "\n".join(
     Path(__file__).with_name(name).read_text(encoding="utf-8")
-    for name in ("map_labels.js", "map_points.js", "map_contours.js", "map_view.js", "map_tools.js")
+    for name in ("map_labels.js", "map_points.js", "map_contours.js", "map_documents.js", "map_view.js", "map_tools.js")
 )
 _STYLE = Path(__file__).with_name("map_view.css").read_text(encoding="utf-8")
 _LASSO_HINT = '<p class="m2v-next">Choose Lasso and draw around words to list them here and download them as CSV.</p>'
@@ -63,8 +63,12 @@ _LASSO_HINT = '<p class="m2v-next">Choose Lasso and draw around words to list th
 
 def build_word_map(
     owner: gr.BrowserState, model_id: gr.Dropdown, tabs: gr.Tabs, tab: gr.Tab, other_tabs: Sequence[gr.Tab]
-) -> None:
-    """Build the map in the current Blocks context; it is drawn only while `tab` is open."""
+) -> tuple[gr.HTML, gr.State]:
+    """Build the map in the current Blocks context; it is drawn only while `tab` is open.
+
+    Returns:
+        The map of the model, and the state with whether the tab is open.
+    """
     with gr.Row(elem_classes="m2v-map-settings"):
         method = gr.Radio(["UMAP", "PCA"], value="UMAP", label="Layout", elem_classes="m2v-switch")
         color_by = gr.Radio(
@@ -115,6 +119,7 @@ def build_word_map(
     opened = {"tabs": tabs, "is_open": is_map_open, "find": find, "method": method, "linked": linked}
     on(current_page().load, open_link, None, opened)
     on(drawn.change, find_linked, [*model, linked, drawn], {"map": word_map, "found": map_found, "linked": linked})
+    return word_map, is_map_open
 
 
 def _map_component(caption: str = "", **how: Any) -> gr.HTML:

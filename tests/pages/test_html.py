@@ -172,6 +172,9 @@ CASES: dict[str, Callable[[str], str]] = {
         figures.PointColors("Cluster", np.zeros(1), are_groups=True), [text, "two"]
     ),
     "legend_html, scale": lambda text: map_look.legend_html(figures.PointColors(text, np.zeros(1)), []),
+    "document_legend.html": lambda text: render(
+        "document_legend.html", groups=[("#24978a", text, 3), ("#c98a1b", "two", 1)], n_shown=4, n_all=5
+    ),
     "map_word.html": lambda text: render(
         "map_word.html",
         word=text,
@@ -328,7 +331,7 @@ def _makers() -> set[tuple[str, str]]:
 
 # They need a model or a page, and pass on what the others make of text, or there is no text of others in them.
 ELSEWHERE = {
-    *{"_notes_html", "word_html", "look_of", "build", "_map_component", "_messages", "preflight"},
+    *{"_notes_html", "word_html", "look_of", "build", "_map_component", "show_documents", "_messages", "preflight"},
     *{
         "search_words",
         "search_documents",
