@@ -274,7 +274,7 @@ def _numbers(look: _Look, job: Job, stages: Sequence[Stage]) -> _Numbers:
         per_second = counted.done / counted.seconds if counted.seconds else 0.0
         if not counted.is_finished and job.progress is not None:
             per_second = job.progress.rate  # of the last batch, as the mean rate drops between batches
-        rate = f"{per_second:,.0f} per second" if per_second else ""
+        rate = f"{per_second:,.0f}/s" if per_second else ""
     elapsed, time_left = format_seconds(job.elapsed_seconds), ""
     if job.is_finished:
         return _Numbers(f"{elapsed} in total", "", count, rate)

@@ -136,7 +136,7 @@ def test_every_state_has_the_same_parts_so_that_nothing_jumps(name: str) -> None
         ("starting", ["Start up", "2.0 s elapsed", "0%"]),
         (
             "running",
-            ["Embed the vocabulary", "250 of 1,000 tokens", "62 per second", "7.0 s elapsed", "about 16 s left"],
+            ["Embed the vocabulary", "250 of 1,000 tokens", "62/s", "7.0 s elapsed", "about 16 s left"],
         ),
         ("cancelling", ["Cancelling"]),
         ("cancelled", ["Cancelled", "7.0 s in total"]),
