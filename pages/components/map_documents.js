@@ -1,5 +1,5 @@
 // The user's documents on the map. Each is at the weighted mean of its nearest words, in every layout.
-const DOCUMENT_RADIUS = 5; // pixels
+const DOCUMENT_RADIUS = 7; // pixels
 
 let documents; // { model, texts, groups, names, palette, near, weights, n_near }
 
@@ -25,7 +25,7 @@ function documentPixel(index, { toX, toY }) {
 
 function drawDocuments(canvas, ring) {
   const [pen, at] = [clearedPen(canvas), projection()];
-  [pen.strokeStyle, pen.lineWidth] = [ring, 1.5];
+  [pen.strokeStyle, pen.lineWidth] = [ring, 2];
   shownDocuments().forEach((_, index) => {
     pen.beginPath();
     pen.arc(...documentPixel(index, at), DOCUMENT_RADIUS, 0, 2 * Math.PI);
