@@ -142,7 +142,7 @@ def test_a_job_that_was_lost_with_the_app_and_the_limits_of_a_job(
     try:
         check_failed(page, "worker was killed", "or the machine restarted", "Start the job again")
         page.get_by_role("button", name="Distill", exact=True).click()
-        check_failed(page, f"Stopped after {JOB_SECONDS} seconds", "limit for a job here")
+        check_failed(page, f"Stopped after {JOB_SECONDS} seconds", "time limit for jobs")
         expect(page.get_by_role("button", name="Distill", exact=True)).to_be_enabled()
     finally:
         second.stop()

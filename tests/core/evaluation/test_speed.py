@@ -448,7 +448,7 @@ def test_table_marks_what_is_extrapolated(capsys):
     assert "Fidelity: not measured, because it needs 512 texts encoded by all encoders" in shown
     encoders = [TimedEncoder(clock, "a", 0.001), TimedEncoder(clock, "t", 0.01, role="teacher")]
     measuring._print_speeds(compare_speed(encoders, MANY, judge=rank_correlation, clock=clock))
-    assert "pairs of 512 texts" in capsys.readouterr().out
+    assert "512 texts, each paired" in capsys.readouterr().out
     for other_load, is_shown in ((0.62, True), (0.1, False)):
         measuring._print_speeds(replace(compared, other_load=other_load))
         assert ("other programs used 62% of the processors" in capsys.readouterr().out) is is_shown
