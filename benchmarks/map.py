@@ -18,7 +18,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pages.components.word_map import _SCRIPT, _STYLE  # noqa: E402
+from pages.components.word_map import MAP_SCRIPT, MAP_STYLE  # noqa: E402
 from pages.figures import points_data, words_data  # noqa: E402
 from pages.html import render  # noqa: E402
 
@@ -76,7 +76,7 @@ ZOOM = f"""async ([selector, n]) => {{
 def measure(browser: Any, plotly: Path, draw: str, arguments: list[str], selector: str) -> tuple[float, float]:
     """Seconds to the first paint, and the median seconds per frame while zooming, in a new page."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_content(PAGE % _STYLE)
+    page.set_content(PAGE % MAP_STYLE)
     page.add_script_tag(path=plotly)
     first = page.evaluate(draw, arguments)
     page.wait_for_timeout(500)
@@ -104,7 +104,7 @@ def main() -> None:
             texts = [f"word {number}" for number in range(n_points)]
             ranks, norms = np.arange(n_points), np.ones(n_points, dtype=np.float32)
             data = [points_data("a", "map", "UMAP", points), words_data(texts, ranks, norms, ranks.astype(np.int32))]
-            runs = {"map": (DRAW_MAP, [render("map.html", script=""), _SCRIPT, *data], ".m2v-plot")}
+            runs = {"map": (DRAW_MAP, [render("map.html", script="", caption=""), MAP_SCRIPT, *data], ".m2v-plot")}
             for kind in kinds:
                 trace = {"scattergl": graph_objects.Scattergl, "scatter": graph_objects.Scatter}[kind]
                 figure = graph_objects.Figure(trace(x=points[:, 0], y=points[:, 1], text=texts, mode="markers"))

@@ -53,11 +53,11 @@ _N_NEIGHBORS = 12  # in the panel of a word
 _TICK_SECONDS = 1.0
 _data_lock = threading.Lock()
 # One script in six files, which share its scope.
-_SCRIPT = "\n".join(
+MAP_SCRIPT = "\n".join(
     Path(__file__).with_name(name).read_text(encoding="utf-8")
     for name in ("map_labels.js", "map_points.js", "map_contours.js", "map_documents.js", "map_view.js", "map_tools.js")
 )
-_STYLE = Path(__file__).with_name("map_view.css").read_text(encoding="utf-8")
+MAP_STYLE = Path(__file__).with_name("map_view.css").read_text(encoding="utf-8")
 _LASSO_HINT = '<p class="m2v-next">Choose Lasso and draw around words to list them here and download them as CSV.</p>'
 
 
@@ -124,22 +124,13 @@ def build_word_map(
 
 def _map_component(caption: str = "", **how: Any) -> gr.HTML:
     template = render("map.html", script=_plotly_address(), caption=caption)
-    return html(
-        None, "m2v-map", html_template=template, head=f"<style>{_STYLE}</style>", js_on_load=_SCRIPT, found=None, **how
-    )
+    look = {"html_template": template, "head": f"<style>{MAP_STYLE}</style>", "js_on_load": MAP_SCRIPT}
+    return html(None, "m2v-map", **look, found=None, **how)
 
 
-def follow_map(
-    owner: str | None,
-    model_id: str | None,
-    method: Method,
-    color_by: ColorBy,
-    is_open: bool,
-    drawn: Mapping[str, str] | None = None,
-    beside: bool = False,
-) -> Iterator[Values]:
+def follow_map(*inputs: Any) -> Iterator[Values]:
     """Yield the progress if it takes long, then the values of `show_map` without the words, then the words."""
-    work = functools.partial(show_map, owner, model_id, method, color_by, is_open, drawn, beside)
+    work = functools.partial(show_map, *inputs)
     values = yield from following(work, "Drawing the map", "map", lambda sign: {"status": sign})
     words = values.pop("words", None)
     yield values
